@@ -1,0 +1,355 @@
+"""`llmkit generate`: text from a prompt, or an answer to every row of a file.
+
+llmkit generate "Once upon a time" --temperature 0.8 --echo
+cat notes.txt | llmkit generate "Summarise:" -m org/chat-model
+llmkit generate -i prompts.jsonl -o answers.jsonl -m gpt2 --num-beams 5 --no-repeat-ngram-size 2
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmkit import __version__, console
+from llmkit import options as opt
+from llmkit.engines.decoding import Decoding
+from llmkit.errors import InputError, LlmkitError, ModelError, OutputError, UsageError
+from llmkit.jobs.plan import Work
+from llmkit.models.builtin import DEFAULT
+from llmkit.rows import Row, Rows, open_rows
+from llmkit.rows.fields import Prompt, PromptFields
+
+if TYPE_CHECKING:
+    from llmkit.engines.base import Completion, Engine
+    from llmkit.jobs.loop import JobSettings, Tally
+    from llmkit.jobs.output import Output
+    from llmkit.models.loading import ModelSettings
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command("generate", help="Text from a prompt, or an answer to every row of a file.", no_args_is_help=False)
+def generate(
+    ctx: typer.Context,
+    prompt: Annotated[str | None, typer.Argument(help="The prompt; - or a pipe is read from standard input.", show_default=False)] = None,
+    model: opt.Model = DEFAULT,
+    adapter: opt.Adapter = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    offline: opt.Offline = False,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    input: opt.Input = None,
+    output: opt.Output = None,
+    input_format: opt.InputFormat = "auto",
+    encoding: opt.Encoding = "utf-8",
+    limit: opt.Limit = None,
+    template: opt.Template = None,
+    prompt_field: opt.PromptField = None,
+    output_field: opt.OutputField = "text",
+    overwrite: opt.Overwrite = False,
+    max_new_tokens: opt.MaxNewTokens = None,
+    max_length: opt.MaxLength = None,
+    min_new_tokens: opt.MinNewTokens = 0,
+    temperature: opt.Temperature = 0.0,
+    top_k: opt.TopK = None,
+    top_p: opt.TopP = None,
+    min_p: opt.MinP = None,
+    repetition_penalty: opt.RepetitionPenalty = 1.0,
+    no_repeat_ngram_size: opt.NoRepeatNgramSize = 0,
+    num_beams: opt.NumBeams = 1,
+    length_penalty: opt.LengthPenalty = 1.0,
+    num_samples: opt.NumSamples = 1,
+    stop: opt.Stop = None,
+    seed: opt.Seed = 0,
+    prompt_lookup: opt.PromptLookup = None,
+    draft_model: opt.DraftModel = None,
+    json_schema: opt.JsonSchema = None,
+    regex: opt.Regex = None,
+    truncate: opt.Truncate = "none",
+    logprobs: opt.Logprobs = False,
+    system: opt.System = None,
+    chat_template: opt.ChatTemplate = "auto",
+    echo: Annotated[bool, opt.option("--echo", help="Print the prompt before its answer.", panel=opt.SHOW)] = False,
+    batch_size: opt.BatchSize = "auto",
+    batch_tokens: opt.BatchTokens = 16_384,
+    max_errors: opt.MaxErrors = None,
+    retry_failed: opt.RetryFailed = False,
+    restart: opt.Restart = False,
+    max_time: opt.MaxTime = None,
+    verify_batching: opt.VerifyBatching = 0,
+    json_output: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+    debug: opt.Debug = False,
+    config: opt.Config = None,
+) -> int:
+    out = console.Console(quiet, verbose)
+    decoding = Decoding(
+        max_new_tokens=max_new_tokens,
+        max_length=max_length,
+        min_new_tokens=min_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+        num_beams=num_beams,
+        length_penalty=length_penalty,
+        num_samples=num_samples,
+        stop=tuple(stop or ()),
+        seed=seed,
+        prompt_lookup=prompt_lookup,
+        draft_model=draft_model,
+        json_schema=json_schema,
+        regex=regex,
+        truncate=truncate,
+        logprobs=logprobs,
+    )
+    from llmkit.models.loading import ModelSettings
+
+    call = Call(ModelSettings(model, adapter, device, dtype, offline, trust_remote_code), decoding, chat_template, system, out)
+    if input is None:
+        _only_with_input(ctx)
+        return _one_prompt(call, _read_prompt(prompt), json_output=json_output, echo=echo)
+    if prompt is not None or json_output or echo:
+        what = "a prompt" if prompt is not None else "--json" if json_output else "--echo"
+        raise UsageError(
+            f"{what} is for one prompt, and --input gives many", hint='--template "Summarise: {text}" puts words around each row'
+        )
+    from llmkit.jobs.loop import JobSettings
+
+    settings = JobSettings(opt.batch_size(batch_size), batch_tokens, max_errors, retry_failed, opt.duration(max_time))
+    fields = PromptFields(template, prompt_field)
+    rows = open_rows(input, format=input_format, encoding=encoding, text_field="prompt", limit=limit, offline=offline)
+    job = _Job(
+        call,
+        rows,
+        fields,
+        output_field,
+        settings,
+        verify_batching,
+        limit,
+        opt.given(ctx, leave=("overwrite", "restart", "retry_failed", "max_time")),
+    )
+    if output is None or output == "-":
+        return job.to_stdout()
+    if os.path.realpath(output) == os.path.realpath(input):
+        raise OutputError(f"{output} is the input", hint="name another output")
+    from llmkit.jobs.output import Output
+
+    target = Output(output, overwrite=overwrite, restart=restart)
+    try:
+        return job.to_file(target)
+    finally:
+        target.release()
+
+
+@dataclass(frozen=True)
+class Call:
+    """What both forms of the command share."""
+
+    model: ModelSettings
+    decoding: Decoding
+    chat_template: str
+    system: str | None
+    out: console.Console
+
+    def engine(self) -> Engine:
+        from llmkit.engines.chat import ChatSettings
+        from llmkit.engines.loading import open_engine
+
+        if self.model.reference == DEFAULT and not self.out.quiet:
+            self.out.notice(f"{DEFAULT}: a small demonstration model; -m names a bigger one, for example -m Qwen/Qwen3-0.6B")
+        return open_engine(
+            self.model, chat=ChatSettings(self.chat_template, self.system), draft=self.decoding.draft_model, report=self.out.detail
+        )
+
+
+def _one_prompt(call: Call, prompt: str, *, json_output: bool, echo: bool) -> int:
+    engine = call.engine()
+    request = engine.prepare(Prompt(text=prompt), call.decoding)
+    if request.truncated:
+        call.out.warn(f"{request.truncated:,} tokens of the prompt were cut away")
+    one_stream = call.decoding.num_beams == 1 and call.decoding.num_samples == 1
+    if json_output or not one_stream:
+        answers = engine.generate([request], call.decoding)[0]
+    else:
+        if echo:
+            console.write(prompt)
+        answers = [engine.stream(request, call.decoding, console.write)]
+        console.write("" if answers[0].text.endswith("\n") else "\n")
+    if failed := next((a.error for a in answers if a.error), None):
+        raise ModelError(failed)
+    if json_output:
+        console.write(json.dumps({"prompt": prompt} | answer_fields(answers, "text", call.decoding), ensure_ascii=False) + "\n")
+    elif not one_stream:
+        for answer in answers:
+            text = (prompt if echo else "") + answer.text
+            console.write(text if text.endswith("\n") else text + "\n")
+    return 0
+
+
+def _read_prompt(argument: str | None) -> str:
+    """The argument, standard input, or both: the piped text first."""
+    piped = None
+    if argument == "-" or _stdin_is_piped():
+        if sys.stdin is None or sys.stdin.closed:
+            raise InputError("standard input is closed", hint="give the prompt as an argument")
+        try:
+            piped = sys.stdin.buffer.read().decode("utf-8")
+        except UnicodeDecodeError as exc:
+            raise InputError(f"byte {exc.start + 1} is not UTF-8", path="standard input") from exc
+        except OSError as exc:
+            raise InputError(f"cannot be read: {exc.strerror}", path="standard input") from exc
+    if argument in (None, "-"):
+        if piped is None:
+            raise UsageError("there is no prompt", hint='llmkit generate "Once upon a time", or -i FILE for many prompts')
+        return piped.removesuffix("\n")
+    assert argument is not None
+    return f"{piped.rstrip()}\n{argument}" if piped and piped.strip() else argument
+
+
+def _stdin_is_piped() -> bool:
+    """A pipe or a file; not a terminal, not /dev/null, not closed."""
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+
+
+def _only_with_input(ctx: typer.Context) -> None:
+    many = (
+        "output",
+        "template",
+        "prompt_field",
+        "limit",
+        "overwrite",
+        "restart",
+        "retry_failed",
+        "max_time",
+        "max_errors",
+        "verify_batching",
+    )
+    for name in many:
+        if ctx.params.get(name):
+            raise UsageError(f"--{name.replace('_', '-')} goes with --input", hint="add -i FILE; the answer to one prompt goes to stdout")
+
+
+def answer_fields(answers: Sequence[Completion], name: str, decoding: Decoding) -> dict[str, Any]:
+    """What a row receives: `name` (or its plural, a list, with several samples) and what is known of the answer."""
+    if failed := next((a.error for a in answers if a.error), None):
+        return {"error": failed}
+    many = decoding.num_samples > 1
+    first = answers[0]
+
+    def each(values: list[Any]) -> Any:
+        return values if many else values[0]
+
+    out: dict[str, Any] = {f"{name}s" if many else name: each([a.text for a in answers])}
+    out["finish_reason"] = each([a.finish_reason for a in answers])
+    out["prompt_tokens"] = first.prompt_tokens
+    out["completion_tokens"] = each([a.completion_tokens for a in answers])
+    if decoding.logprobs:
+        out["logprobs"] = each([[{"token": t.token, "logprob": round(t.logprob, 6)} for t in a.logprobs or ()] for a in answers])
+    return out
+
+
+class _Task:
+    """Rows to prompts to answers, for the job loop."""
+
+    def __init__(self, engine: Engine, decoding: Decoding, fields: PromptFields, output_field: str, source: str) -> None:
+        self.engine, self.decoding, self.fields, self.source = engine, decoding, fields, source
+        self.output_field = output_field
+        self.width = decoding.num_samples if decoding.samples else decoding.num_beams
+        self.truncated = 0
+
+    def prepare(self, row: Row) -> Work:
+        try:
+            prompt = self.fields.prompt(row, self.source)
+            name = self.output_field + ("s" if self.decoding.num_samples > 1 else "")
+            if name in row.fields:
+                raise InputError(
+                    f"has a field '{name}' already", path=self.source, line=row.line, hint="name another one with --output-field"
+                )
+            request = self.engine.prepare(prompt, self.decoding, row.index)
+        except InputError as exc:
+            return Work(
+                row,
+                error=exc
+                if _has_place(exc, self.source)
+                else InputError(exc.message, path=self.source, line=row.line or row.index + 1, hint=exc.hint),
+            )
+        self.truncated += bool(request.truncated)
+        return Work(row, request, len(request.tokens), request.max_new_tokens)
+
+    def answer(self, batch: Sequence[Work]) -> list[dict[str, Any]]:
+        answers = self.engine.generate([work.payload for work in batch], self.decoding)
+        return [answer_fields(each, self.output_field, self.decoding) for each in answers]
+
+
+def _has_place(exc: LlmkitError, source: str) -> bool:
+    return exc.message.startswith(source)
+
+
+@dataclass(frozen=True)
+class _Job:
+    call: Call
+    rows: Rows
+    fields: PromptFields
+    output_field: str
+    settings: JobSettings
+    verify: int
+    limit: int | None
+    options: dict[str, Any]
+
+    def to_stdout(self) -> int:
+        from llmkit.jobs.loop import stream_job
+
+        task = self._task(self.call.engine())
+        return self._report(stream_job(self.rows, task, self.settings, self.call.out), task)
+
+    def to_file(self, output: Output) -> int:
+        from llmkit.jobs.loop import check_finished, file_job
+
+        known = self._known()
+        check_finished(output, self.settings, known)
+        task = self._task(self.call.engine())
+        identity = known | {f"model.{k}": v for k, v in task.engine.description.items()}
+        tally = file_job(self.rows, task, self.settings, output, self.call.out, command="generate", options=self.options, identity=identity)
+        return self._report(tally, task)
+
+    def _known(self) -> dict[str, Any]:
+        """What makes this run this run, as far as it is known before a model is loaded."""
+        decoding = {f"decoding.{k}": list(v) if isinstance(v, tuple) else v for k, v in self.call.decoding.record().items()}
+        named = {"template": self.fields.template, "prompt_field": self.fields.field, "system": self.call.system, "limit": self.limit}
+        return (
+            {"llmkit": __version__, "command": "generate", "output_field": self.output_field, "decoding.seed": self.call.decoding.seed}
+            | {"batch_size": self.settings.batch_size or "auto", "batch_tokens": self.settings.batch_tokens}
+            | decoding
+            | {k: v for k, v in named.items() if v is not None}
+        )
+
+    def _task(self, engine: Engine) -> _Task:
+        return _Task(engine, self.call.decoding, self.fields, self.output_field, self.rows.name)
+
+    def _report(self, tally: Tally, task: _Task) -> int:
+        out, about = self.call.out, task.engine.description
+        if tally.rows == 0:
+            if self.limit != 0:
+                out.notice(f"no rows in {self.rows.name}")
+            return 0
+        if task.truncated:
+            out.warn(f"{task.truncated:,} prompts were cut to fit the model's context")
+        if tally.failed:
+            out.warn(f"{tally.failed:,} of {tally.rows:,} rows failed" + (f"; the first: {tally.first_error}" if tally.first_error else ""))
+        out.notice(f"{tally}; {about['model']} on {about['engine']}, {about['device']}, {about['dtype']}")
+        return tally.exit_code

@@ -1,0 +1,79 @@
+"""What a loaded model can do for a command. An engine is one class with these methods; commands can't tell which.
+
+Knows requests and answers; nothing of tensors, servers or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from llmkit.engines.decoding import Decoding
+from llmkit.rows.fields import Prompt
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt as a model reads it.
+
+    tokens: ids, special tokens included. max_new_tokens: the answer's limit, the context regarded. number: the row's
+    place in the input, which with the seed determines its random numbers.
+    """
+
+    tokens: tuple[int, ...]
+    max_new_tokens: int
+    number: int = 0
+    truncated: int = 0
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """A token as text, and the natural logarithm of its probability under the model (temperature 1, no filter)."""
+
+    token: str
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer.
+
+    finish_reason: 'eos', 'stop' (a stop string) or 'length'. `completion_tokens` counts an end token.
+
+    error: why the answer can't be used (the model's scores were NaN).
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    logprobs: tuple[TokenScore, ...] | None = None
+    error: str | None = None
+
+
+class Engine(Protocol):
+    """A loaded model that answers."""
+
+    name: str
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Name, device, dtype and the identity of model and tokenizer: what makes two answers comparable."""
+        ...
+
+    def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
+        """Raises InputError for a prompt that is empty or does not fit."""
+        ...
+
+    def generate(self, requests: Sequence[Request], decoding: Decoding) -> list[list[Completion]]:
+        """`decoding.num_samples` answers to each request. Raises OutOfMemoryError when the batch is too large."""
+        ...
+
+    def stream(self, request: Request, decoding: Decoding, write: Callable[[str], None]) -> Completion:
+        """One answer, its text handed to `write` piece by piece as whole characters, none of a stop string."""
+        ...
+
+    def score(self, sequences: Sequence[Sequence[int]], begin: Sequence[int]) -> list[list[float]]:
+        """Natural-log probabilities of each sequence's tokens from index `begin` (at least 1) on, given those before."""
+        ...

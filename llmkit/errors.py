@@ -1,0 +1,109 @@
+"""Every error that a user can cause or meet, as a tree.
+
+    LlmkitError                  1   a bug, or an error of no other kind
+    ├── UsageError               2   an option or argument that can't be meant
+    ├── InputError               2   a file or row that can't be used
+    │   └── RowError             2   ... one row of it; inside a job it becomes a row with "error"
+    ├── OutputError              2   an output that can't be written to, or belongs to another run
+    ├── JobChangedError          2   a resume of something else than what was begun
+    ├── RowsFailedError          3   more rows failed than --max-errors allows
+    ├── GateError                4   a quality gate failed, or a rerun gave another result
+    ├── UnavailableError         5   the environment: no such model, no network, no device, missing extra
+    │   ├── ModelError           5   ... a model whose files don't fit together
+    │   └── OutOfMemoryError     5   ... does not fit in memory
+    ├── StoppedError       130/143   ended by a signal, resumable
+    └── TimeUpError            124   ended by --max-time, resumable
+
+A message says what is wrong and where; the hint says what to do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class LlmkitError(Exception):
+    """Any error that llmkit reports in one to three lines."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(LlmkitError):
+    """An option or argument that can't be meant."""
+
+    exit_code = 2
+
+
+class InputError(LlmkitError):
+    """A file that can't be used, with the place in it where that is known."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, path: str | Path | None = None, line: int | None = None, hint: str | None = None) -> None:
+        place = "" if path is None else f"{path}: " if line is None else f"{path}, line {line}: "
+        super().__init__(place + message, hint=hint)
+
+
+class RowError(InputError):
+    """One row that can't be used. A job writes it into the row and goes on."""
+
+    def __init__(self, message: str, *, path: str | Path | None = None, line: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, path=path, line=line, hint=hint)
+        self.reason = message
+
+
+class OutputError(LlmkitError):
+    """An output that can't be written to, or that belongs to another run."""
+
+    exit_code = 2
+
+
+class JobChangedError(LlmkitError):
+    """The unfinished job on disk is not the one that was asked for."""
+
+    exit_code = 2
+
+
+class RowsFailedError(LlmkitError):
+    """More rows failed than --max-errors allows; the others are kept."""
+
+    exit_code = 3
+
+
+class GateError(LlmkitError):
+    """A quality gate failed."""
+
+    exit_code = 4
+
+
+class UnavailableError(LlmkitError):
+    """Something outside llmkit is missing or does not work."""
+
+    exit_code = 5
+
+
+class ModelError(UnavailableError):
+    """A model folder that is incomplete, damaged or unsafe."""
+
+
+class OutOfMemoryError(UnavailableError):
+    """A model or a batch that does not fit in memory."""
+
+
+class StoppedError(LlmkitError):
+    """A run ended by SIGINT or SIGTERM, its work kept."""
+
+    def __init__(self, signal_number: int, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = 128 + signal_number
+
+
+class TimeUpError(LlmkitError):
+    """A run ended by --max-time, its work kept."""
+
+    exit_code = 124

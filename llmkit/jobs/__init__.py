@@ -1,0 +1,1 @@
+"""Jobs: whatever answers a file row by row, journaled, resumable and finished by one rename."""

@@ -1,0 +1,66 @@
+"""Which rows are answered together: planned from the input alone, so that a resumed run repeats the first one.
+
+Knows lengths; not models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmkit.errors import LlmkitError
+from llmkit.rows import Row
+
+#: Rows that are read before batches are cut; more would pad less and hold more.
+WINDOW_ROWS = 1024
+#: ... unless they are long: characters a window may hold.
+WINDOW_CHARACTERS = 1 << 25
+#: Rows a batch without --batch-size.
+AUTO_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Work:
+    """A row made ready. length: tokens of its prompt; limit: tokens of its answer; error: why it can't be answered."""
+
+    row: Row
+    payload: Any = None
+    length: int = 0
+    limit: int = 0
+    error: LlmkitError | None = None
+
+
+def windows(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Consecutive rows in windows of `WINDOW_ROWS`, or fewer when they are long."""
+    window: list[Row] = []
+    characters = 0
+    for row in rows:
+        window.append(row)
+        characters += sum(len(v) for v in row.fields.values() if isinstance(v, str))
+        if len(window) == WINDOW_ROWS or characters >= WINDOW_CHARACTERS:
+            yield window
+            window, characters = [], 0
+    if window:
+        yield window
+
+
+def batches(window: Sequence[Work], *, rows: int | None, tokens: int, width: int = 1) -> list[list[Work]]:
+    """Cuts a window into batches of rows of like length, longest first, so that too large a batch shows at once.
+
+    rows: at most so many a batch (None: 64); tokens: at most so many positions a batch, padding, answer and the `width`
+    continuations of each row (beams or samples) counted. Rows whose answers have different limits stay apart, for one
+    limit holds for the whole batch. Each row is in exactly one batch; rows with an error are in none.
+    """
+    most = rows or AUTO_ROWS
+    out: list[list[Work]] = []
+    ready = sorted((w for w in window if w.error is None), key=lambda w: (-w.limit, -w.length, w.row.index))
+    for work in ready:
+        batch = out[-1] if out else None
+        if batch is not None and batch[0].limit == work.limit and len(batch) < most:
+            positions = (batch[0].length + work.limit) * (len(batch) + 1) * width
+            if positions <= tokens:
+                batch.append(work)
+                continue
+        out.append([work])
+    return out

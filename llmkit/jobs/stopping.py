@@ -1,0 +1,49 @@
+"""When a run has to end early: a signal, or the time allowed.
+
+The first SIGINT or SIGTERM lets the batch at hand finish, the second ends at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+from llmkit.errors import StoppedError, TimeUpError
+
+
+class Stopping:
+    """Asked before each batch. Installs its signal handlers as a context manager."""
+
+    def __init__(self, max_time: float | None, report: Any) -> None:
+        self._deadline = None if max_time is None else time.monotonic() + max_time
+        self._report = report
+        self._signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stopping:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._asked)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raises StoppedError or TimeUpError when the run has to end. What is done must be kept by then."""
+        hint = "run the same command again to go on"
+        if self._signal is not None:
+            raise StoppedError(self._signal, f"stopped by {signal.Signals(self._signal).name}; what is done is kept", hint=hint)
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            raise TimeUpError("stopped by --max-time; what is done is kept", hint=hint)
+
+    def _asked(self, number: int, _: FrameType | None) -> None:
+        if self._signal is not None:
+            os._exit(128 + number)
+        self._signal = number
+        self._report("finishing this batch; once more to stop at once")

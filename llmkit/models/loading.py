@@ -1,0 +1,177 @@
+"""A checked folder becomes a model and a tokenizer in memory.
+
+The one place where weights are read. Knows transformers; not what the model is used for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llmkit.errors import ModelError, OutOfMemoryError
+from llmkit.models import memory
+from llmkit.models.adapters import Adapter, resolve_adapter
+from llmkit.models.checkpoint import Checkpoint
+from llmkit.models.devices import Device, available_cores, select
+from llmkit.models.reference import Location, go_offline, resolve
+
+#: Positions of which the memory plan makes sure before a model is loaded: one long answer.
+_PLANNED_TOKENS = 2048
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which model, where and how exactly."""
+
+    reference: str
+    adapter: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    offline: bool = False
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model and its tokenizer in memory, with where they came from."""
+
+    model: Any
+    tokenizer: Any
+    location: Location
+    checkpoint: Checkpoint
+    adapter: Adapter | None
+    device: Device
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that fit the model at once: prompt and answer for a decoder, each side for an encoder-decoder."""
+        config = self.checkpoint.config.get("text_config", self.checkpoint.config)
+        if "relative_attention_num_buckets" in config:  # T5 and its kin have no limit of position
+            return None
+        for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length", "max_sequence_length"):
+            value = config.get(name) or getattr(self.model.config, name, None)
+            if isinstance(value, int) and value > 0:
+                return value
+        return None
+
+
+def load(settings: ModelSettings, report: Callable[[str], None] = lambda _: None) -> LoadedModel:
+    """Resolves, checks and loads a model; nothing is read into memory that was not found to fit.
+
+    report: told in a line how device and precision were chosen and what memory is needed.
+    Raises ModelError, UnavailableError, UsageError or OutOfMemoryError.
+    """
+    if settings.offline:
+        go_offline()
+    location, checkpoint = resolve(settings.reference, offline=settings.offline, trust_remote_code=settings.trust_remote_code)
+    adapter = None
+    if settings.adapter:
+        adapter = resolve_adapter(settings.adapter, checkpoint, location, offline=settings.offline)
+    _set_up_libraries()
+    import torch
+
+    torch.set_num_threads(available_cores())
+    device = select(settings.device, settings.dtype)
+    needed = memory.plan(checkpoint, dtype=device.dtype, tokens=_PLANNED_TOKENS, free=memory.free_bytes(device.name))
+    needed.check(f"{settings.reference} in {device.dtype} on {device.name}")
+    report(f"{settings.reference}: {needed}; {device.name}, {device.dtype} ({device.reason}), {torch.get_num_threads()} threads")
+    tokenizer = _tokenizer(checkpoint, settings.trust_remote_code)
+    model = _model(checkpoint, device, settings)
+    _check_vocabulary(model, tokenizer, checkpoint)
+    if adapter is not None:
+        model = _with_adapter(model, adapter, device)
+    model.eval()
+    return LoadedModel(model, tokenizer, location, checkpoint, adapter, device)
+
+
+def _set_up_libraries() -> None:
+    """No progress bars and no advice of the libraries on stderr; no thread pool of the tokenizer beside torch's."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def _tokenizer(checkpoint: Checkpoint, trusted: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=trusted)
+    except Exception as exc:
+        # the tokenizers library raises bare Exception
+        raise ModelError(f"{checkpoint.folder}: its tokenizer can't be loaded: {_line(exc)}") from exc
+
+
+def _model(checkpoint: Checkpoint, device: Device, settings: ModelSettings) -> Any:
+    import torch
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    auto = AutoModelForSeq2SeqLM if checkpoint.is_encoder_decoder else AutoModelForCausalLM
+    try:
+        model, info = auto.from_pretrained(
+            checkpoint.folder,
+            dtype=device.torch_dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=settings.trust_remote_code,
+            output_loading_info=True,
+        )
+        model = model.to(device.name)
+    except torch.OutOfMemoryError as exc:
+        raise OutOfMemoryError(
+            f"{settings.reference} does not fit on {device.name}: {_line(exc)}", hint="a smaller model, or --device cpu"
+        ) from exc
+    except (ValueError, KeyError, OSError, RuntimeError, AttributeError, TypeError) as exc:
+        if "allocate memory" in str(exc):
+            raise OutOfMemoryError(
+                f"{settings.reference} does not fit in memory: {_line(exc)}", hint="a smaller model, or --dtype bfloat16"
+            ) from exc
+        kind = "sequence-to-sequence" if checkpoint.is_encoder_decoder else "causal"
+        raise ModelError(
+            f"{checkpoint.folder}: transformers {transformers.__version__} does not load "
+            f"'{checkpoint.model_type}' as a {kind} model: {_line(exc)}",
+            hint="a newer transformers may know the architecture: pip install -U transformers",
+        ) from exc
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{checkpoint.folder}: {len(missing)} weights are missing from the file, such as {missing[0]}",
+            hint="copy or download the model again",
+        )
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter.sum(dtype=torch.float32)):
+            raise ModelError(
+                f"{checkpoint.folder}: the weights '{name}' hold NaN or infinite values", hint="copy or download the model again"
+            )
+    return model
+
+
+def _check_vocabulary(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> None:
+    embeddings = model.get_input_embeddings().weight.shape[0]
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest < 0:
+        raise ModelError(f"{checkpoint.folder}: the tokenizer has no vocabulary")
+    if largest >= embeddings:
+        raise ModelError(
+            f"{checkpoint.folder}: the tokenizer has ids up to {largest}, the model {embeddings} embeddings",
+            hint="the tokenizer belongs to another model",
+        )
+
+
+def _with_adapter(model: Any, adapter: Adapter, device: Device) -> Any:
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, str(adapter.folder), torch_device=device.name)
+    except (RuntimeError, ValueError, KeyError, OSError, TypeError) as exc:
+        raise ModelError(f"the adapter {adapter.reference} can't be put on the model: {_line(exc)}") from exc
+
+
+def _line(exc: BaseException) -> str:
+    text = " ".join(str(exc).split())
+    return text[:300] + ("..." if len(text) > 300 else "") if text else type(exc).__name__

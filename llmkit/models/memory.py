@@ -1,0 +1,121 @@
+"""Does a model fit? From its config and headers alone, before any weight is read.
+
+Knows sizes; it imports no torch but for the free memory of an accelerator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmkit.errors import OutOfMemoryError
+from llmkit.models.checkpoint import Checkpoint
+
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes that a run needs beside those that are free."""
+
+    weights: int
+    cache: int
+    activations: int
+    free: int
+
+    @property
+    def needs(self) -> int:
+        return self.weights + self.cache + self.activations
+
+    @property
+    def fits(self) -> bool:
+        return self.needs <= self.free
+
+    def __str__(self) -> str:
+        return f"needs {self.needs / _GIB:.1f} GiB, {self.free / _GIB:.1f} GiB free"
+
+    def check(self, what: str) -> None:
+        """Raises OutOfMemoryError with the arithmetic when it does not fit."""
+        if not self.fits:
+            parts = (
+                f"weights {self.weights / _GIB:.1f} + key-value cache {self.cache / _GIB:.1f} + activations {self.activations / _GIB:.1f}"
+            )
+            raise OutOfMemoryError(
+                f"{what} does not fit: {self} ({parts})",
+                hint="a smaller model, a smaller --batch-tokens, --dtype bfloat16, or another --device",
+            )
+
+
+def plan(checkpoint: Checkpoint, *, dtype: str, tokens: int, free: int, rows: int = 1) -> Plan:
+    """Memory of a run that holds `tokens` positions at a time, `rows` of them with logits.
+
+    Weights: parameters x bytes of dtype. Cache: 2 x layers x key-value width x tokens. Activations: a few hidden states
+    and the widest feed-forward of the positions, and float32 logits of the rows being decoded.
+    """
+    text = checkpoint.config.get("text_config", checkpoint.config)
+    size = _BYTES[dtype]
+    hidden = _first(text, "hidden_size", "d_model", "n_embd", "dim", default=1024)
+    layers = _first(text, "num_hidden_layers", "n_layer", "num_layers", "decoder_layers", "n_layers", default=24)
+    heads = _first(text, "num_attention_heads", "n_head", "decoder_attention_heads", "num_heads", default=16)
+    head_size = _first(text, "head_dim", "d_kv", default=hidden // max(heads, 1))
+    key_value = _first(text, "num_key_value_heads", default=heads) * head_size
+    wide = _first(text, "intermediate_size", "decoder_ffn_dim", "d_ff", "n_inner", default=4 * hidden)
+    vocabulary = _first(text, "vocab_size", default=50_000)
+    return Plan(
+        weights=checkpoint.parameters * size,
+        cache=2 * layers * key_value * tokens * size,
+        activations=tokens * (6 * hidden + 2 * wide) * size + rows * vocabulary * 4,
+        free=free,
+    )
+
+
+def free_bytes(device: str = "cpu") -> int:
+    """Memory that a new run on `device` may take: the machine's, within this process's cgroup and address limits."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.startswith("xpu"):
+        import torch
+
+        return int(torch.xpu.mem_get_info(device)[0])
+    import psutil
+
+    available = int(psutil.virtual_memory().available)
+    for limit in (_cgroup_free(), _address_space_free()):
+        available = available if limit is None else min(available, limit)
+    return available
+
+
+def _cgroup_free(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """From cgroup v2 (memory.max) or v1 (memory.limit_in_bytes); None without a limit."""
+    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        try:
+            text = (root / limit).read_text().strip()
+            if text != "max":
+                return max(0, int(text) - int((root / used).read_text()))
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _address_space_free() -> int | None:
+    """What `ulimit -v` leaves; None without a limit or where there is no such thing."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    import psutil
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else max(0, limit - psutil.Process().memory_info().vms)
+
+
+def _first(config: dict[str, Any], *names: str, default: int) -> int:
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return default

@@ -1,0 +1,167 @@
+"""A reference (builtin:NAME, a folder, org/name[@revision]) becomes a folder on this machine, checked.
+
+Knows names, the hub and its cache; not weights or devices.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmkit.errors import ModelError, UnavailableError, UsageError
+from llmkit.models import builtin
+from llmkit.models.checkpoint import Checkpoint, file_sha256, read_checkpoint
+
+_HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?)(@(?P<revision>[\w./-]+))?")
+#: What is fetched from the hub: never pickles, never other frameworks' weights.
+_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "*.py")
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a reference lies. `revision` is the hub's commit, where the model came from the hub."""
+
+    reference: str
+    folder: Path
+    revision: str | None = None
+
+    @property
+    def is_builtin(self) -> bool:
+        return self.reference.startswith("builtin:")
+
+
+def locate(reference: str, *, offline: bool = False, trust_remote_code: bool = False) -> Location:
+    """Finds the folder of `reference`, downloading from the hub where needed and allowed.
+
+    Raises UsageError for a name that can't be meant, ModelError or UnavailableError for what can't be had.
+    """
+    if reference.startswith("builtin:"):
+        return Location(reference, builtin.folder(reference.removeprefix("builtin:")))
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        return Location(reference, path.resolve())
+    if path.is_file():
+        raise ModelError(f"{reference} is a file; a model is a folder", hint="name the folder that holds config.json")
+    match = _HUB_NAME.fullmatch(reference)
+    if match is None or reference.startswith((".", "/", "~")) or ".." in reference:
+        raise UnavailableError(
+            f"there is no model folder '{reference}'", hint="models are builtin:NAME, a folder, or org/name[@revision] on the hub"
+        )
+    return _from_hub(reference, match["name"], match["revision"], offline=offline or hub_offline(), trust_remote_code=trust_remote_code)
+
+
+def resolve(reference: str, *, offline: bool = False, trust_remote_code: bool = False) -> tuple[Location, Checkpoint]:
+    """`locate`, then the folder's config, tokenizer files and headers checked against each other."""
+    location = locate(reference, offline=offline, trust_remote_code=trust_remote_code)
+    checkpoint = read_checkpoint(location.folder, trust_remote_code=trust_remote_code)
+    _check_known_hash(location, checkpoint)
+    return location, checkpoint
+
+
+def hub_offline() -> bool:
+    """Whether the environment says so, in the hub client's own terms."""
+    return any(os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+
+
+def go_offline() -> None:
+    """Makes every library of this process refuse the network. To be called before they are imported."""
+    os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+
+
+def cached_models() -> list[tuple[str, str, int]]:
+    """Models in the hub's cache: (name, commit, bytes on disk)."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repos = scan_cache_dir().repos
+    except CacheNotFound:
+        return []
+    found = [(r.repo_id, v.commit_hash, v.size_on_disk) for r in repos if r.repo_type == "model" for v in r.revisions]
+    return sorted(found)
+
+
+def _check_known_hash(location: Location, checkpoint: Checkpoint) -> None:
+    """A flipped bit in weights whose hash is known: the package's own, and the hub's content-addressed files."""
+    if location.is_builtin:
+        known = {checkpoint.files[0]: builtin.CHECKSUMS[location.reference.removeprefix("builtin:")]}
+    else:
+        # The hub's cache links a snapshot's large files to blobs named by their SHA-256.
+        blobs = {path: os.path.basename(os.path.realpath(path)) for path in checkpoint.files if location.revision}
+        known = {path: name for path, name in blobs.items() if re.fullmatch(r"[0-9a-f]{64}", name)}
+    for path, expected in known.items():
+        if file_sha256(path) != expected:
+            raise ModelError(
+                f"{path}: its content does not have the SHA-256 it should",
+                hint="install llmkit again" if location.is_builtin else f"delete {os.path.realpath(path)} and run again",
+            )
+
+
+def _from_hub(reference: str, name: str, revision: str | None, *, offline: bool, trust_remote_code: bool) -> Location:
+    from huggingface_hub import errors as hub
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    patterns = [p for p in _PATTERNS if trust_remote_code or p != "*.py"]
+    try:
+        if not offline:
+            _refuse_pickles(name, revision)
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=offline))
+    except hub.GatedRepoError as exc:
+        raise UnavailableError(
+            f"{name} is gated: the hub wants you to accept its terms", hint="accept them on the model's page, then log in: hf auth login"
+        ) from exc
+    except hub.RevisionNotFoundError as exc:
+        raise UnavailableError(
+            f"{name} has no revision '{revision}'", hint="leave the @revision away, or name a branch, tag or commit"
+        ) from exc
+    except hub.RepositoryNotFoundError as exc:
+        raise UnavailableError(
+            f"the hub has no model '{name}', or it is private", hint="check the spelling; for a private model log in: hf auth login"
+        ) from exc
+    except hub.LocalEntryNotFoundError as exc:
+        why = "this run is offline and it is not in the cache" if offline else "the hub can't be reached and it is not in the cache"
+        raise UnavailableError(f"{reference}: {why}", hint="run once with the network, or use builtin:stories") from exc
+    except hub.HfHubHTTPError as exc:
+        status = exc.response.status_code if exc.response is not None else "?"
+        raise UnavailableError(
+            f"{name}: the hub answered with status {status}", hint="try again later" if status in (429, 500, 502, 503, 504) else None
+        ) from exc
+    except hub.HFValidationError as exc:
+        raise UsageError(f"'{reference}' is not a model's name", hint="builtin:NAME, a folder, or org/name[@revision]") from exc
+    except OSError as exc:
+        raise UnavailableError(
+            f"{name} could not be downloaded: {type(exc).__name__}: {str(exc).splitlines()[0]}", hint="run the same command again"
+        ) from exc
+    return Location(reference, folder, folder.name)
+
+
+def _refuse_pickles(name: str, revision: str | None) -> None:
+    """Says before a download that a model has no safetensors. Raises the hub client's errors when it can't be asked."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        files = [s.rfilename for s in HfApi().model_info(name, revision=revision, timeout=30).siblings or ()]
+    except OfflineModeIsEnabled:
+        return
+    except Exception as exc:
+        if _is_connection_error(exc):
+            return  # snapshot_download falls back to the cache, and says so when it can't
+        raise
+    if not any(f.endswith(".safetensors") for f in files):
+        pickles = [f for f in files if f.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+        what = f"only pickle weights ({pickles[0]}), which can run code when they are read" if pickles else "no weights"
+        raise ModelError(f"{name} has {what}", hint="look for a revision or a copy of it with safetensors")
+
+
+def _is_connection_error(exc: Exception) -> bool:
+    """No HTTP answer at all: refused, reset, timed out, not resolved."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return not isinstance(exc, HfHubHTTPError) and any("httpx" in c.__module__ or c is ConnectionError for c in type(exc).__mro__)

@@ -1,0 +1,180 @@
+"""Every shared option once, as an Annotated type: its names, environment variable, help and panel.
+
+A command's signature is a list of these types with defaults. Knows option names; not what they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+#: Names known from other tools, each accepted for ours but not listed.
+ALIASES: dict[str, str] = {
+    "max-tokens": "max-new-tokens",
+    "temp": "temperature",
+    "beam-size": "num-beams",
+    "system-prompt": "system",
+    "adapter-path": "adapter",
+    "num-return-sequences": "num-samples",
+    "schema": "json-schema",
+    "src-lang": "from",
+    "tgt-lang": "to",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+    "fp32": "float32",
+    "assistant-model": "draft-model",
+    "force": "overwrite",
+}
+
+MODEL, INPUT, DECODING, RUN, SHOW = "Model", "Input and output", "Decoding", "Run", "Display"
+
+
+def option(*names: str, help: str, panel: str, callback: Callable[..., Any] | None = None, **more: Any) -> Any:
+    """A Typer option whose environment variable follows from its long name: --top-p is LLMKIT_TOP_P."""
+    long = next(n for n in names if n.startswith("--")).split("/")[0]
+    variable = "LLMKIT_" + long.removeprefix("--").replace("-", "_").upper()
+    return typer.Option(*names, help=help, rich_help_panel=panel, envvar=variable, show_envvar=False, callback=callback, **more)
+
+
+def _load_config(ctx: typer.Context, value: str | None) -> str | None:
+    if value is not None:
+        from llmkit.config import read_config
+
+        known = {p.name: p.opts[0] for p in ctx.command.params if p.name}
+        ctx.default_map = {**(ctx.default_map or {}), **read_config(value, ctx.command.name or "", known)}
+    return value
+
+
+def _count(value: Any) -> int | None:
+    """A whole number, also as 10k, 2M or 1e3."""
+    if value is None or isinstance(value, int):
+        return value
+    scale = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}.get(value[-1:].lower(), 1)
+    try:
+        number = float(value[:-1] if scale > 1 else value) * scale
+        if number != int(number) or number < 0:
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"'{value}' is not a whole number of 0 or more (10k, 2M and 1e3 are)") from None
+    return int(number)
+
+
+def count_option(*names: str, help: str, panel: str) -> Any:
+    return option(*names, help=help, panel=panel, parser=_count, metavar="N")
+
+
+Model = Annotated[str, option("--model", "-m", help="builtin:NAME, a folder, or a hub id org/name[@revision].", panel=MODEL, metavar="REF")]
+Adapter = Annotated[str | None, option("--adapter", help="A LoRA adapter on top: a folder or a hub id.", panel=MODEL, metavar="REF")]
+Device = Annotated[str, option("--device", help="auto, cpu, cuda[:N], mps or xpu.", panel=MODEL)]
+Dtype = Annotated[str, option("--dtype", help="auto, float32, bfloat16 or float16.", panel=MODEL)]
+Offline = Annotated[bool, option("--offline", help="Touch no network (also HF_HUB_OFFLINE=1).", panel=MODEL)]
+TrustRemoteCode = Annotated[bool, option("--trust-remote-code", help="Run Python code that comes with the model.", panel=MODEL)]
+
+Input = Annotated[
+    str | None,
+    option(
+        "--input", "-i", help="Rows: .txt .jsonl .json .csv .tsv .parquet (also .gz), org/name:split, or -.", panel=INPUT, metavar="FILE"
+    ),
+]
+Output = Annotated[
+    str | None, option("--output", "-o", help="Where the answers go: .jsonl or .txt; - is stdout.", panel=INPUT, metavar="FILE")
+]
+InputFormat = Annotated[str, option("--input-format", help="auto, or txt, jsonl, json, csv, tsv, parquet.", panel=INPUT)]
+Encoding = Annotated[str, option("--encoding", help="Character encoding of the input.", panel=INPUT)]
+Limit = Annotated[int | None, count_option("--limit", help="Only the first N rows.", panel=INPUT)]
+Template = Annotated[
+    str | None, option("--template", help='Makes the prompt from row fields: "Summarise: {text}".', panel=INPUT, metavar="TEXT")
+]
+PromptField = Annotated[str | None, option("--prompt-field", help="The field that holds the prompt.", panel=INPUT, metavar="NAME")]
+OutputField = Annotated[str, option("--output-field", help="The field that receives the answer.", panel=INPUT, metavar="NAME")]
+Overwrite = Annotated[bool, option("--overwrite", help="Replace an output that is there.", panel=INPUT)]
+
+MaxNewTokens = Annotated[
+    int | None, count_option("--max-new-tokens", help="At most so many tokens of answer. [default: 128]", panel=DECODING)
+]
+MaxLength = Annotated[
+    int | None, count_option("--max-length", help="At most so many tokens of prompt and answer together.", panel=DECODING)
+]
+MinNewTokens = Annotated[int, count_option("--min-new-tokens", help="At least so many tokens of answer.", panel=DECODING)]
+Temperature = Annotated[float, option("--temperature", help="0 is greedy; 1 samples from the model's own distribution.", panel=DECODING)]
+TopK = Annotated[int | None, count_option("--top-k", help="Sample among the K likeliest tokens.", panel=DECODING)]
+TopP = Annotated[float | None, option("--top-p", help="Sample among the likeliest tokens that make up probability P.", panel=DECODING)]
+MinP = Annotated[float | None, option("--min-p", help="Drop tokens below P times the likeliest one's probability.", panel=DECODING)]
+RepetitionPenalty = Annotated[float, option("--repetition-penalty", help="Above 1: tokens that occurred get less likely.", panel=DECODING)]
+NoRepeatNgramSize = Annotated[int, count_option("--no-repeat-ngram-size", help="No N-gram of tokens occurs twice.", panel=DECODING)]
+NumBeams = Annotated[int, count_option("--num-beams", help="Beam search with N beams.", panel=DECODING)]
+LengthPenalty = Annotated[float, option("--length-penalty", help="Beam search: above 0 favours longer answers.", panel=DECODING)]
+NumSamples = Annotated[int, count_option("--num-samples", "-n", help="N answers to each prompt.", panel=DECODING)]
+Stop = Annotated[list[str] | None, option("--stop", help="End the answer before this text (repeatable).", panel=DECODING, metavar="TEXT")]
+Seed = Annotated[int, option("--seed", help="The seed of sampling, 0 to 2^64 - 1.", panel=DECODING)]
+PromptLookup = Annotated[
+    int | None, count_option("--prompt-lookup", help="Speculate N tokens from the prompt's own n-grams.", panel=DECODING)
+]
+DraftModel = Annotated[str | None, option("--draft-model", help="Speculate with this smaller model.", panel=DECODING, metavar="REF")]
+JsonSchema = Annotated[
+    str | None,
+    option("--json-schema", help="The answer is JSON of this schema (a file, or the JSON itself).", panel=DECODING, metavar="FILE|JSON"),
+]
+Regex = Annotated[str | None, option("--regex", help="The answer matches this regular expression.", panel=DECODING)]
+Truncate = Annotated[str, option("--truncate", help="Prompts longer than the context: none (an error), left or right.", panel=DECODING)]
+Logprobs = Annotated[bool, option("--logprobs", help="With each answer its tokens and their log-probabilities.", panel=DECODING)]
+System = Annotated[str | None, option("--system", "-s", help="System message for a chat model.", panel=DECODING, metavar="TEXT")]
+ChatTemplate = Annotated[str, option("--chat-template", help="auto (the model's, when it has one), none, or a Jinja file.", panel=DECODING)]
+
+BatchSize = Annotated[str, option("--batch-size", help="Rows a batch: auto, or a number.", panel=RUN)]
+BatchTokens = Annotated[int, count_option("--batch-tokens", help="Tokens a batch, prompt and answer, padding counted.", panel=RUN)]
+MaxErrors = Annotated[int | None, count_option("--max-errors", help="Stop after more than N rows with errors.", panel=RUN)]
+RetryFailed = Annotated[bool, option("--retry-failed", help="Run the rows of a finished output again that have an error.", panel=RUN)]
+Restart = Annotated[bool, option("--restart", help="Drop what an unfinished run has done.", panel=RUN)]
+MaxTime = Annotated[
+    str | None, option("--max-time", help="Stop after 90s, 55m or 2h; the same command goes on.", panel=RUN, metavar="TIME")
+]
+VerifyBatching = Annotated[int, count_option("--verify-batching", help="Answer N rows again alone and report differences.", panel=RUN)]
+
+Json = Annotated[bool, option("--json", help="One JSON object on stdout.", panel=SHOW)]
+Quiet = Annotated[bool, option("--quiet", "-q", help="Warnings and errors only.", panel=SHOW)]
+Verbose = Annotated[bool, option("--verbose", "-v", help="More about what happens.", panel=SHOW)]
+Debug = Annotated[bool, option("--debug", help="Tracebacks for errors.", panel=SHOW)]
+Config = Annotated[
+    str | None,
+    option(
+        "--config",
+        help="Options from a TOML or YAML file or a run record.",
+        panel=SHOW,
+        metavar="FILE",
+        is_eager=True,
+        callback=_load_config,
+    ),
+]
+
+
+def duration(text: str | None) -> float | None:
+    """Seconds in '90', '90s', '55m' or '2h'. Raises typer.BadParameter."""
+    if text is None:
+        return None
+    scale = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
+    try:
+        seconds = float(text[:-1] if scale else text) * (scale or 1.0)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise typer.BadParameter(f"--max-time: '{text}' is not a time (90s, 55m and 2h are)")
+    return seconds
+
+
+def batch_size(text: str) -> int | None:
+    """Rows a batch, None for auto. Raises typer.BadParameter."""
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise typer.BadParameter(f"--batch-size: '{text}' is neither auto nor a number of 1 or more")
+    return int(text)
+
+
+def given(ctx: typer.Context, *, leave: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The command's options that differ from their defaults, by name, for the run record."""
+    defaults = {p.name: p.get_default(ctx) for p in ctx.command.params}
+    skip = {"config", "quiet", "verbose", "debug", *leave}
+    return {k: v for k, v in ctx.params.items() if k not in skip and v != defaults.get(k) and v not in (None, [], ())}

@@ -1,0 +1,114 @@
+"""The training loop of both built-in models: Muon and AdamW, warm-up / constant / linear decay, checkpoints.
+
+Knows parameters, steps and a loss; not what is being learnt. A run may end at any moment: the same call goes on
+from the newest checkpoint, and a batch is a function of the step number alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rates and their course. `decay_from` is the step at which the linear fall to zero begins."""
+
+    steps: int
+    decay_from: int
+    warmup: int = 100
+    matrix_lr: float = 0.02
+    other_lr: float = 3e-3
+    weight_decay: float = 0.05
+
+    def factor(self, step: int) -> float:
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        if step < self.decay_from:
+            return 1.0
+        return max(0.0, (self.steps - step) / (self.steps - self.decay_from))
+
+
+def optimizers(model: torch.nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for embeddings, norms and biases."""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    matrices = [p for n, p in named if p.ndim == 2 and ".layers." in n]
+    others = [p for n, p in named if not (p.ndim == 2 and ".layers." in n)]
+    return [
+        torch.optim.Muon(matrices, lr=schedule.matrix_lr, weight_decay=schedule.weight_decay, momentum=0.95),
+        torch.optim.AdamW(others, lr=schedule.other_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+    ]
+
+
+def run(
+    model: torch.nn.Module,
+    schedule: Schedule,
+    folder: Path,
+    losses: Callable[[int], Any],
+    validate: Callable[[], dict[str, float]],
+    *,
+    every: int = 250,
+) -> None:
+    """Trains `model` in place up to `schedule.steps`.
+
+    `losses(step)` yields the losses of the step's micro-batches, already divided by their number; each is
+    differentiated as it comes. `validate()` gives the figures that are logged every `every` steps beside a checkpoint.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    opts = optimizers(model, schedule)
+    base = [[g["lr"] for g in o.param_groups] for o in opts]
+    step = _resume(folder, model, opts)
+    started, since, seen = time.monotonic(), step, 0.0
+    while step < schedule.steps:
+        torch.manual_seed(step)
+        for opt, rates in zip(opts, base, strict=True):
+            for group, rate in zip(opt.param_groups, rates, strict=True):
+                group["lr"] = rate * schedule.factor(step)
+        for loss in losses(step):
+            loss.backward()
+            seen += loss.item()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for opt in opts:
+            opt.step()
+            opt.zero_grad(set_to_none=True)
+        step += 1
+        if step % 25 == 0:
+            _log(folder, {"step": step, "loss": seen / 25, "seconds_per_step": (time.monotonic() - started) / (step - since)})
+            seen = 0.0
+        if step % every == 0 or step == schedule.steps:
+            _save(folder, model, opts, step)
+            _log(folder, {"step": step, **validate()})
+
+
+def _log(folder: Path, row: dict[str, Any]) -> None:
+    line = json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
+    print(line, flush=True)
+    with (folder / "log.jsonl").open("a") as log:
+        log.write(line + "\n")
+
+
+def _save(folder: Path, model: torch.nn.Module, opts: list[torch.optim.Optimizer], step: int) -> None:
+    state = {"step": step, "model": model.state_dict(), "optimizers": [o.state_dict() for o in opts]}
+    torch.save(state, folder / "checkpoint.tmp")
+    os.replace(folder / "checkpoint.tmp", folder / "checkpoint.pt")
+
+
+def _resume(folder: Path, model: torch.nn.Module, opts: list[torch.optim.Optimizer]) -> int:
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    for opt, saved in zip(opts, state["optimizers"], strict=True):
+        rates = [g["lr"] for g in opt.param_groups]
+        opt.load_state_dict(saved)
+        for group, rate in zip(opt.param_groups, rates, strict=True):
+            group["lr"] = rate
+    return int(state["step"])

@@ -1,0 +1,185 @@
+"""Trains `builtin:stories`, a small Llama, from the book corpus.
+
+    python scripts/builtin/stories.py CORPUS WORK            train (or go on), then write WORK/model
+    python scripts/builtin/stories.py CORPUS WORK --export   write WORK/model from the newest checkpoint
+
+CORPUS is a folder with gutenberg.children.jsonl.gz and gutenberg.fiction.jsonl.gz.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from corpus import Book, load_books
+from loop import Schedule, run
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+VOCABULARY = 6144
+BOS, EOS = "<s>", "</s>"
+#: Windows of 256 tokens while attention would dominate the cost, then the full 512.
+SHORT, FULL = 256, 512
+TOKENS_PER_STEP = 8192
+SCHEDULE = Schedule(steps=4000, decay_from=2200)
+LONG_FROM = 3000
+
+
+def main() -> None:
+    args = _arguments()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    work: Path = args.work
+    work.mkdir(parents=True, exist_ok=True)
+    books = load_books(args.corpus)
+    tokenizer = _tokenizer(work / "tokenizer.json", books.children + books.fiction)
+    children = _stream(tokenizer, books.children, work / "children.npz")
+    fiction = _stream(tokenizer, books.fiction, work / "fiction.npz")
+    valid = _stream(tokenizer, books.valid, work / "valid.npz")
+    valid_bytes = sum(len(b.text.encode()) for b in books.valid)
+    print(f"tokens: children {len(children.ids):,}, fiction {len(fiction.ids):,}, valid {len(valid.ids):,}", flush=True)
+
+    model = LlamaForCausalLM(config())
+    print(f"parameters: {sum(p.numel() for p in model.parameters()):,}", flush=True)
+    if not args.export:
+        forward = torch.compile(model)
+        schedule = Schedule(steps=args.steps, decay_from=args.decay_from) if args.steps else SCHEDULE
+        long_from = args.long_from or LONG_FROM
+
+        def losses(step: int) -> Iterator[torch.Tensor]:
+            length = FULL if step >= long_from else SHORT
+            # The children's books are weighted up, and last.
+            share = 0.6 if step < schedule.decay_from else 0.9
+            for micro in range(args.micro):
+                rows = TOKENS_PER_STEP // length // args.micro
+                ids = _windows(children, fiction, share, step * args.micro + micro, rows, length)
+                with torch.autocast("cpu", torch.bfloat16):
+                    loss: torch.Tensor = forward(input_ids=ids, labels=ids, use_cache=False).loss
+                yield loss / args.micro
+
+        run(model, schedule, work, losses, lambda: _validate(model, valid, valid_bytes))
+    else:
+        model.load_state_dict(torch.load(work / "checkpoint.pt", weights_only=True)["model"])
+    _export(model, tokenizer, work / "model")
+
+
+def config() -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=7,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=FULL,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=1,
+        # Compiled, the plain attention trains faster on a CPU than the fused kernel.
+        attn_implementation="eager",
+    )
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Books one after another: `ids` [tokens] uint16, each book BOS ... EOS; `paragraphs`: where paragraphs begin."""
+
+    ids: np.ndarray
+    paragraphs: np.ndarray
+
+
+def _tokenizer(path: Path, books: tuple[Book, ...]) -> Tokenizer:
+    if path.exists():
+        return Tokenizer.from_file(str(path))
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=[BOS, EOS], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    sample = (p for book in books[:160] for p in book.paragraphs)
+    tokenizer.train_from_iterator(sample, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
+    )
+    tokenizer.save(str(path))
+    return tokenizer
+
+
+def _stream(tokenizer: Tokenizer, books: tuple[Book, ...], cache: Path) -> Stream:
+    if cache.exists():
+        saved = np.load(cache)
+        return Stream(saved["ids"], saved["paragraphs"])
+    ids: list[int] = []
+    paragraphs: list[int] = []
+    for book in books:
+        ids.append(tokenizer.token_to_id(BOS))
+        texts = [p + "\n\n" for p in book.paragraphs[:-1]] + list(book.paragraphs[-1:])
+        for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
+            paragraphs.append(len(ids))
+            ids.extend(encoding.ids)
+        ids.append(tokenizer.token_to_id(EOS))
+    stream = Stream(np.array(ids, dtype=np.uint16), np.array(paragraphs, dtype=np.int64))
+    np.savez(cache, ids=stream.ids, paragraphs=stream.paragraphs)
+    return stream
+
+
+def _windows(children: Stream, fiction: Stream, share: float, index: int, rows: int, length: int) -> torch.Tensor:
+    """Training windows [rows, length]: a share of children's books, every fourth begun at a paragraph after BOS.
+
+    A function of `index` alone, so a resumed run sees the same windows.
+    """
+    rng = np.random.default_rng((2024, index))
+    out = np.empty((rows, length), dtype=np.int64)
+    for row in range(rows):
+        stream = children if rng.random() < share else fiction
+        start = int(rng.integers(0, len(stream.ids) - length))
+        if rng.random() < 0.25:
+            nearest = int(np.searchsorted(stream.paragraphs, start))
+            start = int(stream.paragraphs[min(nearest, len(stream.paragraphs) - 1)])
+            start = min(start, len(stream.ids) - length)
+            out[row, 0], out[row, 1:] = 0, stream.ids[start : start + length - 1]
+        else:
+            out[row] = stream.ids[start : start + length]
+    return torch.from_numpy(out)
+
+
+@torch.no_grad()
+def _validate(model: LlamaForCausalLM, valid: Stream, valid_bytes: int) -> dict[str, float]:
+    """Bits per byte of 48 windows spread evenly over the validation books."""
+    model.eval()
+    starts = np.linspace(0, len(valid.ids) - FULL - 1, 48).astype(int)
+    ids = torch.from_numpy(np.stack([valid.ids[s : s + FULL] for s in starts]).astype(np.int64))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = sum(float(model(input_ids=b, labels=b, use_cache=False).loss) for b in ids.split(8)) / 6
+    model.train()
+    return {"valid_loss": loss, "valid_bits_per_byte": loss / math.log(2) * len(valid.ids) / valid_bytes}
+
+
+def _export(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
+    model.config._attn_implementation = "sdpa"
+    model.to(torch.bfloat16).save_pretrained(folder)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, model_max_length=FULL)
+    fast.save_pretrained(folder)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--micro", type=int, default=2, help="micro-batches a step")
+    parser.add_argument("--steps", type=int, help="another length of the run")
+    parser.add_argument("--decay-from", type=int, default=2200)
+    parser.add_argument("--long-from", type=int)
+    parser.add_argument("--export", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
