@@ -1,0 +1,138 @@
+"""A row's answer does not depend on its neighbours, on the batching, or on speculation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from llmkit.engines.chat import ChatSettings
+from llmkit.engines.decoding import Decoding
+from llmkit.engines.torch import TorchEngine
+from llmkit.models.loading import ModelSettings, load
+from llmkit.rows.fields import Prompt
+
+GREEDY = [
+    Decoding(max_new_tokens=12),
+    Decoding(max_new_tokens=12, repetition_penalty=1.7),
+    Decoding(max_new_tokens=12, no_repeat_ngram_size=2),
+    Decoding(max_new_tokens=12, repetition_penalty=1.3, no_repeat_ngram_size=2, min_new_tokens=4),
+    Decoding(max_new_tokens=12, num_beams=3),
+    Decoding(max_new_tokens=12, num_beams=3, num_samples=2, length_penalty=0.5, no_repeat_ngram_size=2),
+    Decoding(max_new_tokens=12, num_beams=2, repetition_penalty=1.5),
+    Decoding(max_new_tokens=12, stop=("e", "\n")),
+    Decoding(max_new_tokens=12, num_beams=2, stop=("e",)),
+    Decoding(max_new_tokens=12, regex="[a-z ]{3,9}"),
+    Decoding(max_length=60),
+]
+SAMPLED = [
+    Decoding(max_new_tokens=12, temperature=1.0, seed=3),
+    Decoding(max_new_tokens=12, temperature=0.7, top_k=20, top_p=0.9, min_p=0.01, seed=4),
+    Decoding(max_new_tokens=12, temperature=1.2, num_samples=3, repetition_penalty=1.2, stop=("e",)),
+]
+
+
+def name(decoding: Decoding) -> str:
+    return ",".join(f"{k}={v}" for k, v in decoding.record().items())
+
+
+@pytest.fixture(scope="module", params=["gpt2", "llama", "t5", "stories"])
+def engine(request: pytest.FixtureRequest) -> TorchEngine:
+    """A decoder with absolute positions, one with rotary positions, an encoder-decoder, and the real small model."""
+    reference = "builtin:stories" if request.param == "stories" else str(request.getfixturevalue(request.param))
+    return TorchEngine(load(ModelSettings(reference)), chat=ChatSettings("none"))
+
+
+def prepared(engine: TorchEngine, ragged: list[str], decoding: Decoding) -> list:
+    texts = [t for t in ragged if len(engine.tokenizer(t)["input_ids"]) <= (50 if decoding.max_length else 100)]
+    return [engine.prepare(Prompt(text=text), decoding, number) for number, text in enumerate(texts[:12])]
+
+
+@pytest.mark.parametrize("decoding", GREEDY + SAMPLED, ids=name)
+def test_a_rows_answer_in_a_ragged_batch_is_its_answer_alone(engine: TorchEngine, ragged: list[str], decoding: Decoding) -> None:
+    requests = prepared(engine, ragged, decoding)
+    if decoding.max_length and not engine.encoder_decoder:
+        requests = [r for r in requests if r.max_new_tokens == requests[0].max_new_tokens]
+    else:
+        assert len({len(r.tokens) for r in requests}) > 3
+    together = engine.generate(requests, decoding)
+    alone = [engine.generate([request], decoding)[0] for request in requests]
+    assert together == alone
+
+
+@pytest.mark.parametrize("speculation", [{"prompt_lookup": 4}, {"draft_model": "itself"}], ids=["prompt-lookup", "draft-model"])
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.9, "seed": 7, "top_k": 30}], ids=["greedy", "sampled"])
+def test_speculation_changes_no_answer(ragged: list[str], llama: Path, speculation: dict, sampling: dict) -> None:
+    loaded = load(ModelSettings(str(llama)))
+    engine = TorchEngine(loaded, chat=ChatSettings("none"), draft=loaded if "draft_model" in speculation else None)
+    plain = TorchEngine(loaded, chat=ChatSettings("none"))
+    for number, text in enumerate(ragged[:4]):
+        fast, slow = Decoding(max_new_tokens=20, **sampling, **speculation), Decoding(max_new_tokens=20, **sampling)
+        a = engine.generate([engine.prepare(Prompt(text=text), fast, number)], fast)
+        b = plain.generate([plain.prepare(Prompt(text=text), slow, number)], slow)
+        assert a == b
+
+
+def test_the_streamed_text_is_the_batched_text(engine: TorchEngine, ragged: list[str]) -> None:
+    for decoding in (
+        Decoding(max_new_tokens=30),
+        Decoding(max_new_tokens=30, temperature=1.3, stop=("e ", "zz")),
+        Decoding(max_new_tokens=9, stop=("e",)),
+    ):
+        for number, text in enumerate(t[:60] for t in ragged[:4]):
+            request = engine.prepare(Prompt(text=text), decoding, number)
+            pieces: list[str] = []
+            answer = engine.stream(request, decoding, pieces.append)
+            assert "".join(pieces) == answer.text
+            assert [answer] == engine.generate([request], decoding)[0]
+
+
+def test_greedy_and_beams_are_transformers_own(gpt2: Path) -> None:
+    """The article's example: GPT-2, max_length=50, num_beams=5, no_repeat_ngram_size=2."""
+    from transformers import AutoTokenizer, GPT2LMHeadModel
+
+    tokenizer, model = AutoTokenizer.from_pretrained(gpt2), GPT2LMHeadModel.from_pretrained(gpt2)
+    engine = TorchEngine(load(ModelSettings(str(gpt2))))
+    for options in ({"num_beams": 5, "no_repeat_ngram_size": 2}, {}, {"repetition_penalty": 1.4}):
+        decoding = Decoding(max_length=50, **options)
+        for text in ("The king", "Once upon a time there was"):
+            inputs = tokenizer(text, return_tensors="pt")
+            expected = model.generate(**inputs, max_length=50, do_sample=False, pad_token_id=256, **options)[0].tolist()
+            request = engine.prepare(Prompt(text=text), decoding)
+            assert list(request.tokens) + engine._run([request], [(0, 0)], decoding)[0] == expected
+
+
+def test_samples_follow_the_models_distribution(llama: Path) -> None:
+    """Frequencies of 4,000 first tokens against the probabilities, by a chi-squared statistic on the likely ones."""
+    import torch
+
+    engine = TorchEngine(load(ModelSettings(str(llama))), chat=ChatSettings("none"))
+    decoding = Decoding(max_new_tokens=1, temperature=1.0, num_samples=4000)
+    request = engine.prepare(Prompt(text="The"), decoding)
+    counts = torch.zeros(engine.model.config.vocab_size)
+    for ids in engine._run([request] * 4000, [(0, s) for s in range(4000)], decoding):
+        counts[ids[0]] += 1
+    with torch.no_grad():
+        p = engine.model(torch.tensor([request.tokens])).logits[0, -1].softmax(-1)
+    likely = p * 4000 >= 5
+    chi = float((((counts - 4000 * p) ** 2) / (4000 * p))[likely].sum())
+    freedom = int(likely.sum())
+    assert chi < freedom + 4 * (2 * freedom) ** 0.5
+
+
+def test_log_probabilities_are_those_of_the_model(engine: TorchEngine) -> None:
+    import torch
+
+    decoding = Decoding(max_new_tokens=5, logprobs=True)
+    request = engine.prepare(Prompt(text="The king and"), decoding)
+    answer = engine.generate([request], decoding)[0][0]
+    assert answer.logprobs is not None
+    plain = Decoding(max_new_tokens=5)
+    ids = engine._run([request], [(0, 0)], plain)[0][: answer.completion_tokens]
+    with torch.no_grad():
+        if engine.encoder_decoder:
+            decoder = torch.tensor([[engine.model.config.decoder_start_token_id, *ids[:-1]]])
+            logits = engine.model(input_ids=torch.tensor([request.tokens]), decoder_input_ids=decoder).logits[0]
+        else:
+            logits = engine.model(torch.tensor([[*request.tokens, *ids]])).logits[0, len(request.tokens) - 1 : -1]
+    expected = logits.double().log_softmax(-1).gather(1, torch.tensor(ids)[:, None]).squeeze(1)
+    assert [t.logprob for t in answer.logprobs] == pytest.approx(expected.tolist(), abs=1e-4)

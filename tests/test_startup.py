@@ -1,0 +1,58 @@
+"""Start-up stays light: no torch for help, version, usage errors and quick checks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "transformers", "datasets", "peft", "evaluate", "pandas", "pyarrow")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["generate", "--help"], ["generate", "--no-such-option"], ["no-such-command"], ["generate", "x", "--top-p", "2"],
+     ["generate", "-i", "missing.jsonl"], ["doctor", "--quick"], ["models", "show", "builtin:stories"], ["evaluate", "--help"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_imports_no_heavy_library(arguments: list[str]) -> None:
+    code = f"import sys; from llmkit.cli import run; run({arguments!r}); print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_version_is_one_line_on_stdout(llmkit) -> None:
+    ran = llmkit("--version")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("llmkit ")
+
+
+def test_an_unknown_command_suggests_the_right_one(llmkit) -> None:
+    ran = llmkit("genrate")
+    assert ran.code == 2
+    assert "'generate'" in ran.err
+    assert ran.out == ""
+
+
+def test_an_unknown_option_suggests_the_right_one(llmkit) -> None:
+    ran = llmkit("generate", "x", "--max-new-token", "3")
+    assert ran.code == 2
+    assert "--max-new-tokens" in ran.err
+    assert len(ran.err.splitlines()) <= 3
+
+
+@pytest.mark.parametrize("name", ["--max_new_tokens", "--max-tokens", "--max_tokens"])
+def test_underscores_and_names_of_other_tools_are_accepted(llmkit, name: str) -> None:
+    ran = llmkit("generate", "Once", name, "3", "--json", "-q")
+    assert ran.code == 0
+    assert '"completion_tokens": 3' in ran.out
+
+
+def test_doctor_reports_as_json(llmkit) -> None:
+    import json
+
+    ran = llmkit("doctor", "--json")
+    report = json.loads(ran.out)
+    assert report["ok"] is True
+    assert {"torch", "cpu", "builtin:stories", "cores"} <= {f["name"] for f in report["findings"]}
