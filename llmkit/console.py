@@ -78,7 +78,8 @@ def table(content: Table) -> None:
     """A table on stdout: the answer of commands that list things."""
     from rich.console import Console as RichConsole
 
-    RichConsole(file=sys.stdout, soft_wrap=not sys.stdout.isatty()).print(content)
+    # off a terminal a row is a line, however long
+    RichConsole(file=sys.stdout, width=None if sys.stdout.isatty() else 100_000).print(content)
 
 
 def write(text: str, stream: IO[str] | None = None) -> None:

@@ -28,7 +28,7 @@ ALIASES: dict[str, str] = {
     "force": "overwrite",
 }
 
-MODEL, INPUT, DECODING, RUN, SHOW = "Model", "Input and output", "Decoding", "Run", "Display"
+MODEL, INPUT, DECODING, SCORING, RUN, SHOW = "Model", "Input and output", "Decoding", "Scoring", "Run", "Display"
 
 
 def option(*names: str, help: str, panel: str, callback: Callable[..., Any] | None = None, **more: Any) -> Any:
@@ -66,6 +66,9 @@ def count_option(*names: str, help: str, panel: str) -> Any:
 
 
 Model = Annotated[str, option("--model", "-m", help="builtin:NAME, a folder, or a hub id org/name[@revision].", panel=MODEL, metavar="REF")]
+OptionalModel = Annotated[
+    str | None, option("--model", "-m", help="Score what this model answers; without it, saved outputs.", panel=MODEL, metavar="REF")
+]
 Adapter = Annotated[str | None, option("--adapter", help="A LoRA adapter on top: a folder or a hub id.", panel=MODEL, metavar="REF")]
 Device = Annotated[str, option("--device", help="auto, cpu, cuda[:N], mps or xpu.", panel=MODEL)]
 Dtype = Annotated[str, option("--dtype", help="auto, float32, bfloat16 or float16.", panel=MODEL)]
@@ -105,6 +108,9 @@ MinP = Annotated[float | None, option("--min-p", help="Drop tokens below P times
 RepetitionPenalty = Annotated[float, option("--repetition-penalty", help="Above 1: tokens that occurred get less likely.", panel=DECODING)]
 NoRepeatNgramSize = Annotated[int, count_option("--no-repeat-ngram-size", help="No N-gram of tokens occurs twice.", panel=DECODING)]
 NumBeams = Annotated[int, count_option("--num-beams", help="Beam search with N beams.", panel=DECODING)]
+OptionalNumBeams = Annotated[
+    int | None, count_option("--num-beams", help="Beam search with N beams. [default: 4 for sequence-to-sequence models]", panel=DECODING)
+]
 LengthPenalty = Annotated[float, option("--length-penalty", help="Beam search: above 0 favours longer answers.", panel=DECODING)]
 NumSamples = Annotated[int, count_option("--num-samples", "-n", help="N answers to each prompt.", panel=DECODING)]
 Stop = Annotated[list[str] | None, option("--stop", help="End the answer before this text (repeatable).", panel=DECODING, metavar="TEXT")]
@@ -122,6 +128,44 @@ Truncate = Annotated[str, option("--truncate", help="Prompts longer than the con
 Logprobs = Annotated[bool, option("--logprobs", help="With each answer its tokens and their log-probabilities.", panel=DECODING)]
 System = Annotated[str | None, option("--system", "-s", help="System message for a chat model.", panel=DECODING, metavar="TEXT")]
 ChatTemplate = Annotated[str, option("--chat-template", help="auto (the model's, when it has one), none, or a Jinja file.", panel=DECODING)]
+
+TextField = Annotated[str | None, option("--text-field", help="The field that holds the text.", panel=INPUT, metavar="NAME")]
+ByLine = Annotated[bool, option("--by-line", help="Each line of a .txt file is a document; otherwise the file is one.", panel=INPUT)]
+Concatenate = Annotated[bool, option("--concatenate", help="Join the documents with the model's separator.", panel=SCORING)]
+CompletionOnly = Annotated[
+    bool, option("--completion-only", help="Score completions (assistant turns) given what comes before.", panel=SCORING)
+]
+Context = Annotated[int | None, count_option("--context", help="Inputs of a window. [default: the model's context]", panel=SCORING)]
+Stride = Annotated[int | None, count_option("--stride", help="New tokens each later window scores. [default: the context]", panel=SCORING)]
+FailIf = Annotated[
+    list[str] | None,
+    option("--fail-if", help='Exit with 4 when it holds: "perplexity > 30" (repeatable).', panel=SCORING, metavar="CONDITION"),
+]
+Report = Annotated[list[str] | None, option("--report", help="Also write the result: .json or .md.", panel=SHOW, metavar="FILE")]
+Predictions = Annotated[str | None, option("--predictions", "-p", help="Saved outputs, a line each.", panel=INPUT, metavar="FILE")]
+References = Annotated[
+    list[str] | None,
+    option("--references", "-r", help="References, a line a prediction (repeatable: several references).", panel=INPUT, metavar="FILE"),
+]
+
+SourceField = Annotated[str | None, option("--source-field", help="The field that the model answers.", panel=INPUT, metavar="NAME")]
+ReferenceField = Annotated[str | None, option("--reference-field", help="The field with the reference(s).", panel=INPUT, metavar="NAME")]
+PredictionField = Annotated[str | None, option("--prediction-field", help="The field with the saved output.", panel=INPUT, metavar="NAME")]
+Metrics = Annotated[str, option("--metrics", help="Comma-separated: bleu, chrf, ter, exact_match, f1.", panel=SCORING)]
+Tokenize = Annotated[
+    str | None, option("--tokenize", "-tok", help="BLEU's tokenizer: 13a, intl, char, zh, ... [default: 13a]", panel=SCORING)
+]
+Lowercase = Annotated[bool, option("--lowercase", "-lc", help="BLEU and chrF without case.", panel=SCORING)]
+SmoothMethod = Annotated[str, option("--smooth-method", help="BLEU: exp, floor, add-k or none.", panel=SCORING)]
+SmoothValue = Annotated[float | None, option("--smooth-value", help="BLEU: for floor and add-k.", panel=SCORING)]
+ChrfCharOrder = Annotated[int, count_option("--chrf-char-order", help="chrF: character n-grams up to N.", panel=SCORING)]
+ChrfWordOrder = Annotated[int, count_option("--chrf-word-order", help="chrF: word n-grams up to N; 2 gives chrF++.", panel=SCORING)]
+ChrfBeta = Annotated[int, count_option("--chrf-beta", help="chrF: weight of recall.", panel=SCORING)]
+Confidence = Annotated[bool, option("--confidence", "-ci", help="95% intervals for BLEU, chrF and TER by bootstrap.", panel=SCORING)]
+ConfidenceN = Annotated[int, count_option("--confidence-n", help="Resamples for --confidence.", panel=SCORING)]
+Normalize = Annotated[
+    str, option("--normalize", help="exact_match and f1: none, or some of unicode,case,punctuation,articles,space.", panel=SCORING)
+]
 
 BatchSize = Annotated[str, option("--batch-size", help="Rows a batch: auto, or a number.", panel=RUN)]
 BatchTokens = Annotated[int, count_option("--batch-tokens", help="Tokens a batch, prompt and answer, padding counted.", panel=RUN)]

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def process() -> Callable[..., Ran]:
 
 @pytest.fixture(scope="session")
 def words() -> list[str]:
-    return "the king and queen lived in a small old house by sea with three little children who loved stories".split()
+    return ["the", "king", "and", "queen", "lived", "in", "a", "small", "old", "house", "by", "sea", "with", "three", "children"]
 
 
 @pytest.fixture(scope="session")
@@ -168,11 +168,11 @@ def _seeded(build: Callable[[], object], folder: Path) -> None:
 
 
 @pytest.fixture
-def copy_of(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
+def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
     """A copy of a model folder that a test may damage."""
     import shutil
 
     def copy(folder: Path) -> Path:
         return Path(shutil.copytree(folder, tmp_path / "model"))
 
-    yield copy
+    return copy

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from llmkit.errors import InputError, LlmkitError, UsageError
 from llmkit.rows import open_rows
 from llmkit.rows.text import Source, lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.torch import TorchEngine

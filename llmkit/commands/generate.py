@@ -11,7 +11,6 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,15 +18,16 @@ import typer
 
 from llmkit import __version__, console
 from llmkit import options as opt
+from llmkit.commands.running import open_model, summarise
 from llmkit.engines.decoding import Decoding
-from llmkit.errors import InputError, LlmkitError, ModelError, OutputError, UsageError
-from llmkit.jobs.plan import Work
+from llmkit.errors import InputError, ModelError, OutputError, UsageError
+from llmkit.jobs.answering import Answering, answer_fields
 from llmkit.models.builtin import DEFAULT
-from llmkit.rows import Row, Rows, open_rows
+from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import Prompt, PromptFields
 
 if TYPE_CHECKING:
-    from llmkit.engines.base import Completion, Engine
+    from llmkit.engines.base import Engine
     from llmkit.jobs.loop import JobSettings, Tally
     from llmkit.jobs.output import Output
     from llmkit.models.loading import ModelSettings
@@ -164,13 +164,8 @@ class Call:
 
     def engine(self) -> Engine:
         from llmkit.engines.chat import ChatSettings
-        from llmkit.engines.loading import open_engine
 
-        if self.model.reference == DEFAULT and not self.out.quiet:
-            self.out.notice(f"{DEFAULT}: a small demonstration model; -m names a bigger one, for example -m Qwen/Qwen3-0.6B")
-        return open_engine(
-            self.model, chat=ChatSettings(self.chat_template, self.system), draft=self.decoding.draft_model, report=self.out.detail
-        )
+        return open_model(self.model, self.out, chat=ChatSettings(self.chat_template, self.system), draft=self.decoding.draft_model)
 
 
 def _one_prompt(call: Call, prompt: str, *, json_output: bool, echo: bool) -> int:
@@ -209,11 +204,10 @@ def _read_prompt(argument: str | None) -> str:
             raise InputError(f"byte {exc.start + 1} is not UTF-8", path="standard input") from exc
         except OSError as exc:
             raise InputError(f"cannot be read: {exc.strerror}", path="standard input") from exc
-    if argument in (None, "-"):
+    if argument is None or argument == "-":
         if piped is None:
             raise UsageError("there is no prompt", hint='llmkit generate "Once upon a time", or -i FILE for many prompts')
         return piped.removesuffix("\n")
-    assert argument is not None
     return f"{piped.rstrip()}\n{argument}" if piped and piped.strip() else argument
 
 
@@ -242,62 +236,6 @@ def _only_with_input(ctx: typer.Context) -> None:
     for name in many:
         if ctx.params.get(name):
             raise UsageError(f"--{name.replace('_', '-')} goes with --input", hint="add -i FILE; the answer to one prompt goes to stdout")
-
-
-def answer_fields(answers: Sequence[Completion], name: str, decoding: Decoding) -> dict[str, Any]:
-    """What a row receives: `name` (or its plural, a list, with several samples) and what is known of the answer."""
-    if failed := next((a.error for a in answers if a.error), None):
-        return {"error": failed}
-    many = decoding.num_samples > 1
-    first = answers[0]
-
-    def each(values: list[Any]) -> Any:
-        return values if many else values[0]
-
-    out: dict[str, Any] = {f"{name}s" if many else name: each([a.text for a in answers])}
-    out["finish_reason"] = each([a.finish_reason for a in answers])
-    out["prompt_tokens"] = first.prompt_tokens
-    out["completion_tokens"] = each([a.completion_tokens for a in answers])
-    if decoding.logprobs:
-        out["logprobs"] = each([[{"token": t.token, "logprob": round(t.logprob, 6)} for t in a.logprobs or ()] for a in answers])
-    return out
-
-
-class _Task:
-    """Rows to prompts to answers, for the job loop."""
-
-    def __init__(self, engine: Engine, decoding: Decoding, fields: PromptFields, output_field: str, source: str) -> None:
-        self.engine, self.decoding, self.fields, self.source = engine, decoding, fields, source
-        self.output_field = output_field
-        self.width = decoding.num_samples if decoding.samples else decoding.num_beams
-        self.truncated = 0
-
-    def prepare(self, row: Row) -> Work:
-        try:
-            prompt = self.fields.prompt(row, self.source)
-            name = self.output_field + ("s" if self.decoding.num_samples > 1 else "")
-            if name in row.fields:
-                raise InputError(
-                    f"has a field '{name}' already", path=self.source, line=row.line, hint="name another one with --output-field"
-                )
-            request = self.engine.prepare(prompt, self.decoding, row.index)
-        except InputError as exc:
-            return Work(
-                row,
-                error=exc
-                if _has_place(exc, self.source)
-                else InputError(exc.message, path=self.source, line=row.line or row.index + 1, hint=exc.hint),
-            )
-        self.truncated += bool(request.truncated)
-        return Work(row, request, len(request.tokens), request.max_new_tokens)
-
-    def answer(self, batch: Sequence[Work]) -> list[dict[str, Any]]:
-        answers = self.engine.generate([work.payload for work in batch], self.decoding)
-        return [answer_fields(each, self.output_field, self.decoding) for each in answers]
-
-
-def _has_place(exc: LlmkitError, source: str) -> bool:
-    return exc.message.startswith(source)
 
 
 @dataclass(frozen=True)
@@ -338,18 +276,15 @@ class _Job:
             | {k: v for k, v in named.items() if v is not None}
         )
 
-    def _task(self, engine: Engine) -> _Task:
-        return _Task(engine, self.call.decoding, self.fields, self.output_field, self.rows.name)
+    def _task(self, engine: Engine) -> Answering:
+        return Answering(engine, self.call.decoding, self.fields, self.output_field, self.rows.name)
 
-    def _report(self, tally: Tally, task: _Task) -> int:
-        out, about = self.call.out, task.engine.description
+    def _report(self, tally: Tally, task: Answering) -> int:
+        out = self.call.out
         if tally.rows == 0:
             if self.limit != 0:
                 out.notice(f"no rows in {self.rows.name}")
             return 0
         if task.truncated:
             out.warn(f"{task.truncated:,} prompts were cut to fit the model's context")
-        if tally.failed:
-            out.warn(f"{tally.failed:,} of {tally.rows:,} rows failed" + (f"; the first: {tally.first_error}" if tally.first_error else ""))
-        out.notice(f"{tally}; {about['model']} on {about['engine']}, {about['device']}, {about['dtype']}")
-        return tally.exit_code
+        return summarise(tally, task.engine, out)

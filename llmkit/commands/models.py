@@ -55,9 +55,8 @@ def show(
         return
     for name, value in about.items():
         if value is not None and name != "card":
-            console.write(
-                f"{name.replace('_', ' ') + ':':<20}{_size(value) if name == 'bytes' else format(value, ',') if type(value) is int else value}\n"
-            )
+            shown = _size(value) if name == "bytes" else format(value, ",") if type(value) is int else value
+            console.write(f"{name.replace('_', ' ') + ':':<20}{shown}\n")
     if about["card"]:
         console.write("\n" + about["card"] + "\n")
 

@@ -52,10 +52,29 @@ class Completion:
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A prompt with a given answer as token ids: `tokens[begin:]` is what the answer adds. source: what an encoder reads."""
+
+    tokens: list[int]
+    begin: int
+    source: list[int] | None = None
+
+
 class Engine(Protocol):
-    """A loaded model that answers."""
+    """A loaded model that answers.
+
+    bos: the id that begins a text, when the model has one; eos: the ids that end one; context: positions that fit the
+    model, None without a limit; encoder_decoder: prompts and answers are read by different halves.
+    """
 
     name: str
+    bos: int | None
+    eos: frozenset[int]
+    encoder_decoder: bool
+
+    @property
+    def context(self) -> int | None: ...
 
     @property
     def description(self) -> dict[str, Any]:
@@ -74,6 +93,23 @@ class Engine(Protocol):
         """One answer, its text handed to `write` piece by piece as whole characters, none of a stop string."""
         ...
 
-    def score(self, sequences: Sequence[Sequence[int]], begin: Sequence[int]) -> list[list[float]]:
-        """Natural-log probabilities of each sequence's tokens from index `begin` (at least 1) on, given those before."""
+    def score(
+        self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
+    ) -> list[list[float]]:
+        """Natural-log probabilities of each sequence's tokens from index `begin` (at least 1) on, given those before.
+
+        A sequence has at most context + 1 tokens. sources: for an encoder-decoder, whose sequences are the decoder's.
+        """
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, no special token added."""
+        ...
+
+    def encode_pair(self, prompt: Prompt, answer: str) -> Pair:
+        """A prompt with an answer to be scored. A space between the two is the answer's."""
+        ...
+
+    def bos_remark(self) -> str | None:
+        """What is odd about how tokenizer and configuration begin a text, None when they agree."""
         ...

@@ -15,18 +15,16 @@ import torch
 from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
-from llmkit.engines.base import Completion, Request, TokenScore
+from llmkit.engines.base import Completion, Pair, Request, TokenScore
 from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.constraints import Constraint
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import TextStream, continuation, decode, find_stop
 from llmkit.engines.processors import NanGuard, StopStrings, chain
-from llmkit.errors import InputError, ModelError, OutOfMemoryError
+from llmkit.engines.scoring import Scorer
+from llmkit.errors import InputError, OutOfMemoryError
 from llmkit.models.loading import LoadedModel
 from llmkit.rows.fields import Prompt
-
-#: float32 logits held at once while scoring: 64 MiB.
-_SCORED_LOGITS = 1 << 24
 
 
 class TorchEngine:
@@ -47,6 +45,7 @@ class TorchEngine:
         self.pad = int(pad if pad is not None else next(iter(sorted(self.eos)), 0))
         # The model's configuration knows BOS for tokenizers that don't (and T5 has none).
         self.bos = self.tokenizer.bos_token_id
+        self._scorer = Scorer(self.model, pad=self.pad, encoder_decoder=self.encoder_decoder)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -65,9 +64,23 @@ class TorchEngine:
         }
         return {name: value for name, value in out.items() if value is not None}
 
+    @property
+    def context(self) -> int | None:
+        return self.loaded.context
+
+    def bos_remark(self) -> str | None:
+        configured = getattr(self.model.config, "bos_token_id", None)
+        ids = self.tokenizer("a")["input_ids"]
+        added = ids[0] if len(ids) > len(self.encode("a")) and ids[0] in self.tokenizer.all_special_ids else None
+        if self.bos is not None and configured is not None and configured != self.bos:
+            return f"the tokenizer's BOS is {self.bos}, the configuration's {configured}"
+        if added is not None and not self.encoder_decoder and added != configured:
+            return f"the tokenizer begins a text with {added}, the configuration's BOS is {configured}"
+        return None
+
     def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
         tokens = self._encode(prompt)
-        context = self.loaded.context
+        context = self.context
         room = context
         if context is not None and not self.encoder_decoder:
             room = context - 1  # for at least one token of answer
@@ -108,15 +121,32 @@ class TorchEngine:
         answer = self._completion(request, outputs[0], decoding)
         return self._with_logprobs([request], outputs, [answer], 1)[0] if decoding.logprobs else answer
 
-    def score(self, sequences: Sequence[Sequence[int]], begin: Sequence[int]) -> list[list[float]]:
-        ids, mask, padding = self._padded(sequences)
-        with _out_of_memory(len(sequences)), torch.inference_mode():
-            logits = self.model(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=False).logits
-        out = []
-        for row, (sequence, first, pad) in enumerate(zip(sequences, begin, padding, strict=True)):
-            targets = ids[row, pad + first :]
-            out.append(token_log_probs(logits[row, pad + first - 1 : pad + len(sequence) - 1], targets).tolist())
-        return out
+    def score(
+        self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
+    ) -> list[list[float]]:
+        with _out_of_memory(len(sequences)):
+            scores: list[list[float]] = self._scorer.score(sequences, begin, sources)
+        return scores
+
+    def encode(self, text: str) -> list[int]:
+        try:
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        except UnicodeEncodeError:  # a lone surrogate is no character; the model is shown U+FFFD
+            return list(self.tokenizer(text.encode("utf-8", "replace").decode("utf-8"), add_special_tokens=False)["input_ids"])
+
+    def encode_pair(self, prompt: Prompt, answer: str) -> Pair:
+        if self.encoder_decoder:
+            start = self.model.generation_config.decoder_start_token_id
+            # what the decoder is trained to end with
+            target = [*self.encode(answer), *sorted(self.eos)[:1]]
+            return Pair([start, *target], 1, self._encode(prompt))
+        text, special = render(prompt, self.tokenizer, self.chat)
+        first = [self.bos] if special and self.bos is not None else []
+        # A space between the two belongs to the answer's first token (as in lm-evaluation-harness).
+        kept = text.rstrip(" ")
+        whole = self.encode(text + answer)
+        begin = min(len(self.encode(kept)), len(whole))
+        return Pair([*first, *whole], len(first) + begin, None)
 
     def _encode(self, prompt: Prompt) -> list[int]:
         text, special = render(prompt, self.tokenizer, self.chat)
@@ -133,7 +163,7 @@ class TorchEngine:
         return ids
 
     def _request(self, tokens: list[int], decoding: Decoding, number: int, truncated: int) -> Request:
-        limit = decoding.new_tokens(len(tokens), self.loaded.context, shared_context=not self.encoder_decoder)
+        limit = decoding.new_tokens(len(tokens), self.context, shared_context=not self.encoder_decoder)
         if limit < 1:
             raise InputError(
                 f"the prompt has {len(tokens):,} tokens, which leaves none of --max-length {decoding.max_length} for the answer",
@@ -255,12 +285,8 @@ class TorchEngine:
     def _score_answer(self, prompt: Sequence[int], answer: Sequence[int]) -> list[float]:
         if not self.encoder_decoder:
             return self.score([[*prompt, *answer]], [len(prompt)])[0]
-        device = self.loaded.device.name
         start = self.model.generation_config.decoder_start_token_id
-        decoder = torch.tensor([[start, *answer]], device=device)
-        with torch.inference_mode():
-            logits = self.model(input_ids=torch.tensor([list(prompt)], device=device), decoder_input_ids=decoder[:, :-1]).logits[0]
-        return [float(x) for x in token_log_probs(logits, decoder[0, 1:])]
+        return self.score([[start, *answer]], [1], [prompt])[0]
 
     def _text_before(self, request: Request) -> Sequence[int]:
         return () if self.encoder_decoder else request.tokens
@@ -274,30 +300,9 @@ class TorchEngine:
         return self._constraint[1]
 
 
-def token_log_probs(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Natural-log probabilities of `targets` under `logits`.
-
-    logits: [tokens, vocabulary], any float dtype; targets: [tokens], int64. Returns [tokens], float32.
-    Works through the tokens in pieces, so at most 64 MiB of float32 logits exist at a time.
-    """
-    step = max(1, _SCORED_LOGITS // logits.shape[-1])
-    pieces = []
-    for part, wanted in zip(logits.split(step), targets.split(step), strict=True):
-        single = part.float()
-        pieces.append(single.gather(1, wanted[:, None]).squeeze(1) - single.logsumexp(-1))
-    scores = torch.cat(pieces) if pieces else torch.zeros(0)
-    if torch.isnan(scores).any():
-        raise ModelError("the model's scores are NaN", hint="try --dtype float32; if they still are, the weights are damaged")
-    return scores
-
-
 def decode_piece(tokenizer: Any, token: int) -> str:
     """One token as text, a special token by its name."""
     return str(tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
-
-def _positions(mask: torch.Tensor) -> torch.Tensor:
-    return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
 def _cut(tokens: list[int], keep: int, side: str, bos: int | None) -> list[int]:

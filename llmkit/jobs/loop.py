@@ -61,6 +61,7 @@ class Tally:
     resumed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    scored_tokens: int = 0
     seconds: float = 0.0
     first_error: str | None = None
 
@@ -71,16 +72,19 @@ class Tally:
             self.first_error = self.first_error or str(row["error"])
         self.prompt_tokens += _total(row.get("prompt_tokens"))
         self.completion_tokens += _total(row.get("completion_tokens"))
+        if "log_likelihood" in row:
+            self.scored_tokens += row["tokens"]
 
     @property
     def exit_code(self) -> int:
         return 3 if self.failed else 0
 
     def __str__(self) -> str:
-        rate = f", {self.completion_tokens / self.seconds:,.0f} tokens/s" if self.seconds > 0 and self.completion_tokens else ""
+        tokens = self.completion_tokens or self.scored_tokens
+        rate = f", {tokens / self.seconds:,.0f} tokens/s" if self.seconds > 0 and tokens else ""
         failed = f", {self.failed:,} failed" if self.failed else ""
         resumed = f" ({self.resumed:,} from before)" if self.resumed else ""
-        return f"{self.rows:,} rows{resumed}{failed}, {self.completion_tokens:,} tokens in {self.seconds:.1f} s{rate}"
+        return f"{self.rows:,} rows{resumed}{failed}, {tokens:,} tokens in {self.seconds:.1f} s{rate}"
 
 
 @dataclass
@@ -110,9 +114,9 @@ class Runner:
         return [work.row.fields | answer for work, answer in zip(batch, answers, strict=True)]
 
 
-def stream_job(rows: Rows, task: Task, settings: JobSettings, out: console.Console) -> Tally:
-    """Answers rows to stdout as JSON lines, window by window, in input order. There is nothing to resume."""
-    runner, tally = Runner(task, settings, out), Tally()
+def answered(rows: Rows, task: Task, settings: JobSettings, out: console.Console, tally: Tally) -> Iterator[dict[str, Any]]:
+    """The answered rows in input order, window by window, counted in `tally`. There is nothing to resume."""
+    runner = Runner(task, settings, out)
     begun = time.monotonic()
     with out.progress("rows") as progress:
         for window in windows(rows):
@@ -121,12 +125,19 @@ def stream_job(rows: Rows, task: Task, settings: JobSettings, out: console.Conso
             for batch in runner.batches(works):
                 answers = runner.answer(batch)
                 done |= {w.row.index: a for w, a in zip(batch, answers, strict=True)}
-                progress.advance(len(batch), sum(_total(a.get("completion_tokens")) for a in answers))
+                progress.advance(len(batch), sum(map(_tokens, answers)))
             for index in sorted(done):
                 tally.add(done[index])
-                console.write(jsonl_line(done[index]))
+                yield done[index]
             _check_errors(tally, settings)
     tally.seconds = time.monotonic() - begun
+
+
+def stream_job(rows: Rows, task: Task, settings: JobSettings, out: console.Console) -> Tally:
+    """Answers rows to stdout as JSON lines."""
+    tally = Tally()
+    for row in answered(rows, task, settings, out, tally):
+        console.write(jsonl_line(row))
     return tally
 
 
@@ -219,7 +230,7 @@ def _run(
                 journal.append({"window": number, "rows": lines, "seconds": time.monotonic() - started})
                 for answer in answers:
                     tally.add(answer)
-                progress.advance(len(batch), sum(_total(a.get("completion_tokens")) for a in answers))
+                progress.advance(len(batch), sum(map(_tokens, answers)))
                 _check_errors(tally, settings)
             if earlier is not None:
                 kept = [[row.index, _digest(row), done[row.index]] for row in window if row.index in done and row.index not in saved.seen]
@@ -297,10 +308,11 @@ def _earlier(output: Output, settings: JobSettings, identity: dict[str, Any]) ->
         raise OutputError(
             f"{output.name} belongs to another run: {'; '.join(changes)}", hint="run the first command again with --retry-failed"
         )
-    return _read_output(output)
+    return read_output(output)
 
 
-def _read_output(output: Output) -> Iterator[dict[str, Any]]:
+def read_output(output: Output) -> Iterator[dict[str, Any]]:
+    """The rows of a finished .jsonl output."""
     with output.path.open(encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)
@@ -352,6 +364,11 @@ def _digest(row: Row) -> str:
 def _parts(batch: Sequence[Work], size: int) -> Iterator[Sequence[Work]]:
     for start in range(0, len(batch), size):
         yield batch[start : start + size]
+
+
+def _tokens(answer: dict[str, Any]) -> int:
+    """Tokens that were written, or scored."""
+    return _total(answer.get("completion_tokens", answer.get("tokens")))
 
 
 def _total(value: Any) -> int:

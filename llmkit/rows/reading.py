@@ -57,12 +57,20 @@ class Rows:
 
 
 def open_rows(
-    path: str, *, format: str = "auto", encoding: str = "utf-8", text_field: str = "text", limit: int | None = None, offline: bool = False
+    path: str,
+    *,
+    format: str = "auto",
+    encoding: str = "utf-8",
+    text_field: str = "text",
+    limit: int | None = None,
+    offline: bool = False,
+    whole_text: bool = False,
 ) -> Rows:
     """Opens `path` ('-' for standard input, or 'org/name:split' on the hub).
 
-    text_field: the field that receives a line of plain text. Raises InputError or UsageError at once for an input that
-    can't be opened, and InputError from the stream for one that is broken as a whole.
+    text_field: the field that receives a line of plain text; whole_text: the whole of a plain text is one row.
+    Raises InputError or UsageError at once for an input that can't be opened, and InputError from the stream for one that
+    is broken as a whole.
     """
     if format != "auto" and format not in FORMATS:
         raise UsageError(f"unknown input format '{format}'", hint=f"one of auto, {', '.join(FORMATS)}")
@@ -72,7 +80,8 @@ def open_rows(
     first = b""
     if format == "auto":
         format, first = _format_of(source)
-    stream = FORMATS[format](source, encoding, text_field, first)
+    read = _whole if whole_text and format == "txt" else FORMATS[format]
+    stream = read(source, encoding, text_field, first)
     return Rows(source.name, _checked(stream, source.name), lambda: source.sha256, limit)
 
 
@@ -111,6 +120,13 @@ def _txt(source: Source, encoding: str, text_field: str, first: bytes) -> Iterat
     with source:
         for index, line in enumerate(lines(source, encoding, first=first)):
             yield Row(index, index + 1, {text_field: line})
+
+
+def _whole(source: Source, encoding: str, text_field: str, first: bytes) -> Iterator[Row]:
+    with source:
+        text = "\n".join(lines(source, encoding, first=first))
+        if text or source.ends_line:
+            yield Row(0, None, {text_field: text + ("\n" if source.ends_line else "")})
 
 
 def _jsonl(source: Source, encoding: str, text_field: str, first: bytes) -> Iterator[Row]:

@@ -33,6 +33,8 @@ class Source:
         self.name = "standard input" if path == "-" else path
         self._hash = hashlib.sha256()
         self._file = _open(path)
+        #: Whether the content read so far ends with a line end (in UTF-16 and UTF-32 with zero bytes behind it).
+        self.ends_line = False
 
     def __enter__(self) -> Source:
         return self
@@ -60,6 +62,7 @@ class Source:
                 raise InputError(f"cannot be read: {exc.strerror}", path=self.name) from exc
             if not chunk:
                 return
+            self.ends_line = chunk[-4:].rstrip(b"\0").endswith((b"\n", b"\r"))
             yield chunk
 
     def binary(self) -> IO[bytes]:

@@ -1,0 +1,244 @@
+"""`llmkit evaluate bleu` and `evaluate score`: saved outputs, or a model's answers, against references.
+
+llmkit evaluate bleu -p hypotheses.txt -r references.txt
+llmkit evaluate score --metrics bleu,chrf -i outputs.jsonl
+llmkit evaluate score --metrics bleu,chrf -m builtin:en-fr -i pairs.jsonl -o translated.jsonl
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from llmkit import __version__, console
+from llmkit import options as opt
+from llmkit.commands.evaluate.reporting import check_reports, finish
+from llmkit.errors import InputError, OutputError, RowsFailedError, UsageError
+from llmkit.metrics.base import Result
+from llmkit.metrics.gates import conditions
+from llmkit.rows import Row, Rows, open_rows
+from llmkit.rows.fields import Prompt, SourceFields, prediction, references
+
+if TYPE_CHECKING:
+    from llmkit.engines.decoding import Decoding
+    from llmkit.jobs.loop import JobSettings
+    from llmkit.models.loading import ModelSettings
+
+
+def register(app: typer.Typer) -> None:
+    app.command("bleu", help="BLEU by sacrebleu: of saved outputs, or of a model's answers.")(score)
+    app.command("score", help="BLEU, chrF, TER, exact match, F1: of saved outputs, or of a model's answers.")(score)
+
+
+def score(
+    ctx: typer.Context,
+    predictions: opt.Predictions = None,
+    references: opt.References = None,
+    input: opt.Input = None,
+    output: opt.Output = None,
+    input_format: opt.InputFormat = "auto",
+    encoding: opt.Encoding = "utf-8",
+    limit: opt.Limit = None,
+    prediction_field: opt.PredictionField = None,
+    reference_field: opt.ReferenceField = None,
+    source_field: opt.SourceField = None,
+    overwrite: opt.Overwrite = False,
+    model: opt.OptionalModel = None,
+    adapter: opt.Adapter = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    offline: opt.Offline = False,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    max_new_tokens: opt.MaxNewTokens = None,
+    num_beams: opt.OptionalNumBeams = None,
+    stop: opt.Stop = None,
+    chat_template: opt.ChatTemplate = "auto",
+    system: opt.System = None,
+    metrics: opt.Metrics = "bleu",
+    tokenize: opt.Tokenize = None,
+    lowercase: opt.Lowercase = False,
+    smooth_method: opt.SmoothMethod = "exp",
+    smooth_value: opt.SmoothValue = None,
+    chrf_char_order: opt.ChrfCharOrder = 6,
+    chrf_word_order: opt.ChrfWordOrder = 0,
+    chrf_beta: opt.ChrfBeta = 2,
+    confidence: opt.Confidence = False,
+    confidence_n: opt.ConfidenceN = 1000,
+    normalize: opt.Normalize = "none",
+    fail_if: opt.FailIf = None,
+    batch_size: opt.BatchSize = "auto",
+    batch_tokens: opt.BatchTokens = 16_384,
+    max_time: opt.MaxTime = None,
+    restart: opt.Restart = False,
+    json_output: opt.Json = False,
+    report: opt.Report = None,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+    debug: opt.Debug = False,
+    config: opt.Config = None,
+) -> int:
+    from llmkit.metrics.answers import steps
+    from llmkit.metrics.overlap import OverlapSettings
+    from llmkit.metrics.registry import TEXT_METRICS, TextSettings, chosen
+
+    out = console.Console(quiet, verbose)
+    names = chosen(metrics)
+    overlap = OverlapSettings(
+        tokenize, lowercase, smooth_method, smooth_value, chrf_char_order, chrf_word_order, chrf_beta, confidence_n if confidence else 0
+    )
+    settings = TextSettings(overlap, steps(normalize))
+    gates = conditions(fail_if or (), names)
+    check_reports(report or ())
+    about: dict[str, Any] = {}
+    if predictions is not None:
+        if input is not None or model is not None or not references:
+            what = "--input" if input is not None else "--model" if model is not None else None
+            raise UsageError(
+                f"--predictions and {what} both say what is scored" if what else "--predictions needs references to be held against",
+                hint="leave one of them away" if what else "add -r FILE, a line a prediction",
+            )
+        hypotheses, expected = _from_files(predictions, references, encoding, limit)
+    elif input is None or references:
+        raise UsageError(
+            "there is nothing to score" if input is None else "--references goes with --predictions", hint="-p FILE -r FILE, or -i ROWS"
+        )
+    else:
+        rows = open_rows(input, format=input_format, encoding=encoding, limit=limit, offline=offline)
+        if model is None:
+            hypotheses, expected = _from_rows(rows, prediction_field, reference_field)
+        else:
+            from llmkit.jobs.loop import JobSettings
+            from llmkit.models.loading import ModelSettings
+
+            run = _Answers(
+                ModelSettings(model, adapter, device, dtype, offline, trust_remote_code),
+                rows,
+                JobSettings(opt.batch_size(batch_size), batch_tokens, 0, False, opt.duration(max_time)),
+                _Fields(source_field, reference_field),
+                {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "stop": tuple(stop or ())},
+                (chat_template, system),
+                out,
+            )
+            leave = ("overwrite", "restart", "max_time", "fail_if", "report", "json_output")
+            answered, about = run.to(output, input, overwrite, restart, opt.given(ctx, leave=leave))
+            hypotheses = [row["prediction"] for row in answered]
+            expected = [run.fields.expected(Row(i, None, row), rows.name) for i, row in enumerate(answered)]
+    if not hypotheses:
+        raise InputError("there is no row to score", path=predictions or input)
+    found = tuple(TEXT_METRICS[name](hypotheses, expected, settings) for name in names)
+    finish(Result(found, len(hypotheses), about=about), gates, json_output=json_output, reports=report or ())
+    return 0
+
+
+def _from_files(path: str, others: Sequence[str], encoding: str, limit: int | None) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Line N of each file belongs together. Raises InputError for files of different length and empty references."""
+    names = [path, *others]
+    streams = [open_rows(name, format="txt", encoding=encoding, limit=limit) for name in names]
+    hypotheses: list[str] = []
+    expected: list[tuple[str, ...]] = []
+    for number, rows in enumerate(itertools.zip_longest(*streams), 1):
+        if None in rows:
+            raise _lengths(names, streams, number, rows.index(None))
+        texts = [row.fields["text"] for row in rows]
+        if empty := next((i for i, text in enumerate(texts[1:], 1) if not text.strip()), None):
+            raise InputError("an empty reference", path=names[empty], line=number)
+        hypotheses.append(texts[0])
+        expected.append(tuple(texts[1:]))
+    return hypotheses, expected
+
+
+def _lengths(names: Sequence[str], streams: Sequence[Rows], number: int, short: int) -> InputError:
+    counts = []
+    for name, rows in zip(names, streams, strict=True):
+        for _ in rows:
+            pass
+        counts.append(f"{name} has {rows.count:,} lines")
+    return InputError("; ".join(counts), path=names[short], line=number, hint="line N of each file must belong together")
+
+
+def _from_rows(rows: Rows, prediction_field: str | None, reference_field: str | None) -> tuple[list[str], list[tuple[str, ...]]]:
+    hypotheses, expected = [], []
+    for row in rows:
+        if row.error is not None:
+            raise row.error
+        hypotheses.append(prediction(row, rows.name, prediction_field))
+        expected.append(references(row, rows.name, reference_field))
+    return hypotheses, expected
+
+
+@dataclass(frozen=True)
+class _Fields(SourceFields):
+    """A row's prompt; a row without references is an error before the model is asked."""
+
+    reference_field: str | None = None
+
+    def prompt(self, row: Row, source: str) -> Prompt:
+        found = super().prompt(row, source)
+        self.expected(row, source)
+        return found
+
+    def expected(self, row: Row, source: str) -> tuple[str, ...]:
+        return references(row, source, self.reference_field)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """A model's answers to rows, by the job loop."""
+
+    model: ModelSettings
+    rows: Rows
+    settings: JobSettings
+    fields: _Fields
+    decoding: dict[str, Any]
+    chat: tuple[str, str | None]
+    out: console.Console
+
+    def to(
+        self, output: str | None, input: str, overwrite: bool, restart: bool, options: dict[str, Any]
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """The answered rows, and what is known of the model. Raises RowsFailedError for a row that could not be answered."""
+        from llmkit.commands.running import open_model, summarise
+        from llmkit.engines.chat import ChatSettings
+        from llmkit.engines.decoding import Decoding
+        from llmkit.jobs.answering import Answering
+        from llmkit.jobs.loop import Tally, answered, file_job, read_output
+        from llmkit.jobs.output import Output
+
+        if output is not None and output == input:
+            raise OutputError(f"{output} is the input", hint="name another output")
+        target = None if output is None else Output(output, overwrite=overwrite, restart=restart)
+        try:
+            engine = open_model(self.model, self.out, chat=ChatSettings(*self.chat))
+            beams = self.decoding["num_beams"] or (4 if engine.encoder_decoder else 1)
+            decoding = Decoding(**self.decoding | {"num_beams": beams})
+            task = Answering(engine, decoding, self.fields, "prediction", self.rows.name)
+            if target is None:
+                tally = Tally()
+                found = list(answered(self.rows, task, self.settings, self.out, tally))
+            else:
+                identity = self._identity(decoding) | {f"model.{k}": v for k, v in engine.description.items()}
+                tally = file_job(
+                    self.rows, task, self.settings, target, self.out, command="evaluate score", options=options, identity=identity
+                )
+                found = list(read_output(target))
+        finally:
+            if target is not None:
+                target.release()
+        summarise(tally, engine, self.out)
+        if tally.failed:
+            raise RowsFailedError(f"{tally.failed:,} rows have no answer, so there is no score; the first: {tally.first_error}")
+        return found, {"input": self.rows.name, "input_sha256": self.rows.sha256, **engine.description, "decoding": decoding.record()}
+
+    def _identity(self, decoding: Decoding) -> dict[str, Any]:
+        out: dict[str, Any] = {
+            "llmkit": __version__,
+            "command": "evaluate score",
+            "source_field": self.fields.field,
+            "chat": list(self.chat),
+        }
+        out |= {"batch_size": self.settings.batch_size or "auto", "batch_tokens": self.settings.batch_tokens}
+        return out | {f"decoding.{k}": list(v) if isinstance(v, tuple) else v for k, v in decoding.record().items()}

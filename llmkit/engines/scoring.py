@@ -1,0 +1,136 @@
+"""Log-probabilities of tokens that are given, for any causal or sequence-to-sequence model.
+
+Rows are padded on the right, where a causal model can't see the padding. The scores over the vocabulary are made for
+the asked positions alone and a piece at a time, where the model's last step is a plain matrix (found out by trying).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+
+from llmkit.errors import ModelError
+
+#: float32 scores held at once: 64 MiB.
+_PIECE = 1 << 24
+
+
+class Scorer:
+    """Scores sequences with one model. pad: an id to fill rows with; encoder_decoder: sequences are the decoder's."""
+
+    def __init__(self, model: Any, *, pad: int, encoder_decoder: bool) -> None:
+        self.model, self.pad, self.encoder_decoder = model, pad, encoder_decoder
+        self.device = next(model.parameters()).device
+        self._head: Head | None = None
+        self._tried = False
+
+    def score(
+        self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
+    ) -> list[list[float]]:
+        """Natural-log probabilities of `sequences[i][begin[i]:]`, each token given those before it.
+
+        begin: at least 1. sources: what an encoder reads, one a sequence. Raises ModelError for scores that are NaN.
+        """
+        with torch.inference_mode():
+            flat = self._flat(sequences, begin, sources)
+        out, at = [], 0
+        for sequence, first in zip(sequences, begin, strict=True):
+            out.append(flat[at : at + len(sequence) - first])
+            at += len(sequence) - first
+        return out
+
+    def _flat(self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None) -> list[float]:
+        """The scores of all asked tokens, one row after another."""
+        inputs, _ = self._padded([s[:-1] for s in sequences])
+        call = self._call(inputs, sources)
+        # position p of a row predicts its token p + 1
+        rows = torch.tensor([i for i, s in enumerate(sequences) for _ in range(begin[i], len(s))], device=self.device)
+        places = torch.tensor([p - 1 for s, b in zip(sequences, begin, strict=True) for p in range(b, len(s))], device=self.device)
+        targets = torch.tensor([t for s, b in zip(sequences, begin, strict=True) for t in s[b:]], device=self.device)
+        if not len(targets):
+            return []
+        head = self._plain_head(inputs, sources)
+        with head.left_out() if head else nullcontext():
+            chosen = self.model(**call).logits[rows, places]
+        found: list[float] = token_log_probs(chosen, targets, head).tolist()
+        return found
+
+    def _call(self, inputs: torch.Tensor, sources: Sequence[Sequence[int]] | None) -> dict[str, Any]:
+        if not self.encoder_decoder:
+            return {"input_ids": inputs, "use_cache": False}
+        ids, mask = self._padded(sources or ())
+        return {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": inputs, "use_cache": False}
+
+    def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """ids and mask [rows, longest], padded on the right."""
+        longest = max(map(len, sequences))
+        ids = torch.tensor([[*s, *[self.pad] * (longest - len(s))] for s in sequences], device=self.device)
+        mask = torch.tensor([[1] * len(s) + [0] * (longest - len(s)) for s in sequences], device=self.device)
+        return ids, mask
+
+    def _plain_head(self, inputs: torch.Tensor, sources: Sequence[Sequence[int]] | None) -> Head | None:
+        """The model's last matrix, if its scores are that matrix times what comes before (and a bias), and nothing else.
+
+        Some models scale or cap their scores afterwards: those are asked for all scores.
+        """
+        if not self._tried:
+            self._tried = True
+            matrix = self.model.get_output_embeddings()
+            if matrix is not None:
+                head = Head(self.model, matrix)
+                few = self._call(inputs[:1, :4], sources[:1] if sources else None)
+                whole = self.model(**few).logits
+                try:
+                    with head.left_out():
+                        hidden = self.model(**few).logits
+                    plain = torch.equal(head(hidden), whole)
+                except RuntimeError:  # what follows the matrix does not take its input
+                    plain = False
+                self._head = head if plain else None
+        return self._head
+
+
+class Head:
+    """The last matrix of a model, with the bias that Marian and BART add behind it."""
+
+    def __init__(self, model: Any, matrix: torch.nn.Module) -> None:
+        self.model, self.matrix = model, matrix
+        self.bias: torch.Tensor | None = getattr(model, "final_logits_bias", None)
+        self.width: int = next(matrix.parameters()).shape[0]
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.matrix(hidden)
+        return scores if self.bias is None else scores + self.bias
+
+    @contextmanager
+    def left_out(self) -> Iterator[None]:
+        """Inside the block the model gives what the matrix would read."""
+        self.matrix.forward = lambda hidden: hidden
+        if self.bias is not None:
+            self.model.final_logits_bias = torch.zeros_like(self.bias[..., :1])
+        try:
+            yield
+        finally:
+            del self.matrix.forward
+            if self.bias is not None:
+                self.model.final_logits_bias = self.bias
+
+
+def token_log_probs(states: torch.Tensor, targets: torch.Tensor, head: Head | None = None) -> torch.Tensor:
+    """Natural-log probabilities of `targets`.
+
+    states: scores [tokens, vocabulary], or with `head` the hidden states [tokens, width] that it turns into scores;
+    targets: [tokens], int64. Returns [tokens], float32. Goes through the tokens in pieces: O(tokens + 64 MiB).
+    """
+    step = max(1, _PIECE // (states.shape[-1] if head is None else head.width))
+    pieces = []
+    for part, wanted in zip(states.split(step), targets.split(step), strict=True):
+        scores = (part if head is None else head(part)).float()
+        pieces.append(scores.gather(1, wanted[:, None]).squeeze(1) - scores.logsumexp(-1))
+    found = torch.cat(pieces) if pieces else torch.zeros(0)
+    if torch.isnan(found).any():
+        raise ModelError("the model's scores are NaN", hint="try --dtype float32; if they still are, the weights are damaged")
+    return found

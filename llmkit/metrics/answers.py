@@ -1,0 +1,71 @@
+"""Right or wrong, and how nearly: exact match and token F1, over answers normalised as the signature says.
+
+The protocol of SQuAD (Rajpurkar et al. 2016) is `case,punctuation,articles,space`.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from llmkit import __version__
+from llmkit.errors import UsageError
+from llmkit.metrics.base import Score, signature
+from llmkit.metrics.intervals import interval_of
+
+_STEPS: dict[str, Callable[[str], str]] = {
+    "unicode": lambda text: unicodedata.normalize("NFKC", text),
+    "case": str.casefold,
+    "punctuation": lambda text: text.translate(str.maketrans("", "", string.punctuation)),
+    "articles": lambda text: re.sub(r"\b(a|an|the)\b", " ", text),
+    "space": lambda text: " ".join(text.split()),
+}
+STEPS = tuple(_STEPS)
+
+
+def steps(text: str) -> tuple[str, ...]:
+    """The normalisation steps of a comma-separated list, in the order they are applied. Raises UsageError."""
+    asked = [] if text == "none" else [name.strip() for name in text.split(",")]
+    for name in asked:
+        if name not in _STEPS:
+            raise UsageError(f"--normalize: there is no step '{name}'", hint=f"none, or some of {', '.join(STEPS)}")
+    return tuple(name for name in STEPS if name in asked)
+
+
+def exact_match(predictions: Sequence[str], references: Sequence[Sequence[str]], normalise: Sequence[str]) -> Score:
+    """Percentage of predictions that equal one of their references."""
+    rows = [float(any(p == r for r in refs)) for p, refs in _normalised(predictions, references, normalise)]
+    return _mean("exact_match", rows, normalise)
+
+
+def f1(predictions: Sequence[str], references: Sequence[Sequence[str]], normalise: Sequence[str]) -> Score:
+    """Mean over predictions of the best token F1 against a reference, in percent. Tokens lie between white space."""
+    rows = [max(_token_f1(p.split(), r.split()) for r in refs) for p, refs in _normalised(predictions, references, normalise)]
+    return _mean("f1", rows, normalise)
+
+
+def _normalised(predictions: Sequence[str], references: Sequence[Sequence[str]], normalise: Sequence[str]) -> list[tuple[str, list[str]]]:
+    def apply(text: str) -> str:
+        for name in normalise:
+            text = _STEPS[name](text)
+        return text
+
+    return [(apply(p), [apply(r) for r in refs]) for p, refs in zip(predictions, references, strict=True)]
+
+
+def _token_f1(prediction: list[str], reference: list[str]) -> float:
+    common = sum((Counter(prediction) & Counter(reference)).values())
+    if not prediction or not reference:
+        return float(prediction == reference)
+    return 2 * common / (len(prediction) + len(reference))
+
+
+def _mean(name: str, rows: Sequence[float], normalise: Sequence[str]) -> Score:
+    units = np.array([[100 * value, 1.0] for value in rows])
+    sign = signature(normalize=",".join(normalise) or "none", version=f"llmkit-{__version__}")
+    return Score(name, float(units[:, 0].mean()), sign, interval_of(units, lambda s: s[:, 0] / s[:, 1]))

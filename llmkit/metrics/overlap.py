@@ -1,0 +1,82 @@
+"""BLEU, chrF and TER, computed by sacrebleu: the same score and signature digit for digit.
+
+Post, A Call for Clarity in Reporting BLEU Scores (2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmkit.errors import UsageError
+from llmkit.metrics.base import Score
+
+TOKENIZERS = (
+    "none", "zh", "13a", "intl", "char", "ja-mecab", "ko-mecab", "spm", "flores101", "flores200", "spBLEU-1K",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OverlapSettings:
+    """sacrebleu's options, with its names and defaults. confidence_n: bootstrap resamples, 0 for no interval."""
+
+    tokenize: str | None = None
+    lowercase: bool = False
+    smooth_method: str = "exp"
+    smooth_value: float | None = None
+    chrf_char_order: int = 6
+    chrf_word_order: int = 0
+    chrf_beta: int = 2
+    confidence_n: int = 0
+
+
+def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]], settings: OverlapSettings) -> Score:
+    """references: one list of references a prediction; their numbers may differ. Raises UsageError for unknown options."""
+    from sacrebleu.metrics import BLEU
+
+    if settings.tokenize not in (None, *TOKENIZERS):
+        raise UsageError(f"--tokenize {settings.tokenize}: unknown", hint=f"one of {', '.join(TOKENIZERS)}")
+    if settings.smooth_method not in BLEU.SMOOTH_DEFAULTS:
+        raise UsageError(f"--smooth-method {settings.smooth_method}: unknown", hint=f"one of {', '.join(BLEU.SMOOTH_DEFAULTS)}")
+    metric = BLEU(
+        lowercase=settings.lowercase,
+        tokenize=settings.tokenize,
+        smooth_method=settings.smooth_method,
+        smooth_value=settings.smooth_value,
+    )
+    return _score("bleu", metric, predictions, references, settings)
+
+
+def chrf(predictions: Sequence[str], references: Sequence[Sequence[str]], settings: OverlapSettings) -> Score:
+    """chrF2, or chrF2++ with `chrf_word_order` 2 (Popović 2015, 2017)."""
+    from sacrebleu.metrics import CHRF
+
+    metric = CHRF(
+        char_order=settings.chrf_char_order, word_order=settings.chrf_word_order, beta=settings.chrf_beta, lowercase=settings.lowercase
+    )
+    return _score("chrf", metric, predictions, references, settings)
+
+
+def ter(predictions: Sequence[str], references: Sequence[Sequence[str]], settings: OverlapSettings) -> Score:
+    """Translation edit rate (Snover et al. 2006): lower is better."""
+    from sacrebleu.metrics import TER
+
+    return _score("ter", TER(), predictions, references, settings, higher=False)
+
+
+def _score(
+    name: str,
+    metric: Any,
+    predictions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    settings: OverlapSettings,
+    *,
+    higher: bool = True,
+) -> Score:
+    streams = [[refs[i] if i < len(refs) else None for refs in references] for i in range(max(map(len, references)))]
+    found = metric.corpus_score(predictions, streams, n_bootstrap=max(1, settings.confidence_n))
+    interval = None
+    if settings.confidence_n > 1:
+        interval = (float(found._mean - found._ci), float(found._mean + found._ci))
+    return Score(name, float(found.score), str(metric.get_signature()), interval, higher)

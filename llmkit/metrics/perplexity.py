@@ -1,0 +1,117 @@
+"""Perplexity and its kin from the log-likelihoods of documents.
+
+Knows log-probabilities, tokens, words and bytes; not the model that gave them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmkit import __version__
+from llmkit.errors import InputError, UsageError
+from llmkit.metrics.base import Score, signature
+from llmkit.metrics.intervals import Numbers, interval_of
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How a long text is scored: `context` inputs at a time, each later window scoring `stride` new tokens.
+
+    A stride of the context is the rolling protocol of lm-evaluation-harness (no overlap, but the last window reaches
+    back to fill the context); a smaller one gives each token more context and costs more. Every token is scored once.
+    """
+
+    context: int
+    stride: int
+
+    def __post_init__(self) -> None:
+        if self.context < 1:
+            raise UsageError(f"--context {self.context}: it must be 1 or more")
+        if not 1 <= self.stride <= self.context:
+            raise UsageError(
+                f"--stride {self.stride}: it must be between 1 and the context, {self.context}",
+                hint="a stride above the context would leave tokens unscored",
+            )
+
+    def spans(self, length: int, first: int = 1) -> Iterator[tuple[int, int, int]]:
+        """(begin, scored from, end) of each window over a sequence of `length` tokens whose scoring starts at `first`.
+
+        A window reads tokens [begin, end - 1) and scores [scored from, end). Positions of the sequence, BOS included.
+        """
+        previous = first - 1
+        while previous < length - 1:
+            end = min(max(self.context, previous + self.stride), length - 1)
+            yield max(0, end - self.context), previous + 1, end + 1
+            previous = end
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The log-likelihood of one document (or block), in nats, with what it is divided by."""
+
+    log_likelihood: float
+    tokens: int
+    words: int
+    bytes: int
+
+    @property
+    def perplexity(self) -> float:
+        return _exp(-self.log_likelihood / self.tokens) if self.tokens else math.nan
+
+    @property
+    def bits_per_byte(self) -> float:
+        return -self.log_likelihood / math.log(2) / self.bytes if self.bytes else math.nan
+
+
+def count_words(text: str) -> int:
+    """Pieces between white space, as lm-evaluation-harness counts them for wikitext."""
+    return len(re.split(r"\s+", text))
+
+
+def scores(
+    documents: Sequence[Likelihood], *, blocks: Sequence[tuple[float, int]] = (), protocol: str, tokenizer: str
+) -> tuple[Score, ...]:
+    """The corpus's figures, each with a 95% interval by bootstrap over documents.
+
+    blocks: (log-likelihood, tokens) of a single text's windows, over which a lone document is resampled; its words and
+    bytes are then taken to be spread evenly over its tokens. protocol: the part of the signature that says how the
+    texts were scored. tokenizer: a short hash, for figures that depend on it. Raises InputError when nothing was scored.
+    """
+    units = np.array([[d.log_likelihood, d.tokens, d.words, d.bytes] for d in documents], dtype=np.float64)
+    total = units.sum(0) if len(units) else np.zeros(4)
+    if total[1] == 0:
+        raise InputError("there is no token to score", hint="every document is empty, or one token long for a model without BOS")
+    units = units[units[:, 1] > 0]  # a resample of nothing but empty documents would have no perplexity
+    if len(units) == 1 and len(blocks) > 1:
+        tokens = np.array([n for _, n in blocks], dtype=np.float64)[:, None]
+        units = np.concatenate([np.array([[s] for s, _ in blocks]), tokens, tokens * (total[2:] / total[1])], axis=1)
+
+    def score(name: str, statistic: Callable[[Numbers], Numbers], *, own: str = "", higher: bool = False) -> Score:
+        with np.errstate(over="ignore"):
+            value, interval = float(statistic(total[None])[0]), interval_of(units, statistic)
+        return Score(name, value, signature_of(own), interval, higher)
+
+    def signature_of(own: str) -> str:
+        return "|".join(part for part in (protocol, own, signature(version=f"llmkit-{__version__}")) if part)
+
+    tok = signature(tok=tokenizer)
+    out = [
+        score("token_perplexity", lambda s: np.exp(-s[:, 0] / s[:, 1]), own=tok),
+        score("mean_log_likelihood", lambda s: s[:, 0] / s[:, 1], own=tok, higher=True),
+    ]
+    if total[3] > 0:
+        out[1:1] = [
+            score("word_perplexity", lambda s: np.exp(-s[:, 0] / s[:, 2]), own="words:white-space"),
+            score("byte_perplexity", lambda s: np.exp(-s[:, 0] / s[:, 3])),
+            score("bits_per_byte", lambda s: -s[:, 0] / s[:, 3] / math.log(2)),
+        ]
+    return tuple(out)
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 709 else math.inf

@@ -1,0 +1,161 @@
+"""Scores of saved outputs and of a model's answers, and the gates on them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import sacrebleu
+from conftest import read_rows, write_rows
+
+from llmkit.errors import UsageError
+from llmkit.metrics.base import Score
+from llmkit.metrics.gates import conditions
+
+HYPOTHESES = ["The cat sat on the mat.", "Hello world!", "It rains – often.", "He said no"]
+FIRST = ["The cat sat on a mat.", "Hello, world!", "It often rains.", "He said no."]
+SECOND = ["A cat was sitting on the mat.", "Hi world!", "It rains often.", "He refused"]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path, Path]:
+    paths = tuple(tmp_path / name for name in ("hyp.txt", "ref1.txt", "ref2.txt"))
+    for path, lines in zip(paths, (HYPOTHESES, FIRST, SECOND), strict=True):
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return paths  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        ([], {}),
+        (["-tok", "intl"], {"tokenize": "intl"}),
+        (["--tokenize", "char", "-lc"], {"tokenize": "char", "lowercase": True}),
+        (["--smooth-method", "floor", "--smooth-value", "0.2"], {"smooth_method": "floor", "smooth_value": 0.2}),
+    ],
+)
+def test_two_references_give_sacrebleus_score_and_signature(llmkit, files, options: list[str], settings: dict) -> None:
+    hyp, one, two = files
+    found = json.loads(llmkit("evaluate", "bleu", "-p", hyp, "-r", one, "-r", two, "--json", *options).out)
+    metric = sacrebleu.BLEU(**settings)
+    expected = metric.corpus_score(HYPOTHESES, [FIRST, SECOND])
+    assert found["scores"]["bleu"] == expected.score
+    assert found["signatures"]["bleu"] == str(metric.get_signature())
+    assert found["rows"] == 4
+
+
+def test_chrf_ter_and_intervals_are_sacrebleus(llmkit, files) -> None:
+    hyp, one, _ = files
+    ran = llmkit("evaluate", "score", "--metrics", "chrf,ter", "-p", hyp, "-r", one, "--json", "-ci", "--chrf-word-order", "2")
+    found = json.loads(ran.out)
+    for name, metric in (("chrf", sacrebleu.CHRF(word_order=2)), ("ter", sacrebleu.TER())):
+        expected = metric.corpus_score(HYPOTHESES, [FIRST], n_bootstrap=1000)
+        assert found["scores"][name] == expected.score
+        low, high = found["intervals"][name]
+        assert (low + high) / 2 == pytest.approx(expected._mean)
+        assert found["signatures"][name] == str(metric.get_signature())
+
+
+def test_rows_may_have_different_numbers_of_references(llmkit, tmp_path: Path) -> None:
+    rows = write_rows(
+        tmp_path / "rows.jsonl",
+        [{"prediction": HYPOTHESES[0], "references": [FIRST[0], SECOND[0]]}, {"prediction": HYPOTHESES[1], "references": [FIRST[1]]}],
+    )
+    found = json.loads(llmkit("evaluate", "bleu", "-i", rows, "--json").out)
+    expected = sacrebleu.BLEU().corpus_score(HYPOTHESES[:2], [FIRST[:2], [SECOND[0], None]])
+    assert found["scores"]["bleu"] == expected.score
+
+
+def test_exact_match_and_f1_say_their_normalisation(llmkit, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"prediction": "The King!", "reference": "king"}, {"prediction": "x", "reference": "y z"}])
+    plain = json.loads(llmkit("evaluate", "score", "--metrics", "exact_match,f1", "-i", rows, "--json").out)
+    squad = llmkit(
+        "evaluate", "score", "--metrics", "exact_match,f1", "-i", rows, "--json", "--normalize", "case,punctuation,articles,space"
+    )
+    assert plain["scores"]["exact_match"] == 0
+    assert json.loads(squad.out)["scores"] == {"exact_match": 50.0, "f1": 50.0}
+    assert json.loads(squad.out)["signatures"]["f1"].startswith("normalize:case,punctuation,articles,space|")
+
+
+def test_a_model_answers_and_is_scored(llmkit, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"id": i, "prompt": "Once upon a", "reference": " time"} for i in range(3)])
+    out = tmp_path / "out.jsonl"
+    arguments = [
+        "evaluate",
+        "score",
+        "--metrics",
+        "exact_match",
+        "-m",
+        "builtin:stories",
+        "-i",
+        rows,
+        "--max-new-tokens",
+        1,
+        "--json",
+        "-q",
+    ]
+    found = json.loads(llmkit(*arguments, "-o", out).out)
+    assert found["scores"]["exact_match"] == 100
+    assert found["about"]["model"] == "builtin:stories"
+    assert [row["prediction"] for row in read_rows(out)] == [" time"] * 3
+
+
+def test_files_of_different_length_are_refused_with_their_counts(llmkit, files) -> None:
+    hyp, one, _ = files
+    one.write_text("\n".join(FIRST[:2]) + "\n")
+    ran = llmkit("evaluate", "bleu", "-p", hyp, "-r", one)
+    assert ran.code == 2
+    assert "4 lines" in ran.err
+    assert "2 lines" in ran.err
+    assert f"{one}, line 3" in ran.err
+
+
+def test_an_empty_reference_is_refused_with_its_line(llmkit, files) -> None:
+    hyp, one, _ = files
+    one.write_text("a\n\nb\nc\n")
+    ran = llmkit("evaluate", "bleu", "-p", hyp, "-r", one)
+    assert ran.code == 2
+    assert f"{one}, line 2: an empty reference" in ran.err
+
+
+def test_an_unknown_metric_suggests_the_right_one(llmkit, files) -> None:
+    ran = llmkit("evaluate", "score", "--metrics", "bleuu", "-p", files[0], "-r", files[1])
+    assert ran.code == 2
+    assert "did you mean 'bleu'" in ran.err
+
+
+@pytest.mark.parametrize(("condition", "code"), [("bleu < 10", 0), ("bleu < 99", 4), ("BLEU>=1e1", 4)])
+def test_gates_decide_the_exit_code(llmkit, files, condition: str, code: int) -> None:
+    ran = llmkit("evaluate", "bleu", "-p", files[0], "-r", files[1], "--json", "--fail-if", condition)
+    assert ran.code == code
+    assert json.loads(ran.out)["gates"][0]["passed"] is (code == 0)
+    if code == 4:
+        assert "bleu 36.5232 fails" in ran.err
+        assert " by " in ran.err
+
+
+@pytest.mark.parametrize("condition", ["bleu", "bleu >", "> 3", "bleu > x", "chrf > 3", "perplexity > 3"])
+def test_malformed_gates_and_unknown_names_are_refused_before_anything_is_computed(llmkit, condition: str) -> None:
+    ran = llmkit("evaluate", "bleu", "-p", "no-such-file", "-r", "no-such-file", "--fail-if", condition)
+    assert ran.code == 2
+    assert "--fail-if" in ran.err
+
+
+def test_a_score_that_is_no_number_fails_its_gate() -> None:
+    (condition,) = conditions(["perplexity > 30"], ["token_perplexity"])
+    assert not condition.check([Score("token_perplexity", math.nan, "")]).passed
+    assert condition.check([Score("token_perplexity", 12.0, "")]).passed
+
+
+def test_a_condition_that_is_none_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="not a condition"):
+        conditions(["perplexity is low"], ["token_perplexity"])
+
+
+def test_reports_are_written_as_json_and_markdown(llmkit, files, tmp_path: Path) -> None:
+    ran = llmkit("evaluate", "bleu", "-p", files[0], "-r", files[1], "--report", tmp_path / "r.json", "--report", tmp_path / "r.md")
+    assert ran.code == 0
+    assert json.loads((tmp_path / "r.json").read_text())["rows"] == 4
+    assert (tmp_path / "r.md").read_text().startswith("| metric | score |")
