@@ -277,7 +277,7 @@ class _Job:
         )
 
     def _task(self, engine: Engine) -> Answering:
-        return Answering(engine, self.call.decoding, self.fields, self.output_field, self.rows.name)
+        return Answering(engine, self.call.decoding, self.fields, self.output_field, self.rows.name, verify=self.verify)
 
     def _report(self, tally: Tally, task: Answering) -> int:
         out = self.call.out
@@ -287,4 +287,14 @@ class _Job:
             return 0
         if task.truncated:
             out.warn(f"{task.truncated:,} prompts were cut to fit the model's context")
+        if self.verify:
+            _report_verified(task, out)
         return summarise(tally, task.engine, out)
+
+
+def _report_verified(task: Answering, out: console.Console) -> None:
+    if task.unlike:
+        rows = ", ".join(map(str, sorted(task.unlike)[:10]))
+        out.warn(f"{len(task.unlike):,} of {task.verified:,} rows answered again alone came out otherwise: rows {rows}")
+    else:
+        out.notice(f"{task.verified:,} rows answered again alone came out the same")

@@ -30,7 +30,11 @@ class Constraint:
             if decoding.regex is not None:
                 self.grammar = llguidance.LLMatcher.grammar_from_regex(decoding.regex)
             else:
-                self.grammar = llguidance.LLMatcher.grammar_from_json_schema(read_schema(decoding.json_schema or ""))
+                self.grammar = llguidance.LLMatcher.grammar_from_json_schema(
+                    # small models otherwise write white space without end where the schema allows any
+                    read_schema(decoding.json_schema or ""),
+                    defaults={"whitespace_flexible": False},
+                )
         except ValueError as exc:
             raise UsageError(f"the constraint can't be used: {_line(exc)}") from exc
         self.matcher()  # compiles once, so that a bad grammar is found before any work

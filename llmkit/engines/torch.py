@@ -129,10 +129,7 @@ class TorchEngine:
         return scores
 
     def encode(self, text: str) -> list[int]:
-        try:
-            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        except UnicodeEncodeError:  # a lone surrogate is no character; the model is shown U+FFFD
-            return list(self.tokenizer(text.encode("utf-8", "replace").decode("utf-8"), add_special_tokens=False)["input_ids"])
+        return self._ids(text, special=False)
 
     def encode_pair(self, prompt: Prompt, answer: str) -> Pair:
         if self.encoder_decoder:
@@ -150,10 +147,7 @@ class TorchEngine:
 
     def _encode(self, prompt: Prompt) -> list[int]:
         text, special = render(prompt, self.tokenizer, self.chat)
-        try:
-            ids: list[int] = self.tokenizer(text, add_special_tokens=special)["input_ids"]
-        except UnicodeEncodeError:  # a lone surrogate is no character; the model is shown U+FFFD
-            ids = self.tokenizer(text.encode("utf-8", "replace").decode("utf-8"), add_special_tokens=special)["input_ids"]
+        ids = self._ids(text, special=special)
         while len(ids) > 1 and self.bos is not None and ids[0] == ids[1] == self.bos:
             ids = ids[1:]
         if not ids and self.bos is not None:
@@ -161,6 +155,11 @@ class TorchEngine:
         if not ids or (not text and self.encoder_decoder):
             raise InputError("the prompt is empty, and the model has no token to begin a text with", hint="give it some text")
         return ids
+
+    def _ids(self, text: str, *, special: bool) -> list[int]:
+        # half a surrogate pair is no character; the model is shown U+FFFD
+        whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return list(self.tokenizer(whole, add_special_tokens=special)["input_ids"])
 
     def _request(self, tokens: list[int], decoding: Decoding, number: int, truncated: int) -> Request:
         limit = decoding.new_tokens(len(tokens), self.context, shared_context=not self.encoder_decoder)

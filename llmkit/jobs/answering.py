@@ -23,9 +23,15 @@ class Fields(Protocol):
 
 
 class Answering:
-    """Gives each row the field `output_field` with what is known of the answer."""
+    """Gives each row the field `output_field` with what is known of the answer.
 
-    def __init__(self, engine: Engine, decoding: Decoding, fields: Fields, output_field: str, source: str) -> None:
+    verify: so many rows are answered a second time alone; `verified` counts them, `unlike` names those that came out
+    otherwise (input row numbers from 1).
+    """
+
+    def __init__(self, engine: Engine, decoding: Decoding, fields: Fields, output_field: str, source: str, *, verify: int = 0) -> None:
+        self.verify, self.verified = verify, 0
+        self.unlike: list[int] = []
         self.engine, self.decoding, self.fields, self.source = engine, decoding, fields, source
         self.output_field = output_field
         self.width = decoding.num_samples if decoding.samples else decoding.num_beams
@@ -47,7 +53,17 @@ class Answering:
 
     def answer(self, batch: Sequence[Work]) -> list[dict[str, Any]]:
         answers = self.engine.generate([work.payload for work in batch], self.decoding)
+        if self.verify > self.verified and len(batch) > 1:
+            self._verify(batch, answers)
         return [answer_fields(each, self.output_field, self.decoding) for each in answers]
+
+    def _verify(self, batch: Sequence[Work], answers: Sequence[Sequence[Completion]]) -> None:
+        # The last rows of a batch are its shortest, with the most padding.
+        for work, together in reversed(list(zip(batch, answers, strict=True))[-(self.verify - self.verified) :]):
+            (alone,) = self.engine.generate([work.payload], self.decoding)
+            self.verified += 1
+            if [(a.text, a.finish_reason) for a in alone] != [(a.text, a.finish_reason) for a in together]:
+                self.unlike.append(work.row.index + 1)
 
 
 def answer_fields(answers: Sequence[Completion], name: str, decoding: Decoding) -> dict[str, Any]:

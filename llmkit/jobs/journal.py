@@ -22,86 +22,86 @@ _SYNC_SECONDS = 1.0
 
 
 class Journal:
-    """An append-only file of batches. `identity` tells this run from others."""
+    """An append-only file of batches. `identity` tells this run from others.
+
+    Written through the bare file descriptor: a buffer would try again to write what found no room, when it is closed.
+    """
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
         self.path, self.identity = path, identity
         self._synced = 0.0
-        self._file = _open(path)
+        self._end = 0  # where the whole lines end
+        self._handle = _open(path)
         try:
             self.resumed = self._read_header()
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """The batches that are done, in the order they were written."""
+        end = self._end
         with self.path.open("rb") as file:
-            next(file, None)
-            end = self._end
+            at = len(next(file, b""))
             for line in file:
-                end -= len(line)
-                if end < 0:
+                at += len(line)
+                if at > end:
                     return
                 yield _parse(line, self.path)
 
     def append(self, entry: dict[str, Any]) -> None:
         """Adds a batch. When the disk is full the journal keeps what it had, and UnavailableError is raised."""
-        line = _line(entry)
-        try:
-            self._file.seek(0, os.SEEK_END)
-            self._file.write(line)
-            self._file.flush()
-            self._end += len(line)
-            now = time.monotonic()
-            if now - self._synced >= _SYNC_SECONDS:
-                os.fsync(self._file.fileno())
-                self._synced = now
-        except OSError as exc:
-            raise UnavailableError(
-                f"{self.path}: cannot be written: {exc.strerror}; what is done is kept", hint="make room, then run the same command again"
-            ) from exc
+        self._write(_line(entry))
+        now = time.monotonic()
+        if now - self._synced >= _SYNC_SECONDS:
+            self.sync()
+            self._synced = now
 
     def sync(self) -> None:
-        os.fsync(self._file.fileno())
+        try:
+            os.fsync(self._handle)
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
 
     def close(self) -> None:
-        self._file.close()
+        os.close(self._handle)
 
     def _read_header(self) -> bool:
         """Whether there was a run to go on with. Drops a torn last line, and writes the header of a new journal."""
-        self._end = 0
-        header = self._file.readline()
-        if not header.endswith(b"\n"):
-            self._start()
-            return False
-        found = _parse(header, self.path)
-        if found.get("journal") != FORMAT:
-            raise JobChangedError(f"{self.path}: a journal of another format ({found.get('journal')})", hint="--restart starts over")
-        if changes := differences(found["identity"], self.identity):
-            raise JobChangedError(
-                f"{self.path}: the unfinished run was another one: {'; '.join(changes)}",
-                hint="--restart starts over, or run the first command again",
-            )
-        # _end counts the whole lines after the header
-        for line in self._file:
-            if not line.endswith(b"\n"):
-                self._file.truncate(len(header) + self._end)
-                break
-            self._end += len(line)
+        with self.path.open("rb") as file:
+            header = file.readline()
+            if not header.endswith(b"\n"):
+                os.ftruncate(self._handle, 0)
+                self._write(_line({"journal": FORMAT, "identity": self.identity}))
+                self.sync()
+                return False
+            found = _parse(header, self.path)
+            if found.get("journal") != FORMAT:
+                raise JobChangedError(f"{self.path}: a journal of another format ({found.get('journal')})", hint="--restart starts over")
+            if changes := differences(found["identity"], self.identity):
+                raise JobChangedError(
+                    f"{self.path}: the unfinished run was another one: {'; '.join(changes)}",
+                    hint="--restart starts over, or run the first command again",
+                )
+            self._end = len(header) + sum(len(line) for line in file if line.endswith(b"\n"))
+        os.ftruncate(self._handle, self._end)
         return True
 
-    def _start(self) -> None:
-        self._file.seek(0)
-        self._file.truncate()
+    def _write(self, line: bytes) -> None:
+        rest = memoryview(line)
         try:
-            self._file.write(_line({"journal": FORMAT, "identity": self.identity}))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            os.lseek(self._handle, self._end, os.SEEK_SET)
+            while rest:
+                rest = rest[os.write(self._handle, rest) :]
         except OSError as exc:
-            raise UnavailableError(
-                f"{self.path}: cannot be written: {exc.strerror}", hint="make room, then run the same command again"
-            ) from exc
+            os.ftruncate(self._handle, self._end)
+            raise self._unwritable(exc) from exc
+        self._end += len(line)
+
+    def _unwritable(self, exc: OSError) -> UnavailableError:
+        return UnavailableError(
+            f"{self.path}: cannot be written: {exc.strerror}; what is done is kept", hint="make room, then run the same command again"
+        )
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -119,11 +119,11 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path) -> int:
     # A link planted at the journal's name is not followed.
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     try:
-        return os.fdopen(os.open(path, flags, 0o666), "r+b")
+        return os.open(path, flags, 0o666)
     except OSError as exc:
         raise OutputError(f"{path}: the journal cannot be opened: {exc.strerror}", hint="name another output") from exc
 

@@ -1,0 +1,424 @@
+"""A job survives whatever happens to it, and ends in the same bytes."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import read_rows, write_rows
+
+from llmkit.jobs.journal import Journal
+from llmkit.jobs.plan import Work, batches
+from llmkit.rows import Row
+
+TINY = ["--max-new-tokens", "4", "--chat-template", "none"]
+
+
+def start(*arguments: object, **more: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "llmkit", *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)  # type: ignore[call-overload, no-any-return]
+
+
+def until(condition: Callable[[], bool], running: subprocess.Popen[bytes]) -> None:
+    """Waits for a state of the disk, or the end of the process."""
+    while not condition() and running.poll() is None:
+        os.sched_yield()
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+@pytest.fixture
+def job(tmp_path: Path, llama: Path, words: list[str]) -> list[object]:
+    """A job of 600 ragged rows in some 75 batches, all but its -o."""
+    rows = [{"id": i, "prompt": " ".join(words[(i * 7 + j) % len(words)] for j in range(1 + i % 9))} for i in range(600)]
+    path = write_rows(tmp_path / "in.jsonl", rows)
+    return ["generate", "-m", llama, "-i", path, *TINY, "--batch-size", "8"]
+
+
+@pytest.fixture
+def half(job: list[object], tmp_path: Path) -> Path:
+    """An output whose job was killed after some batches."""
+    out = tmp_path / "out.jsonl"
+    journal = tmp_path / "out.jsonl.journal"
+    running = start(*job, "-o", out)
+    until(lambda: size(journal) > 20_000, running)
+    running.kill()
+    running.wait()
+    assert journal.exists()
+    assert not out.exists()
+    return out
+
+
+def test_ten_thousand_prompts_killed_twenty_times_end_in_the_same_bytes(llmkit, tmp_path: Path, llama: Path, words: list[str]) -> None:
+    rows = [{"id": i, "prompt": " ".join(words[(i * 7 + j) % len(words)] for j in range(1 + i % 5))} for i in range(10_000)]
+    path = write_rows(tmp_path / "in.jsonl", rows)
+    arguments = ["generate", "-m", llama, "-i", path, "--max-new-tokens", "2", "--chat-template", "none", "--batch-size", "128"]
+    whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
+    assert llmkit(*arguments, "-o", whole).code == 0
+    journal = tmp_path / "killed.jsonl.journal"
+    choose = random.Random(4)
+    # the journal's end is not known beforehand; it is about as large as the output
+    goals = sorted(choose.uniform(0.0, 1.2) * size(whole) for _ in range(20))
+    kills = 0
+    for goal in goals:
+        running = start(*arguments, "-o", killed)
+        until(lambda goal=goal: size(journal) >= goal and journal.exists(), running)
+        running.kill()
+        kills += running.wait() == -signal.SIGKILL
+    assert kills >= 15
+    assert llmkit(*arguments, "-o", killed).code == 0
+    assert killed.read_bytes() == whole.read_bytes()
+    assert sorted(p.name for p in tmp_path.glob("killed*")) == ["killed.jsonl", "killed.jsonl.run.json"]
+
+
+def test_a_resumed_job_says_what_was_there(llmkit, job, half: Path) -> None:
+    ran = llmkit(*job, "-o", half)
+    assert ran.code == 0
+    assert "600 rows (" in ran.err
+    assert "from before)" in ran.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_after_the_batch_and_says_how_to_go_on(llmkit, job, tmp_path: Path, number: int, code: int) -> None:
+    out, reference = tmp_path / "out.jsonl", tmp_path / "reference.jsonl"
+    running = start(*job, "-o", out)
+    until(lambda: size(tmp_path / "out.jsonl.journal") > 5_000, running)
+    running.send_signal(number)
+    _, err = running.communicate()
+    assert running.returncode == code
+    assert b"run the same command again to go on" in err
+    assert b"Traceback" not in err
+    assert llmkit(*job, "-o", out).code == 0
+    assert llmkit(*job, "-o", reference).code == 0
+    assert out.read_bytes() == reference.read_bytes()
+
+
+def test_max_time_ends_with_124_and_the_same_command_goes_on(process, llmkit, job, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    ran = process(*job, "-o", out, "--max-time", "0.05s")
+    assert ran.code == 124
+    assert "--max-time" in ran.err
+    assert llmkit(*job, "-o", out).code == 0
+    assert len(read_rows(out)) == 600
+
+
+def test_a_second_process_on_one_output_is_refused_with_the_holders_pid(llmkit, job, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    running = start(*job, "-o", out)
+    until(lambda: (tmp_path / "out.jsonl.journal").exists(), running)
+    running.send_signal(signal.SIGSTOP)
+    try:
+        ran = llmkit(*job, "-o", out)
+    finally:
+        running.kill()
+        running.communicate()
+    assert ran.code == 2
+    assert f"process {running.pid}" in ran.err
+    assert llmkit(*job, "-o", out).code == 0  # the dead process's lock is taken over
+
+
+def test_a_torn_last_line_of_the_journal_is_dropped(llmkit, job, half: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "out.jsonl.journal"
+    journal.write_bytes(journal.read_bytes()[:-7])
+    assert llmkit(*job, "-o", half).code == 0
+    assert [row["id"] for row in read_rows(half)] == list(range(600))
+
+
+def test_an_edited_journal_is_refused(llmkit, job, half: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "out.jsonl.journal"
+    lines = journal.read_bytes().split(b"\n")
+    lines[2] = lines[2].replace(b'"id":', b'"iD":', 1)
+    journal.write_bytes(b"\n".join(lines))
+    ran = llmkit(*job, "-o", half)
+    assert ran.code == 2
+    assert "damaged or edited" in ran.err
+    assert llmkit(*job, "-o", half, "--restart").code == 0
+
+
+def test_a_journal_of_another_format_is_refused(llmkit, job, half: Path, tmp_path: Path) -> None:
+    from llmkit.jobs.journal import _line
+
+    (tmp_path / "out.jsonl.journal").write_bytes(_line({"journal": 99, "identity": {}}))
+    ran = llmkit(*job, "-o", half)
+    assert ran.code == 2
+    assert "another format (99)" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--max-new-tokens", "5"], "max_new_tokens was 4, is 5"),
+        (["--temperature", "1"], "temperature"),
+        (["--output-field", "answer"], "output_field"),
+    ],
+)
+def test_a_resume_with_other_options_is_refused_and_says_what_changed(llmkit, job, half: Path, change: list[str], said: str) -> None:
+    ran = llmkit(*job, "-o", half, *change)
+    assert ran.code == 2
+    assert said in ran.err
+    assert "--restart" in ran.err
+
+
+def test_a_resume_with_another_model_is_refused(llmkit, job, half: Path, copy_of, llama: Path) -> None:
+    changed = [copy_of(llama) if item == llama else item for item in job]
+    config = json.loads((changed[2] / "tokenizer_config.json").read_text())
+    (changed[2] / "tokenizer_config.json").write_text(json.dumps(config | {"model_max_length": 99}))
+    ran = llmkit(*changed, "-o", half)
+    assert ran.code == 2
+    assert "model.model was" in ran.err
+
+
+def test_a_resume_with_changed_input_is_refused_with_its_line(llmkit, job, half: Path, tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    changed = [line.replace("the", "THE").replace("king", "KING") for line in lines]
+    path.write_text("".join(changed))
+    ran = llmkit(*job, "-o", half)
+    assert ran.code == 2
+    assert "line " in ran.err
+    assert "is not the one that was answered before" in ran.err
+    path.write_text("".join(lines[:3]))
+    assert "fewer rows" in llmkit(*job, "-o", half).err or "not the one" in llmkit(*job, "-o", half).err
+
+
+def test_the_same_command_after_the_end_does_nothing(llmkit, job, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    assert llmkit(*job, "-o", out, "--limit", "20").code == 0
+    before = out.stat().st_mtime_ns
+    ran = llmkit(*job, "-o", out, "--limit", "20")
+    assert ran.code == 0
+    assert "already whole" in ran.err
+    assert out.stat().st_mtime_ns == before
+
+
+def test_an_output_of_another_run_is_kept_unless_overwrite_says_so(process, llmkit, job, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    out.write_text("mine\n")
+    ran = llmkit(*job, "-o", out)
+    assert ran.code == 2
+    assert "--overwrite" in ran.err
+    assert out.read_text() == "mine\n"
+    assert llmkit(*job, "-o", out, "--overwrite", "--limit", "10").code == 0
+    assert llmkit(*job, "-o", out, "--limit", "11").code == 2
+
+
+def test_a_full_disk_keeps_what_is_done(process, llmkit, job, tmp_path: Path) -> None:
+    out, reference = tmp_path / "out.jsonl", tmp_path / "reference.jsonl"
+
+    def small_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    ran = process(*job, "-o", out, preexec_fn=small_files)
+    assert ran.code == 5
+    assert "what is done is kept" in ran.err
+    assert llmkit(*job, "-o", out).code == 0
+    assert llmkit(*job, "-o", reference).code == 0
+    assert out.read_bytes() == reference.read_bytes()
+
+
+def test_failed_rows_are_run_again_and_the_others_kept(llmkit, llama: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    arguments = ["generate", "-m", llama, "-i", path, "-o", out, *TINY]
+    path.write_text('{"prompt": "a"}\n{"prompt": ""}\n{"prompt": 3}\n')
+    assert llmkit(*arguments).code == 3
+    first = read_rows(out)
+    ran = llmkit(*arguments, "--retry-failed")
+    assert ran.code == 3
+    assert read_rows(out) == first
+    assert "1 of 3 rows failed" in ran.err
+
+
+def test_max_errors_ends_the_run_with_3(llmkit, llama: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    path.write_text('{"prompt": "a"}\n' + '{"prompt": 3}\n' * 5)
+    ran = llmkit("generate", "-m", llama, "-i", path, "-o", out, *TINY, "--max-errors", "4")
+    assert ran.code == 3
+    assert "--max-errors 4" in ran.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [("missing/out.jsonl", "there is no folder"), (".", "is a folder"), ("out.csv", ".jsonl or .txt"), ("in.jsonl", "is the input")],
+)
+def test_outputs_that_cannot_be_are_refused_before_a_model_is_loaded(llmkit, job, tmp_path: Path, output: str, said: str) -> None:
+    ran = llmkit(*job, "-m", "no-such-folder/", "-o", tmp_path / output)
+    assert ran.code == 2
+    assert said in ran.err
+
+
+def test_an_output_in_a_read_only_folder_is_refused(process, job, tmp_path: Path) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    folder.chmod(0o500)
+    ran = process(*job, "-o", folder / "out.jsonl", preexec_fn=_bound_by_permissions)
+    assert ran.code == 2
+    assert "out.jsonl: not writable" in ran.err
+
+
+def _bound_by_permissions() -> None:
+    """Takes root's right to write anywhere (CAP_DAC_OVERRIDE) out of the bounding set; others never had it."""
+    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
+
+
+def test_a_symbolic_link_is_followed_and_one_at_the_journals_name_is_not(llmkit, job, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target, link = tmp_path / "elsewhere" / "real.jsonl", tmp_path / "link.jsonl"
+    link.symlink_to(target)
+    assert llmkit(*job, "-o", link, "--limit", "3").code == 0
+    assert link.is_symlink()
+    assert len(read_rows(target)) == 3
+    precious = tmp_path / "precious"
+    precious.write_text("keep")
+    (tmp_path / "out.jsonl.journal").symlink_to(precious)
+    assert llmkit(*job, "-o", tmp_path / "out.jsonl", "--limit", "3").code == 2
+    assert precious.read_text() == "keep"
+
+
+def test_permissions_follow_the_umask(process, job, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    assert process(*job, "-o", out, "--limit", "3", preexec_fn=lambda: os.umask(0o077)).code == 0
+    assert out.stat().st_mode & 0o777 == 0o600
+
+
+def test_out_of_memory_halves_the_batch_keeps_what_is_done_and_says_so(llmkit, gpt2: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", [{"id": i, "prompt": "ab" * 60} for i in range(512)])
+    out, reference = tmp_path / "out.jsonl", tmp_path / "reference.jsonl"
+    arguments = ["generate", "-m", gpt2, "-i", rows, "--max-new-tokens", "2", "--batch-size", "512", "--batch-tokens", "1M"]
+    # a small run first, so that the limit leaves room for batches and not for libraries
+    code = f"""
+import resource, sys
+from llmkit.cli import run
+arguments = {[str(a) for a in arguments]!r}
+assert run([*arguments, "--limit", "4", "-o", {str(tmp_path / "warm.jsonl")!r}]) == 0
+used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 120 * 2**20,) * 2)
+sys.exit(run([*arguments, "-o", {str(out)!r}]))
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "out of memory with 512 rows at once; going on with 256" in done.stderr
+    assert llmkit(*arguments, "-o", reference).code == 0
+    assert [row["text"] for row in read_rows(out)] == [row["text"] for row in read_rows(reference)]
+
+
+def test_the_run_record_tells_what_is_needed_to_run_it_again(llmkit, job, tmp_path: Path) -> None:
+    import hashlib
+
+    out = tmp_path / "out.jsonl"
+    assert llmkit(*job, "-o", out, "--limit", "9", "--seed", "5").code == 0
+    record = json.loads((tmp_path / "out.jsonl.run.json").read_text())
+    assert record["command"] == "generate"
+    assert record["options"]["limit"] == 9
+    assert record["identity"]["decoding.seed"] == 5
+    assert {"model.weights_sha256", "model.tokenizer_sha256", "model.device", "model.dtype", "model.engine"} <= record["identity"].keys()
+    assert {"torch", "transformers", "python"} <= record["versions"].keys()
+    result = record["result"]
+    assert result["output_sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
+    assert (result["rows"], result["failed"], result["completion_tokens"]) == (9, 0, 36)
+    assert result["seconds"] > 0
+    assert result["peak_memory_bytes"] > 0
+
+
+def test_rerun_says_whether_the_result_is_the_same(llmkit, job, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    assert llmkit(*job, "-o", out, "--limit", "9", "--temperature", "1", "--stop", "--x", "--stop", "e").code == 0
+    ran = llmkit("rerun", f"{out}.run.json")
+    assert ran.code == 0
+    assert "same result: 9 rows" in ran.err
+    record = json.loads(Path(f"{out}.run.json").read_text())
+    record["result"]["output_sha256"] = "0" * 64
+    Path(f"{out}.run.json").write_text(json.dumps(record))
+    ran = llmkit("rerun", f"{out}.run.json")
+    assert ran.code == 4
+    assert "another result" in ran.err
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"command": "rm", "result": {}, "options": {}}'])
+def test_rerun_refuses_what_is_no_record(llmkit, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.run.json"
+    path.write_text(content)
+    ran = llmkit("rerun", path)
+    assert ran.code == 2
+    assert "run record" in ran.err
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    """The whole way from file to file, with a task that answers at once."""
+    peaks = []
+    for count in (10_000, 200_000):
+        path = tmp_path / f"{count}.jsonl"
+        with path.open("w") as file:
+            for i in range(count):
+                file.write(f'{{"id": {i}, "prompt": "row number {i} of a long file"}}\n')
+        code = f"""
+from llmkit.console import Console
+from llmkit.jobs.loop import JobSettings, file_job
+from llmkit.jobs.output import Output
+from llmkit.jobs.plan import Work
+from llmkit.jobs.record import peak_memory_bytes
+from llmkit.rows import open_rows
+
+class Echo:
+    width = 1
+    def prepare(self, row):
+        return Work(row, row.fields["prompt"], len(row.fields["prompt"]), 1)
+    def answer(self, batch):
+        return [{{"text": work.payload, "prompt_tokens": 1, "completion_tokens": 1}} for work in batch]
+
+rows, output = open_rows({str(path)!r}), Output({str(path) + ".out.jsonl"!r})
+tally = file_job(rows, Echo(), JobSettings(), output, Console(True), command="generate", options={{}}, identity={{}})
+assert tally.rows == {count}
+output.release()
+print(peak_memory_bytes())
+"""
+        peaks.append(int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout))
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_batches_hold_each_row_once_within_the_budget() -> None:
+    from hypothesis import given
+    from hypothesis import strategies as st
+
+    @given(
+        st.lists(st.tuples(st.integers(1, 50), st.sampled_from([4, 9])), max_size=60),
+        st.integers(1, 9),
+        st.integers(1, 400),
+        st.integers(1, 3),
+    )
+    def check(lengths: list[tuple[int, int]], rows: int, tokens: int, width: int) -> None:
+        works = [Work(Row(i, i + 1, {}), None, length, limit) for i, (length, limit) in enumerate(lengths)]
+        planned = batches(works, rows=rows, tokens=tokens, width=width)
+        assert sorted(w.row.index for batch in planned for w in batch) == list(range(len(works)))
+        for batch in planned:
+            assert len({w.limit for w in batch}) == 1
+            assert len(batch) <= rows
+            assert len(batch) == 1 or max(w.length + w.limit for w in batch) * len(batch) * width <= tokens
+
+    check()
+
+
+def test_a_journal_reads_back_what_was_appended(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    first = Journal(path, {"a": 1})
+    entries = [{"window": 0, "rows": [[0, "x", {"text": "é\ud800\n"}]]}, {"window": 1, "rows": []}]
+    for entry in entries:
+        first.append(entry)
+    first.close()
+    again = Journal(path, {"a": 1})
+    assert again.resumed
+    assert list(again.entries()) == entries
+    again.close()
