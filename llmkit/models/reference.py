@@ -41,14 +41,15 @@ def locate(reference: str, *, offline: bool = False, trust_remote_code: bool = F
     if reference.startswith("builtin:"):
         return Location(reference, builtin.folder(reference.removeprefix("builtin:")))
     path = Path(reference).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         return Location(reference, path.resolve())
-    if path.is_file():
+    if os.path.isfile(path):
         raise ModelError(f"{reference} is a file; a model is a folder", hint="name the folder that holds config.json")
     match = _HUB_NAME.fullmatch(reference)
     if match is None or reference.startswith((".", "/", "~")) or ".." in reference:
         raise UnavailableError(
-            f"there is no model folder '{reference}'", hint="models are builtin:NAME, a folder, or org/name[@revision] on the hub"
+            f"there is no model folder '{reference if len(reference) < 200 else reference[:200] + '...'}'",
+            hint="models are builtin:NAME, a folder, or org/name[@revision] on the hub",
         )
     return _from_hub(reference, match["name"], match["revision"], offline=offline or hub_offline(), trust_remote_code=trust_remote_code)
 
@@ -103,8 +104,9 @@ def _check_known_hash(location: Location, checkpoint: Checkpoint) -> None:
 def _from_hub(reference: str, name: str, revision: str | None, *, offline: bool, trust_remote_code: bool) -> Location:
     from huggingface_hub import errors as hub
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils import disable_progress_bars, logging
 
+    logging.set_verbosity_error()
     if not sys.stderr.isatty():
         disable_progress_bars()
     patterns = [p for p in _PATTERNS if trust_remote_code or p != "*.py"]
@@ -118,7 +120,7 @@ def _from_hub(reference: str, name: str, revision: str | None, *, offline: bool,
         ) from exc
     except hub.RevisionNotFoundError as exc:
         raise UnavailableError(
-            f"{name} has no revision '{revision}'", hint="leave the @revision away, or name a branch, tag or commit"
+            f"{name} has no revision '{revision or 'main'}'", hint="name a branch, tag or commit with @revision"
         ) from exc
     except hub.RepositoryNotFoundError as exc:
         raise UnavailableError(
@@ -129,12 +131,13 @@ def _from_hub(reference: str, name: str, revision: str | None, *, offline: bool,
         raise UnavailableError(f"{reference}: {why}", hint="run once with the network, or use builtin:stories") from exc
     except hub.HfHubHTTPError as exc:
         status = exc.response.status_code if exc.response is not None else "?"
-        raise UnavailableError(
-            f"{name}: the hub answered with status {status}", hint="try again later" if status in (429, 500, 502, 503, 504) else None
-        ) from exc
+        hint = "log in with a token that may read it: hf auth login" if status in (401, 403) else "try again later"
+        raise UnavailableError(f"{name}: the hub answered with status {status}", hint=hint) from exc
     except hub.HFValidationError as exc:
         raise UsageError(f"'{reference}' is not a model's name", hint="builtin:NAME, a folder, or org/name[@revision]") from exc
-    except OSError as exc:
+    except Exception as exc:
+        if not isinstance(exc, OSError) and not _is_connection_error(exc):
+            raise
         raise UnavailableError(
             f"{name} could not be downloaded: {type(exc).__name__}: {str(exc).splitlines()[0]}", hint="run the same command again"
         ) from exc
