@@ -117,7 +117,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         return 130
     except typer.Exit as exc:
         return exc.exit_code
-    except BrokenPipeError:
+    except (console.ClosedPipeError, BrokenPipeError):
         _silence_stdout()
         return _SIGPIPE_EXIT
     except Exception as exc:

@@ -37,6 +37,10 @@ class Progress(Protocol):
     def advance(self, rows: int, tokens: int = 0) -> None: ...
 
 
+class ClosedPipeError(Exception):
+    """Nobody reads stdout any more. Not an OSError: click would end the process with 1 for that."""
+
+
 @dataclass(frozen=True)
 class Console:
     """Writes for people. `quiet` leaves errors and warnings only; `verbose` adds details."""
@@ -85,15 +89,15 @@ def table(content: Table) -> None:
 def write(text: str, stream: IO[str] | None = None) -> None:
     """Data on stdout, flushed; control characters made visible on a terminal only.
 
-    Raises UnavailableError when the device behind stdout is full. A closed pipe passes as BrokenPipeError.
+    Raises ClosedPipeError when nobody reads any more, UnavailableError when the device behind stdout is full.
     """
     out = stream or sys.stdout
     text = visible(text) if out.isatty() else text
     try:
         out.write(text.encode("utf-8", "replace").decode("utf-8") if _has_surrogates(text) else text)
         out.flush()
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError as exc:
+        raise ClosedPipeError from exc
     except OSError as exc:
         raise UnavailableError(f"cannot write to standard output: {exc.strerror}") from exc
 

@@ -1,0 +1,71 @@
+"""Options from files and from the environment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+
+def tokens(ran) -> int:
+    assert ran.code == 0, ran.err
+    return json.loads(ran.out)["completion_tokens"]
+
+
+def test_an_environment_variable_sets_an_option_and_the_command_line_wins(llmkit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMKIT_MAX_NEW_TOKENS", "3")
+    assert tokens(llmkit("generate", "Once", "--json", "-q")) == 3
+    assert tokens(llmkit("generate", "Once", "--json", "-q", "--max-new-tokens", "2")) == 2
+
+
+def test_a_bad_environment_variable_is_a_usage_error(llmkit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMKIT_TOP_P", "much")
+    assert llmkit("generate", "Once").code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("c.toml", 'max-new-tokens = 4\n[generate]\nmax-new-tokens = 3\nstop = ["zzz"]\n'),
+        ("c.yaml", "generate:\n  max_new_tokens: 3\n"),
+        ("c.json", '{"max_tokens": 3}'),
+    ],
+)
+def test_a_config_file_gives_options_and_the_command_line_wins(llmkit, tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    assert tokens(llmkit("generate", "Once", "--json", "-q", "--config", path)) == 3
+    assert tokens(llmkit("generate", "Once", "--json", "-q", "--config", path, "--max-new-tokens", "2")) == 2
+
+
+def test_a_run_record_is_a_config_file(llmkit, tmp_path: Path, prompts: Path) -> None:
+    out, again = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    assert llmkit("generate", "-i", prompts, "-o", out, "--max-new-tokens", "3", "--temperature", "1").code == 0
+    assert llmkit("generate", "--config", f"{out}.run.json", "-o", again).code == 0
+    assert again.read_bytes() == out.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("c.toml", "max-new-token = 3", "did you mean 'max-new-tokens'"),
+        ("c.toml", "= 3", "is not valid toml"),
+        ("c.yaml", "a: [", "is not valid yaml"),
+        ("c.yaml", "- 1", "no table"),
+        ("c.toml", "generate = 3", "not a table"),
+    ],
+)
+def test_a_config_file_that_is_wrong_says_where(llmkit, tmp_path: Path, name: str, content: str, said: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    ran = llmkit("generate", "Once", "--config", path)
+    assert ran.code == 2
+    assert said in ran.err
+    assert str(path) in ran.err
+
+
+def test_a_config_file_that_is_missing_is_named(llmkit) -> None:
+    ran = llmkit("generate", "Once", "--config", "no-such.toml")
+    assert ran.code == 2
+    assert "no-such.toml" in ran.err
