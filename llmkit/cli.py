@@ -27,6 +27,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rerun": ("llmkit.commands.rerun", "Run a recorded run again and say whether the result is the same."),
 }
 
+_VERSION = f"llmkit {__version__}\n"
+
 #: The shell's convention for a process ended by SIGPIPE.
 _SIGPIPE_EXIT = 141
 
@@ -45,6 +47,7 @@ class LazyGroup(TyperGroup):
             return typer.main.get_command(_named(cmd_name, line))
         command = typer.main.get_command(importlib.import_module(module).app)
         command.name = cmd_name
+        _draw(command, self.rich_markup_mode)
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -54,6 +57,13 @@ class LazyGroup(TyperGroup):
             return super().resolve_command(ctx, args)
         finally:
             ctx.meta["llmkit.resolving"] = False
+
+
+def _draw(command: Any, mode: Any) -> None:
+    """Help pages of `command` and what is under it with boxes ('rich') or plain (None)."""
+    command.rich_markup_mode = mode
+    for inner in getattr(command, "commands", {}).values():
+        _draw(inner, mode)
 
 
 def _listing(ctx: Any) -> bool:
@@ -82,12 +92,12 @@ def normalise(name: str) -> str:
     return ALIASES.get(dashed, dashed)
 
 
-@app.callback(invoke_without_command=True, help="Generate, finetune, evaluate and translate with language models.")
+@app.callback(invoke_without_command=True, help="A toolkit for language models: generate text and evaluate it, one prompt or whole files.")
 def _root(
     version: bool = typer.Option(False, "--version", "-V", help="Print the version and exit.", is_eager=True),
 ) -> None:
     if version:
-        console.write(f"llmkit {__version__}\n")
+        console.write(_VERSION)
         raise typer.Exit
 
 
@@ -102,6 +112,11 @@ def run(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace" if stream is sys.stderr else "strict")
+    if arguments in (["--version"], ["-V"]):  # typer would load pydantic to parse it
+        console.write(_VERSION)
+        return 0
+    # Boxes are for eyes; a pipe gets plain lines, which are also drawn in half the time.
+    app.rich_markup_mode = "rich" if sys.stdout.isatty() else None
     debug = "--debug" in arguments or os.environ.get("LLMKIT_DEBUG", "") not in ("", "0")
     try:
         return int(app(arguments, prog_name="llmkit", standalone_mode=False) or 0)

@@ -1,0 +1,51 @@
+"""Peak memory of a job against the number of its rows: reading, planning, journal and writing, with a task that answers at once.
+
+python bench/memory.py [--rows 10000 1000000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from side_by_side import Contender, measure, report
+
+JOB = """
+import sys
+from llmkit.console import Console
+from llmkit.jobs.loop import JobSettings, file_job
+from llmkit.jobs.output import Output
+from llmkit.jobs.plan import Work
+from llmkit.rows import open_rows
+
+class Echo:
+    width = 1
+    def prepare(self, row):
+        return Work(row, row.fields["prompt"], len(row.fields["prompt"]), 1)
+    def answer(self, batch):
+        return [{"text": work.payload, "prompt_tokens": 1, "completion_tokens": 1} for work in batch]
+
+rows, output = open_rows(sys.argv[1]), Output(sys.argv[2], overwrite=True)
+file_job(rows, Echo(), JobSettings(), output, Console(True), command="generate", options={}, identity={})
+output.release()
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000])
+    with tempfile.TemporaryDirectory() as scratch:
+        contenders = []
+        for count in parser.parse_args().rows:
+            path = Path(scratch) / f"{count}.jsonl"
+            with path.open("w") as file:
+                for number in range(count):
+                    file.write(f'{{"id": {number}, "prompt": "row number {number} of a long file"}}\n')
+            contenders.append(Contender(f"{count:,} rows", [sys.executable, "-c", JOB, str(path), f"{path}.out.jsonl"]))
+        report(measure(contenders, rounds=1), against=contenders[0].name)
+
+
+if __name__ == "__main__":
+    main()
