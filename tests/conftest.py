@@ -95,8 +95,8 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     folder = tmp_path_factory.mktemp("gpt2")
-    tokenizer = _byte_tokenizer(["<|endoftext|>"], bos_token="<|endoftext|>", eos_token="<|endoftext|>")
-    _seeded(
+    tokenizer = byte_tokenizer(["<|endoftext|>"], bos_token="<|endoftext|>", eos_token="<|endoftext|>")
+    seeded(
         lambda: GPT2LMHeadModel(
             GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=128, bos_token_id=256, eos_token_id=256)
         ),
@@ -112,13 +112,13 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     folder = tmp_path_factory.mktemp("llama")
-    tokenizer = _byte_tokenizer(["<s>", "</s>"], bos_token="<s>", eos_token="</s>", add_bos="<s>")
+    tokenizer = byte_tokenizer(["<s>", "</s>"], bos_token="<s>", eos_token="</s>", add_bos="<s>")
     tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant]"
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=2, max_position_embeddings=256, bos_token_id=256, eos_token_id=257,
     )  # fmt: skip
-    _seeded(lambda: LlamaForCausalLM(config), folder)
+    seeded(lambda: LlamaForCausalLM(config), folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -129,17 +129,17 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import T5Config, T5ForConditionalGeneration
 
     folder = tmp_path_factory.mktemp("t5")
-    tokenizer = _byte_tokenizer(["</s>", "<pad>"], eos_token="</s>", pad_token="<pad>", add_eos="</s>")
+    tokenizer = byte_tokenizer(["</s>", "<pad>"], eos_token="</s>", pad_token="<pad>", add_eos="</s>")
     config = T5Config(
         vocab_size=len(tokenizer), d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2, pad_token_id=257, eos_token_id=256,
         decoder_start_token_id=257, initializer_factor=1.0,
     )  # fmt: skip
-    _seeded(lambda: T5ForConditionalGeneration(config), folder)
+    seeded(lambda: T5ForConditionalGeneration(config), folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
-def _byte_tokenizer(special: list[str], add_bos: str | None = None, add_eos: str | None = None, **names: str) -> object:
+def byte_tokenizer(special: list[str], add_bos: str | None = None, add_eos: str | None = None, **names: str) -> object:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -155,7 +155,7 @@ def _byte_tokenizer(special: list[str], add_bos: str | None = None, add_eos: str
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
-def _seeded(build: Callable[[], object], folder: Path) -> None:
+def seeded(build: Callable[[], object], folder: Path) -> None:
     import torch
 
     torch.manual_seed(1)

@@ -422,3 +422,16 @@ def test_a_journal_reads_back_what_was_appended(tmp_path: Path) -> None:
     assert again.resumed
     assert list(again.entries()) == entries
     again.close()
+
+
+def test_a_second_signal_ends_the_run_at_once(job, tmp_path: Path) -> None:
+    running = start(*job, "-o", tmp_path / "out.jsonl", "--batch-size", "600", "--max-new-tokens", "200")
+    until(lambda: (tmp_path / "out.jsonl.journal").exists(), running)
+    running.send_signal(signal.SIGTERM)
+    assert running.stderr is not None
+    while b"once more" not in running.stderr.readline():
+        assert running.poll() is None
+    running.send_signal(signal.SIGTERM)
+    running.communicate()
+    assert running.returncode == 143
+    assert len((tmp_path / "out.jsonl.journal").read_bytes().splitlines()) == 1  # no batch was finished

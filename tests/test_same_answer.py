@@ -137,3 +137,13 @@ def test_log_probabilities_are_those_of_the_model(engine: TorchEngine) -> None:
             logits = engine.model(torch.tensor([[*request.tokens, *ids]])).logits[0, len(request.tokens) - 1 : -1]
     expected = logits.double().log_softmax(-1).gather(1, torch.tensor(ids)[:, None]).squeeze(1)
     assert [t.logprob for t in answer.logprobs] == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_a_stream_shows_its_text_as_it_grows(ragged: list[str]) -> None:
+    engine = TorchEngine(load(ModelSettings("builtin:stories")), chat=ChatSettings("none"))
+    decoding = Decoding(max_new_tokens=20)
+    request = engine.prepare(Prompt(text="Once upon a time"), decoding)
+    pieces: list[str] = []
+    answer = engine.stream(request, decoding, pieces.append)
+    assert "".join(pieces) == answer.text == engine.generate([request], decoding)[0][0].text
+    assert len([piece for piece in pieces if piece]) > 10

@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -160,32 +161,36 @@ def file_job(
     earlier = _earlier(output, settings, identity)
     if output.finished and earlier is None and not output.overwrites:
         return _already_done(output, rows, identity, out)
-    journal = Journal(output.journal_path, identity | ({"retry_failed": True} if settings.retry_failed else {}))
-    try:
-        tally = _run(rows, task, settings, journal, earlier, out)
+    identified = identity | ({"retry_failed": True} if settings.retry_failed else {})
+    with Stopping(settings.max_time, out.notice) as stopping, closing(Journal(output.journal_path, identified)) as journal:
+        tally = _run(rows, task, settings, journal, earlier, out, stopping)
         journal.sync()
         rendered = Tally(resumed=tally.resumed, seconds=tally.seconds)
 
         def record(sha256: str) -> dict[str, Any]:
-            result = {
-                "rows": rendered.rows,
-                "failed": rendered.failed,
-                "prompt_tokens": rendered.prompt_tokens,
-                "completion_tokens": rendered.completion_tokens,
-                "seconds": round(rendered.seconds, 3),
-                "tokens_per_second": round(rendered.completion_tokens / rendered.seconds, 1) if rendered.seconds else None,
-                "peak_memory_bytes": peak_memory_bytes(),
-                "input": rows.name,
-                "input_sha256": rows.sha256,
-                "output": output.name,
-                "output_sha256": sha256,
-            }
-            return run_record(command, options, identity, result)
+            return run_record(command, options, identity, _result(rendered, rows, output, sha256))
 
         output.commit(_lines(journal, output, rendered), record)
-    finally:
-        journal.close()
     return rendered
+
+
+def _result(tally: Tally, rows: Rows, output: Output, sha256: str) -> dict[str, Any]:
+    """The run record's counts and measurements."""
+    tokens = tally.completion_tokens or tally.scored_tokens
+    return {
+        "rows": tally.rows,
+        "failed": tally.failed,
+        "prompt_tokens": tally.prompt_tokens,
+        "completion_tokens": tally.completion_tokens,
+        "scored_tokens": tally.scored_tokens,
+        "seconds": round(tally.seconds, 3),
+        "tokens_per_second": round(tokens / tally.seconds, 1) if tally.seconds else None,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "input": rows.name,
+        "input_sha256": rows.sha256,
+        "output": output.name,
+        "output_sha256": sha256,
+    }
 
 
 def check_finished(output: Output, settings: JobSettings, known: dict[str, Any]) -> None:
@@ -202,12 +207,18 @@ def check_finished(output: Output, settings: JobSettings, known: dict[str, Any])
 
 
 def _run(
-    rows: Rows, task: Task, settings: JobSettings, journal: Journal, earlier: Iterator[dict[str, Any]] | None, out: console.Console
+    rows: Rows,
+    task: Task,
+    settings: JobSettings,
+    journal: Journal,
+    earlier: Iterator[dict[str, Any]] | None,
+    out: console.Console,
+    stopping: Stopping,
 ) -> Tally:
     runner, tally = Runner(task, settings, out), Tally()
     saved = _Saved(journal, rows.name)
     begun = time.monotonic()
-    with Stopping(settings.max_time, out.notice) as stopping, out.progress("rows") as progress:
+    with out.progress("rows") as progress:
         for number, window in enumerate(windows(rows)):
             done = saved.take(window, number)
             if earlier is not None:
