@@ -141,7 +141,20 @@ FailIf = Annotated[
     list[str] | None,
     option("--fail-if", help='Exit with 4 when it holds: "perplexity > 30" (repeatable).', panel=SCORING, metavar="CONDITION"),
 ]
-Report = Annotated[list[str] | None, option("--report", help="Also write the result: .json or .md.", panel=SHOW, metavar="FILE")]
+Report = Annotated[
+    list[str] | None, option("--report", help="Also write the result: .json, .md, .xml (JUnit) or .html.", panel=SHOW, metavar="FILE")
+]
+Plot = Annotated[
+    str | None, option("--plot", help="Draw loss against parameters with a power law: .png, .svg or .pdf.", panel=SHOW, metavar="FILE")
+]
+Baseline = Annotated[
+    str | None, option("--baseline", help="Compare with an earlier --report FILE.json of the same rows.", panel=SCORING, metavar="FILE")
+]
+MaxRegression = Annotated[
+    str | None,
+    option("--max-regression", help="Worse than the baseline by more than 2% or 0.5: exit with 4.", panel=SCORING, metavar="BOUND"),
+]
+Test = Annotated[str, option("--test", help="Significance: auto, bootstrap, randomisation or mcnemar.", panel=SCORING)]
 Predictions = Annotated[str | None, option("--predictions", "-p", help="Saved outputs, a line each.", panel=INPUT, metavar="FILE")]
 References = Annotated[
     list[str] | None,

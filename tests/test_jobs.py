@@ -297,9 +297,10 @@ def test_out_of_memory_halves_the_batch_keeps_what_is_done_and_says_so(llmkit, g
     rows = write_rows(tmp_path / "in.jsonl", [{"id": i, "prompt": "ab" * 60} for i in range(512)])
     out, reference = tmp_path / "out.jsonl", tmp_path / "reference.jsonl"
     arguments = ["generate", "-m", gpt2, "-i", rows, "--max-new-tokens", "2", "--batch-size", "512", "--batch-tokens", "1M"]
-    # a small run first, so that the limit leaves room for batches and not for libraries
+    # a small run first, and one thread, so that the limit leaves room for batches and not for libraries
     code = f"""
-import resource, sys
+import os, resource, sys
+os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
 from llmkit.cli import run
 arguments = {[str(a) for a in arguments]!r}
 assert run([*arguments, "--limit", "4", "-o", {str(tmp_path / "warm.jsonl")!r}]) == 0
@@ -307,7 +308,7 @@ used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 120 * 2**20,) * 2)
 sys.exit(run([*arguments, "-o", {str(out)!r}]))
 """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert "out of memory with 512 rows at once; going on with 256" in done.stderr
@@ -345,6 +346,17 @@ def test_rerun_says_whether_the_result_is_the_same(llmkit, job, tmp_path: Path) 
     ran = llmkit("rerun", f"{out}.run.json")
     assert ran.code == 4
     assert "another result" in ran.err
+
+
+@pytest.mark.parametrize("command", [["perplexity"], ["score", "--metrics", "exact_match", "--max-new-tokens", "2"]])
+def test_an_evaluation_that_wrote_rows_can_be_run_again(llmkit, llama: Path, tmp_path: Path, command: list[str]) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", [{"text": "the king", "prompt": "the king", "reference": "and"}] * 3)
+    out = tmp_path / "out.jsonl"
+    arguments = ["evaluate", *command, "-m", llama, "-i", rows, "-o", out, "--chat-template", "none", "--json"]
+    assert llmkit(*arguments).code == 0
+    ran = llmkit("rerun", f"{out}.run.json")
+    assert ran.code == 0, ran.err
+    assert "same result: 3 rows" in ran.err
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"command": "rm", "result": {}, "options": {}}'])

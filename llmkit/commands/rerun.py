@@ -16,6 +16,9 @@ from llmkit import console
 from llmkit import options as opt
 from llmkit.errors import GateError, InputError
 
+#: Commands whose records say how to make their output again.
+_RECORDED = ("generate", "evaluate perplexity", "evaluate score", "evaluate choice")
+
 app = typer.Typer(add_completion=False)
 
 
@@ -55,19 +58,19 @@ def rerun(
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["command"] == "generate" and "output_sha256" in content["result"] and isinstance(content["options"], dict):
+        if content["command"] in _RECORDED and "output_sha256" in content["result"] and isinstance(content["options"], dict):
             return dict(content)
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise InputError(
             f"is not a run record: {type(exc).__name__}: {exc}", path=path, hint="name the .run.json beside an output"
         ) from exc
-    raise InputError("is not a run record of generate", path=path, hint="name the .run.json beside an output")
+    raise InputError("is not a run record of a command that writes rows", path=path, hint="name the .run.json beside an output")
 
 
 def _run(content: dict[str, Any], target: Path) -> int:
     from llmkit import cli
 
-    arguments = [content["command"]]
+    arguments = content["command"].split()
     for name, value in {**content["options"], "output": str(target), "overwrite": True}.items():
         flag = "--" + {"json_output": "json"}.get(name, name).replace("_", "-")
         if value is True:

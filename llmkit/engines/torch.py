@@ -54,6 +54,7 @@ class TorchEngine:
             "engine": self.name,
             "model": loaded.location.reference,
             "revision": loaded.location.revision,
+            "parameters": loaded.checkpoint.parameters,
             "weights_sha256": loaded.checkpoint.sha256,
             "tokenizer_sha256": _tokenizer_hash(self.tokenizer),
             "chat_template_sha256": self.chat.sha256(self.tokenizer),

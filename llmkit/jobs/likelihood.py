@@ -46,21 +46,12 @@ class Scoring:
         return Work(row, document, min(sum(len(p.tokens) for p in pairs), self.batch_tokens))
 
     def answer(self, batch: Sequence[Work]) -> list[dict[str, Any]]:
-        pieces = [
-            (index, pair, *span)
-            for index, work in enumerate(batch)
-            for pair in work.payload.pairs
-            for span in self.windows.spans(len(pair.tokens), pair.begin)
-        ]
-        found: list[list[tuple[float, int]]] = [[] for _ in batch]
-        for (index, _, _, scored, end), value in zip(pieces, self._scores(pieces), strict=True):
-            found[index].append((value, end - scored))
-        return [_fields(work.payload, blocks) for work, blocks in zip(batch, found, strict=True)]
+        scored = iter(self.score([pair for work in batch for pair in work.payload.pairs]))
+        return [_fields(work.payload, [block for _ in work.payload.pairs for block in next(scored)]) for work in batch]
 
-    def score_pair(self, pair: Pair) -> list[tuple[float, int]]:
-        """(log-likelihood, tokens) of each window of one long text."""
-        pieces = [(0, pair, *span) for span in self.windows.spans(len(pair.tokens), pair.begin)]
-        return [(value, end - scored) for (*_, scored, end), value in zip(pieces, self._scores(pieces), strict=True)]
+    def score(self, pairs: Sequence[Pair]) -> list[list[tuple[float, int]]]:
+        """(log-likelihood, tokens) of each window of each pair."""
+        return score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens)
 
     def _pair(self, prompt: Any, text: str) -> Pair:
         if prompt is not None:
@@ -70,18 +61,23 @@ class Scoring:
             tokens = tokens[1:]
         return Pair(tokens if bos is None else [bos, *tokens], 1)
 
-    def _scores(self, pieces: Sequence[Any]) -> list[float]:
-        """The log-likelihood of each window, in batches of like length; sums in double precision."""
-        order = sorted(range(len(pieces)), key=lambda i: pieces[i][2] - pieces[i][4])
-        out = [0.0] * len(pieces)
-        for group in _groups(order, [end - begin for _, _, begin, _, end in pieces], self.batch_tokens):
-            chosen = [pieces[i] for i in group]
-            sequences = [pair.tokens[begin:end] for _, pair, begin, _, end in chosen]
-            sources = [pair.source or [] for _, pair, *_ in chosen] if self.engine.encoder_decoder else None
-            scored = self.engine.score(sequences, [scored - begin for _, _, begin, scored, _ in chosen], sources)
-            for i, values in zip(group, scored, strict=True):
-                out[i] = sum(values)
-        return out
+
+def score_pairs(engine: Engine, windows: Windows, pairs: Sequence[Pair], *, batch_tokens: int) -> list[list[tuple[float, int]]]:
+    """(log-likelihood, tokens) of each window of each pair: sums in double precision, in batches of like length."""
+    pieces = [(number, *span) for number, pair in enumerate(pairs) for span in windows.spans(len(pair.tokens), pair.begin)]
+    order = sorted(range(len(pieces)), key=lambda i: pieces[i][1] - pieces[i][3])
+    values = [0.0] * len(pieces)
+    for group in _groups(order, [end - begin for _, begin, _, end in pieces], batch_tokens):
+        chosen = [pieces[i] for i in group]
+        sequences = [pairs[number].tokens[begin:end] for number, begin, _, end in chosen]
+        sources = [pairs[number].source or [] for number, *_ in chosen] if engine.encoder_decoder else None
+        scored = engine.score(sequences, [first - begin for _, begin, first, _ in chosen], sources)
+        for i, found in zip(group, scored, strict=True):
+            values[i] = sum(found)
+    out: list[list[tuple[float, int]]] = [[] for _ in pairs]
+    for (number, _, first, end), value in zip(pieces, values, strict=True):
+        out[number].append((value, end - first))
+    return out
 
 
 def likelihood(row: dict[str, Any]) -> Likelihood:

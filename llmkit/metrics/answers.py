@@ -11,12 +11,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from llmkit import __version__
 from llmkit.errors import UsageError
 from llmkit.metrics.base import Score, signature
 from llmkit.metrics.intervals import interval_of
+from llmkit.metrics.statistics import Statistic, mean_units, sums_of
 
 _STEPS: dict[str, Callable[[str], str]] = {
     "unicode": lambda text: unicodedata.normalize("NFKC", text),
@@ -66,6 +65,6 @@ def _token_f1(prediction: list[str], reference: list[str]) -> float:
 
 
 def _mean(name: str, rows: Sequence[float], normalise: Sequence[str]) -> Score:
-    units = np.array([[100 * value, 1.0] for value in rows])
+    units, statistic = mean_units([100 * value for value in rows]), Statistic("mean")
     sign = signature(normalize=",".join(normalise) or "none", version=f"llmkit-{__version__}")
-    return Score(name, float(units[:, 0].mean()), sign, interval_of(units, lambda s: s[:, 0] / s[:, 1]))
+    return Score(name, float(statistic(sums_of(units))[0]), sign, interval_of(units, statistic), units=units, statistic=statistic)

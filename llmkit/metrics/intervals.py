@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
+
+from llmkit.metrics.statistics import Numbers
 
 RESAMPLES = 1000
 #: A resample holds all units' numbers at once; this many numbers are drawn at a time.
 _DRAWN = 1 << 22
-
-Numbers = npt.NDArray[np.float64]
 
 
 def bootstrap_sums(units: Numbers, *, resamples: int = RESAMPLES, seed: int = 12345) -> Numbers:

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from llmkit.errors import UsageError
 from llmkit.metrics.base import Score
+from llmkit.metrics.statistics import Statistic, sacrebleu_metric
 
 TOKENIZERS = (
     "none", "zh", "13a", "intl", "char", "ja-mecab", "ko-mecab", "spm", "flores101", "flores200", "spBLEU-1K",
@@ -39,35 +42,34 @@ def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]], settin
         raise UsageError(f"--tokenize {settings.tokenize}: unknown", hint=f"one of {', '.join(TOKENIZERS)}")
     if settings.smooth_method not in BLEU.SMOOTH_DEFAULTS:
         raise UsageError(f"--smooth-method {settings.smooth_method}: unknown", hint=f"one of {', '.join(BLEU.SMOOTH_DEFAULTS)}")
-    metric = BLEU(
-        lowercase=settings.lowercase,
-        tokenize=settings.tokenize,
-        smooth_method=settings.smooth_method,
-        smooth_value=settings.smooth_value,
-    )
-    return _score("bleu", metric, predictions, references, settings)
+    options = {
+        "lowercase": settings.lowercase,
+        "tokenize": settings.tokenize,
+        "smooth_method": settings.smooth_method,
+        "smooth_value": settings.smooth_value,
+    }
+    return _score("bleu", options, predictions, references, settings)
 
 
 def chrf(predictions: Sequence[str], references: Sequence[Sequence[str]], settings: OverlapSettings) -> Score:
     """chrF2, or chrF2++ with `chrf_word_order` 2 (Popović 2015, 2017)."""
-    from sacrebleu.metrics import CHRF
-
-    metric = CHRF(
-        char_order=settings.chrf_char_order, word_order=settings.chrf_word_order, beta=settings.chrf_beta, lowercase=settings.lowercase
-    )
-    return _score("chrf", metric, predictions, references, settings)
+    options = {
+        "char_order": settings.chrf_char_order,
+        "word_order": settings.chrf_word_order,
+        "beta": settings.chrf_beta,
+        "lowercase": settings.lowercase,
+    }
+    return _score("chrf", options, predictions, references, settings)
 
 
 def ter(predictions: Sequence[str], references: Sequence[Sequence[str]], settings: OverlapSettings) -> Score:
     """Translation edit rate (Snover et al. 2006): lower is better."""
-    from sacrebleu.metrics import TER
-
-    return _score("ter", TER(), predictions, references, settings, higher=False)
+    return _score("ter", {}, predictions, references, settings, higher=False)
 
 
 def _score(
     name: str,
-    metric: Any,
+    options: dict[str, Any],
     predictions: Sequence[str],
     references: Sequence[Sequence[str]],
     settings: OverlapSettings,
@@ -75,8 +77,10 @@ def _score(
     higher: bool = True,
 ) -> Score:
     streams = [[refs[i] if i < len(refs) else None for refs in references] for i in range(max(map(len, references)))]
+    metric = sacrebleu_metric(name, options)
     found = metric.corpus_score(predictions, streams, n_bootstrap=max(1, settings.confidence_n))
     interval = None
     if settings.confidence_n > 1:
         interval = (float(found._mean - found._ci), float(found._mean + found._ci))
-    return Score(name, float(found.score), str(metric.get_signature()), interval, higher)
+    units = np.array(metric._extract_corpus_statistics(predictions, streams), dtype=np.float64)
+    return Score(name, float(found.score), str(metric.get_signature()), interval, higher, units, Statistic(name, options=options))

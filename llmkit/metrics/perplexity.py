@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,8 @@ import numpy as np
 from llmkit import __version__
 from llmkit.errors import InputError, UsageError
 from llmkit.metrics.base import Score, signature
-from llmkit.metrics.intervals import Numbers, interval_of
+from llmkit.metrics.intervals import interval_of
+from llmkit.metrics.statistics import Statistic
 
 
 @dataclass(frozen=True)
@@ -82,35 +83,28 @@ def scores(
     bytes are then taken to be spread evenly over its tokens. protocol: the part of the signature that says how the
     texts were scored. tokenizer: a short hash, for figures that depend on it. Raises InputError when nothing was scored.
     """
-    units = np.array([[d.log_likelihood, d.tokens, d.words, d.bytes] for d in documents], dtype=np.float64)
-    total = units.sum(0) if len(units) else np.zeros(4)
+    units = np.array([[d.log_likelihood, d.tokens, d.words, d.bytes] for d in documents], dtype=np.float64).reshape(-1, 4)
+    total = units.sum(0)
     if total[1] == 0:
         raise InputError("there is no token to score", hint="every document is empty, or one token long for a model without BOS")
-    units = units[units[:, 1] > 0]  # a resample of nothing but empty documents would have no perplexity
-    if len(units) == 1 and len(blocks) > 1:
+    drawn = units[units[:, 1] > 0]  # a resample of nothing but empty documents would have no perplexity
+    if len(drawn) == 1 and len(blocks) > 1:
         tokens = np.array([n for _, n in blocks], dtype=np.float64)[:, None]
-        units = np.concatenate([np.array([[s] for s, _ in blocks]), tokens, tokens * (total[2:] / total[1])], axis=1)
+        drawn = np.concatenate([np.array([[s] for s, _ in blocks]), tokens, tokens * (total[2:] / total[1])], axis=1)
 
-    def score(name: str, statistic: Callable[[Numbers], Numbers], *, own: str = "", higher: bool = False) -> Score:
-        with np.errstate(over="ignore"):
-            value, interval = float(statistic(total[None])[0]), interval_of(units, statistic)
-        return Score(name, value, signature_of(own), interval, higher)
-
-    def signature_of(own: str) -> str:
-        return "|".join(part for part in (protocol, own, signature(version=f"llmkit-{__version__}")) if part)
+    def score(name: str, statistic: Statistic, *, own: str = "", higher: bool = False) -> Score:
+        sign = "|".join(part for part in (protocol, own, signature(version=f"llmkit-{__version__}")) if part)
+        return Score(name, float(statistic(total[None])[0]), sign, interval_of(drawn, statistic), higher, units, statistic)
 
     tok = signature(tok=tokenizer)
-    out = [
-        score("token_perplexity", lambda s: np.exp(-s[:, 0] / s[:, 1]), own=tok),
-        score("mean_log_likelihood", lambda s: s[:, 0] / s[:, 1], own=tok, higher=True),
-    ]
+    out = [score("token_perplexity", Statistic("exp", (0, 1)), own=tok)]
     if total[3] > 0:
-        out[1:1] = [
-            score("word_perplexity", lambda s: np.exp(-s[:, 0] / s[:, 2]), own="words:white-space"),
-            score("byte_perplexity", lambda s: np.exp(-s[:, 0] / s[:, 3])),
-            score("bits_per_byte", lambda s: -s[:, 0] / s[:, 3] / math.log(2)),
+        out += [
+            score("word_perplexity", Statistic("exp", (0, 2)), own="words:white-space"),
+            score("byte_perplexity", Statistic("exp", (0, 3))),
+            score("bits_per_byte", Statistic("bits", (0, 3))),
         ]
-    return tuple(out)
+    return (*out, score("mean_log_likelihood", Statistic("mean", (0, 1)), own=tok, higher=True))
 
 
 def _exp(value: float) -> float:

@@ -2,16 +2,18 @@
 
 llmkit evaluate perplexity -m gpt2 -i book.txt --fail-if "perplexity > 30"
 llmkit evaluate bleu -p hypotheses.txt -r references.txt
-llmkit evaluate score --metrics chrf,exact_match -i outputs.jsonl
+llmkit evaluate score --metrics chrf,exact_match -i outputs.jsonl --baseline yesterday.json
+llmkit evaluate choice -m gpt2 -i questions.jsonl
+llmkit evaluate compare yesterday.json today.json
 """
 
 from __future__ import annotations
 
 import typer
 
-from llmkit.commands.evaluate import perplexity, text
+from llmkit.commands.evaluate import choice, compare, perplexity, text
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Numbers about a model or about saved outputs.")
 
-perplexity.register(app)
-text.register(app)
+for module in (perplexity, text, choice, compare):
+    module.register(app)

@@ -7,7 +7,6 @@ llmkit evaluate perplexity -i documents.jsonl -o per-document.jsonl --stride 256
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,10 @@ import typer
 
 from llmkit import __version__, console
 from llmkit import options as opt
-from llmkit.commands.evaluate.reporting import check_reports, finish
+from llmkit.commands.evaluate.reporting import NOT_THE_JOBS, ending, output_of
 from llmkit.commands.running import open_model, summarise
-from llmkit.errors import OutputError, UsageError
-from llmkit.metrics.base import Result, signature
-from llmkit.metrics.gates import conditions
+from llmkit.errors import UsageError
+from llmkit.metrics.base import Example, Result, digest, signature
 from llmkit.models.builtin import DEFAULT
 from llmkit.rows import Rows, open_rows
 
@@ -31,6 +29,8 @@ if TYPE_CHECKING:
     from llmkit.jobs.output import Output
     from llmkit.metrics.perplexity import Likelihood, Windows
 
+#: Characters of a document that a report shows.
+_SHOWN = 300
 NAMES = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "mean_log_likelihood")
 
 
@@ -60,6 +60,9 @@ def perplexity(
     stride: opt.Stride = None,
     chat_template: opt.ChatTemplate = "auto",
     fail_if: opt.FailIf = None,
+    baseline: opt.Baseline = None,
+    max_regression: opt.MaxRegression = None,
+    test: opt.Test = "auto",
     batch_size: opt.BatchSize = "auto",
     batch_tokens: opt.BatchTokens = 16_384,
     max_errors: opt.MaxErrors = None,
@@ -73,8 +76,9 @@ def perplexity(
     config: opt.Config = None,
 ) -> int:
     out = console.Console(quiet, verbose)
-    gates = conditions(fail_if or (), NAMES)
-    check_reports(report or ())
+    end = ending(
+        NAMES, fail_if=fail_if, reports=report, json_output=json_output, baseline=baseline, max_regression=max_regression, test=test
+    )
     if input is None:
         raise UsageError("there is nothing to score", hint="name texts with --input FILE")
     if concatenate and (output is not None or completion_only):
@@ -89,7 +93,7 @@ def perplexity(
     from llmkit.models.loading import ModelSettings
 
     settings = JobSettings(opt.batch_size(batch_size), batch_tokens, max_errors, False, opt.duration(max_time))
-    target = _target(output, input, overwrite=overwrite, restart=restart)
+    target = output_of(output, input, overwrite=overwrite, restart=restart)
     try:
         engine = open_model(ModelSettings(model, adapter, device, dtype, offline, trust_remote_code), out, chat=ChatSettings(chat_template))
         run = _Run(
@@ -107,22 +111,12 @@ def perplexity(
         elif target is None:
             found = run.in_memory()
         else:
-            found = run.to_file(target, opt.given(ctx, leave=("overwrite", "restart", "max_time", "fail_if", "report", "json_output")))
+            found = run.to_file(target, opt.given(ctx, leave=NOT_THE_JOBS))
     finally:
         if target is not None:
             target.release()
-    finish(run.result(found), gates, json_output=json_output, reports=report or ())
+    end.finish(run.result(found), out)
     return found.code
-
-
-def _target(output: str | None, input: str, *, overwrite: bool, restart: bool) -> Output | None:
-    if output is None:
-        return None
-    if os.path.realpath(output) == os.path.realpath(input):
-        raise OutputError(f"{output} is the input", hint="name another output")
-    from llmkit.jobs.output import Output
-
-    return Output(output, overwrite=overwrite, restart=restart)
 
 
 def _windows(engine: Engine, context: int | None, stride: int | None) -> Windows:
@@ -142,6 +136,7 @@ class _Found:
 
     documents: list[Likelihood] = field(default_factory=list)
     blocks: list[tuple[float, int]] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
     rows: int = 0
     code: int = 0
 
@@ -152,6 +147,8 @@ class _Found:
             self.rows += 1
             if "error" not in row:
                 self.documents.append(likelihood(row))
+                text = next((row[n] for n in ("text", "target", "completion") if isinstance(row.get(n), str)), "")
+                self.examples.append(Example(str(row.get("id", self.rows)), digest(text), text[:_SHOWN]))
                 self.blocks = [(v, n) for v, n in row.get("blocks", ())]
 
 
@@ -192,8 +189,13 @@ class _Run:
 
         task = self._task()
         whole, documents, words, size = concatenated(self.rows, task.fields, self.engine, self.rows.name)
-        blocks = task.score_pair(whole)
-        return _Found([Likelihood(sum(v for v, _ in blocks), sum(n for _, n in blocks), words, size)], blocks, documents)
+        (blocks,) = task.score([whole])
+        return _Found(
+            [Likelihood(sum(v for v, _ in blocks), sum(n for _, n in blocks), words, size)],
+            blocks,
+            [Example("1", digest(*map(str, whole.tokens)))],
+            documents,
+        )
 
     def result(self, found: _Found) -> Result:
         from llmkit.metrics.perplexity import scores
@@ -208,7 +210,13 @@ class _Run:
         if empty := sum(d.tokens == 0 for d in found.documents):
             self.out.warn(f"{empty:,} documents hold no token to score")
             counts["empty"] = empty
-        return Result(numbers, found.rows, counts, about={"input": self.rows.name, "input_sha256": self.rows.sha256, **about})
+        return Result(
+            numbers,
+            found.rows,
+            counts,
+            about={"input": self.rows.name, "input_sha256": self.rows.sha256, **about},
+            examples=tuple(found.examples),
+        )
 
     def _task(self) -> Scoring:
         from llmkit.jobs.likelihood import Scoring

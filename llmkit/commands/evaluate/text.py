@@ -16,10 +16,9 @@ import typer
 
 from llmkit import __version__, console
 from llmkit import options as opt
-from llmkit.commands.evaluate.reporting import check_reports, finish
-from llmkit.errors import InputError, OutputError, RowsFailedError, UsageError
-from llmkit.metrics.base import Result
-from llmkit.metrics.gates import conditions
+from llmkit.commands.evaluate.reporting import NOT_THE_JOBS, ending, output_of
+from llmkit.errors import InputError, RowsFailedError, UsageError
+from llmkit.metrics.base import Example, Result, digest
 from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import Prompt, SourceFields, prediction, references
 
@@ -70,6 +69,9 @@ def score(
     confidence_n: opt.ConfidenceN = 1000,
     normalize: opt.Normalize = "none",
     fail_if: opt.FailIf = None,
+    baseline: opt.Baseline = None,
+    max_regression: opt.MaxRegression = None,
+    test: opt.Test = "auto",
     batch_size: opt.BatchSize = "auto",
     batch_tokens: opt.BatchTokens = 16_384,
     max_time: opt.MaxTime = None,
@@ -91,8 +93,9 @@ def score(
         tokenize, lowercase, smooth_method, smooth_value, chrf_char_order, chrf_word_order, chrf_beta, confidence_n if confidence else 0
     )
     settings = TextSettings(overlap, steps(normalize))
-    gates = conditions(fail_if or (), names)
-    check_reports(report or ())
+    end = ending(
+        names, fail_if=fail_if, reports=report, json_output=json_output, baseline=baseline, max_regression=max_regression, test=test
+    )
     about: dict[str, Any] = {}
     if predictions is not None:
         if input is not None or model is not None or not references:
@@ -101,15 +104,15 @@ def score(
                 f"--predictions and {what} both say what is scored" if what else "--predictions needs references to be held against",
                 hint="leave one of them away" if what else "add -r FILE, a line a prediction",
             )
-        hypotheses, expected = _from_files(predictions, references, encoding, limit)
+        examples = _from_files(predictions, references, encoding, limit)
     elif input is None or references:
-        raise UsageError(
-            "there is nothing to score" if input is None else "--references goes with --predictions", hint="-p FILE -r FILE, or -i ROWS"
-        )
+        what = "there is nothing to score" if input is None else "--references goes with --predictions"
+        raise UsageError(what, hint="-p FILE -r FILE, or -i ROWS")
     else:
         rows = open_rows(input, format=input_format, encoding=encoding, limit=limit, offline=offline)
+        fields = _Fields(source_field, reference_field)
         if model is None:
-            hypotheses, expected = _from_rows(rows, prediction_field, reference_field)
+            examples = _from_rows(rows, prediction_field, fields)
         else:
             from llmkit.jobs.loop import JobSettings
             from llmkit.models.loading import ModelSettings
@@ -118,37 +121,59 @@ def score(
                 ModelSettings(model, adapter, device, dtype, offline, trust_remote_code),
                 rows,
                 JobSettings(opt.batch_size(batch_size), batch_tokens, 0, False, opt.duration(max_time)),
-                _Fields(source_field, reference_field),
+                fields,
                 {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "stop": tuple(stop or ())},
                 (chat_template, system),
                 out,
             )
-            leave = ("overwrite", "restart", "max_time", "fail_if", "report", "json_output")
-            answered, about = run.to(output, input, overwrite, restart, opt.given(ctx, leave=leave))
-            hypotheses = [row["prediction"] for row in answered]
-            expected = [run.fields.expected(Row(i, None, row), rows.name) for i, row in enumerate(answered)]
-    if not hypotheses:
+            answered, about = run.to(output, input, overwrite, restart, opt.given(ctx, leave=NOT_THE_JOBS))
+            examples = [_example(Row(i, i + 1, row), row["prediction"], rows.name, fields) for i, row in enumerate(answered)]
+    if not examples:
         raise InputError("there is no row to score", path=predictions or input)
+    _unique(examples, predictions or str(input))
+    hypotheses, expected = [e.prediction for e in examples], [e.references for e in examples]
     found = tuple(TEXT_METRICS[name](hypotheses, expected, settings) for name in names)
-    finish(Result(found, len(hypotheses), about=about), gates, json_output=json_output, reports=report or ())
+    end.finish(Result(found, len(examples), about=about, examples=tuple(examples)), out)
     return 0
 
 
-def _from_files(path: str, others: Sequence[str], encoding: str, limit: int | None) -> tuple[list[str], list[tuple[str, ...]]]:
+def _from_files(path: str, others: Sequence[str], encoding: str, limit: int | None) -> list[Example]:
     """Line N of each file belongs together. Raises InputError for files of different length and empty references."""
     names = [path, *others]
     streams = [open_rows(name, format="txt", encoding=encoding, limit=limit) for name in names]
-    hypotheses: list[str] = []
-    expected: list[tuple[str, ...]] = []
+    examples: list[Example] = []
     for number, rows in enumerate(itertools.zip_longest(*streams), 1):
         if None in rows:
             raise _lengths(names, streams, number, rows.index(None))
         texts = [row.fields["text"] for row in rows]
         if empty := next((i for i, text in enumerate(texts[1:], 1) if not text.strip()), None):
             raise InputError("an empty reference", path=names[empty], line=number)
-        hypotheses.append(texts[0])
-        expected.append(tuple(texts[1:]))
-    return hypotheses, expected
+        examples.append(Example(str(number), digest(*texts[1:]), "", texts[0], tuple(texts[1:])))
+    return examples
+
+
+def _from_rows(rows: Rows, prediction_field: str | None, fields: _Fields) -> list[Example]:
+    examples = []
+    for row in rows:
+        if row.error is not None:
+            raise row.error
+        examples.append(_example(row, prediction(row, rows.name, prediction_field), rows.name, fields))
+    return examples
+
+
+def _example(row: Row, answer: str, source: str, fields: _Fields) -> Example:
+    expected = fields.expected(row, source)
+    asked = next((row.fields[n] for n in ("source", "prompt", "question") if isinstance(row.fields.get(n), str)), "")
+    return Example(str(row.fields.get("id", row.index + 1)), digest(*expected), asked, answer, expected)
+
+
+def _unique(examples: Sequence[Example], source: str) -> None:
+    """Rows are paired by id, so an id may occur once. Raises InputError naming both rows."""
+    seen: dict[str, int] = {}
+    for number, example in enumerate(examples, 1):
+        if example.id in seen:
+            raise InputError(f"rows {seen[example.id]} and {number} have the same id '{example.id[:80]}'", path=source)
+        seen[example.id] = number
 
 
 def _lengths(names: Sequence[str], streams: Sequence[Rows], number: int, short: int) -> InputError:
@@ -158,16 +183,6 @@ def _lengths(names: Sequence[str], streams: Sequence[Rows], number: int, short: 
             pass
         counts.append(f"{name} has {rows.count:,} lines")
     return InputError("; ".join(counts), path=names[short], line=number, hint="line N of each file must belong together")
-
-
-def _from_rows(rows: Rows, prediction_field: str | None, reference_field: str | None) -> tuple[list[str], list[tuple[str, ...]]]:
-    hypotheses, expected = [], []
-    for row in rows:
-        if row.error is not None:
-            raise row.error
-        hypotheses.append(prediction(row, rows.name, prediction_field))
-        expected.append(references(row, rows.name, reference_field))
-    return hypotheses, expected
 
 
 @dataclass(frozen=True)
@@ -206,11 +221,8 @@ class _Answers:
         from llmkit.engines.decoding import Decoding
         from llmkit.jobs.answering import Answering
         from llmkit.jobs.loop import Tally, answered, file_job, read_output
-        from llmkit.jobs.output import Output
 
-        if output is not None and output == input:
-            raise OutputError(f"{output} is the input", hint="name another output")
-        target = None if output is None else Output(output, overwrite=overwrite, restart=restart)
+        target = output_of(output, input, overwrite=overwrite, restart=restart)
         try:
             engine = open_model(self.model, self.out, chat=ChatSettings(*self.chat))
             beams = self.decoding["num_beams"] or (4 if engine.encoder_decoder else 1)

@@ -1,0 +1,21 @@
+"""Numbers as people read them, the same in every report."""
+
+from __future__ import annotations
+
+from llmkit.metrics.base import Score
+
+
+def number_text(score: Score) -> str:
+    return figure(score.value, score.value)
+
+
+def interval_text(score: Score) -> str:
+    if score.interval is None:
+        return ""
+    low, high = (figure(x, score.value) for x in score.interval)
+    return f"{low} to {high}"
+
+
+def figure(value: float, scale: float) -> str:
+    """Four decimals for small numbers, two for others. scale: the number whose size decides."""
+    return f"{value:.4f}" if abs(scale) < 10 else f"{value:,.2f}"

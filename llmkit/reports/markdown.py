@@ -1,0 +1,21 @@
+"""A result as Markdown, for the summary of a CI step."""
+
+from __future__ import annotations
+
+from llmkit.metrics.base import Result
+from llmkit.reports.figures import interval_text, number_text
+
+
+def to_markdown(result: Result) -> str:
+    lines = ["| metric | score | 95% interval | signature |", "|---|---:|---|---|"]
+    lines += [f"| {cell(s.name)} | {number_text(s)} | {interval_text(s)} | `{cell(s.signature)}` |" for s in result.scores]
+    lines += ["", ", ".join([f"{result.rows:,} rows", *(f"{n:,} {name}" for name, n in result.counts.items())])]
+    if result.gates:
+        lines += ["", "| gate | result | |", "|---|---|---|"]
+        lines += [f"| {cell(g.condition)} | {'passed' if g.passed else '**failed**'} | {cell(g.message)} |" for g in result.gates]
+    return "\n".join(lines) + "\n"
+
+
+def cell(text: str) -> str:
+    """Text inside a table cell: no bar, no line end, no HTML."""
+    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

@@ -1,0 +1,90 @@
+"""Multiple choice and classification by log-likelihood."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import read_rows, write_rows
+
+QUESTIONS = [
+    {"question": "What did the king wear?", "choices": ["a golden crown", "xqzt vvk"], "answer": 0},
+    {"question": "Where did the ship sail?", "choices": ["pppp", "over the sea", "1239"], "answer": "B"},
+    {"question": "Who said it?", "choices": {"text": ["zzz", "the old man"], "label": ["1", "2"]}, "answerKey": "2"},
+    {"question": "How?", "choices": ["slowly", "ttttttt"], "answer": "slowly"},
+]
+
+
+def test_the_likeliest_answer_is_chosen(llmkit, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    ran = llmkit("evaluate", "choice", "-i", write_rows(tmp_path / "q.jsonl", QUESTIONS), "-o", out, "--json", "-q")
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    assert found["scores"]["accuracy"] == 100
+    assert found["rows"] == 4
+    assert "norm:characters" in found["signatures"]["accuracy_normalised"]
+    assert read_rows(out)[1]["choice"] == "over the sea"
+
+
+def test_log_likelihoods_are_the_models(llmkit, gpt2: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    row = {"question": "who", "choices": ["king", "the queen"], "answer": 1}
+    out = tmp_path / "out.jsonl"
+    assert llmkit("evaluate", "choice", "-m", gpt2, "-i", write_rows(tmp_path / "q.jsonl", [row]), "-o", out, "-q").code == 0
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(gpt2).double(), AutoTokenizer.from_pretrained(gpt2)
+    prompt = tokenizer("Question: who\nAnswer:")["input_ids"]
+    for value, choice in zip(read_rows(out)[0]["log_likelihoods"], row["choices"], strict=True):
+        answer = tokenizer(" " + choice)["input_ids"]
+        ids = torch.tensor([[256, *prompt, *answer]])
+        with torch.no_grad():
+            scores = model(ids).logits[0].log_softmax(-1)
+        expected = sum(float(scores[len(prompt) + i, token]) for i, token in enumerate(answer))
+        assert value == pytest.approx(expected, rel=1e-5)
+
+
+def test_labels_classify_texts(llmkit, tmp_path: Path) -> None:
+    texts = write_rows(tmp_path / "t.jsonl", [{"text": "It was lovely.", "label": "good"}, {"text": "It was horrid.", "label": 1}])
+    arguments = ["--labels", "good,bad", "--template", "{text}\\nIt was", "--json", "-q"]
+    found = json.loads(llmkit("evaluate", "choice", "-i", texts, *arguments).out)
+    assert found["rows"] == 2
+    assert found["scores"]["accuracy"] in (0, 50, 100)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"question": "x", "answer": 0}, "choices"),
+        ({"question": "x", "choices": ["a"], "answer": 0}, "two texts or more"),
+        ({"question": "x", "choices": ["a", "b"], "answer": 2}, "none of the choices"),
+        ({"question": "x", "choices": ["a", "b"], "answer": "c"}, "none of the choices"),
+        ({"question": "x", "choices": ["a", "b"]}, "no field 'answer'"),
+        ({"choices": ["a", "b"], "answer": 0}, "question"),
+    ],
+)
+def test_rows_that_are_no_question_are_named(llmkit, tmp_path: Path, row: dict, said: str) -> None:
+    ran = llmkit("evaluate", "choice", "-i", write_rows(tmp_path / "q.jsonl", [QUESTIONS[0], row]))
+    assert ran.code == 3
+    assert said in ran.err
+    assert "line 2" in ran.err
+
+
+def test_batching_does_not_change_a_choice(llmkit, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "q.jsonl", QUESTIONS * 5)
+    outs = []
+    for size in (1, 20):
+        out = tmp_path / f"{size}.jsonl"
+        assert llmkit("evaluate", "choice", "-i", source, "-o", out, "--batch-size", size, "-q").code == 0
+        outs.append([row["log_likelihoods"] for row in read_rows(out)])
+    for one, many in zip(*outs, strict=True):
+        assert one == pytest.approx(many, rel=1e-5)
+
+
+def test_accuracy_is_held_against_a_baseline(llmkit, tmp_path: Path) -> None:
+    source, base = write_rows(tmp_path / "q.jsonl", QUESTIONS * 5), tmp_path / "base.json"
+    assert llmkit("evaluate", "choice", "-i", source, "--report", base, "-q").code == 0
+    ran = llmkit("evaluate", "choice", "-i", source, "--baseline", base, "--fail-if", "accuracy < 50")
+    assert ran.code == 0
+    assert "McNemar" in ran.err
