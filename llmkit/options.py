@@ -155,7 +155,10 @@ MaxRegression = Annotated[
     option("--max-regression", help="Worse than the baseline by more than 2% or 0.5: exit with 4.", panel=SCORING, metavar="BOUND"),
 ]
 Test = Annotated[str, option("--test", help="Significance: auto, bootstrap, randomisation or mcnemar.", panel=SCORING)]
-Predictions = Annotated[str | None, option("--predictions", "-p", help="Saved outputs, a line each.", panel=INPUT, metavar="FILE")]
+Predictions = Annotated[
+    list[str] | None,
+    option("--predictions", "-p", help="Saved outputs, a line each (repeatable with --paired-bs or -ar).", panel=INPUT, metavar="FILE"),
+]
 References = Annotated[
     list[str] | None,
     option("--references", "-r", help="References, a line a prediction (repeatable: several references).", panel=INPUT, metavar="FILE"),
@@ -164,7 +167,18 @@ References = Annotated[
 SourceField = Annotated[str | None, option("--source-field", help="The field that the model answers.", panel=INPUT, metavar="NAME")]
 ReferenceField = Annotated[str | None, option("--reference-field", help="The field with the reference(s).", panel=INPUT, metavar="NAME")]
 PredictionField = Annotated[str | None, option("--prediction-field", help="The field with the saved output.", panel=INPUT, metavar="NAME")]
-Metrics = Annotated[str, option("--metrics", help="Comma-separated: bleu, chrf, ter, exact_match, f1.", panel=SCORING)]
+Metrics = Annotated[
+    str,
+    option(
+        "--metrics",
+        help="bleu, chrf, ter, exact_match, accuracy, f1, wer, rouge (comma-separated), or a module of evaluate.",
+        panel=SCORING,
+    ),
+]
+PairedBs = Annotated[bool, option("--paired-bs", help="Several -p against the first: paired bootstrap.", panel=SCORING)]
+PairedAr = Annotated[bool, option("--paired-ar", help="Several -p against the first: approximate randomisation.", panel=SCORING)]
+PairedBsN = Annotated[int, count_option("--paired-bs-n", help="Resamples of --paired-bs.", panel=SCORING)]
+PairedArN = Annotated[int, count_option("--paired-ar-n", help="Trials of --paired-ar.", panel=SCORING)]
 Tokenize = Annotated[
     str | None, option("--tokenize", "-tok", help="BLEU's tokenizer: 13a, intl, char, zh, ... [default: 13a]", panel=SCORING)
 ]

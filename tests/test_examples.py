@@ -28,3 +28,52 @@ def test_beam_search_falls_back_to_the_built_in_model_without_a_network(llmkit, 
     assert done.returncode == 0
     options = ["--max-length", "50", "--num-beams", "5", "--no-repeat-ngram-size", "2", "--echo"]
     assert done.stdout == llmkit("generate", "Once upon a time", *options).out
+
+
+def gate(tmp_path: Path, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **variables}
+    command = ["bash", EXAMPLES / "ci" / "gate.sh", *map(str, arguments)]
+    return subprocess.run(command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+
+def test_the_gate_passes_fails_and_refuses(tmp_path: Path) -> None:
+    testset = EXAMPLES / "ci" / "testset.jsonl"
+    passed = gate(tmp_path, testset, MAX_NEW_TOKENS="1", MIN_EXACT_MATCH="30")
+    assert passed.returncode == 0, passed.stderr
+    assert {"result.json", "result.md", "result.xml"} <= {p.name for p in tmp_path.iterdir()}
+    (tmp_path / "result.json").rename(tmp_path / "baseline.json")
+    again = gate(tmp_path, testset, "baseline.json", MAX_NEW_TOKENS="1", MIN_EXACT_MATCH="30")
+    assert again.returncode == 0, again.stderr
+    worse = gate(tmp_path, testset, "baseline.json", MAX_NEW_TOKENS="6", MIN_EXACT_MATCH="0")
+    assert worse.returncode == 4, worse.stderr
+    assert "worse by" in worse.stderr
+    assert "failures=" in (tmp_path / "result.xml").read_text()
+    (tmp_path / "broken.jsonl").write_text("{broken\n" * 12)
+    assert gate(tmp_path, tmp_path / "broken.jsonl").returncode == 2
+    assert gate(tmp_path, "no-such-file.jsonl").returncode == 2
+
+
+def test_the_workflow_runs_the_commands_that_are_there() -> None:
+    import yaml
+
+    workflow = yaml.safe_load((EXAMPLES / "ci" / "github-actions.yml").read_text())
+    runs = [step["run"] for step in workflow["jobs"]["gate"]["steps"] if "run" in step]
+    (call,) = [run for run in runs if "gate.sh" in run]
+    root = EXAMPLES.parent
+    assert all((root / part).exists() for part in call.split()[1:])
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "GITHUB_STEP_SUMMARY": "/dev/null",
+    }
+    (step,) = [step for step in workflow["jobs"]["gate"]["steps"] if step.get("run") == call]
+    done = subprocess.run(
+        ["bash", "-c", call.replace("examples/ci", str(EXAMPLES / "ci"))],
+        cwd=os.environ.get("TMPDIR", "/tmp"),
+        env=environment | step["env"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

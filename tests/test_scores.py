@@ -159,3 +159,91 @@ def test_reports_are_written_as_json_and_markdown(llmkit, files, tmp_path: Path)
     assert ran.code == 0
     assert json.loads((tmp_path / "r.json").read_text())["rows"] == 4
     assert (tmp_path / "r.md").read_text().startswith("| metric | score |")
+
+
+def test_rouge_and_word_error_rate_are_their_libraries(llmkit, files) -> None:
+    import jiwer
+    from rouge_score.rouge_scorer import RougeScorer
+
+    hyp, one, _ = files
+    found = json.loads(llmkit("evaluate", "score", "--metrics", "rouge,wer,accuracy", "-p", hyp, "-r", one, "--json").out)
+    assert found["scores"]["wer"] == pytest.approx(100 * jiwer.wer(FIRST, HYPOTHESES))
+    scorer = RougeScorer(["rougeL"])
+    expected = [scorer.score(r, h)["rougeL"].fmeasure for r, h in zip(FIRST, HYPOTHESES, strict=True)]
+    assert found["scores"]["rougel"] == pytest.approx(100 * sum(expected) / 4)
+    assert {"rouge1", "rouge2", "rougel", "rougelsum", "accuracy"} < found["scores"].keys()
+    assert "version:jiwer-" in found["signatures"]["wer"]
+
+
+MODULE = """
+import datasets
+import evaluate
+
+class LengthRatio(evaluate.Metric):
+    def _info(self):
+        text = datasets.Value("string")
+        features = datasets.Features({"predictions": text, "references": text})
+        return evaluate.MetricInfo(description="", citation="", inputs_description="", features=features)
+
+    def _compute(self, predictions, references):
+        return {"length_ratio": sum(map(len, predictions)) / sum(map(len, references))}
+"""
+
+
+def test_a_local_metric_module_is_run_and_a_hubs_only_with_consent(llmkit, files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    hyp, one, _ = files
+    module = tmp_path / "length_ratio.py"
+    module.write_text(MODULE)
+    ran = llmkit("evaluate", "score", "--metrics", f"bleu,{module}", "-p", hyp, "-r", one, "--json", "--fail-if", "length_ratio > 2")
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    assert found["scores"]["length_ratio"] == pytest.approx(sum(map(len, HYPOTHESES)) / sum(map(len, FIRST)))
+    refused = llmkit("evaluate", "score", "--metrics", "someone/metric", "-p", hyp, "-r", one)
+    assert refused.code == 2
+    assert "--trust-remote-code" in refused.err
+
+
+def test_ours_are_metrics_of_evaluate_too() -> None:
+    from llmkit.metrics.external import as_metric
+
+    found = as_metric("bleu").compute(predictions=HYPOTHESES, references=[[a, b] for a, b in zip(FIRST, SECOND, strict=True)])
+    assert found["bleu"] == sacrebleu.BLEU().corpus_score(HYPOTHESES, [FIRST, SECOND]).score
+    assert found["signature"].startswith("nrefs:2|")
+    assert as_metric("exact_match").compute(predictions=["a", "b"], references=["a", "c"])["exact_match"] == 50
+
+
+@pytest.mark.parametrize("tokenizer", ["flores200", "spBLEU-1K", "ja-mecab", "ko-mecab", "no-such"])
+def test_a_tokenizer_that_is_not_here_is_said_and_not_downloaded(
+    llmkit, files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: str
+) -> None:
+    monkeypatch.setattr("sacrebleu.utils.SACREBLEU_DIR", str(tmp_path))
+    ran = llmkit("evaluate", "bleu", "-p", files[0], "-r", files[1], "--tokenize", tokenizer)
+    assert ran.code == (2 if tokenizer == "no-such" else 5)
+    assert tokenizer in ran.err
+
+
+@pytest.mark.parametrize(("option", "kind"), [("--paired-bs", "bs"), ("--paired-ar", "ar")])
+def test_paired_tests_are_sacrebleus(llmkit, tmp_path: Path, option: str, kind: str) -> None:
+    from sacrebleu.significance import PairedTest
+
+    one, two = [f"{h} and so on" for h in FIRST * 5], [f"{h} and so" if i % 3 else h for i, h in enumerate(FIRST * 5)]
+    paths = [tmp_path / name for name in ("one.txt", "two.txt", "ref.txt")]
+    for path, lines in zip(paths, (one, two, [f"{r} and so forth" for r in FIRST * 5]), strict=True):
+        path.write_text("\n".join(lines) + "\n")
+    ran = llmkit("evaluate", "score", "--metrics", "bleu,chrf", "-p", paths[0], "-p", paths[1], "-r", paths[2], option, "--json")
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    metrics = {"BLEU": sacrebleu.BLEU(), "CHRF": sacrebleu.CHRF()}
+    reference = [f"{r} and so forth" for r in FIRST * 5]
+    signatures, scores = PairedTest([(str(paths[0]), one), (str(paths[1]), two)], metrics, [reference], test_type=kind)()
+    assert found["systems"][1]["scores"]["bleu"] == scores["BLEU"][1].score
+    assert found["systems"][1]["p_values"]["bleu"] == scores["BLEU"][1].p_value
+    assert found["systems"][0]["scores"]["chrf"] == scores["chrF2"][0].score
+    assert found["signatures"]["bleu"] == str(signatures["BLEU"])
+
+
+def test_several_systems_need_a_paired_test(llmkit, files) -> None:
+    ran = llmkit("evaluate", "bleu", "-p", files[0], "-p", files[1], "-r", files[2])
+    assert ran.code == 2
+    assert "--paired-bs" in ran.err

@@ -36,10 +36,12 @@ def steps(text: str) -> tuple[str, ...]:
     return tuple(name for name in STEPS if name in asked)
 
 
-def exact_match(predictions: Sequence[str], references: Sequence[Sequence[str]], normalise: Sequence[str]) -> Score:
+def exact_match(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], normalise: Sequence[str], *, name: str = "exact_match"
+) -> Score:
     """Percentage of predictions that equal one of their references."""
     rows = [float(any(p == r for r in refs)) for p, refs in _normalised(predictions, references, normalise)]
-    return _mean("exact_match", rows, normalise)
+    return _mean(name, rows, normalise)
 
 
 def f1(predictions: Sequence[str], references: Sequence[Sequence[str]], normalise: Sequence[str]) -> Score:
@@ -48,13 +50,16 @@ def f1(predictions: Sequence[str], references: Sequence[Sequence[str]], normalis
     return _mean("f1", rows, normalise)
 
 
-def _normalised(predictions: Sequence[str], references: Sequence[Sequence[str]], normalise: Sequence[str]) -> list[tuple[str, list[str]]]:
-    def apply(text: str) -> str:
-        for name in normalise:
-            text = _STEPS[name](text)
-        return text
+def apply(text: str, normalise: Sequence[str]) -> str:
+    """`text` after the normalisation steps."""
+    for name in normalise:
+        text = _STEPS[name](text)
+    return text
 
-    return [(apply(p), [apply(r) for r in refs]) for p, refs in zip(predictions, references, strict=True)]
+
+def _normalised(predictions: Sequence[str], references: Sequence[Sequence[str]], normalise: Sequence[str]) -> list[tuple[str, list[str]]]:
+    pairs = zip(predictions, references, strict=True)
+    return [(apply(p, normalise), [apply(r, normalise) for r in refs]) for p, refs in pairs]
 
 
 def _token_f1(prediction: list[str], reference: list[str]) -> float:

@@ -35,8 +35,10 @@ class Condition:
     bound: float
 
     def check(self, scores: Sequence[Score]) -> Gate:
-        """A score that is not a number fails. The name must be one of `scores` (`conditions` makes sure)."""
-        score = next(s for s in scores if s.name == self.name)
+        """A score that is not a number fails. Raises UsageError for a name that no score has (of a metric module)."""
+        score = next((s for s in scores if s.name == self.name), None)
+        if score is None:
+            raise UsageError(f"--fail-if '{self.text}': there is no such score", hint=f"there are {', '.join(s.name for s in scores)}")
         if math.isnan(score.value):
             return Gate(self.text, False, f"{self.name} is not a number")
         failed = _OPERATORS[self.op](score.value, self.bound)
@@ -59,7 +61,7 @@ def _parse(text: str, names: Sequence[str]) -> Condition:
         raise UsageError(f"--fail-if '{text}' is not a condition", hint='for example "perplexity > 30"')
     name = match["name"].lower().replace("-", "_")
     name = _SHORT.get(name, name) if name not in names else name
-    if name not in names:
+    if name not in names and not any(name.startswith(f"{known}_") for known in names):
         close = difflib.get_close_matches(name, [*names, *_SHORT], n=1, cutoff=0.5)
         hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(names)}"
         raise UsageError(f"--fail-if '{text}': this run computes no '{match['name']}'", hint=hint)

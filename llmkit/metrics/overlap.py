@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from llmkit.errors import UsageError
+from llmkit.errors import UnavailableError, UsageError
 from llmkit.metrics.base import Score
 from llmkit.metrics.statistics import Statistic, sacrebleu_metric
 
@@ -42,42 +43,58 @@ def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]], settin
         raise UsageError(f"--tokenize {settings.tokenize}: unknown", hint=f"one of {', '.join(TOKENIZERS)}")
     if settings.smooth_method not in BLEU.SMOOTH_DEFAULTS:
         raise UsageError(f"--smooth-method {settings.smooth_method}: unknown", hint=f"one of {', '.join(BLEU.SMOOTH_DEFAULTS)}")
-    options = {
-        "lowercase": settings.lowercase,
-        "tokenize": settings.tokenize,
-        "smooth_method": settings.smooth_method,
-        "smooth_value": settings.smooth_value,
-    }
-    return _score("bleu", options, predictions, references, settings)
+    _refuse_download(settings.tokenize)
+    return _score("bleu", predictions, references, settings)
 
 
 def chrf(predictions: Sequence[str], references: Sequence[Sequence[str]], settings: OverlapSettings) -> Score:
     """chrF2, or chrF2++ with `chrf_word_order` 2 (Popović 2015, 2017)."""
-    options = {
-        "char_order": settings.chrf_char_order,
-        "word_order": settings.chrf_word_order,
-        "beta": settings.chrf_beta,
-        "lowercase": settings.lowercase,
-    }
-    return _score("chrf", options, predictions, references, settings)
+    return _score("chrf", predictions, references, settings)
 
 
 def ter(predictions: Sequence[str], references: Sequence[Sequence[str]], settings: OverlapSettings) -> Score:
     """Translation edit rate (Snover et al. 2006): lower is better."""
-    return _score("ter", {}, predictions, references, settings, higher=False)
+    return _score("ter", predictions, references, settings, higher=False)
+
+
+def sacrebleu_options(name: str, settings: OverlapSettings) -> dict[str, Any]:
+    """The arguments of sacrebleu's metric `name`."""
+    if name == "bleu":
+        same = ("lowercase", "tokenize", "smooth_method", "smooth_value")
+        return {option: getattr(settings, option) for option in same}
+    if name == "chrf":
+        out = {option: getattr(settings, f"chrf_{option}") for option in ("char_order", "word_order", "beta")}
+        return out | {"lowercase": settings.lowercase}
+    return {}
+
+
+def _refuse_download(tokenizer: str | None) -> None:
+    """Nothing is downloaded to compute a number: a tokenizer with a model must have it already. Raises UnavailableError."""
+    from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
+    from sacrebleu.utils import SACREBLEU_DIR
+
+    known = SPM_MODELS.get(tokenizer or "")
+    if known is not None and not (Path(SACREBLEU_DIR) / "models" / Path(known["url"]).name).exists():
+        raise UnavailableError(
+            f"--tokenize {tokenizer} needs sacrebleu's model file, and nothing is downloaded to compute a number",
+            hint=f"run sacrebleu -tok {tokenizer} once with a network",
+        )
 
 
 def _score(
     name: str,
-    options: dict[str, Any],
     predictions: Sequence[str],
     references: Sequence[Sequence[str]],
     settings: OverlapSettings,
     *,
     higher: bool = True,
 ) -> Score:
+    options = sacrebleu_options(name, settings)
     streams = [[refs[i] if i < len(refs) else None for refs in references] for i in range(max(map(len, references)))]
-    metric = sacrebleu_metric(name, options)
+    try:
+        metric = sacrebleu_metric(name, options)
+    except (RuntimeError, ImportError) as exc:  # a tokenizer whose library is missing
+        raise UnavailableError(f"--tokenize {settings.tokenize}: {' '.join(str(exc).split())[:200]}") from exc
     found = metric.corpus_score(predictions, streams, n_bootstrap=max(1, settings.confidence_n))
     interval = None
     if settings.confidence_n > 1:

@@ -67,6 +67,10 @@ def score(
     chrf_beta: opt.ChrfBeta = 2,
     confidence: opt.Confidence = False,
     confidence_n: opt.ConfidenceN = 1000,
+    paired_bs: opt.PairedBs = False,
+    paired_ar: opt.PairedAr = False,
+    paired_bs_n: opt.PairedBsN = 1000,
+    paired_ar_n: opt.PairedArN = 10_000,
     normalize: opt.Normalize = "none",
     fail_if: opt.FailIf = None,
     baseline: opt.Baseline = None,
@@ -85,26 +89,39 @@ def score(
 ) -> int:
     from llmkit.metrics.answers import steps
     from llmkit.metrics.overlap import OverlapSettings
-    from llmkit.metrics.registry import TEXT_METRICS, TextSettings, chosen
+    from llmkit.metrics.registry import TextSettings, chosen, compute, score_names
 
     out = console.Console(quiet, verbose)
-    names = chosen(metrics)
+    asked = chosen(metrics, trust_remote_code=trust_remote_code)
+    names = score_names(asked)
     overlap = OverlapSettings(
         tokenize, lowercase, smooth_method, smooth_value, chrf_char_order, chrf_word_order, chrf_beta, confidence_n if confidence else 0
     )
-    settings = TextSettings(overlap, steps(normalize))
+    settings = TextSettings(overlap, steps(normalize), trust_remote_code)
     end = ending(
         names, fail_if=fail_if, reports=report, json_output=json_output, baseline=baseline, max_regression=max_regression, test=test
     )
     about: dict[str, Any] = {}
-    if predictions is not None:
+    if predictions:
         if input is not None or model is not None or not references:
             what = "--input" if input is not None else "--model" if model is not None else None
             raise UsageError(
                 f"--predictions and {what} both say what is scored" if what else "--predictions needs references to be held against",
                 hint="leave one of them away" if what else "add -r FILE, a line a prediction",
             )
-        examples = _from_files(predictions, references, encoding, limit)
+        systems = [(path, _from_files(path, references, encoding, limit)) for path in predictions]
+        if paired_bs or paired_ar:
+            from llmkit.commands.evaluate.paired import paired
+
+            samples = paired_bs_n if paired_bs else paired_ar_n
+            paired(systems, names, overlap, "bs" if paired_bs else "ar", samples, as_json=json_output)
+            return 0
+        if len(systems) > 1:
+            raise UsageError(
+                f"{len(systems)} files of predictions",
+                hint="--paired-bs or --paired-ar compares them; several references are -r FILE -r FILE",
+            )
+        ((_, examples),) = systems
     elif input is None or references:
         what = "there is nothing to score" if input is None else "--references goes with --predictions"
         raise UsageError(what, hint="-p FILE -r FILE, or -i ROWS")
@@ -129,10 +146,10 @@ def score(
             answered, about = run.to(output, input, overwrite, restart, opt.given(ctx, leave=NOT_THE_JOBS))
             examples = [_example(Row(i, i + 1, row), row["prediction"], rows.name, fields) for i, row in enumerate(answered)]
     if not examples:
-        raise InputError("there is no row to score", path=predictions or input)
-    _unique(examples, predictions or str(input))
+        raise InputError("there is no row to score", path=predictions[0] if predictions else input)
+    _unique(examples, predictions[0] if predictions else str(input))
     hypotheses, expected = [e.prediction for e in examples], [e.references for e in examples]
-    found = tuple(TEXT_METRICS[name](hypotheses, expected, settings) for name in names)
+    found = tuple(score for name in asked for score in compute(name, hypotheses, expected, settings))
     end.finish(Result(found, len(examples), about=about, examples=tuple(examples)), out)
     return 0
 

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# A quality gate for any CI system: 0 passed, 4 worse than allowed, 2 bad input, 5 could not run.
+#
+#   examples/ci/gate.sh TESTSET.jsonl [BASELINE.json]
+#
+# Answers the test set with the model (LLMKIT_MODEL, by default the built-in one), scores the answers, holds them against the
+# baseline of the last good run where there is one, and leaves result.json, result.md and result.xml in the current folder.
+set -eu
+testset=$1
+baseline=${2:-}
+
+gates=(--fail-if "exact_match < ${MIN_EXACT_MATCH:-50}")
+if [ -n "$baseline" ]; then
+    gates+=(--baseline "$baseline" --max-regression "${MAX_REGRESSION:-2%}")
+fi
+
+exec llmkit evaluate score --metrics exact_match,chrf --model "${LLMKIT_MODEL:-builtin:stories}" \
+    --input "$testset" --max-new-tokens "${MAX_NEW_TOKENS:-8}" --normalize case,punctuation,space \
+    "${gates[@]}" --report result.json --report result.md --report result.xml

@@ -1,0 +1,97 @@
+"""Metrics of the library evaluate: any that we don't have, and ours as its modules.
+
+A metric module is Python code that runs. One from this machine's own files is run when it is named; one from a hub only
+with --trust-remote-code.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llmkit.errors import InputError, UnavailableError, UsageError
+from llmkit.metrics.base import Score, signature
+
+
+def is_local(name: str) -> bool:
+    """Whether `name` is a metric module on this machine: a .py file, or a folder that holds one of its own name."""
+    path = Path(name)
+    return (path.suffix == ".py" and path.is_file()) or (path / f"{path.name}.py").is_file()
+
+
+def external(name: str, predictions: Sequence[str], references: Sequence[Sequence[str]], *, trust_remote_code: bool) -> tuple[Score, ...]:
+    """The numbers that a metric module computes, named after the module and their keys.
+
+    Raises UsageError for a hub module without consent, UnavailableError for one that can't be had, InputError for
+    texts that it refuses.
+    """
+    if not is_local(name) and not trust_remote_code:
+        raise UsageError(
+            f"--metrics: '{name}' is none of ours, and a module from a hub is code that would run here",
+            hint="read it, then add --trust-remote-code; or name a module of your own by its path",
+        )
+    import evaluate
+
+    try:
+        module = evaluate.load(os.path.abspath(name) if is_local(name) else name)
+    except Exception as exc:  # the module's own code and the library's many kinds
+        raise UnavailableError(f"the metric module {name} can't be loaded: {_line(exc)}") from exc
+    stem = Path(name).stem
+    try:
+        found = module.compute(predictions=list(predictions), references=_shaped(module, references))
+    except Exception as exc:
+        raise InputError(f"the metric module {name} refuses the texts: {_line(exc)}") from exc
+    sign = signature(module=stem, version=f"evaluate-{importlib.metadata.version('evaluate')}")
+    numbers = {key: value for key, value in (found or {}).items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    if not numbers:
+        raise InputError(f"the metric module {name} gave no number: {', '.join(map(str, found or {})) or 'nothing'}")
+    return tuple(Score(key if key == stem else f"{stem}_{key}", float(value), sign) for key, value in numbers.items())
+
+
+def as_metric(name: str) -> Any:
+    """One of our metrics as an `evaluate.Metric`: `as_metric("bleu").compute(predictions=[...], references=[...])`.
+
+    references: a text or a list of texts each. compute gives {name: value, "signature": ...}. Raises UsageError for an
+    unknown name.
+    """
+    import datasets
+    import evaluate
+
+    from llmkit.metrics.registry import TextSettings, chosen, compute
+
+    (metric,) = chosen(name)
+
+    class Ours(evaluate.Metric):  # type: ignore[misc]
+        def _info(self) -> Any:
+            text = datasets.Value("string")
+            features = [
+                datasets.Features({"predictions": text, "references": datasets.Sequence(text)}),
+                datasets.Features({"predictions": text, "references": text}),
+            ]
+            return evaluate.MetricInfo(description=f"{metric} as llmkit computes it", citation="", inputs_description="", features=features)
+
+        def _compute(self, predictions: list[str], references: list[Any]) -> dict[str, Any]:
+            expected = [[r] if isinstance(r, str) else list(r) for r in references]
+            (score,) = compute(metric, predictions, expected, TextSettings())
+            value = score.value if math.isfinite(score.value) else None
+            return {score.name: value, "signature": score.signature}
+
+    return Ours()
+
+
+def _shaped(module: Any, references: Sequence[Sequence[str]]) -> list[Any]:
+    """Lists of texts where the module takes several references, else one text a row."""
+    features = module.features
+    kinds = [f["references"] for f in (features if isinstance(features, list) else [features])]
+    single = any(type(kind).__name__ == "Value" for kind in kinds)
+    if single and all(len(refs) == 1 for refs in references):
+        return [refs[0] for refs in references]
+    return [list(refs) for refs in references]
+
+
+def _line(exc: BaseException) -> str:
+    return f"{type(exc).__name__}: " + " ".join(str(exc).split())[:300]

@@ -1,0 +1,61 @@
+"""Word error rate by jiwer, ROUGE by rouge-score: metrics whose definition is a library.
+
+Lin, ROUGE: A Package for Automatic Evaluation of Summaries (2004). With several references the best one counts.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from llmkit.errors import InputError, UnavailableError
+from llmkit.metrics.answers import apply
+from llmkit.metrics.base import Score, signature
+from llmkit.metrics.intervals import interval_of
+from llmkit.metrics.statistics import Statistic, mean_units, sums_of
+
+
+def wer(predictions: Sequence[str], references: Sequence[Sequence[str]], normalise: Sequence[str]) -> Score:
+    """Word error rate in percent: substitutions, deletions and insertions by words of the references. Lower is better."""
+    jiwer = _library("jiwer", "jiwer")
+    units = []
+    for number, (prediction, refs) in enumerate(zip(predictions, references, strict=True), 1):
+        counts = []
+        for reference in refs:
+            words = apply(reference, normalise)
+            if not words.strip():
+                raise InputError(f"row {number}: a reference has no word after normalisation")
+            found = jiwer.process_words(words, apply(prediction, normalise))
+            errors = found.substitutions + found.deletions + found.insertions
+            counts.append((100.0 * errors, float(found.hits + found.substitutions + found.deletions)))
+        units.append(min(counts, key=lambda c: c[0] / c[1]))
+    return _score("wer", np.array(units), normalise, "jiwer", higher=False)
+
+
+def rouge(kind: str, predictions: Sequence[str], references: Sequence[Sequence[str]], normalise: Sequence[str]) -> Score:
+    """Mean F-measure in percent. kind: rouge1, rouge2, rougeL or rougeLsum (whose sentences are lines)."""
+    scorer = _library("rouge_score.rouge_scorer", "rouge-score").RougeScorer([kind], use_stemmer=False)
+    rows = []
+    for prediction, refs in zip(predictions, references, strict=True):
+        found = scorer.score_multi([apply(r, normalise) for r in refs], apply(prediction, normalise))
+        rows.append(100 * float(found[kind].fmeasure))
+    return _score(kind.lower(), mean_units(rows), normalise, "rouge-score", stem=False)
+
+
+def _score(name: str, units: Any, normalise: Sequence[str], library: str, *, higher: bool = True, **more: object) -> Score:
+    statistic = Statistic("mean")
+    version = f"{library}-{importlib.metadata.version(library)}"
+    sign = signature(normalize=",".join(normalise) or "none", **more, version=version)
+    return Score(name, float(statistic(sums_of(units))[0]), sign, interval_of(units, statistic), higher, units, statistic)
+
+
+def _library(module: str, package: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as exc:
+        raise UnavailableError(f"this metric needs {package}", hint="pip install 'llmkit[metrics]'") from exc
