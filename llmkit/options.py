@@ -167,14 +167,8 @@ References = Annotated[
 SourceField = Annotated[str | None, option("--source-field", help="The field that the model answers.", panel=INPUT, metavar="NAME")]
 ReferenceField = Annotated[str | None, option("--reference-field", help="The field with the reference(s).", panel=INPUT, metavar="NAME")]
 PredictionField = Annotated[str | None, option("--prediction-field", help="The field with the saved output.", panel=INPUT, metavar="NAME")]
-Metrics = Annotated[
-    str,
-    option(
-        "--metrics",
-        help="bleu, chrf, ter, exact_match, accuracy, f1, wer, rouge (comma-separated), or a module of evaluate.",
-        panel=SCORING,
-    ),
-]
+_METRICS_HELP = "Comma-separated: bleu, chrf, ter, exact_match, accuracy, f1, wer, rouge, or a module of evaluate."
+Metrics = Annotated[str, option("--metrics", help=_METRICS_HELP, panel=SCORING)]
 PairedBs = Annotated[bool, option("--paired-bs", help="Several -p against the first: paired bootstrap.", panel=SCORING)]
 PairedAr = Annotated[bool, option("--paired-ar", help="Several -p against the first: approximate randomisation.", panel=SCORING)]
 PairedBsN = Annotated[int, count_option("--paired-bs-n", help="Resamples of --paired-bs.", panel=SCORING)]

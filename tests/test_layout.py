@@ -24,10 +24,10 @@ FLOORS = [
 HEAVY = {"torch", "transformers", "datasets", "peft", "evaluate", "numpy", "pyarrow", "sacrebleu", "huggingface_hub"}
 #: Modules that nothing imports before a model is loaded or a number computed.
 MAY_IMPORT_HEAVY = {
-    "engines/torch.py", "engines/scoring.py", "engines/processors.py", "engines/constraints.py",
-    "metrics/intervals.py",
-    "metrics/overlap.py", "metrics/words.py", "metrics/perplexity.py", "metrics/significance.py", "metrics/statistics.py", "reports/page.py",
-}  # fmt: skip
+    *(f"engines/{name}.py" for name in ("torch", "scoring", "processors", "constraints")),
+    *(f"metrics/{name}.py" for name in ("intervals", "overlap", "perplexity", "significance", "statistics", "words")),
+    "reports/page.py",
+}
 MODULES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))
 
 

@@ -9,7 +9,7 @@ set -eu
 testset=$1
 baseline=${2:-}
 
-gates=(--fail-if "exact_match < ${MIN_EXACT_MATCH:-50}")
+gates=(--fail-if "exact_match < ${MIN_EXACT_MATCH:-30}")
 if [ -n "$baseline" ]; then
     gates+=(--baseline "$baseline" --max-regression "${MAX_REGRESSION:-2%}")
 fi
