@@ -52,6 +52,8 @@ def chosen(names: str, *, trust_remote_code: bool = False) -> tuple[str, ...]:
             asked += _FAMILIES[own]
         elif own in TEXT_METRICS:
             asked.append(own)
+        elif own.startswith("pass@"):
+            raise UsageError(f"--metrics: {part} is measured by running code", hint="llmkit evaluate code")
         elif part:
             if not external.is_local(part) and not trust_remote_code:
                 close = difflib.get_close_matches(own, [*TEXT_METRICS, *_FAMILIES], n=1)

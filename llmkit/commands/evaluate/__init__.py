@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import typer
 
-from llmkit.commands.evaluate import choice, compare, perplexity, text
+from llmkit.commands.evaluate import choice, code, compare, perplexity, text
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Numbers about a model or about saved outputs.")
 
-for module in (perplexity, text, choice, compare):
+for module in (perplexity, text, choice, code, compare):
     module.register(app)
