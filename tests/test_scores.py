@@ -145,11 +145,14 @@ def test_malformed_gates_and_unknown_names_are_refused_before_anything_is_comput
 
 def test_a_score_that_is_no_number_fails_its_gate() -> None:
     (condition,) = conditions(["perplexity > 30"], ["token_perplexity"])
+    assert conditions(["bleu < 40 %"], ["bleu"])[0].bound == 40
     assert not condition.check([Score("token_perplexity", math.nan, "")]).passed
     assert condition.check([Score("token_perplexity", 12.0, "")]).passed
 
 
 def test_a_condition_that_is_none_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="is not a percentage"):
+        conditions(["perplexity > 30%"], ["token_perplexity"])
     with pytest.raises(UsageError, match="not a condition"):
         conditions(["perplexity is low"], ["token_perplexity"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,19 @@ def test_imports_no_heavy_library(arguments: str) -> None:
 import sys
 from llmkit.cli import run
 run({arguments.split()!r})
+print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_scores_of_saved_outputs_import_no_heavy_library(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("the king\nthe queen\n")
+    code = f"""
+import sys
+from llmkit.cli import run
+assert run(["evaluate", "score", "--metrics", "bleu,chrf,ter,exact_match,f1", "-p", {str(text)!r}, "-r", {str(text)!r}, "--json"]) == 0
 print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

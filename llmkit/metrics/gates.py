@@ -20,9 +20,11 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
-_CONDITION = re.compile(rf"\s*(?P<name>[A-Za-z][\w@-]*)\s*(?P<op>>=|<=|==|!=|>|<)\s*(?P<number>{_NUMBER})\s*")
+_CONDITION = re.compile(rf"\s*(?P<name>[A-Za-z][\w@-]*)\s*(?P<op>>=|<=|==|!=|>|<)\s*(?P<number>{_NUMBER})\s*(?P<unit>%?)\s*")
 #: What people say for the names of our scores.
 _SHORT = {"perplexity": "token_perplexity", "ppl": "token_perplexity", "bpb": "bits_per_byte", "chrf++": "chrf"}
+
+_NOT_PERCENT = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "mean_log_likelihood")
 
 
 @dataclass(frozen=True)
@@ -65,4 +67,6 @@ def _parse(text: str, names: Sequence[str]) -> Condition:
         close = difflib.get_close_matches(name, [*names, *_SHORT], n=1, cutoff=0.5)
         hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(names)}"
         raise UsageError(f"--fail-if '{text}': this run computes no '{match['name']}'", hint=hint)
+    if match["unit"] and name in _NOT_PERCENT:
+        raise UsageError(f"--fail-if '{text}': {name} is not a percentage", hint=f'for example "{name} {match["op"]} 2"')
     return Condition(text.strip(), name, match["op"], float(match["number"]))
