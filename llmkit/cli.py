@@ -121,6 +121,10 @@ def run(argv: Sequence[str] | None = None) -> int:
     try:
         return int(app(arguments, prog_name="llmkit", standalone_mode=False) or 0)
     except typer.TyperException as exc:
+        # A private class of typer, whose message is the help page (empty where rich has drawn it already).
+        if type(exc).__name__ == "NoArgsIsHelpError":
+            sys.stderr.write(exc.format_message() + "\n")
+            return 2
         console.error(LlmkitError(exc.format_message().replace("\n", " "), hint=_help_hint(exc)))
         return 2
     except LlmkitError as exc:

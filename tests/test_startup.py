@@ -58,6 +58,16 @@ def test_version_is_one_line_on_stdout(llmkit) -> None:
     assert ran.out.startswith("llmkit ")
 
 
+@pytest.mark.parametrize("arguments", [[], ["evaluate"]])
+def test_without_a_command_the_help_page_is_shown(process, arguments: list[str]) -> None:
+    ran = process(*arguments)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert ran.err.startswith("Usage: llmkit")
+    assert "Commands:" in ran.err
+    assert "error" not in ran.err
+
+
 def test_an_unknown_command_suggests_the_right_one(llmkit) -> None:
     ran = llmkit("genrate")
     assert ran.code == 2
