@@ -16,6 +16,7 @@ from conftest import Ran
 
 COMMIT, OLDER = "a" * 40, "b" * 40
 NAME = "org/tiny"
+DATA, DATA_FILE = "org/data", "data/test.jsonl"
 TOKEN = "hf_secretsecretsecretsecret"
 
 
@@ -28,6 +29,7 @@ class Hub:
     cut: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     endpoint: str = ""
+    data: bytes = b"".join(json.dumps({"id": i, "prompt": f"the king {i}"}).encode() + b"\n" for i in range(7))
 
     def misbehave(self, part: str, *statuses: int, **headers: str) -> None:
         """The next requests whose path holds `part` get these statuses, one each."""
@@ -82,7 +84,29 @@ def hub(llama: Path) -> Iterator[Hub]:
                     return 404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit}, False
                 tag = hashlib.sha256(content).hexdigest()
                 return 200, content, {"ETag": f'"{tag}"', "X-Repo-Commit": commit}, name in state.cut
+            if path.startswith((f"/api/datasets/{DATA}", f"/datasets/{DATA}")):
+                return *self.dataset(path), False
             return 404, b"{}", {"X-Error-Code": "RepoNotFound"}, False
+
+        def dataset(self, path: str) -> tuple[int, bytes, dict[str, str]]:
+            """A data set of one file in a folder; parts of the file are served by range."""
+            folder, name = DATA_FILE.split("/")
+            rest = path.rpartition(f"/{COMMIT}")[2]
+            if path.startswith("/api/") and "/tree/" not in path:
+                return 200, json.dumps({"id": DATA, "sha": COMMIT, "siblings": [{"rfilename": DATA_FILE}], "tags": []}).encode(), {}
+            if path.startswith("/api/"):
+                whole = {"type": "file", "path": DATA_FILE, "size": len(state.data), "oid": "0" * 40}
+                listed = [whole] if rest == f"/{folder}" else [{"type": "directory", "path": folder, "oid": "0" * 40}]
+                return 200, json.dumps(listed if rest in ("", f"/{folder}") else []).encode(), {}
+            if not path.endswith(f"/{name}"):
+                return 404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}
+            headers = {"ETag": f'"{hashlib.sha256(state.data).hexdigest()}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+            if wanted := self.headers.get("Range"):
+                first, _, last = wanted.removeprefix("bytes=").partition("-")
+                end = min(int(last or len(state.data)), len(state.data) - 1)
+                headers["Content-Range"] = f"bytes {first}-{end}/{len(state.data)}"
+                return 206, state.data[int(first) : end + 1], headers
+            return 200, state.data, headers
 
         def send(self, status: int, content: bytes, headers: dict[str, str], cut: bool, *, body: bool) -> None:
             self.send_response(status)
@@ -257,3 +281,27 @@ def test_names_never_become_paths_outside_the_cache(generate, hub: Hub, referenc
     assert ran.code in (2, 5)
     assert "Traceback" not in ran.err
     assert hub.asked == [] or all(".." not in line for line in hub.asked)
+
+
+def test_a_hub_data_set_is_read_row_by_row(process, hub: Hub, llama: Path, tmp_path: Path) -> None:
+    env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0", "no_proxy": "*"}
+    out = tmp_path / "out.jsonl"
+    arguments = ["generate", "-m", llama, "-i", f"{DATA}:test", "-o", out, "--max-new-tokens", "2", "--chat-template", "none"]
+    ran = process(*arguments, env=env)
+    assert ran.code == 0, ran.err
+    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == list(range(7))
+    assert len(ran.err.splitlines()) == 1
+    hub.data = hub.data.replace(b"king 3", b"queen 3")
+    again = process(*arguments, "--limit", "5", env=env)
+    assert again.code == 2
+
+
+def test_a_hub_data_set_that_is_not_there_is_said(process, hub: Hub, tmp_path: Path) -> None:
+    env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0", "no_proxy": "*"}
+    for name in ("org/nothing:test", f"{DATA}:nosplit"):
+        ran = process("generate", "-i", name, env=env)
+        assert ran.code == 5
+        assert name in ran.err
+    offline = process("generate", "-i", f"{DATA}:test", "--offline", env=env)
+    assert offline.code == 5
+    assert "offline" in offline.err

@@ -249,6 +249,8 @@ def _hub_rows(path: str, offline: bool) -> Iterator[Row]:
         raise UnavailableError(f"{path} is a hub data set, and this run is offline", hint="save it to a file and name that")
     import datasets
 
+    datasets.disable_progress_bars()
+    datasets.utils.logging.set_verbosity_error()
     name, _, split = path.rpartition(":")
     name, _, revision = name.partition("@")
     try:
