@@ -1,0 +1,90 @@
+"""What the training scripts of the built-in models promise: clean splits, and a loop that goes on where it ended."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parent.parent / "scripts" / "builtin"
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(SCRIPTS)
+    yield
+    for name in ("corpus", "loop"):
+        sys.modules.pop(name, None)
+
+
+def test_no_held_out_pair_shares_a_side_with_training(scripts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import corpus
+
+    monkeypatch.setattr(corpus, "HELD_OUT_SENTENCES", 40)
+    # each English sentence has several French ones, and each French one several English ones
+    pairs = [(f"It is {i % 90}.", f"C’est le {i % 70} !") for i in range(700)] + [("IT IS 3", "c'est le 5")]
+    with gzip.open(tmp_path / "tatoeba.eng-fra.tsv.gz", "wt", encoding="utf-8") as file:
+        file.writelines(f"{en}\t{fr}\n" for en, fr in pairs)
+    found = corpus.load_pairs(tmp_path)
+    again = corpus.load_pairs(tmp_path)
+    assert found == again
+    assert found.test
+    for held, others in ((found.test, (*found.train, *found.valid)), (found.valid, found.train)):
+        for side in (0, 1):
+            keys = {corpus._sentence_key(pair[side]) for pair in held}
+            assert not keys & {corpus._sentence_key(pair[side]) for pair in others}
+
+
+def test_books_are_held_out_whole_and_cleaned(scripts: None, tmp_path: Path) -> None:
+    import corpus
+
+    story = "“Well,” said the king -- and _so_ on.  He went away to sea that very day, and never came back to his house again."
+    shared = "A paragraph of more than sixty characters that stands in an anthology and in a book of its own as well."
+    for name in ("children", "fiction"):
+        with gzip.open(tmp_path / f"gutenberg.{name}.jsonl.gz", "wt", encoding="utf-8") as file:
+            for i in range(30):
+                text = f"CHAPTER {i}\n\n{story} Part {i} of {name}.\n\n{shared if i % 2 else ''}"
+                file.write(json.dumps({"id": f"{name}{i}", "title": f"{name} {i}", "text": text}) + "\n")
+    books = corpus.load_books(tmp_path)
+    assert (len(books.test), len(books.valid)) == (corpus.TEST_BOOKS, corpus.VALID_BOOKS)
+    ids = [book.id for book in (*books.children, *books.fiction, *books.valid, *books.test)]
+    assert len(ids) == len(set(ids)) == 60
+    assert '"Well," said the king—and so on. He went' in books.test[0].paragraphs[0]
+    held = {p for book in (*books.valid, *books.test) for p in book.paragraphs}
+    assert shared in held
+    assert not any(shared in book.paragraphs for book in (*books.children, *books.fiction))
+
+
+def test_a_training_that_was_ended_goes_on_to_the_same_weights(scripts: None, tmp_path: Path) -> None:
+    import loop
+    import torch
+
+    def model() -> torch.nn.Module:
+        torch.manual_seed(0)
+        layers = torch.nn.ModuleList([torch.nn.Linear(6, 6), torch.nn.Linear(6, 6)])
+        return torch.nn.ModuleDict({"model": torch.nn.ModuleDict({"layers": layers}), "out": torch.nn.Linear(6, 1)})
+
+    def train(net: torch.nn.Module, folder: Path, last: int) -> None:
+        def losses(step: int) -> Iterator[torch.Tensor]:
+            if step == last:
+                raise KeyboardInterrupt
+            generator = torch.Generator().manual_seed(step)
+            x = torch.randn(8, 6, generator=generator)
+            first, second = net["model"]["layers"]  # type: ignore[index]
+            hidden = second(first(x).relu())
+            yield (net["out"](hidden) - x.sum(1, keepdim=True)).square().mean()  # type: ignore[index]
+
+        loop.run(net, loop.Schedule(steps=30, decay_from=15, warmup=3), folder, losses, dict, every=10)
+
+    whole, parts = model(), model()
+    train(whole, tmp_path / "whole", -1)
+    with pytest.raises(KeyboardInterrupt):
+        train(parts, tmp_path / "parts", 17)
+    fresh = model()
+    train(fresh, tmp_path / "parts", -1)
+    for one, other in zip(whole.parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(one, other)
