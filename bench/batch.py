@@ -61,7 +61,7 @@ def main() -> None:
             Contender("loop, 64 padded prompts at a time", [*loop, "64"]),
             Contender("loop, one prompt at a time", [*loop, "1"]),
         ]
-        report(measure(contenders, rounds=args.rounds), against=contenders[0].name)
+        report(measure(contenders, rounds=args.rounds, warm_up=False), against=contenders[0].name)
 
 
 if __name__ == "__main__":

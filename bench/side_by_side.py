@@ -32,15 +32,15 @@ class Measured:
     peak: int
 
 
-def measure(contenders: Sequence[Contender], *, rounds: int, env: Mapping[str, str] | None = None) -> list[Measured]:
-    """Each contender `rounds` times, in turn, after one round that does not count."""
+def measure(contenders: Sequence[Contender], *, rounds: int, warm_up: bool = True, env: Mapping[str, str] | None = None) -> list[Measured]:
+    """Each contender `rounds` times, in turn. warm_up: after one round that does not count."""
     seconds: dict[str, list[float]] = {c.name: [] for c in contenders}
     peaks: dict[str, int] = {c.name: 0 for c in contenders}
-    for number in range(rounds + 1):
+    for number in range(rounds + warm_up):
         for contender in contenders:
             elapsed, peak = _run(contender, {**os.environ, **(env or {})})
             contender.after()
-            if number:
+            if number >= warm_up:
                 seconds[contender.name].append(elapsed)
                 peaks[contender.name] = max(peaks[contender.name], peak)
     return [Measured(name, statistics.median(values), peaks[name]) for name, values in seconds.items()]

@@ -21,6 +21,7 @@ from llmkit.options import ALIASES
 #: A command's name, its module, and the line the help page shows for it (so that help imports no command).
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("llmkit.commands.generate", "Text from a prompt, or an answer to every row of a file."),
+    "translate": ("llmkit.commands.translate", "A text, the lines of a file, or a field of its rows, in another language."),
     "evaluate": ("llmkit.commands.evaluate", "Numbers about a model or about saved outputs."),
     "models": ("llmkit.commands.models", "What is here: built-in and cached models, and what one needs."),
     "doctor": ("llmkit.commands.doctor", "What works on this machine, and the fix for what does not."),
@@ -92,7 +93,7 @@ def normalise(name: str) -> str:
     return ALIASES.get(dashed, dashed)
 
 
-@app.callback(invoke_without_command=True, help="A toolkit for language models: generate text and evaluate it, one prompt or whole files.")
+@app.callback(invoke_without_command=True, help="A toolkit for language models: generate, translate and evaluate, one text or whole files.")
 def _root(
     version: bool = typer.Option(False, "--version", "-V", help="Print the version and exit.", is_eager=True),
 ) -> None:

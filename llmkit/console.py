@@ -8,15 +8,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, Protocol
 
 from llmkit.errors import LlmkitError, UnavailableError
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 #: Off a terminal, progress is at most one plain line in this many seconds.
 PLAIN_PROGRESS_SECONDS = 30.0
@@ -78,12 +75,21 @@ def error(exc: LlmkitError) -> None:
         _say(f"hint: {exc.hint}")
 
 
-def table(content: Table) -> None:
-    """A table on stdout: the answer of commands that list things."""
-    from rich.console import Console as RichConsole
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+    """A table on stdout: the answer of commands that list things. right: columns of numbers.
 
-    # off a terminal a row is a line, however long
-    RichConsole(file=sys.stdout, width=None if sys.stdout.isatty() else 100_000).print(content)
+    On a terminal control characters are made visible; off it a row is a line, however long.
+    """
+    from rich.console import Console as RichConsole
+    from rich.table import Table
+
+    on_terminal = sys.stdout.isatty()
+    drawn = Table(box=None, pad_edge=False)
+    for name in columns:
+        drawn.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(visible(cell) if on_terminal else cell for cell in row))
+    RichConsole(file=sys.stdout, width=None if on_terminal else 100_000, markup=False, highlight=False).print(drawn)
 
 
 def write(text: str, stream: IO[str] | None = None) -> None:

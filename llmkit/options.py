@@ -239,7 +239,12 @@ def batch_size(text: str) -> int | None:
 
 
 def given(ctx: typer.Context, *, leave: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The command's options that differ from their defaults, by name, for the run record."""
-    defaults = {p.name: p.get_default(ctx) for p in ctx.command.params}
+    """The command's options that differ from their defaults, for the run record: as typed, with underscores (`top_p`)."""
     skip = {"config", "quiet", "verbose", "debug", *leave}
-    return {k: v for k, v in ctx.params.items() if k not in skip and v != defaults.get(k) and v not in (None, [], ())}
+    out = {}
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        value = ctx.params.get(name)
+        if name not in skip and value != parameter.get_default(ctx) and value not in (None, [], ()):
+            out[parameter.opts[0].lstrip("-").replace("-", "_")] = value
+    return out

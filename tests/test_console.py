@@ -133,3 +133,13 @@ def test_quiet_leaves_errors_and_warnings_only(process, prompts: Path, tmp_path:
 def test_debug_shows_the_traceback(process) -> None:
     assert "Traceback" in process("generate", "-m", "builtin:none", "a", "--debug").err
     assert "Traceback" not in process("generate", "-m", "builtin:none", "a").err
+
+
+def test_names_in_a_table_are_text_and_never_markup(tmp_path: Path) -> None:
+    name = "[red]x[bold] \x1b[31m.txt"
+    for file in (name, "ref.txt"):
+        (tmp_path / file).write_text("the king went home\n" * 3)
+    arguments = ("evaluate", "bleu", "-p", tmp_path / name, "-p", tmp_path / "ref.txt", "-r", tmp_path / "ref.txt", "--paired-bs")
+    code, shown = on_a_terminal(*arguments, env={"COLUMNS": "400"})
+    assert code == 0
+    assert "[red]x[bold] \\x1b[31m.txt" in shown.replace("\r\n", "")

@@ -16,6 +16,7 @@ FLOORS = [
     {"console", "rows"},
     {"models"},
     {"engines", "metrics"},
+    {"translation"},
     {"jobs", "reports"},
     {"options", "config"},
     {"commands"},

@@ -25,9 +25,27 @@ from llmkit.models.devices import available_cores
 
 app = typer.Typer(add_completion=False)
 
-_NEEDED = ("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "peft", "datasets", "evaluate", "sacrebleu")
+_NEEDED = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "huggingface_hub",
+    "peft",
+    "datasets",
+    "evaluate",
+    "sacrebleu",
+    "langcodes",
+    "sentencex",
+    "py3langid",
+)
 #: Optional packages: what they give, and the extra that brings them.
-_OPTIONAL = {"llguidance": ("--json-schema and --regex", "constrained")}
+_OPTIONAL = {
+    "llguidance": ("--json-schema and --regex", "constrained"),
+    "jiwer": ("the metric wer", "metrics"),
+    "rouge_score": ("the metric rouge", "metrics"),
+    "matplotlib": ("evaluate compare --plot", "plot"),
+}
 
 
 @dataclass(frozen=True)

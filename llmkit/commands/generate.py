@@ -8,9 +8,6 @@ llmkit generate -i prompts.jsonl -o answers.jsonl -m gpt2 --num-beams 5 --no-rep
 from __future__ import annotations
 
 import json
-import os
-import stat
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,9 +15,10 @@ import typer
 
 from llmkit import __version__, console
 from llmkit import options as opt
+from llmkit.commands.inputs import only_with_input, output_of, read_prompt
 from llmkit.commands.running import open_model, summarise
 from llmkit.engines.decoding import Decoding
-from llmkit.errors import InputError, ModelError, OutputError, UsageError
+from llmkit.errors import ModelError, UsageError
 from llmkit.jobs.answering import Answering, answer_fields
 from llmkit.models.builtin import DEFAULT
 from llmkit.rows import Rows, open_rows
@@ -117,8 +115,8 @@ def generate(
 
     call = Call(ModelSettings(model, adapter, device, dtype, offline, trust_remote_code), decoding, chat_template, system, out)
     if input is None:
-        _only_with_input(ctx)
-        return _one_prompt(call, _read_prompt(prompt), json_output=json_output, echo=echo)
+        only_with_input(ctx)
+        return _one_prompt(call, read_prompt(prompt, 'llmkit generate "Once upon a time"'), json_output=json_output, echo=echo)
     if prompt is not None or json_output or echo:
         what = "a prompt" if prompt is not None else "--json" if json_output else "--echo"
         raise UsageError(
@@ -139,13 +137,9 @@ def generate(
         limit,
         opt.given(ctx, leave=("overwrite", "restart", "retry_failed", "max_time")),
     )
-    if output is None or output == "-":
+    target = output_of(None if output == "-" else output, input, overwrite=overwrite, restart=restart, answer=output_field)
+    if target is None:
         return job.to_stdout()
-    if os.path.realpath(output) == os.path.realpath(input):
-        raise OutputError(f"{output} is the input", hint="name another output")
-    from llmkit.jobs.output import Output
-
-    target = Output(output, overwrite=overwrite, restart=restart)
     try:
         return job.to_file(target)
     finally:
@@ -190,52 +184,6 @@ def _one_prompt(call: Call, prompt: str, *, json_output: bool, echo: bool) -> in
             text = (prompt if echo else "") + answer.text
             console.write(text if text.endswith("\n") else text + "\n")
     return 0
-
-
-def _read_prompt(argument: str | None) -> str:
-    """The argument, standard input, or both: the piped text first."""
-    piped = None
-    if argument == "-" or _stdin_is_piped():
-        if sys.stdin is None or sys.stdin.closed:
-            raise InputError("standard input is closed", hint="give the prompt as an argument")
-        try:
-            piped = sys.stdin.buffer.read().decode("utf-8")
-        except UnicodeDecodeError as exc:
-            raise InputError(f"byte {exc.start + 1} is not UTF-8", path="standard input") from exc
-        except OSError as exc:
-            raise InputError(f"cannot be read: {exc.strerror}", path="standard input") from exc
-    if argument is None or argument == "-":
-        if piped is None:
-            raise UsageError("there is no prompt", hint='llmkit generate "Once upon a time", or -i FILE for many prompts')
-        return piped.removesuffix("\n")
-    return f"{piped.rstrip()}\n{argument}" if piped and piped.strip() else argument
-
-
-def _stdin_is_piped() -> bool:
-    """A pipe or a file; not a terminal, not /dev/null, not closed."""
-    try:
-        mode = os.fstat(0).st_mode
-    except OSError:
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
-
-
-def _only_with_input(ctx: typer.Context) -> None:
-    many = (
-        "output",
-        "template",
-        "prompt_field",
-        "limit",
-        "overwrite",
-        "restart",
-        "retry_failed",
-        "max_time",
-        "max_errors",
-        "verify_batching",
-    )
-    for name in many:
-        if ctx.params.get(name):
-            raise UsageError(f"--{name.replace('_', '-')} goes with --input", hint="add -i FILE; the answer to one prompt goes to stdout")
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,7 @@ def models(ctx: typer.Context, json_output: opt.Json = False, debug: opt.Debug =
         found = [{"model": name, "revision": revision or None, "bytes": size} for name, revision, size in rows]
         console.write(json.dumps(found, ensure_ascii=False) + "\n")
         return
-    from rich.table import Table
-
-    table = Table("model", "revision", "size", box=None, pad_edge=False)
-    for name, revision, size in rows:
-        table.add_row(console.visible(name), revision[:12], _size(size))
-    console.table(table)
+    console.table(("model", "revision", "size"), [(name, revision[:12], _size(size)) for name, revision, size in rows], right=("size",))
 
 
 @app.command("show", help="Size, architecture, licence, and whether it fits this machine. No weight is loaded.")
@@ -63,6 +58,7 @@ def show(
 
 def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[str, Any]:
     from llmkit.models import memory
+    from llmkit.models.card import read_card
     from llmkit.models.devices import DTYPES
     from llmkit.models.reference import resolve
 
@@ -72,7 +68,7 @@ def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[
     chosen = "float32" if dtype == "auto" else dtype
     plan = memory.plan(checkpoint, dtype=chosen, tokens=2048, free=memory.free_bytes())
     config = checkpoint.config.get("text_config", checkpoint.config)
-    front, core = _card(location.folder)
+    front, core = read_card(location.folder)
     return {
         "model": reference,
         "folder": str(location.folder),
@@ -89,25 +85,6 @@ def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[
         "fits": plan.fits,
         "card": core,
     }
-
-
-def _card(folder: Any) -> tuple[dict[str, Any], str]:
-    """The model card's front matter, and its text up to the second heading of level two."""
-    import yaml
-
-    try:
-        text = (folder / "README.md").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return {}, ""
-    front: dict[str, Any] = {}
-    if text.startswith("---\n") and "\n---\n" in text[4:]:
-        head, _, text = text[4:].partition("\n---\n")
-        try:
-            parsed = yaml.safe_load(head)
-            front = parsed if isinstance(parsed, dict) else {}
-        except yaml.YAMLError:
-            front = {"license": "(the card's front matter is not YAML)"}
-    return front, text.split("\n## Samples")[0].strip()[:4000]
 
 
 def _folder_bytes(reference: str) -> int:

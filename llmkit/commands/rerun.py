@@ -17,7 +17,7 @@ from llmkit import options as opt
 from llmkit.errors import GateError, InputError
 
 #: Commands whose records say how to make their output again.
-_RECORDED = ("generate", "evaluate perplexity", "evaluate score", "evaluate choice")
+_RECORDED = ("generate", "translate", "evaluate perplexity", "evaluate score", "evaluate choice")
 
 app = typer.Typer(add_completion=False)
 
@@ -72,7 +72,7 @@ def _run(content: dict[str, Any], target: Path) -> int:
 
     arguments = content["command"].split()
     for name, value in {**content["options"], "output": str(target), "overwrite": True}.items():
-        flag = "--" + {"json_output": "json"}.get(name, name).replace("_", "-")
+        flag = "--" + name.replace("_", "-")
         if value is True:
             arguments.append(flag)
         else:

@@ -17,15 +17,20 @@ if TYPE_CHECKING:
     from llmkit.models.loading import ModelSettings
 
 
-def open_model(settings: ModelSettings, out: Console, *, chat: ChatSettings | None = None, draft: str | None = None) -> Engine:
-    """The engine for a model reference; says so when the model is the small default.
+_BIGGER = {DEFAULT: "Qwen/Qwen3-0.6B", "builtin:en-fr": "Helsinki-NLP/opus-mt-en-fr"}
+
+
+def open_model(
+    settings: ModelSettings, out: Console, *, default: str = DEFAULT, chat: ChatSettings | None = None, draft: str | None = None
+) -> Engine:
+    """The engine for a model reference; says so when the model is `default`, a small one.
 
     Raises what `llmkit.models.loading.load` raises.
     """
     from llmkit.engines.loading import open_engine
 
-    if settings.reference == DEFAULT:
-        out.notice(f"{DEFAULT}: a small demonstration model; -m names a bigger one, for example -m Qwen/Qwen3-0.6B")
+    if settings.reference == default:
+        out.notice(f"{default}: a small demonstration model; -m names a bigger one, for example -m {_BIGGER.get(default, '')}")
     return open_engine(settings, chat=chat, draft=draft, report=out.detail)
 
 

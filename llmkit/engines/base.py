@@ -61,6 +61,22 @@ class Pair:
     source: list[int] | None = None
 
 
+@dataclass(frozen=True)
+class ModelFacts:
+    """What tells one kind of model from another.
+
+    languages: tags from the model's card, in order. task_prefixes: of T5's configuration. tokens: the vocabulary.
+    """
+
+    reference: str
+    model_type: str
+    encoder_decoder: bool
+    has_chat_template: bool
+    languages: tuple[str, ...]
+    task_prefixes: tuple[str, ...]
+    tokens: tuple[str, ...]
+
+
 class Engine(Protocol):
     """A loaded model that answers.
 
@@ -80,6 +96,8 @@ class Engine(Protocol):
     def description(self) -> dict[str, Any]:
         """Name, device, dtype and the identity of model and tokenizer: what makes two answers comparable."""
         ...
+
+    def facts(self) -> ModelFacts: ...
 
     def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
         """Raises InputError for a prompt that is empty or does not fit."""

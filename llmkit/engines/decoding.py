@@ -16,7 +16,10 @@ DEFAULT_NEW_TOKENS = 128
 
 @dataclass(frozen=True)
 class Decoding:
-    """Decoding settings. Temperature 0 is greedy; `max_length` counts prompt and answer, `max_new_tokens` the answer."""
+    """Decoding settings. Temperature 0 is greedy; `max_length` counts prompt and answer, `max_new_tokens` the answer.
+
+    first_token: what every answer begins with (the language that NLLB and its kin write), not part of its text.
+    """
 
     max_new_tokens: int | None = None
     max_length: int | None = None
@@ -38,6 +41,7 @@ class Decoding:
     regex: str | None = None
     truncate: str = "none"
     logprobs: bool = False
+    first_token: str | None = None
 
     def __post_init__(self) -> None:
         self._check_ranges()

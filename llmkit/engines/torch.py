@@ -15,7 +15,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
-from llmkit.engines.base import Completion, Pair, Request, TokenScore
+from llmkit.engines.base import Completion, ModelFacts, Pair, Request, TokenScore
 from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.constraints import Constraint
 from llmkit.engines.decoding import Decoding
@@ -68,6 +68,22 @@ class TorchEngine:
     @property
     def context(self) -> int | None:
         return self.loaded.context
+
+    def facts(self) -> ModelFacts:
+        from llmkit.models.card import read_card
+
+        config = self.loaded.checkpoint.config
+        languages = read_card(self.loaded.location.folder)[0].get("language")
+        tasks = config.get("task_specific_params") or {}
+        return ModelFacts(
+            reference=self.loaded.location.reference,
+            model_type=self.loaded.checkpoint.model_type,
+            encoder_decoder=self.encoder_decoder,
+            has_chat_template=self.chat.source(self.tokenizer) is not None,
+            languages=tuple(map(str, languages)) if isinstance(languages, list) else (),
+            task_prefixes=tuple(str(task.get("prefix", "")) for task in tasks.values()),
+            tokens=tuple(self.tokenizer.get_vocab()),
+        )
 
     def bos_remark(self) -> str | None:
         configured = getattr(self.model.config, "bos_token_id", None)
@@ -136,7 +152,9 @@ class TorchEngine:
         if self.encoder_decoder:
             start = self.model.generation_config.decoder_start_token_id
             # what the decoder is trained to end with
-            target = [*self.encode(answer), *sorted(self.eos)[:1]]
+            # Marian has a tokenizer for each side
+            written = self.tokenizer(text_target=answer, add_special_tokens=False)["input_ids"]
+            target = [*written, *sorted(self.eos)[:1]]
             return Pair([start, *target], 1, self._encode(prompt))
         text, special = render(prompt, self.tokenizer, self.chat)
         first = [self.bos] if special and self.bos is not None else []
@@ -147,6 +165,8 @@ class TorchEngine:
         return Pair([*first, *whole], len(first) + begin, None)
 
     def _encode(self, prompt: Prompt) -> list[int]:
+        if prompt.first_token is not None:
+            return [self._token(prompt.first_token), *self.encode(prompt.text or ""), *sorted(self.eos)[:1]]
         text, special = render(prompt, self.tokenizer, self.chat)
         ids = self._ids(text, special=special)
         while len(ids) > 1 and self.bos is not None and ids[0] == ids[1] == self.bos:
@@ -156,6 +176,9 @@ class TorchEngine:
         if not ids or (not text and self.encoder_decoder):
             raise InputError("the prompt is empty, and the model has no token to begin a text with", hint="give it some text")
         return ids
+
+    def _token(self, token: str) -> int:
+        return int(self.tokenizer.get_vocab()[token])
 
     def _ids(self, text: str, *, special: bool) -> list[int]:
         # half a surrogate pair is no character; the model is shown U+FFFD
@@ -232,6 +255,8 @@ class TorchEngine:
             prompt_lookup_num_tokens=decoding.prompt_lookup,
             use_cache=True,
         )
+        if decoding.first_token is not None:
+            config.forced_bos_token_id = self._token(decoding.first_token)
         if config.forced_eos_token_id is not None and not self.encoder_decoder:
             config.forced_eos_token_id = None
         return config

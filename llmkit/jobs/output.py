@@ -16,13 +16,16 @@ from llmkit.errors import OutputError, UnavailableError, UsageError
 
 
 class Output:
-    """One output path, held by this process. A symbolic link is followed, as other tools do."""
+    """One output path, held by this process. A symbolic link is followed, as other tools do.
 
-    def __init__(self, path: str, *, overwrite: bool = False, restart: bool = False) -> None:
+    answer: the field that a .txt output holds, a line a row.
+    """
+
+    def __init__(self, path: str, *, overwrite: bool = False, restart: bool = False, answer: str = "text") -> None:
         self.name = path
         self.path = Path(os.path.realpath(path))
         self._check()
-        self.render = _renderer(self.path)
+        self.render = _renderer(self.path, answer)
         self._lock = _acquire(self._beside("lock"))
         try:
             if restart:
@@ -121,19 +124,19 @@ def jsonl_line(row: dict[str, Any]) -> str:
     return line + "\n"
 
 
-def _text_line(row: dict[str, Any]) -> str:
+def _text_line(row: dict[str, Any], answer: str) -> str:
     """The answer alone, on one line: a backslash and a newline inside it are written as two characters each."""
-    answer = next((row[name] for name in ("text", "translation") if isinstance(row.get(name), str)), "")
-    line = answer.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") + "\n"
+    text = row.get(answer)
+    line = (text if isinstance(text, str) else "").replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") + "\n"
     return line.encode("utf-8", "replace").decode("utf-8")
 
 
-def _renderer(path: Path) -> Callable[[dict[str, Any]], str]:
+def _renderer(path: Path, answer: str) -> Callable[[dict[str, Any]], str]:
     ending = path.suffix.lower()
     if ending in (".jsonl", ".ndjson", ".jl"):
         return jsonl_line
     if ending == ".txt":
-        return _text_line
+        return lambda row: _text_line(row, answer)
     raise UsageError(f"--output {path.name}: answers are written as .jsonl or .txt", hint=f"for example {path.stem or 'out'}.jsonl")
 
 

@@ -15,7 +15,7 @@ from llmkit.rows.reading import Row
 Message = dict[str, str]
 
 _SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
-_SOURCES = ("source", "src", "prompt", "instruction", "question")
+_SOURCES = ("source", "src", "prompt", "instruction", "question", "text")
 _TARGETS = ("target", "tgt", "completion", "output", "response", "reference", "ref", "answer")
 _PREDICTIONS = ("prediction", "predictions", "translation", "text", "hypothesis", "output")
 _REFERENCES = ("references", "reference", "ref", "target", "tgt", "answer", "answers")
@@ -23,10 +23,14 @@ _REFERENCES = ("references", "reference", "ref", "target", "tgt", "answer", "ans
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model is asked: a text, or the messages of a conversation. Exactly one is set."""
+    """What a model is asked: a text, or the messages of a conversation. Exactly one is set.
+
+    first_token: a token that the model reads before the text (the language of NLLB and its kin).
+    """
 
     text: str | None = None
     messages: tuple[Message, ...] | None = None
+    first_token: str | None = None
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,12 @@ class Rows:
             yield row
         self.whole = self.limit is None
 
+    def peek(self, count: int) -> list[Row]:
+        """The first rows, which stay in the stream. Before it is walked."""
+        first = list(itertools.islice(self._stream, count))
+        self._stream = itertools.chain(first, self._stream)
+        return first
+
     @property
     def sha256(self) -> str | None:
         """Of the input's bytes; None for a hub data set or when only some rows were read."""

@@ -12,7 +12,7 @@ import typer
 
 from llmkit import __version__, console
 from llmkit import options as opt
-from llmkit.commands.evaluate.reporting import NOT_THE_JOBS, ending, output_of
+from llmkit.commands.evaluate.reporting import NOT_THE_JOBS, ending, rows_output
 from llmkit.commands.running import open_model, summarise
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.metrics.base import Example, Result, digest, signature
@@ -81,7 +81,7 @@ def choice(
     fields = ChoiceFields(PromptFields(pattern), tuple(part.strip() for part in labels.split(",")) if labels else None, answer_field)
     rows = open_rows(input, format=input_format, encoding=encoding, limit=limit, offline=offline)
     settings = JobSettings(opt.batch_size(batch_size), batch_tokens, 0, False, opt.duration(max_time))
-    target = output_of(output, input, overwrite=overwrite, restart=restart)
+    target = rows_output(output, input, overwrite=overwrite, restart=restart)
     try:
         engine = open_model(ModelSettings(model, adapter, device, dtype, offline, trust_remote_code), out, chat=ChatSettings(chat_template))
         most = engine.context or 1024

@@ -62,15 +62,13 @@ def compare(
 
 
 def _table(baseline: str, found: list[tuple[str, list[Comparison]]]) -> None:
-    from rich.table import Table
-
-    table = Table("result", "metric", "score", f"against {baseline}", "95% interval", "effect", "p", "test", box=None, pad_edge=False)
+    rows = []
     for name, several in found:
         for c in several:
             low, high = c.interval
-            row = [f"{c.value:.6g}", f"{c.difference:+.4g}", f"{low:+.4g} to {high:+.4g}", f"{c.effect:+.2f}", f"{c.p_value:.3g}", c.test]
-            table.add_row(name, c.name, *row)
-    console.table(table)
+            figures = [f"{c.value:.6g}", f"{c.difference:+.4g}", f"{low:+.4g} to {high:+.4g}", f"{c.effect:+.2f}", f"{c.p_value:.3g}"]
+            rows.append((name, c.name, *figures, c.test))
+    console.table(("result", "metric", "score", f"against {baseline}", "95% interval", "effect", "p", "test"), rows)
 
 
 def _as_json(name: str, c: Comparison) -> dict[str, Any]:

@@ -62,13 +62,11 @@ def paired(
 
 
 def _table(rows: Sequence[dict[str, Any]], signatures: dict[str, str]) -> None:
-    from rich.table import Table
-
-    table = Table("system", "metric", "score", "95% interval", "p", "signature", box=None, pad_edge=False)
+    lines = []
     for row in rows:
         for metric, score in row["scores"].items():
             low, high = row["intervals"].get(metric, (None, None))
             p_value = row["p_values"].get(metric)
             interval = "" if low is None else f"{low:.2f} to {high:.2f}"
-            table.add_row(row["system"], metric, f"{score:.2f}", interval, "" if p_value is None else f"{p_value:.4f}", signatures[metric])
-    console.table(table)
+            lines.append((row["system"], metric, f"{score:.2f}", interval, "" if p_value is None else f"{p_value:.4f}", signatures[metric]))
+    console.table(("system", "metric", "score", "95% interval", "p", "signature"), lines, right=("score", "p"))

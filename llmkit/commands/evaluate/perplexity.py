@@ -15,7 +15,7 @@ import typer
 
 from llmkit import __version__, console
 from llmkit import options as opt
-from llmkit.commands.evaluate.reporting import NOT_THE_JOBS, ending, output_of
+from llmkit.commands.evaluate.reporting import NOT_THE_JOBS, ending, rows_output
 from llmkit.commands.running import open_model, summarise
 from llmkit.errors import UsageError
 from llmkit.metrics.base import Example, Result, digest, signature
@@ -93,7 +93,7 @@ def perplexity(
     from llmkit.models.loading import ModelSettings
 
     settings = JobSettings(opt.batch_size(batch_size), batch_tokens, max_errors, False, opt.duration(max_time))
-    target = output_of(output, input, overwrite=overwrite, restart=restart)
+    target = rows_output(output, input, overwrite=overwrite, restart=restart)
     try:
         engine = open_model(ModelSettings(model, adapter, device, dtype, offline, trust_remote_code), out, chat=ChatSettings(chat_template))
         run = _Run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmkit import console
+from llmkit.commands.inputs import output_of
 from llmkit.errors import GateError, InputError, OutputError, UnavailableError, UsageError
 from llmkit.metrics.base import Gate, Result
 from llmkit.metrics.gates import Condition, conditions
@@ -94,19 +94,11 @@ def ending(
     return Ending(tuple(conditions(fail_if or (), names)), tuple(reports or ()), json_output, earlier, baseline or "", max_regression, test)
 
 
-def output_of(output: str | None, input: str, *, overwrite: bool, restart: bool) -> Output | None:
-    """Takes hold of the file for the rows, None where none is asked for. Raises OutputError."""
-    if output is None:
-        return None
-    if os.path.realpath(output) == os.path.realpath(input):
-        raise OutputError(f"{output} is the input", hint="name another output")
-    from llmkit.jobs.output import Output, jsonl_line
-
-    target = Output(output, overwrite=overwrite, restart=restart)
-    if target.render is not jsonl_line:
-        target.release()
+def rows_output(output: str | None, input: str, *, overwrite: bool, restart: bool) -> Output | None:
+    """Takes hold of the file for the scored rows, None where none is asked for. Raises OutputError."""
+    if output is not None and Path(output).suffix.lower() == ".txt":
         raise OutputError(f"{output}: scored rows are written as .jsonl")
-    return target
+    return output_of(output, input, overwrite=overwrite, restart=restart)
 
 
 def comparisons(baseline: Result, system: Result, baseline_name: str, system_name: str, *, test: str) -> list[Comparison]:
@@ -190,14 +182,8 @@ def _bound(text: str) -> tuple[float, bool]:
 
 
 def _table(result: Result) -> None:
-    from rich.table import Table
-
-    table = Table("metric", "score", "95% interval", "signature", box=None, pad_edge=False)
-    table.columns[1].justify = "right"
-    table.columns[3].overflow = "fold"
-    for score in result.scores:
-        table.add_row(score.name, number_text(score), interval_text(score), score.signature)
-    console.table(table)
+    rows = [(score.name, number_text(score), interval_text(score), score.signature) for score in result.scores]
+    console.table(("metric", "score", "95% interval", "signature"), rows, right=("score",))
 
 
 def _write(path: str, text: str) -> None:

@@ -16,7 +16,7 @@ import typer
 
 from llmkit import __version__, console
 from llmkit import options as opt
-from llmkit.commands.evaluate.reporting import NOT_THE_JOBS, ending, output_of
+from llmkit.commands.evaluate.reporting import NOT_THE_JOBS, ending, rows_output
 from llmkit.errors import InputError, RowsFailedError, UsageError
 from llmkit.metrics.base import Example, Result, digest
 from llmkit.rows import Row, Rows, open_rows
@@ -239,7 +239,7 @@ class _Answers:
         from llmkit.jobs.answering import Answering
         from llmkit.jobs.loop import Tally, answered, file_job, read_output
 
-        target = output_of(output, input, overwrite=overwrite, restart=restart)
+        target = rows_output(output, input, overwrite=overwrite, restart=restart)
         try:
             engine = open_model(self.model, self.out, chat=ChatSettings(*self.chat))
             beams = self.decoding["num_beams"] or (4 if engine.encoder_decoder else 1)

@@ -8,7 +8,8 @@ from llmkit.errors import UnavailableError, UsageError
 
 #: Name → SHA-256 of its model.safetensors.
 CHECKSUMS: dict[str, str] = {
-    "stories": "b235f4bde92695a0a77082ed1349776d6d9f608fedd87aae4db51ef689374a06",
+    "stories": "1cb510aa68b82c81631069f98413f6185485a15067008b4086ca31311d4931cf",
+    "en-fr": "d1ad48218a4a172a1290f5222a47c82ec14b149e9819bc2dd71f8eb18f9e8ffb",
 }
 
 DEFAULT = "builtin:stories"

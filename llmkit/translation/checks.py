@@ -1,0 +1,67 @@
+"""Was anything lost? Signs, in a translated piece, that a model left out, repeated or did not translate.
+
+Knows texts; not models. Each check is a function that says in a few words what is wrong, or nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+
+#: Things that must come through as they are: printf and brace placeholders, shell variables, URLs, e-mail addresses.
+PLACEHOLDER = re.compile(
+    r"%(?:\(\w+\))?[-+0#]*\d*(?:\.\d+)?[sdifgxX]|\$\{\w+\}|\{\w*\}|https?://[^\s<>\"']*[^\s<>\"'.,;:!?)]|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
+)
+#: A single digit is often written as a word.
+_NUMBER = re.compile(r"\d{2,}")
+#: Characters of a piece from which a ratio of lengths says something.
+_LONG = 24
+_RATIO = (0.3, 3.5)
+
+
+def problems(source: str, translation: str, finish_reason: str) -> list[str]:
+    """What is wrong with a piece, empty when nothing was found."""
+    found = [check(source, translation) for check in _CHECKS]
+    if finish_reason == "length":
+        found.append("it was cut off at --max-new-tokens")
+    return [problem for problem in found if problem]
+
+
+def _nothing(source: str, translation: str) -> str | None:
+    return "nothing was written" if source.strip() and not translation.strip() else None
+
+
+def _ratio(source: str, translation: str) -> str | None:
+    if len(source) < _LONG or not translation:
+        return None
+    ratio = len(translation) / len(source)
+    return f"it is {ratio:.1f} times as long as the source" if not _RATIO[0] <= ratio <= _RATIO[1] else None
+
+
+def _copied(source: str, translation: str) -> str | None:
+    words = re.findall(r"[^\W\d_]{2,}", PLACEHOLDER.sub(" ", source))
+    same = source.strip().casefold() == translation.strip().casefold()
+    # names and titles stay as they are
+    return "it was not translated" if same and sum(word.islower() for word in words) >= 3 else None
+
+
+def _repeated(source: str, translation: str) -> str | None:
+    def most(text: str) -> int:
+        words = text.casefold().split()
+        return max(Counter(zip(words, words[1:], words[2:], strict=False)).values(), default=0)
+
+    return "it repeats itself" if most(translation) > max(2, 2 * most(source)) else None
+
+
+def _missing(pattern: re.Pattern[str], what: str) -> Callable[[str, str], str | None]:
+    def check(source: str, translation: str) -> str | None:
+        lost = Counter(pattern.findall(source)) - Counter(pattern.findall(translation))
+        return f"{what} {', '.join(list(lost)[:3])} missing" if lost else None
+
+    return check
+
+
+_CHECKS: tuple[Callable[[str, str], str | None], ...] = (
+    _nothing, _ratio, _copied, _repeated, _missing(_NUMBER, "number"), _missing(PLACEHOLDER, "placeholder"),
+)  # fmt: skip

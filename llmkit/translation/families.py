@@ -1,0 +1,174 @@
+"""What a translation model wants to be told: each family's way of naming languages, behind one interface.
+
+A family is a function in `FAMILIES` that knows its models by their configuration and their tokens. Knows codes; not tensors.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llmkit.engines.base import ModelFacts
+from llmkit.errors import InputError, UsageError
+from llmkit.rows.fields import Prompt
+from llmkit.translation.languages import Language, language, pick
+
+Codes = tuple[tuple[Language, str], ...]
+
+
+@dataclass(frozen=True)
+class Direction:
+    """From one language to another, as one model wants it.
+
+    prefix and suffix: text around what is translated. source_token: what the encoder reads first. target_token: what the
+    decoder writes first. stop: texts that end an answer.
+    """
+
+    source: Language | None
+    target: Language
+    prefix: str = ""
+    suffix: str = ""
+    source_token: str | None = None
+    target_token: str | None = None
+    stop: tuple[str, ...] = ()
+
+    def prompt(self, text: str) -> Prompt:
+        return Prompt(text=f"{self.prefix}{text}{self.suffix}", first_token=self.source_token)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A model's languages with its own codes; empty `sources` or `targets` mean that it does not say.
+
+    needs_source: the model must be told the language it reads. make: builds the direction from the two codes.
+    """
+
+    name: str
+    sources: Codes
+    targets: Codes
+    needs_source: bool
+    make: Callable[[Language | None, Language, str, str], Direction]
+
+    def direction(self, source: Language | None, target: Language | None) -> Direction:
+        """Raises UsageError for a language that the model does not know, that is missing, or that is the same twice."""
+        if target is None:
+            if len(self.targets) != 1:
+                raise UsageError("which language?", hint="name it with --to, for example --to fr")
+            target = self.targets[0][0]
+        if source is None and len(self.sources) == 1:
+            source = self.sources[0][0]
+        if source is None and self.needs_source:
+            raise UsageError("the model wants to know what language it reads", hint="name it with --from, or --from auto")
+        if source is not None and source.matches(target):
+            raise UsageError(f"--from and --to are both {target.name}")
+        source_code = _code(source, self.sources, "--from") if source is not None else ""
+        return self.make(source, target, source_code, _code(target, self.targets, "--to"))
+
+
+def family(facts: ModelFacts) -> Family:
+    """The family of a model. Raises InputError for an encoder-decoder whose family is not known."""
+    for find in FAMILIES:
+        if found := find(facts):
+            return found
+    raise InputError(
+        f"{facts.reference}: llmkit does not know how this model ({facts.model_type}) is told its languages",
+        hint="known are Marian, NLLB, M2M100, mBART-50, T5 and MADLAD, and causal models by prompt",
+    )
+
+
+def _marian(facts: ModelFacts) -> Family | None:
+    if facts.model_type != "marian":
+        return None
+    targets = _codes(facts, r">>(\w+)<<")
+    pair = re.search(r"opus-mt-(?:tc-\w+-)?([a-zA-Z]{2,3})-([a-zA-Z]{2,3})$", facts.reference.partition("@")[0].rstrip("/"))
+    known = facts.languages or (pair.groups() if pair else ())
+    sources = tuple((lang, lang.tag) for lang in map(_known, known[:1]) if lang)
+    if targets:
+        return Family("Marian", sources, targets, False, lambda s, t, _, code: Direction(s, t, prefix=f"{code} "))
+    single = tuple((lang, lang.tag) for lang in map(_known, known[1:2]) if lang)
+    return Family("Marian", sources, single, False, lambda s, t, *_: Direction(s, t))
+
+
+def _by_tokens(name: str, pattern: str) -> Callable[[ModelFacts], Family | None]:
+    """Models that read the source's token before the text, and write the target's before the translation."""
+
+    def find(facts: ModelFacts) -> Family | None:
+        codes = _codes(facts, pattern) if facts.model_type in ("m2m_100", "nllb-moe", "mbart") else ()
+        if len(codes) < 2:
+            return None
+        return Family(name, codes, codes, True, lambda s, t, a, b: Direction(s, t, source_token=a, target_token=b))
+
+    return find
+
+
+def _madlad(facts: ModelFacts) -> Family | None:
+    codes = _codes(facts, r"<2([\w-]+)>") if facts.model_type in ("t5", "mt5", "umt5") else ()
+    return Family("MADLAD", (), codes, False, lambda s, t, _, code: Direction(s, t, prefix=f"{code} ")) if codes else None
+
+
+def _t5(facts: ModelFacts) -> Family | None:
+    if facts.model_type not in ("t5", "mt5", "umt5"):
+        return None
+    tasks = [re.fullmatch(r"translate (\w+) to (\w+): ", prefix) for prefix in facts.task_prefixes]
+    pairs = [(m[1], m[2]) for m in tasks if m]
+    sources = tuple((language(name), name) for name in dict.fromkeys(a for a, _ in pairs))
+    targets = tuple((language(name), name) for name in dict.fromkeys(b for _, b in pairs))
+    if not pairs:
+        return None
+    return Family("T5", sources, targets, True, lambda s, t, a, b: Direction(s, t, prefix=f"translate {a} to {b}: "))
+
+
+def _causal(facts: ModelFacts) -> Family | None:
+    if facts.encoder_decoder:
+        return None
+
+    def make(source: Language | None, target: Language, _: str, __: str) -> Direction:
+        read = source.name if source else "the text's language"
+        if facts.has_chat_template:
+            ask = f"Translate the following text from {read} to {target.name}. Answer with the translation alone.\n\n"
+            return Direction(source, target, prefix=ask)
+        return Direction(source, target, prefix=f"{read}: ", suffix=f"\n{target.name}:", stop=("\n",))
+
+    return Family("causal", (), (), False, make)
+
+
+FAMILIES: tuple[Callable[[ModelFacts], Family | None], ...] = (
+    _marian,
+    _by_tokens("NLLB", r"([a-z]{3}_[A-Z][a-z]{3})"),
+    _by_tokens("M2M100", r"__([a-z]{2,3})__"),
+    _by_tokens("mBART-50", r"([a-z]{2}_[A-Z]{2})"),
+    _madlad,
+    _t5,
+    _causal,
+)
+
+
+def _codes(facts: ModelFacts, pattern: str) -> Codes:
+    """The model's tokens that name a language, with the language."""
+    found = []
+    for token in facts.tokens:
+        match = re.fullmatch(pattern, token)
+        if match and (lang := _known(match[1])):
+            found.append((lang, token))
+    return tuple(found)
+
+
+def _known(code: str) -> Language | None:
+    # mBART writes a region where others write a script; that region says nothing of a language it alone has
+    try:
+        return language(code.partition("_")[0] if re.fullmatch(r"[a-z]{2}_[A-Z]{2}", code) else code)
+    except UsageError:
+        return None
+
+
+def _code(wanted: Language, offered: Sequence[tuple[Language, str]], option: str) -> str:
+    if not offered:
+        return wanted.tag
+    if code := pick(wanted, offered):
+        return code
+    names = sorted({lang.name for lang, _ in offered})
+    close = difflib.get_close_matches(wanted.name, names, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"it knows {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+    raise UsageError(f"{option} {wanted.tag}: the model does not know {wanted.name}", hint=hint)

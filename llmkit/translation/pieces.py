@@ -1,0 +1,102 @@
+"""A text in pieces that a model can read, and back: sentences by sentencex, shorter ones where a sentence is too long.
+
+What lies between pieces (spaces, line ends) is kept as it was. Knows texts; lengths come from outside.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_CLAUSE = re.compile(r"(?<=[,;:—–])\s+")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """text: without space around it. before: the space that leads up to it."""
+
+    text: str
+    before: str = ""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The pieces of a text in order, and the space after the last one."""
+
+    pieces: tuple[Piece, ...]
+    after: str = ""
+
+    def joined(self, translations: list[str] | None = None) -> str:
+        """The text again, with a translation in the place of each piece."""
+        texts = [p.text for p in self.pieces] if translations is None else translations
+        return "".join(p.before + text for p, text in zip(self.pieces, texts, strict=True)) + self.after
+
+
+def split(text: str, tag: str, fits: Callable[[str], bool]) -> Pieces:
+    """Sentences; a sentence that does not fit in clauses, words, at last characters.
+
+    tag: the language's BCP-47 tag, which decides where sentences end.
+    """
+    import sentencex
+
+    lines = re.findall(r"[^\n]+|\n+", text)
+    sentences = [s for line in lines for s in (sentencex.segment(tag.split("-")[0], line) if line.strip() else [line])]
+    return _pieces([part for sentence in sentences for part in _fitting(sentence, fits)])
+
+
+def clauses(text: str, fits: Callable[[str], bool]) -> Pieces:
+    """Smaller pieces of one sentence: its clauses, or its halves where it has one clause only."""
+    parts = _at(_CLAUSE, text)
+    if len(parts) == 1:
+        words = re.findall(r"\s*\S+\s*", text)
+        middle = len(words) // 2
+        parts = ["".join(words[:middle]), "".join(words[middle:])] if middle else [text]
+    return _pieces([part for clause in parts for part in _fitting(clause, fits)])
+
+
+def _pieces(parts: list[str]) -> Pieces:
+    out: list[Piece] = []
+    space = ""
+    for part in parts:
+        body = part.strip()
+        if not body:
+            space += part
+            continue
+        at = part.index(body)
+        out.append(Piece(body, space + part[:at]))
+        space = part[at + len(body) :]
+    return Pieces(tuple(out), space)
+
+
+def _fitting(text: str, fits: Callable[[str], bool]) -> list[str]:
+    if not text.strip() or fits(text.strip()):
+        return [text]
+    parts = _at(_CLAUSE, text)
+    if len(parts) == 1:
+        parts = re.findall(r"\s*\S+\s*", text)
+    if len(parts) == 1:
+        middle = len(text) // 2
+        parts = [text[:middle], text[middle:]] if middle else [text]
+        return [text] if len(parts) == 1 else [p for part in parts for p in _fitting(part, fits)]
+    return [p for group in _grouped(parts, fits) for p in (_fitting(group, fits) if group != text else [group])]
+
+
+def _grouped(parts: list[str], fits: Callable[[str], bool]) -> list[str]:
+    """Neighbours put together as long as they fit."""
+    out: list[str] = []
+    for part in parts:
+        if out and fits((out[-1] + part).strip()):
+            out[-1] += part
+        else:
+            out.append(part)
+    return out
+
+
+def _at(pattern: re.Pattern[str], text: str) -> list[str]:
+    """Cut behind each match; the matches stay at the ends of the parts."""
+    parts, at = [], 0
+    for match in pattern.finditer(text):
+        parts.append(text[at : match.end()])
+        at = match.end()
+    return [part for part in (*parts, text[at:]) if part]
