@@ -446,4 +446,4 @@ def test_a_second_signal_ends_the_run_at_once(job, tmp_path: Path) -> None:
     running.send_signal(signal.SIGTERM)
     running.communicate()
     assert running.returncode == 143
-    assert len((tmp_path / "out.jsonl.journal").read_bytes().splitlines()) == 1  # no batch was finished
+    assert len((tmp_path / "out.jsonl.journal").read_bytes().splitlines()) <= 1  # no batch was finished

@@ -23,7 +23,7 @@ from llmkit.translation.families import family
 from llmkit.translation.languages import language
 from llmkit.translation.pieces import clauses, split
 
-SENTENCES = ["Good morning.", "Where is the station?", "I am tired.", "He has 3 cats and 2 dogs."]
+SENTENCES = ["Thank you very much.", "Where is the station?", "I am tired.", "He has 3 cats and 2 dogs."]
 
 
 @pytest.mark.parametrize(
@@ -212,19 +212,19 @@ def test_sound_translations_are_let_through(source: str, translation: str) -> No
 
 
 def test_a_sentence_is_translated(llmkit) -> None:
-    ran = llmkit("translate", "Good morning.", "--to", "fr")
+    ran = llmkit("translate", "Thank you very much.", "--to", "fr")
     assert ran.code == 0
-    assert re.fullmatch(r"Bonjour.{1,2}\n", ran.out)
-    assert llmkit("translate", "Good morning.", "--src-lang", "eng_Latn", "--tgt_lang", "French", "-q").out == ran.out
+    assert re.fullmatch(r"Merci beaucoup.{1,2}\n", ran.out)
+    assert llmkit("translate", "Thank you very much.", "--src-lang", "eng_Latn", "--tgt_lang", "French", "-q").out == ran.out
 
 
 def test_json_tells_the_languages(llmkit) -> None:
-    found = json.loads(llmkit("translate", "Good morning.", "--to", "fr", "--json", "-q").out)
-    assert (found["from"], found["to"], found["translation"][:7]) == ("en", "fr", "Bonjour")
+    found = json.loads(llmkit("translate", "Thank you very much.", "--to", "fr", "--json", "-q").out)
+    assert (found["from"], found["to"], found["translation"][:5]) == ("en", "fr", "Merci")
 
 
 def test_standard_input_is_translated(process) -> None:
-    assert process("translate", "--to", "fr", stdin=b"Good morning.\n").out.startswith("Bonjour")
+    assert process("translate", "--to", "fr", stdin=b"Thank you very much.\n").out.startswith("Merci")
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_standard_input_is_translated(process) -> None:
      (["--from", "de", "--to", "fr"], "does not know German"), (["--to", "fr", "-o", "x.txt"], "goes with --input")],
 )  # fmt: skip
 def test_languages_that_cannot_be_are_refused(llmkit, options: list[str], said: str) -> None:
-    ran = llmkit("translate", "Good morning.", *options)
+    ran = llmkit("translate", "Thank you very much.", *options)
     assert ran.code == 2
     assert said in ran.err
     assert ran.out == ""
@@ -261,7 +261,7 @@ def test_rows_are_translated_as_a_job_and_scored_without_glue(process, llmkit, t
     out = tmp_path / "out.jsonl"
     assert llmkit("translate", "-i", rows, "-o", out, "--to", "fr").code == 0
     found = read_rows(out)
-    assert found[0]["translation"].startswith("Bonjour")
+    assert found[0]["translation"].startswith("Merci")
     assert {"id", "source", "finish_reason", "prompt_tokens", "completion_tokens"} <= found[0].keys()
     assert "already whole" in llmkit("translate", "-i", rows, "-o", out, "--to", "fr").err
     assert llmkit("rerun", f"{out}.run.json").code == 0

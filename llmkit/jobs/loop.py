@@ -106,13 +106,14 @@ class Runner:
             return [row for part in _parts(batch, self.most) for row in self.answer(part)]
         try:
             answers = self.task.answer(batch)
+            return [work.row.fields | answer for work, answer in zip(batch, answers, strict=True)]
         except OutOfMemoryError:
             if len(batch) == 1:
                 raise
-            self.most = len(batch) // 2
-            self.console.warn(f"out of memory with {len(batch)} rows at once; going on with {self.most}")
-            return self.answer(batch)
-        return [work.row.fields | answer for work, answer in zip(batch, answers, strict=True)]
+        # Outside the handler: its traceback would keep the failed batch in memory during the next try.
+        self.most = len(batch) // 2
+        self.console.warn(f"out of memory with {len(batch)} rows at once; going on with {self.most}")
+        return self.answer(batch)
 
 
 def answered(rows: Rows, task: Task, settings: JobSettings, out: console.Console, tally: Tally) -> Iterator[dict[str, Any]]:
