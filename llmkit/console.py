@@ -151,8 +151,7 @@ def _live(what: str, done: int) -> Iterator[Progress]:
 
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TextColumn("{task.completed:,.0f} rows"),
+        TextColumn("{task.completed:,.0f} {task.description}"),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
     )
