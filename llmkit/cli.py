@@ -21,6 +21,8 @@ from llmkit.options import ALIASES
 #: A command's name, its module, and the line the help page shows for it (so that help imports no command).
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("llmkit.commands.generate", "Text from a prompt, or an answer to every row of a file."),
+    "finetune": ("llmkit.commands.finetune", "A LoRA adapter from a data file, by a run that resumes."),
+    "merge": ("llmkit.commands.merge", "An adapter and its base as one model, shown to answer alike."),
     "translate": ("llmkit.commands.translate", "A text, the lines of a file, or a field of its rows, in another language."),
     "evaluate": ("llmkit.commands.evaluate", "Numbers about a model or about saved outputs."),
     "models": ("llmkit.commands.models", "What is here: built-in and cached models, and what one needs."),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Protocol
@@ -66,6 +66,17 @@ class Console:
                 yield live
         else:
             yield _Plain(what, done)
+
+    @contextmanager
+    def steps(self, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
+        """Progress of a known number of steps: told the step that is done, and what to show beside it."""
+        if self.quiet:
+            yield lambda step, beside: None
+        elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            with _live_steps(total, done) as live:
+                yield live
+        else:
+            yield _plain_steps(total)
 
 
 def error(exc: LlmkitError) -> None:
@@ -168,3 +179,35 @@ def _live(what: str, done: int) -> Iterator[Progress]:
                 bars.update(task, advance=rows, rate=f"{rate:,.0f} tokens/s" if self.tokens else "")
 
         yield Live()
+
+
+def _plain_steps(total: int) -> Callable[[int, str], None]:
+    told = time.monotonic()
+
+    def tell(step: int, beside: str) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= PLAIN_PROGRESS_SECONDS:
+            told = now
+            _say(f"step {step:,} of {total:,}: {beside}")
+
+    return tell
+
+
+@contextmanager
+def _live_steps(total: int, done: int) -> Iterator[Callable[[int, str], None]]:
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[beside]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )
+    with RichProgress(*columns, console=RichConsole(stderr=True), transient=True) as bars:
+        task = bars.add_task("steps", total=total, completed=done, beside="")
+        yield lambda step, beside: bars.update(task, completed=step, beside=beside)

@@ -8,6 +8,7 @@
     ├── JobChangedError          2   a resume of something else than what was begun
     ├── RowsFailedError          3   more rows failed than --max-errors allows
     ├── GateError                4   a quality gate failed, or a rerun gave another result
+    ├── TrainingError            1   a training run that went wrong and was stopped
     ├── UnavailableError         5   the environment: no such model, no network, no device, missing extra
     │   ├── ModelError           5   ... a model whose files don't fit together
     │   └── OutOfMemoryError     5   ... does not fit in memory
@@ -79,6 +80,10 @@ class GateError(LlmkitError):
     """A quality gate failed."""
 
     exit_code = 4
+
+
+class TrainingError(LlmkitError):
+    """A training run that went wrong (its loss or gradients) and was stopped; the last good checkpoint is kept."""
 
 
 class UnavailableError(LlmkitError):

@@ -26,9 +26,23 @@ ALIASES: dict[str, str] = {
     "fp32": "float32",
     "assistant-model": "draft-model",
     "force": "overwrite",
+    "data": "train",
+    "lora-rank": "lora-r",
+    "lora-target-modules": "target-modules",
+    "use-dora": "dora",
+    "use-rslora": "rslora",
+    "lr": "learning-rate",
+    "num-train-epochs": "epochs",
+    "gradient-accumulation-steps": "grad-accum",
+    "lr-scheduler-type": "lr-scheduler",
+    "warmup": "warmup-ratio",
+    "max-seq-length": "max-length",
+    "neftune-noise-alpha": "neftune",
+    "save-total-limit": "keep-checkpoints",
 }
 
 MODEL, INPUT, DECODING, SCORING, RUN, SHOW = "Model", "Input and output", "Decoding", "Scoring", "Run", "Display"
+DATA, LORA, COURSE = "Data", "Adapter", "Course"
 
 
 def option(*names: str, help: str, panel: str, callback: Callable[..., Any] | None = None, **more: Any) -> Any:
@@ -74,6 +88,7 @@ Device = Annotated[str, option("--device", help="auto, cpu, cuda[:N], mps or xpu
 Dtype = Annotated[str, option("--dtype", help="auto, float32, bfloat16 or float16.", panel=MODEL)]
 Offline = Annotated[bool, option("--offline", help="Touch no network (also HF_HUB_OFFLINE=1).", panel=MODEL)]
 TrustRemoteCode = Annotated[bool, option("--trust-remote-code", help="Run Python code that comes with the model.", panel=MODEL)]
+Quantize = Annotated[str, option("--quantize", help="Weights in 8 or 4 bits: none, int8 or int4 (NF4).", panel=MODEL)]
 
 Input = Annotated[
     str | None,
@@ -188,6 +203,56 @@ Normalize = Annotated[
     str, option("--normalize", help="exact_match and f1: none, or some of unicode,case,punctuation,articles,space.", panel=SCORING)
 ]
 
+Train = Annotated[str | None, option("--train", help="The training rows, instead of the argument.", panel=DATA, metavar="FILE")]
+Valid = Annotated[str | None, option("--valid", help="Validation rows.", panel=DATA, metavar="FILE")]
+ValidSplit = Annotated[
+    str | None, option("--valid-split", help="Hold so many of the rows out for validation: 5%.", panel=DATA, metavar="SHARE")
+]
+CompletionField = Annotated[str | None, option("--completion-field", help="The field with what is learnt.", panel=DATA, metavar="NAME")]
+FullLoss = Annotated[bool, option("--full-loss/--completion-only-loss", help="Learn prompts, too.", panel=DATA)]
+RowLength = Annotated[
+    int | None, count_option("--max-length", help="Longer rows are cut to N tokens. [default: the context, at most 2048]", panel=DATA)
+]
+Packing = Annotated[str, option("--packing", help="auto (several rows in one where the model allows) or off.", panel=DATA)]
+DryRun = Annotated[bool, option("--dry-run", help="Check the data, time two steps, and write nothing.", panel=RUN)]
+AdapterFolder = Annotated[str | None, option("--output", "-o", help="The folder for the result.", panel=INPUT, metavar="DIR")]
+
+LoraR = Annotated[int, count_option("--lora-r", help="Rank of the adapter.", panel=LORA)]
+LoraAlpha = Annotated[float | None, option("--lora-alpha", help="Its scale. [default: twice the rank]", panel=LORA)]
+LoraDropout = Annotated[float, option("--lora-dropout", help="Share of its inputs that is dropped.", panel=LORA)]
+TargetModules = Annotated[
+    str | None, option("--target-modules", help="Comma-separated. [default: all linear layers of the blocks]", panel=LORA, metavar="NAMES")
+]
+Rslora = Annotated[bool, option("--rslora", help="Rank-stabilised scale.", panel=LORA)]
+Dora = Annotated[bool, option("--dora", help="Weight-decomposed adaptation.", panel=LORA)]
+Full = Annotated[bool, option("--full", help="Train all weights; the result is a model.", panel=LORA)]
+
+Epochs = Annotated[float, option("--epochs", help="How often each row is seen.", panel=COURSE)]
+MaxSteps = Annotated[int | None, count_option("--max-steps", help="So many steps, instead of epochs.", panel=COURSE)]
+RowsABatch = Annotated[int, count_option("--batch-size", help="Rows at once.", panel=COURSE)]
+GradAccum = Annotated[int, count_option("--grad-accum", help="Batches a step.", panel=COURSE)]
+LearningRate = Annotated[
+    float | None, option("--learning-rate", help="Of AdamW, at its highest. [default: 2e-4, with --full 2e-5]", panel=COURSE)
+]
+LrScheduler = Annotated[str, option("--lr-scheduler", help="linear, cosine, constant, constant-with-warmup or inverse-sqrt.", panel=COURSE)]
+WarmupRatio = Annotated[float, option("--warmup-ratio", help="Share of the steps over which the rate rises.", panel=COURSE)]
+WeightDecay = Annotated[float, option("--weight-decay", help="Of AdamW.", panel=COURSE)]
+MaxGradNorm = Annotated[float, option("--max-grad-norm", help="Gradients are clipped to this norm; 0 does not clip.", panel=COURSE)]
+Neftune = Annotated[float | None, option("--neftune", help="Noise on the embeddings (NEFTune's alpha; 5 is usual).", panel=COURSE)]
+EarlyStopping = Annotated[
+    int | None, count_option("--early-stopping", help="Stop after N evaluations without gain; keep the best.", panel=COURSE)
+]
+GradientCheckpointing = Annotated[bool, option("--gradient-checkpointing", help="Less memory, more time.", panel=COURSE)]
+TrainingSeed = Annotated[int, option("--seed", help="Of the order of rows and the adapter's first weights.", panel=COURSE)]
+SaveSteps = Annotated[
+    int | None, count_option("--save-steps", help="Steps between checkpoints. [default: a tenth of the run, at most 500]", panel=RUN)
+]
+EvalSteps = Annotated[int | None, count_option("--eval-steps", help="Steps between evaluations. [default: as checkpoints]", panel=RUN)]
+KeepCheckpoints = Annotated[int, count_option("--keep-checkpoints", help="So many of the newest stay.", panel=RUN)]
+ReportTo = Annotated[
+    list[str] | None, option("--report-to", help="A tracker that transformers knows: tensorboard, wandb, ... (repeatable).", panel=SHOW)
+]
+
 BatchSize = Annotated[str, option("--batch-size", help="Rows a batch: auto, or a number.", panel=RUN)]
 BatchTokens = Annotated[int, count_option("--batch-tokens", help="Tokens a batch, prompt and answer, padding counted.", panel=RUN)]
 MaxErrors = Annotated[int | None, count_option("--max-errors", help="Stop after more than N rows with errors.", panel=RUN)]
@@ -227,6 +292,19 @@ def duration(text: str | None) -> float | None:
     if not 0 < seconds < float("inf"):
         raise typer.BadParameter(f"--max-time: '{text}' is not a time (90s, 55m and 2h are)")
     return seconds
+
+
+def share(text: str | None) -> float:
+    """A share in '5%' or '0.05', 0 for None. Raises typer.BadParameter."""
+    if text is None:
+        return 0.0
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise typer.BadParameter(f"--valid-split: '{text}' is not a share of the rows (5% and 0.05 are)")
+    return value
 
 
 def batch_size(text: str) -> int | None:

@@ -46,9 +46,10 @@ class ChatSettings:
         return hashlib.sha256(source.encode()).hexdigest() if source else None
 
 
-def render(prompt: Prompt, tokenizer: Any, settings: ChatSettings) -> tuple[str, bool]:
+def render(prompt: Prompt, tokenizer: Any, settings: ChatSettings, *, ask: bool = True) -> tuple[str, bool]:
     """The text for the tokenizer, and whether the tokenizer still has to add its special tokens (BOS).
 
+    ask: end a conversation with the generation prompt, after which the model answers.
     Raises UsageError for messages without a template, ModelError for a template that fails or does not end.
     """
     source = settings.source(tokenizer)
@@ -64,7 +65,7 @@ def render(prompt: Prompt, tokenizer: Any, settings: ChatSettings) -> tuple[str,
         messages.insert(0, {"role": "system", "content": settings.system})
     try:
         with _time_limit(_SECONDS):
-            text = tokenizer.apply_chat_template(messages, chat_template=source, tokenize=False, add_generation_prompt=True)
+            text = tokenizer.apply_chat_template(messages, chat_template=source, tokenize=False, add_generation_prompt=ask)
     except TimeoutError as exc:
         raise ModelError(f"the chat template did not end within {_SECONDS:g} s", hint="--chat-template none, or another template") from exc
     except Exception as exc:

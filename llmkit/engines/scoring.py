@@ -72,33 +72,38 @@ class Scorer:
         return ids, mask
 
     def _plain_head(self, inputs: torch.Tensor, sources: Sequence[Sequence[int]] | None) -> Head | None:
-        """The model's last matrix, if its scores are that matrix times what comes before (and a bias), and nothing else.
-
-        Some models scale or cap their scores afterwards: those are asked for all scores.
-        """
         if not self._tried:
             self._tried = True
-            matrix = self.model.get_output_embeddings()
-            if matrix is not None:
-                head = Head(self.model, matrix)
-                few = self._call(inputs[:1, :4], sources[:1] if sources else None)
-                whole = self.model(**few).logits
-                try:
-                    with head.left_out():
-                        hidden = self.model(**few).logits
-                    plain = torch.equal(head(hidden), whole)
-                except RuntimeError:  # what follows the matrix does not take its input
-                    plain = False
-                self._head = head if plain else None
+            self._head = plain_head(self.model, self._call(inputs[:1, :4], sources[:1] if sources else None))
         return self._head
+
+
+def plain_head(model: Any, few: dict[str, Any]) -> Head | None:
+    """The model's last matrix, if its scores are that matrix times what comes before (and a bias), and nothing else.
+
+    few: a small input to try it on. Some models scale or cap their scores afterwards: those are asked for all scores.
+    """
+    matrix = model.get_output_embeddings()
+    if matrix is None:
+        return None
+    head = Head(model, matrix)
+    whole = model(**few).logits
+    try:
+        with head.left_out():
+            hidden = model(**few).logits
+        return head if torch.equal(head(hidden), whole) else None
+    except RuntimeError:  # what follows the matrix does not take its input
+        return None
 
 
 class Head:
     """The last matrix of a model, with the bias that Marian and BART add behind it."""
 
     def __init__(self, model: Any, matrix: torch.nn.Module) -> None:
-        self.model, self.matrix = model, matrix
-        self.bias: torch.Tensor | None = getattr(model, "final_logits_bias", None)
+        # under an adapter the bias is the base's
+        self.model = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.matrix = matrix
+        self.bias: torch.Tensor | None = getattr(self.model, "final_logits_bias", None)
         self.width: int = next(matrix.parameters()).shape[0]
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,7 @@ class Output:
         self.path = Path(os.path.realpath(path))
         self._check()
         self.render = _renderer(self.path, answer)
-        self._lock = _acquire(self._beside("lock"))
+        self._lock = acquire(self._beside("lock"))
         try:
             if restart:
                 self.journal_path.unlink(missing_ok=True)
@@ -76,7 +76,7 @@ class Output:
                 os.fsync(file.fileno())
             write_atomically(self.record_path, json.dumps(record(digest.hexdigest()), indent=2, ensure_ascii=False) + "\n")
             os.replace(part, self.path)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
             self.journal_path.unlink(missing_ok=True)
         except OSError as exc:
             part.unlink(missing_ok=True)
@@ -140,7 +140,8 @@ def _renderer(path: Path, answer: str) -> Callable[[dict[str, Any]], str]:
     raise UsageError(f"--output {path.name}: answers are written as .jsonl or .txt", hint=f"for example {path.stem or 'out'}.jsonl")
 
 
-def _acquire(path: Path) -> Any:
+def acquire(path: Path) -> Any:
+    """The lock file at `path`, held until `release()`. Raises OutputError when another process holds it."""
     import filelock
 
     if path.is_symlink():
@@ -159,7 +160,8 @@ def _acquire(path: Path) -> Any:
     return lock
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Makes the names in `folder` last."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -12,7 +12,7 @@ import time
 from types import FrameType
 from typing import Any
 
-from llmkit.errors import StoppedError, TimeUpError
+from llmkit.errors import LlmkitError, StoppedError, TimeUpError
 
 
 class Stopping:
@@ -34,13 +34,19 @@ class Stopping:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def check(self) -> None:
-        """Raises StoppedError or TimeUpError when the run has to end. What is done must be kept by then."""
+    def due(self) -> LlmkitError | None:
+        """Why the run has to end, None when it may go on."""
         hint = "run the same command again to go on"
         if self._signal is not None:
-            raise StoppedError(self._signal, f"stopped by {signal.Signals(self._signal).name}; what is done is kept", hint=hint)
+            return StoppedError(self._signal, f"stopped by {signal.Signals(self._signal).name}; what is done is kept", hint=hint)
         if self._deadline is not None and time.monotonic() >= self._deadline:
-            raise TimeUpError("stopped by --max-time; what is done is kept", hint=hint)
+            return TimeUpError("stopped by --max-time; what is done is kept", hint=hint)
+        return None
+
+    def check(self) -> None:
+        """Raises StoppedError or TimeUpError when the run has to end. What is done must be kept by then."""
+        if (reason := self.due()) is not None:
+            raise reason
 
     def _asked(self, number: int, _: FrameType | None) -> None:
         if self._signal is not None:

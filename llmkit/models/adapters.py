@@ -48,7 +48,9 @@ def resolve_adapter(reference: str, base: Checkpoint, base_location: Location, *
     if config.get("auto_mapping") or config.get("peft_type") not in (None, "LORA"):
         raise UsageError(f"{location.folder}: adapters of type {config.get('peft_type')} with code of their own are not read")
     tensors = read_header(weights)
-    _check_shapes(tensors, base, reference, base_location, str(config.get("base_model_name_or_path")))
+    wanted = str(config.get("base_model_name_or_path"))
+    _check_shapes(tensors, base, reference, base_location, wanted)
+    _check_hash(location.folder, base, reference, base_location, wanted)
     return Adapter(reference, location.folder, config, tensors)
 
 
@@ -71,6 +73,24 @@ def _check_shapes(tensors: dict[str, Tensor], base: Checkpoint, reference: str, 
         matched += 1
     if not matched:
         raise ModelError(f"{reference}: holds no LoRA matrix", hint="name the folder that finetune wrote")
+
+
+def _check_hash(folder: Path, base: Checkpoint, reference: str, location: Location, wanted: str) -> None:
+    """An adapter made by llmkit knows its base's weights: another fine-tune of the same shape is another base."""
+    try:
+        identity = json.loads((folder / "run.json").read_text(encoding="utf-8"))["identity"]
+        known = identity["model.weights_sha256"]
+    except FileNotFoundError:
+        return  # made elsewhere
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise ModelError(f"{folder / 'run.json'}: is not the record of a finetune run ({type(exc).__name__})") from exc
+    if known != base.sha256:
+        raise _other_base(reference, location, wanted, f"its weights have SHA-256 {base.sha256[:12]}, the adapter's base {str(known)[:12]}")
+
+
+def read_adapter_config(reference: str, *, offline: bool = False) -> dict[str, Any]:
+    """The configuration of an adapter, before its base is known. Raises ModelError."""
+    return _read_config(locate(reference, offline=offline).folder)
 
 
 def _shorter(module: str) -> list[str]:

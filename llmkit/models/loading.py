@@ -5,13 +5,15 @@ The one place where weights are read. Knows transformers; not what the model is 
 
 from __future__ import annotations
 
+import logging as logging_of_python
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from llmkit.errors import ModelError, OutOfMemoryError
-from llmkit.models import memory
+from llmkit.models import memory, quantization
 from llmkit.models.adapters import Adapter, resolve_adapter
 from llmkit.models.checkpoint import Checkpoint
 from llmkit.models.devices import Device, available_cores, select
@@ -31,6 +33,7 @@ class ModelSettings:
     dtype: str = "auto"
     offline: bool = False
     trust_remote_code: bool = False
+    quantize: str = "none"
 
 
 @dataclass(frozen=True)
@@ -47,21 +50,37 @@ class LoadedModel:
     @property
     def context(self) -> int | None:
         """Tokens that fit the model at once: prompt and answer for a decoder, each side for an encoder-decoder."""
-        config = self.checkpoint.config.get("text_config", self.checkpoint.config)
-        if "relative_attention_num_buckets" in config:  # T5 and its kin have no limit of position
-            return None
-        for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length", "max_sequence_length"):
-            value = config.get(name) or getattr(self.model.config, name, None)
-            if isinstance(value, int) and value > 0:
-                return value
+        return context_of(self.checkpoint.config, self.model.config)
+
+
+def context_of(config: dict[str, Any], defaults: Any = None) -> int | None:
+    """Positions of a model by its configuration; None for one without a limit. defaults: where config.json leaves names out."""
+    config = config.get("text_config", config)
+    if "relative_attention_num_buckets" in config:  # T5 and its kin have no limit of position
         return None
+    for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length", "max_sequence_length"):
+        value = config.get(name) or getattr(defaults, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
 
 
-def load(settings: ModelSettings, report: Callable[[str], None] = lambda _: None) -> LoadedModel:
-    """Resolves, checks and loads a model; nothing is read into memory that was not found to fit.
+@dataclass(frozen=True)
+class Prepared:
+    """A model found, checked and matched with a device; none of its weights is in memory yet."""
 
-    report: told in a line how device and precision were chosen and what memory is needed.
-    Raises ModelError, UnavailableError, UsageError or OutOfMemoryError.
+    settings: ModelSettings
+    location: Location
+    checkpoint: Checkpoint
+    adapter: Adapter | None
+    device: Device
+    tokenizer: Any
+
+
+def prepare(settings: ModelSettings) -> Prepared:
+    """Resolves and checks a model, chooses the device and reads the tokenizer.
+
+    Raises ModelError, UnavailableError or UsageError.
     """
     if settings.offline:
         go_offline()
@@ -74,16 +93,37 @@ def load(settings: ModelSettings, report: Callable[[str], None] = lambda _: None
 
     torch.set_num_threads(available_cores())
     device = select(settings.device, settings.dtype)
-    needed = memory.plan(checkpoint, dtype=device.dtype, tokens=_PLANNED_TOKENS, free=memory.free_bytes(device.name))
+    if settings.quantize != "none":
+        quantization.check(settings.quantize, device, checkpoint)
+    return Prepared(settings, location, checkpoint, adapter, device, _tokenizer(checkpoint, settings.trust_remote_code))
+
+
+def load(settings: ModelSettings, report: Callable[[str], None] = lambda _: None) -> LoadedModel:
+    """Resolves, checks and loads a model; nothing is read into memory that was not found to fit.
+
+    report: told in a line how device and precision were chosen and what memory is needed.
+    Raises ModelError, UnavailableError, UsageError or OutOfMemoryError.
+    """
+    found = prepare(settings)
+    import torch
+
+    device = found.device
+    needed = memory.plan(
+        found.checkpoint, dtype=device.dtype, quantize=settings.quantize, tokens=_PLANNED_TOKENS, free=memory.free_bytes(device.name)
+    )
     needed.check(f"{settings.reference} in {device.dtype} on {device.name}")
     report(f"{settings.reference}: {needed}; {device.name}, {device.dtype} ({device.reason}), {torch.get_num_threads()} threads")
-    tokenizer = _tokenizer(checkpoint, settings.trust_remote_code)
-    model = _model(checkpoint, device, settings)
-    _check_vocabulary(model, tokenizer, checkpoint)
-    if adapter is not None:
-        model = _with_adapter(model, adapter, device)
+    return read_weights(found)
+
+
+def read_weights(found: Prepared) -> LoadedModel:
+    """The model in memory, its adapter on it. Raises ModelError or OutOfMemoryError."""
+    model = _model(found.checkpoint, found.device, found.settings)
+    _check_vocabulary(model, found.tokenizer, found.checkpoint)
+    if found.adapter is not None:
+        model = _with_adapter(model, found.adapter, found.device)
     model.eval()
-    return LoadedModel(model, tokenizer, location, checkpoint, adapter, device)
+    return LoadedModel(model, found.tokenizer, found.location, found.checkpoint, found.adapter, found.device)
 
 
 def _set_up_libraries() -> None:
@@ -92,6 +132,8 @@ def _set_up_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from transformers.utils import logging
 
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate)\.")
+    logging_of_python.getLogger("bitsandbytes").setLevel(logging_of_python.ERROR)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 
@@ -120,8 +162,9 @@ def _model(checkpoint: Checkpoint, device: Device, settings: ModelSettings) -> A
             local_files_only=True,
             trust_remote_code=settings.trust_remote_code,
             output_loading_info=True,
+            **quantization.arguments(settings.quantize, device),
         )
-        model = model.to(device.name)
+        model = model.to(device.name) if settings.quantize == "none" else model
     except torch.OutOfMemoryError as exc:
         raise OutOfMemoryError(
             f"{settings.reference} does not fit on {device.name}: {_line(exc)}", hint="a smaller model, or --device cpu"
@@ -144,7 +187,7 @@ def _model(checkpoint: Checkpoint, device: Device, settings: ModelSettings) -> A
             hint="copy or download the model again",
         )
     for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter.sum(dtype=torch.float32)):
+        if parameter.is_floating_point() and not torch.isfinite(parameter.sum(dtype=torch.float32)):
             raise ModelError(
                 f"{checkpoint.folder}: the weights '{name}' hold NaN or infinite values", hint="copy or download the model again"
             )

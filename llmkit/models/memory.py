@@ -5,11 +5,13 @@ Knows sizes; it imports no torch but for the free memory of an accelerator.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmkit.errors import OutOfMemoryError
+from llmkit.models import quantization
 from llmkit.models.checkpoint import Checkpoint
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -18,16 +20,14 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes that a run needs beside those that are free."""
+    """Bytes that a run needs, by what they are for, beside those that are free."""
 
-    weights: int
-    cache: int
-    activations: int
+    parts: Mapping[str, int]
     free: int
 
     @property
     def needs(self) -> int:
-        return self.weights + self.cache + self.activations
+        return sum(self.parts.values())
 
     @property
     def fits(self) -> bool:
@@ -36,38 +36,75 @@ class Plan:
     def __str__(self) -> str:
         return f"needs {self.needs / _GIB:.1f} GiB, {self.free / _GIB:.1f} GiB free"
 
-    def check(self, what: str) -> None:
+    def check(self, what: str, hint: str = "a smaller model, a smaller --batch-tokens, --dtype bfloat16, or another --device") -> None:
         """Raises OutOfMemoryError with the arithmetic when it does not fit."""
         if not self.fits:
-            parts = (
-                f"weights {self.weights / _GIB:.1f} + key-value cache {self.cache / _GIB:.1f} + activations {self.activations / _GIB:.1f}"
-            )
-            raise OutOfMemoryError(
-                f"{what} does not fit: {self} ({parts})",
-                hint="a smaller model, a smaller --batch-tokens, --dtype bfloat16, or another --device",
-            )
+            parts = " + ".join(f"{name} {size / _GIB:.1f}" for name, size in self.parts.items())
+            raise OutOfMemoryError(f"{what} does not fit: {self} ({parts})", hint=hint)
 
 
-def plan(checkpoint: Checkpoint, *, dtype: str, tokens: int, free: int, rows: int = 1) -> Plan:
+def plan(checkpoint: Checkpoint, *, dtype: str, tokens: int, free: int, rows: int = 1, quantize: str = "none") -> Plan:
     """Memory of a run that holds `tokens` positions at a time, `rows` of them with logits.
 
-    Weights: parameters x bytes of dtype. Cache: 2 x layers x key-value width x tokens. Activations: a few hidden states
-    and the widest feed-forward of the positions, and float32 logits of the rows being decoded.
+    Weights: parameters x bytes of dtype, or of the quantised form for the matrices that have one. Cache: 2 x layers x
+    key-value width x tokens. Activations: a few hidden states and the widest feed-forward of the positions, and float32
+    logits of the rows being decoded.
     """
+    size, shape = _BYTES[dtype], _shape(checkpoint)
+    return Plan(
+        {
+            "weights": quantization.weight_bytes(checkpoint, quantize, size),
+            "key-value cache": 2 * shape.layers * shape.key_value * tokens * size,
+            "activations": tokens * (6 * shape.hidden + 2 * shape.wide) * size + rows * shape.vocabulary * 4,
+        },
+        free,
+    )
+
+
+def training_plan(
+    checkpoint: Checkpoint, *, dtype: str, trained: int, positions: int, free: int, quantize: str = "none", recompute: bool = False
+) -> Plan:
+    """Memory of a training run that holds `positions` tokens of `trained` float32 parameters at a time.
+
+    A trained parameter takes 4 bytes itself, 4 of gradient and 8 of AdamW. Activations: 17 hidden states a layer and
+    position (Korthikanti et al. 2022, equation 1, without attention scores, which fused kernels do not keep); two a layer
+    and one layer whole when they are recomputed (gradient checkpointing). Scores: a piece of them, its gradient, and room.
+    """
+    size, shape = _BYTES[dtype], _shape(checkpoint)
+    states = 2 * shape.layers + 17 if recompute else 17 * shape.layers
+    return Plan(
+        {
+            "weights": quantization.weight_bytes(checkpoint, quantize, size),
+            "trained parameters": 16 * trained,
+            "activations": positions * shape.hidden * states * size,
+            "scores": 3 << 26,
+        },
+        free,
+    )
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Sizes of a model that decide its memory."""
+
+    hidden: int
+    layers: int
+    key_value: int
+    wide: int
+    vocabulary: int
+
+
+def _shape(checkpoint: Checkpoint) -> _Shape:
     text = checkpoint.config.get("text_config", checkpoint.config)
-    size = _BYTES[dtype]
     hidden = _first(text, "hidden_size", "d_model", "n_embd", "dim", default=1024)
-    layers = _first(text, "num_hidden_layers", "n_layer", "num_layers", "decoder_layers", "n_layers", default=24)
     heads = _first(text, "num_attention_heads", "n_head", "decoder_attention_heads", "num_heads", default=16)
     head_size = _first(text, "head_dim", "d_kv", default=hidden // max(heads, 1))
-    key_value = _first(text, "num_key_value_heads", default=heads) * head_size
-    wide = _first(text, "intermediate_size", "decoder_ffn_dim", "d_ff", "n_inner", default=4 * hidden)
-    vocabulary = _first(text, "vocab_size", default=50_000)
-    return Plan(
-        weights=checkpoint.parameters * size,
-        cache=2 * layers * key_value * tokens * size,
-        activations=tokens * (6 * hidden + 2 * wide) * size + rows * vocabulary * 4,
-        free=free,
+    return _Shape(
+        hidden,
+        _first(text, "num_hidden_layers", "n_layer", "num_layers", "decoder_layers", "n_layers", default=24),
+        _first(text, "num_key_value_heads", default=heads) * head_size,
+        _first(text, "intermediate_size", "decoder_ffn_dim", "d_ff", "n_inner", default=4 * hidden),
+        _first(text, "vocab_size", default=50_000),
     )
 
 

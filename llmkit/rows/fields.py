@@ -53,7 +53,7 @@ class PromptFields:
         if row.error is not None:
             raise row.error
         if self.template is not None:
-            values = {name: _text(row, name, source) for name in _template_fields(self.template)}
+            values = {name: text_of(row, name, source) for name in _template_fields(self.template)}
             # format_map only fills the plain names that the template was checked to have
             return Prompt(text=self.template.format_map(values))
         if self.field is not None:
@@ -61,15 +61,15 @@ class PromptFields:
         for name in ("prompt", "messages", "instruction", "conversations"):
             if name in row.fields:
                 return self._from(name, row, source)
-        raise _missing("prompt' or 'messages", row, source)
+        raise missing_field("prompt' or 'messages", row, source)
 
     def _from(self, name: str, row: Row, source: str) -> Prompt:
         value = row.fields.get(name)
         if isinstance(value, list):
-            return Prompt(messages=_messages(value, name, row, source))
-        text = _text(row, name, source)
+            return Prompt(messages=messages_of(value, name, row, source))
+        text = text_of(row, name, source)
         if name == "instruction" and row.fields.get("input"):
-            text += "\n\n" + _text(row, "input", source)
+            text += "\n\n" + text_of(row, "input", source)
         return Prompt(text=text)
 
 
@@ -92,19 +92,19 @@ class DocumentFields:
         if self.paired or self.completion_only:
             return self._completions(row, source)
         if self.field is not None:
-            return [(None, _text(row, self.field, source, "--text-field"))]
+            return [(None, text_of(row, self.field, source, "--text-field"))]
         if "text" in row.fields:
-            return [(None, _text(row, "text", source))]
+            return [(None, text_of(row, "text", source))]
         if any(name in row.fields for name in ("messages", "conversations")):
             raise RowError("a conversation; its assistant turns can be scored", path=source, line=row.line, hint="add --completion-only")
         if "prompt" in row.fields and "completion" in row.fields:
-            return [(None, _text(row, "prompt", source) + _text(row, "completion", source))]
-        raise _missing("text", row, source, "--text-field")
+            return [(None, text_of(row, "prompt", source) + text_of(row, "completion", source))]
+        raise missing_field("text", row, source, "--text-field")
 
     def _completions(self, row: Row, source: str) -> list[tuple[Prompt | None, str]]:
         for name in ("messages", "conversations"):
             if isinstance(value := row.fields.get(name), list) and not self.paired:
-                messages = _messages(value, name, row, source)
+                messages = messages_of(value, name, row, source)
                 turns = [i for i, m in enumerate(messages) if m["role"] == "assistant" and i > 0]
                 if not turns:
                     raise RowError(f"field '{name}' holds no assistant turn after another", path=source, line=row.line)
@@ -125,11 +125,11 @@ def pair(row: Row, source: str) -> tuple[str, str]:
     before = next((n for n in _SOURCES if n in row.fields), None)
     after = next((n for n in _TARGETS if n in row.fields), None)
     if before is None or after is None:
-        raise _missing("source' and 'target' (or 'prompt' and 'completion')" if before is None else "target", row, source, None)
-    text = _text(row, before, source)
+        raise missing_field("source' and 'target' (or 'prompt' and 'completion')" if before is None else "target", row, source, None)
+    text = text_of(row, before, source)
     if before == "instruction" and row.fields.get("input"):
-        text += "\n\n" + _text(row, "input", source)
-    return text, _text(row, after, source)
+        text += "\n\n" + text_of(row, "input", source)
+    return text, text_of(row, after, source)
 
 
 def _template_fields(template: str) -> list[str]:
@@ -143,9 +143,9 @@ def _template_fields(template: str) -> list[str]:
     return [name for name, _, _ in parsed]
 
 
-def _text(row: Row, name: str, source: str, option: str = "--prompt-field") -> str:
+def text_of(row: Row, name: str, source: str, option: str = "--prompt-field") -> str:
     if name not in row.fields:
-        raise _missing(name, row, source, option)
+        raise missing_field(name, row, source, option)
     value = row.fields[name]
     if not isinstance(value, str):
         kind = {list: "a list", dict: "an object", type(None): "null", bool: "a truth value"}.get(type(value), "a number")
@@ -153,13 +153,13 @@ def _text(row: Row, name: str, source: str, option: str = "--prompt-field") -> s
     return value
 
 
-def _missing(name: str, row: Row, source: str, option: str | None = "--prompt-field") -> RowError:
+def missing_field(name: str, row: Row, source: str, option: str | None = "--prompt-field") -> RowError:
     there = ", ".join(str(n)[:60] for n in list(row.fields)[:12]) or "none"
     hint = None if option is None else f"name the field with {option}" + (", or use --template" if option == "--prompt-field" else "")
     return RowError(f"no field '{name}' (fields: {there})", path=source, line=row.line, hint=hint)
 
 
-def _messages(value: list[Any], name: str, row: Row, source: str) -> tuple[Message, ...]:
+def messages_of(value: list[Any], name: str, row: Row, source: str) -> tuple[Message, ...]:
     out: list[Message] = []
     for number, item in enumerate(value, 1):
         role = item.get("role", _SHAREGPT_ROLES.get(str(item.get("from")))) if isinstance(item, dict) else None
@@ -187,8 +187,8 @@ class SourceFields:
             return Prompt(text=pair(row, source)[0])
         name = self.field or next((n for n in (*_SOURCES, "messages") if n in row.fields), "source")
         if isinstance(value := row.fields.get(name), list):
-            return Prompt(messages=_messages(value, name, row, source))
-        return Prompt(text=_text(row, name, source, "--source-field"))
+            return Prompt(messages=messages_of(value, name, row, source))
+        return Prompt(text=text_of(row, name, source, "--source-field"))
 
 
 def references(row: Row, source: str, name: str | None = None) -> tuple[str, ...]:
@@ -198,7 +198,7 @@ def references(row: Row, source: str, name: str | None = None) -> tuple[str, ...
         return (pair(row, source)[1],)
     name = name or next((n for n in _REFERENCES if n in row.fields), "reference")
     value = row.fields.get(name)
-    texts = value if isinstance(value, list) else [_text(row, name, source, "--reference-field")]
+    texts = value if isinstance(value, list) else [text_of(row, name, source, "--reference-field")]
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise RowError(f"field '{name}' has an empty reference, or one that is no text", path=source, line=row.line)
     return tuple(texts)
@@ -207,4 +207,4 @@ def references(row: Row, source: str, name: str | None = None) -> tuple[str, ...
 def prediction(row: Row, source: str, name: str | None = None) -> str:
     """The saved output of a row. Raises RowError."""
     name = name or next((n for n in _PREDICTIONS if isinstance(row.fields.get(n), str)), "prediction")
-    return _text(row, name, source, "--prediction-field")
+    return text_of(row, name, source, "--prediction-field")

@@ -2,6 +2,8 @@
 
     python scripts/builtin/en_fr.py CORPUS WORK            train (or go on), then write WORK/model
     python scripts/builtin/en_fr.py CORPUS WORK --export   write WORK/model from the newest checkpoint
+    python scripts/builtin/en_fr.py CORPUS WORK --device cuda
+    python scripts/builtin/en_fr.py CORPUS WORK --from MODEL --steps 2000 --decay-from 200 --matrix-lr 0.005 --other-lr 1e-3
 
 CORPUS is a folder with tatoeba.eng-fra.tsv.gz.
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,24 +43,27 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     pairs = load_pairs(args.corpus)
     print(f"pairs: train {len(pairs.train):,}, valid {len(pairs.valid):,}, test {len(pairs.test):,}", flush=True)
+    if args.begin and not (work / "tokenizer.json").exists():
+        shutil.copy(args.begin / "tokenizer.json", work / "tokenizer.json")
     tokenizer = _tokenizer(work / "tokenizer.json", pairs)
     model = MarianMTModel(config())
+    if args.begin:
+        model.load_state_dict(MarianMTModel.from_pretrained(args.begin, dtype=torch.float32).state_dict())
+    model.to(args.device)
     print(f"parameters: {sum(p.numel() for p in model.parameters()):,}", flush=True)
     if not args.export:
         torch._dynamo.config.recompile_limit = 64
         buckets = _buckets(tokenizer, pairs.train)
         forward = torch.compile(model, dynamic=False)
         criterion = torch.nn.CrossEntropyLoss(ignore_index=-100, label_smoothing=LABEL_SMOOTHING)
-        schedule = SCHEDULE
-        if args.steps:
-            schedule = Schedule(args.steps, args.decay_from, SCHEDULE.warmup, SCHEDULE.matrix_lr, SCHEDULE.other_lr, SCHEDULE.weight_decay)
+        schedule = Schedule(args.steps, args.decay_from, SCHEDULE.warmup, args.matrix_lr, args.other_lr, SCHEDULE.weight_decay)
 
         def losses(step: int) -> Iterator[torch.Tensor]:
-            micro = _micro_batches(buckets, step)
+            micro = _micro_batches(buckets, args.seed, step)
             targets = sum(int((labels != -100).sum()) for _, labels in micro)
-            for source, labels in micro:
+            for source, labels in ((s.to(args.device), t.to(args.device)) for s, t in micro):
                 share = int((labels != -100).sum()) / targets
-                with torch.autocast("cpu", torch.bfloat16):
+                with torch.autocast(args.device, torch.bfloat16):
                     # 'labels' would compute a second, unsmoothed loss
                     decoder_input = torch.full_like(labels, PAD_ID)
                     decoder_input[:, 1:] = labels[:, :-1].masked_fill(labels[:, :-1] == -100, PAD_ID)
@@ -67,7 +73,7 @@ def main() -> None:
                     loss: torch.Tensor = criterion(logits.float().flatten(0, 1), labels.flatten())
                 yield loss * share
 
-        run(model, schedule, work, losses, lambda: _validate(model, tokenizer, pairs), every=500)
+        run(model, schedule, work, losses, lambda: _validate(model, tokenizer, pairs), every=args.every)
     else:
         model.load_state_dict(torch.load(work / "checkpoint.pt", weights_only=True)["model"])
     _export(model, tokenizer, work / "model")
@@ -146,9 +152,9 @@ def _buckets(tokenizer: Tokenizer, pairs: tuple[tuple[str, str], ...]) -> list[t
     return out
 
 
-def _micro_batches(buckets: list[tuple[np.ndarray, np.ndarray]], step: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Two micro-batches, each of one bucket drawn by its share of positions. A function of `step` alone."""
-    rng = np.random.default_rng((2024, step))
+def _micro_batches(buckets: list[tuple[np.ndarray, np.ndarray]], seed: int, step: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Two micro-batches, each of one bucket drawn by its share of positions. A function of seed and step alone."""
+    rng = np.random.default_rng((seed, step))
     weights = np.array([len(src) * length for (src, _), length in zip(buckets, LENGTHS, strict=True)], dtype=float)
     out = []
     for _ in range(2):
@@ -168,7 +174,7 @@ def _validate(model: MarianMTModel, tokenizer: Tokenizer, pairs: Pairs) -> dict[
     for start in range(0, len(chosen), 100):
         encoded = [e.ids for e in tokenizer.encode_batch([en for en, _ in chosen[start : start + 100]])]
         width = max(map(len, encoded))
-        ids = torch.tensor([row + [PAD_ID] * (width - len(row)) for row in encoded])
+        ids = torch.tensor([row + [PAD_ID] * (width - len(row)) for row in encoded], device=model.device)
         out = model.generate(input_ids=ids, attention_mask=(ids != PAD_ID).long(), num_beams=1, do_sample=False, max_new_tokens=60)
         hypotheses += [tokenizer.decode(row) for row in out.tolist()]
     model.train()
@@ -189,8 +195,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, help="another length of the run")
-    parser.add_argument("--decay-from", type=int, default=4000)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--from", dest="begin", type=Path, help="begin with the weights and the tokenizer of this model folder")
+    parser.add_argument("--seed", type=int, default=2024, help="of the batches")
+    parser.add_argument("--steps", type=int, default=SCHEDULE.steps)
+    parser.add_argument("--decay-from", type=int, default=SCHEDULE.decay_from)
+    parser.add_argument("--matrix-lr", type=float, default=SCHEDULE.matrix_lr)
+    parser.add_argument("--other-lr", type=float, default=SCHEDULE.other_lr)
+    parser.add_argument("--every", type=int, default=500, help="steps between checkpoints, each with a BLEU on validation pairs")
     parser.add_argument("--export", action="store_true")
     return parser.parse_args()
 

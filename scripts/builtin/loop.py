@@ -104,7 +104,7 @@ def _resume(folder: Path, model: torch.nn.Module, opts: list[torch.optim.Optimiz
     path = folder / "checkpoint.pt"
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location=next(model.parameters()).device)
     model.load_state_dict(state["model"])
     for opt, saved in zip(opts, state["optimizers"], strict=True):
         rates = [g["lr"] for g in opt.param_groups]

@@ -1,6 +1,7 @@
 """Trains `builtin:stories`, a small Llama, from the book corpus.
 
     python scripts/builtin/stories.py CORPUS WORK            train (or go on), then write WORK/model
+    python scripts/builtin/stories.py CORPUS WORK --device cuda
     python scripts/builtin/stories.py CORPUS WORK --export   write WORK/model from the newest checkpoint
 
 CORPUS is a folder with gutenberg.children.jsonl.gz and gutenberg.fiction.jsonl.gz.
@@ -44,7 +45,7 @@ def main() -> None:
     valid_bytes = sum(len(b.text.encode()) for b in books.valid)
     print(f"tokens: children {len(children.ids):,}, fiction {len(fiction.ids):,}, valid {len(valid.ids):,}", flush=True)
 
-    model = LlamaForCausalLM(config())
+    model = LlamaForCausalLM(config()).to(args.device)
     print(f"parameters: {sum(p.numel() for p in model.parameters()):,}", flush=True)
     if not args.export:
         forward = torch.compile(model)
@@ -57,8 +58,8 @@ def main() -> None:
             share = 0.6 if step < schedule.decay_from else 0.9
             for micro in range(args.micro):
                 rows = TOKENS_PER_STEP // length // args.micro
-                ids = _windows(children, fiction, share, step * args.micro + micro, rows, length)
-                with torch.autocast("cpu", torch.bfloat16):
+                ids = _windows(children, fiction, share, step * args.micro + micro, rows, length).to(args.device)
+                with torch.autocast(args.device, torch.bfloat16):
                     loss: torch.Tensor = forward(input_ids=ids, labels=ids, use_cache=False).loss
                 yield loss / args.micro
 
@@ -154,8 +155,8 @@ def _validate(model: LlamaForCausalLM, valid: Stream, valid_bytes: int) -> dict[
     """Bits per byte of 48 windows spread evenly over the validation books."""
     model.eval()
     starts = np.linspace(0, len(valid.ids) - FULL - 1, 48).astype(int)
-    ids = torch.from_numpy(np.stack([valid.ids[s : s + FULL] for s in starts]).astype(np.int64))
-    with torch.autocast("cpu", torch.bfloat16):
+    ids = torch.from_numpy(np.stack([valid.ids[s : s + FULL] for s in starts]).astype(np.int64)).to(model.device)
+    with torch.autocast(model.device.type, torch.bfloat16):
         loss = sum(float(model(input_ids=b, labels=b, use_cache=False).loss) for b in ids.split(8)) / 6
     model.train()
     return {"valid_loss": loss, "valid_bits_per_byte": loss / math.log(2) * len(valid.ids) / valid_bytes}
@@ -173,6 +174,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--micro", type=int, default=2, help="micro-batches a step")
     parser.add_argument("--steps", type=int, help="another length of the run")
     parser.add_argument("--decay-from", type=int, default=2200)

@@ -1,0 +1,64 @@
+"""Weights in 8 or 4 bits, by bitsandbytes: LLM.int8() (Dettmers et al. 2022) and NF4 (QLoRA, Dettmers et al. 2023).
+
+Knows what the library can do where; it imports nothing heavy before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from llmkit.errors import ModelError, UnavailableError, UsageError
+from llmkit.models.checkpoint import Checkpoint
+from llmkit.models.devices import Device
+
+QUANTIZATIONS = ("none", "int8", "int4")
+_KINDS = ("cuda", "xpu", "cpu")
+#: Bytes a weight, with its share of the scales: one float32 a row for int8; doubly quantised blocks of 64 for int4.
+_BYTES = {"int8": 1.0, "int4": 0.52}
+#: Matrices that stay as they are: embeddings and the last layer.
+_KEPT = ("embed", "wte", "wpe", "shared", "lm_head", "position")
+
+
+def check(quantize: str, device: Device, checkpoint: Checkpoint) -> None:
+    """Raises UsageError for an unknown name, UnavailableError where it can't be had, ModelError for a model that is quantised already."""
+    if quantize not in QUANTIZATIONS:
+        raise UsageError(f"unknown quantization '{quantize}'", hint=", ".join(QUANTIZATIONS))
+    if "quantization_config" in checkpoint.config:
+        raise ModelError(f"{checkpoint.folder}: the weights are quantised already", hint="leave --quantize away")
+    if device.kind not in _KINDS:
+        raise UnavailableError(f"--quantize {quantize}: there is no kernel for {device.kind}", hint=f"--device one of {', '.join(_KINDS)}")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UnavailableError(f"--quantize {quantize} needs bitsandbytes", hint="pip install 'llmkit[quantize]'")
+
+
+def arguments(quantize: str, device: Device) -> dict[str, Any]:
+    """What `from_pretrained` is told."""
+    if quantize == "none":
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    if quantize == "int8":
+        config = BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=device.torch_dtype,
+        )
+    return {"quantization_config": config, "device_map": {"": device.name}}
+
+
+def weight_bytes(checkpoint: Checkpoint, quantize: str, size: int) -> int:
+    """Bytes of the weights in memory; `size`: bytes of those that stay as they are."""
+    if quantize == "none":
+        return checkpoint.parameters * size
+    small = sum(rows * columns for rows, columns in matrices(checkpoint))
+    return (checkpoint.parameters - small) * size + int(small * _BYTES[quantize])
+
+
+def matrices(checkpoint: Checkpoint) -> list[tuple[int, int]]:
+    """Shapes of the linear layers inside the blocks: those that are quantised, and that adapters go on."""
+    tensors = checkpoint.tensors.items()
+    return [(t.shape[0], t.shape[1]) for name, t in tensors if len(t.shape) == 2 and not any(part in name for part in _KEPT)]

@@ -1,0 +1,160 @@
+"""Which examples make which batch, and how they lie in it. A batch is a function of seed and number alone.
+
+The data is one endless stream: a permutation of the examples for each epoch, one after another, cut into steps. A run that
+resumes at step n takes up the stream there. Inside a batch, examples are packed into rows no longer than the longest of
+them, positions begun anew for each (no attention between them), where the model allows; otherwise a row holds one example
+and examples of like length go together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from llmkit.training.examples import Example
+
+#: Steps whose examples are sorted by length together, where rows are padded.
+_GROUPED_STEPS = 32
+IGNORED = -100
+
+
+class Stream(torch.utils.data.Dataset[list[Example]]):  # type: ignore[misc]
+    """The micro-batches of a whole run in order: item i is the i-th of them.
+
+    A step is `parts` consecutive items (gradient accumulation times processes) of `size` examples each. grouped: examples of
+    like length share a step, too.
+    """
+
+    def __init__(self, examples: Sequence[Example], *, size: int, parts: int, steps: int, seed: int, grouped: bool) -> None:
+        self.examples, self.size, self.parts, self.steps, self.seed = examples, size, parts, steps, seed
+        self.window = _GROUPED_STEPS if grouped else 1
+        self._order: tuple[int, np.ndarray[Any, np.dtype[np.int64]]] | None = None
+        self._planned: tuple[int, list[list[int]]] | None = None
+
+    def __len__(self) -> int:
+        return self.steps * self.parts
+
+    def __getitem__(self, item: int) -> list[Example]:
+        step, part = divmod(item, self.parts)
+        rows = self.step(step)
+        return [self.examples[i] for i in rows[part * self.size : (part + 1) * self.size]]
+
+    def step(self, number: int) -> list[int]:
+        """The examples of a step, by length: each of its parts then holds examples of like length."""
+        window, place = divmod(number, self.window)
+        if self._planned is None or self._planned[0] != window:
+            self._planned = (window, self._plan(window))
+        return self._planned[1][place]
+
+    def _plan(self, window: int) -> list[list[int]]:
+        count = self.size * self.parts
+        begin = window * self.window * count
+        chosen = [self._at(begin + i) for i in range(self.window * count)]
+        chosen.sort(key=lambda i: (-self._length(i), i))
+        steps = [chosen[i : i + count] for i in range(0, len(chosen), count)]
+        if self.window > 1:
+            order = np.random.default_rng((self.seed, 1, window)).permutation(len(steps))
+            steps = [steps[i] for i in order]
+        return steps
+
+    def _length(self, index: int) -> int:
+        example = self.examples[index]
+        return max(len(example.tokens), len(example.source or ()))
+
+    def _at(self, place: int) -> int:
+        epoch, offset = divmod(place, len(self.examples))
+        if self._order is None or self._order[0] != epoch:
+            self._order = (epoch, np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.examples)))
+        return int(self._order[1][offset])
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Examples as the tensors of a batch. pad: an id to fill rows with; packed: several examples a row."""
+
+    pad: int
+    packed: bool
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        """input_ids and labels [rows, width] int64, labels at the position that predicts them, -100 elsewhere.
+
+        With packed rows position_ids [rows, width], begun anew for each example; with an encoder input_ids and
+        attention_mask [rows, source width] are its, decoder_input_ids and labels [rows, width] the decoder's.
+        """
+        if examples[0].source is not None:
+            return self._pairs(examples)
+        rows = pack([len(e.tokens) - 1 for e in examples]) if self.packed else [[i] for i in range(len(examples))]
+        width = max(sum(len(examples[i].tokens) - 1 for i in row) for row in rows)
+        ids = np.full((len(rows), width), self.pad, dtype=np.int64)
+        labels = np.full((len(rows), width), IGNORED, dtype=np.int64)
+        positions = np.zeros((len(rows), width), dtype=np.int64)
+        for number, row in enumerate(rows):
+            at = 0
+            for i in row:
+                count = len(examples[i].tokens) - 1
+                place = slice(at, at + count)
+                ids[number, place], labels[number, place] = _inputs(examples[i])
+                positions[number, place] = np.arange(count)
+                at += count
+        batch = {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels)}
+        return batch | ({"position_ids": torch.from_numpy(positions)} if self.packed else {})
+
+    def _pairs(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        width = max(len(e.tokens) - 1 for e in examples)
+        source_width = max(len(e.source or ()) for e in examples)
+        ids = np.full((len(examples), width), self.pad, dtype=np.int64)
+        labels = np.full((len(examples), width), IGNORED, dtype=np.int64)
+        sources = np.full((len(examples), source_width), self.pad, dtype=np.int64)
+        mask = np.zeros((len(examples), source_width), dtype=np.int64)
+        for number, example in enumerate(examples):
+            count, read = len(example.tokens) - 1, len(example.source or ())
+            ids[number, :count], labels[number, :count] = _inputs(example)
+            sources[number, :read] = np.asarray(example.source or (), dtype=np.int64)
+            mask[number, :read] = 1
+        names = {"input_ids": sources, "attention_mask": mask, "decoder_input_ids": ids, "labels": labels}
+        return {name: torch.from_numpy(value) for name, value in names.items()}
+
+
+def pack(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows of indices, none longer than the longest: first fit, the longest first (Johnson 1973)."""
+    room = max(lengths)
+    rows: list[list[int]] = []
+    left: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        row = next((n for n, free in enumerate(left) if free >= lengths[i]), None)
+        if row is None:
+            rows.append([])
+            left.append(room)
+            row = len(rows) - 1
+        rows[row].append(i)
+        left[row] -= lengths[i]
+    return rows
+
+
+def _inputs(example: Example) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    tokens = np.asarray(example.tokens, dtype=np.int64)
+    learnt = np.frombuffer(example.learnt, dtype=np.uint8)[1:]
+    return tokens[:-1], np.where(learnt, tokens[1:], IGNORED)
+
+
+def allows_packing(model: Any, vocabulary: int) -> bool:
+    """Whether two texts in one row, positions begun anew, get the scores that each gets alone. Found out by trying."""
+    rng = np.random.default_rng(0)
+    first, second = (torch.from_numpy(rng.integers(0, vocabulary, (1, n))).to(model.device) for n in (7, 5))
+    positions = torch.cat([torch.arange(7), torch.arange(5)])[None].to(model.device)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            together = model(input_ids=torch.cat([first, second], dim=1), position_ids=positions, use_cache=False).logits.float()
+            alone = torch.cat([model(input_ids=x, use_cache=False).logits.float() for x in (first, second)], dim=1)
+    except (TypeError, ValueError, RuntimeError):  # a model that takes no positions, or none begun anew
+        return False
+    finally:
+        model.train(was_training)
+    bound = 1e-3 if model.dtype == torch.float32 else 0.1
+    return bool((together - alone).abs().max() <= bound * alone.abs().max().clamp(min=1.0))

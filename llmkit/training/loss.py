@@ -1,0 +1,64 @@
+"""Cross-entropy of the tokens that are learnt, without ever holding all their scores over the vocabulary."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+
+from llmkit.engines.scoring import Head
+from llmkit.training.batches import IGNORED
+
+#: float32 scores held at once: 64 MiB.
+_PIECE = 1 << 24
+
+
+def summed_loss(model: Any, head: Head | None, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The sum of -ln p over the learnt tokens of a batch, a float32 scalar that can be differentiated.
+
+    model: called with the batch, perhaps wrapped for several processes; head: its last matrix, None where the scores are
+    more than a matrix product (all are made then). Only learnt positions reach the last matrix, a piece at a time.
+    """
+    labels = batch["labels"]
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    learnt = labels != IGNORED
+    with head.left_out() if head else nullcontext():
+        states = model(**inputs, use_cache=False).logits[learnt]
+    targets = labels[learnt]
+    if head is None:
+        return torch.nn.functional.cross_entropy(states.float(), targets, reduction="sum")
+    weights = [p for p in head.matrix.parameters() if p.requires_grad]
+    loss: torch.Tensor = _PiecewiseLoss.apply(states, targets, head, *weights)
+    return loss
+
+
+class _PiecewiseLoss(torch.autograd.Function):  # type: ignore[misc]
+    """Loss and gradients of a piece of the scores are made at once, and the scores dropped.
+
+    The idea is that of fused linear cross-entropy (Hsu et al. 2024, Liger Kernel): what is kept is the gradient of the
+    hidden states, which is no larger than they are.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, targets: torch.Tensor, head: Head, *weights: torch.Tensor) -> torch.Tensor:
+        step = max(1, _PIECE // head.width)
+        total = torch.zeros((), dtype=torch.float32, device=states.device)
+        gradient = torch.empty_like(states)
+        sums = [torch.zeros_like(w) for w in weights]
+        for start in range(0, len(states), step):
+            piece = states[start : start + step].detach().requires_grad_(True)
+            with torch.enable_grad():
+                loss = torch.nn.functional.cross_entropy(head(piece).float(), targets[start : start + step], reduction="sum")
+            total += loss.detach()
+            own, *others = torch.autograd.grad(loss, [piece, *weights])
+            gradient[start : start + step] = own
+            for whole, part in zip(sums, others, strict=True):
+                whole += part
+        ctx.gradients = (gradient, sums)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gradient, sums = ctx.gradients
+        return (gradient * outer[0], None, None, *(total * outer[0] for total in sums))

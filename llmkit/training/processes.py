@@ -1,0 +1,68 @@
+"""The processes of one run (`torchrun`, `accelerate launch`): who writes, and whether all see the same.
+
+Knows the environment that the launchers set; accelerate does the talking.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from llmkit.errors import UnavailableError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """rank: this one's number of `count`; local: its number on this machine, which is also its CUDA device."""
+
+    rank: int = 0
+    count: int = 1
+    local: int = 0
+
+    @property
+    def writes(self) -> bool:
+        return self.rank == 0
+
+    def device(self, asked: str) -> str:
+        """The device of this process: one each where a launcher started several."""
+        if self.count == 1 or asked not in ("auto", "cuda"):
+            return asked
+        import torch
+
+        return f"cuda:{self.local}" if torch.cuda.is_available() else asked
+
+    def join(self, *, cpu: bool) -> None:
+        """Meets the other processes."""
+        if self.count > 1:
+            from accelerate import PartialState
+
+            PartialState(cpu=cpu, backend="gloo") if cpu else PartialState()
+
+    @contextmanager
+    def first_one_first(self) -> Iterator[None]:
+        """The process that writes goes through the block before the others."""
+        if self.count == 1:
+            yield
+            return
+        from accelerate import PartialState
+
+        with PartialState().main_process_first():
+            yield
+
+    def agree(self, value: str, what: str) -> None:
+        """Raises UnavailableError when the processes have different values."""
+        if self.count == 1:
+            return
+        from accelerate.utils import gather_object
+
+        values = gather_object([value])
+        if len(set(values)) > 1:
+            other = next(i for i, v in enumerate(values) if v != values[0])
+            raise UnavailableError(f"process {other} sees another {what} than process 0", hint="give all machines the same files")
+
+
+def from_environment() -> Processes:
+    """What torchrun and accelerate set; one process without them."""
+    return Processes(*(int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))))

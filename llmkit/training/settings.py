@@ -1,0 +1,142 @@
+"""What a fine-tuning run is told, each concern in a small frozen dataclass that checks itself.
+
+Knows options and their bounds; not models or data.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from llmkit.errors import UsageError
+
+#: transformers' names of schedules that need nothing but a number of steps.
+SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt")
+_SCHEDULE_NAMES = {"constant-with-warmup": "constant_with_warmup", "inverse-sqrt": "inverse_sqrt"}
+#: Learning rates for AdamW where none is given.
+LORA_RATE, FULL_RATE = 2e-4, 2e-5
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """A low-rank adapter (Hu et al. 2021; rsLoRA: Kalajdzievski 2023; DoRA: Liu et al. 2024).
+
+    targets: names of the modules it goes on, empty for every linear layer of the blocks.
+    """
+
+    r: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ()
+    rslora: bool = False
+    dora: bool = False
+
+    def __post_init__(self) -> None:
+        if self.r < 1:
+            raise UsageError(f"--lora-r {self.r}: it must be 1 or more")
+        if not self.alpha > 0:
+            raise UsageError(f"--lora-alpha {self.alpha:g}: it must be above 0")
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"--lora-dropout {self.dropout:g}: it must be from 0 up to below 1")
+
+
+@dataclass(frozen=True)
+class Course:
+    """How long and how fast: steps, rates, batches.
+
+    batch_size: rows a process takes at once; grad_accum: such batches a step. warmup: a share of the steps.
+    """
+
+    epochs: float = 3.0
+    max_steps: int | None = None
+    batch_size: int = 8
+    grad_accum: int = 1
+    learning_rate: float = LORA_RATE
+    schedule: str = "linear"
+    warmup: float = 0.03
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    neftune: float | None = None
+    early_stopping: int | None = None
+    gradient_checkpointing: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "schedule", _SCHEDULE_NAMES.get(self.schedule, self.schedule))
+        if not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"--learning-rate {self.learning_rate:g}: it must be above 0", hint="2e-4 is usual for LoRA")
+        if not 0 < self.epochs < math.inf:
+            raise UsageError(f"--epochs {self.epochs:g}: it must be above 0")
+        for name in ("batch_size", "grad_accum", "max_steps", "early_stopping"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name.replace('_', '-')} {value}: it must be 1 or more")
+        if self.schedule not in SCHEDULES:
+            raise UsageError(f"unknown schedule '{self.schedule}'", hint=f"--lr-scheduler one of {', '.join(SCHEDULES)}")
+        if not 0 <= self.warmup < 1:
+            raise UsageError(f"--warmup-ratio {self.warmup:g}: it is a share of the steps, from 0 up to below 1")
+        for name, value in (("weight-decay", self.weight_decay), ("max-grad-norm", self.max_grad_norm), ("neftune", self.neftune or 0.0)):
+            if not 0 <= value < math.inf:
+                raise UsageError(f"--{name} {value:g}: it must be 0 or more")
+        if not 0 <= self.seed < 1 << 32:
+            raise UsageError(f"--seed {self.seed}: it must be from 0 to 2^32 - 1")
+
+    def steps(self, examples: int, processes: int = 1) -> int:
+        """Optimizer steps that `examples` make in the epochs asked for."""
+        if self.max_steps is not None:
+            return self.max_steps
+        return max(1, math.ceil(examples * self.epochs / self.rows_a_step(processes)))
+
+    def rows_a_step(self, processes: int = 1) -> int:
+        return self.batch_size * self.grad_accum * processes
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What of the rows is learnt. full_loss: prompts too; packing: auto, or off."""
+
+    max_length: int | None = None
+    full_loss: bool = False
+    packing: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.max_length is not None and self.max_length < 2:
+            raise UsageError(f"--max-length {self.max_length}: it must be 2 or more")
+        if self.packing not in ("auto", "off"):
+            raise UsageError(f"unknown packing '{self.packing}'", hint="auto or off")
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Checkpoints: one every `steps` (None: a tenth of the run, at most 500), the newest `keep` stay."""
+
+    steps: int | None = None
+    keep: int = 2
+    evaluate_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.keep < 1:
+            raise UsageError(f"--keep-checkpoints {self.keep}: it must be 1 or more", hint="a run resumes from a checkpoint")
+        for name, value in (("save-steps", self.steps), ("eval-steps", self.evaluate_steps)):
+            if value is not None and value < 1:
+                raise UsageError(f"--{name} {value}: it must be 1 or more")
+
+    def every(self, total: int) -> int:
+        """Steps between checkpoints of a run of `total` steps."""
+        return self.steps or max(1, min(500, math.ceil(total / 10)))
+
+    def evaluate_every(self, total: int) -> int:
+        """Steps between evaluations on the validation rows."""
+        return self.evaluate_steps or self.every(total)
+
+
+def record(*settings: Any) -> dict[str, Any]:
+    """Settings for the run record, by their names; what was not given is left out."""
+    out: dict[str, Any] = {}
+    for part in settings:
+        if part is not None:
+            prefix = type(part).__name__.lower().removesuffix("settings")
+            values = asdict(part).items()
+            out |= {f"{prefix}.{name}": list(v) if isinstance(v, tuple) else v for name, v in values if v is not None}
+    return out

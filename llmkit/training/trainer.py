@@ -1,0 +1,255 @@
+"""The training loop: transformers' Trainer, with our batches, loss, watch and checkpoints in the places it leaves for them.
+
+Written against transformers 5; the two methods with an underscore that it overrides (`_get_grad_norm`, `_save_checkpoint`) are the
+only way to see a gradient norm before the optimizer moves, and to make a checkpoint appear whole. The tests kill runs at both.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from llmkit.engines.scoring import Head
+from llmkit.errors import LlmkitError
+from llmkit.models.devices import Device
+from llmkit.training.adapting import save_weights
+from llmkit.training.batches import IGNORED, Collator, Stream
+from llmkit.training.examples import Example
+from llmkit.training.folder import RunFolder
+from llmkit.training.loss import summed_loss
+from llmkit.training.settings import Course, Keeping
+from llmkit.training.validation import likelihoods, mean_loss
+from llmkit.training.watch import Watch
+
+#: Lines of metrics.jsonl for a whole run, about.
+_LINES = 2000
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the outside is told and asked while a run goes on.
+
+    step: after each, (number, loss, learning rate, learnt tokens). due: why the run has to end now, None to go on.
+    """
+
+    step: Callable[[int, float, float, int], None] = lambda *_: None
+    due: Callable[[], LlmkitError | None] = lambda: None
+    evaluated: Callable[[int, float], None] = lambda *_: None
+
+
+@dataclass
+class Situation:
+    """What the trainer works with, and why it was ended."""
+
+    folder: RunFolder | None
+    stream: Stream
+    collate: Collator
+    head: Head | None
+    validation: Sequence[Example]
+    course: Course
+    hooks: Hooks
+    keep: int
+    reason: LlmkitError | None = field(default=None, init=False)
+
+
+def arguments(
+    course: Course, keeping: Keeping, device: Device, *, steps: int, output: Path, evaluates: bool, report_to: Sequence[str]
+) -> Any:
+    """The Trainer's arguments for a run of `steps` steps."""
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    every = keeping.every(steps)
+    evaluate_every = every if course.early_stopping else keeping.evaluate_every(steps)
+    found = TrainingArguments(
+        output_dir=str(output),
+        max_steps=steps,
+        per_device_train_batch_size=1,  # an item of the stream is a whole batch
+        gradient_accumulation_steps=course.grad_accum,
+        learning_rate=course.learning_rate,
+        lr_scheduler_type=course.schedule,
+        warmup_steps=math.ceil(course.warmup * steps),
+        weight_decay=course.weight_decay,
+        max_grad_norm=course.max_grad_norm,
+        neftune_noise_alpha=course.neftune,
+        seed=course.seed,
+        use_cpu=device.kind == "cpu",
+        fp16=device.dtype == "float16",
+        logging_strategy="steps",
+        logging_steps=max(1, math.ceil(steps / _LINES)),
+        logging_nan_inf_filter=False,  # the watch wants to see them
+        save_strategy="steps",
+        save_steps=every,
+        eval_strategy="steps" if evaluates else "no",
+        eval_steps=evaluate_every if evaluates else None,
+        disable_tqdm=True,
+        report_to=list(report_to) or "none",
+        remove_unused_columns=False,
+        dataloader_pin_memory=device.kind == "cuda",
+        ddp_find_unused_parameters=False,
+    )
+    found._n_gpu = min(1, found.n_gpu)  # several devices are for torchrun; never threads over devices that were not asked for
+    return found
+
+
+class FineTuner(Trainer):  # type: ignore[misc]
+    """Trains `model` on a stream of batches whose position is the number of the step."""
+
+    def __init__(self, model: Any, args: Any, situation: Situation) -> None:
+        self.situation, self.watch = situation, Watch()
+        self._batch_tokens = 0
+        self._begun = time.monotonic()
+        self._seconds_before = situation.folder.state.get("seconds", 0.0) if situation.folder is not None else 0.0
+        super().__init__(model=model, args=args, train_dataset=situation.stream, eval_dataset=list(situation.validation))
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_Steps(self))
+        if situation.folder is not None and situation.folder.writes:
+            self.add_callback(_MetricsFile(situation.folder.path / "metrics.jsonl"))
+        self.loss_is_scaled_for_ga = True
+
+    @property
+    def epoch(self) -> float:
+        """How often each example has been seen."""
+        stream = self.situation.stream
+        return float(self.state.global_step * stream.size * stream.parts / len(stream.examples))
+
+    def get_train_dataloader(self) -> Any:
+        loader = torch.utils.data.DataLoader(
+            self.situation.stream, batch_size=1, shuffle=False, collate_fn=lambda items: self.situation.collate(items[0])
+        )
+        return self.accelerator.prepare(loader)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        batches = list(itertools.islice(epoch_iterator, num_batches))
+        count = torch.tensor(sum(int((b["labels"] != IGNORED).sum()) for b in batches), device=device)
+        if self.accelerator.num_processes > 1:
+            count = self.accelerator.gather(count[None]).sum()
+        self._batch_tokens = int(count)
+        if batches:
+            self.watch.tokens(self._batch_tokens, self.state.global_step + 1)
+        return batches, count
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        # a mean over the tokens of the whole step, wherever they are; DistributedDataParallel averages over processes
+        total = summed_loss(model, self.situation.head, inputs)
+        return total * (self.accelerator.num_processes / num_items_in_batch)
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        self.watch.loss(float(loss), self.state.global_step + 1)
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        self.watch.gradient(float(norm), self.state.global_step + 1)
+        return norm
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "train_runtime" in logs:
+            return  # the summary of a process, not of the run
+        self.state.epoch = self.epoch
+        super().log(logs)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        examples, rank, ranks = self.situation.validation, self.accelerator.process_index, self.accelerator.num_processes
+        own = likelihoods(self.model, examples[rank::ranks], pad=self.situation.collate.pad)
+        if ranks > 1:
+            from accelerate.utils import gather_object
+
+            own = gather_object(own)
+        metrics = {"eval_loss": mean_loss(own)}
+        self.log(metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        save_weights(self.model, Path(output_dir or ""))
+
+    def _get_output_dir(self, trial: Any) -> str:
+        folder = self.situation.folder
+        return str(folder.staging) if folder is not None else str(self.args.output_dir)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = self.situation.folder
+        if folder is None:
+            return
+        step = self.state.global_step
+        if f"checkpoint-{step}" in folder.state["checkpoints"]:
+            return
+        folder.stage()
+        self.accelerator.wait_for_everyone()
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if folder.writes:
+            best = best_step(self.state.log_history) if self.situation.course.early_stopping else None
+            folder.commit(step, keep=self.situation.keep, best=best, seconds=self._seconds_before + time.monotonic() - self._begun)
+        self.accelerator.wait_for_everyone()
+
+
+class _Steps(TrainerCallback):  # type: ignore[misc]
+    """After each step: is there a reason to end? Before that, a checkpoint is written."""
+
+    def __init__(self, trainer: FineTuner) -> None:
+        self.trainer = trainer
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        situation = self.trainer.situation
+        if logs and "loss" in logs:
+            situation.hooks.step(state.global_step, logs["loss"], logs.get("learning_rate", 0.0), self.trainer._batch_tokens)
+        elif logs and "eval_loss" in logs:
+            situation.hooks.evaluated(state.global_step, logs["eval_loss"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        reason = self.trainer.situation.hooks.due()
+        accelerator = self.trainer.accelerator
+        if accelerator.num_processes > 1:  # all end at the same step, or those that go on would wait for ever
+            from accelerate.utils import gather_object
+
+            reason = next((r for r in gather_object([reason]) if r is not None), None)
+        if reason is not None:
+            self.trainer.situation.reason = reason
+            control.should_save = control.should_training_stop = True
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if stops_early(state.log_history, self.trainer.situation.course.early_stopping):
+            control.should_training_stop = True
+
+
+class _MetricsFile(TrainerCallback):  # type: ignore[misc]
+    """metrics.jsonl: a line for each log, begun again from the checkpoint's own when a run resumes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.path.write_text("".join(_line(entry) for entry in state.log_history), encoding="utf-8")
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(_line(state.log_history[-1]))
+
+
+def best_step(history: Sequence[dict[str, Any]]) -> int | None:
+    """The step of the lowest validation loss; None before the first evaluation."""
+    evaluated = [entry for entry in history if "eval_loss" in entry]
+    return min(evaluated, key=lambda entry: entry["eval_loss"])["step"] if evaluated else None
+
+
+def stops_early(history: Sequence[dict[str, Any]], patience: int | None) -> bool:
+    """Whether the last `patience` evaluations have all been no better than the best before them."""
+    losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    return patience is not None and len(losses) > patience and losses.index(min(losses)) < len(losses) - patience
+
+
+def _line(entry: dict[str, Any]) -> str:
+    first = {name: entry[name] for name in ("step", "epoch") if name in entry}
+    return json.dumps(first | {name: value for name, value in entry.items() if name not in first}) + "\n"

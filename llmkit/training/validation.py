@@ -1,0 +1,49 @@
+"""How well the model predicts what is to be learnt, by the scorer that `llmkit evaluate perplexity` uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmkit.engines.scoring import Scorer
+from llmkit.metrics.perplexity import Likelihood
+from llmkit.training.examples import Example
+
+#: Positions scored at once.
+_TOKENS = 8192
+
+
+def likelihoods(model: Any, examples: Sequence[Example], *, pad: int) -> list[Likelihood]:
+    """The log-likelihood of each example's learnt tokens, given those before them. The model's mode is left as it was."""
+    encoder_decoder = bool(examples) and examples[0].source is not None
+    scorer = Scorer(model, pad=pad, encoder_decoder=encoder_decoder)
+    was_training = model.training
+    model.eval()
+    found: dict[int, Likelihood] = {}
+    try:
+        for group in _groups(examples):
+            sequences = [list(examples[i].tokens) for i in group]
+            sources = [list(examples[i].source or ()) for i in group] if encoder_decoder else None
+            for i, scores in zip(group, scorer.score(sequences, [1] * len(group), sources), strict=True):
+                example = examples[i]
+                total = sum(score for score, learnt in zip(scores, example.learnt[1:], strict=True) if learnt)
+                found[i] = Likelihood(total, example.trained, example.words, example.bytes)
+    finally:
+        model.train(was_training)
+    return [found[i] for i in range(len(examples))]
+
+
+def mean_loss(documents: Sequence[Likelihood]) -> float:
+    """Nats a token."""
+    return -sum(d.log_likelihood for d in documents) / sum(d.tokens for d in documents)
+
+
+def _groups(examples: Sequence[Example]) -> list[list[int]]:
+    """Examples of like length, at most `_TOKENS` positions with padding."""
+    sizes = [max(len(e.tokens), len(e.source or ())) for e in examples]
+    groups: list[list[int]] = []
+    for i in sorted(range(len(examples)), key=lambda i: (sizes[i], i)):
+        if not groups or sizes[i] * (len(groups[-1]) + 1) > _TOKENS:
+            groups.append([])
+        groups[-1].append(i)
+    return groups
