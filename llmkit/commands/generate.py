@@ -41,6 +41,7 @@ def generate(
     adapter: opt.Adapter = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
+    quantize: opt.Quantize = "none",
     offline: opt.Offline = False,
     trust_remote_code: opt.TrustRemoteCode = False,
     input: opt.Input = None,
@@ -113,7 +114,7 @@ def generate(
     )
     from llmkit.models.loading import ModelSettings
 
-    call = Call(ModelSettings(model, adapter, device, dtype, offline, trust_remote_code), decoding, chat_template, system, out)
+    call = Call(ModelSettings(model, adapter, device, dtype, offline, trust_remote_code, quantize), decoding, chat_template, system, out)
     if input is None:
         only_with_input(ctx)
         return _one_prompt(call, read_prompt(prompt, 'llmkit generate "Once upon a time"'), json_output=json_output, echo=echo)

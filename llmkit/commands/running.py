@@ -39,5 +39,5 @@ def summarise(tally: Tally, engine: Engine, out: Console) -> int:
     if tally.failed:
         out.warn(f"{tally.failed:,} of {tally.rows:,} rows failed" + (f"; the first: {tally.first_error}" if tally.first_error else ""))
     about = engine.description
-    out.notice(f"{tally}; {about['model']} on {about['engine']}, {about['device']}, {about['dtype']}")
+    out.notice(f"{tally}; {about['model']} on {about['engine']}, {about['device']}, {about.get('quantize', about['dtype'])}")
     return tally.exit_code

@@ -52,6 +52,7 @@ def translate(
     adapter: opt.Adapter = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
+    quantize: opt.Quantize = "none",
     offline: opt.Offline = False,
     trust_remote_code: opt.TrustRemoteCode = False,
     input: opt.Input = None,
@@ -104,7 +105,7 @@ def translate(
     try:
         from llmkit.engines.chat import ChatSettings
 
-        call = ModelSettings(model, adapter, device, dtype, offline, trust_remote_code)
+        call = ModelSettings(model, adapter, device, dtype, offline, trust_remote_code, quantize)
         engine = open_model(call, out, default=DEFAULT, chat=ChatSettings(chat_template))
         if languages:
             return _list(engine)

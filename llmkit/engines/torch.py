@@ -60,6 +60,7 @@ class TorchEngine:
             "chat_template_sha256": self.chat.sha256(self.tokenizer),
             "device": loaded.device.kind,
             "dtype": loaded.device.dtype,
+            "quantize": None if loaded.quantize == "none" else loaded.quantize,
             "adapter": loaded.adapter.reference if loaded.adapter else None,
             "adapter_sha256": loaded.adapter.sha256 if loaded.adapter else None,
         }

@@ -46,6 +46,7 @@ class LoadedModel:
     checkpoint: Checkpoint
     adapter: Adapter | None
     device: Device
+    quantize: str = "none"
 
     @property
     def context(self) -> int | None:
@@ -123,7 +124,7 @@ def read_weights(found: Prepared) -> LoadedModel:
     if found.adapter is not None:
         model = _with_adapter(model, found.adapter, found.device)
     model.eval()
-    return LoadedModel(model, found.tokenizer, found.location, found.checkpoint, found.adapter, found.device)
+    return LoadedModel(model, found.tokenizer, found.location, found.checkpoint, found.adapter, found.device, found.settings.quantize)
 
 
 def _set_up_libraries() -> None:

@@ -46,6 +46,13 @@ def with_adapter(loaded: LoadedModel, settings: LoraSettings, *, quantized: bool
     return adapted
 
 
+def keep_differentiable(model: Any) -> None:
+    """Undoes what bitsandbytes 0.50 does on some CPUs: in evaluation it lays 4-bit weights out for a kernel without a gradient."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def unfrozen(loaded: LoadedModel) -> Any:
     """The model with all its weights to be trained."""
     for parameter in loaded.model.parameters():

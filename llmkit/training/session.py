@@ -121,11 +121,12 @@ def build(plan: Plan) -> Ready:
     import torch
 
     from llmkit.engines.scoring import plain_head
-    from llmkit.training.adapting import trainable, unfrozen, with_adapter
+    from llmkit.training.adapting import keep_differentiable, trainable, unfrozen, with_adapter
     from llmkit.training.batches import Collator, allows_packing
 
     loaded = read_weights(plan.found)
     model = loaded.model
+    keep_differentiable(model)
     packed = False
     if plan.lesson.packing == "auto" and not plan.encoder.encoder_decoder:
         packed = allows_packing(model, min(len(plan.found.tokenizer), model.get_input_embeddings().weight.shape[0]))

@@ -250,6 +250,10 @@ def stops_early(history: Sequence[dict[str, Any]], patience: int | None) -> bool
     return patience is not None and len(losses) > patience and losses.index(min(losses)) < len(losses) - patience
 
 
+_COLUMNS = ("step", "epoch", "loss", "eval_loss", "grad_norm", "learning_rate")
+
+
 def _line(entry: dict[str, Any]) -> str:
-    first = {name: entry[name] for name in ("step", "epoch") if name in entry}
-    return json.dumps(first | {name: value for name, value in entry.items() if name not in first}) + "\n"
+    # in one order, whether it comes from this process or from a checkpoint
+    names = [*(n for n in _COLUMNS if n in entry), *sorted(n for n in entry if n not in _COLUMNS)]
+    return json.dumps({name: entry[name] for name in names}) + "\n"

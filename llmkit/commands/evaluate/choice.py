@@ -35,6 +35,7 @@ def choice(
     adapter: opt.Adapter = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
+    quantize: opt.Quantize = "none",
     offline: opt.Offline = False,
     trust_remote_code: opt.TrustRemoteCode = False,
     input: opt.Input = None,
@@ -83,7 +84,9 @@ def choice(
     settings = JobSettings(opt.batch_size(batch_size), batch_tokens, 0, False, opt.duration(max_time))
     target = rows_output(output, input, overwrite=overwrite, restart=restart)
     try:
-        engine = open_model(ModelSettings(model, adapter, device, dtype, offline, trust_remote_code), out, chat=ChatSettings(chat_template))
+        engine = open_model(
+            ModelSettings(model, adapter, device, dtype, offline, trust_remote_code, quantize), out, chat=ChatSettings(chat_template)
+        )
         most = engine.context or 1024
         task = Choosing(engine, Windows(most, most), fields, rows.name, batch_tokens=batch_tokens)
         if target is None:

@@ -44,6 +44,7 @@ def perplexity(
     adapter: opt.Adapter = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
+    quantize: opt.Quantize = "none",
     offline: opt.Offline = False,
     trust_remote_code: opt.TrustRemoteCode = False,
     input: opt.Input = None,
@@ -95,7 +96,9 @@ def perplexity(
     settings = JobSettings(opt.batch_size(batch_size), batch_tokens, max_errors, False, opt.duration(max_time))
     target = rows_output(output, input, overwrite=overwrite, restart=restart)
     try:
-        engine = open_model(ModelSettings(model, adapter, device, dtype, offline, trust_remote_code), out, chat=ChatSettings(chat_template))
+        engine = open_model(
+            ModelSettings(model, adapter, device, dtype, offline, trust_remote_code, quantize), out, chat=ChatSettings(chat_template)
+        )
         run = _Run(
             engine,
             rows,

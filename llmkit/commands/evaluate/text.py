@@ -50,6 +50,7 @@ def score(
     adapter: opt.Adapter = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
+    quantize: opt.Quantize = "none",
     offline: opt.Offline = False,
     trust_remote_code: opt.TrustRemoteCode = False,
     max_new_tokens: opt.MaxNewTokens = None,
@@ -135,7 +136,7 @@ def score(
             from llmkit.models.loading import ModelSettings
 
             run = _Answers(
-                ModelSettings(model, adapter, device, dtype, offline, trust_remote_code),
+                ModelSettings(model, adapter, device, dtype, offline, trust_remote_code, quantize),
                 rows,
                 JobSettings(opt.batch_size(batch_size), batch_tokens, 0, False, opt.duration(max_time)),
                 fields,
