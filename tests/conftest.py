@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Nothing here may reach a network, whatever the environment says; the hub tests talk to a server of their own.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -62,6 +66,17 @@ def process() -> Callable[..., Ran]:
         return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return call
+
+
+def start(*arguments: object, **more: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "llmkit", *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)  # type: ignore[call-overload, no-any-return]
+
+
+def until(condition: Callable[[], bool], running: subprocess.Popen[bytes]) -> None:
+    """Waits for a state of the disk, or the end of the process."""
+    while not condition() and running.poll() is None:
+        os.sched_yield()
 
 
 @pytest.fixture(scope="session")

@@ -10,28 +10,16 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import read_rows, write_rows
+from conftest import read_rows, start, until, write_rows
 
 from llmkit.jobs.journal import Journal
 from llmkit.jobs.plan import Work, batches
 from llmkit.rows import Row
 
 TINY = ["--max-new-tokens", "4", "--chat-template", "none"]
-
-
-def start(*arguments: object, **more: object) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "llmkit", *map(str, arguments)]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)  # type: ignore[call-overload, no-any-return]
-
-
-def until(condition: Callable[[], bool], running: subprocess.Popen[bytes]) -> None:
-    """Waits for a state of the disk, or the end of the process."""
-    while not condition() and running.poll() is None:
-        os.sched_yield()
 
 
 def size(path: Path) -> int:

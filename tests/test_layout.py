@@ -18,6 +18,7 @@ FLOORS = [
     {"engines", "metrics"},
     {"translation"},
     {"jobs", "reports"},
+    {"training"},
     {"options", "config"},
     {"commands"},
     {"cli", "__main__"},
@@ -26,6 +27,7 @@ HEAVY = {"torch", "transformers", "datasets", "peft", "evaluate", "numpy", "pyar
 #: Modules that nothing imports before a model is loaded or a number computed.
 MAY_IMPORT_HEAVY = {
     *(f"engines/{name}.py" for name in ("torch", "scoring", "processors", "constraints")),
+    *(f"training/{name}.py" for name in ("batches", "loss", "trainer")),
     *(f"metrics/{name}.py" for name in ("intervals", "overlap", "perplexity", "significance", "statistics", "words")),
     "reports/page.py",
 }

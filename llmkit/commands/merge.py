@@ -72,6 +72,7 @@ def _load(adapter: str, base: str | None, device: str, offline: bool, trusted: b
     """Base and adapter in float32. Raises ModelError for a base that is quantised."""
     from llmkit.models.adapters import read_adapter_config
     from llmkit.models.loading import ModelSettings, load
+    from llmkit.models.reference import resolve
 
     if base is None:
         named = read_adapter_config(adapter, offline=offline).get("base_model_name_or_path")
@@ -79,13 +80,13 @@ def _load(adapter: str, base: str | None, device: str, offline: bool, trusted: b
             raise ModelError(f"{adapter}: names no base", hint="name it with --model REF")
         base = named
         out.notice(f"base: {base}, named by the adapter")
-    loaded = load(ModelSettings(base, adapter, device, "float32", offline, trusted), out.detail)
-    if "quantization_config" in loaded.checkpoint.config:
+    _, checkpoint = resolve(base, offline=offline, trust_remote_code=trusted)
+    if "quantization_config" in checkpoint.config:
         raise ModelError(
             f"{base} is quantised, and an adapter merged into rounded weights is not the adapter that was trained",
             hint="name the unquantised base with --model REF",
         )
-    return loaded
+    return load(ModelSettings(base, adapter, device, "float32", offline, trusted), out.detail)
 
 
 def _record(loaded: LoadedModel, dtype: str, found: list[Comparison]) -> dict[str, Any]:

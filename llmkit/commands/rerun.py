@@ -17,14 +17,14 @@ from llmkit import options as opt
 from llmkit.errors import GateError, InputError
 
 #: Commands whose records say how to make their output again.
-_RECORDED = ("generate", "translate", "evaluate perplexity", "evaluate score", "evaluate choice")
+_RECORDED = ("generate", "translate", "evaluate perplexity", "evaluate score", "evaluate choice", "finetune")
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command("rerun", help="Run a recorded run again and say whether the result is the same.")
 def rerun(
-    record: Annotated[str, typer.Argument(metavar="RECORD", help="The .run.json beside an output.")],
+    record: Annotated[str, typer.Argument(metavar="RECORD", help="The .run.json beside an output, or run.json in an adapter's folder.")],
     output: Annotated[
         str | None, opt.option("--output", "-o", help="Keep the new result under this name.", panel=opt.INPUT, metavar="FILE")
     ] = None,
@@ -40,7 +40,8 @@ def rerun(
         code = _run(content, target)
         if code not in (0, 3):
             return code
-        again = json.loads(Path(f"{target}.run.json").read_text(encoding="utf-8"))
+        beside = target / "run.json" if target.is_dir() else Path(f"{target}.run.json")
+        again = json.loads(beside.read_text(encoding="utf-8"))
     changed = _changes(content, again)
     for line in changed:
         out.warn(line)
@@ -64,7 +65,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(
             f"is not a run record: {type(exc).__name__}: {exc}", path=path, hint="name the .run.json beside an output"
         ) from exc
-    raise InputError("is not a run record of a command that writes rows", path=path, hint="name the .run.json beside an output")
+    raise InputError("is not a run record of a command that can be run again", path=path, hint="name the .run.json beside an output")
 
 
 def _run(content: dict[str, Any], target: Path) -> int:

@@ -21,7 +21,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from llmkit.engines.scoring import Head
-from llmkit.errors import LlmkitError
+from llmkit.errors import LlmkitError, ModelError
 from llmkit.models.devices import Device
 from llmkit.training.adapting import save_weights
 from llmkit.training.batches import IGNORED, Collator, Stream
@@ -161,7 +161,10 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         examples, rank, ranks = self.situation.validation, self.accelerator.process_index, self.accelerator.num_processes
-        own = likelihoods(self.model, examples[rank::ranks], pad=self.situation.collate.pad)
+        try:
+            own = likelihoods(self.model, examples[rank::ranks], pad=self.situation.collate.pad)
+        except ModelError as exc:
+            raise self.watch.gone_wrong(f"on the validation rows {exc.message}", self.state.global_step) from exc
         if ranks > 1:
             from accelerate.utils import gather_object
 

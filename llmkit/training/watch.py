@@ -31,27 +31,22 @@ class Watch:
     def loss(self, value: float, step: int) -> None:
         """Raises TrainingError for a loss that is NaN, infinite or exactly 0."""
         if math.isnan(value) or math.isinf(value):
-            raise TrainingError(
-                f"step {step}: the loss is {'NaN' if math.isnan(value) else 'infinite'}; the last good checkpoint is kept",
-                hint="a smaller --learning-rate, --dtype float32, or look at the rows near this step",
-            )
+            raise self.gone_wrong(f"the loss is {'NaN' if math.isnan(value) else 'infinite'}", step)
         if value == 0.0:
-            raise TrainingError(
-                f"step {step}: the loss is exactly 0, so nothing is being learnt; the last good checkpoint is kept",
-                hint="--dry-run marks the tokens that are learnt; is the answer already in the prompt?",
-            )
+            hint = "--dry-run marks the tokens that are learnt; is the answer already in the prompt?"
+            raise self.gone_wrong("the loss is exactly 0, so nothing is being learnt", step, hint)
 
     def gradient(self, norm: float, step: int) -> None:
         """Raises TrainingError for a norm that is not finite, or far above those of the steps before."""
         if not math.isfinite(norm):
-            raise TrainingError(
-                f"step {step}: the gradients are not finite; the last good checkpoint is kept",
-                hint="a smaller --learning-rate, or --dtype float32",
-            )
+            raise self.gone_wrong("the gradients are not finite", step)
         if len(self._norms) >= _ENOUGH and norm > _EXPLOSION * statistics.median(self._norms):
-            raise TrainingError(
-                f"step {step}: the gradient norm is {norm:.3g}, the median of the last {len(self._norms)} steps "
-                f"{statistics.median(self._norms):.3g}; the last good checkpoint is kept",
-                hint="a smaller --learning-rate, more warm-up, or look at the rows near this step",
-            )
+            median = statistics.median(self._norms)
+            raise self.gone_wrong(f"the gradient norm is {norm:.3g}, the median of the last {len(self._norms)} steps {median:.3g}", step)
         self._norms.append(norm)
+
+    @staticmethod
+    def gone_wrong(
+        what: str, step: int, hint: str = "a smaller --learning-rate, --dtype float32, or look at the rows near this step"
+    ) -> TrainingError:
+        return TrainingError(f"step {step}: {what}; the last good checkpoint is kept", hint=hint)
