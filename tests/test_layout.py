@@ -26,7 +26,7 @@ FLOORS = [
 HEAVY = {"torch", "transformers", "datasets", "peft", "evaluate", "numpy", "pyarrow", "sacrebleu", "huggingface_hub"}
 #: Modules that nothing imports before a model is loaded or a number computed.
 MAY_IMPORT_HEAVY = {
-    *(f"engines/{name}.py" for name in ("torch", "scoring", "processors", "constraints")),
+    *(f"engines/{name}.py" for name in ("torch", "packed", "scoring", "processors", "constraints")),
     *(f"training/{name}.py" for name in ("batches", "loss", "trainer")),
     *(f"metrics/{name}.py" for name in ("intervals", "overlap", "perplexity", "significance", "statistics", "words")),
     "reports/page.py",

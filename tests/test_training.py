@@ -99,11 +99,11 @@ def test_the_loss_in_pieces_is_the_plain_cross_entropy(
 ) -> None:
     import torch
 
+    from llmkit.engines import scoring
     from llmkit.engines.scoring import plain_head
-    from llmkit.training import loss as module
     from llmkit.training.batches import Collator
 
-    monkeypatch.setattr(module, "_PIECE", 2000)  # several pieces even here
+    monkeypatch.setattr(scoring, "_CPU_PIECE", 2000)  # several pieces even here
     model = load(ModelSettings(str(request.getfixturevalue(name)))).model
     batch = Collator(0, False)([example(n, i, source=4 if name == "t5" else 0) for i, n in enumerate(LENGTHS)])
     with torch.inference_mode():

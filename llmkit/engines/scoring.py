@@ -14,8 +14,10 @@ import torch
 
 from llmkit.errors import ModelError
 
-#: float32 scores held at once: 64 MiB.
-_PIECE = 1 << 24
+#: float32 scores over the vocabulary held at once: what a CPU's caches like, and what keeps an accelerator busy.
+_CPU_PIECE, _PIECE = 1 << 22, 1 << 26
+#: Positions that a CPU runs through the model at once: more only leave its caches.
+_CPU_POSITIONS = 1024
 
 
 class Scorer:
@@ -34,13 +36,28 @@ class Scorer:
 
         begin: at least 1. sources: what an encoder reads, one a sequence. Raises ModelError for scores that are NaN.
         """
+        out = []
         with torch.inference_mode():
-            flat = self._flat(sequences, begin, sources)
-        out, at = [], 0
-        for sequence, first in zip(sequences, begin, strict=True):
-            out.append(flat[at : at + len(sequence) - first])
-            at += len(sequence) - first
+            for part in self._parts(sequences):
+                chosen, first = [sequences[i] for i in part], [begin[i] for i in part]
+                flat, at = self._flat(chosen, first, [sources[i] for i in part] if sources else None), 0
+                for sequence, start in zip(chosen, first, strict=True):
+                    out.append(flat[at : at + len(sequence) - start])
+                    at += len(sequence) - start
         return out
+
+    def _parts(self, sequences: Sequence[Sequence[int]]) -> list[range]:
+        """Consecutive sequences that are run together: all of them but on a CPU."""
+        if self.device.type != "cpu":
+            return [range(len(sequences))]
+        parts: list[range] = []
+        begin = longest = 0
+        for i, sequence in enumerate(sequences):
+            longest = max(longest, len(sequence))
+            if i > begin and longest * (i + 1 - begin) > _CPU_POSITIONS:
+                parts.append(range(begin, i))
+                begin, longest = i, len(sequence)
+        return [*parts, range(begin, len(sequences))]
 
     def _flat(self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None) -> list[float]:
         """The scores of all asked tokens, one row after another."""
@@ -124,13 +141,18 @@ class Head:
                 self.model.final_logits_bias = self.bias
 
 
+def piece(vocabulary: int, device: torch.device) -> int:
+    """How many tokens' scores over the vocabulary are made at once."""
+    return max(1, (_CPU_PIECE if device.type == "cpu" else _PIECE) // vocabulary)
+
+
 def token_log_probs(states: torch.Tensor, targets: torch.Tensor, head: Head | None = None) -> torch.Tensor:
     """Natural-log probabilities of `targets`.
 
     states: scores [tokens, vocabulary], or with `head` the hidden states [tokens, width] that it turns into scores;
-    targets: [tokens], int64. Returns [tokens], float32. Goes through the tokens in pieces: O(tokens + 64 MiB).
+    targets: [tokens], int64. Returns [tokens], float32. Goes through the tokens in pieces.
     """
-    step = max(1, _PIECE // (states.shape[-1] if head is None else head.width))
+    step = piece(states.shape[-1] if head is None else head.width, states.device)
     pieces = []
     for part, wanted in zip(states.split(step), targets.split(step), strict=True):
         scores = (part if head is None else head(part)).float()

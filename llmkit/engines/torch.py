@@ -20,6 +20,7 @@ from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.constraints import Constraint
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import TextStream, continuation, decode, find_stop
+from llmkit.engines.packed import pack
 from llmkit.engines.processors import NanGuard, StopStrings, chain
 from llmkit.engines.scoring import Scorer
 from llmkit.errors import InputError, OutOfMemoryError
@@ -37,6 +38,9 @@ class TorchEngine:
         self.model, self.tokenizer = loaded.model, loaded.tokenizer
         self.chat = chat or ChatSettings()
         self.encoder_decoder = loaded.checkpoint.is_encoder_decoder
+        for each in (loaded, draft):
+            if each is not None:
+                pack(each.model, keep=each.checkpoint.is_encoder_decoder)
         self._constraint: tuple[Decoding, Constraint] | None = None
         config = self.model.generation_config
         eos = config.eos_token_id if config.eos_token_id is not None else self.tokenizer.eos_token_id

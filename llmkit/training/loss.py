@@ -7,11 +7,8 @@ from typing import Any
 
 import torch
 
-from llmkit.engines.scoring import Head
+from llmkit.engines.scoring import Head, piece
 from llmkit.training.batches import IGNORED
-
-#: float32 scores held at once: 64 MiB.
-_PIECE = 1 << 24
 
 
 def summed_loss(model: Any, head: Head | None, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -42,19 +39,19 @@ class _PiecewiseLoss(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(ctx: Any, states: torch.Tensor, targets: torch.Tensor, head: Head, *weights: torch.Tensor) -> torch.Tensor:
-        step = max(1, _PIECE // head.width)
+        step = piece(head.width, states.device)
         total = torch.zeros((), dtype=torch.float32, device=states.device)
         gradient = torch.empty_like(states)
         sums = [torch.zeros_like(w) for w in weights]
         for start in range(0, len(states), step):
-            piece = states[start : start + step].detach().requires_grad_(True)
+            part = states[start : start + step].detach().requires_grad_(True)
             with torch.enable_grad():
-                loss = torch.nn.functional.cross_entropy(head(piece).float(), targets[start : start + step], reduction="sum")
+                loss = torch.nn.functional.cross_entropy(head(part).float(), targets[start : start + step], reduction="sum")
             total += loss.detach()
-            own, *others = torch.autograd.grad(loss, [piece, *weights])
+            own, *others = torch.autograd.grad(loss, [part, *weights])
             gradient[start : start + step] = own
-            for whole, part in zip(sums, others, strict=True):
-                whole += part
+            for whole, more in zip(sums, others, strict=True):
+                whole += more
         ctx.gradients = (gradient, sums)
         return total
 
