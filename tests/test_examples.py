@@ -73,3 +73,26 @@ def test_the_workflow_runs_the_commands_that_are_there(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def example(name: str, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **variables}
+    command = ["bash", EXAMPLES / name, *map(str, arguments)]
+    return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+
+def test_the_style_example_learns_the_style(tmp_path: Path) -> None:
+    import json
+
+    done = example("finetune/style.sh", tmp_path / "adapter", LLMKIT_MAX_STEPS="60")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "adapter" / "run.json").read_text())["result"]["figures"]
+    assert figures["after"]["token_perplexity"]["value"] < 0.3 * figures["before"]["token_perplexity"]["value"]
+    before, after = (part.splitlines()[1:] for part in done.stdout.split("--- ")[1:])
+    assert before != after
+
+
+def test_the_chat_example_teaches_an_answer(tmp_path: Path) -> None:
+    done = example("finetune/chat.sh", tmp_path / "adapter")
+    assert done.returncode == 0, done.stderr
+    assert "The opposite of hot is cold." in done.stdout
