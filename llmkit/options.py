@@ -97,7 +97,7 @@ Input = Annotated[
     ),
 ]
 Output = Annotated[
-    str | None, option("--output", "-o", help="Where the answers go: .jsonl or .txt; - is stdout.", panel=INPUT, metavar="FILE")
+    str | None, option("--output", "-o", help="Where the answers go: .jsonl, .txt, .csv or .tsv; - is stdout.", panel=INPUT, metavar="FILE")
 ]
 InputFormat = Annotated[str, option("--input-format", help="auto, or txt, jsonl, json, csv, tsv, parquet.", panel=INPUT)]
 Encoding = Annotated[str, option("--encoding", help="Character encoding of the input.", panel=INPUT)]
@@ -178,6 +178,18 @@ References = Annotated[
     list[str] | None,
     option("--references", "-r", help="References, a line a prediction (repeatable: several references).", panel=INPUT, metavar="FILE"),
 ]
+
+Pivot = Annotated[
+    str | None, option("--pivot", help="Translate into this language first, and from there on.", panel=DECODING, metavar="LANGUAGE")
+]
+PivotModel = Annotated[
+    str | None, option("--pivot-model", help="The model of the second half of a pivot. [default: the same]", panel=MODEL, metavar="REF")
+]
+GlossaryFile = Annotated[
+    str | None, option("--glossary", help="Terms and their translations, in two columns: .csv or .tsv.", panel=DECODING, metavar="FILE")
+]
+NBest = Annotated[int, count_option("--n-best", help="The N best translations of each text.", panel=DECODING)]
+Scores = Annotated[bool, option("--scores", help="With each translation the mean log-probability of its tokens.", panel=DECODING)]
 
 SourceField = Annotated[str | None, option("--source-field", help="The field that the model answers.", panel=INPUT, metavar="NAME")]
 ReferenceField = Annotated[str | None, option("--reference-field", help="The field with the reference(s).", panel=INPUT, metavar="NAME")]

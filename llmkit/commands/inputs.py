@@ -12,7 +12,7 @@ import typer
 from llmkit.errors import InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from llmkit.jobs.output import Output
+    from llmkit.jobs.output import Output, Writer
 
 _MANY = (
     "output", "template", "prompt_field", "text_field", "limit", "overwrite", "restart", "retry_failed", "max_time", "max_errors",
@@ -46,15 +46,17 @@ def only_with_input(ctx: typer.Context) -> None:
             raise UsageError(f"--{name.replace('_', '-')} goes with --input", hint="add -i FILE; the answer to one prompt goes to stdout")
 
 
-def output_of(output: str | None, input: str, *, overwrite: bool, restart: bool, answer: str = "text") -> Output | None:
-    """Takes hold of the file for the rows, None where none is asked for. answer: see `Output`. Raises OutputError."""
+def output_of(
+    output: str | None, input: str, *, overwrite: bool, restart: bool, answer: str = "text", write: Writer | None = None
+) -> Output | None:
+    """Takes hold of the file for the rows, None where none is asked for. answer and write: see `Output`. Raises OutputError."""
     if output is None:
         return None
     if input and os.path.realpath(output) == os.path.realpath(input):
         raise OutputError(f"{output} is the input", hint="name another output")
     from llmkit.jobs.output import Output
 
-    return Output(output, overwrite=overwrite, restart=restart, answer=answer)
+    return Output(output, overwrite=overwrite, restart=restart, answer=answer, write=write)
 
 
 def _stdin_is_piped() -> bool:

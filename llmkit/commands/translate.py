@@ -1,7 +1,8 @@
-"""`llmkit translate`: a text, the lines of a file, or a field of its rows, with nothing lost in silence.
+"""`llmkit translate`: a text, the lines of a file, a field of its rows, or a document, with nothing lost in silence.
 
 llmkit translate "Good morning." --to fr
 llmkit translate -i lines.txt -o lines.fr.txt --to fr
+llmkit translate -i talk.srt -o talk.fr.srt --to fr
 llmkit translate -i test.jsonl --to fr | llmkit evaluate bleu -i -
 """
 
@@ -9,7 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,13 +24,17 @@ from llmkit.engines.decoding import Decoding
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SourceFields
+from llmkit.translation.documents.formats import is_document, open_document
+from llmkit.translation.documents.rows import document_rows, writer
 
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
-    from llmkit.jobs.loop import JobSettings
+    from llmkit.jobs.loop import JobSettings, Tally
     from llmkit.jobs.output import Output
-    from llmkit.jobs.translating import Translating
+    from llmkit.jobs.translating import Translating, Wishes
+    from llmkit.translation.documents.base import Document
     from llmkit.translation.families import Direction, Family
+    from llmkit.translation.glossary import Glossary
     from llmkit.translation.languages import Language
 
 app = typer.Typer(add_completion=False)
@@ -66,6 +72,11 @@ def translate(
     num_beams: opt.OptionalNumBeams = None,
     length_penalty: opt.LengthPenalty = 1.0,
     max_new_tokens: opt.MaxNewTokens = None,
+    n_best: opt.NBest = 1,
+    scores: opt.Scores = False,
+    glossary: opt.GlossaryFile = None,
+    pivot: opt.Pivot = None,
+    pivot_model: opt.PivotModel = None,
     chat_template: opt.ChatTemplate = "auto",
     batch_size: opt.BatchSize = "auto",
     batch_tokens: opt.BatchTokens = 16_384,
@@ -81,27 +92,24 @@ def translate(
 ) -> int:
     out = console.Console(quiet, verbose)
     from llmkit.jobs.loop import JobSettings
+    from llmkit.jobs.translating import Wishes
     from llmkit.models.loading import ModelSettings
     from llmkit.translation.languages import language
 
     settings = JobSettings(opt.batch_size(batch_size), batch_tokens, max_errors, retry_failed, opt.duration(max_time))
-    asked = _Asked(
-        None if source in (None, "auto") else language(source or "", "--from"),
-        None if target is None else language(target),
-        source == "auto",
-        {"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens},
-        output_field,
-        settings,
-        out,
-    )
+    decoding = _decoding(num_beams, length_penalty, max_new_tokens, n_best)
     if input is not None and (text is not None or json_output):
         what = "--json" if json_output else "a text"
         raise UsageError(f"{what} is for one text, and --input gives many", hint="leave one of them away")
     if input is None:
         only_with_input(ctx)
-    rows = None if input is None else open_rows(input, format=input_format, encoding=encoding, limit=limit, offline=offline)
+    reading = {"format": input_format, "encoding": encoding, "limit": limit, "offline": offline}
+    rows, document = (None, None) if input is None else _open(input, output, reading, text_field, n_best)
+    wishes = Wishes(output_field, document.keep if document else None, _glossary(glossary), n_best, scores)
     given = None if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr')
-    job_target = output_of(None if output == "-" else output, input or "", overwrite=overwrite, restart=restart, answer=output_field)
+    to_file = None if output == "-" else output
+    write = writer(document, output_field) if document is not None and output is not None and is_document(output) else None
+    job_target = output_of(to_file, input or "", overwrite=overwrite, restart=restart, answer=output_field, write=write)
     try:
         from llmkit.engines.chat import ChatSettings
 
@@ -109,13 +117,59 @@ def translate(
         engine = open_model(call, out, default=DEFAULT, chat=ChatSettings(chat_template))
         if languages:
             return _list(engine)
+        second = engine
+        if pivot is not None and pivot_model is not None:
+            second = open_model(replace(call, reference=pivot_model, adapter=None), out, default=DEFAULT, chat=ChatSettings(chat_template))
+        legs = _Legs(engine, None if pivot is None else language(pivot, "--pivot"), second)
+        _check_pivot(pivot, pivot_model, n_best, scores)
+        asked = _Asked(
+            None if source in (None, "auto") else language(source or "", "--from"), None if target is None else language(target),
+            source == "auto", decoding, wishes, settings, out,
+        )  # fmt: skip
         if rows is None:
-            return _one(engine, asked, given or "", json_output)
+            return _one(legs, asked, given or "", json_output)
         leave = ("overwrite", "restart", "retry_failed", "max_time")
-        return _many(engine, asked, rows, text_field, job_target, opt.given(ctx, leave=leave))
+        return _many(legs, asked, rows, text_field, job_target, document, opt.given(ctx, leave=leave))
     finally:
         if job_target is not None:
             job_target.release()
+
+
+def _decoding(num_beams: int | None, length_penalty: float, max_new_tokens: int | None, n_best: int) -> dict[str, Any]:
+    """What the decoding is made from once the model is known. Raises UsageError."""
+    if n_best < 1:
+        raise UsageError(f"--n-best {n_best}: it must be 1 or more")
+    if num_beams is not None and n_best > num_beams:
+        raise UsageError(f"--n-best {n_best}: {num_beams} beams give at most {num_beams} translations", hint="raise --num-beams")
+    return {"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens, "n_best": n_best}
+
+
+def _glossary(path: str | None) -> Glossary | None:
+    from llmkit.translation.glossary import read_glossary
+
+    return None if path is None else read_glossary(path)
+
+
+def _check_pivot(pivot: str | None, pivot_model: str | None, n_best: int, scores: bool) -> None:
+    if pivot is None and pivot_model is not None:
+        raise UsageError("--pivot-model is the second half of a pivot", hint="name the language between with --pivot")
+    if pivot is not None and (n_best > 1 or scores):
+        raise UsageError("--n-best and --scores are of one model, and --pivot takes two", hint="leave one of them away")
+
+
+def _open(input: str, output: str | None, reading: dict[str, Any], text_field: str | None, n_best: int) -> tuple[Rows, Document | None]:
+    """The rows of a file; of a document its segments. Raises InputError or UsageError."""
+    if not is_document(input) or reading["format"] != "auto":
+        return open_rows(input, **reading), None
+    ending = Path(input).suffix.lower()
+    if output not in (None, "-") and Path(output or "").suffix.lower() not in (ending, ".jsonl"):
+        raise UsageError(f"a {ending} document is translated into one", hint=f"--output NAME{ending}, or .jsonl for its segments as rows")
+    if ending == ".docx" and output in (None, "-"):
+        raise UsageError("a .docx document is no text for standard output", hint="name a file with --output NAME.docx")
+    if reading["limit"] is not None or text_field is not None or n_best > 1:
+        raise UsageError("--limit, --text-field and --n-best are for rows, and a document is translated whole", hint="leave them away")
+    document, data = open_document(input)
+    return document_rows(document, data, input), document
 
 
 @dataclass(frozen=True)
@@ -124,7 +178,7 @@ class _Asked:
     target: Language | None
     detect: bool
     decoding: dict[str, Any]
-    output_field: str
+    wishes: Wishes
     settings: JobSettings
     out: console.Console
 
@@ -138,54 +192,80 @@ class _Asked:
             self.out.notice(f"the text is {source.name} ({source.tag})")
         return family.direction(source, self.target)
 
-    def task(self, engine: Engine, direction: Direction, field: str | None, name: str) -> Translating:
+    def task(self, legs: _Legs, sample: str, field: str | None, name: str) -> Translating:
+        """What translates: in one step, or over a pivot."""
+        from llmkit.translation.families import family
+
+        if legs.pivot is None:
+            return self._leg(legs.first, self.direction(family(legs.first.facts()), sample), field, name)
+        first = replace(self, target=legs.pivot).direction(family(legs.first.facts()), sample)
+        then = family(legs.second.facts()).direction(legs.pivot, self.target)
+        onward = replace(self, wishes=replace(self.wishes, glossary=None))._leg(legs.second, then, field, name)
+        return self._leg(legs.first, first, field, name, onward)
+
+    def _leg(self, engine: Engine, direction: Direction, field: str | None, name: str, onward: Translating | None = None) -> Translating:
         from llmkit.jobs.translating import Translating
 
-        beams = self.decoding["num_beams"] or (4 if engine.encoder_decoder else 1)
+        beams = self.decoding["num_beams"] or max(4 if engine.encoder_decoder else 1, self.decoding["n_best"])
         penalty = self.decoding["length_penalty"]
         decoding = Decoding(num_beams=beams, length_penalty=penalty, max_new_tokens=self.decoding["max_new_tokens"] or _room(engine))
         return Translating(
-            engine, decoding, direction, SourceFields(field), self.output_field, name,
-            batch_size=self.settings.batch_size, batch_tokens=self.settings.batch_tokens,
+            engine, decoding, direction, SourceFields(field), self.wishes, name,
+            batch_size=self.settings.batch_size, batch_tokens=self.settings.batch_tokens, onward=onward,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Legs:
+    """The model; with a pivot, the language between and the model that goes on from there."""
+
+    first: Engine
+    pivot: Language | None
+    second: Engine
 
 
 def _room(engine: Engine) -> int:
     return min(engine.context or 1024, 1024)
 
 
-def _one(engine: Engine, asked: _Asked, text: str, as_json: bool) -> int:
+def _one(legs: _Legs, asked: _Asked, text: str, as_json: bool) -> int:
     """One text to stdout; what a check objects to is said, and is exit code 3."""
-    from llmkit.translation.families import family
-
-    direction = asked.direction(family(engine.facts()), text)
-    task = asked.task(engine, direction, None, "the text")
+    task = asked.task(legs, text, None, "the text")
+    direction = task.direction
     work = task.prepare(Row(0, None, {"text": text}))
     if work.error is not None:
         raise work.error
     (answer,) = task.answer([work])
     if as_json:
-        about = {"text": text, "from": direction.source.tag if direction.source else None, "to": direction.target.tag}
+        about = {"text": text, "from": direction.source.tag if direction.source else None, "to": (task.onward or task).direction.target.tag}
         console.write(json.dumps(about | answer, ensure_ascii=False) + "\n")
     else:
-        console.write(answer[asked.output_field].rstrip("\n") + "\n")
+        texts = answer.get("translations", [answer[asked.wishes.output_field]])
+        score = f"{answer['score']:.4f}\t" if "score" in answer else ""
+        console.write("".join(score + line.rstrip("\n") + "\n" for line in texts))
     if "error" in answer:
         raise RowsFailedError(f"something may be lost: {answer['error']}")
     return 0
 
 
-def _many(engine: Engine, asked: _Asked, rows: Rows, field: str | None, output: Output | None, options: dict[str, Any]) -> int:
-    from llmkit.jobs.loop import check_finished, file_job, stream_job
-    from llmkit.translation.families import family
+def _many(
+    legs: _Legs, asked: _Asked, rows: Rows, field: str | None, output: Output | None, document: Document | None, options: dict[str, Any]
+) -> int:
+    from llmkit.jobs.loop import check_finished, file_job
 
-    sample = _sample(rows, field) if asked.detect else ""
-    direction = asked.direction(family(engine.facts()), sample)
-    task = asked.task(engine, direction, field, rows.name)
+    engine = legs.first
+    task = asked.task(legs, _sample(rows, field) if asked.detect else "", field, rows.name)
+    direction = task.direction
     if output is None:
-        tally = stream_job(rows, task, asked.settings, asked.out)
+        tally = _to_stdout(rows, task, asked, document)
     else:
-        identity: dict[str, Any] = {"llmkit": __version__, "command": "translate", "output_field": asked.output_field, "text_field": field}
+        identity: dict[str, Any] = {"llmkit": __version__, "command": "translate", "text_field": field}
+        identity |= {"output_field": asked.wishes.output_field, "n_best": asked.wishes.best, "scores": asked.wishes.scored or None}
+        identity |= {"glossary": [list(term) for term in asked.wishes.glossary.terms] if asked.wishes.glossary else None}
         identity |= {"from": direction.source.tag if direction.source else None, "to": direction.target.tag}
+        if task.onward is not None:
+            identity |= {"pivot": direction.target.tag, "to": task.onward.direction.target.tag}
+            identity |= {f"pivot_model.{k}": v for k, v in legs.second.description.items()}
         identity |= {"batch_size": asked.settings.batch_size or "auto", "batch_tokens": asked.settings.batch_tokens}
         identity |= {f"decoding.{k}": list(v) if isinstance(v, tuple) else v for k, v in task.decoding.record().items()}
         identity |= {f"model.{k}": v for k, v in engine.description.items()}
@@ -198,6 +278,19 @@ def _many(engine: Engine, asked: _Asked, rows: Rows, field: str | None, output: 
     if task.tried_again:
         asked.out.notice(f"{task.tried_again:,} pieces were tried again in smaller ones")
     return summarise(tally, engine, asked.out)
+
+
+def _to_stdout(rows: Rows, task: Translating, asked: _Asked, document: Document | None) -> Tally:
+    """Rows as JSON lines; a document as itself, once it is whole."""
+    from llmkit.jobs.loop import Tally, answered, stream_job
+
+    if document is None:
+        return stream_job(rows, task, asked.settings, asked.out)
+    tally = Tally()
+    answers = list(answered(rows, task, asked.settings, asked.out, tally))
+    for data in writer(document, asked.wishes.output_field)(answers):
+        console.write(data.decode("utf-8"))
+    return tally
 
 
 def _sample(rows: Rows, field: str | None) -> str:

@@ -171,7 +171,7 @@ def file_job(
         def record(sha256: str) -> dict[str, Any]:
             return run_record(command, options, identity, _result(rendered, rows, output, sha256))
 
-        output.commit(_lines(journal, output, rendered), record)
+        output.commit(_rows(journal, rendered), record)
     return rendered
 
 
@@ -289,15 +289,15 @@ class _Saved:
             )
 
 
-def _lines(journal: Journal, output: Output, tally: Tally) -> Iterator[str]:
-    """The output's lines in input order, a window at a time."""
+def _rows(journal: Journal, tally: Tally) -> Iterator[dict[str, Any]]:
+    """The answered rows in input order, a window at a time."""
     window: dict[int, dict[str, Any]] = {}
     number = None
 
-    def flush() -> Iterator[str]:
+    def flush() -> Iterator[dict[str, Any]]:
         for index in sorted(window):
             tally.add(window[index])
-            yield output.render(window[index])
+            yield window[index]
 
     for entry in journal.entries():
         if entry["window"] != number:
@@ -314,7 +314,7 @@ def _earlier(output: Output, settings: JobSettings, identity: dict[str, Any]) ->
     record = output.read_record()
     if not output.path.exists() or record is None:
         raise OutputError(f"{output.name}: there is no finished run whose failed rows could be run again", hint="leave --retry-failed away")
-    if output.render is not jsonl_line:
+    if not output.holds_rows:
         raise UsageError("--retry-failed needs a .jsonl output: a text file does not hold the errors")
     if changes := differences(record.get("identity", {}), identity):
         raise OutputError(

@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from llmkit.errors import OutputError, UnavailableError, UsageError
 
+#: Answered rows in input order become the bytes of the output.
+Writer = Callable[[Iterable[dict[str, Any]]], Iterator[bytes]]
+
 
 class Output:
     """One output path, held by this process. A symbolic link is followed, as other tools do.
 
-    answer: the field that a .txt output holds, a line a row.
+    answer: the field that a .txt output holds, a line a row. write: makes the whole output of the answered rows, for one that
+    is not rows.
     """
 
-    def __init__(self, path: str, *, overwrite: bool = False, restart: bool = False, answer: str = "text") -> None:
+    def __init__(
+        self, path: str, *, overwrite: bool = False, restart: bool = False, answer: str = "text", write: Writer | None = None
+    ) -> None:
         self.name = path
         self.path = Path(os.path.realpath(path))
         self._check()
-        self.render = _renderer(self.path, answer)
+        self.write = write or _writer(self.path, answer)
         self._lock = acquire(self._beside("lock"))
         try:
             if restart:
@@ -56,8 +62,13 @@ class Output:
             return None
         return content if isinstance(content, dict) else None
 
-    def commit(self, lines: Iterable[str], record: Callable[[str], dict[str, Any]]) -> None:
-        """Writes the lines, then the record made from their SHA-256, then gives the output its name and drops the journal.
+    @property
+    def holds_rows(self) -> bool:
+        """Whether the rows can be read from it again."""
+        return self.write is _jsonl
+
+    def commit(self, rows: Iterable[dict[str, Any]], record: Callable[[str], dict[str, Any]]) -> None:
+        """Writes the rows, then the record made from their SHA-256, then gives the output its name and drops the journal.
 
         Killed at any point, the same command does it again to the same bytes. Raises UnavailableError when the disk is full.
         """
@@ -68,8 +79,7 @@ class Output:
         try:
             part.unlink(missing_ok=True)
             with part.open("xb") as file:
-                for line in lines:
-                    data = line.encode("utf-8")
+                for data in self.write(rows):
                     digest.update(data)
                     file.write(data)
                 file.flush()
@@ -131,13 +141,39 @@ def _text_line(row: dict[str, Any], answer: str) -> str:
     return line.encode("utf-8", "replace").decode("utf-8")
 
 
-def _renderer(path: Path, answer: str) -> Callable[[dict[str, Any]], str]:
+def _jsonl(rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    for row in rows:
+        yield jsonl_line(row).encode("utf-8")
+
+
+def _table(rows: Iterable[dict[str, Any]], separator: str) -> Iterator[bytes]:
+    """Columns are the first row's fields and "error"; what is no text or number is JSON in its cell."""
+    import csv
+    import io
+
+    names: list[str] | None = None
+    for row in rows:
+        line = io.StringIO()
+        table = csv.writer(line, delimiter=separator, lineterminator="\n")
+        if names is None:
+            names = [*(n for n in row if n != "error"), "error"]
+            table.writerow(names)
+        cells = (row.get(name, "") for name in names)
+        table.writerow([json.dumps(c, ensure_ascii=False, default=str) if isinstance(c, (dict, list)) else c for c in cells])
+        yield line.getvalue().encode("utf-8", "replace")
+
+
+def _writer(path: Path, answer: str) -> Writer:
     ending = path.suffix.lower()
     if ending in (".jsonl", ".ndjson", ".jl"):
-        return jsonl_line
+        return _jsonl
     if ending == ".txt":
-        return lambda row: _text_line(row, answer)
-    raise UsageError(f"--output {path.name}: answers are written as .jsonl or .txt", hint=f"for example {path.stem or 'out'}.jsonl")
+        return lambda rows: (_text_line(row, answer).encode("utf-8") for row in rows)
+    if ending in (".csv", ".tsv"):
+        return lambda rows: _table(rows, "," if ending == ".csv" else "\t")
+    raise UsageError(
+        f"--output {path.name}: answers are written as .jsonl, .txt, .csv or .tsv", hint=f"for example {path.stem or 'out'}.jsonl"
+    )
 
 
 def acquire(path: Path) -> Any:

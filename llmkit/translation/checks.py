@@ -15,6 +15,8 @@ PLACEHOLDER = re.compile(
 )
 #: A single digit is often written as a word.
 _NUMBER = re.compile(r"\d{2,}")
+#: What can be put back word for word where a model has lost it.
+KEPT = re.compile(f"{PLACEHOLDER.pattern}|{_NUMBER.pattern}")
 #: Characters of a piece from which a ratio of lengths says something.
 _LONG = 24
 _RATIO = (0.3, 3.5)

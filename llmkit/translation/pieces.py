@@ -14,7 +14,7 @@ _CLAUSE = re.compile(r"(?<=[,;:—–])\s+")
 
 @dataclass(frozen=True)
 class Piece:
-    """text: without space around it. before: the space that leads up to it."""
+    """text: without space around it. before: what leads up to it and is not translated: space, markup."""
 
     text: str
     before: str = ""
@@ -53,6 +53,28 @@ def clauses(text: str, fits: Callable[[str], bool]) -> Pieces:
         middle = len(words) // 2
         parts = ["".join(words[:middle]), "".join(words[middle:])] if middle else [text]
     return _pieces([part for clause in parts for part in _fitting(clause, fits)])
+
+
+def around(text: str, kept: re.Pattern[str], cut: Callable[[str], Pieces], write: Callable[[str], str] = lambda found: found) -> Pieces:
+    """The text's pieces with what `kept` finds left out of them: it stands between pieces, as `write` gives it.
+
+    cut: makes the pieces of what lies between. What holds no letter is left out, too.
+    """
+    out: list[Piece] = []
+    literal, at = "", 0
+    for match in (*kept.finditer(text), None):
+        run = text[at : match.start() if match else len(text)]
+        if any(c.isalpha() for c in run):
+            inner = cut(run)
+            first, *others = inner.pieces
+            out += [Piece(first.text, literal + first.before), *others]
+            literal = inner.after
+        else:
+            literal += run
+        if match:
+            literal += write(match.group())
+            at = match.end()
+    return Pieces(tuple(out), literal)
 
 
 def _pieces(parts: list[str]) -> Pieces:

@@ -1,0 +1,40 @@
+"""Document formats by the ending of the file's name. A new one is a module here and its line in `FORMATS`."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from llmkit.errors import InputError
+from llmkit.translation.documents.base import Document
+
+#: Ending → module, whose `parse(data, name)` gives a Document.
+FORMATS = {
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".html": "html",
+    ".htm": "html",
+    ".srt": "subtitles",
+    ".vtt": "subtitles",
+    ".po": "gettext",
+    ".docx": "docx",
+}
+#: Larger documents are not held in memory.
+_MOST = 200_000_000
+
+
+def is_document(path: str) -> bool:
+    return Path(path).suffix.lower() in FORMATS
+
+
+def open_document(path: str) -> tuple[Document, bytes]:
+    """The document and the bytes of its file. Raises InputError for a file that can't be read or is not of its format."""
+    try:
+        if Path(path).stat().st_size > _MOST:
+            raise InputError(f"has more than {_MOST:,} bytes", path=path, hint="cut it into several files")
+        data = Path(path).read_bytes()
+    except OSError as exc:
+        raise InputError(f"cannot be read: {exc.strerror}", path=path) from exc
+    module = importlib.import_module(f"llmkit.translation.documents.{FORMATS[Path(path).suffix.lower()]}")
+    document: Document = module.parse(data, path)
+    return document, data

@@ -1,0 +1,26 @@
+"""A document as rows, a segment each, and its file again from the answered rows: what lets the one job loop translate it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from llmkit.rows import Row, Rows
+from llmkit.translation.documents.base import Document
+
+
+def document_rows(document: Document, data: bytes, name: str) -> Rows:
+    """A row with `text` for each segment; the hash is that of the file."""
+    rows = (Row(number, segment.line, {"text": segment.text}) for number, segment in enumerate(document.segments))
+    return Rows(name, rows, lambda: hashlib.sha256(data).hexdigest())
+
+
+def writer(document: Document, field: str) -> Callable[[Iterable[dict[str, Any]]], Iterator[bytes]]:
+    """Makes the file of the answered rows, whose translation is in `field`. A segment without one keeps its text."""
+
+    def write(rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+        texts = [row.get(field) for row in rows]
+        yield document.build([t if isinstance(t, str) else s.text for t, s in zip(texts, document.segments, strict=True)])
+
+    return write
