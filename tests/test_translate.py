@@ -100,30 +100,67 @@ def test_languages_that_a_model_lacks_are_refused() -> None:
         family(facts("bart"))
 
 
-def test_the_language_tokens_reach_the_model(tmp_path: Path) -> None:
-    from transformers import M2M100Config, M2M100ForConditionalGeneration
+def tiny(kind: str, folder: Path, tokens: list[str]) -> Path:
+    """A real architecture with random weights, whose tokenizer has the family's language tokens behind the 256 bytes."""
+    import transformers
 
-    tokenizer = byte_tokenizer(["<s>", "</s>", "<pad>", "eng_Latn", "fra_Latn"], eos_token="</s>", pad_token="<pad>", add_eos="</s>")
-    sizes = {f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 64))}
-    config = M2M100Config(
-        vocab_size=len(tokenizer),
-        d_model=32,
-        **sizes,
-        max_position_embeddings=300,
-        pad_token_id=258,
-        eos_token_id=257,
-        decoder_start_token_id=257,
-    )
-    seeded(lambda: M2M100ForConditionalGeneration(config), tmp_path / "nllb")
-    tokenizer.save_pretrained(tmp_path / "nllb")
-    engine = TorchEngine(load(ModelSettings(str(tmp_path / "nllb"))), chat=ChatSettings("none"))
+    tokenizer = byte_tokenizer(["<s>", "</s>", "<pad>", *tokens], eos_token="</s>", pad_token="<pad>", add_eos="</s>")
+    size = {"vocab_size": len(tokenizer), "d_model": 32, "pad_token_id": 258, "eos_token_id": 257}  # type: ignore[arg-type]
+    sides = {f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 64))}
+    configs = {
+        "M2M100": lambda: transformers.M2M100Config(**size, **sides, max_position_embeddings=300, decoder_start_token_id=257),
+        "MBart": lambda: transformers.MBartConfig(**size, **sides, max_position_embeddings=300, decoder_start_token_id=257),
+        "Marian": lambda: transformers.MarianConfig(**size, **sides, max_position_embeddings=300, decoder_start_token_id=258),
+        "T5": lambda: transformers.T5Config(
+            **size, d_kv=16, d_ff=64, num_layers=2, num_heads=2, decoder_start_token_id=258, initializer_factor=1.0,
+            task_specific_params={"a": {"prefix": "translate English to French: "}},
+        ),
+    }  # fmt: skip
+    model = getattr(transformers, {"Marian": "MarianMTModel"}.get(kind, f"{kind}ForConditionalGeneration"))
+    seeded(lambda: model(configs[kind]()), folder)
+    tokenizer.save_pretrained(folder)  # type: ignore[attr-defined]
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "tokens", "read", "written"),
+    [
+        ("M2M100", ["eng_Latn", "fra_Latn"], [259, "ab", 257], 260),
+        ("M2M100", ["__en__", "__fr__"], [259, "ab", 257], 260),
+        ("MBart", ["en_XX", "fr_XX"], [259, "ab", 257], 260),
+        ("Marian", [">>fra<<", ">>spa<<"], [259, " ab", 257], None),
+        ("T5", [], ["translate English to French: ab", 257], None),
+        ("T5", ["<2fr>", "<2de>"], [259, " ab", 257], None),
+    ],
+    ids=["NLLB", "M2M100", "mBART-50", "Marian", "T5", "MADLAD"],
+)
+def test_the_language_tokens_reach_the_model(kind: str, tokens: list[str], read: list[object], written: int | None, tmp_path: Path) -> None:
+    engine = TorchEngine(load(ModelSettings(str(tiny(kind, tmp_path / "model", tokens)))), chat=ChatSettings("none"))
     direction = family(engine.facts()).direction(language("en"), language("fr"))
     decoding = Decoding(max_new_tokens=5, first_token=direction.target_token)
     request = engine.prepare(direction.prompt("ab"), decoding)
-    assert request.tokens == (259, *engine.encode("ab"), 257)
+    expected = [token for part in read for token in (engine.encode(part) if isinstance(part, str) else [part])]
+    assert list(request.tokens) == expected
     (ids,) = engine._run([request], [(0, 0)], decoding)
     assert ids is not None
-    assert ids[0] == 260
+    assert written is None or ids[0] == written
+
+
+def test_a_pivot_goes_through_the_language_between(llmkit, tmp_path: Path) -> None:
+    model = tiny("M2M100", tmp_path / "model", ["eng_Latn", "fra_Latn", "deu_Latn"])
+    options = ["-m", model, "--max-new-tokens", "6", "--json", "-q"]
+    first = json.loads(llmkit("translate", "ab", *options, "--from", "en", "--to", "fr").out)["translation"]
+    then = json.loads(llmkit("translate", first, *options, "--from", "fr", "--to", "de").out)["translation"]
+    both = json.loads(llmkit("translate", "ab", *options, "--from", "en", "--to", "de", "--pivot", "fr").out)
+    assert (both["from"], both["to"], both["translation"]) == ("en", "de", then)
+    rows = write_rows(tmp_path / "in.jsonl", [{"text": "ab"}])
+    out = tmp_path / "out.jsonl"
+    many = ["translate", "-i", rows, "-o", out, "-m", model, "--max-new-tokens", "6", "--from", "en", "--to", "de"]
+    assert llmkit(*many, "--pivot", "fr").code in (0, 3)
+    assert json.loads(Path(f"{out}.run.json").read_text())["identity"]["pivot"] == "fr"
+    assert llmkit(*many).code == 2  # another run
+    assert llmkit("translate", "ab", "--to", "fr", "--pivot-model", model).code == 2
+    assert llmkit("translate", "ab", "--to", "fr", "--pivot", "de").code == 2  # en-fr does not know it
 
 
 def test_a_marian_model_of_the_hubs_form_is_read_with_both_its_tokenizers(llmkit, tmp_path: Path) -> None:
@@ -281,15 +318,24 @@ def test_batching_does_not_change_a_translation(llmkit, tmp_path: Path) -> None:
     assert answers[0] == answers[1]
 
 
-def test_what_may_be_lost_is_flagged_in_the_row_the_summary_and_the_exit_code(llmkit, tmp_path: Path) -> None:
+def test_what_a_model_loses_word_for_word_is_put_back(llmkit, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", [{"text": "Good morning."}, {"text": "Call 0123456789 or see https://example.org/a?b=c now."}])
     out = tmp_path / "out.jsonl"
     ran = llmkit("translate", "-i", rows, "-o", out, "--to", "fr")
+    assert ran.code == 0
+    assert "tried again" in ran.err
+    assert all(kept in str(read_rows(out)[1]["translation"]) for kept in ("0123456789", "https://example.org/a?b=c"))
+
+
+def test_what_may_be_lost_is_flagged_in_the_row_the_summary_and_the_exit_code(llmkit, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", [{"text": "Yes."}, {"text": "I have never been to the city where my brother lives."}])
+    out = tmp_path / "out.jsonl"
+    ran = llmkit("translate", "-i", rows, "-o", out, "--to", "fr", "--max-new-tokens", "4")
     assert ran.code == 3
     assert "1 of 2 rows failed" in ran.err
     good, bad = read_rows(out)
     assert "error" not in good
-    assert "missing" in bad["error"]
+    assert "cut off" in bad["error"]
     assert bad["translation"]
 
 

@@ -43,6 +43,8 @@ class TorchEngine:
                 pack(each.model, keep=each.checkpoint.is_encoder_decoder)
         self._constraint: tuple[Decoding, Constraint] | None = None
         config = self.model.generation_config
+        # An answer that is cut off must not look as if it had ended; generate() would take it from here, whatever it is given.
+        config.forced_eos_token_id = None
         eos = config.eos_token_id if config.eos_token_id is not None else self.tokenizer.eos_token_id
         self.eos = frozenset([eos] if isinstance(eos, int) else eos or ())
         pad = self.tokenizer.pad_token_id
@@ -262,8 +264,6 @@ class TorchEngine:
         )
         if decoding.first_token is not None:
             config.forced_bos_token_id = self._token(decoding.first_token)
-        if config.forced_eos_token_id is not None and not self.encoder_decoder:
-            config.forced_eos_token_id = None
         return config
 
     def _padded(self, sequences: Sequence[Sequence[int]], *, left: bool = True) -> tuple[torch.Tensor, torch.Tensor, list[int]]:

@@ -102,7 +102,7 @@ class Translating:
             text = self.fields.prompt(row, self.source).text or ""
         except InputError as exc:
             return Work(row, error=placed(exc, row, self.source))
-        marked = Marked(text, ()) if self.wishes.keep is None else strip(text, self.wishes.keep)
+        marked = Marked(text, text, ()) if self.wishes.keep is None else strip(text, self.wishes.keep)
         pieces = self.pieces(marked.plain)
         size = min(sum(len(self.engine.encode(p.text)) for p in pieces.pieces), self.batch_tokens)
         return Work(row, _Cut(marked, pieces), size)

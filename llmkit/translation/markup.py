@@ -25,13 +25,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Marked:
-    """A text without its markup, and the markup."""
+    """A text, the text without its markup, and the markup."""
 
+    text: str
     plain: str
     items: tuple[Item, ...]
 
     def joined(self, pieces: Pieces, translations: Sequence[str]) -> str:
         """The translations of the plain text's pieces put together, the markup in them."""
+        if all(piece.text == translation for piece, translation in zip(pieces.pieces, translations, strict=True)):
+            return self.text
         out: list[str] = []
         left = list(self.items)
         at = 0
@@ -59,10 +62,10 @@ def strip(text: str, keep: re.Pattern[str]) -> Marked:
         opens = bool(after) and not after.isspace() and after not in _STOPS and not before.isalnum()
         if before == " " and text[at : at + 1] == " ":
             found, at, opens = found + " ", at + 1, True
-        elif before == " " and plain.strip() and (not after or after in _STOPS):
+        elif before == " " and plain.strip() and (not after or after in _STOPS) and not (items and items[-1].offset == len(plain)):
             found, plain, opens = " " + found, plain[:-1], False
         items.append(Item(len(plain), found, opens))
-    return Marked(plain + text[at:], tuple(items))
+    return Marked(text, plain + text[at:], tuple(items))
 
 
 #: What belongs to the word before it.
@@ -104,8 +107,6 @@ def _exact(text: str, begin: int, items: Sequence[Item]) -> str:
 
 def _placed(source: str, translation: str, items: Sequence[Item]) -> str:
     """The items at the words of the translation that stand as far into it as theirs in the source."""
-    if translation == source:
-        return _exact(source, 0, items)
     starts = [0, *(m.start() for m in re.finditer(r"(?<=[\s'’(«“-])\w", translation))]
     ends = [*(m.end() for m in re.finditer(r"\w(?=$|[^\w'’-])", translation)), len(translation)]
     out: list[Item] = []

@@ -9,7 +9,7 @@ from llmkit.errors import UnavailableError, UsageError
 #: Name → SHA-256 of its model.safetensors.
 CHECKSUMS: dict[str, str] = {
     "stories": "1cb510aa68b82c81631069f98413f6185485a15067008b4086ca31311d4931cf",
-    "en-fr": "d1ad48218a4a172a1290f5222a47c82ec14b149e9819bc2dd71f8eb18f9e8ffb",
+    "en-fr": "6872c275488ac783c6e63a4f66050ea9d59dc45ad32de86b8eed66a7cd968c99",
 }
 
 DEFAULT = "builtin:stories"
