@@ -30,6 +30,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rerun": ("llmkit.commands.rerun", "Run a recorded run again and say whether the result is the same."),
 }
 
+#: Another spelling that people type.
+_SPELLINGS = {"fine-tune": "finetune"}
+
 _VERSION = f"llmkit {__version__}\n"
 
 #: The shell's convention for a process ended by SIGPIPE.
@@ -43,6 +46,7 @@ class LazyGroup(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        cmd_name = _SPELLINGS.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS:
             return None
         module, line = COMMANDS[cmd_name]
@@ -95,7 +99,9 @@ def normalise(name: str) -> str:
     return ALIASES.get(dashed, dashed)
 
 
-@app.callback(invoke_without_command=True, help="A toolkit for language models: generate, translate and evaluate, one text or whole files.")
+@app.callback(
+    invoke_without_command=True, help="A toolkit for language models: generate, finetune, translate and evaluate, one text or whole files."
+)
 def _root(
     version: bool = typer.Option(False, "--version", "-V", help="Print the version and exit.", is_eager=True),
 ) -> None:

@@ -394,5 +394,5 @@ def test_a_recorded_run_runs_again_to_the_same_adapter(llmkit, tmp_path: Path, t
 def test_options_come_from_a_configuration_file_too(llmkit, tmp_path: Path, texts: Path, gpt2: Path) -> None:
     (tmp_path / "run.toml").write_text(f'[finetune]\ntrain = "{texts}"\nmodel = "{gpt2}"\nmax-steps = 2\nlora_rank = 4\n')
     out = tmp_path / "adapter"
-    assert llmkit("finetune", "--config", tmp_path / "run.toml", "-o", out).code == 0
+    assert llmkit("fine-tune", "--config", tmp_path / "run.toml", "-o", out).code == 0
     assert record(out)["identity"]["lora.r"] == 4

@@ -44,7 +44,10 @@ _OPTIONAL = {
     "llguidance": ("--json-schema and --regex", "constrained"),
     "jiwer": ("the metric wer", "metrics"),
     "rouge_score": ("the metric rouge", "metrics"),
-    "matplotlib": ("evaluate compare --plot", "plot"),
+    "matplotlib": ("plots", "plot"),
+    "bitsandbytes": ("--quantize", "quantize"),
+    "polib": ("translating .po", "documents"),
+    "python-docx": ("translating .docx", "documents"),
 }
 
 
@@ -85,9 +88,10 @@ def _basics() -> Iterator[Finding]:
         except importlib.metadata.PackageNotFoundError:
             yield Finding(name, False, "not installed", f"pip install {name}")
     for name, (purpose, extra) in _OPTIONAL.items():
-        there = importlib.util.find_spec(name) is not None
-        value = importlib.metadata.version(name) if there else f"not installed; {purpose} won't work"
-        yield Finding(name, True, value, None if there else f"pip install 'llmkit[{extra}]'")
+        try:
+            yield Finding(name, True, importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(name, True, f"not installed; {purpose} won't work", f"pip install 'llmkit[{extra}]'")
     for name in builtin.names():
         yield _builtin(name)
     yield _cache()
