@@ -99,9 +99,7 @@ def normalise(name: str) -> str:
     return ALIASES.get(dashed, dashed)
 
 
-@app.callback(
-    invoke_without_command=True, help="A toolkit for language models: generate, finetune, translate and evaluate, one text or whole files."
-)
+@app.callback(invoke_without_command=True, help="A toolkit for language models: generate, finetune, evaluate, translate.")
 def _root(
     version: bool = typer.Option(False, "--version", "-V", help="Print the version and exit.", is_eager=True),
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -306,6 +307,26 @@ def test_a_folder_of_something_else_is_not_written_to(llmkit, run: list[object],
     (tmp_path / "file").touch()
     assert llmkit(*run, "-o", tmp_path / "file").code == 2
     assert llmkit(*run).code == 2
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_the_same_command_goes_on(llmkit, run: list[object], whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "full"
+    assert llmkit(*run, "-o", out, "--max-time", "0.001s").code == 124
+    size = (out / "checkpoints" / "checkpoint-1" / "optimizer.pt").stat().st_size
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))  # noqa: E731
+    running = start(*run, "-o", out, preexec_fn=limit)
+    _, err = running.communicate()
+    assert running.returncode == 5, err
+    assert b"the last whole checkpoint is kept" in err
+    assert [p.name for p in (out / "checkpoints").glob("checkpoint-*")] == ["checkpoint-1"]
+    assert llmkit(*run, "-o", out).code == 0
+    assert weights(out) == weights(whole)
+
+
+def test_a_tracker_that_is_not_there_is_said_before_the_run(llmkit, run: list[object], tmp_path: Path) -> None:
+    done = llmkit(*run, "-o", tmp_path / "out", "--report-to", "nothing")
+    assert done.code == 5
+    assert "no such tracker" in done.err
 
 
 def test_a_second_process_on_the_same_folder_is_refused(llmkit, run: list[object], tmp_path: Path) -> None:

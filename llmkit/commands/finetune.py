@@ -17,7 +17,7 @@ import typer
 
 from llmkit import console
 from llmkit import options as opt
-from llmkit.errors import JobChangedError, LlmkitError, UsageError
+from llmkit.errors import JobChangedError, LlmkitError, UnavailableError, UsageError
 from llmkit.models.builtin import DEFAULT
 from llmkit.rows import open_rows
 from llmkit.rows.samples import Judged, Sample, SampleFields, judge, split
@@ -263,6 +263,7 @@ def _run(
     from llmkit.training.preflight import summary
     from llmkit.training.session import build
 
+    _check_trackers(report_to)
     plan.processes.join(cpu=plan.found.device.kind == "cpu")
     plan.processes.agree(plan.train_sha256 + str(plan.valid_sha256), "data")
     if folder.finished:
@@ -290,6 +291,17 @@ def _run(
     if plan.processes.writes:
         _finish(ready, rows, folder, options, out)
     return 0
+
+
+def _check_trackers(names: tuple[str, ...]) -> None:
+    """Raises UnavailableError for a tracker that is unknown to transformers, or not installed."""
+    if names:
+        from transformers.integrations import get_available_reporting_integrations
+
+        there = sorted(get_available_reporting_integrations())
+        for name in names:
+            if name not in there:
+                raise UnavailableError(f"--report-to {name}: no such tracker is installed", hint=f"there is: {', '.join(there) or 'none'}")
 
 
 def _already(plan: Plan, folder: RunFolder, out: console.Console) -> int:

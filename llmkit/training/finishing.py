@@ -20,7 +20,7 @@ from llmkit.metrics.base import Score, json_number, signature
 from llmkit.metrics.perplexity import Likelihood, scores
 from llmkit.models.checkpoint import file_sha256
 from llmkit.training.adapting import save_weights
-from llmkit.training.folder import RunFolder
+from llmkit.training.folder import RunFolder, unwritable
 from llmkit.training.session import Plan, Ready
 from llmkit.training.validation import likelihoods
 
@@ -55,7 +55,8 @@ def finish(
     ready: Ready, folder: RunFolder, won: Won | None, history: Sequence[dict[str, Any]], options: dict[str, Any], about: dict[str, Any]
 ) -> dict[str, Any]:
     """Writes all that belongs to a finished run, the record last; gives the record. about: the data and what it held."""
-    weights = _write_weights(ready, folder)
+    with unwritable(folder.name):
+        weights = _write_weights(ready, folder)
     if importlib.util.find_spec("matplotlib") is not None:
         from llmkit.reports.curve import draw_losses
 
@@ -85,8 +86,9 @@ def finish(
     found = run_record("finetune", options, plan.identity(), result)
     from llmkit.training.card import card
 
-    write_atomically(folder.path / "README.md", card(ready, found, won, plot=(folder.path / "loss.png").exists()))
-    write_atomically(folder.record_path, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    with unwritable(folder.name):
+        write_atomically(folder.path / "README.md", card(ready, found, won, plot=(folder.path / "loss.png").exists()))
+        write_atomically(folder.record_path, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     sync_folder(folder.path)
     return found
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,10 +187,27 @@ class RunFolder:
         return content
 
     def _write(self) -> None:
-        try:
+        with unwritable(self.name):
             write_atomically(self.checkpoints / "state.json", json.dumps(self.state, indent=1) + "\n")
-        except OSError as exc:
-            raise UnavailableError(f"{self.name}: cannot be written: {exc.strerror}", hint="make room, then run it again") from exc
+
+
+@contextmanager
+def unwritable(name: str) -> Iterator[None]:
+    """A full disk, in the several ways that Python, torch and safetensors say it, as UnavailableError."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as exc:
+        # torch.save has no error of its own
+        if isinstance(exc, RuntimeError) and not any(
+            sign in str(exc) for sign in ("PytorchStreamWriter", "inline_container", "file write")
+        ):
+            raise
+        what = " ".join((getattr(exc, "strerror", None) or str(exc)).split())[:200]
+        raise UnavailableError(
+            f"{name}: cannot be written: {what}; the last whole checkpoint is kept", hint="make room, then run the same command again"
+        ) from exc
 
 
 def _step(name: str) -> int:

@@ -21,12 +21,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from llmkit.engines.scoring import Head
-from llmkit.errors import LlmkitError, ModelError
+from llmkit.errors import LlmkitError, ModelError, OutOfMemoryError
 from llmkit.models.devices import Device
 from llmkit.training.adapting import save_weights
 from llmkit.training.batches import IGNORED, Collator, Stream
 from llmkit.training.examples import Example
-from llmkit.training.folder import RunFolder
+from llmkit.training.folder import RunFolder, unwritable
 from llmkit.training.loss import summed_loss
 from llmkit.training.settings import Course, Keeping
 from llmkit.training.validation import likelihoods, mean_loss
@@ -144,7 +144,15 @@ class FineTuner(Trainer):  # type: ignore[misc]
         return total * (self.accelerator.num_processes / num_items_in_batch)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        try:
+            loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as exc:
+            if not isinstance(exc, (torch.OutOfMemoryError, MemoryError)) and "allocate memory" not in str(exc):
+                raise
+            raise OutOfMemoryError(
+                f"out of memory at step {self.state.global_step + 1}; the last checkpoint is kept",
+                hint="a smaller --batch-size with a larger --grad-accum, a smaller --max-length, or --gradient-checkpointing",
+            ) from exc
         self.watch.loss(float(loss), self.state.global_step + 1)
         return loss
 
@@ -190,7 +198,8 @@ class FineTuner(Trainer):  # type: ignore[misc]
             return
         folder.stage()
         self.accelerator.wait_for_everyone()
-        super()._save_checkpoint(model, trial)
+        with unwritable(folder.name):
+            super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if folder.writes:
             best = best_step(self.state.log_history) if self.situation.course.early_stopping else None
