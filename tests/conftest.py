@@ -191,3 +191,9 @@ def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
         return Path(shutil.copytree(folder, tmp_path / "model"))
 
     return copy
+
+
+@pytest.fixture
+def texts(tmp_path: Path, words: list[str]) -> Path:
+    rows = [{"id": i, "text": " ".join(words[(i + j * j) % len(words)] for j in range(1 + i % 9))} for i in range(60)]
+    return write_rows(tmp_path / "texts.jsonl", rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -264,6 +265,8 @@ def _run(
     from llmkit.training.session import build
 
     _check_trackers(report_to)
+    if "tensorboard" in report_to:  # it is told by this name alone; its default is in a folder that does not stay
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder.path / "runs"))
     plan.processes.join(cpu=plan.found.device.kind == "cpu")
     plan.processes.agree(plan.train_sha256 + str(plan.valid_sha256), "data")
     if folder.finished:
