@@ -239,7 +239,7 @@ def test_max_errors_ends_the_run_with_3(llmkit, llama: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("output", "said"),
-    [("missing/out.jsonl", "there is no folder"), (".", "is a folder"), ("out.csv", ".jsonl or .txt"), ("in.jsonl", "is the input")],
+    [("missing/out.jsonl", "there is no folder"), (".", "is a folder"), ("out.xyz", ".csv or .tsv"), ("in.jsonl", "is the input")],
 )
 def test_outputs_that_cannot_be_are_refused_before_a_model_is_loaded(llmkit, job, tmp_path: Path, output: str, said: str) -> None:
     ran = llmkit(*job, "-m", "no-such-folder/", "-o", tmp_path / output)
