@@ -3,9 +3,10 @@
     python -m pip install trl && python bench/finetune.py TEXTS.jsonl [--steps 12] [--batch-size 8] [--rounds 1] [--dtype float32]
 
 TEXTS.jsonl: real text, a row with `text` each (paragraphs of books, say), ragged. Random weights, rank 16 on every linear
-layer, AdamW, the same rows a step for all. The stock recipe is peft, transformers' Trainer and its padding collator; TRL's is its
-`trl sft` command without packing, which pads too. A contender's speed is that of its own steps, told by itself: from the end of the first
-step to the end of the last, so that no start-up counts; its memory is the peak of the whole process.
+layer, AdamW, the same number of rows a step for all. The stock recipe is peft, transformers' Trainer and its padding collator;
+TRL's is the SFTTrainer behind its `trl sft` command, without packing, which pads too. A contender's speed is that of its own steps, told
+by itself: from the end of the first step to the end of the last, so that no start-up counts; its memory is the peak of the whole
+process.
 """
 
 from __future__ import annotations
