@@ -222,6 +222,8 @@ def test_translations_are_written_as_the_format_wants_them() -> None:
     assert 'msgid "Good morning"\nmsgstr "Bonjour"\n' in built
     assert 'msgstr[0] "Vous avez %d chat"\nmsgstr[1] "Vous avez %d chats"\n' in built
     assert 'msgstr ""\n"Je.\\n"\n"Où est \\"ma\\" maison ?\\n"\n' in built
+    windows = gettext.parse(PO.replace("\n", "\r\n").encode(), "").build(["Bonjour", "%d", "%d", "Je.\nOù ?\n"]).decode()
+    assert 'msgstr ""\r\n"Je.\\n"\r\n"Où ?\\n"\r\n' in windows
     assert '#~ msgid "old"\n#~ msgstr ""\n' in built
 
 

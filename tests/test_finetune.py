@@ -117,6 +117,12 @@ def test_dry_run_tells_what_would_be_learnt_and_writes_nothing(llmkit, tmp_path:
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_of_plain_text_each_line_that_is_not_blank_is_a_row(llmkit, tmp_path: Path, gpt2: Path) -> None:
+    (tmp_path / "lines.txt").write_text("the king\n\n  \nthe queen\n")
+    found = json.loads(llmkit("finetune", tmp_path / "lines.txt", "-m", gpt2, "--dry-run", "--json").out)
+    assert (found["rows"], found["examples"]) == (2, 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

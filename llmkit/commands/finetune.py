@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,7 @@ from llmkit import console
 from llmkit import options as opt
 from llmkit.errors import JobChangedError, LlmkitError, UnavailableError, UsageError
 from llmkit.models.builtin import DEFAULT
-from llmkit.rows import open_rows
+from llmkit.rows import Row, open_rows
 from llmkit.rows.samples import Judged, Sample, SampleFields, judge, split
 from llmkit.training.processes import Processes, from_environment
 from llmkit.training.settings import FULL_RATE, LORA_RATE, Course, Keeping, Lesson, LoraSettings
@@ -40,14 +41,15 @@ _NOT_THE_RUNS = ("data", "output", "overwrite", "restart", "max_time", "dry_run"
 @app.command("finetune", help="A LoRA adapter from a data file. The same command again goes on with a run that was ended.")
 def finetune(
     ctx: typer.Context,
-    data: Annotated[str | None, typer.Argument(metavar="[FILE]", help="The training rows, in any row format.", show_default=False)] = None,
+    data: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="The training rows: any row format; of plain text a line each.", show_default=False)
+    ] = None,
     train: opt.Train = None,
     valid: opt.Valid = None,
     valid_split: opt.ValidSplit = None,
     text_field: opt.TextField = None,
     prompt_field: opt.PromptField = None,
     completion_field: opt.CompletionField = None,
-    by_line: opt.ByLine = False,
     input_format: opt.InputFormat = "auto",
     encoding: opt.Encoding = "utf-8",
     limit: opt.Limit = None,
@@ -127,7 +129,7 @@ def finetune(
         folder = RunFolder(output, writes=processes.writes, overwrite=overwrite, restart=restart)
     try:
         fields = SampleFields(text_field, prompt_field, completion_field)
-        reading = {"format": input_format, "encoding": encoding, "offline": offline, "whole_text": not by_line}
+        reading = {"format": input_format, "encoding": encoding, "offline": offline}
         rows = _Data.read(source, valid, held, fields, limit, max_errors or 0, reading)
         from llmkit.models.loading import ModelSettings, prepare
 
@@ -188,15 +190,21 @@ class _Data:
     ) -> _Data:
         """Raises InputError for rows that can't be used."""
         rows = open_rows(source, limit=limit, text_field=fields.text or "text", **reading)
-        judged = judge(rows, fields, rows.name, max_errors=max_errors)
+        judged = judge(_written(rows, source, reading["format"]), fields, rows.name, max_errors=max_errors)
         if valid is None:
             train, kept = split(judged.samples, held) if held else (judged.samples, [])
             if held and not (train and kept):
                 raise UsageError(f"--valid-split leaves {len(train)} rows to train on and {len(kept)} to validate", hint="another share")
             return cls(rows.name, rows.name if held else None, judged, train, kept)
         others = open_rows(valid, text_field=fields.text or "text", **reading)
-        checked = judge(others, fields, others.name, max_errors=max_errors)
+        checked = judge(_written(others, valid, reading["format"]), fields, others.name, max_errors=max_errors)
         return cls(rows.name, others.name, judged, judged.samples, checked.samples)
+
+
+def _written(rows: Iterable[Row], path: str, format: str) -> Iterator[Row]:
+    """The rows; of plain text the lines that hold something."""
+    plain = format == "txt" or (format == "auto" and path.removesuffix(".gz").endswith((".txt", ".text", ".md")))
+    return (row for row in rows if not plain or row.error is not None or any(str(v).strip() for v in row.fields.values()))
 
 
 def _plan(

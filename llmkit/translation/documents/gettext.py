@@ -26,9 +26,10 @@ class Catalogue:
     keep: re.Pattern[str] | None = None
 
     def build(self, translations: Sequence[str]) -> bytes:
+        end_of_line = "\r\n" if "\r\n" in self.source else "\n"
         out, at = [], 0
         for (begin, end), text in zip(self.places, translations, strict=True):
-            out += [self.source[at:begin], _quoted(text)]
+            out += [self.source[at:begin], _quoted(text, end_of_line)]
             at = end
         return "".join([*out, self.source[at:]]).encode("utf-8")
 
@@ -77,10 +78,10 @@ def _forms(header: str) -> int:
     return int(match[1]) if match else 2
 
 
-def _quoted(text: str) -> str:
+def _quoted(text: str, end: str) -> str:
     """The string as catalogues write it: on one line, or an empty one and then a line each."""
     lines = [_escaped(line) for line in text.splitlines(keepends=True)]
-    return f'"{lines[0]}"' if len(lines) == 1 else "\n".join(['""', *(f'"{line}"' for line in lines)])
+    return f'"{lines[0]}"' if len(lines) == 1 else end.join(['""', *(f'"{line}"' for line in lines)])
 
 
 def _escaped(line: str) -> str:
