@@ -90,7 +90,6 @@ json.dump({"seconds": Clock.ends[-1] - Clock.ends[0], "tokens": sum(learnt[1:int
 
 OURS = """
 import json, sys, time
-from llmkit.training import session
 from llmkit.training.trainer import FineTuner
 ends, counts = [], []
 samples = FineTuner.get_batch_samples
