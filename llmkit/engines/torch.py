@@ -24,7 +24,7 @@ from llmkit.engines.packed import pack
 from llmkit.engines.processors import NanGuard, StopStrings, chain
 from llmkit.engines.scoring import Scorer
 from llmkit.errors import InputError, OutOfMemoryError
-from llmkit.models.loading import LoadedModel
+from llmkit.models.loading import LoadedModel, tokenizer_sha256
 from llmkit.rows.fields import Prompt
 
 
@@ -62,7 +62,7 @@ class TorchEngine:
             "revision": loaded.location.revision,
             "parameters": loaded.checkpoint.parameters,
             "weights_sha256": loaded.checkpoint.sha256,
-            "tokenizer_sha256": _tokenizer_hash(self.tokenizer),
+            "tokenizer_sha256": tokenizer_sha256(self.tokenizer),
             "chat_template_sha256": self.chat.sha256(self.tokenizer),
             "device": loaded.device.kind,
             "dtype": loaded.device.dtype,
@@ -341,14 +341,6 @@ def _cut(tokens: list[int], keep: int, side: str, bos: int | None) -> list[int]:
     if bos is not None and tokens[0] == bos and keep > 1:
         return [bos, *tokens[len(tokens) - keep + 1 :]]
     return tokens[len(tokens) - keep :]
-
-
-def _tokenizer_hash(tokenizer: Any) -> str:
-    import hashlib
-
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    content = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
-    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ The one place where weights are read. Knows transformers; not what the model is 
 
 from __future__ import annotations
 
+import hashlib
 import logging as logging_of_python
 import os
 import warnings
@@ -64,6 +65,13 @@ def context_of(config: dict[str, Any], defaults: Any = None) -> int | None:
         if isinstance(value, int) and value > 0:
             return value
     return None
+
+
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """Of all that decides how a tokenizer cuts a text."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)

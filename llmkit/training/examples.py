@@ -107,7 +107,7 @@ class Encoder:
         bos = self.tokenizer.bos_token_id
         first = [] if bos is None else [bos]
         if sample.messages is not None:
-            return [self._example(segments, [], sample) for segments in self._conversation(sample)]
+            return [self._example(segments, [], sample) for segments in self._turns(sample.messages, sample.first)]
         if sample.text is not None:
             return [self._example([(sample.text, True)], first, sample)]
         if self.chat.source(self.tokenizer) is not None:
@@ -179,9 +179,6 @@ class Encoder:
         """EOS, where the model has one and the text does not end with it already (a template may put a line end behind it)."""
         eos = self.tokenizer.eos_token_id
         return [] if eos is None or eos in list(tokens)[-2:] else [eos]
-
-    def _conversation(self, sample: Sample) -> list[Segments]:
-        return self._turns(sample.messages or (), sample.first)
 
     def _turns(self, messages: tuple[Message, ...], first: int) -> list[Segments]:
         """One run of segments for the conversation; one for each of the assistant's turns where the template rewrites earlier turns."""

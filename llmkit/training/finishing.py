@@ -119,20 +119,9 @@ def _write_weights(ready: Ready, folder: RunFolder) -> str:
 
 def _trained_tokens(ready: Ready) -> int:
     """Learnt tokens of all steps."""
-    from llmkit.training.batches import Stream
-
-    plan, course = ready.plan, ready.plan.course
-    examples = plan.train.examples
-    stream = Stream(
-        examples,
-        size=course.batch_size,
-        parts=course.grad_accum * plan.processes.count,
-        steps=plan.steps,
-        seed=course.seed,
-        grouped=not ready.packed,
-    )
-    trained = [e.trained for e in examples]
-    return sum(trained[i] for step in range(plan.steps) for i in stream.step(step))
+    stream = ready.stream(ready.plan.steps)
+    trained = [example.trained for example in ready.plan.train.examples]
+    return sum(trained[i] for step in range(ready.plan.steps) for i in stream.step(step))
 
 
 def _numbers(found: dict[str, Score]) -> dict[str, Any]:

@@ -63,6 +63,15 @@ class Processes:
             raise UnavailableError(f"process {other} sees another {what} than process 0", hint="give all machines the same files")
 
 
+#: torchrun's names first, then those of MPI libraries, by which `accelerate launch` starts several processes on CPUs.
+_NAMES = {
+    "rank": ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"),
+    "count": ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"),
+    "local": ("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK"),
+}
+
+
 def from_environment() -> Processes:
     """What torchrun and accelerate set; one process without them."""
-    return Processes(*(int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))))
+    found = {field: next((int(os.environ[n]) for n in names if n in os.environ), None) for field, names in _NAMES.items()}
+    return Processes(**{field: number for field, number in found.items() if number is not None})

@@ -5,23 +5,25 @@ The order is that of what may go wrong: data before weights, memory before loadi
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmkit import __version__
 from llmkit.errors import InputError, LlmkitError, UsageError
 from llmkit.models import memory
-from llmkit.models.loading import LoadedModel, Prepared, read_weights
+from llmkit.models.loading import LoadedModel, Prepared, read_weights, tokenizer_sha256
 from llmkit.models.quantization import matrices
 from llmkit.training.examples import Encoder, Examples
 from llmkit.training.folder import RunFolder, Saved
 from llmkit.training.processes import Processes
 from llmkit.training.settings import Course, Keeping, Lesson, LoraSettings, record
+
+if TYPE_CHECKING:
+    from llmkit.training.batches import Stream
 
 #: Steps that are timed before a run's length is told.
 TIMED_STEPS = 2
@@ -63,7 +65,7 @@ class Plan:
             "model.model": self.found.location.reference,
             "model.revision": self.found.location.revision,
             "model.weights_sha256": checkpoint.sha256,
-            "model.tokenizer_sha256": hashlib.sha256(repr(sorted(tokenizer.get_vocab().items())).encode("utf-8", "replace")).hexdigest(),
+            "model.tokenizer_sha256": tokenizer_sha256(tokenizer),
             "model.chat_template_sha256": self.encoder.chat.sha256(tokenizer),
             "model.device": device.kind,
             "model.dtype": device.dtype,
@@ -104,6 +106,15 @@ class Ready:
     packed: bool
     trained: int
     parameters: int
+
+    def stream(self, steps: int) -> Stream:
+        """The batches of the run's first `steps` steps."""
+        from llmkit.training.batches import Stream
+
+        course = self.plan.course
+        parts = course.grad_accum * self.plan.processes.count
+        examples = self.plan.train.examples
+        return Stream(examples, size=course.batch_size, parts=parts, steps=steps, seed=course.seed, grouped=not self.packed)
 
 
 def check_weights(plan: Plan) -> None:
@@ -162,18 +173,11 @@ def train(
     folder: None writes nothing. Raises TrainingError for a run that goes wrong.
     """
     from llmkit.training.adapting import put_weights
-    from llmkit.training.batches import Collator, Stream
+    from llmkit.training.batches import Collator
     from llmkit.training.trainer import FineTuner, Hooks, Situation, arguments, stops_early
 
     plan, course = ready.plan, ready.plan.course
-    stream = Stream(
-        plan.train.examples,
-        size=course.batch_size,
-        parts=course.grad_accum * plan.processes.count,
-        steps=steps,
-        seed=course.seed,
-        grouped=not ready.packed,
-    )
+    stream = ready.stream(steps)
     validation = plan.valid.examples if folder is not None else []
     situation = Situation(
         folder, stream, Collator(plan.pad, ready.packed), ready.head, validation, course, hooks or Hooks(), plan.keeping.keep
