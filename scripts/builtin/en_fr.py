@@ -10,9 +10,7 @@ CORPUS is a folder with tatoeba.eng-fra.tsv.gz.
 
 from __future__ import annotations
 
-import argparse
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +18,7 @@ import numpy as np
 import sacrebleu
 import torch
 from corpus import Pairs, load_pairs
-from loop import Schedule, run
+from loop import Schedule, arguments, place, prepare, run, scheduled
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
@@ -36,27 +34,18 @@ LABEL_SMOOTHING = 0.1
 
 
 def main() -> None:
-    args = _arguments()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    work: Path = args.work
-    work.mkdir(parents=True, exist_ok=True)
+    args = arguments(__doc__, SCHEDULE, every=500).parse_args()
+    work = prepare(args)
     pairs = load_pairs(args.corpus)
     print(f"pairs: train {len(pairs.train):,}, valid {len(pairs.valid):,}, test {len(pairs.test):,}", flush=True)
-    if args.begin and not (work / "tokenizer.json").exists():
-        shutil.copy(args.begin / "tokenizer.json", work / "tokenizer.json")
     tokenizer = _tokenizer(work / "tokenizer.json", pairs)
     model = MarianMTModel(config())
-    if args.begin:
-        model.load_state_dict(MarianMTModel.from_pretrained(args.begin, dtype=torch.float32).state_dict())
-    model.to(args.device)
-    print(f"parameters: {sum(p.numel() for p in model.parameters()):,}", flush=True)
+    place(model, args)
     if not args.export:
         torch._dynamo.config.recompile_limit = 64
         buckets = _buckets(tokenizer, pairs.train)
         forward = torch.compile(model, dynamic=False)
         criterion = torch.nn.CrossEntropyLoss(ignore_index=-100, label_smoothing=LABEL_SMOOTHING)
-        schedule = Schedule(args.steps, args.decay_from, SCHEDULE.warmup, args.matrix_lr, args.other_lr, SCHEDULE.weight_decay)
 
         def losses(step: int) -> Iterator[torch.Tensor]:
             micro = _micro_batches(buckets, args.seed, step)
@@ -73,9 +62,7 @@ def main() -> None:
                     loss: torch.Tensor = criterion(logits.float().flatten(0, 1), labels.flatten())
                 yield loss * share
 
-        run(model, schedule, work, losses, lambda: _validate(model, tokenizer, pairs), every=args.every)
-    else:
-        model.load_state_dict(torch.load(work / "checkpoint.pt", weights_only=True)["model"])
+        run(model, scheduled(SCHEDULE, args), work, losses, lambda: _validate(model, tokenizer, pairs), every=args.every)
     _export(model, tokenizer, work / "model")
 
 
@@ -188,23 +175,6 @@ def _export(model: MarianMTModel, tokenizer: Tokenizer, folder: Path) -> None:
     model.to(torch.float16).save_pretrained(folder)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, unk_token=UNKNOWN, model_max_length=256)
     fast.save_pretrained(folder)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--from", dest="begin", type=Path, help="begin with the weights and the tokenizer of this model folder")
-    parser.add_argument("--seed", type=int, default=2024, help="of the batches")
-    parser.add_argument("--steps", type=int, default=SCHEDULE.steps)
-    parser.add_argument("--decay-from", type=int, default=SCHEDULE.decay_from)
-    parser.add_argument("--matrix-lr", type=float, default=SCHEDULE.matrix_lr)
-    parser.add_argument("--other-lr", type=float, default=SCHEDULE.other_lr)
-    parser.add_argument("--every", type=int, default=500, help="steps between checkpoints, each with a BLEU on validation pairs")
-    parser.add_argument("--export", action="store_true")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -6,8 +6,11 @@ from the newest checkpoint, and a batch is a function of the step number alone.
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,50 @@ class Schedule:
         return max(0.0, (self.steps - step) / (self.steps - self.decay_from))
 
 
+def arguments(description: str | None, planned: Schedule, *, every: int) -> argparse.ArgumentParser:
+    """The options of a training script; `planned` and `every` are their defaults."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--from", dest="begin", type=Path, help="begin with the weights and the tokenizer of this model folder")
+    parser.add_argument("--seed", type=int, default=2024, help="of the batches")
+    parser.add_argument("--steps", type=int, default=planned.steps)
+    parser.add_argument("--decay-from", type=int, default=planned.decay_from)
+    parser.add_argument("--matrix-lr", type=float, default=planned.matrix_lr)
+    parser.add_argument("--other-lr", type=float, default=planned.other_lr)
+    parser.add_argument("--every", type=int, default=every, help="steps between checkpoints, each with a figure of the validation side")
+    parser.add_argument("--export", action="store_true", help="write WORK/model from the newest checkpoint and end")
+    return parser
+
+
+def scheduled(planned: Schedule, args: argparse.Namespace) -> Schedule:
+    """`planned` with what the options say."""
+    return dataclasses.replace(planned, steps=args.steps, decay_from=args.decay_from, matrix_lr=args.matrix_lr, other_lr=args.other_lr)
+
+
+def prepare(args: argparse.Namespace) -> Path:
+    """The work folder of a run, with the tokenizer of the model that it begins from."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    work: Path = args.work
+    work.mkdir(parents=True, exist_ok=True)
+    if args.begin and not (work / "tokenizer.json").exists():
+        shutil.copy(args.begin / "tokenizer.json", work / "tokenizer.json")
+    return work
+
+
+def place(model: PreTrainedModel, args: argparse.Namespace) -> None:
+    """Gives `model` the weights it begins from and moves it to the device."""
+    if args.export:
+        model.load_state_dict(torch.load(args.work / "checkpoint.pt", weights_only=True, map_location="cpu")["model"])
+    elif args.begin:
+        model.load_state_dict(type(model).from_pretrained(args.begin, dtype=torch.float32).state_dict())
+    model.to(args.device)
+    print(f"parameters: {sum(p.numel() for p in model.parameters()):,}", flush=True)
+
+
 def optimizers(model: torch.nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for embeddings, norms and biases."""
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
@@ -54,7 +102,7 @@ def run(
     losses: Callable[[int], Any],
     validate: Callable[[], dict[str, float]],
     *,
-    every: int = 250,
+    every: int,
 ) -> None:
     """Trains `model` in place up to `schedule.steps`.
 

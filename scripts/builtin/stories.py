@@ -9,7 +9,6 @@ CORPUS is a folder with gutenberg.children.jsonl.gz and gutenberg.fiction.jsonl.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,25 +17,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from corpus import Book, load_books
-from loop import Schedule, run
+from loop import Schedule, arguments, place, prepare, run, scheduled
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 VOCABULARY = 6144
 BOS, EOS = "<s>", "</s>"
-#: Windows of 256 tokens while attention would dominate the cost, then the full 512.
-SHORT, FULL = 256, 512
+CONTEXT = 512
 TOKENS_PER_STEP = 8192
-SCHEDULE = Schedule(steps=4000, decay_from=2200)
-LONG_FROM = 3000
+SCHEDULE = Schedule(steps=8000, decay_from=4000)
 
 
 def main() -> None:
-    args = _arguments()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    work: Path = args.work
-    work.mkdir(parents=True, exist_ok=True)
+    parser = arguments(__doc__, SCHEDULE, every=250)
+    parser.add_argument("--micro", type=int, default=4, help="micro-batches a step")
+    args = parser.parse_args()
+    work = prepare(args)
     books = load_books(args.corpus)
     tokenizer = _tokenizer(work / "tokenizer.json", books.children + books.fiction)
     children = _stream(tokenizer, books.children, work / "children.npz")
@@ -45,27 +41,22 @@ def main() -> None:
     valid_bytes = sum(len(b.text.encode()) for b in books.valid)
     print(f"tokens: children {len(children.ids):,}, fiction {len(fiction.ids):,}, valid {len(valid.ids):,}", flush=True)
 
-    model = LlamaForCausalLM(config()).to(args.device)
-    print(f"parameters: {sum(p.numel() for p in model.parameters()):,}", flush=True)
+    model = LlamaForCausalLM(config())
+    place(model, args)
     if not args.export:
         forward = torch.compile(model)
-        schedule = Schedule(steps=args.steps, decay_from=args.decay_from) if args.steps else SCHEDULE
-        long_from = args.long_from or LONG_FROM
+        schedule = scheduled(SCHEDULE, args)
 
         def losses(step: int) -> Iterator[torch.Tensor]:
-            length = FULL if step >= long_from else SHORT
             # The children's books are weighted up, and last.
             share = 0.6 if step < schedule.decay_from else 0.9
-            for micro in range(args.micro):
-                rows = TOKENS_PER_STEP // length // args.micro
-                ids = _windows(children, fiction, share, step * args.micro + micro, rows, length).to(args.device)
+            windows = _windows(children, fiction, share, args.seed, step).to(args.device)
+            for ids in windows.chunk(args.micro):
                 with torch.autocast(args.device, torch.bfloat16):
                     loss: torch.Tensor = forward(input_ids=ids, labels=ids, use_cache=False).loss
                 yield loss / args.micro
 
-        run(model, schedule, work, losses, lambda: _validate(model, valid, valid_bytes))
-    else:
-        model.load_state_dict(torch.load(work / "checkpoint.pt", weights_only=True)["model"])
+        run(model, schedule, work, losses, lambda: _validate(model, valid, valid_bytes), every=args.every)
     _export(model, tokenizer, work / "model")
 
 
@@ -77,7 +68,7 @@ def config() -> LlamaConfig:
         num_hidden_layers=7,
         num_attention_heads=4,
         num_key_value_heads=4,
-        max_position_embeddings=FULL,
+        max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
         bos_token_id=0,
         eos_token_id=1,
@@ -130,23 +121,23 @@ def _stream(tokenizer: Tokenizer, books: tuple[Book, ...], cache: Path) -> Strea
     return stream
 
 
-def _windows(children: Stream, fiction: Stream, share: float, index: int, rows: int, length: int) -> torch.Tensor:
-    """Training windows [rows, length]: a share of children's books, every fourth begun at a paragraph after BOS.
+def _windows(children: Stream, fiction: Stream, share: float, seed: int, step: int) -> torch.Tensor:
+    """The training windows of a step [rows, CONTEXT]: a share of children's books, every fourth begun at a paragraph after BOS.
 
-    A function of `index` alone, so a resumed run sees the same windows.
+    A function of `seed` and `step` alone, so a resumed run sees the same windows.
     """
-    rng = np.random.default_rng((2024, index))
-    out = np.empty((rows, length), dtype=np.int64)
-    for row in range(rows):
+    rng = np.random.default_rng((seed, step))
+    out = np.empty((TOKENS_PER_STEP // CONTEXT, CONTEXT), dtype=np.int64)
+    for row in range(len(out)):
         stream = children if rng.random() < share else fiction
-        start = int(rng.integers(0, len(stream.ids) - length))
+        start = int(rng.integers(0, len(stream.ids) - CONTEXT))
         if rng.random() < 0.25:
             nearest = int(np.searchsorted(stream.paragraphs, start))
             start = int(stream.paragraphs[min(nearest, len(stream.paragraphs) - 1)])
-            start = min(start, len(stream.ids) - length)
-            out[row, 0], out[row, 1:] = 0, stream.ids[start : start + length - 1]
+            start = min(start, len(stream.ids) - CONTEXT)
+            out[row, 0], out[row, 1:] = 0, stream.ids[start : start + CONTEXT - 1]
         else:
-            out[row] = stream.ids[start : start + length]
+            out[row] = stream.ids[start : start + CONTEXT]
     return torch.from_numpy(out)
 
 
@@ -154,8 +145,8 @@ def _windows(children: Stream, fiction: Stream, share: float, index: int, rows: 
 def _validate(model: LlamaForCausalLM, valid: Stream, valid_bytes: int) -> dict[str, float]:
     """Bits per byte of 48 windows spread evenly over the validation books."""
     model.eval()
-    starts = np.linspace(0, len(valid.ids) - FULL - 1, 48).astype(int)
-    ids = torch.from_numpy(np.stack([valid.ids[s : s + FULL] for s in starts]).astype(np.int64)).to(model.device)
+    starts = np.linspace(0, len(valid.ids) - CONTEXT - 1, 48).astype(int)
+    ids = torch.from_numpy(np.stack([valid.ids[s : s + CONTEXT] for s in starts]).astype(np.int64)).to(model.device)
     with torch.autocast(model.device.type, torch.bfloat16):
         loss = sum(float(model(input_ids=b, labels=b, use_cache=False).loss) for b in ids.split(8)) / 6
     model.train()
@@ -165,22 +156,8 @@ def _validate(model: LlamaForCausalLM, valid: Stream, valid_bytes: int) -> dict[
 def _export(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
     model.config._attn_implementation = "sdpa"
     model.to(torch.bfloat16).save_pretrained(folder)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, model_max_length=FULL)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, model_max_length=CONTEXT)
     fast.save_pretrained(folder)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--micro", type=int, default=2, help="micro-batches a step")
-    parser.add_argument("--steps", type=int, help="another length of the run")
-    parser.add_argument("--decay-from", type=int, default=2200)
-    parser.add_argument("--long-from", type=int)
-    parser.add_argument("--export", action="store_true")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":
