@@ -17,7 +17,7 @@ SCRIPTS = Path(__file__).parent.parent / "scripts" / "builtin"
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(SCRIPTS)
     yield
-    for name in ("corpus", "loop"):
+    for name in ("corpus", "loop", "segments"):
         sys.modules.pop(name, None)
 
 
@@ -88,3 +88,24 @@ def test_a_training_that_was_ended_goes_on_to_the_same_weights(scripts: None, tm
     train(fresh, tmp_path / "parts", -1)
     for one, other in zip(whole.parameters(), fresh.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_segmentations_are_the_tokenizers_own_and_with_dropout_others_of_the_same_text(scripts: None) -> None:
+    import numpy as np
+    import segments
+    from tokenizers import Tokenizer
+
+    from llmkit.models.builtin import folder
+
+    tokenizer = Tokenizer.from_file(str(folder("en-fr") / "tokenizer.json"))
+    texts = ["Where is the station?", "L'été, il n'y a pas d'école !", "A  double space, naïve 日本 🙂"]
+    plain = segments.Segments(tokenizer, texts, dropout=0, seed=1)
+    dropped = segments.Segments(tokenizer, texts, dropout=0.3, seed=1)
+    again = segments.Segments(tokenizer, texts, dropout=0.3, seed=1)
+    drawn = [[dropped.draw(i, np.random.default_rng(seed)) for seed in range(8)] for i in range(3)]
+    for i, text in enumerate(texts):
+        whole = tokenizer.encode(text, add_special_tokens=False).ids
+        assert plain.draw(i, np.random.default_rng(0)) == whole
+        assert {tokenizer.decode(ids) for ids in drawn[i]} == {tokenizer.decode(whole)}
+        assert len({tuple(ids) for ids in drawn[i]}) > 1
+        assert [again.draw(i, np.random.default_rng(seed)) for seed in range(8)] == drawn[i]

@@ -19,6 +19,7 @@ import sacrebleu
 import torch
 from corpus import Pairs, load_pairs
 from loop import Schedule, arguments, place, prepare, run, scheduled
+from segments import Segments
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
@@ -29,26 +30,31 @@ PAD_ID, EOS_ID = 0, 1
 LENGTHS = (8, 10, 12, 16, 24, 48)
 #: Source and target positions of one micro-batch.
 POSITIONS = 4096
+#: Steps, about an epoch, after which the pairs are segmented anew.
+REDRAWN = 400
 SCHEDULE = Schedule(steps=8000, decay_from=4000, warmup=400, matrix_lr=0.01, other_lr=2e-3, weight_decay=0.05)
 LABEL_SMOOTHING = 0.1
 
 
 def main() -> None:
-    args = arguments(__doc__, SCHEDULE, every=500).parse_args()
+    parser = arguments(__doc__, SCHEDULE, every=500)
+    parser.add_argument("--dropout", type=float, default=0.2)
+    parser.add_argument("--bpe-dropout", type=float, default=0.1)
+    args = parser.parse_args()
     work = prepare(args)
     pairs = load_pairs(args.corpus)
     print(f"pairs: train {len(pairs.train):,}, valid {len(pairs.valid):,}, test {len(pairs.test):,}", flush=True)
     tokenizer = _tokenizer(work / "tokenizer.json", pairs)
-    model = MarianMTModel(config())
+    model = MarianMTModel(config(args.dropout))
     place(model, args)
     if not args.export:
         torch._dynamo.config.recompile_limit = 64
-        buckets = _buckets(tokenizer, pairs.train)
+        batches = Batches(tokenizer, pairs.train, dropout=args.bpe_dropout, seed=args.seed)
         forward = torch.compile(model, dynamic=False)
         criterion = torch.nn.CrossEntropyLoss(ignore_index=-100, label_smoothing=LABEL_SMOOTHING)
 
         def losses(step: int) -> Iterator[torch.Tensor]:
-            micro = _micro_batches(buckets, args.seed, step)
+            micro = batches.step(step)
             targets = sum(int((labels != -100).sum()) for _, labels in micro)
             for source, labels in ((s.to(args.device), t.to(args.device)) for s, t in micro):
                 share = int((labels != -100).sum()) / targets
@@ -66,7 +72,7 @@ def main() -> None:
     _export(model, tokenizer, work / "model")
 
 
-def config() -> MarianConfig:
+def config(dropout: float) -> MarianConfig:
     return MarianConfig(
         vocab_size=VOCABULARY,
         d_model=256,
@@ -77,7 +83,7 @@ def config() -> MarianConfig:
         encoder_attention_heads=4,
         decoder_attention_heads=4,
         max_position_embeddings=256,
-        dropout=0.1,
+        dropout=dropout,
         attention_dropout=0.0,
         activation_dropout=0.0,
         activation_function="swish",
@@ -119,37 +125,45 @@ def _french_spacing(text: str) -> str:
     return re.sub("[\u00a0\u202f\u2009]", " ", text)
 
 
-def _buckets(tokenizer: Tokenizer, pairs: tuple[tuple[str, str], ...]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each of `LENGTHS`: source and label ids [pairs, length], padded."""
-    sources = tokenizer.encode_batch([en for en, _ in pairs])
-    targets = tokenizer.encode_batch([_french_spacing(fr) for _, fr in pairs])
-    rows: dict[int, list[tuple[list[int], list[int]]]] = {length: [] for length in LENGTHS}
-    for source, target in zip(sources, targets, strict=True):
-        length = next((n for n in LENGTHS if max(len(source), len(target)) <= n), None)
-        if length is not None:
-            rows[length].append((source.ids, target.ids))
-    out = []
-    for length, members in rows.items():
-        src = np.full((len(members), length), PAD_ID, dtype=np.int16)
-        tgt = np.full((len(members), length), -100, dtype=np.int16)
-        for i, (s, t) in enumerate(members):
-            src[i, : len(s)], tgt[i, : len(t)] = s, t
-        out.append((src, tgt))
-        print(f"  length {length}: {len(members):,} pairs", flush=True)
-    return out
+class Batches:
+    """The training pairs as padded micro-batches; what a step gets is a function of seed and step alone."""
 
+    def __init__(self, tokenizer: Tokenizer, pairs: tuple[tuple[str, str], ...], *, dropout: float, seed: int) -> None:
+        self._seed = seed
+        self._sources = Segments(tokenizer, (en for en, _ in pairs), dropout=dropout, seed=seed)
+        self._targets = Segments(tokenizer, (_french_spacing(fr) for _, fr in pairs), dropout=dropout, seed=seed)
+        self._epoch, self._buckets = -1, []
 
-def _micro_batches(buckets: list[tuple[np.ndarray, np.ndarray]], seed: int, step: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Two micro-batches, each of one bucket drawn by its share of positions. A function of seed and step alone."""
-    rng = np.random.default_rng((seed, step))
-    weights = np.array([len(src) * length for (src, _), length in zip(buckets, LENGTHS, strict=True)], dtype=float)
-    out = []
-    for _ in range(2):
-        chosen = int(rng.choice(len(buckets), p=weights / weights.sum()))
-        src, tgt = buckets[chosen]
-        rows = rng.choice(len(src), size=POSITIONS // (2 * LENGTHS[chosen]), replace=False)
-        out.append((torch.from_numpy(src[rows].astype(np.int64)), torch.from_numpy(tgt[rows].astype(np.int64))))
-    return out
+    def step(self, step: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Two micro-batches (source ids, labels), each of one bucket drawn by its share of positions."""
+        if step // REDRAWN != self._epoch:
+            self._epoch = step // REDRAWN
+            self._buckets = self._draw(np.random.default_rng((self._seed, 0, self._epoch)))
+        rng = np.random.default_rng((self._seed, 1, step))
+        weights = np.array([src.size for src, _ in self._buckets], dtype=float)
+        out = []
+        for _ in range(2):
+            src, tgt = self._buckets[int(rng.choice(len(self._buckets), p=weights / weights.sum()))]
+            rows = rng.choice(len(src), size=POSITIONS // (2 * src.shape[1]), replace=False)
+            out.append((torch.from_numpy(src[rows].astype(np.int64)), torch.from_numpy(tgt[rows].astype(np.int64))))
+        return out
+
+    def _draw(self, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each of `LENGTHS`: source and label ids [pairs, length], padded, of newly drawn segmentations."""
+        rows: dict[int, list[tuple[list[int], list[int]]]] = {length: [] for length in LENGTHS}
+        for index in range(len(self._sources)):
+            source, target = ([*side.draw(index, rng), EOS_ID] for side in (self._sources, self._targets))
+            length = next((n for n in LENGTHS if max(len(source), len(target)) <= n), None)
+            if length is not None:
+                rows[length].append((source, target))
+        out = []
+        for length, members in rows.items():
+            src = np.full((len(members), length), PAD_ID, dtype=np.int16)
+            tgt = np.full((len(members), length), -100, dtype=np.int16)
+            for i, (s, t) in enumerate(members):
+                src[i, : len(s)], tgt[i, : len(t)] = s, t
+            out.append((src, tgt))
+        return out
 
 
 @torch.no_grad()
