@@ -17,7 +17,7 @@ SCRIPTS = Path(__file__).parent.parent / "scripts" / "builtin"
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(SCRIPTS)
     yield
-    for name in ("corpus", "loop", "segments"):
+    for name in ("corpus", "loop", "segments", "stories", "en_fr"):
         sys.modules.pop(name, None)
 
 
@@ -88,6 +88,44 @@ def test_a_training_that_was_ended_goes_on_to_the_same_weights(scripts: None, tm
     train(fresh, tmp_path / "parts", -1)
     for one, other in zip(whole.parameters(), fresh.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["stories", "en_fr"])
+def test_a_script_makes_a_model_folder_of_its_corpus_and_can_begin_from_one(
+    scripts: None, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib
+
+    import corpus
+    import torch
+    from safetensors.torch import load_file
+
+    script = importlib.import_module(name)
+    monkeypatch.setattr(corpus, "HELD_OUT_SENTENCES", 20)
+    monkeypatch.setattr(script, "TOKENS_PER_STEP" if name == "stories" else "POSITIONS", 1024)
+    for kind in ("children", "fiction"):
+        with gzip.open(tmp_path / f"gutenberg.{kind}.jsonl.gz", "wt", encoding="utf-8") as file:
+            for i in range(12):
+                text = "\n\n".join(f"{kind} {i} said that {j} and {i * j} were good numbers, and went home." for j in range(90))
+                file.write(json.dumps({"id": f"{kind}{i}", "title": f"{kind} {i}", "text": text}) + "\n")
+    with gzip.open(tmp_path / "tatoeba.eng-fra.tsv.gz", "wt", encoding="utf-8") as file:
+        file.writelines(f"I have {i} cats.\tJ'ai {i} chats.\n" for i in range(300))
+
+    def train(work: str, *options: str) -> dict[str, torch.Tensor]:
+        monkeypatch.setattr(
+            sys, "argv", [name, str(tmp_path), str(tmp_path / work), "--no-compile", "--threads", str(torch.get_num_threads()), *options]
+        )
+        script.main()
+        return dict(load_file(tmp_path / work / "model" / "model.safetensors"))
+
+    trained = train("whole", "--steps", "2", "--decay-from", "1", "--every", "1")
+    exported = train("whole", "--export")
+    begun = train("begun", "--from", str(tmp_path / "whole" / "model"), "--steps", "0")
+    other = train("other", "--steps", "1", "--decay-from", "0")
+    for weights, same in ((exported, True), (begun, True), (other, False)):
+        assert all(torch.equal(tensor, weights[key]) for key, tensor in trained.items()) is same
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]
 
 
 def test_segmentations_are_the_tokenizers_own_and_with_dropout_others_of_the_same_text(scripts: None) -> None:

@@ -50,7 +50,7 @@ def main() -> None:
     if not args.export:
         torch._dynamo.config.recompile_limit = 64
         batches = Batches(tokenizer, pairs.train, dropout=args.bpe_dropout, seed=args.seed)
-        forward = torch.compile(model, dynamic=False)
+        forward = torch.compile(model, dynamic=False, disable=args.no_compile)
         criterion = torch.nn.CrossEntropyLoss(ignore_index=-100, label_smoothing=LABEL_SMOOTHING)
 
         def losses(step: int) -> Iterator[torch.Tensor]:
@@ -144,7 +144,7 @@ class Batches:
         out = []
         for _ in range(2):
             src, tgt = self._buckets[int(rng.choice(len(self._buckets), p=weights / weights.sum()))]
-            rows = rng.choice(len(src), size=POSITIONS // (2 * src.shape[1]), replace=False)
+            rows = rng.choice(len(src), size=min(POSITIONS // (2 * src.shape[1]), len(src)), replace=False)
             out.append((torch.from_numpy(src[rows].astype(np.int64)), torch.from_numpy(tgt[rows].astype(np.int64))))
         return out
 
@@ -170,7 +170,7 @@ class Batches:
 def _validate(model: MarianMTModel, tokenizer: Tokenizer, pairs: Pairs) -> dict[str, float]:
     """Greedy BLEU on 600 validation pairs, one reference a line."""
     model.eval()
-    chosen = sorted(pairs.valid[:: len(pairs.valid) // 600][:600], key=lambda p: len(p[0]))
+    chosen = sorted(pairs.valid[:: max(1, len(pairs.valid) // 600)][:600], key=lambda p: len(p[0]))
     hypotheses: list[str] = []
     for start in range(0, len(chosen), 100):
         encoded = [e.ids for e in tokenizer.encode_batch([en for en, _ in chosen[start : start + 100]])]

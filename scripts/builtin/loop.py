@@ -54,6 +54,7 @@ def arguments(description: str | None, planned: Schedule, *, every: int) -> argp
     parser.add_argument("--matrix-lr", type=float, default=planned.matrix_lr)
     parser.add_argument("--other-lr", type=float, default=planned.other_lr)
     parser.add_argument("--every", type=int, default=every, help="steps between checkpoints, each with a figure of the validation side")
+    parser.add_argument("--no-compile", action="store_true", help="begin at once, with slower steps")
     parser.add_argument("--export", action="store_true", help="write WORK/model from the newest checkpoint and end")
     return parser
 

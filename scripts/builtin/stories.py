@@ -44,7 +44,7 @@ def main() -> None:
     model = LlamaForCausalLM(config())
     place(model, args)
     if not args.export:
-        forward = torch.compile(model)
+        forward = torch.compile(model, disable=args.no_compile)
         schedule = scheduled(SCHEDULE, args)
 
         def losses(step: int) -> Iterator[torch.Tensor]:
