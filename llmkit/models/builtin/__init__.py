@@ -8,7 +8,7 @@ from llmkit.errors import UnavailableError, UsageError
 
 #: Name → SHA-256 of its model.safetensors.
 CHECKSUMS: dict[str, str] = {
-    "stories": "1cb510aa68b82c81631069f98413f6185485a15067008b4086ca31311d4931cf",
+    "stories": "0a959717df5b9ab6b268d8fc9b721dd4566d1de2416f5c817fa45cfc71b13c9c",
     "en-fr": "6872c275488ac783c6e63a4f66050ea9d59dc45ad32de86b8eed66a7cd968c99",
 }
 
