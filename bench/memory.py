@@ -1,4 +1,5 @@
-"""Peak memory of a job against the number of its rows: reading, planning, journal and writing, with a task that answers at once.
+"""Peak memory against the number of rows: of a job (reading, planning, journal and writing, with a task that answers at once),
+and of what finetune does with its rows before it trains (judging and tokenizing).
 
 python bench/memory.py [--rows 10000 1000000]
 """
@@ -32,19 +33,36 @@ file_job(rows, Echo(), JobSettings(), output, Console(True), command="generate",
 output.release()
 """
 
+TRAINING = """
+import sys
+from transformers import PreTrainedTokenizerFast
+from llmkit.engines.chat import ChatSettings
+from llmkit.models.builtin import folder
+from llmkit.rows import open_rows
+from llmkit.rows.samples import SampleFields, judge
+from llmkit.training.examples import Encoder
+
+tokenizer = PreTrainedTokenizerFast.from_pretrained(folder("stories"))
+rows = open_rows(sys.argv[1])
+samples = judge(rows, SampleFields(prompt="prompt", completion="prompt"), rows.name).samples
+Encoder(tokenizer, ChatSettings(), 512).examples(samples, rows.name)
+"""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000])
     with tempfile.TemporaryDirectory() as scratch:
-        contenders = []
+        jobs, training = [], []
         for count in parser.parse_args().rows:
             path = Path(scratch) / f"{count}.jsonl"
             with path.open("w") as file:
                 for number in range(count):
                     file.write(f'{{"id": {number}, "prompt": "row number {number} of a long file"}}\n')
-            contenders.append(Contender(f"{count:,} rows", [sys.executable, "-c", JOB, str(path), f"{path}.out.jsonl"]))
-        report(measure(contenders, rounds=1, warm_up=False), against=contenders[0].name)
+            jobs.append(Contender(f"job, {count:,} rows", [sys.executable, "-c", JOB, str(path), f"{path}.out.jsonl"]))
+            training.append(Contender(f"training, {count:,} rows", [sys.executable, "-c", TRAINING, str(path)]))
+        for contenders in (jobs, training):
+            report(measure(contenders, rounds=1, warm_up=False), against=contenders[0].name)
 
 
 if __name__ == "__main__":

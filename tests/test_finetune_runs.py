@@ -146,6 +146,16 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_same_command_goes_on(llmk
     assert weights(out) == weights(whole)
 
 
+def test_a_full_temporary_folder_is_said_before_a_model_is_read(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"text": f"{i} " + "word " * 200} for i in range(200)])
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # noqa: E731
+    running = start("finetune", rows, "--dry-run", preexec_fn=limit)
+    out, err = running.communicate()
+    assert (running.returncode, out) == (5, b"")
+    assert b"cannot be written" in err
+    assert b"TMPDIR" in err
+
+
 def test_a_tracker_that_is_not_there_is_said_before_the_run(llmkit, run: list[object], tmp_path: Path) -> None:
     done = llmkit(*run, "-o", tmp_path / "out", "--report-to", "nothing")
     assert done.code == 5

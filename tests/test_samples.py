@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import tracemalloc
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,9 @@ from hypothesis import strategies as st
 from llmkit.engines.chat import ChatSettings
 from llmkit.errors import InputError, UsageError
 from llmkit.rows import open_rows
-from llmkit.rows.samples import Sample, SampleFields, judge, split
-from llmkit.training.examples import Encoder, marked
+from llmkit.rows.reading import Row
+from llmkit.rows.samples import Sample, SampleFields, Samples, judge
+from llmkit.training.examples import Encoder, Example, Examples, marked
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -99,12 +103,51 @@ def test_fields_can_be_named_and_names_must_go_together(tmp_path: Path) -> None:
         SampleFields(text="t", prompt="q", completion="a")
 
 
-@given(st.lists(st.text(min_size=1), min_size=1, max_size=60))
+@given(st.lists(st.text(min_size=1).filter(lambda t: t.strip()), min_size=1, max_size=60))
 def test_equal_rows_never_stand_on_both_sides_of_a_split(texts: list[str]) -> None:
-    samples = [Sample("text", None, f"{hash(t) & 0xFFFFFFFF:08x}00", text=t) for t in texts]
-    train, valid = split(samples, 0.3)
-    assert sorted(s.text or "" for s in train + valid) == sorted(texts)
-    assert not {s.text for s in train} & {s.text for s in valid}
+    found = judge((Row(i, i + 1, {"text": t}) for i, t in enumerate(texts)), SampleFields(), "rows", share=0.3)
+    train, valid = ([s.text or "" for s in side] for side in (found.samples, found.held))
+    assert sorted(train + valid) == sorted(texts)
+    assert not set(train) & set(valid)
+
+
+def test_samples_and_examples_come_back_from_disk_as_they_went() -> None:
+    samples, examples = Samples(), Examples()
+    kept = [
+        Sample("text", None, "00", text="lone \ud800 and \x00"),
+        Sample("messages", 7, "01", messages=tuple(CHAT), first=2),  # type: ignore[arg-type]
+    ]
+    learnt = [
+        Example(array("i", [1, 2, 3]), b"\x00\x01\x01", 5, 9, 2),
+        Example(array("i", [4]), b"\x00", None, 0, 0, array("i", [8, 9])),
+        Example(array("i", [4]), b"\x00", 2, 0, 0, array("i")),
+    ]
+    for number in range(3):  # written and read by turns
+        for spool, items in ((samples, kept), (examples, learnt)):
+            for item in items:
+                spool.append(item)  # type: ignore[attr-defined]
+            assert list(spool) == items * (number + 1)
+            assert (spool[-1], spool[1:-1:2]) == (items[-1], (items * (number + 1))[1:-1:2])
+    with pytest.raises(IndexError):
+        examples[len(examples)]
+    assert (examples.tokens, examples.trained, examples.width) == (15, 6, 3)
+
+
+def test_memory_does_not_grow_with_the_training_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    text = "A row of some length. " * 400
+    with path.open("w") as file:
+        file.writelines(json.dumps({"text": f"{i} {text}"}) + "\n" for i in range(2000))
+    of = encoder(max_length=2048)
+    tracemalloc.start()
+    try:
+        found = judge(open_rows(str(path)), SampleFields(), str(path), share=0.1)
+        examples = of.examples(found.samples, str(path))
+        used = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (len(examples), examples.truncated) == (len(found.samples), len(found.samples))
+    assert path.stat().st_size > 16_000_000 > 8 * used
 
 
 def encoder(template: str | None = None, **more: Any) -> Encoder:
@@ -197,5 +240,5 @@ def test_long_rows_are_cut_and_those_that_lose_all_that_is_learnt_are_left_out()
         Sample("text", 3, "", text="ab"),
     ]
     found = of.examples(samples, "rows")
-    assert [len(e.tokens) for e in found.examples] == [6, 4]
+    assert [len(e.tokens) for e in found] == [6, 4]
     assert (found.truncated, found.longest, found.empty) == (2, 13, [2])

@@ -7,7 +7,6 @@ llmkit generate -m gpt2 --adapter adapters/mine "..."
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -22,7 +21,7 @@ from llmkit import options as opt
 from llmkit.errors import JobChangedError, LlmkitError, UnavailableError, UsageError
 from llmkit.models.builtin import DEFAULT
 from llmkit.rows import Row, open_rows
-from llmkit.rows.samples import Judged, Sample, SampleFields, judge, split
+from llmkit.rows.samples import Judged, SampleFields, Samples, judge
 from llmkit.training.processes import Processes, from_environment
 from llmkit.training.settings import FULL_RATE, LORA_RATE, Course, Keeping, Lesson, LoraSettings
 
@@ -181,8 +180,8 @@ class _Data:
     source: str
     valid_source: str | None
     judged: Judged
-    train: list[Sample]
-    valid: list[Sample]
+    train: Samples
+    valid: Samples
 
     @classmethod
     def read(
@@ -190,9 +189,9 @@ class _Data:
     ) -> _Data:
         """Raises InputError for rows that can't be used."""
         rows = open_rows(source, limit=limit, text_field=fields.text or "text", **reading)
-        judged = judge(_written(rows, source, reading["format"]), fields, rows.name, max_errors=max_errors)
+        judged = judge(_written(rows, source, reading["format"]), fields, rows.name, max_errors=max_errors, share=held)
         if valid is None:
-            train, kept = split(judged.samples, held) if held else (judged.samples, [])
+            train, kept = judged.samples, judged.held
             if held and not (train and kept):
                 raise UsageError(f"--valid-split leaves {len(train)} rows to train on and {len(kept)} to validate", hint="another share")
             return cls(rows.name, rows.name if held else None, judged, train, kept)
@@ -217,9 +216,11 @@ def _plan(
     train = encoder.examples(rows.train, rows.source)
     check_examples(train, rows.source, out.warn)
     valid = encoder.examples(rows.valid, rows.valid_source or "")
+    for samples in (rows.train, rows.valid):
+        samples.close()
     plan = Plan(
-        found, encoder, train, valid, lora, course, lesson, keeping, processes, rows.judged.format, _digest(rows.train),
-        _digest(rows.valid) if rows.valid else None,
+        found, encoder, train, valid, lora, course, lesson, keeping, processes, rows.judged.format, rows.train.sha256,
+        rows.valid.sha256 if rows.valid else None,
     )  # fmt: skip
     check_weights(plan)
     return plan
@@ -238,14 +239,6 @@ def _encoder(found: Prepared, lesson: Lesson, chat_template: str) -> Encoder:
         start = found.checkpoint.config.get("decoder_start_token_id", found.tokenizer.pad_token_id)
     length = lesson.max_length or min(context or 2048, 2048)
     return Encoder(found.tokenizer, ChatSettings(chat_template), length, start, lesson.full_loss)
-
-
-def _digest(samples: list[Sample]) -> str:
-    """Of the rows in their order."""
-    digest = hashlib.sha256()
-    for sample in samples:
-        digest.update(sample.digest.encode())
-    return digest.hexdigest()
 
 
 def _look(plan: Plan, rows: _Data, as_json: bool, out: console.Console) -> int:
@@ -292,7 +285,7 @@ def _run(
             out.notice(line)
         if begun is not None:
             out.notice(f"going on from step {begun.step:,} of {plan.steps:,}")
-        if plan.valid.examples and "before" not in folder.state and plan.processes.writes:
+        if plan.valid and "before" not in folder.state and plan.processes.writes:
             from llmkit.training.finishing import measure
 
             folder.keep(before=measure(ready))
@@ -363,7 +356,7 @@ def _finish(ready: Ready, rows: _Data, folder: RunFolder, options: dict[str, Any
         out.notice(f"the best validation loss was at step {best:,}; that is what is kept")
         put_weights(ready.model, folder.saved(best or 0).path)
     won = None
-    if plan.valid.examples:
+    if plan.valid:
         won = Won(figures(plan, folder.state["before"]), figures(plan, measure(ready)))
     about = {"input": rows.source, "format": plan.format, "bad_rows": len(rows.judged.bad)}
     about |= {"valid": rows.valid_source, "valid_rows": len(plan.valid)}

@@ -14,6 +14,7 @@ from typing import Any
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.rows.fields import Message, messages_of, missing_field, pair, text_of
 from llmkit.rows.reading import Row
+from llmkit.rows.spool import Spool
 
 _PAIRS = (("source", "target"), ("source", "tgt"), ("src", "tgt"), ("src", "target"), ("src", "ref"), ("src", "reference"))
 #: Bad rows that a message lists.
@@ -109,11 +110,43 @@ class SampleFields:
         }
 
 
+class Samples(Spool[Sample]):
+    """Samples in their order, on disk."""
+
+    def __init__(self) -> None:
+        super().__init__(_packed, _unpacked)
+        self._digest = hashlib.sha256()
+
+    def append(self, item: Sample) -> None:
+        super().append(item)
+        self._digest.update(item.digest.encode())
+
+    @property
+    def sha256(self) -> str:
+        """Of the rows in their order."""
+        return self._digest.hexdigest()
+
+
+def _packed(sample: Sample) -> bytes:
+    return json.dumps(vars(sample)).encode()
+
+
+def _unpacked(data: bytes) -> Sample:
+    fields = json.loads(data)
+    if fields["messages"] is not None:
+        fields["messages"] = tuple(fields["messages"])
+    return Sample(**fields)
+
+
 @dataclass
 class Judged:
-    """All rows of a file, judged. formats: rows by format; bad: the rows that teach nothing and why."""
+    """All rows of a file, judged. held: samples that are held out of training.
 
-    samples: list[Sample] = field(default_factory=list)
+    formats: rows by format; bad: the rows that teach nothing and why.
+    """
+
+    samples: Samples = field(default_factory=Samples)
+    held: Samples = field(default_factory=Samples)
     formats: dict[str, int] = field(default_factory=dict)
     first_lines: dict[str, int | None] = field(default_factory=dict)
     bad: list[RowError] = field(default_factory=list)
@@ -124,9 +157,12 @@ class Judged:
         return next(iter(self.formats), "")
 
 
-def judge(rows: Iterable[Row], fields: SampleFields, source: str, *, max_errors: int = 0) -> Judged:
-    """Every row's sample. Raises InputError for a file without a usable row, of mixed formats, or with more bad rows than allowed."""
+def judge(rows: Iterable[Row], fields: SampleFields, source: str, *, max_errors: int = 0, share: float = 0.0) -> Judged:
+    """Every row's sample; about `share` of them are held out by their content's hash, so equal rows never stand on both sides.
+
+    Raises InputError for a file without a usable row, of mixed formats, or with more bad rows than allowed."""
     out = Judged()
+    bound = int(share * (1 << 32))
     for row in rows:
         out.rows += 1
         try:
@@ -136,10 +172,10 @@ def judge(rows: Iterable[Row], fields: SampleFields, source: str, *, max_errors:
             continue
         out.formats[sample.format] = out.formats.get(sample.format, 0) + 1
         out.first_lines.setdefault(sample.format, sample.line or out.rows)
-        out.samples.append(sample)
+        (out.held if int(sample.digest[:8], 16) < bound else out.samples).append(sample)
     if len(out.bad) > max_errors:
         raise InputError(_listed(out), hint=f"mend them, or leave up to N out with --max-errors N; {out.bad[0].hint or ''}".rstrip("; "))
-    if not out.samples:
+    if not (out.samples or out.held):
         raise InputError("no rows to learn from", path=source)
     if len(out.formats) > 1:
         parts = ", ".join(f"{count:,} of {name} (first at line {out.first_lines[name]})" for name, count in out.formats.items())
@@ -151,13 +187,6 @@ def _listed(found: Judged) -> str:
     shown = "; ".join(exc.message for exc in found.bad[:_LISTED])
     more = f"; and {len(found.bad) - _LISTED:,} more" if len(found.bad) > _LISTED else ""
     return f"{len(found.bad):,} of {found.rows:,} rows can't be used: {shown}{more}"
-
-
-def split(samples: list[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
-    """(training, validation): about `share` of the rows by their content's hash, so equal rows never stand on both sides."""
-    bound = int(share * (1 << 32))
-    held = [int(s.digest[:8], 16) < bound for s in samples]
-    return [s for s, out in zip(samples, held, strict=True) if not out], [s for s, out in zip(samples, held, strict=True) if out]
 
 
 def _conversation(row: Row, name: str, source: str) -> tuple[Message, ...]:

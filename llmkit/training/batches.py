@@ -54,16 +54,12 @@ class Stream(torch.utils.data.Dataset[list[Example]]):  # type: ignore[misc]
         count = self.size * self.parts
         begin = window * self.window * count
         chosen = [self._at(begin + i) for i in range(self.window * count)]
-        chosen.sort(key=lambda i: (-self._length(i), i))
+        chosen.sort(key=lambda i: (-self.examples[i].width, i))
         steps = [chosen[i : i + count] for i in range(0, len(chosen), count)]
         if self.window > 1:
             order = np.random.default_rng((self.seed, 1, window)).permutation(len(steps))
             steps = [steps[i] for i in order]
         return steps
-
-    def _length(self, index: int) -> int:
-        example = self.examples[index]
-        return max(len(example.tokens), len(example.source or ()))
 
     def _at(self, place: int) -> int:
         epoch, offset = divmod(place, len(self.examples))

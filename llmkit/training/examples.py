@@ -8,15 +8,17 @@ Knows tokenizers and templates; not tensors or batches.
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from llmkit.engines.chat import ChatSettings, render
 from llmkit.errors import InputError, RowError
 from llmkit.rows.fields import Message, Prompt
 from llmkit.rows.samples import Sample
+from llmkit.rows.spool import Spool
 
 
 @dataclass(frozen=True)
@@ -38,26 +40,49 @@ class Example:
         """How many tokens are learnt. The first token of a sequence can't be: nothing predicts it."""
         return sum(self.learnt[1:])
 
-
-@dataclass
-class Examples:
-    """All examples of a file, with what was cut or left out on the way."""
-
-    examples: list[Example] = field(default_factory=list)
-    truncated: int = 0
-    longest: int = 0
-    empty: list[int | None] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
     @property
-    def tokens(self) -> int:
-        return sum(len(e.tokens) for e in self.examples)
+    def width(self) -> int:
+        """Positions that it needs in a batch: of the longer side."""
+        return max(len(self.tokens), len(self.source or ()))
 
-    @property
-    def trained(self) -> int:
-        return sum(e.trained for e in self.examples)
+
+class Examples(Spool[Example]):
+    """All examples of a file, on disk, with what was cut or left out on the way.
+
+    tokens and trained: of all together; width: positions of the widest; longest: before it was cut; empty: lines left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(_packed, _unpacked)
+        self.tokens = self.trained = self.width = self.longest = self.truncated = 0
+        self.empty: list[int | None] = []
+
+    def append(self, item: Example) -> None:
+        super().append(item)
+        self.tokens += len(item.tokens)
+        self.trained += item.trained
+        self.width = max(self.width, item.width)
+
+
+#: line (-1: none), bytes, words, tokens, tokens of the source (-1: none)
+_HEADER = struct.Struct("=qqqqq")
+
+
+def _packed(example: Example) -> bytes:
+    source = example.source
+    counts = (len(example.tokens), -1 if source is None else len(source))
+    header = _HEADER.pack(-1 if example.line is None else example.line, example.bytes, example.words, *counts)
+    return header + example.tokens.tobytes() + example.learnt + (b"" if source is None else source.tobytes())
+
+
+def _unpacked(data: bytes) -> Example:
+    line, size, words, count, read = _HEADER.unpack_from(data)
+    tokens = array("i")
+    width = tokens.itemsize
+    learnt = _HEADER.size + count * width
+    tokens.frombytes(data[_HEADER.size : learnt])
+    source = None if read < 0 else array("i", data[learnt + count :])
+    return Example(tokens, data[learnt : learnt + count], None if line < 0 else line, size, words, source)
 
 
 #: (text, whether it is learnt), in order.
@@ -92,7 +117,7 @@ class Encoder:
                 out.longest = max(out.longest, length)
                 out.truncated += length > len(example.tokens)
                 if example.trained:
-                    out.examples.append(example)
+                    out.append(example)
                 else:
                     out.empty.append(sample.line)
         return out

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import shutil
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,7 @@ class Won:
 
 def measure(ready: Ready) -> list[list[float]]:
     """The validation rows' likelihoods as the model is now: [log-likelihood, tokens, words, bytes] each."""
-    found = likelihoods(ready.model, ready.plan.valid.examples, pad=ready.plan.pad)
+    found = likelihoods(ready.model, ready.plan.valid, pad=ready.plan.pad)
     return [[d.log_likelihood, d.tokens, d.words, d.bytes] for d in found]
 
 
@@ -120,7 +121,7 @@ def _write_weights(ready: Ready, folder: RunFolder) -> str:
 def _trained_tokens(ready: Ready) -> int:
     """Learnt tokens of all steps."""
     stream = ready.stream(ready.plan.steps)
-    trained = [example.trained for example in ready.plan.train.examples]
+    trained = array("q", (example.trained for example in ready.plan.train))
     return sum(trained[i] for step in range(ready.plan.steps) for i in stream.step(step))
 
 

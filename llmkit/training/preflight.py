@@ -21,7 +21,7 @@ def facts(ready: Ready, judged: Judged, source: str, seconds_a_step: float) -> d
     def decode(tokens: list[int]) -> str:
         return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
-    first = train.examples[0]
+    first = train[0]
     shown = marked(first, decode)
     if first.source is not None:
         shown = f"{decode(list(first.source))} → {shown}"

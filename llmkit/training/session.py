@@ -83,13 +83,12 @@ class Plan:
         trained = checkpoint.parameters
         if self.lora is not None:
             trained = self.lora.r * sum(rows + columns for rows, columns in matrices(checkpoint))
-        longest = max((max(len(e.tokens), len(e.source or ())) for e in self.train.examples), default=0)
         return memory.training_plan(
             checkpoint,
             dtype=self.found.device.dtype,
             quantize=self.found.settings.quantize,
             trained=trained,
-            positions=self.course.batch_size * longest,
+            positions=self.course.batch_size * self.train.width,
             recompute=self.course.gradient_checkpointing,
             free=memory.free_bytes(self.found.device.name),
         )
@@ -113,8 +112,7 @@ class Ready:
 
         course = self.plan.course
         parts = course.grad_accum * self.plan.processes.count
-        examples = self.plan.train.examples
-        return Stream(examples, size=course.batch_size, parts=parts, steps=steps, seed=course.seed, grouped=not self.packed)
+        return Stream(self.plan.train, size=course.batch_size, parts=parts, steps=steps, seed=course.seed, grouped=not self.packed)
 
 
 def check_weights(plan: Plan) -> None:
@@ -149,7 +147,7 @@ def build(plan: Plan) -> Ready:
     if plan.course.gradient_checkpointing:
         recompute = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         recompute({"use_reentrant": False})
-    few = Collator(plan.pad, packed)(plan.train.examples[:1])
+    few = Collator(plan.pad, packed)(plan.train[:1])
     few = {name: value[:, :4].to(loaded.device.name) for name, value in few.items() if name != "labels"}
     model.eval()
     with torch.inference_mode():
@@ -178,7 +176,7 @@ def train(
 
     plan, course = ready.plan, ready.plan.course
     stream = ready.stream(steps)
-    validation = plan.valid.examples if folder is not None else []
+    validation = plan.valid if folder is not None else []
     situation = Situation(
         folder, stream, Collator(plan.pad, ready.packed), ready.head, validation, course, hooks or Hooks(), plan.keeping.keep
     )
@@ -205,7 +203,7 @@ def timed_steps(ready: Ready) -> float:
 
 def check_examples(train: Examples, source: str, report: Callable[[str], None]) -> None:
     """Raises InputError when no example has a token to learn; reports those that were cut or left out."""
-    if not train.examples:
+    if not train:
         what = f"all {len(train.empty):,} rows lose what is learnt when they are cut" if train.truncated else "no row has a token to learn"
         raise InputError(what, path=source, hint="a larger --max-length" if train.truncated else "look at the rows with --dry-run")
     if train.truncated:

@@ -109,7 +109,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self._batch_tokens = 0
         self._begun = time.monotonic()
         self._seconds_before = situation.folder.state.get("seconds", 0.0) if situation.folder is not None else 0.0
-        super().__init__(model=model, args=args, train_dataset=situation.stream, eval_dataset=list(situation.validation))
+        super().__init__(model=model, args=args, train_dataset=situation.stream, eval_dataset=situation.validation)
         self.remove_callback(PrinterCallback)
         self.add_callback(_Steps(self))
         if situation.folder is not None and situation.folder.writes:
@@ -170,7 +170,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         examples, rank, ranks = self.situation.validation, self.accelerator.process_index, self.accelerator.num_processes
         try:
-            own = likelihoods(self.model, examples[rank::ranks], pad=self.situation.collate.pad)
+            own = likelihoods(self.model, examples, pad=self.situation.collate.pad, chosen=range(rank, len(examples), ranks))
         except ModelError as exc:
             raise self.watch.gone_wrong(f"on the validation rows {exc.message}", self.state.global_step) from exc
         if ranks > 1:

@@ -13,24 +13,28 @@ from llmkit.training.examples import Example
 _TOKENS = 8192
 
 
-def likelihoods(model: Any, examples: Sequence[Example], *, pad: int) -> list[Likelihood]:
-    """The log-likelihood of each example's learnt tokens, given those before them. The model's mode is left as it was."""
+def likelihoods(model: Any, examples: Sequence[Example], *, pad: int, chosen: Sequence[int] | None = None) -> list[Likelihood]:
+    """The log-likelihood of each example's learnt tokens, given those before them; of those `chosen` by index, or of all.
+
+    The model's mode is left as it was.
+    """
+    chosen = range(len(examples)) if chosen is None else chosen
     encoder_decoder = bool(examples) and examples[0].source is not None
     scorer = Scorer(model, pad=pad, encoder_decoder=encoder_decoder)
     was_training = model.training
     model.eval()
     found: dict[int, Likelihood] = {}
     try:
-        for group in _groups(examples):
-            sequences = [list(examples[i].tokens) for i in group]
-            sources = [list(examples[i].source or ()) for i in group] if encoder_decoder else None
-            for i, scores in zip(group, scorer.score(sequences, [1] * len(group), sources), strict=True):
-                example = examples[i]
+        for group in _groups(examples, chosen):
+            held = [examples[i] for i in group]
+            sources = [list(e.source or ()) for e in held] if encoder_decoder else None
+            scored = scorer.score([list(e.tokens) for e in held], [1] * len(group), sources)
+            for i, example, scores in zip(group, held, scored, strict=True):
                 total = sum(score for score, learnt in zip(scores, example.learnt[1:], strict=True) if learnt)
                 found[i] = Likelihood(total, example.trained, example.words, example.bytes)
     finally:
         model.train(was_training)
-    return [found[i] for i in range(len(examples))]
+    return [found[i] for i in chosen]
 
 
 def mean_loss(documents: Sequence[Likelihood]) -> float:
@@ -38,11 +42,11 @@ def mean_loss(documents: Sequence[Likelihood]) -> float:
     return -sum(d.log_likelihood for d in documents) / sum(d.tokens for d in documents)
 
 
-def _groups(examples: Sequence[Example]) -> list[list[int]]:
+def _groups(examples: Sequence[Example], chosen: Sequence[int]) -> list[list[int]]:
     """Examples of like length, at most `_TOKENS` positions with padding."""
-    sizes = [max(len(e.tokens), len(e.source or ())) for e in examples]
+    sizes = {i: examples[i].width for i in chosen}
     groups: list[list[int]] = []
-    for i in sorted(range(len(examples)), key=lambda i: (sizes[i], i)):
+    for i in sorted(chosen, key=lambda i: (sizes[i], i)):
         if not groups or sizes[i] * (len(groups[-1]) + 1) > _TOKENS:
             groups.append([])
         groups[-1].append(i)
