@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import platform
 import struct
 from pathlib import Path
 
@@ -336,3 +337,12 @@ def test_a_quota_of_the_cgroup_limits_threads_and_memory(tmp_path: Path) -> None
     (tmp_path / "memory.max").write_text("max\n")
     assert _cgroup_quota(tmp_path) is None
     assert _cgroup_free(tmp_path) is None
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the limit is set in the names of x86 instruction sets")
+def test_a_precision_that_the_processor_only_emulates_is_named_before_work_starts(process) -> None:
+    limited = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    done = process("generate", "Once", "--dtype", "bfloat16", "--max-new-tokens", "1", env=limited)
+    assert done.code == 0
+    assert "warning: --dtype bfloat16: this processor has no bfloat16 instructions" in done.err
+    assert "warning" not in process("generate", "Once", "--max-new-tokens", "1", env=limited).err

@@ -127,7 +127,7 @@ def _cache() -> Finding:
 
 def _devices() -> Iterator[Finding]:
     from llmkit.errors import LlmkitError
-    from llmkit.models.devices import DTYPES, select
+    from llmkit.models.devices import DTYPES, Device, select
 
     try:
         import torch
@@ -141,7 +141,8 @@ def _devices() -> Iterator[Finding]:
             yield Finding(kind, True, "none", exc.hint if kind == "cpu" else None)
             continue
         working = [dtype for dtype in DTYPES if _multiplies(device.name, getattr(torch, dtype))]
-        yield Finding(kind, bool(working), f"{', '.join(working)}; auto takes {device.dtype}")
+        said = [f"{dtype} (slow)" if Device(device.name, dtype, "").warning else dtype for dtype in working]
+        yield Finding(kind, bool(working), f"{', '.join(said)}; auto takes {device.dtype}")
 
 
 def _multiplies(device: str, dtype: object) -> bool:

@@ -135,7 +135,10 @@ def finetune(
         asked = ModelSettings(
             model, None, processes.device(device), _dtype(dtype, full, processes.device(device)), offline, trust_remote_code, quantize
         )
-        plan = _plan(prepare(asked), rows, lora, course, lesson, keeping, processes, chat_template, out)
+        found = prepare(asked)
+        if found.device.warning is not None:
+            out.warn(f"--dtype {found.device.dtype}: {found.device.warning}")
+        plan = _plan(found, rows, lora, course, lesson, keeping, processes, chat_template, out)
         if folder is None:
             return _look(plan, rows, json_output, out)
         options = opt.given(ctx, leave=_NOT_THE_RUNS) | {"train": source}

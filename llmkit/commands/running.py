@@ -31,7 +31,7 @@ def open_model(
 
     if settings.reference == default:
         out.notice(f"{default}: a small demonstration model; -m names a bigger one, for example -m {_BIGGER.get(default, '')}")
-    return open_engine(settings, chat=chat, draft=draft, report=out.detail)
+    return open_engine(settings, chat=chat, draft=draft, report=out.detail, warn=out.warn)
 
 
 def summarise(tally: Tally, engine: Engine, out: Console) -> int:

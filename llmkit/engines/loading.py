@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 def open_engine(
-    settings: ModelSettings, *, chat: ChatSettings | None = None, draft: str | None = None, report: Callable[[str], None] = lambda _: None
+    settings: ModelSettings,
+    *,
+    chat: ChatSettings | None = None,
+    draft: str | None = None,
+    report: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Engine:
     """Loads the model (and the draft model that speculates for it) and gives the engine that runs it.
 
@@ -21,7 +26,7 @@ def open_engine(
     """
     from dataclasses import replace
 
-    loaded = load(settings, report)
+    loaded = load(settings, report, warn)
     from llmkit.engines.torch import TorchEngine
 
     helper = load(replace(settings, reference=draft, adapter=None), report) if draft else None

@@ -5,8 +5,10 @@ Knows hardware; not models. Only `select` imports torch.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float16")
 _KINDS = ("cpu", "cuda", "mps", "xpu")
+#: A precision that takes this many times as long as float32 is one that the processor has no instructions for.
+_EMULATED = 4.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,13 @@ class Device:
 
         dtype: torch.dtype = getattr(torch, self.dtype)
         return dtype
+
+    @property
+    def warning(self) -> str | None:
+        """What to say before work starts in a precision that this processor only emulates; None for one it has."""
+        if self.kind != "cpu" or self.dtype == "float32" or (times := cpu_slowdown(self.dtype)) < _EMULATED:
+            return None
+        return f"this processor has no {self.dtype} instructions: matrix products take {times:.0f} times as long as in float32"
 
 
 def select(device: str = "auto", dtype: str = "auto") -> Device:
@@ -66,6 +77,33 @@ def select(device: str = "auto", dtype: str = "auto") -> Device:
     if kind == "cuda" and chosen == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UnavailableError(f"{name} has no bfloat16", hint="--dtype float16 or float32")
     return Device(name, chosen, reason)
+
+
+@functools.cache
+def cpu_slowdown(dtype: str) -> float:
+    """How many times as long a matrix product takes on this CPU in `dtype` as in float32: measured, in milliseconds.
+
+    Measured rather than looked up: what counts is what torch and oneDNN do on this processor, emulators and limits included.
+    """
+    import torch
+
+    def seconds(kind: torch.dtype) -> float:
+        matrix = torch.ones(128, 128, dtype=kind)
+        times = []
+        for _ in range(4):  # the first one chooses a kernel
+            start = time.perf_counter()
+            matrix @ matrix
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    return seconds(getattr(torch, dtype)) / seconds(torch.float32)
+
+
+def training_dtype(device: str) -> torch.dtype:
+    """The precision for mixed-precision training on `device`: bfloat16 where it is no slower than float32, else float32."""
+    import torch
+
+    return torch.float32 if device == "cpu" and cpu_slowdown("bfloat16") >= _EMULATED else torch.bfloat16
 
 
 def available_cores() -> int:

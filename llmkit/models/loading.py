@@ -107,10 +107,12 @@ def prepare(settings: ModelSettings) -> Prepared:
     return Prepared(settings, location, checkpoint, adapter, device, _tokenizer(checkpoint, settings.trust_remote_code))
 
 
-def load(settings: ModelSettings, report: Callable[[str], None] = lambda _: None) -> LoadedModel:
+def load(
+    settings: ModelSettings, report: Callable[[str], None] = lambda _: None, warn: Callable[[str], None] = lambda _: None
+) -> LoadedModel:
     """Resolves, checks and loads a model; nothing is read into memory that was not found to fit.
 
-    report: told in a line how device and precision were chosen and what memory is needed.
+    report: told in a line how device and precision were chosen and what memory is needed. warn: told what will be slow.
     Raises ModelError, UnavailableError, UsageError or OutOfMemoryError.
     """
     found = prepare(settings)
@@ -120,6 +122,8 @@ def load(settings: ModelSettings, report: Callable[[str], None] = lambda _: None
     needed = memory.plan(
         found.checkpoint, dtype=device.dtype, quantize=settings.quantize, tokens=_PLANNED_TOKENS, free=memory.free_bytes(device.name)
     )
+    if device.warning is not None:
+        warn(f"--dtype {device.dtype}: {device.warning}")
     needed.check(f"{settings.reference} in {device.dtype} on {device.name}")
     report(f"{settings.reference}: {needed}; {device.name}, {device.dtype} ({device.reason}), {torch.get_num_threads()} threads")
     return read_weights(found)

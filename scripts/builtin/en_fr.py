@@ -18,7 +18,7 @@ import numpy as np
 import sacrebleu
 import torch
 from corpus import Pairs, load_pairs
-from loop import Schedule, arguments, place, prepare, run, scheduled
+from loop import Schedule, arguments, mixed_precision, place, prepare, run, scheduled
 from segments import Segments
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
@@ -58,7 +58,7 @@ def main() -> None:
             targets = sum(int((labels != -100).sum()) for _, labels in micro)
             for source, labels in ((s.to(args.device), t.to(args.device)) for s, t in micro):
                 share = int((labels != -100).sum()) / targets
-                with torch.autocast(args.device, torch.bfloat16):
+                with mixed_precision(args.device):
                     # 'labels' would compute a second, unsmoothed loss
                     decoder_input = torch.full_like(labels, PAD_ID)
                     decoder_input[:, 1:] = labels[:, :-1].masked_fill(labels[:, :-1] == -100, PAD_ID)

@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from llmkit.models.devices import training_dtype
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -83,6 +85,12 @@ def place(model: PreTrainedModel, args: argparse.Namespace) -> None:
         model.load_state_dict(type(model).from_pretrained(args.begin, dtype=torch.float32).state_dict())
     model.to(args.device)
     print(f"parameters: {sum(p.numel() for p in model.parameters()):,}", flush=True)
+
+
+def mixed_precision(device: str) -> torch.autocast:
+    """Where a loss is computed: in bfloat16 on processors that have it, in float32 on those that would emulate it."""
+    dtype = training_dtype(device)
+    return torch.autocast(device, dtype, enabled=dtype is not torch.float32)
 
 
 def optimizers(model: torch.nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:

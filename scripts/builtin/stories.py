@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from corpus import Book, load_books
-from loop import Schedule, arguments, place, prepare, run, scheduled
+from loop import Schedule, arguments, mixed_precision, place, prepare, run, scheduled
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -52,7 +52,7 @@ def main() -> None:
             share = 0.6 if step < schedule.decay_from else 0.9
             windows = _windows(children, fiction, share, args.seed, step).to(args.device)
             for ids in windows.chunk(args.micro):
-                with torch.autocast(args.device, torch.bfloat16):
+                with mixed_precision(args.device):
                     loss: torch.Tensor = forward(input_ids=ids, labels=ids, use_cache=False).loss
                 yield loss / args.micro
 
@@ -147,7 +147,7 @@ def _validate(model: LlamaForCausalLM, valid: Stream, valid_bytes: int) -> dict[
     model.eval()
     starts = np.linspace(0, len(valid.ids) - CONTEXT - 1, 48).astype(int)
     ids = torch.from_numpy(np.stack([valid.ids[s : s + CONTEXT] for s in starts]).astype(np.int64)).to(model.device)
-    with torch.autocast(model.device.type, torch.bfloat16):
+    with mixed_precision(model.device.type):
         loss = sum(float(model(input_ids=b, labels=b, use_cache=False).loss) for b in ids.split(8)) / 6
     model.train()
     return {"valid_loss": loss, "valid_bits_per_byte": loss / math.log(2) * len(valid.ids) / valid_bytes}
