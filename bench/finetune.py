@@ -99,7 +99,7 @@ def batch(self, *rest):
     counts.append(int(found[1]))
     return found
 FineTuner.get_batch_samples = batch
-from llmkit.cli import run
+from llmkit.cli.app import run
 folder, texts, out, steps, size, length, dtype = sys.argv[1:]
 save = FineTuner._save_checkpoint
 def last(self, *rest):

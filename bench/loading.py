@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from llmkit.engines.torch.loading import ModelSettings, load
 from llmkit.models.builtin import folder, names
-from llmkit.models.loading import ModelSettings, load
 
 
 def main() -> None:

@@ -15,10 +15,10 @@ from side_by_side import Contender, measure, report
 
 JOB = """
 import sys
-from llmkit.console import Console
-from llmkit.jobs.loop import JobSettings, file_job
+from llmkit.cli.console import Console
+from llmkit.jobs.run import JobSettings, file_job
 from llmkit.jobs.output import Output
-from llmkit.jobs.plan import Work
+from llmkit.jobs.batching import Work
 from llmkit.rows import open_rows
 
 class Echo:
@@ -39,12 +39,12 @@ from transformers import PreTrainedTokenizerFast
 from llmkit.engines.chat import ChatSettings
 from llmkit.models.builtin import folder
 from llmkit.rows import open_rows
-from llmkit.rows.samples import SampleFields, judge
+from llmkit.rows.samples import SampleFields, check_rows
 from llmkit.training.examples import Encoder
 
 tokenizer = PreTrainedTokenizerFast.from_pretrained(folder("stories"))
 rows = open_rows(sys.argv[1])
-samples = judge(rows, SampleFields(prompt="prompt", completion="prompt"), rows.name).samples
+samples = check_rows(rows, SampleFields(prompt="prompt", completion="prompt"), rows.name).samples
 Encoder(tokenizer, ChatSettings(), 512).examples(samples, rows.name)
 """
 

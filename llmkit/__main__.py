@@ -1,6 +1,6 @@
 """`python -m llmkit` and `torchrun -m llmkit`."""
 
-from llmkit.cli import main
+from llmkit.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -36,7 +36,7 @@ class Ran:
 @pytest.fixture
 def llmkit(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     """Runs the command line in this process."""
-    from llmkit.cli import run
+    from llmkit.cli.app import run
 
     def call(*arguments: object) -> Ran:
         capfd.readouterr()

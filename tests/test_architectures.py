@@ -9,8 +9,8 @@ from conftest import byte_tokenizer, seeded
 
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.decoding import Decoding
-from llmkit.engines.torch import TorchEngine
-from llmkit.models.loading import ModelSettings, load
+from llmkit.engines.torch.engine import TorchEngine
+from llmkit.engines.torch.loading import ModelSettings, load
 from llmkit.rows.fields import Prompt
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 128}

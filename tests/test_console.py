@@ -14,7 +14,7 @@ from conftest import write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmkit.console import visible
+from llmkit.cli.console import visible
 
 HOSTILE = [
     "\x1b[31m",

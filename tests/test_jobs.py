@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from conftest import read_rows, start, until, write_rows
 
+from llmkit.jobs.batching import Work, batches
 from llmkit.jobs.journal import Journal
-from llmkit.jobs.plan import Work, batches
 from llmkit.rows import Row
 
 TINY = ["--max-new-tokens", "4", "--chat-template", "none"]
@@ -289,7 +289,7 @@ def test_out_of_memory_halves_the_batch_keeps_what_is_done_and_says_so(llmkit, g
     code = f"""
 import os, resource, sys
 os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
-from llmkit.cli import run
+from llmkit.cli.app import run
 arguments = {[str(a) for a in arguments]!r}
 assert run([*arguments, "--limit", "4", "-o", {str(tmp_path / "warm.jsonl")!r}]) == 0
 used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
@@ -365,11 +365,11 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
             for i in range(count):
                 file.write(f'{{"id": {i}, "prompt": "row number {i} of a long file"}}\n')
         code = f"""
-from llmkit.console import Console
-from llmkit.jobs.loop import JobSettings, file_job
+from llmkit.cli.console import Console
+from llmkit.jobs.run import JobSettings, file_job
 from llmkit.jobs.output import Output
-from llmkit.jobs.plan import Work
-from llmkit.jobs.record import peak_memory_bytes
+from llmkit.jobs.batching import Work
+from llmkit.records import peak_memory_bytes
 from llmkit.rows import open_rows
 
 class Echo:

@@ -14,7 +14,7 @@ from conftest import write_rows
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, llama: Path, words: list[str]) -> Path:
     """An adapter on the small Llama."""
-    from llmkit.cli import run
+    from llmkit.cli.app import run
 
     folder = tmp_path_factory.mktemp("trained")
     rows = write_rows(folder / "rows.jsonl", [{"text": " ".join(words[i % 15 :])} for i in range(30)])

@@ -8,8 +8,8 @@ import pytest
 
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.decoding import Decoding
-from llmkit.engines.torch import TorchEngine
-from llmkit.models.loading import ModelSettings, load
+from llmkit.engines.torch.engine import TorchEngine
+from llmkit.engines.torch.loading import ModelSettings, load
 from llmkit.rows.fields import Prompt
 
 GREEDY = [

@@ -17,7 +17,7 @@ from llmkit.engines.chat import ChatSettings
 from llmkit.errors import InputError, UsageError
 from llmkit.rows import open_rows
 from llmkit.rows.reading import Row
-from llmkit.rows.samples import Sample, SampleFields, Samples, judge
+from llmkit.rows.samples import Sample, SampleFields, Samples, check_rows
 from llmkit.training.examples import Encoder, Example, Examples, marked
 
 CHATML = (
@@ -41,7 +41,7 @@ CHAT = [
 
 def judged(tmp_path: Path, rows: list[dict[str, Any]], fields: SampleFields | None = None, **more: Any) -> Any:
     path = str(write_rows(tmp_path / "rows.jsonl", rows))
-    return judge(open_rows(path), fields or SampleFields(), path, **more)
+    return check_rows(open_rows(path), fields or SampleFields(), path, **more)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_fields_can_be_named_and_names_must_go_together(tmp_path: Path) -> None:
 
 @given(st.lists(st.text(min_size=1).filter(lambda t: t.strip()), min_size=1, max_size=60))
 def test_equal_rows_never_stand_on_both_sides_of_a_split(texts: list[str]) -> None:
-    found = judge((Row(i, i + 1, {"text": t}) for i, t in enumerate(texts)), SampleFields(), "rows", share=0.3)
+    found = check_rows((Row(i, i + 1, {"text": t}) for i, t in enumerate(texts)), SampleFields(), "rows", share=0.3)
     train, valid = ([s.text or "" for s in side] for side in (found.samples, found.held))
     assert sorted(train + valid) == sorted(texts)
     assert not set(train) & set(valid)
@@ -141,7 +141,7 @@ def test_memory_does_not_grow_with_the_training_rows(tmp_path: Path) -> None:
     of = encoder(max_length=2048)
     tracemalloc.start()
     try:
-        found = judge(open_rows(str(path)), SampleFields(), str(path), share=0.1)
+        found = check_rows(open_rows(str(path)), SampleFields(), str(path), share=0.1)
         examples = of.examples(found.samples, str(path))
         used = tracemalloc.get_traced_memory()[1]
     finally:

@@ -31,7 +31,7 @@ HEAVY = ("torch", "transformers", "datasets", "peft", "evaluate", "pandas", "pya
 def test_imports_no_heavy_library(arguments: str) -> None:
     code = f"""
 import sys
-from llmkit.cli import run
+from llmkit.cli.app import run
 run({arguments.split()!r})
 print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)
 """
@@ -44,7 +44,7 @@ def test_scores_of_saved_outputs_import_no_heavy_library(tmp_path: Path) -> None
     text.write_text("the king\nthe queen\n")
     code = f"""
 import sys
-from llmkit.cli import run
+from llmkit.cli.app import run
 assert run(["evaluate", "score", "--metrics", "bleu,chrf,ter,exact_match,f1", "-p", {str(text)!r}, "-r", {str(text)!r}, "--json"]) == 0
 print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)
 """

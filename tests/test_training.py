@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmkit.engines.torch.loading import ModelSettings, load
 from llmkit.errors import TrainingError
-from llmkit.models.loading import ModelSettings, load
 from llmkit.training.examples import Example
 from llmkit.training.watch import Watch
 
@@ -99,8 +99,8 @@ def test_the_loss_in_pieces_is_the_plain_cross_entropy(
 ) -> None:
     import torch
 
-    from llmkit.engines import scoring
-    from llmkit.engines.scoring import plain_head
+    from llmkit.engines.torch import scoring
+    from llmkit.engines.torch.scoring import plain_head
     from llmkit.training.batches import Collator
 
     monkeypatch.setattr(scoring, "_CPU_PIECE", 2000)  # several pieces even here

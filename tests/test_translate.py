@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from llmkit.engines.base import ModelFacts
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.decoding import Decoding
-from llmkit.engines.torch import TorchEngine
+from llmkit.engines.torch.engine import TorchEngine
+from llmkit.engines.torch.loading import ModelSettings, load
 from llmkit.errors import InputError, UsageError
-from llmkit.models.loading import ModelSettings, load
 from llmkit.translation.checks import problems
 from llmkit.translation.families import family
 from llmkit.translation.languages import language

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import OutOfMemoryError
-from llmkit.models import quantization
 from llmkit.models.checkpoint import Checkpoint
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _GIB = 1 << 30
+#: Bytes a weight, with its share of the scales: one float32 a row for int8; doubly quantised blocks of 64 for int4.
+_QUANTIZED_BYTES = {"int8": 1.0, "int4": 0.52}
+#: Matrices that stay as they are: embeddings and the last layer.
+_KEPT = ("embed", "wte", "wpe", "shared", "lm_head", "position")
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryEstimate:
     """Bytes that a run needs, by what they are for, beside those that are free."""
 
     parts: Mapping[str, int]
@@ -43,7 +46,7 @@ class Plan:
             raise OutOfMemoryError(f"{what} does not fit: {self} ({parts})", hint=hint)
 
 
-def plan(checkpoint: Checkpoint, *, dtype: str, tokens: int, free: int, rows: int = 1, quantize: str = "none") -> Plan:
+def estimate(checkpoint: Checkpoint, *, dtype: str, tokens: int, free: int, rows: int = 1, quantize: str = "none") -> MemoryEstimate:
     """Memory of a run that holds `tokens` positions at a time, `rows` of them with logits.
 
     Weights: parameters x bytes of dtype, or of the quantised form for the matrices that have one. Cache: 2 x layers x
@@ -51,9 +54,9 @@ def plan(checkpoint: Checkpoint, *, dtype: str, tokens: int, free: int, rows: in
     logits of the rows being decoded.
     """
     size, shape = _BYTES[dtype], _shape(checkpoint)
-    return Plan(
+    return MemoryEstimate(
         {
-            "weights": quantization.weight_bytes(checkpoint, quantize, size),
+            "weights": weight_bytes(checkpoint, quantize, size),
             "key-value cache": 2 * shape.layers * shape.key_value * tokens * size,
             "activations": tokens * (6 * shape.hidden + 2 * shape.wide) * size + rows * shape.vocabulary * 4,
         },
@@ -61,9 +64,9 @@ def plan(checkpoint: Checkpoint, *, dtype: str, tokens: int, free: int, rows: in
     )
 
 
-def training_plan(
+def estimate_training(
     checkpoint: Checkpoint, *, dtype: str, trained: int, positions: int, free: int, quantize: str = "none", recompute: bool = False
-) -> Plan:
+) -> MemoryEstimate:
     """Memory of a training run that holds `positions` tokens of `trained` float32 parameters at a time.
 
     A trained parameter takes 4 bytes itself, 4 of gradient and 8 of AdamW. Activations: 17 hidden states a layer and
@@ -72,15 +75,29 @@ def training_plan(
     """
     size, shape = _BYTES[dtype], _shape(checkpoint)
     states = 2 * shape.layers + 17 if recompute else 17 * shape.layers
-    return Plan(
+    return MemoryEstimate(
         {
-            "weights": quantization.weight_bytes(checkpoint, quantize, size),
+            "weights": weight_bytes(checkpoint, quantize, size),
             "trained parameters": 16 * trained,
             "activations": positions * shape.hidden * states * size,
             "scores": 3 << 26,
         },
         free,
     )
+
+
+def weight_bytes(checkpoint: Checkpoint, quantize: str, size: int) -> int:
+    """Bytes of the weights in memory; `size`: bytes of those that stay as they are."""
+    if quantize == "none":
+        return checkpoint.parameters * size
+    small = sum(rows * columns for rows, columns in matrices(checkpoint))
+    return (checkpoint.parameters - small) * size + int(small * _QUANTIZED_BYTES[quantize])
+
+
+def matrices(checkpoint: Checkpoint) -> list[tuple[int, int]]:
+    """Shapes of the linear layers inside the blocks: those that are quantised, and that adapters go on."""
+    tensors = checkpoint.tensors.items()
+    return [(t.shape[0], t.shape[1]) for name, t in tensors if len(t.shape) == 2 and not any(part in name for part in _KEPT)]
 
 
 @dataclass(frozen=True)

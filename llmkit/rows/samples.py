@@ -139,7 +139,7 @@ def _unpacked(data: bytes) -> Sample:
 
 
 @dataclass
-class Judged:
+class CheckedRows:
     """All rows of a file, judged. held: samples that are held out of training.
 
     formats: rows by format; bad: the rows that teach nothing and why.
@@ -157,11 +157,11 @@ class Judged:
         return next(iter(self.formats), "")
 
 
-def judge(rows: Iterable[Row], fields: SampleFields, source: str, *, max_errors: int = 0, share: float = 0.0) -> Judged:
+def check_rows(rows: Iterable[Row], fields: SampleFields, source: str, *, max_errors: int = 0, share: float = 0.0) -> CheckedRows:
     """Every row's sample; about `share` of them are held out by their content's hash, so equal rows never stand on both sides.
 
     Raises InputError for a file without a usable row, of mixed formats, or with more bad rows than allowed."""
-    out = Judged()
+    out = CheckedRows()
     bound = int(share * (1 << 32))
     for row in rows:
         out.rows += 1
@@ -183,7 +183,7 @@ def judge(rows: Iterable[Row], fields: SampleFields, source: str, *, max_errors:
     return out
 
 
-def _listed(found: Judged) -> str:
+def _listed(found: CheckedRows) -> str:
     shown = "; ".join(exc.message for exc in found.bad[:_LISTED])
     more = f"; and {len(found.bad) - _LISTED:,} more" if len(found.bad) > _LISTED else ""
     return f"{len(found.bad):,} of {found.rows:,} rows can't be used: {shown}{more}"

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from llmkit import __version__
 
 if TYPE_CHECKING:
-    from llmkit.training.finishing import Won
-    from llmkit.training.session import Ready
+    from llmkit.training.results import Improvement
+    from llmkit.training.run import Ready
 
 
-def card(ready: Ready, record: dict[str, Any], won: Won | None, *, plot: bool) -> str:
+def card(ready: Ready, record: dict[str, Any], won: Improvement | None, *, plot: bool) -> str:
     """The card as Markdown with the front matter that the hub reads."""
     plan, result = ready.plan, record["result"]
     base = plan.found.location.reference
@@ -65,7 +65,7 @@ def _use(encoder_decoder: bool, base: str, *, adapter: bool, folder: str) -> lis
     return ["```sh", f'llmkit {command} {model} "..."', "```", ""]
 
 
-def _measured(won: Won | None) -> list[str]:
+def _measured(won: Improvement | None) -> list[str]:
     if won is None:
         return ["Nothing: there were no validation rows.", ""]
     lines = ["On the validation rows, by the scorer of `llmkit evaluate perplexity`, 95% intervals by bootstrap over rows:", ""]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from llmkit.engines.scoring import Head, piece
+from llmkit.engines.torch.scoring import Head, piece
 from llmkit.training.batches import IGNORED
 
 

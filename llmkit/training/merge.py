@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmkit.engines.torch.loading import LoadedModel
 from llmkit.errors import GateError, ModelError, OutputError
 from llmkit.jobs.output import acquire, sync_folder
-from llmkit.models.loading import LoadedModel
 
 #: Prompts on which the two are compared where none are given.
 PROMPTS = ("Once upon a time", "The capital of France is", "Thank you very much.", "def main():")

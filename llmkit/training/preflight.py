@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmkit.rows.samples import Judged
+from llmkit.rows.samples import CheckedRows
 from llmkit.training.examples import marked
-from llmkit.training.session import Ready
+from llmkit.training.run import Ready
 
 #: Characters of the first example that are shown.
 _SHOWN = 1500
 
 
-def facts(ready: Ready, judged: Judged, source: str, seconds_a_step: float) -> dict[str, Any]:
+def facts(ready: Ready, judged: CheckedRows, source: str, seconds_a_step: float) -> dict[str, Any]:
     """The preflight as an object. seconds_a_step: as timed."""
     plan, train = ready.plan, ready.plan.train
     memory = plan.memory()
@@ -83,7 +83,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     return out
 
 
-def summary(ready: Ready, judged: Judged) -> list[str]:
+def summary(ready: Ready, judged: CheckedRows) -> list[str]:
     """The preflight of a run that begins, in two lines."""
     plan = ready.plan
     bad = f", {len(judged.bad):,} left out as not usable" if judged.bad else ""

@@ -42,7 +42,7 @@ class LoraSettings:
 
 
 @dataclass(frozen=True)
-class Course:
+class Optimization:
     """How long and how fast: steps, rates, batches.
 
     batch_size: rows a process takes at once; grad_accum: such batches a step. warmup: a share of the steps.
@@ -93,7 +93,7 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class LossSettings:
     """What of the rows is learnt. full_loss: prompts too; packing: auto, or off."""
 
     max_length: int | None = None
@@ -108,7 +108,7 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Keeping:
+class CheckpointSettings:
     """Checkpoints: one every `steps` (None: a tenth of the run, at most 500), the newest `keep` stay."""
 
     steps: int | None = None

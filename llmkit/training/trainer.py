@@ -20,15 +20,15 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from llmkit.engines.scoring import Head
+from llmkit.engines.torch.scoring import Head
 from llmkit.errors import LlmkitError, ModelError, OutOfMemoryError
 from llmkit.models.devices import Device
-from llmkit.training.adapting import save_weights
+from llmkit.training.adapter import save_weights
 from llmkit.training.batches import IGNORED, Collator, Stream
+from llmkit.training.checkpoints import RunFolder, unwritable
 from llmkit.training.examples import Example
-from llmkit.training.folder import RunFolder, unwritable
 from llmkit.training.loss import summed_loss
-from llmkit.training.settings import Course, Keeping
+from llmkit.training.settings import CheckpointSettings, Optimization
 from llmkit.training.validation import likelihoods, mean_loss
 from llmkit.training.watch import Watch
 
@@ -49,7 +49,7 @@ class Hooks:
 
 
 @dataclass
-class Situation:
+class TrainerContext:
     """What the trainer works with, and why it was ended."""
 
     folder: RunFolder | None
@@ -57,14 +57,21 @@ class Situation:
     collate: Collator
     head: Head | None
     validation: Sequence[Example]
-    course: Course
+    course: Optimization
     hooks: Hooks
     keep: int
     reason: LlmkitError | None = field(default=None, init=False)
 
 
 def arguments(
-    course: Course, keeping: Keeping, device: Device, *, steps: int, output: Path, evaluates: bool, report_to: Sequence[str]
+    course: Optimization,
+    keeping: CheckpointSettings,
+    device: Device,
+    *,
+    steps: int,
+    output: Path,
+    evaluates: bool,
+    report_to: Sequence[str],
 ) -> Any:
     """The Trainer's arguments for a run of `steps` steps."""
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -104,7 +111,7 @@ def arguments(
 class FineTuner(Trainer):  # type: ignore[misc]
     """Trains `model` on a stream of batches whose position is the number of the step."""
 
-    def __init__(self, model: Any, args: Any, situation: Situation) -> None:
+    def __init__(self, model: Any, args: Any, situation: TrainerContext) -> None:
         self.situation, self.watch = situation, Watch()
         self._batch_tokens = 0
         self._begun = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llmkit.engines.scoring import Scorer
+from llmkit.engines.torch.scoring import Scorer
 from llmkit.metrics.perplexity import Likelihood
 from llmkit.training.examples import Example
 

@@ -1,0 +1,1 @@
+"""The command line: names, options, configuration files, what a person sees. Nothing else imports it."""

@@ -1,0 +1,157 @@
+"""`llmkit doctor`: what works on this machine, and the fix for what does not.
+
+llmkit doctor
+llmkit doctor --quick --json
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmkit import __version__
+from llmkit.cli import console
+from llmkit.cli import options as opt
+from llmkit.models import builtin
+from llmkit.models.devices import available_cores
+
+app = typer.Typer(add_completion=False)
+
+_NEEDED = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "huggingface_hub",
+    "peft",
+    "datasets",
+    "evaluate",
+    "sacrebleu",
+    "langcodes",
+    "sentencex",
+    "py3langid",
+)
+#: Optional packages: what they give, and the extra that brings them.
+_OPTIONAL = {
+    "llguidance": ("--json-schema and --regex", "constrained"),
+    "jiwer": ("the metric wer", "metrics"),
+    "rouge_score": ("the metric rouge", "metrics"),
+    "matplotlib": ("plots", "plot"),
+    "bitsandbytes": ("--quantize", "quantize"),
+    "polib": ("translating .po", "documents"),
+    "python-docx": ("translating .docx", "documents"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. fix: what to do when it is not ok."""
+
+    name: str
+    ok: bool
+    value: str
+    fix: str | None = None
+
+
+@app.command("doctor", help="What works on this machine, and the fix for what does not.")
+def doctor(
+    quick: Annotated[bool, opt.option("--quick", help="Leave out what needs torch: devices and precisions.", panel=opt.RUN)] = False,
+    json_output: opt.Json = False,
+    debug: opt.Debug = False,
+) -> int:
+    findings = list(_basics())
+    if not quick:
+        findings += _devices()
+    if json_output:
+        console.write(json.dumps({"ok": all(f.ok for f in findings), "findings": [asdict(f) for f in findings]}) + "\n")
+    else:
+        for finding in findings:
+            console.write(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name + ':':<24}{finding.value}\n")
+            if finding.fix:
+                console.write(f"      {'':<24}{finding.fix}\n")
+    return 0 if all(f.ok for f in findings) else 5
+
+
+def _basics() -> Iterator[Finding]:
+    yield Finding("llmkit", True, f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
+    for name in _NEEDED:
+        try:
+            yield Finding(name, True, importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(name, False, "not installed", f"pip install {name}")
+    for name, (purpose, extra) in _OPTIONAL.items():
+        try:
+            yield Finding(name, True, importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(name, True, f"not installed; {purpose} won't work", f"pip install 'llmkit[{extra}]'")
+    for name in builtin.names():
+        yield _builtin(name)
+    yield _cache()
+    yield Finding("cores", True, f"{available_cores()} of {os.cpu_count()} usable by this process")
+    from llmkit.models.memory import free_bytes
+
+    yield Finding("memory", True, f"{free_bytes() / 2**30:.1f} GiB free for a new run")
+
+
+def _builtin(name: str) -> Finding:
+    from llmkit.errors import LlmkitError
+    from llmkit.models.reference import resolve
+
+    try:
+        _, checkpoint = resolve(f"builtin:{name}")
+    except LlmkitError as exc:
+        return Finding(f"builtin:{name}", False, exc.message, exc.hint)
+    return Finding(f"builtin:{name}", True, f"{checkpoint.parameters:,} parameters")
+
+
+def _cache() -> Finding:
+    from huggingface_hub import constants
+
+    from llmkit.models.reference import hub_offline
+
+    folder = Path(constants.HF_HUB_CACHE)
+    there = next(p for p in (folder, *folder.parents) if p.exists())
+    mode = "offline (HF_HUB_OFFLINE)" if hub_offline() else "online"
+    if not os.access(there, os.W_OK):
+        return Finding("hub cache", False, f"{folder} is not writable; {mode}", "set HF_HOME to a folder that is")
+    return Finding("hub cache", True, f"{folder}; {mode}")
+
+
+def _devices() -> Iterator[Finding]:
+    from llmkit.errors import LlmkitError
+    from llmkit.models.devices import DTYPES, Device, select
+
+    try:
+        import torch
+    except ImportError as exc:
+        yield Finding("devices", False, f"torch can't be imported: {exc}", "install torch again")
+        return
+    for kind in ("cpu", "cuda", "mps", "xpu"):
+        try:
+            device = select(kind)
+        except LlmkitError as exc:
+            yield Finding(kind, True, "none", exc.hint if kind == "cpu" else None)
+            continue
+        working = [dtype for dtype in DTYPES if _multiplies(device.name, getattr(torch, dtype))]
+        said = [f"{dtype} (slow)" if Device(device.name, dtype, "").warning else dtype for dtype in working]
+        yield Finding(kind, bool(working), f"{', '.join(said)}; auto takes {device.dtype}")
+
+
+def _multiplies(device: str, dtype: object) -> bool:
+    """Whether a small matrix product in this precision really runs."""
+    import torch
+
+    try:
+        matrix = torch.ones(8, 8, device=device, dtype=dtype)
+        return bool((matrix @ matrix).float().sum() == 512)
+    except (RuntimeError, TypeError):
+        return False

@@ -1,0 +1,19 @@
+"""`llmkit evaluate`: numbers about a model or about saved outputs, each with its signature, and gates for CI.
+
+llmkit evaluate perplexity -m gpt2 -i book.txt --fail-if "perplexity > 30"
+llmkit evaluate bleu -p hypotheses.txt -r references.txt
+llmkit evaluate score --metrics chrf,exact_match -i outputs.jsonl --baseline yesterday.json
+llmkit evaluate choice -m gpt2 -i questions.jsonl
+llmkit evaluate compare yesterday.json today.json
+"""
+
+from __future__ import annotations
+
+import typer
+
+from llmkit.cli.commands.evaluate import choice, code, compare, perplexity, text
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Numbers about a model or about saved outputs.")
+
+for module in (perplexity, text, choice, code, compare):
+    module.register(app)

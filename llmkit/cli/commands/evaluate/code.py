@@ -1,0 +1,95 @@
+"""`llmkit evaluate code`: pass@k of generated programs. It runs them.
+
+llmkit generate -i problems.jsonl -n 10 --temperature 0.8 -o samples.jsonl -m org/code-model
+llmkit evaluate code -i samples.jsonl -k 1,10 --run-code
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from llmkit.cli import console
+from llmkit.cli import options as opt
+from llmkit.cli.commands.evaluate.reporting import ending
+from llmkit.errors import InputError, RowError, UsageError
+from llmkit.metrics.base import Example, Result, digest
+from llmkit.rows import Row, open_rows
+
+
+def register(app: typer.Typer) -> None:
+    app.command("code", help="pass@k of generated programs, by running them.")(code)
+
+
+def code(
+    input: opt.Input = None,
+    input_format: opt.InputFormat = "auto",
+    encoding: opt.Encoding = "utf-8",
+    limit: opt.Limit = None,
+    run_code: Annotated[bool, opt.option("--run-code", help="Yes, run the programs on this machine.", panel=opt.SCORING)] = False,
+    k: Annotated[str, opt.option("--k", "-k", help="Which pass@k: 1,10.", panel=opt.SCORING)] = "1",
+    code_timeout: Annotated[float, opt.option("--code-timeout", help="Seconds a program may take.", panel=opt.SCORING)] = 10.0,
+    fail_if: opt.FailIf = None,
+    baseline: opt.Baseline = None,
+    max_regression: opt.MaxRegression = None,
+    test: opt.Test = "auto",
+    json_output: opt.Json = False,
+    report: opt.Report = None,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+    config: opt.Config = None,
+) -> int:
+    out = console.Console(quiet)
+    if not all(part.strip().isdigit() and int(part) > 0 for part in k.split(",")):
+        raise UsageError(f"-k {k}: numbers of 1 or more, like 1,10")
+    wanted = [int(part) for part in k.split(",")]
+    end = ending(
+        [f"pass@{n}" for n in wanted], fail_if=fail_if, reports=report, json_output=json_output, baseline=baseline,
+        max_regression=max_regression, test=test,
+    )  # fmt: skip
+    if input is None:
+        raise UsageError("there is nothing to score", hint="name rows with --input FILE")
+    if not run_code:
+        raise UsageError(
+            "pass@k runs the programs that a model wrote, with your rights",
+            hint="look at them, then add --run-code; best inside a container",
+        )
+    if not 0 < code_timeout < float("inf"):
+        raise UsageError(f"--code-timeout {code_timeout}: it must be above 0")
+    from llmkit.metrics.code import Limits, isolation, pass_at_k, passes
+    from llmkit.models.devices import available_cores
+
+    rows = open_rows(input, format=input_format, encoding=encoding, limit=limit)
+    programs: list[list[str]] = []
+    examples: list[Example] = []
+    for row in rows:
+        own, check = _programs(row, rows.name)
+        programs.append([f"{program}\n\n{check}\n" for program in own])
+        examples.append(Example(str(row.fields.get("id", row.index + 1)), digest(check), check, own[0]))
+    if not programs:
+        raise InputError("there is no row to score", path=rows.name)
+    apart = isolation()
+    out.notice(apart)
+    flat = iter(passes([p for each in programs for p in each], Limits(code_timeout), workers=available_cores()))
+    results = [[next(flat) for _ in each] for each in programs]
+    scores = tuple(pass_at_k(n, results) for n in wanted)
+    about = {"input": rows.name, "input_sha256": rows.sha256, "isolation": apart}
+    end.finish(Result(scores, len(programs), about=about, examples=tuple(examples)), out)
+    return 0
+
+
+def _programs(row: Row, source: str) -> tuple[list[str], str]:
+    """The programs of a row and the test that runs after each: `text(s)` go on from the `prompt`, `prediction(s)` stand alone."""
+    if row.error is not None:
+        raise row.error
+    name = next((n for n in ("texts", "text", "predictions", "prediction") if n in row.fields), None)
+    value: Any = row.fields.get(name or "")
+    found = [value] if isinstance(value, str) else value
+    check = row.fields.get("test")
+    if not isinstance(found, list) or not found or not all(isinstance(p, str) for p in found) or not isinstance(check, str):
+        there = ", ".join(list(row.fields)[:12]) or "none"
+        missing = "test" if not isinstance(check, str) else "texts"
+        raise RowError(f"no field '{missing}' with code (fields: {there})", path=source, line=row.line)
+    prompt = row.fields.get("prompt", "") if name in ("text", "texts") else ""
+    return [f"{prompt}{program}" for program in found], check

@@ -1,0 +1,94 @@
+"""`llmkit evaluate compare`: results of several runs against the first, on the same rows.
+
+llmkit evaluate compare base.json tuned.json
+llmkit evaluate compare small.json medium.json large.json --plot scaling.png
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmkit.cli import console
+from llmkit.cli import options as opt
+from llmkit.cli.commands.evaluate.reporting import comparisons
+from llmkit.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from llmkit.metrics.base import Result
+    from llmkit.metrics.significance import Comparison
+
+
+def register(app: typer.Typer) -> None:
+    app.command("compare", help="Results of several runs against the first, on the same rows.")(compare)
+
+
+def compare(
+    results: Annotated[list[str], typer.Argument(metavar="A.json B.json ...", help="Results written by --report FILE.json.")],
+    test: opt.Test = "auto",
+    plot: opt.Plot = None,
+    json_output: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> None:
+    from llmkit.reports.results import read
+
+    if len(results) < 2:
+        raise UsageError("a comparison needs two results or more", hint="llmkit evaluate compare A.json B.json")
+    if plot is not None:
+        from llmkit.reports.scaling import check
+
+        check(plot)
+    read_results = [read(path) for path in results]
+    found = [
+        (name, comparisons(read_results[0], result, results[0], name, test=test))
+        for name, result in zip(results[1:], read_results[1:], strict=True)
+    ]
+    law = _scaling(dict(zip(results, read_results, strict=True)), plot) if plot is not None else None
+    if json_output:
+        rows = [_as_json(name, each) for name, several in found for each in several]
+        content: dict[str, Any] = {"baseline": results[0], "comparisons": rows}
+        console.write(json.dumps(content | ({"scaling": law} if law else {}), ensure_ascii=False) + "\n")
+        return
+    _table(results[0], found)
+    out = console.Console(quiet)
+    for _, several in found[:1]:
+        for each in several:
+            out.notice(each.power)
+    if law:
+        out.notice(f"{law['metric']}: {law['formula']}; {plot}")
+
+
+def _table(baseline: str, found: list[tuple[str, list[Comparison]]]) -> None:
+    rows = []
+    for name, several in found:
+        for c in several:
+            low, high = c.interval
+            figures = [f"{c.value:.6g}", f"{c.difference:+.4g}", f"{low:+.4g} to {high:+.4g}", f"{c.effect:+.2f}", f"{c.p_value:.3g}"]
+            rows.append((name, c.name, *figures, c.test))
+    console.table(("result", "metric", "score", f"against {baseline}", "95% interval", "effect", "p", "test"), rows)
+
+
+def _as_json(name: str, c: Comparison) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {"result": name} | asdict(c) | {"significant": c.significant}
+
+
+def _scaling(results: dict[str, Result], plot: str) -> dict[str, Any]:
+    """Loss against the number of parameters. Raises InputError for results that know no parameters or no loss."""
+    from llmkit.reports.scaling import draw
+
+    points = []
+    for name, result in results.items():
+        loss = next((-s.value for s in result.scores if s.name == "mean_log_likelihood"), None)
+        bits = next((s.value for s in result.scores if s.name == "bits_per_byte"), None)
+        parameters = result.about.get("parameters")
+        if parameters is None or (loss is None and bits is None):
+            raise InputError("no loss of a model is in it", path=name, hint="--plot goes with results of evaluate perplexity")
+        points.append((name, int(parameters), loss, bits))
+    # Losses per token of different tokenizers can't lie on one curve; bits per byte can.
+    metric = "bits_per_byte" if all(p[3] is not None for p in points) else "mean loss per token"
+    return draw([(name, n, float((bits if metric == "bits_per_byte" else loss) or 0)) for name, n, loss, bits in points], metric, plot)

@@ -1,0 +1,240 @@
+"""`llmkit evaluate perplexity`: how well a model predicts texts.
+
+llmkit evaluate perplexity -m gpt2 -i book.txt
+llmkit evaluate perplexity -m builtin:en-fr -i pairs.jsonl --json
+llmkit evaluate perplexity -i documents.jsonl -o per-document.jsonl --stride 256
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from llmkit import __version__
+from llmkit.cli import console
+from llmkit.cli import options as opt
+from llmkit.cli.commands.evaluate.reporting import NOT_THE_JOBS, ending, rows_output
+from llmkit.cli.running import open_model, summarise
+from llmkit.errors import UsageError
+from llmkit.metrics.base import Example, Result, digest, signature
+from llmkit.models.builtin import DEFAULT
+from llmkit.rows import Rows, open_rows
+
+if TYPE_CHECKING:
+    from llmkit.engines.base import Engine
+    from llmkit.jobs.output import Output
+    from llmkit.jobs.run import JobSettings, Tally
+    from llmkit.metrics.perplexity import Likelihood, Windows
+    from llmkit.tasks.score import Scoring
+
+#: Characters of a document that a report shows.
+_SHOWN = 300
+NAMES = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "mean_log_likelihood")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("perplexity", help="How well a model predicts texts: perplexity per token, word and byte, bits per byte.")(perplexity)
+
+
+def perplexity(
+    ctx: typer.Context,
+    model: opt.Model = DEFAULT,
+    adapter: opt.Adapter = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    quantize: opt.Quantize = "none",
+    offline: opt.Offline = False,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    input: opt.Input = None,
+    output: opt.Output = None,
+    input_format: opt.InputFormat = "auto",
+    encoding: opt.Encoding = "utf-8",
+    limit: opt.Limit = None,
+    text_field: opt.TextField = None,
+    by_line: opt.ByLine = False,
+    overwrite: opt.Overwrite = False,
+    concatenate: opt.Concatenate = False,
+    completion_only: opt.CompletionOnly = False,
+    context: opt.Context = None,
+    stride: opt.Stride = None,
+    chat_template: opt.ChatTemplate = "auto",
+    fail_if: opt.FailIf = None,
+    baseline: opt.Baseline = None,
+    max_regression: opt.MaxRegression = None,
+    test: opt.Test = "auto",
+    batch_size: opt.BatchSize = "auto",
+    batch_tokens: opt.BatchTokens = 16_384,
+    max_errors: opt.MaxErrors = None,
+    restart: opt.Restart = False,
+    max_time: opt.MaxTime = None,
+    json_output: opt.Json = False,
+    report: opt.Report = None,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+    debug: opt.Debug = False,
+    config: opt.Config = None,
+) -> int:
+    out = console.Console(quiet, verbose)
+    end = ending(
+        NAMES, fail_if=fail_if, reports=report, json_output=json_output, baseline=baseline, max_regression=max_regression, test=test
+    )
+    if input is None:
+        raise UsageError("there is nothing to score", hint="name texts with --input FILE")
+    if concatenate and (output is not None or completion_only):
+        what = "--output" if output is not None else "--completion-only"
+        raise UsageError(f"--concatenate makes one text of all documents, and {what} is about each", hint="leave one of them away")
+    rows = open_rows(
+        input, format=input_format, encoding=encoding, limit=limit, offline=offline, whole_text=not by_line,
+        text_field=text_field or "text",
+    )  # fmt: skip
+    from llmkit.engines.chat import ChatSettings
+    from llmkit.engines.torch.loading import ModelSettings
+    from llmkit.jobs.run import JobSettings
+
+    settings = JobSettings(opt.batch_size(batch_size), batch_tokens, max_errors, False, opt.duration(max_time))
+    target = rows_output(output, input, overwrite=overwrite, restart=restart)
+    try:
+        engine = open_model(
+            ModelSettings(model, adapter, device, dtype, offline, trust_remote_code, quantize), out, chat=ChatSettings(chat_template)
+        )
+        run = _Run(
+            engine,
+            rows,
+            settings,
+            out,
+            _windows(engine, context, stride),
+            text_field,
+            completion_only,
+            "separator" if concatenate else "no",
+        )
+        if concatenate:
+            found = run.concatenated()
+        elif target is None:
+            found = run.in_memory()
+        else:
+            found = run.to_file(target, opt.given(ctx, leave=NOT_THE_JOBS))
+    finally:
+        if target is not None:
+            target.release()
+    end.finish(run.result(found), out)
+    return found.code
+
+
+def _windows(engine: Engine, context: int | None, stride: int | None) -> Windows:
+    """Raises UsageError for windows that the model can't read."""
+    from llmkit.metrics.perplexity import Windows
+
+    most = engine.context
+    if context is not None and most is not None and context > most:
+        raise UsageError(f"--context {context}: the model reads at most {most} tokens at once")
+    chosen = context or most or 1024
+    return Windows(chosen, chosen if stride is None else stride)
+
+
+@dataclass
+class _Found:
+    """Likelihoods of the documents, and the windows of the last one."""
+
+    documents: list[Likelihood] = field(default_factory=list)
+    blocks: list[tuple[float, int]] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    rows: int = 0
+    code: int = 0
+
+    def add(self, scored: Iterable[dict[str, Any]]) -> None:
+        from llmkit.tasks.score import likelihood
+
+        for row in scored:
+            self.rows += 1
+            if "error" not in row:
+                self.documents.append(likelihood(row))
+                text = next((row[n] for n in ("text", "target", "completion") if isinstance(row.get(n), str)), "")
+                self.examples.append(Example(str(row.get("id", self.rows)), digest(text), text[:_SHOWN]))
+                self.blocks = [(v, n) for v, n in row.get("blocks", ())]
+
+
+@dataclass(frozen=True)
+class _Run:
+    engine: Engine
+    rows: Rows
+    settings: JobSettings
+    out: console.Console
+    windows: Windows
+    text_field: str | None
+    completion_only: bool
+    join: str = "no"
+
+    def in_memory(self) -> _Found:
+        from llmkit.jobs.run import Tally, answered
+
+        found, tally = _Found(), Tally()
+        found.add(answered(self.rows, self._task(), self.settings, self.out, tally))
+        return self._end(found, tally)
+
+    def to_file(self, output: Output, options: dict[str, Any]) -> _Found:
+        from llmkit.jobs.run import file_job, read_output
+
+        identity: dict[str, Any] = {"llmkit": __version__, "command": "evaluate perplexity", "protocol": self._protocol()}
+        identity |= {"batch_size": self.settings.batch_size or "auto", "batch_tokens": self.settings.batch_tokens}
+        identity |= {f"model.{k}": v for k, v in self.engine.description.items()}
+        tally = file_job(
+            self.rows, self._task(), self.settings, output, self.out, command="evaluate perplexity", options=options, identity=identity
+        )
+        found = _Found()
+        found.add(read_output(output))
+        return self._end(found, tally)
+
+    def concatenated(self) -> _Found:
+        from llmkit.metrics.perplexity import Likelihood
+        from llmkit.tasks.score import concatenated
+
+        task = self._task()
+        whole, documents, words, size = concatenated(self.rows, task.fields, self.engine, self.rows.name)
+        (blocks,) = task.score([whole])
+        return _Found(
+            [Likelihood(sum(v for v, _ in blocks), sum(n for _, n in blocks), words, size)],
+            blocks,
+            [Example("1", digest(*map(str, whole.tokens)))],
+            documents,
+        )
+
+    def result(self, found: _Found) -> Result:
+        from llmkit.metrics.perplexity import scores
+
+        if remark := self.engine.bos_remark():
+            self.out.warn(remark)
+        about = self.engine.description
+        single = found.blocks if len(found.documents) == 1 else []
+        numbers = scores(found.documents, blocks=single, protocol=self._protocol(), tokenizer=about["tokenizer_sha256"][:8])
+        counts = {"documents": len(found.documents), "tokens": sum(d.tokens for d in found.documents)}
+        counts |= {"words": sum(d.words for d in found.documents), "bytes": sum(d.bytes for d in found.documents)}
+        if empty := sum(d.tokens == 0 for d in found.documents):
+            self.out.warn(f"{empty:,} documents hold no token to score")
+            counts["empty"] = empty
+        return Result(
+            numbers,
+            found.rows,
+            counts,
+            about={"input": self.rows.name, "input_sha256": self.rows.sha256, **about},
+            examples=tuple(found.examples),
+        )
+
+    def _task(self) -> Scoring:
+        from llmkit.rows.fields import DocumentFields
+        from llmkit.tasks.score import Scoring
+
+        fields = DocumentFields(self.text_field, self.engine.encoder_decoder, self.completion_only)
+        return Scoring(self.engine, self.windows, fields, self.rows.name, batch_tokens=self.settings.batch_tokens)
+
+    def _protocol(self) -> str:
+        engine = self.engine
+        target = "target" if engine.encoder_decoder else "completion" if self.completion_only else "text"
+        bos = "no" if engine.bos is None or engine.encoder_decoder else "yes"
+        return signature(target=target, context=self.windows.context, stride=self.windows.stride, bos=bos, join=self.join)
+
+    def _end(self, found: _Found, tally: Tally) -> _Found:
+        found.code = summarise(tally, self.engine, self.out)
+        return found

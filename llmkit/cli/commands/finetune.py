@@ -1,0 +1,384 @@
+"""`llmkit finetune`: a LoRA adapter from a data file.
+
+llmkit finetune train.jsonl -m gpt2 -o adapters/mine --dry-run
+llmkit finetune train.jsonl -m gpt2 -o adapters/mine --valid-split 5%
+llmkit generate -m gpt2 --adapter adapters/mine "..."
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmkit.cli import console
+from llmkit.cli import options as opt
+from llmkit.errors import JobChangedError, LlmkitError, UnavailableError, UsageError
+from llmkit.models.builtin import DEFAULT
+from llmkit.rows import Row, open_rows
+from llmkit.rows.samples import CheckedRows, SampleFields, Samples, check_rows
+from llmkit.training.processes import Processes, from_environment
+from llmkit.training.settings import FULL_RATE, LORA_RATE, CheckpointSettings, LoraSettings, LossSettings, Optimization
+
+if TYPE_CHECKING:
+    from llmkit.engines.torch.loading import Prepared
+    from llmkit.training.checkpoints import RunFolder
+    from llmkit.training.examples import Encoder
+    from llmkit.training.run import Ready, RunPlan
+
+app = typer.Typer(add_completion=False)
+
+#: Options that say nothing of what is trained.
+_NOT_THE_RUNS = ("data", "output", "overwrite", "restart", "max_time", "dry_run", "json_output")
+
+
+@app.command("finetune", help="A LoRA adapter from a data file. The same command again goes on with a run that was ended.")
+def finetune(
+    ctx: typer.Context,
+    data: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="The training rows: any row format; of plain text a line each.", show_default=False)
+    ] = None,
+    train: opt.Train = None,
+    valid: opt.Valid = None,
+    valid_split: opt.ValidSplit = None,
+    text_field: opt.TextField = None,
+    prompt_field: opt.PromptField = None,
+    completion_field: opt.CompletionField = None,
+    input_format: opt.InputFormat = "auto",
+    encoding: opt.Encoding = "utf-8",
+    limit: opt.Limit = None,
+    max_errors: opt.MaxErrors = None,
+    max_length: opt.RowLength = None,
+    full_loss: opt.FullLoss = False,
+    packing: opt.Packing = "auto",
+    chat_template: opt.ChatTemplate = "auto",
+    model: opt.Model = DEFAULT,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    quantize: opt.Quantize = "none",
+    offline: opt.Offline = False,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    output: opt.AdapterFolder = None,
+    overwrite: opt.Overwrite = False,
+    lora_r: opt.LoraR = 16,
+    lora_alpha: opt.LoraAlpha = None,
+    lora_dropout: opt.LoraDropout = 0.0,
+    target_modules: opt.TargetModules = None,
+    rslora: opt.Rslora = False,
+    dora: opt.Dora = False,
+    full: opt.Full = False,
+    epochs: opt.Epochs = 3.0,
+    max_steps: opt.MaxSteps = None,
+    batch_size: opt.RowsABatch = 8,
+    grad_accum: opt.GradAccum = 1,
+    learning_rate: opt.LearningRate = None,
+    lr_scheduler: opt.LrScheduler = "linear",
+    warmup_ratio: opt.WarmupRatio = 0.03,
+    weight_decay: opt.WeightDecay = 0.0,
+    max_grad_norm: opt.MaxGradNorm = 1.0,
+    neftune: opt.Neftune = None,
+    early_stopping: opt.EarlyStopping = None,
+    gradient_checkpointing: opt.GradientCheckpointing = False,
+    seed: opt.TrainingSeed = 0,
+    save_steps: opt.SaveSteps = None,
+    eval_steps: opt.EvalSteps = None,
+    keep_checkpoints: opt.KeepCheckpoints = 2,
+    restart: opt.Restart = False,
+    max_time: opt.MaxTime = None,
+    dry_run: opt.DryRun = False,
+    report_to: opt.ReportTo = None,
+    json_output: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+    debug: opt.Debug = False,
+    config: opt.Config = None,
+) -> int:
+    processes = from_environment()
+    out = console.Console(quiet or not processes.writes, verbose)
+    source = _source(data, train)
+    alpha = 2.0 * lora_r if lora_alpha is None else lora_alpha
+    targets = tuple(name.strip() for name in (target_modules or "").split(",") if name.strip())
+    lora = None if full else LoraSettings(lora_r, alpha, lora_dropout, targets, rslora, dora)
+    _check_full(ctx, full)
+    rate = learning_rate if learning_rate is not None else FULL_RATE if full else LORA_RATE
+    course = Optimization(
+        epochs, max_steps, batch_size, grad_accum, rate, lr_scheduler, warmup_ratio, weight_decay, max_grad_norm, neftune, early_stopping,
+        gradient_checkpointing, seed,
+    )  # fmt: skip
+    lesson, keeping, held = (
+        LossSettings(max_length, full_loss, packing),
+        CheckpointSettings(save_steps, keep_checkpoints, eval_steps),
+        opt.share(valid_split),
+    )
+    _check_validation(valid, held, early_stopping)
+    if output is None and not dry_run:
+        raise UsageError("there is no place for the result", hint="name a folder with --output DIR, or look first with --dry-run")
+    if json_output and not dry_run:
+        raise UsageError("--json is for --dry-run; a run writes run.json beside its result", hint="leave --json away")
+    end_by = opt.duration(max_time)
+    folder = None
+    if not dry_run and output is not None:
+        from llmkit.training.checkpoints import RunFolder
+
+        folder = RunFolder(output, writes=processes.writes, overwrite=overwrite, restart=restart)
+    try:
+        fields = SampleFields(text_field, prompt_field, completion_field)
+        reading = {"format": input_format, "encoding": encoding, "offline": offline}
+        rows = _Data.read(source, valid, held, fields, limit, max_errors or 0, reading)
+        from llmkit.engines.torch.loading import ModelSettings, prepare
+
+        asked = ModelSettings(
+            model, None, processes.device(device), _dtype(dtype, full, processes.device(device)), offline, trust_remote_code, quantize
+        )
+        found = prepare(asked)
+        if found.device.warning is not None:
+            out.warn(f"--dtype {found.device.dtype}: {found.device.warning}")
+        plan = _plan(found, rows, lora, course, lesson, keeping, processes, chat_template, out)
+        if folder is None:
+            return _look(plan, rows, json_output, out)
+        options = opt.given(ctx, leave=_NOT_THE_RUNS) | {"train": source}
+        return _run(plan, rows, folder, options, end_by, tuple(report_to or ()), out)
+    finally:
+        if folder is not None:
+            folder.release()
+
+
+def _source(data: str | None, train: str | None) -> str:
+    if (data is None) == (train is None):
+        what = "there is nothing to learn from" if data is None else "the training rows are named twice"
+        raise UsageError(what, hint="llmkit finetune train.jsonl -m REF -o DIR")
+    return str(data if data is not None else train)
+
+
+def _check_full(ctx: typer.Context, full: bool) -> None:
+    """Options of an adapter mean nothing without one."""
+    if full:
+        for name in ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "rslora", "dora"):
+            parameter = next(p for p in ctx.command.params if p.name == name)
+            if ctx.params[name] != parameter.get_default(ctx):
+                raise UsageError(f"--full trains all weights, and --{name.replace('_', '-')} is of an adapter", hint="leave one away")
+
+
+def _check_validation(valid: str | None, held: float, early_stopping: int | None) -> None:
+    if valid is not None and held:
+        raise UsageError("--valid and --valid-split both say which rows validate", hint="leave one of them away")
+    if early_stopping is not None and valid is None and not held:
+        raise UsageError("--early-stopping needs validation rows", hint="--valid FILE, or --valid-split 5%")
+
+
+def _dtype(asked: str, full: bool, device: str) -> str:
+    """All weights are trained in float32; under a frozen base the device's own choice is right."""
+    return "float32" if full and asked == "auto" else asked
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The rows of a run, judged, and where they came from."""
+
+    source: str
+    valid_source: str | None
+    judged: CheckedRows
+    train: Samples
+    valid: Samples
+
+    @classmethod
+    def read(
+        cls, source: str, valid: str | None, held: float, fields: SampleFields, limit: int | None, max_errors: int, reading: dict[str, Any]
+    ) -> _Data:
+        """Raises InputError for rows that can't be used."""
+        rows = open_rows(source, limit=limit, text_field=fields.text or "text", **reading)
+        judged = check_rows(_written(rows, source, reading["format"]), fields, rows.name, max_errors=max_errors, share=held)
+        if valid is None:
+            train, kept = judged.samples, judged.held
+            if held and not (train and kept):
+                raise UsageError(f"--valid-split leaves {len(train)} rows to train on and {len(kept)} to validate", hint="another share")
+            return cls(rows.name, rows.name if held else None, judged, train, kept)
+        others = open_rows(valid, text_field=fields.text or "text", **reading)
+        checked = check_rows(_written(others, valid, reading["format"]), fields, others.name, max_errors=max_errors)
+        return cls(rows.name, others.name, judged, judged.samples, checked.samples)
+
+
+def _written(rows: Iterable[Row], path: str, format: str) -> Iterator[Row]:
+    """The rows; of plain text the lines that hold something."""
+    plain = format == "txt" or (format == "auto" and path.removesuffix(".gz").endswith((".txt", ".text", ".md")))
+    return (row for row in rows if not plain or row.error is not None or any(str(v).strip() for v in row.fields.values()))
+
+
+def _plan(
+    found: Prepared, rows: _Data, lora: LoraSettings | None, course: Optimization, lesson: LossSettings, keeping: CheckpointSettings,
+    processes: Processes, chat_template: str, out: console.Console,
+) -> RunPlan:  # fmt: skip
+    from llmkit.training.run import RunPlan, check_examples, check_weights
+
+    encoder = _encoder(found, lesson, chat_template)
+    train = encoder.examples(rows.train, rows.source)
+    check_examples(train, rows.source, out.warn)
+    valid = encoder.examples(rows.valid, rows.valid_source or "")
+    for samples in (rows.train, rows.valid):
+        samples.close()
+    plan = RunPlan(
+        found, encoder, train, valid, lora, course, lesson, keeping, processes, rows.judged.format, rows.train.sha256,
+        rows.valid.sha256 if rows.valid else None,
+    )  # fmt: skip
+    check_weights(plan)
+    return plan
+
+
+def _encoder(found: Prepared, lesson: LossSettings, chat_template: str) -> Encoder:
+    from llmkit.engines.chat import ChatSettings
+    from llmkit.engines.torch.loading import context_of
+    from llmkit.training.examples import Encoder
+
+    context = context_of(found.checkpoint.config)
+    if lesson.max_length is not None and context is not None and lesson.max_length > context:
+        raise UsageError(f"--max-length {lesson.max_length}: the model reads at most {context} tokens at once")
+    start = None
+    if found.checkpoint.is_encoder_decoder:
+        start = found.checkpoint.config.get("decoder_start_token_id", found.tokenizer.pad_token_id)
+    length = lesson.max_length or min(context or 2048, 2048)
+    return Encoder(found.tokenizer, ChatSettings(chat_template), length, start, lesson.full_loss)
+
+
+def _look(plan: RunPlan, rows: _Data, as_json: bool, out: console.Console) -> int:
+    """What the run would be: on stdout, for that is what was asked for."""
+    from llmkit.training.preflight import facts, lines
+    from llmkit.training.run import build, timed_steps
+
+    ready = build(plan)
+    found = facts(ready, rows.judged, rows.source, timed_steps(ready))
+    console.write(json.dumps(found, ensure_ascii=False) + "\n" if as_json else "".join(line + "\n" for line in lines(found)))
+    return 0
+
+
+def _run(
+    plan: RunPlan,
+    rows: _Data,
+    folder: RunFolder,
+    options: dict[str, Any],
+    end_by: float | None,
+    report_to: tuple[str, ...],
+    out: console.Console,
+) -> int:
+    from llmkit.jobs.stopping import Stopping
+    from llmkit.training.preflight import summary
+    from llmkit.training.run import build
+
+    _check_trackers(report_to)
+    if "tensorboard" in report_to:  # it is told by this name alone; its default is in a folder that does not stay
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder.path / "runs"))
+    plan.processes.join(cpu=plan.found.device.kind == "cpu")
+    plan.processes.agree(plan.train_sha256 + str(plan.valid_sha256), "data")
+    if folder.finished:
+        return _already(plan, folder, out)
+    with plan.processes.first_one_first():
+        if not folder.writes:
+            folder.state = folder.read()
+        resumed = folder.begin(plan.identity())
+    begun = folder.newest(out.warn) if resumed else None
+    if plan.found.location.reference == DEFAULT:
+        out.notice(f"{DEFAULT}: a small demonstration model; -m names a bigger one, for example -m Qwen/Qwen3-0.6B")
+    with Stopping(end_by, out.notice) as stopping:
+        ready = build(plan)
+        for line in summary(ready, rows.judged):
+            out.notice(line)
+        if begun is not None:
+            out.notice(f"going on from step {begun.step:,} of {plan.steps:,}")
+        if plan.valid and "before" not in folder.state and plan.processes.writes:
+            from llmkit.training.results import measure
+
+            folder.keep(before=measure(ready))
+        reason = _train(ready, folder, begun, stopping, report_to, out)
+    if reason is not None:
+        raise reason
+    if plan.processes.writes:
+        _finish(ready, rows, folder, options, out)
+    return 0
+
+
+def _check_trackers(names: tuple[str, ...]) -> None:
+    """Raises UnavailableError for a tracker that is unknown to transformers, or not installed."""
+    if names:
+        from transformers.integrations import get_available_reporting_integrations
+
+        there = sorted(get_available_reporting_integrations())
+        for name in names:
+            if name not in there:
+                raise UnavailableError(f"--report-to {name}: no such tracker is installed", hint=f"there is: {', '.join(there) or 'none'}")
+
+
+def _already(plan: RunPlan, folder: RunFolder, out: console.Console) -> int:
+    """The same command after it has finished: says so, when it really is the same."""
+    from llmkit.jobs.journal import differences
+
+    changes = differences(json.loads(folder.record_path.read_text(encoding="utf-8")).get("identity", {}), plan.identity())
+    if changes:
+        raise JobChangedError(f"{folder.name} holds another run: {'; '.join(changes)}", hint="--overwrite replaces it")
+    out.notice(f"{folder.name} is already trained")
+    return 0
+
+
+def _train(
+    ready: Ready, folder: RunFolder, begun: Any, stopping: Any, report_to: tuple[str, ...], out: console.Console
+) -> LlmkitError | None:
+    from llmkit.training.run import TIMED_STEPS, train
+    from llmkit.training.trainer import Hooks
+
+    steps, first = ready.plan.steps, begun.step if begun is not None else 0
+    started = time.monotonic()
+    tokens = 0
+
+    with out.steps(steps, first) as progress:
+
+        def step(number: int, loss: float, rate: float, count: int) -> None:
+            nonlocal tokens
+            tokens += count
+            seconds = time.monotonic() - started
+            progress(number, f"loss {loss:.3f}, rate {rate:.1e}, {tokens / seconds:,.0f} learnt tokens/s")
+            if number - first == TIMED_STEPS and steps - number > TIMED_STEPS:
+                out.notice(f"about {_duration(seconds / TIMED_STEPS * (steps - number))} to go")
+
+        hooks = Hooks(step, stopping.due, lambda number, loss: out.detail(f"step {number:,}: validation loss {loss:.4f}"))
+        return train(ready, folder, steps=steps, begun=begun, hooks=hooks, report_to=report_to)
+
+
+def _finish(ready: Ready, rows: _Data, folder: RunFolder, options: dict[str, Any], out: console.Console) -> None:
+    from llmkit.reports.curve import sparkline
+    from llmkit.training.adapter import put_weights
+    from llmkit.training.results import Improvement, figures, finish, improvement_line, measure
+    from llmkit.training.trainer import best_step
+
+    plan = ready.plan
+    last = folder.newest(out.warn)
+    history = last.history if last is not None else []
+    if plan.course.early_stopping is not None and last is not None and (best := best_step(history)) not in (None, last.step):
+        out.notice(f"the best validation loss was at step {best:,}; that is what is kept")
+        put_weights(ready.model, folder.saved(best or 0).path)
+    won = None
+    if plan.valid:
+        won = Improvement(figures(plan, folder.state["before"]), figures(plan, measure(ready)))
+    about = {"input": rows.source, "format": plan.format, "bad_rows": len(rows.judged.bad)}
+    about |= {"valid": rows.valid_source, "valid_rows": len(plan.valid)}
+    record = finish(ready, folder, won, history, options, about)
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    if losses:
+        out.notice(f"loss {losses[0]:.3f} {sparkline(losses)} {losses[-1]:.3f}")
+    if won is not None:
+        out.notice(improvement_line(won))
+    else:
+        out.notice("no validation rows: --valid FILE or --valid-split 5% tells how much was won")
+    result = record["result"]
+    device = ready.loaded.device
+    out.notice(
+        f"{folder.name}: {result['steps']:,} steps, {result['trained_tokens']:,} learnt tokens in {_duration(result['seconds'])}, "
+        f"{result['tokens_per_second'] or 0:,.0f} tokens/s; {plan.found.location.reference} on {device.name}, {device.dtype}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

@@ -1,0 +1,101 @@
+"""`llmkit models`: what is here, and what one model needs, from config and headers alone.
+
+llmkit models
+llmkit models show builtin:stories
+llmkit models show gpt2 --json
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from llmkit.cli import console
+from llmkit.cli import options as opt
+from llmkit.errors import UsageError
+from llmkit.models import builtin
+
+app = typer.Typer(add_completion=False, help="What is here: built-in and cached models, and what one needs.", invoke_without_command=True)
+
+
+@app.callback()
+def models(ctx: typer.Context, json_output: opt.Json = False, debug: opt.Debug = False) -> None:
+    if ctx.invoked_subcommand is not None:
+        return
+    from llmkit.models.reference import cached_models
+
+    rows = [(f"builtin:{name}", "", _folder_bytes(f"builtin:{name}")) for name in builtin.names()]
+    rows += cached_models()
+    if json_output:
+        found = [{"model": name, "revision": revision or None, "bytes": size} for name, revision, size in rows]
+        console.write(json.dumps(found, ensure_ascii=False) + "\n")
+        return
+    console.table(("model", "revision", "size"), [(name, revision[:12], _size(size)) for name, revision, size in rows], right=("size",))
+
+
+@app.command("show", help="Size, architecture, licence, and whether it fits this machine. No weight is loaded.")
+def show(
+    reference: Annotated[str, typer.Argument(metavar="REF", help="builtin:NAME, a folder, or org/name[@revision].")],
+    dtype: opt.Dtype = "auto",
+    offline: opt.Offline = False,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    json_output: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    about = _describe(reference, dtype, offline, trust_remote_code)
+    if json_output:
+        console.write(json.dumps(about, ensure_ascii=False) + "\n")
+        return
+    for name, value in about.items():
+        if value is not None and name != "card":
+            shown = _size(value) if name == "bytes" else format(value, ",") if type(value) is int else value
+            console.write(f"{name.replace('_', ' ') + ':':<20}{shown}\n")
+    if about["card"]:
+        console.write("\n" + about["card"] + "\n")
+
+
+def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[str, Any]:
+    from llmkit.models import memory
+    from llmkit.models.card import read_card
+    from llmkit.models.devices import DTYPES
+    from llmkit.models.reference import resolve
+
+    if dtype not in ("auto", *DTYPES):
+        raise UsageError(f"unknown dtype '{dtype}'", hint=f"auto, {', '.join(DTYPES)}")
+    location, checkpoint = resolve(reference, offline=offline, trust_remote_code=trusted)
+    chosen = "float32" if dtype == "auto" else dtype
+    plan = memory.estimate(checkpoint, dtype=chosen, tokens=2048, free=memory.free_bytes())
+    config = checkpoint.config.get("text_config", checkpoint.config)
+    front, core = read_card(location.folder)
+    return {
+        "model": reference,
+        "folder": str(location.folder),
+        "revision": location.revision,
+        "architecture": (checkpoint.config.get("architectures") or [checkpoint.model_type])[0],
+        "kind": "sequence-to-sequence" if checkpoint.is_encoder_decoder else "causal",
+        "licence": front.get("license"),
+        "parameters": checkpoint.parameters,
+        "bytes": checkpoint.bytes,
+        "weights_dtype": ", ".join(sorted({t.dtype for t in checkpoint.tensors.values()})),
+        "vocabulary": config.get("vocab_size"),
+        "context": config.get("max_position_embeddings") or config.get("n_positions"),
+        "memory": f"on the CPU in {chosen}: {plan}" + ("" if plan.fits else "; does not fit"),
+        "fits": plan.fits,
+        "card": core,
+    }
+
+
+def _folder_bytes(reference: str) -> int:
+    folder = builtin.folder(reference.removeprefix("builtin:"))
+    return sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
+
+
+def _size(count: int) -> str:
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.1f} {unit}"

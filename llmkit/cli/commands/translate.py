@@ -1,0 +1,320 @@
+"""`llmkit translate`: a text, the lines of a file, a field of its rows, or a document, with nothing lost in silence.
+
+llmkit translate "Good morning." --to fr
+llmkit translate -i lines.txt -o lines.fr.txt --to fr
+llmkit translate -i talk.srt -o talk.fr.srt --to fr
+llmkit translate -i test.jsonl --to fr | llmkit evaluate bleu -i -
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmkit import __version__
+from llmkit.cli import console
+from llmkit.cli import options as opt
+from llmkit.cli.inputs import only_with_input, output_of, read_prompt
+from llmkit.cli.running import open_model, summarise
+from llmkit.engines.decoding import Decoding
+from llmkit.errors import RowsFailedError, UsageError
+from llmkit.rows import Row, Rows, open_rows
+from llmkit.rows.fields import SourceFields
+from llmkit.translation.documents.formats import is_document, open_document
+from llmkit.translation.documents.rows import document_rows, writer
+
+if TYPE_CHECKING:
+    from llmkit.engines.base import Engine
+    from llmkit.jobs.output import Output
+    from llmkit.jobs.run import JobSettings, Tally
+    from llmkit.tasks.translate import Translating, TranslationOptions
+    from llmkit.translation.documents.base import Document
+    from llmkit.translation.families import Direction, Family
+    from llmkit.translation.glossary import Glossary
+    from llmkit.translation.languages import Language
+
+app = typer.Typer(add_completion=False)
+
+DEFAULT = "builtin:en-fr"
+#: Rows from which --from auto tells the language of a file.
+_SAMPLE = 50
+
+
+@app.command("translate", help="A text, the lines of a file, or a field of its rows, with nothing lost in silence.", no_args_is_help=False)
+def translate(
+    ctx: typer.Context,
+    text: Annotated[str | None, typer.Argument(help="The text; - or a pipe is read from standard input.", show_default=False)] = None,
+    source: Annotated[
+        str | None,
+        opt.option("--from", help="Its language: a name or a code; auto tells it from the text.", panel=opt.INPUT, metavar="LANGUAGE"),
+    ] = None,
+    target: Annotated[str | None, opt.option("--to", help="The language wanted.", panel=opt.INPUT, metavar="LANGUAGE")] = None,
+    languages: Annotated[bool, opt.option("--languages", help="List what the model can translate, and exit.", panel=opt.SHOW)] = False,
+    model: opt.Model = DEFAULT,
+    adapter: opt.Adapter = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    quantize: opt.Quantize = "none",
+    offline: opt.Offline = False,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    input: opt.Input = None,
+    output: opt.Output = None,
+    input_format: opt.InputFormat = "auto",
+    encoding: opt.Encoding = "utf-8",
+    limit: opt.Limit = None,
+    text_field: opt.TextField = None,
+    output_field: opt.OutputField = "translation",
+    overwrite: opt.Overwrite = False,
+    num_beams: opt.OptionalNumBeams = None,
+    length_penalty: opt.LengthPenalty = 1.0,
+    max_new_tokens: opt.MaxNewTokens = None,
+    n_best: opt.NBest = 1,
+    scores: opt.Scores = False,
+    glossary: opt.GlossaryFile = None,
+    pivot: opt.Pivot = None,
+    pivot_model: opt.PivotModel = None,
+    chat_template: opt.ChatTemplate = "auto",
+    batch_size: opt.BatchSize = "auto",
+    batch_tokens: opt.BatchTokens = 16_384,
+    max_errors: opt.MaxErrors = None,
+    retry_failed: opt.RetryFailed = False,
+    restart: opt.Restart = False,
+    max_time: opt.MaxTime = None,
+    json_output: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+    debug: opt.Debug = False,
+    config: opt.Config = None,
+) -> int:
+    out = console.Console(quiet, verbose)
+    from llmkit.engines.torch.loading import ModelSettings
+    from llmkit.jobs.run import JobSettings
+    from llmkit.tasks.translate import TranslationOptions
+    from llmkit.translation.languages import language
+
+    settings = JobSettings(opt.batch_size(batch_size), batch_tokens, max_errors, retry_failed, opt.duration(max_time))
+    decoding = _decoding(num_beams, length_penalty, max_new_tokens, n_best)
+    if input is not None and (text is not None or json_output):
+        what = "--json" if json_output else "a text"
+        raise UsageError(f"{what} is for one text, and --input gives many", hint="leave one of them away")
+    if input is None:
+        only_with_input(ctx)
+    reading = {"format": input_format, "encoding": encoding, "limit": limit, "offline": offline}
+    rows, document = (None, None) if input is None else _open(input, output, reading, text_field, n_best)
+    wishes = TranslationOptions(output_field, document.keep if document else None, _glossary(glossary), n_best, scores)
+    given = None if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr')
+    to_file = None if output == "-" else output
+    write = writer(document, output_field) if document is not None and output is not None and is_document(output) else None
+    job_target = output_of(to_file, input or "", overwrite=overwrite, restart=restart, answer=output_field, write=write)
+    try:
+        from llmkit.engines.chat import ChatSettings
+
+        call = ModelSettings(model, adapter, device, dtype, offline, trust_remote_code, quantize)
+        engine = open_model(call, out, default=DEFAULT, chat=ChatSettings(chat_template))
+        if languages:
+            return _list(engine)
+        second = engine
+        if pivot is not None and pivot_model is not None:
+            second = open_model(replace(call, reference=pivot_model, adapter=None), out, default=DEFAULT, chat=ChatSettings(chat_template))
+        legs = _Route(engine, None if pivot is None else language(pivot, "--pivot"), second)
+        _check_pivot(pivot, pivot_model, n_best, scores)
+        asked = _Options(
+            None if source in (None, "auto") else language(source or "", "--from"), None if target is None else language(target),
+            source == "auto", decoding, wishes, settings, out,
+        )  # fmt: skip
+        if rows is None:
+            return _one(legs, asked, given or "", json_output)
+        leave = ("overwrite", "restart", "retry_failed", "max_time")
+        return _many(legs, asked, rows, text_field, job_target, document, opt.given(ctx, leave=leave))
+    finally:
+        if job_target is not None:
+            job_target.release()
+
+
+def _decoding(num_beams: int | None, length_penalty: float, max_new_tokens: int | None, n_best: int) -> dict[str, Any]:
+    """What the decoding is made from once the model is known. Raises UsageError."""
+    if n_best < 1:
+        raise UsageError(f"--n-best {n_best}: it must be 1 or more")
+    if num_beams is not None and n_best > num_beams:
+        raise UsageError(f"--n-best {n_best}: {num_beams} beams give at most {num_beams} translations", hint="raise --num-beams")
+    return {"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens, "n_best": n_best}
+
+
+def _glossary(path: str | None) -> Glossary | None:
+    from llmkit.translation.glossary import read_glossary
+
+    return None if path is None else read_glossary(path)
+
+
+def _check_pivot(pivot: str | None, pivot_model: str | None, n_best: int, scores: bool) -> None:
+    if pivot is None and pivot_model is not None:
+        raise UsageError("--pivot-model is the second half of a pivot", hint="name the language between with --pivot")
+    if pivot is not None and (n_best > 1 or scores):
+        raise UsageError("--n-best and --scores are of one model, and --pivot takes two", hint="leave one of them away")
+
+
+def _open(input: str, output: str | None, reading: dict[str, Any], text_field: str | None, n_best: int) -> tuple[Rows, Document | None]:
+    """The rows of a file; of a document its segments. Raises InputError or UsageError."""
+    if not is_document(input) or reading["format"] != "auto":
+        return open_rows(input, **reading), None
+    ending = Path(input).suffix.lower()
+    if output not in (None, "-") and Path(output or "").suffix.lower() not in (ending, ".jsonl"):
+        raise UsageError(f"a {ending} document is translated into one", hint=f"--output NAME{ending}, or .jsonl for its segments as rows")
+    if ending == ".docx" and output in (None, "-"):
+        raise UsageError("a .docx document is no text for standard output", hint="name a file with --output NAME.docx")
+    if reading["limit"] is not None or text_field is not None or n_best > 1:
+        raise UsageError("--limit, --text-field and --n-best are for rows, and a document is translated whole", hint="leave them away")
+    document, data = open_document(input)
+    return document_rows(document, data, input), document
+
+
+@dataclass(frozen=True)
+class _Options:
+    source: Language | None
+    target: Language | None
+    detect: bool
+    decoding: dict[str, Any]
+    wishes: TranslationOptions
+    settings: JobSettings
+    out: console.Console
+
+    def direction(self, family: Family, sample: str) -> Direction:
+        """Raises UsageError for languages that the model can't do, InputError for a text without letters."""
+        from llmkit.translation.languages import detect
+
+        source = self.source
+        if self.detect:
+            source = detect(sample)
+            self.out.notice(f"the text is {source.name} ({source.tag})")
+        return family.direction(source, self.target)
+
+    def task(self, legs: _Route, sample: str, field: str | None, name: str) -> Translating:
+        """What translates: in one step, or over a pivot."""
+        from llmkit.translation.families import family
+
+        if legs.pivot is None:
+            return self._leg(legs.first, self.direction(family(legs.first.facts()), sample), field, name)
+        first = replace(self, target=legs.pivot).direction(family(legs.first.facts()), sample)
+        then = family(legs.second.facts()).direction(legs.pivot, self.target)
+        onward = replace(self, wishes=replace(self.wishes, glossary=None))._leg(legs.second, then, field, name)
+        return self._leg(legs.first, first, field, name, onward)
+
+    def _leg(self, engine: Engine, direction: Direction, field: str | None, name: str, onward: Translating | None = None) -> Translating:
+        from llmkit.tasks.translate import Translating
+
+        beams = self.decoding["num_beams"] or max(4 if engine.encoder_decoder else 1, self.decoding["n_best"])
+        penalty = self.decoding["length_penalty"]
+        decoding = Decoding(num_beams=beams, length_penalty=penalty, max_new_tokens=self.decoding["max_new_tokens"] or _room(engine))
+        return Translating(
+            engine, decoding, direction, SourceFields(field), self.wishes, name,
+            batch_size=self.settings.batch_size, batch_tokens=self.settings.batch_tokens, onward=onward,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Route:
+    """The model; with a pivot, the language between and the model that goes on from there."""
+
+    first: Engine
+    pivot: Language | None
+    second: Engine
+
+
+def _room(engine: Engine) -> int:
+    return min(engine.context or 1024, 1024)
+
+
+def _one(legs: _Route, asked: _Options, text: str, as_json: bool) -> int:
+    """One text to stdout; what a check objects to is said, and is exit code 3."""
+    task = asked.task(legs, text, None, "the text")
+    direction = task.direction
+    work = task.prepare(Row(0, None, {"text": text}))
+    if work.error is not None:
+        raise work.error
+    (answer,) = task.answer([work])
+    if as_json:
+        about = {"text": text, "from": direction.source.tag if direction.source else None, "to": (task.onward or task).direction.target.tag}
+        console.write(json.dumps(about | answer, ensure_ascii=False) + "\n")
+    else:
+        texts = answer.get("translations", [answer[asked.wishes.output_field]])
+        score = f"{answer['score']:.4f}\t" if "score" in answer else ""
+        console.write("".join(score + line.rstrip("\n") + "\n" for line in texts))
+    if "error" in answer:
+        raise RowsFailedError(f"something may be lost: {answer['error']}")
+    return 0
+
+
+def _many(
+    legs: _Route, asked: _Options, rows: Rows, field: str | None, output: Output | None, document: Document | None, options: dict[str, Any]
+) -> int:
+    from llmkit.jobs.run import check_finished, file_job
+
+    engine = legs.first
+    task = asked.task(legs, _sample(rows, field) if asked.detect else "", field, rows.name)
+    direction = task.direction
+    if output is None:
+        tally = _to_stdout(rows, task, asked, document)
+    else:
+        identity: dict[str, Any] = {"llmkit": __version__, "command": "translate", "text_field": field}
+        identity |= {"output_field": asked.wishes.output_field, "n_best": asked.wishes.best, "scores": asked.wishes.scored or None}
+        identity |= {"glossary": [list(term) for term in asked.wishes.glossary.terms] if asked.wishes.glossary else None}
+        identity |= {"from": direction.source.tag if direction.source else None, "to": direction.target.tag}
+        if task.onward is not None:
+            identity |= {"pivot": direction.target.tag, "to": task.onward.direction.target.tag}
+            identity |= {f"pivot_model.{k}": v for k, v in legs.second.description.items()}
+        identity |= {"batch_size": asked.settings.batch_size or "auto", "batch_tokens": asked.settings.batch_tokens}
+        identity |= {f"decoding.{k}": list(v) if isinstance(v, tuple) else v for k, v in task.decoding.record().items()}
+        identity |= {f"model.{k}": v for k, v in engine.description.items()}
+        identity = {k: v for k, v in identity.items() if v is not None}
+        check_finished(output, asked.settings, identity)
+        tally = file_job(rows, task, asked.settings, output, asked.out, command="translate", options=options, identity=identity)
+    if tally.rows == 0:
+        asked.out.notice(f"no rows in {rows.name}")
+        return 0
+    if task.tried_again:
+        asked.out.notice(f"{task.tried_again:,} pieces were tried again in smaller ones")
+    return summarise(tally, engine, asked.out)
+
+
+def _to_stdout(rows: Rows, task: Translating, asked: _Options, document: Document | None) -> Tally:
+    """Rows as JSON lines; a document as itself, once it is whole."""
+    from llmkit.jobs.run import Tally, answered, stream_job
+
+    if document is None:
+        return stream_job(rows, task, asked.settings, asked.out, console.write)
+    tally = Tally()
+    answers = list(answered(rows, task, asked.settings, asked.out, tally))
+    for data in writer(document, asked.wishes.output_field)(answers):
+        console.write(data.decode("utf-8"))
+    return tally
+
+
+def _sample(rows: Rows, field: str | None) -> str:
+    """The text of the first rows, which stay in the stream."""
+    fields = SourceFields(field)
+
+    def texts() -> Iterator[str]:
+        for row in rows.peek(_SAMPLE):
+            if row.error is None and (found := fields.prompt(row, rows.name).text):
+                yield found
+
+    return "\n".join(texts())
+
+
+def _list(engine: Engine) -> int:
+    from llmkit.translation.families import family
+
+    known = family(engine.facts())
+    if not known.sources and not known.targets:
+        console.write(f"{known.name}: the model does not say which languages it knows\n")
+        return 0
+    sides = ((known.sources, "from"), (known.targets, "to")) if known.sources != known.targets else ((known.targets, "both"),)
+    for codes, side in sides:
+        for lang, code in codes:
+            console.write(f"{side}\t{lang.tag}\t{lang.name}\t{code}\n")
+    return 0

@@ -1,0 +1,43 @@
+"""What the commands that run a model share: opening its engine, and the closing summary.
+
+Knows options and notices; not what is asked of the model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmkit.cli.console import Console
+from llmkit.models.builtin import DEFAULT
+
+if TYPE_CHECKING:
+    from llmkit.engines.base import Engine
+    from llmkit.engines.chat import ChatSettings
+    from llmkit.engines.torch.loading import ModelSettings
+    from llmkit.jobs.run import Tally
+
+
+_BIGGER = {DEFAULT: "Qwen/Qwen3-0.6B", "builtin:en-fr": "Helsinki-NLP/opus-mt-en-fr"}
+
+
+def open_model(
+    settings: ModelSettings, out: Console, *, default: str = DEFAULT, chat: ChatSettings | None = None, draft: str | None = None
+) -> Engine:
+    """The engine for a model reference; says so when the model is `default`, a small one.
+
+    Raises what `llmkit.engines.torch.loading.load` raises.
+    """
+    from llmkit.engines.registry import open_engine
+
+    if settings.reference == default:
+        out.notice(f"{default}: a small demonstration model; -m names a bigger one, for example -m {_BIGGER.get(default, '')}")
+    return open_engine(settings, chat=chat, draft=draft, report=out.detail, warn=out.warn)
+
+
+def summarise(tally: Tally, engine: Engine, out: Console) -> int:
+    """The closing lines of a run that read rows, and its exit code."""
+    if tally.failed:
+        out.warn(f"{tally.failed:,} of {tally.rows:,} rows failed" + (f"; the first: {tally.first_error}" if tally.first_error else ""))
+    about = engine.description
+    out.notice(f"{tally}; {about['model']} on {about['engine']}, {about['device']}, {about.get('quantize', about['dtype'])}")
+    return tally.exit_code

@@ -1,0 +1,1 @@
+"""The torch engine: transformers models on any device; the reference for the other engines."""

@@ -1,0 +1,234 @@
+"""A checked folder becomes a model and a tokenizer in memory.
+
+The one place where weights are read. Knows transformers; not what the model is used for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging as logging_of_python
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llmkit.engines.torch import quantization
+from llmkit.errors import ModelError, OutOfMemoryError
+from llmkit.models import memory
+from llmkit.models.adapters import Adapter, resolve_adapter
+from llmkit.models.checkpoint import Checkpoint
+from llmkit.models.devices import Device, available_cores, select
+from llmkit.models.reference import Location, go_offline, resolve
+
+#: Positions of which the memory plan makes sure before a model is loaded: one long answer.
+_PLANNED_TOKENS = 2048
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which model, where and how exactly."""
+
+    reference: str
+    adapter: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    offline: bool = False
+    trust_remote_code: bool = False
+    quantize: str = "none"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model and its tokenizer in memory, with where they came from."""
+
+    model: Any
+    tokenizer: Any
+    location: Location
+    checkpoint: Checkpoint
+    adapter: Adapter | None
+    device: Device
+    quantize: str = "none"
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that fit the model at once: prompt and answer for a decoder, each side for an encoder-decoder."""
+        return context_of(self.checkpoint.config, self.model.config)
+
+
+def context_of(config: dict[str, Any], defaults: Any = None) -> int | None:
+    """Positions of a model by its configuration; None for one without a limit. defaults: where config.json leaves names out."""
+    config = config.get("text_config", config)
+    if "relative_attention_num_buckets" in config:  # T5 and its kin have no limit of position
+        return None
+    for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length", "max_sequence_length"):
+        value = config.get(name) or getattr(defaults, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """Of all that decides how a tokenizer cuts a text."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model found, checked and matched with a device; none of its weights is in memory yet."""
+
+    settings: ModelSettings
+    location: Location
+    checkpoint: Checkpoint
+    adapter: Adapter | None
+    device: Device
+    tokenizer: Any
+
+
+def prepare(settings: ModelSettings) -> Prepared:
+    """Resolves and checks a model, chooses the device and reads the tokenizer.
+
+    Raises ModelError, UnavailableError or UsageError.
+    """
+    if settings.offline:
+        go_offline()
+    location, checkpoint = resolve(settings.reference, offline=settings.offline, trust_remote_code=settings.trust_remote_code)
+    adapter = None
+    if settings.adapter:
+        adapter = resolve_adapter(settings.adapter, checkpoint, location, offline=settings.offline)
+    _set_up_libraries()
+    import torch
+
+    torch.set_num_threads(available_cores())
+    device = select(settings.device, settings.dtype)
+    if settings.quantize != "none":
+        quantization.check(settings.quantize, device, checkpoint)
+    return Prepared(settings, location, checkpoint, adapter, device, _tokenizer(checkpoint, settings.trust_remote_code))
+
+
+def load(
+    settings: ModelSettings, report: Callable[[str], None] = lambda _: None, warn: Callable[[str], None] = lambda _: None
+) -> LoadedModel:
+    """Resolves, checks and loads a model; nothing is read into memory that was not found to fit.
+
+    report: told in a line how device and precision were chosen and what memory is needed. warn: told what will be slow.
+    Raises ModelError, UnavailableError, UsageError or OutOfMemoryError.
+    """
+    found = prepare(settings)
+    import torch
+
+    device = found.device
+    needed = memory.estimate(
+        found.checkpoint, dtype=device.dtype, quantize=settings.quantize, tokens=_PLANNED_TOKENS, free=memory.free_bytes(device.name)
+    )
+    if device.warning is not None:
+        warn(f"--dtype {device.dtype}: {device.warning}")
+    needed.check(f"{settings.reference} in {device.dtype} on {device.name}")
+    report(f"{settings.reference}: {needed}; {device.name}, {device.dtype} ({device.reason}), {torch.get_num_threads()} threads")
+    return read_weights(found)
+
+
+def read_weights(found: Prepared) -> LoadedModel:
+    """The model in memory, its adapter on it. Raises ModelError or OutOfMemoryError."""
+    model = _model(found.checkpoint, found.device, found.settings)
+    _check_vocabulary(model, found.tokenizer, found.checkpoint)
+    if found.adapter is not None:
+        model = _with_adapter(model, found.adapter, found.device)
+    model.eval()
+    return LoadedModel(model, found.tokenizer, found.location, found.checkpoint, found.adapter, found.device, found.settings.quantize)
+
+
+def _set_up_libraries() -> None:
+    """No progress bars and no advice of the libraries on stderr; no thread pool of the tokenizer beside torch's."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from transformers.utils import logging
+
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate)\.")
+    logging_of_python.getLogger("bitsandbytes").setLevel(logging_of_python.ERROR)
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def _tokenizer(checkpoint: Checkpoint, trusted: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=trusted)
+    except Exception as exc:
+        # the tokenizers library raises bare Exception
+        raise ModelError(f"{checkpoint.folder}: its tokenizer can't be loaded: {_line(exc)}") from exc
+
+
+def _model(checkpoint: Checkpoint, device: Device, settings: ModelSettings) -> Any:
+    import torch
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    auto = AutoModelForSeq2SeqLM if checkpoint.is_encoder_decoder else AutoModelForCausalLM
+    try:
+        model, info = auto.from_pretrained(
+            checkpoint.folder,
+            dtype=device.torch_dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=settings.trust_remote_code,
+            output_loading_info=True,
+            **quantization.arguments(settings.quantize, device),
+        )
+        model = model.to(device.name) if settings.quantize == "none" else model
+    except torch.OutOfMemoryError as exc:
+        raise OutOfMemoryError(
+            f"{settings.reference} does not fit on {device.name}: {_line(exc)}", hint="a smaller model, or --device cpu"
+        ) from exc
+    except (ValueError, KeyError, OSError, RuntimeError, AttributeError, TypeError) as exc:
+        if "allocate memory" in str(exc):
+            raise OutOfMemoryError(
+                f"{settings.reference} does not fit in memory: {_line(exc)}", hint="a smaller model, or --dtype bfloat16"
+            ) from exc
+        kind = "sequence-to-sequence" if checkpoint.is_encoder_decoder else "causal"
+        raise ModelError(
+            f"{checkpoint.folder}: transformers {transformers.__version__} does not load "
+            f"'{checkpoint.model_type}' as a {kind} model: {_line(exc)}",
+            hint="a newer transformers may know the architecture: pip install -U transformers",
+        ) from exc
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{checkpoint.folder}: {len(missing)} weights are missing from the file, such as {missing[0]}",
+            hint="copy or download the model again",
+        )
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not torch.isfinite(parameter.sum(dtype=torch.float32)):
+            raise ModelError(
+                f"{checkpoint.folder}: the weights '{name}' hold NaN or infinite values", hint="copy or download the model again"
+            )
+    return model
+
+
+def _check_vocabulary(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> None:
+    embeddings = model.get_input_embeddings().weight.shape[0]
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest < 0:
+        raise ModelError(f"{checkpoint.folder}: the tokenizer has no vocabulary")
+    if largest >= embeddings:
+        raise ModelError(
+            f"{checkpoint.folder}: the tokenizer has ids up to {largest}, the model {embeddings} embeddings",
+            hint="the tokenizer belongs to another model",
+        )
+
+
+def _with_adapter(model: Any, adapter: Adapter, device: Device) -> Any:
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, str(adapter.folder), torch_device=device.name)
+    except (RuntimeError, ValueError, KeyError, OSError, TypeError) as exc:
+        raise ModelError(f"the adapter {adapter.reference} can't be put on the model: {_line(exc)}") from exc
+
+
+def _line(exc: BaseException) -> str:
+    text = " ".join(str(exc).split())
+    return text[:300] + ("..." if len(text) > 300 else "") if text else type(exc).__name__

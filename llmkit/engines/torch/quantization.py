@@ -1,0 +1,46 @@
+"""Weights in 8 or 4 bits, by bitsandbytes: LLM.int8() (Dettmers et al. 2022) and NF4 (QLoRA, Dettmers et al. 2023).
+
+Knows what the library can do where; it imports nothing heavy before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from llmkit.errors import ModelError, UnavailableError, UsageError
+from llmkit.models.checkpoint import Checkpoint
+from llmkit.models.devices import Device
+
+QUANTIZATIONS = ("none", "int8", "int4")
+_KINDS = ("cuda", "xpu", "cpu")
+
+
+def check(quantize: str, device: Device, checkpoint: Checkpoint) -> None:
+    """Raises UsageError for an unknown name, UnavailableError where it can't be had, ModelError for a model that is quantised already."""
+    if quantize not in QUANTIZATIONS:
+        raise UsageError(f"unknown quantization '{quantize}'", hint=", ".join(QUANTIZATIONS))
+    if "quantization_config" in checkpoint.config:
+        raise ModelError(f"{checkpoint.folder}: the weights are quantised already", hint="leave --quantize away")
+    if device.kind not in _KINDS:
+        raise UnavailableError(f"--quantize {quantize}: there is no kernel for {device.kind}", hint=f"--device one of {', '.join(_KINDS)}")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UnavailableError(f"--quantize {quantize} needs bitsandbytes", hint="pip install 'llmkit[quantize]'")
+
+
+def arguments(quantize: str, device: Device) -> dict[str, Any]:
+    """What `from_pretrained` is told."""
+    if quantize == "none":
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    if quantize == "int8":
+        config = BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=device.torch_dtype,
+        )
+    return {"quantization_config": config, "device_map": {"": device.name}}

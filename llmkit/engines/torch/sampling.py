@@ -1,0 +1,152 @@
+"""What happens to a model's scores before a token is chosen: penalties, filters, constraints and repeatable sampling.
+
+All are transformers `LogitsProcessor`s over [rows, vocabulary] scores. Random numbers are a function of seed, row,
+sample and position, so neither batching nor speculation changes what is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    StoppingCriteria,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from llmkit.engines.decoding import Decoding
+from llmkit.engines.torch.detokenize import decode, find_stop
+
+if TYPE_CHECKING:
+    from llmkit.engines.torch.constraints import Constraint
+
+
+def chain(
+    decoding: Decoding,
+    *,
+    padding: Sequence[int],
+    prompt_length: int,
+    numbers: Sequence[tuple[int, int]],
+    constraint: Constraint | None,
+    guard: LogitsProcessor,
+) -> LogitsProcessorList:
+    """The processors of a batch, in the order transformers applies its own.
+
+    padding: leading pad tokens of each row (of each beam); prompt_length: padded; numbers: (row, sample) of each row.
+    """
+    processors = LogitsProcessorList([guard])
+    if decoding.repetition_penalty != 1.0:
+        processors.append(_unpadded(RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty), padding))
+    if decoding.no_repeat_ngram_size:
+        processors.append(_unpadded(NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram_size), padding))
+    if constraint is not None:
+        processors.append(Constrained(constraint, len(numbers), prompt_length))
+    if decoding.samples:
+        if decoding.temperature != 1.0:
+            processors.append(TemperatureLogitsWarper(decoding.temperature))
+        if decoding.top_k is not None:
+            processors.append(TopKLogitsWarper(decoding.top_k))
+        if decoding.top_p is not None and decoding.top_p < 1.0:
+            processors.append(TopPLogitsWarper(decoding.top_p))
+        if decoding.min_p:
+            processors.append(MinPLogitsWarper(decoding.min_p))
+        processors.append(Draw(decoding.seed, numbers, prompt_length))
+    return processors
+
+
+class NanGuard(LogitsProcessor):  # type: ignore[misc]
+    """Remembers the rows whose scores became NaN, of which the argmax would be a token like any other."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.broken: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        now = scores.amax(-1).isnan()
+        self.broken = now if self.broken is None else self.broken | now
+        return scores
+
+    def broken_rows(self) -> list[bool]:
+        """Of the batch's rows; one broken beam breaks its row."""
+        if self.broken is None:
+            return [False] * self.rows
+        found: list[bool] = self.broken.view(self.rows, -1).any(-1).tolist()
+        return found
+
+
+class Draw(LogitsProcessor):  # type: ignore[misc]
+    """Draws a token a row by inverting the cumulative distribution; the others get -inf, so the argmax is the draw."""
+
+    def __init__(self, seed: int, numbers: Sequence[tuple[int, int]], prompt_length: int) -> None:
+        self.seed, self.numbers, self.prompt_length = seed, numbers, prompt_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        step = input_ids.shape[1] - self.prompt_length
+        uniform = [uniform_number(self.seed, row, sample, step) for row, sample in self.numbers]
+        cumulative = scores.double().softmax(-1).cumsum(-1)
+        target = torch.tensor(uniform, dtype=torch.float64, device=scores.device)[:, None] * cumulative[:, -1:]
+        chosen = torch.searchsorted(cumulative, target, right=True).clamp_(max=scores.shape[-1] - 1)
+        return torch.full_like(scores, -torch.inf).scatter_(1, chosen, 0.0)
+
+
+def uniform_number(seed: int, row: int, sample: int, step: int) -> float:
+    """A number in [0, 1) that depends on its four arguments alone (Philox 4x64, Salmon et al. 2011)."""
+    counter = np.array([step, sample, row, 0], dtype=np.uint64)
+    return float(np.random.Generator(np.random.Philox(key=seed, counter=counter)).random())
+
+
+class _Unpadded(LogitsProcessor):  # type: ignore[misc]
+    """Shows a processor each row without its padding, which would otherwise count as text that occurred."""
+
+    def __init__(self, processor: LogitsProcessor, padding: Sequence[int]) -> None:
+        self.processor, self.padding = processor, padding
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        rows = [self.processor(ids[None, pad:], row[None]) for ids, row, pad in zip(input_ids, scores, self.padding, strict=True)]
+        return torch.cat(rows)
+
+
+def _unpadded(processor: LogitsProcessor, padding: Sequence[int]) -> LogitsProcessor:
+    return _Unpadded(processor, padding) if any(padding) else processor
+
+
+class Constrained(LogitsProcessor):  # type: ignore[misc]
+    """Allows only tokens that keep each row's answer inside the constraint."""
+
+    def __init__(self, constraint: Constraint, rows: int, prompt_length: int) -> None:
+        self.matchers = [constraint.matcher() for _ in range(rows)]
+        self.taken = prompt_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        new = input_ids[:, self.taken :].tolist()
+        self.taken = input_ids.shape[1]
+        masks = []
+        for matcher, ids in zip(self.matchers, new, strict=True):
+            for token in ids:
+                matcher.take(token)
+            masks.append(matcher.allowed(scores.shape[1]))
+        allowed = torch.from_numpy(np.stack(masks)).to(scores.device)
+        return scores.masked_fill(~allowed, -torch.inf)
+
+
+class StopStrings(StoppingCriteria):  # type: ignore[misc]
+    """Ends a row once its answer holds a stop string."""
+
+    def __init__(self, tokenizer: Any, stops: Sequence[str], prompt_length: int) -> None:
+        self.tokenizer, self.stops, self.prompt_length = tokenizer, stops, prompt_length
+        # A character has at most four bytes, and a byte-level token at least one.
+        self.tail = 4 * max(map(len, stops)) + 8
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        tails = input_ids[:, max(self.prompt_length, input_ids.shape[1] - self.tail) :].tolist()
+        done = [find_stop(decode(self.tokenizer, tail), self.stops) is not None for tail in tails]
+        return torch.tensor(done, dtype=torch.bool, device=input_ids.device)

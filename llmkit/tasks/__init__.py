@@ -1,0 +1,1 @@
+"""What the one job loop does with a row: generate, score, choose, translate."""

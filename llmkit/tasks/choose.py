@@ -1,0 +1,118 @@
+"""The task of choosing: of several answers to a question, the one that the model finds likeliest.
+
+Knows rows and log-likelihoods; what share is right, the metric counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmkit.engines.base import Engine, Pair
+from llmkit.errors import InputError, RowError, UsageError
+from llmkit.jobs.batching import Work
+from llmkit.metrics.perplexity import Windows
+from llmkit.rows import Row
+from llmkit.rows.fields import PromptFields
+from llmkit.tasks.generate import placed
+from llmkit.tasks.score import score_pairs
+
+DEFAULT_TEMPLATE = "Question: {question}\nAnswer:"
+
+
+@dataclass(frozen=True)
+class ChoiceFields:
+    """Where question, choices and the right one stand.
+
+    labels: the same choices for every row (classification); None where each row brings its `choices`.
+    """
+
+    prompt: PromptFields
+    labels: tuple[str, ...] | None = None
+    answer_field: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels is not None and (len(self.labels) < 2 or len(set(self.labels)) < len(self.labels)):
+            raise UsageError("--labels needs two different labels or more", hint='for example --labels "positive,negative"')
+
+    def choices(self, row: Row, source: str) -> tuple[tuple[str, ...], int]:
+        """The choices of a row and the place of the right one. Raises RowError."""
+        if row.error is not None:
+            raise row.error
+        given, names = (self.labels, None) if self.labels is not None else _listed(row, source)
+        right = self.answer_field or next((n for n in ("answer", "answerKey", "label", "target") if n in row.fields), "answer")
+        if right not in row.fields:
+            there = ", ".join(list(row.fields)[:12]) or "none"
+            raise RowError(f"no field '{right}' (fields: {there})", path=source, line=row.line, hint="name it with --answer-field")
+        place = _place(row.fields[right], given, names)
+        if place is None:
+            raise RowError(
+                f"field '{right}' is none of the choices", path=source, line=row.line, hint="a choice, its letter, or its number from 0"
+            )
+        return given, place
+
+
+def _listed(row: Row, source: str) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    """The texts of `choices`, and their names where they have some ({"text": [...], "label": [...]})."""
+    value: Any = row.fields.get("choices")
+    names: Any = None
+    if isinstance(value, dict):
+        value, names = value.get("text"), value.get("label")
+    if not isinstance(value, list) or len(value) < 2 or not all(isinstance(c, str) and c for c in value):
+        raise RowError("field 'choices' is no list of two texts or more", path=source, line=row.line, hint="or give --labels")
+    if isinstance(names, list) and len(names) == len(value):
+        return tuple(value), tuple(map(str, names))
+    return tuple(value), None
+
+
+def _place(right: Any, choices: Sequence[str], names: Sequence[str] | None) -> int | None:
+    if isinstance(right, bool):
+        return None
+    if isinstance(right, int):
+        return right if 0 <= right < len(choices) else None
+    text = str(right)
+    for known in (choices, names or [chr(ord("A") + i) for i in range(len(choices))], [str(i) for i in range(len(choices))]):
+        if text in known:
+            return list(known).index(text)
+    return None
+
+
+class Choosing:
+    """Gives each row `choice` (the likeliest), `choice_normalised` (a character), their places, and all log-likelihoods."""
+
+    width = 1
+
+    def __init__(self, engine: Engine, windows: Windows, fields: ChoiceFields, source: str, *, batch_tokens: int) -> None:
+        self.engine, self.windows, self.fields, self.source, self.batch_tokens = engine, windows, fields, source, batch_tokens
+
+    def prepare(self, row: Row) -> Work:
+        try:
+            choices, right = self.fields.choices(row, self.source)
+            prompt = self.fields.prompt.prompt(row, self.source)
+            # a choice follows its prompt as a word does
+            pairs = [self.engine.encode_pair(prompt, " " + choice.strip()) for choice in choices]
+        except InputError as exc:
+            return Work(row, error=placed(exc, row, self.source))
+        return Work(row, (choices, right, pairs), min(sum(len(p.tokens) for p in pairs), self.batch_tokens))
+
+    def answer(self, batch: Sequence[Work]) -> list[dict[str, Any]]:
+        pairs: list[Pair] = [pair for work in batch for pair in work.payload[2]]
+        scored = iter(score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens))
+        out = []
+        for work in batch:
+            choices, right, own = work.payload
+            values = [sum(value for value, _ in next(scored)) for _ in own]
+            normalised = [value / len(choice.strip()) for value, choice in zip(values, choices, strict=True)]
+            first, second = values.index(max(values)), normalised.index(max(normalised))
+            out.append(
+                {
+                    "choice": choices[first],
+                    "choice_normalised": choices[second],
+                    "right": choices[right],
+                    "correct": first == right,
+                    "correct_normalised": second == right,
+                    "log_likelihoods": values,
+                }
+            )
+        return out

@@ -1,0 +1,92 @@
+"""The task of answering: rows become prompts, prompts answers.
+
+Knows the engine's interface; not which engine it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from llmkit.engines.base import Completion, Engine
+from llmkit.engines.decoding import Decoding
+from llmkit.errors import InputError
+from llmkit.jobs.batching import Work
+from llmkit.rows import Row
+from llmkit.rows.fields import Prompt
+
+
+class Fields(Protocol):
+    """Where a row's prompt comes from."""
+
+    def prompt(self, row: Row, source: str) -> Prompt: ...
+
+
+class Answering:
+    """Gives each row the field `output_field` with what is known of the answer.
+
+    verify: so many rows are answered a second time alone; `verified` counts them, `unlike` names those that came out
+    otherwise (input row numbers from 1).
+    """
+
+    def __init__(self, engine: Engine, decoding: Decoding, fields: Fields, output_field: str, source: str, *, verify: int = 0) -> None:
+        self.verify, self.verified = verify, 0
+        self.unlike: list[int] = []
+        self.engine, self.decoding, self.fields, self.source = engine, decoding, fields, source
+        self.output_field = output_field
+        self.width = decoding.num_samples if decoding.samples else decoding.num_beams
+        self.truncated = 0
+
+    def prepare(self, row: Row) -> Work:
+        try:
+            prompt = self.fields.prompt(row, self.source)
+            name = self.output_field + ("s" if self.decoding.num_samples > 1 else "")
+            if name in row.fields:
+                raise InputError(
+                    f"has a field '{name}' already", path=self.source, line=row.line, hint="name another one with --output-field"
+                )
+            request = self.engine.prepare(prompt, self.decoding, row.index)
+        except InputError as exc:
+            return Work(row, error=placed(exc, row, self.source))
+        self.truncated += bool(request.truncated)
+        return Work(row, request, len(request.tokens), request.max_new_tokens)
+
+    def answer(self, batch: Sequence[Work]) -> list[dict[str, Any]]:
+        answers = self.engine.generate([work.payload for work in batch], self.decoding)
+        if self.verify > self.verified and len(batch) > 1:
+            self._verify(batch, answers)
+        return [answer_fields(each, self.output_field, self.decoding) for each in answers]
+
+    def _verify(self, batch: Sequence[Work], answers: Sequence[Sequence[Completion]]) -> None:
+        # The last rows of a batch are its shortest, with the most padding.
+        for work, together in reversed(list(zip(batch, answers, strict=True))[-(self.verify - self.verified) :]):
+            (alone,) = self.engine.generate([work.payload], self.decoding)
+            self.verified += 1
+            if [(a.text, a.finish_reason) for a in alone] != [(a.text, a.finish_reason) for a in together]:
+                self.unlike.append(work.row.index + 1)
+
+
+def answer_fields(answers: Sequence[Completion], name: str, decoding: Decoding) -> dict[str, Any]:
+    """What a row receives: `name` (or its plural, a list, with several samples) and what is known of the answer."""
+    if failed := next((a.error for a in answers if a.error), None):
+        return {"error": failed}
+    many = decoding.num_samples > 1
+    first = answers[0]
+
+    def each(values: list[Any]) -> Any:
+        return values if many else values[0]
+
+    out: dict[str, Any] = {f"{name}s" if many else name: each([a.text for a in answers])}
+    out["finish_reason"] = each([a.finish_reason for a in answers])
+    out["prompt_tokens"] = first.prompt_tokens
+    out["completion_tokens"] = each([a.completion_tokens for a in answers])
+    if decoding.logprobs:
+        out["logprobs"] = each([[{"token": t.token, "logprob": round(t.logprob, 6)} for t in a.logprobs or ()] for a in answers])
+    return out
+
+
+def placed(exc: InputError, row: Row, source: str) -> InputError:
+    """The error with its file and line, when it does not name them itself."""
+    if exc.message.startswith(source):
+        return exc
+    return InputError(exc.message, path=source, line=row.line or row.index + 1, hint=exc.hint)

@@ -1,0 +1,122 @@
+"""The task of scoring: rows become documents, documents log-likelihoods.
+
+Knows windows and the engine's interface; what the numbers mean, `llmkit.metrics.perplexity` knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmkit.engines.base import Engine, Pair
+from llmkit.errors import InputError
+from llmkit.jobs.batching import Work
+from llmkit.metrics.base import json_number
+from llmkit.metrics.perplexity import Likelihood, Windows, count_words
+from llmkit.rows import Row
+from llmkit.rows.fields import DocumentFields
+from llmkit.tasks.generate import placed
+
+
+@dataclass(frozen=True)
+class _Document:
+    pairs: list[Pair]
+    words: int
+    bytes: int
+
+
+class Scoring:
+    """Gives each row its `log_likelihood` (nats), `tokens`, `words`, `bytes` and figures made of them."""
+
+    width = 1
+
+    def __init__(self, engine: Engine, windows: Windows, fields: DocumentFields, source: str, *, batch_tokens: int) -> None:
+        self.engine, self.windows, self.fields, self.source = engine, windows, fields, source
+        self.batch_tokens = batch_tokens
+
+    def prepare(self, row: Row) -> Work:
+        try:
+            spans = self.fields.spans(row, self.source)
+            pairs = [self._pair(prompt, text) for prompt, text in spans]
+        except InputError as exc:
+            return Work(row, error=placed(exc, row, self.source))
+        texts = [text for _, text in spans]
+        document = _Document(pairs, sum(map(count_words, texts)), sum(len(t.encode("utf-8", "replace")) for t in texts))
+        return Work(row, document, min(sum(len(p.tokens) for p in pairs), self.batch_tokens))
+
+    def answer(self, batch: Sequence[Work]) -> list[dict[str, Any]]:
+        scored = iter(self.score([pair for work in batch for pair in work.payload.pairs]))
+        return [_fields(work.payload, [block for _ in work.payload.pairs for block in next(scored)]) for work in batch]
+
+    def score(self, pairs: Sequence[Pair]) -> list[list[tuple[float, int]]]:
+        """(log-likelihood, tokens) of each window of each pair."""
+        return score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens)
+
+    def _pair(self, prompt: Any, text: str) -> Pair:
+        if prompt is not None:
+            return self.engine.encode_pair(prompt, text)
+        tokens, bos = self.engine.encode(text), self.engine.bos
+        while bos is not None and tokens[:1] == [bos]:  # a text that spells the BOS out; never two
+            tokens = tokens[1:]
+        return Pair(tokens if bos is None else [bos, *tokens], 1)
+
+
+def score_pairs(engine: Engine, windows: Windows, pairs: Sequence[Pair], *, batch_tokens: int) -> list[list[tuple[float, int]]]:
+    """(log-likelihood, tokens) of each window of each pair: sums in double precision, in batches of like length."""
+    pieces = [(number, *span) for number, pair in enumerate(pairs) for span in windows.spans(len(pair.tokens), pair.begin)]
+    order = sorted(range(len(pieces)), key=lambda i: pieces[i][1] - pieces[i][3])
+    values = [0.0] * len(pieces)
+    for group in _groups(order, [end - begin for _, begin, _, end in pieces], batch_tokens):
+        chosen = [pieces[i] for i in group]
+        sequences = [pairs[number].tokens[begin:end] for number, begin, _, end in chosen]
+        sources = [pairs[number].source or [] for number, *_ in chosen] if engine.encoder_decoder else None
+        scored = engine.score(sequences, [first - begin for _, begin, first, _ in chosen], sources)
+        for i, found in zip(group, scored, strict=True):
+            values[i] = sum(found)
+    out: list[list[tuple[float, int]]] = [[] for _ in pairs]
+    for (number, _, first, end), value in zip(pieces, values, strict=True):
+        out[number].append((value, end - first))
+    return out
+
+
+def likelihood(row: dict[str, Any]) -> Likelihood:
+    """The figures that a scored row carries."""
+    return Likelihood(row["log_likelihood"], row["tokens"], row["words"], row["bytes"])
+
+
+def concatenated(rows: Iterable[Row], fields: DocumentFields, engine: Engine, source: str) -> tuple[Pair, int, int, int]:
+    """All documents as one sequence with the model's separator between them; then documents, words and bytes.
+
+    Raises RowError for a row that can't be used: one missing document would shift all that follow.
+    """
+    separator = min(engine.eos) if engine.eos else engine.bos
+    if separator is None:
+        raise InputError("the model has no token that separates documents", hint="leave --concatenate away")
+    tokens: list[int] = [] if engine.bos is None else [engine.bos]
+    documents = words = size = 0
+    for row in rows:
+        ((_, text),) = fields.spans(row, source)
+        tokens += ([separator] if documents else []) + engine.encode(text)
+        documents, words, size = documents + 1, words + count_words(text), size + len(text.encode("utf-8", "replace"))
+    return Pair(tokens, 1), documents, words, size
+
+
+def _fields(document: _Document, blocks: list[tuple[float, int]]) -> dict[str, Any]:
+    whole = Likelihood(sum(v for v, _ in blocks), sum(n for _, n in blocks), document.words, document.bytes)
+    out: dict[str, Any] = {"log_likelihood": whole.log_likelihood, "tokens": whole.tokens, "words": whole.words, "bytes": whole.bytes}
+    if whole.tokens:
+        out |= {"perplexity": json_number(whole.perplexity), "bits_per_byte": json_number(whole.bits_per_byte)}
+    return out | ({"blocks": [list(b) for b in blocks]} if len(blocks) > 1 else {})
+
+
+def _groups(order: Sequence[int], lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Consecutive members of `order` (longest first) whose padded positions stay within `tokens`."""
+    group: list[int] = []
+    for index in order:
+        if group and lengths[group[0]] * (len(group) + 1) > tokens:
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group

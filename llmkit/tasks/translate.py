@@ -1,0 +1,216 @@
+"""The task of translating: rows become pieces, pieces translations, checked and put together again.
+
+Knows pieces, checks and the engine's interface; not languages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmkit.engines.base import Completion, Engine, Request
+from llmkit.engines.decoding import Decoding
+from llmkit.errors import InputError
+from llmkit.jobs.batching import Work, batches
+from llmkit.rows import Row
+from llmkit.tasks.generate import Fields, placed
+from llmkit.translation.checks import KEPT, problems
+from llmkit.translation.families import Direction
+from llmkit.translation.glossary import Glossary
+from llmkit.translation.markup import Marked, strip
+from llmkit.translation.pieces import Pieces, around, clauses, split
+
+#: A piece's answer may have twice its tokens and some, in steps, so that pieces of like length share a batch.
+_LIMITS = (32, 64, 128, 256, 512, 1024)
+
+
+@dataclass(frozen=True)
+class Translated:
+    """A piece's translation. problems: what the checks found, also after another try in smaller pieces.
+
+    others: the next best translations. score: the sum of the answer's log-probabilities, in nats, where it was asked for.
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    problems: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class TranslationOptions:
+    """How texts are translated. keep: markup inside them that stays. glossary: terms to be found in the translation.
+
+    best: so many translations of each text; scored: with the mean log-probability of their tokens.
+    """
+
+    output_field: str = "translation"
+    keep: re.Pattern[str] | None = None
+    glossary: Glossary | None = None
+    best: int = 1
+    scored: bool = False
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A row's text without its markup, and its pieces."""
+
+    marked: Marked
+    pieces: Pieces
+
+
+class Translating:
+    """Gives each row its translation, `finish_reason` and token counts, and `error` where a check found something lost.
+
+    onward: a second leg, which translates the translations (a pivot).
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        decoding: Decoding,
+        direction: Direction,
+        fields: Fields,
+        wishes: TranslationOptions,
+        source: str,
+        *,
+        batch_size: int | None = None,
+        batch_tokens: int = 16_384,
+        onward: Translating | None = None,
+    ) -> None:
+        self.engine, self.direction, self.fields, self.wishes, self.source = engine, direction, fields, wishes, source
+        stops = (*decoding.stop, *direction.stop)
+        self.decoding = replace(decoding, first_token=direction.target_token, stop=stops, num_samples=wishes.best, logprobs=wishes.scored)
+        self.width = self.decoding.num_beams
+        self.batch_size, self.batch_tokens, self.onward = batch_size, batch_tokens, onward
+        self.tried_again = 0
+
+    def prepare(self, row: Row) -> Work:
+        try:
+            if self.wishes.output_field in row.fields:
+                raise InputError(
+                    f"has a field '{self.wishes.output_field}' already",
+                    path=self.source,
+                    line=row.line,
+                    hint="name another one with --output-field",
+                )
+            text = self.fields.prompt(row, self.source).text or ""
+        except InputError as exc:
+            return Work(row, error=placed(exc, row, self.source))
+        marked = Marked(text, text, ()) if self.wishes.keep is None else strip(text, self.wishes.keep)
+        pieces = self.pieces(marked.plain)
+        size = min(sum(len(self.engine.encode(p.text)) for p in pieces.pieces), self.batch_tokens)
+        return Work(row, _Cut(marked, pieces), size)
+
+    def answer(self, batch: Sequence[Work]) -> list[dict[str, Any]]:
+        done = iter(self.translate([piece.text for work in batch for piece in work.payload.pieces.pieces]))
+        return [self._fields(work.payload, [next(done) for _ in work.payload.pieces.pieces]) for work in batch]
+
+    def pieces(self, text: str) -> Pieces:
+        """The sentences of a text, those that are too long in smaller pieces."""
+        return split(text, self.direction.source.tag if self.direction.source else "en", self._fits)
+
+    def translate(self, texts: Sequence[str]) -> list[Translated]:
+        """Each text's translation; one that a check objects to is tried again around what was lost, and in smaller pieces."""
+        out = self._once(texts)
+        for place, (text, found) in enumerate(zip(texts, out, strict=True)):
+            if found.problems:
+                out[place] = self._again(text, found)
+        return out
+
+    def _again(self, text: str, first: Translated) -> Translated:
+        glossary = self.wishes.glossary
+        ways = [around(text, KEPT, self.pieces), clauses(text, self._fits)]
+        if glossary is not None:
+            ways.insert(0, around(text, glossary.pattern, self.pieces, glossary.translation))
+        best = first
+        self.tried_again += 1
+        for smaller in ways:
+            if best.problems and [piece.text for piece in smaller.pieces] != [text]:
+                found = self._joined(text, smaller)
+                best = found if len(found.problems) < len(best.problems) else best
+        return best
+
+    def _joined(self, text: str, smaller: Pieces) -> Translated:
+        parts = self._once([piece.text for piece in smaller.pieces])
+        joined = smaller.joined([part.text for part in parts])
+        reason = "length" if any(part.finish_reason == "length" for part in parts) else parts[-1].finish_reason if parts else "eos"
+        prompt, completion = sum(p.prompt_tokens for p in parts), sum(p.completion_tokens for p in parts)
+        score = sum(p.score or 0.0 for p in parts) if self.wishes.scored else None
+        return Translated(joined, reason, prompt, completion, self._problems(text, joined, reason), score=score)
+
+    def _problems(self, text: str, translation: str, reason: str) -> tuple[str, ...]:
+        glossary = self.wishes.glossary
+        return (*problems(text, translation, reason), *(glossary.violations(text, translation) if glossary else ()))
+
+    def _once(self, texts: Sequence[str]) -> list[Translated]:
+        works = [self._work(number, text) for number, text in enumerate(texts)]
+        out: dict[int, Translated] = {}
+        for batch in batches(works, rows=self.batch_size, tokens=self.batch_tokens, width=self.width):
+            answers = self.engine.generate([work.payload for work in batch], self.decoding)
+            for work, found in zip(batch, answers, strict=True):
+                out[work.row.index] = self._translated(texts[work.row.index], found)
+        legs = [out[number] for number in range(len(texts))]
+        return legs if self.onward is None else self._onward(self.onward, texts, legs)
+
+    def _onward(self, second: Translating, texts: Sequence[str], legs: Sequence[Translated]) -> list[Translated]:
+        """The second leg, from what the first has written. Its checks look at both ends."""
+        cut = [second.pieces(leg.text) for leg in legs]
+        done = iter(second.translate([piece.text for pieces in cut for piece in pieces.pieces]))
+        out = []
+        for text, leg, pieces in zip(texts, legs, cut, strict=True):
+            parts = [next(done) for _ in pieces.pieces]
+            joined = pieces.joined([part.text for part in parts])
+            reason = "length" if "length" in (leg.finish_reason, *(p.finish_reason for p in parts)) else leg.finish_reason
+            prompt = leg.prompt_tokens + sum(p.prompt_tokens for p in parts)
+            completion = leg.completion_tokens + sum(p.completion_tokens for p in parts)
+            out.append(Translated(joined, reason, prompt, completion, self._problems(text, joined, reason)))
+        return out
+
+    def _work(self, number: int, text: str) -> Work:
+        request: Request = self.engine.prepare(self.direction.prompt(text), self.decoding, number)
+        wanted = 2 * len(self.engine.encode(text)) + 16
+        limit = min(request.max_new_tokens, next((n for n in _LIMITS if n >= wanted), _LIMITS[-1]))
+        return Work(Row(number, None, {}), replace(request, max_new_tokens=limit), len(request.tokens), limit)
+
+    def _fits(self, text: str) -> bool:
+        """Whether a piece leaves room: half the context of an encoder, a third of a shared one."""
+        context = self.engine.context
+        return context is None or len(self.engine.encode(text)) + 16 <= context // (2 if self.engine.encoder_decoder else 3)
+
+    def _fields(self, cut: _Cut, parts: Sequence[Translated]) -> dict[str, Any]:
+        pieces = cut.pieces
+        out: dict[str, Any] = {self.wishes.output_field: cut.marked.joined(pieces, [part.text for part in parts])}
+        if self.wishes.best > 1:
+            ranks = range(self.wishes.best)
+            out["translations"] = [
+                cut.marked.joined(pieces, [(part.text, *part.others)[min(k, len(part.others))] for part in parts]) for k in ranks
+            ]
+        ended = any(part.finish_reason == "length" for part in parts)
+        out["finish_reason"] = "length" if ended else parts[-1].finish_reason if parts else "eos"
+        out["prompt_tokens"] = sum(part.prompt_tokens for part in parts)
+        out["completion_tokens"] = sum(part.completion_tokens for part in parts)
+        if self.wishes.scored:
+            out["score"] = sum(part.score or 0.0 for part in parts) / max(out["completion_tokens"], 1)
+        found = [
+            f"'{piece.text[:60]}': {'; '.join(part.problems)}"
+            for piece, part in zip(pieces.pieces, parts, strict=True)
+            if part.problems
+        ]  # fmt: skip
+        return out | ({"error": " / ".join(found)} if found else {})
+
+    def _translated(self, source: str, answers: Sequence[Completion]) -> Translated:
+        answer, *others = answers
+        if answer.error:
+            return Translated("", "error", answer.prompt_tokens, 0, (answer.error,))
+        text = answer.text.strip()
+        score = sum(token.logprob for token in answer.logprobs) if answer.logprobs is not None else None
+        # what the first leg of a pivot has lost shows at its end
+        found = () if self.onward is not None else self._problems(source, text, answer.finish_reason)
+        rest = tuple(other.text.strip() for other in others)
+        return Translated(text, answer.finish_reason, answer.prompt_tokens, answer.completion_tokens, found, rest, score)

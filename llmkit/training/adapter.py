@@ -1,0 +1,130 @@
+"""A model made ready to be trained: an adapter put on it, or all of it unfrozen; and what was trained, saved and put back."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from llmkit.engines.torch.loading import LoadedModel
+from llmkit.errors import UsageError
+from llmkit.training.settings import LoraSettings
+
+
+def with_adapter(loaded: LoadedModel, settings: LoraSettings, *, quantized: bool, seed: int) -> Any:
+    """The model with a fresh adapter; its base is frozen. `seed` decides the adapter's first weights.
+
+    Raises UsageError when no module has a wanted name, or the rank is above a module's width.
+    """
+    import peft
+    import torch
+
+    targets = linear_modules(loaded.model)
+    chosen = _chosen(targets, settings.targets)
+    narrow = {name: min(shape) for name, shape in chosen.items() if min(shape) < settings.r}
+    if narrow:
+        name, width = min(narrow.items(), key=lambda item: item[1])
+        raise UsageError(f"--lora-r {settings.r} is above the width of '{name}', {width}", hint="a smaller --lora-r")
+    model = loaded.model
+    if quantized:
+        model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    config = peft.LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=sorted({name.rpartition(".")[2] for name in chosen}),
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
+        task_type="SEQ_2_SEQ_LM" if loaded.checkpoint.is_encoder_decoder else "CAUSAL_LM",
+        fan_in_fan_out=_conv1d(loaded.model),
+    )
+    torch.manual_seed(seed)
+    adapted = peft.get_peft_model(model, config)
+    # the name under which the model was asked for, not this machine's folder
+    adapted.peft_config["default"].base_model_name_or_path = loaded.location.reference
+    adapted.peft_config["default"].revision = loaded.location.revision
+    return adapted
+
+
+def keep_differentiable(model: Any) -> None:
+    """Undoes what bitsandbytes 0.50 does on some CPUs: in evaluation it lays 4-bit weights out for a kernel without a gradient."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def unfrozen(loaded: LoadedModel) -> Any:
+    """The model with all its weights to be trained."""
+    for parameter in loaded.model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    return loaded.model
+
+
+def save_weights(model: Any, folder: Path) -> None:
+    """The trained weights of `model` as safetensors, with their configuration."""
+    if hasattr(model, "peft_config"):
+        # 'auto' would ask the hub whether the base's vocabulary has grown
+        model.save_pretrained(folder, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's template; ours comes at the end
+    else:
+        model.save_pretrained(folder)
+
+
+def put_weights(model: Any, folder: Path) -> None:
+    """The trained weights of a checkpoint, put into `model`."""
+    from safetensors.torch import load_file
+
+    if hasattr(model, "peft_config"):
+        from peft import set_peft_model_state_dict
+
+        set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+        return
+    from transformers.modeling_utils import load_sharded_checkpoint
+
+    if (folder / "model.safetensors").exists():
+        model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    else:
+        load_sharded_checkpoint(model, str(folder), strict=False)
+
+
+def linear_modules(model: Any) -> dict[str, tuple[int, int]]:
+    """Name → (in, out) of every linear layer but the last one, which makes the scores."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    last = model.get_output_embeddings()
+    out: dict[str, tuple[int, int]] = {}
+    for name, module in model.named_modules():
+        if module is last:
+            continue
+        if isinstance(module, nn.Linear):
+            out[name] = (module.in_features, module.out_features)
+        elif isinstance(module, Conv1D):
+            out[name] = (module.weight.shape[0], module.weight.shape[1])
+    return out
+
+
+def trainable(model: Any) -> tuple[int, int]:
+    """Numbers of trained parameters and of all. A quantised matrix counts its elements as stored."""
+    counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, trained in counts if trained), sum(n for n, _ in counts)
+
+
+def _chosen(modules: dict[str, tuple[int, int]], wanted: tuple[str, ...]) -> dict[str, tuple[int, int]]:
+    if not wanted:
+        if not modules:
+            raise UsageError("the model has no linear layer that an adapter could go on", hint="--full trains all weights")
+        return modules
+    ends = sorted({name.rpartition(".")[2] for name in modules})
+    for target in wanted:
+        if target not in ends:
+            close = difflib.get_close_matches(target, ends, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(ends)}"
+            raise UsageError(f"--target-modules {target}: the model has no such linear layer", hint=hint)
+    return {name: shape for name, shape in modules.items() if name.rpartition(".")[2] in wanted}
+
+
+def _conv1d(model: Any) -> bool:
+    from transformers.pytorch_utils import Conv1D
+
+    return any(isinstance(module, Conv1D) for module in model.modules())

@@ -1,0 +1,215 @@
+"""One fine-tuning run from checked data to trained weights: plan, build, try, train.
+
+The order is that of what may go wrong: data before weights, memory before loading, a look at two steps before a night.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmkit import __version__
+from llmkit.engines.torch.loading import LoadedModel, Prepared, read_weights, tokenizer_sha256
+from llmkit.errors import InputError, LlmkitError, UsageError
+from llmkit.models import memory
+from llmkit.models.memory import matrices
+from llmkit.training.checkpoints import RunFolder, Saved
+from llmkit.training.examples import Encoder, Examples
+from llmkit.training.processes import Processes
+from llmkit.training.settings import CheckpointSettings, LoraSettings, LossSettings, Optimization, record
+
+if TYPE_CHECKING:
+    from llmkit.training.batches import Stream
+
+#: Steps that are timed before a run's length is told.
+TIMED_STEPS = 2
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run is to be, before any weight is read. lora: None trains all weights."""
+
+    found: Prepared
+    encoder: Encoder
+    train: Examples
+    valid: Examples
+    lora: LoraSettings | None
+    course: Optimization
+    lesson: LossSettings
+    keeping: CheckpointSettings
+    processes: Processes
+    format: str
+    train_sha256: str
+    valid_sha256: str | None
+
+    @property
+    def steps(self) -> int:
+        return self.course.steps(len(self.train), self.processes.count)
+
+    @property
+    def pad(self) -> int:
+        tokenizer = self.found.tokenizer
+        return int(next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None))
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to go on."""
+        checkpoint, device = self.found.checkpoint, self.found.device
+        tokenizer = self.found.tokenizer
+        out: dict[str, Any] = {
+            "llmkit": __version__,
+            "command": "finetune",
+            "model.model": self.found.location.reference,
+            "model.revision": self.found.location.revision,
+            "model.weights_sha256": checkpoint.sha256,
+            "model.tokenizer_sha256": tokenizer_sha256(tokenizer),
+            "model.chat_template_sha256": self.encoder.chat.sha256(tokenizer),
+            "model.device": device.kind,
+            "model.dtype": device.dtype,
+            "model.quantize": self.found.settings.quantize,
+            "processes": self.processes.count,
+            "train_sha256": self.train_sha256,
+            "valid_sha256": self.valid_sha256,
+        }
+        out |= record(self.lora, self.course, self.lesson)
+        return {name: value for name, value in out.items() if value is not None}
+
+    def memory(self) -> memory.MemoryEstimate:
+        """What training would take, against what is free."""
+        checkpoint = self.found.checkpoint
+        trained = checkpoint.parameters
+        if self.lora is not None:
+            trained = self.lora.r * sum(rows + columns for rows, columns in matrices(checkpoint))
+        return memory.estimate_training(
+            checkpoint,
+            dtype=self.found.device.dtype,
+            quantize=self.found.settings.quantize,
+            trained=trained,
+            positions=self.course.batch_size * self.train.width,
+            recompute=self.course.gradient_checkpointing,
+            free=memory.free_bytes(self.found.device.name),
+        )
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A run with its model in memory. packed: whether a row holds several examples."""
+
+    plan: RunPlan
+    loaded: LoadedModel
+    model: Any
+    head: Any
+    packed: bool
+    trained: int
+    parameters: int
+
+    def stream(self, steps: int) -> Stream:
+        """The batches of the run's first `steps` steps."""
+        from llmkit.training.batches import Stream
+
+        course = self.plan.course
+        parts = course.grad_accum * self.plan.processes.count
+        return Stream(self.plan.train, size=course.batch_size, parts=parts, steps=steps, seed=course.seed, grouped=not self.packed)
+
+
+def check_weights(plan: RunPlan) -> None:
+    """Refuses what can't be trained before weights are read. Raises UsageError, or OutOfMemoryError with the arithmetic."""
+    if plan.lora is None and plan.found.settings.quantize != "none":
+        raise UsageError("--full trains all weights, and quantised ones can't be", hint="leave one of --full and --quantize away")
+    plan.memory().check(
+        f"training {plan.found.location.reference}",
+        hint="a smaller --batch-size or --max-length, --gradient-checkpointing, or a smaller model",
+    )
+
+
+def build(plan: RunPlan) -> Ready:
+    """Reads the weights and puts the adapter on. Raises ModelError, UsageError or OutOfMemoryError."""
+    import torch
+
+    from llmkit.engines.torch.scoring import plain_head
+    from llmkit.training.adapter import keep_differentiable, trainable, unfrozen, with_adapter
+    from llmkit.training.batches import Collator, allows_packing
+
+    loaded = read_weights(plan.found)
+    model = loaded.model
+    keep_differentiable(model)
+    packed = False
+    if plan.lesson.packing == "auto" and not plan.encoder.encoder_decoder:
+        packed = allows_packing(model, min(len(plan.found.tokenizer), model.get_input_embeddings().weight.shape[0]))
+    if plan.lora is None:
+        model = unfrozen(loaded)
+    else:
+        model = with_adapter(loaded, plan.lora, quantized=plan.found.settings.quantize != "none", seed=plan.course.seed)
+    model.config.use_cache = False
+    if plan.course.gradient_checkpointing:
+        recompute = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        recompute({"use_reentrant": False})
+    few = Collator(plan.pad, packed)(plan.train[:1])
+    few = {name: value[:, :4].to(loaded.device.name) for name, value in few.items() if name != "labels"}
+    model.eval()
+    with torch.inference_mode():
+        head = plain_head(model, few | {"use_cache": False})
+    model.train()
+    trained, parameters = trainable(model)
+    return Ready(plan, loaded, model, head, packed, trained, parameters)
+
+
+def train(
+    ready: Ready,
+    folder: RunFolder | None,
+    *,
+    steps: int,
+    begun: Saved | None = None,
+    hooks: Any = None,
+    report_to: tuple[str, ...] = (),
+) -> LlmkitError | None:
+    """Trains up to `steps`, from the checkpoint `begun` on; why it ended before, None when it did not.
+
+    folder: None writes nothing. Raises TrainingError for a run that goes wrong.
+    """
+    from llmkit.training.adapter import put_weights
+    from llmkit.training.batches import Collator
+    from llmkit.training.trainer import FineTuner, Hooks, TrainerContext, arguments, stops_early
+
+    plan, course = ready.plan, ready.plan.course
+    stream = ready.stream(steps)
+    validation = plan.valid if folder is not None else []
+    situation = TrainerContext(
+        folder, stream, Collator(plan.pad, ready.packed), ready.head, validation, course, hooks or Hooks(), plan.keeping.keep
+    )
+    if begun is not None and (begun.step >= steps or stops_early(begun.history, course.early_stopping)):
+        put_weights(ready.model, begun.path)
+        return None
+    with tempfile.TemporaryDirectory(prefix="llmkit-") as scratch:
+        args = arguments(
+            course, plan.keeping, ready.loaded.device, steps=steps, output=Path(scratch), evaluates=bool(validation), report_to=report_to
+        )
+        tuner = FineTuner(ready.model, args, situation)
+        tuner.train(resume_from_checkpoint=str(begun.path) if begun is not None else None)
+    return situation.reason
+
+
+def timed_steps(ready: Ready) -> float:
+    """Seconds a step takes: the second of two that are trained and thrown away."""
+    from llmkit.training.trainer import Hooks
+
+    ends: list[float] = []
+    train(ready, None, steps=TIMED_STEPS, hooks=Hooks(step=lambda *_: ends.append(time.monotonic())))
+    return ends[-1] - ends[-2]
+
+
+def check_examples(train: Examples, source: str, report: Callable[[str], None]) -> None:
+    """Raises InputError when no example has a token to learn; reports those that were cut or left out."""
+    if not train:
+        what = f"all {len(train.empty):,} rows lose what is learnt when they are cut" if train.truncated else "no row has a token to learn"
+        raise InputError(what, path=source, hint="a larger --max-length" if train.truncated else "look at the rows with --dry-run")
+    if train.truncated:
+        report(f"{train.truncated:,} rows are longer than --max-length and were cut; the longest has {train.longest:,} tokens")
+    if train.empty:
+        lines = ", ".join(str(line) for line in train.empty[:5])
+        report(
+            f"{len(train.empty):,} rows have no token to learn and were left out (line {lines}{', ...' if len(train.empty) > 5 else ''})"
+        )
