@@ -101,7 +101,7 @@ def acquire(path: Path, shown: str) -> Any:
     check_own(place, "the lock")
     with suppress(FileNotFoundError):
         content = place.read_bytes()[: _LONGEST_PID + 1] if os.name == "posix" else b""
-        if len(content) > _LONGEST_PID or not content.decode("latin-1").strip().isdigit() and content.strip():
+        if len(content) > _LONGEST_PID or (not content.decode("latin-1").strip().isdigit() and content.strip()):
             raise OutputError(f"{place}: not a lock of llmkit's", hint="move it away, or name another output")
     lock = filelock.FileLock(place, timeout=0)
     try:
