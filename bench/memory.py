@@ -16,7 +16,8 @@ from side_by_side import Contender, measure, report
 JOB = """
 import sys
 from llmkit.cli.console import Console
-from llmkit.jobs.run import JobSettings, file_job
+from llmkit.jobs.run import JobSettings, RunName, file_job
+from llmkit.jobs.outcome import Answer
 from llmkit.jobs.output import Output
 from llmkit.jobs.batching import Work
 from llmkit.rows import open_rows
@@ -26,10 +27,10 @@ class Echo:
     def prepare(self, row):
         return Work(row, row.fields["prompt"], len(row.fields["prompt"]), 1)
     def answer(self, batch):
-        return [{"text": work.payload, "prompt_tokens": 1, "completion_tokens": 1} for work in batch]
+        return [Answer({"text": work.payload}, None, 1, 1) for work in batch]
 
 rows, output = open_rows(sys.argv[1]), Output(sys.argv[2], overwrite=True)
-file_job(rows, Echo(), JobSettings(), output, Console(True), command="generate", options={}, identity={})
+file_job(rows, Echo(), JobSettings(), output, Console(True), RunName("generate"))
 output.release()
 """
 

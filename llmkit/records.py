@@ -1,26 +1,106 @@
-"""The run record: everything needed to know what a run was, and to run it again."""
+"""What a run was: its identity, which decides whether two runs may share an output, and its record, enough to run it again.
+
+Knows names and values; not rows, models or options' meanings.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from llmkit import __version__
+from llmkit.files import file_sha256
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "numpy")
+
+#: Options that can't change an answer, each with the reason. Every other option is part of a run's identity.
+CANNOT_CHANGE_AN_ANSWER: dict[str, str] = {
+    "output": "where the answers go; their format follows from the name, and the name is the run's own",
+    "input": "the hash of the rows says what was read",
+    "model": "the hashes of weights and tokenizer say which",
+    "adapter": "the hash of its weights says which",
+    "draft_model": "its name and hash are part of the model's identity",
+    "device": "the device that was chosen is part of the model's identity",
+    "dtype": "the precision that was chosen is part of the model's identity",
+    "quantize": "what was chosen is part of the model's identity",
+    "chat_template": "the hash of the template is part of the model's identity",
+    "offline": "where files come from, not what they are",
+    "trust_remote_code": "whether a model loads, not what it answers",
+    "overwrite": "what happens to an earlier output",
+    "restart": "what happens to an earlier journal",
+    "retry_failed": "which rows run again",
+    "max_errors": "when a run gives up",
+    "max_time": "when a run pauses",
+    "verify_batching": "answers again, and writes nothing of it",
+    "config": "where options come from; the options themselves count",
+    "json": "how the result is printed",
+    "quiet": "what is printed",
+    "verbose": "what is printed",
+    "debug": "what is printed",
+    "report": "what is made of the result",
+    "fail_if": "what is made of the result",
+    "baseline": "what is made of the result",
+    "max_regression": "what is made of the result",
+    "test": "what is made of the result",
+    "languages": "lists, and answers nothing",
+    "echo": "what is printed",
+}
+
+
+def identity(
+    command: str, options: Mapping[str, Any], *, files: Collection[str] = (), model: Mapping[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    """What makes a run this run: every option but those on the list above, the model, and llmkit's version.
+
+    It fails closed: an option is part of it unless someone takes it out. options: all of the command's, by their names with
+    underscores, defaults included. files: names of options whose value is a file; its content counts, too. more: facts that
+    only the command knows. Values that are unset (None, False, empty) are left out, so a new option with its default changes nothing.
+    """
+    out: dict[str, Any] = {"llmkit": __version__, "command": command}
+    for name, value in options.items():
+        if name in CANNOT_CHANGE_AN_ANSWER or _unset(value):
+            continue
+        out[name] = list(value) if isinstance(value, (list, tuple)) else value
+        if name in files:
+            digests = [file_sha256(Path(v)) for v in (value if isinstance(value, (list, tuple)) else [value]) if Path(str(v)).is_file()]
+            out |= {f"{name}_sha256": digests[0] if len(digests) == 1 else digests} if digests else {}
+    out |= {f"model.{name}": value for name, value in (model or {}).items() if not _unset(value)}
+    return out | {name: value for name, value in more.items() if not _unset(value)}
+
+
+def _unset(value: Any) -> bool:
+    return value is None or value is False or (isinstance(value, (list, tuple, str, dict)) and not value)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What changed between two identities, a phrase a name: 'text_field was a, is b'."""
+    out = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if old != new:
+            out.append(f"{name} was {_short(old)}, is {_short(new)}")
+    return out
+
+
+def _short(value: Any) -> str:
+    text = "unset" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def versions() -> dict[str, str]:
     """Installed versions of the libraries that decide an answer."""
-    found = {"python": platform.python_version()}
+    out = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            out[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return out
 
 
 def peak_memory_bytes() -> int | None:
@@ -33,14 +113,27 @@ def peak_memory_bytes() -> int | None:
     return int(peak) if sys.platform == "darwin" else int(peak) * 1024
 
 
-def run_record(command: str, options: dict[str, Any], identity: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-    """The record as it is written. `identity` is what a resume compares, `result` counts and measurements."""
+def run_record(command: str, options: Mapping[str, Any], identity: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """The record as it is written.
+
+    options: those that were given; identity: what a resume compares; result: counts and measurements.
+    """
     return {
         "llmkit": __version__,
         "command": command,
-        "options": options,
-        "identity": identity,
+        "options": dict(options),
+        "identity": dict(identity),
         "versions": versions(),
         "platform": platform.platform(),
-        "result": result,
+        "result": dict(result),
     }
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The record at `path`: an object whose `identity`, `options` and `result` are objects; None when there is none that reads so."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    parts = ("identity", "options", "result")
+    return content if isinstance(content, dict) and all(isinstance(content.get(name), dict) for name in parts) else None

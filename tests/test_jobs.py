@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -135,9 +136,8 @@ def test_an_edited_journal_is_refused(llmkit, job, half: Path, tmp_path: Path) -
 
 
 def test_a_journal_of_another_format_is_refused(llmkit, job, half: Path, tmp_path: Path) -> None:
-    from llmkit.jobs.journal import _line
-
-    (tmp_path / "out.jsonl.journal").write_bytes(_line({"journal": 99, "identity": {}}))
+    content = b'{"journal":99,"identity":{}}'
+    (tmp_path / "out.jsonl.journal").write_bytes(b"%08x %s\n" % (zlib.crc32(content), content))
     ran = llmkit(*job, "-o", half)
     assert ran.code == 2
     assert "another format (99)" in ran.err
@@ -148,7 +148,7 @@ def test_a_journal_of_another_format_is_refused(llmkit, job, half: Path, tmp_pat
     [
         (["--max-new-tokens", "5"], "max_new_tokens was 4, is 5"),
         (["--temperature", "1"], "temperature"),
-        (["--output-field", "answer"], "output_field"),
+        (["--output-field", "answer"], "output_field was text, is answer"),
     ],
 )
 def test_a_resume_with_other_options_is_refused_and_says_what_changed(llmkit, job, half: Path, change: list[str], said: str) -> None:
@@ -186,7 +186,7 @@ def test_the_same_command_after_the_end_does_nothing(llmkit, job, tmp_path: Path
     before = out.stat().st_mtime_ns
     ran = llmkit(*job, "-o", out, "--limit", "20")
     assert ran.code == 0
-    assert "already whole" in ran.err
+    assert "already complete" in ran.err
     assert out.stat().st_mtime_ns == before
 
 
@@ -312,7 +312,7 @@ def test_the_run_record_tells_what_is_needed_to_run_it_again(llmkit, job, tmp_pa
     record = json.loads((tmp_path / "out.jsonl.run.json").read_text())
     assert record["command"] == "generate"
     assert record["options"]["limit"] == 9
-    assert record["identity"]["decoding.seed"] == 5
+    assert record["identity"]["seed"] == 5
     assert {"model.weights_sha256", "model.tokenizer_sha256", "model.device", "model.dtype", "model.engine"} <= record["identity"].keys()
     assert {"torch", "transformers", "python"} <= record["versions"].keys()
     result = record["result"]
@@ -366,7 +366,8 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
                 file.write(f'{{"id": {i}, "prompt": "row number {i} of a long file"}}\n')
         code = f"""
 from llmkit.cli.console import Console
-from llmkit.jobs.run import JobSettings, file_job
+from llmkit.jobs.run import JobSettings, RunName, file_job
+from llmkit.jobs.outcome import Answer
 from llmkit.jobs.output import Output
 from llmkit.jobs.batching import Work
 from llmkit.records import peak_memory_bytes
@@ -377,10 +378,10 @@ class Echo:
     def prepare(self, row):
         return Work(row, row.fields["prompt"], len(row.fields["prompt"]), 1)
     def answer(self, batch):
-        return [{{"text": work.payload, "prompt_tokens": 1, "completion_tokens": 1}} for work in batch]
+        return [Answer({{"text": work.payload}}, None, 1, 1) for work in batch]
 
 rows, output = open_rows({str(path)!r}), Output({str(path) + ".out.jsonl"!r})
-tally = file_job(rows, Echo(), JobSettings(), output, Console(True), command="generate", options={{}}, identity={{}})
+tally = file_job(rows, Echo(), JobSettings(), output, Console(True), RunName("generate"))
 assert tally.rows == {count}
 output.release()
 print(peak_memory_bytes())
@@ -429,7 +430,7 @@ def test_a_second_signal_ends_the_run_at_once(job, tmp_path: Path) -> None:
     until(lambda: (tmp_path / "out.jsonl.journal").exists(), running)
     running.send_signal(signal.SIGTERM)
     assert running.stderr is not None
-    while b"once more" not in running.stderr.readline():
+    while b"again to stop" not in running.stderr.readline():
         assert running.poll() is None
     running.send_signal(signal.SIGTERM)
     running.communicate()

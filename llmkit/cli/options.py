@@ -297,6 +297,16 @@ def batch_size(text: str) -> int | None:
     return int(text)
 
 
+def identity(ctx: typer.Context, command: str, **more: Any) -> dict[str, Any]:
+    """The identity of this run as far as the options tell it, before a model is loaded. more: see `llmkit.records.identity`."""
+    from llmkit import records
+
+    named = {parameter.opts[0].lstrip("-").replace("-", "_"): parameter for parameter in ctx.command.params if parameter.name}
+    options = {name: ctx.params.get(parameter.name or "") for name, parameter in named.items()}
+    files = [name for name, parameter in named.items() if "FILE" in str(parameter.metavar or "")]
+    return records.identity(command, options, files=files, **more)
+
+
 def given(ctx: typer.Context, *, leave: tuple[str, ...] = ()) -> dict[str, Any]:
     """The command's options that differ from their defaults, for the run record: as typed, with underscores (`top_p`)."""
     skip = {"config", "quiet", "verbose", "debug", *leave}

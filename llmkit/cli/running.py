@@ -5,7 +5,7 @@ Knows options and notices; not what is asked of the model.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmkit.cli.console import Console
 from llmkit.models.builtin import DEFAULT
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from llmkit.engines.base import Engine
     from llmkit.engines.chat import ChatSettings
     from llmkit.engines.torch.loading import ModelSettings
-    from llmkit.jobs.run import Tally
+    from llmkit.jobs.outcome import Tally
 
 
 _BIGGER = {DEFAULT: "Qwen/Qwen3-0.6B", "builtin:en-fr": "Helsinki-NLP/opus-mt-en-fr"}
@@ -34,8 +34,16 @@ def open_model(
     return open_engine(settings, chat=chat, draft=draft, report=out.detail, warn=out.warn)
 
 
+def model_identity(engine: Engine) -> dict[str, Any]:
+    """What the engine adds to the identity of a run."""
+    return {f"model.{name}": value for name, value in engine.description.items()}
+
+
 def summarise(tally: Tally, engine: Engine, out: Console) -> int:
     """The closing lines of a run that read rows, and its exit code."""
+    if tally.replaced:
+        names = ", ".join(f"'{name}'" for name in sorted(tally.replaced))
+        out.notice(f"the answer's fields replace fields of the input: {names}; --output-field names another one for the answer")
     if tally.failed:
         out.warn(f"{tally.failed:,} of {tally.rows:,} rows failed" + (f"; the first: {tally.first_error}" if tally.first_error else ""))
     about = engine.description

@@ -1,57 +1,67 @@
 """The journal beside an unfinished output: what is done, synced to disk, one line a batch.
 
-A line is the CRC-32 of its JSON, a space, the JSON. The first line says which run this is. A torn last line is
-dropped; anything else that does not read right is refused. Knows lines and files; not rows or models.
+A line is a CRC-32, a space and JSON. The checksum goes on from that of the line before, so lines of another run can't stand
+under this run's header. The first line says which run this is. A torn last line is dropped; anything else that does not read
+right is refused. Knows lines and files; not rows or models.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import JobChangedError, OutputError, UnavailableError
+from llmkit.errors import JobChangedError, OutputError
+from llmkit.files import open_own, unwritable
+from llmkit.records import differences
 
-FORMAT = 1
+FORMAT = 2
 #: Appends are synced at least this often; a batch takes longer than that on most models.
 _SYNC_SECONDS = 1.0
+#: How a header of ours begins; a torn one is a beginning of that.
+_HEADER = re.compile(rb'[0-9a-f]{8} \{"journal"')
+_HEADER_START = b'00000000 {"journal"'
 
 
 class Journal:
-    """An append-only file of batches. `identity` tells this run from others.
+    """An append-only file of entries. `identity` tells this run from others.
 
     Written through the bare file descriptor: a buffer would try again to write what found no room, when it is closed.
     """
 
-    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
-        self.path, self.identity = path, identity
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        self.path, self.identity = path, dict(identity)
         self._synced = 0.0
         self._end = 0  # where the whole lines end
-        self._handle = _open(path)
+        self._crc = 0  # of the last whole line
+        self._handle = open_own(path, "the journal")
         try:
-            self.resumed = self._read_header()
+            self.resumed = self._read()
         except BaseException:
             self.close()
             raise
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """The batches that are done, in the order they were written."""
+        """The entries that are there, in the order they were written. Raises JobChangedError for a line that is damaged."""
         end = self._end
         with self.path.open("rb") as file:
-            at = len(next(file, b""))
+            header = next(file, b"")
+            crc, at = _crc_of(header), len(header)
             for line in file:
                 at += len(line)
                 if at > end:
                     return
-                yield _parse(line, self.path)
+                entry, crc = _parse(line, crc, self.path)
+                yield entry
 
-    def append(self, entry: dict[str, Any]) -> None:
-        """Adds a batch. When the disk is full the journal keeps what it had, and UnavailableError is raised."""
-        self._write(_line(entry))
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Adds an entry. When the disk is full the journal keeps what it had, and UnavailableError is raised."""
+        self._write(entry)
         now = time.monotonic()
         if now - self._synced >= _SYNC_SECONDS:
             self.sync()
@@ -61,33 +71,42 @@ class Journal:
         try:
             os.fsync(self._handle)
         except OSError as exc:
-            raise self._unwritable(exc) from exc
+            raise unwritable(str(self.path), exc) from exc
 
     def close(self) -> None:
         os.close(self._handle)
 
-    def _read_header(self) -> bool:
+    def _read(self) -> bool:
         """Whether there was a run to go on with. Drops a torn last line, and writes the header of a new journal."""
         with self.path.open("rb") as file:
             header = file.readline()
+            _check_ours(header, self.path)
             if not header.endswith(b"\n"):
                 os.ftruncate(self._handle, 0)
-                self._write(_line({"journal": FORMAT, "identity": self.identity}))
+                self._write({"journal": FORMAT, "identity": self.identity})
                 self.sync()
                 return False
-            found = _parse(header, self.path)
-            if found.get("journal") != FORMAT:
-                raise JobChangedError(f"{self.path}: a journal of another format ({found.get('journal')})", hint="--restart starts over")
-            if changes := differences(found["identity"], self.identity):
+            content, self._crc = _parse(header, 0, self.path)
+            if content.get("journal") != FORMAT:
+                raise JobChangedError(f"{self.path}: a journal of another format ({content.get('journal')})", hint="--restart starts over")
+            before = content.get("identity")
+            if not isinstance(before, dict):
+                raise damaged(self.path)
+            if changes := differences(before, self.identity):
                 raise JobChangedError(
-                    f"{self.path}: the unfinished run was another one: {'; '.join(changes)}",
+                    f"{self.path}: the unfinished run used other options: {'; '.join(changes)}",
                     hint="--restart starts over, or run the first command again",
                 )
-            self._end = len(header) + sum(len(line) for line in file if line.endswith(b"\n"))
+            self._end = len(header)
+            for line in file:
+                if line.endswith(b"\n"):
+                    self._crc = _checked(line, self._crc, self.path)
+                    self._end += len(line)
         os.ftruncate(self._handle, self._end)
         return True
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        line, crc = _line(entry, self._crc)
         rest = memoryview(line)
         try:
             os.lseek(self._handle, self._end, os.SEEK_SET)
@@ -95,48 +114,61 @@ class Journal:
                 rest = rest[os.write(self._handle, rest) :]
         except OSError as exc:
             os.ftruncate(self._handle, self._end)
-            raise self._unwritable(exc) from exc
+            raise unwritable(str(self.path), exc) from exc
         self._end += len(line)
-
-    def _unwritable(self, exc: OSError) -> UnavailableError:
-        return UnavailableError(
-            f"{self.path}: cannot be written: {exc.strerror}; what is done is kept", hint="make room, then run the same command again"
-        )
+        self._crc = crc
 
 
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What changed between two identities, one phrase a name."""
-    out = []
-    for name in sorted(before.keys() | now.keys()):
-        old, new = before.get(name), now.get(name)
-        if old != new:
-            out.append(f"{name} was {_short(old)}, is {_short(new)}")
-    return out
+def check_journal(path: Path) -> None:
+    """Refuses what lies at a journal's name and is not one of llmkit's. Raises OutputError."""
+    handle = open_own(path, "the journal") if path.exists() else None
+    if handle is not None:
+        try:
+            _check_ours(os.pread(handle, 64, 0).partition(b"\n")[0], path)
+        finally:
+            os.close(handle)
 
 
-def _short(value: Any) -> str:
-    text = "unset" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
+def damaged(path: Path) -> JobChangedError:
+    return JobChangedError(f"{path}: the journal was damaged or edited", hint="--restart starts over")
 
 
-def _open(path: Path) -> int:
-    # A link planted at the journal's name is not followed.
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        return os.open(path, flags, 0o666)
-    except OSError as exc:
-        raise OutputError(f"{path}: the journal cannot be opened: {exc.strerror}", hint="name another output") from exc
+def _check_ours(start: bytes, path: Path) -> None:
+    short = start[: len(_HEADER_START)]
+    torn = re.fullmatch(rb"[0-9a-f]{0,8}", short[:8]) is not None and short[8:] == _HEADER_START[8 : len(short)]
+    if not (_HEADER.match(start) or torn):
+        raise OutputError(f"{path}: not a journal of llmkit's", hint="move it away, or name another output")
 
 
-def _line(entry: dict[str, Any]) -> bytes:
+def _line(entry: Mapping[str, Any], crc: int) -> tuple[bytes, int]:
+    """The line of an entry that follows one with the checksum `crc`, and its own checksum."""
     # ASCII, so that lone surrogates from JSON input survive.
     content = json.dumps(entry, separators=(",", ":"), default=str).encode("ascii")
-    return b"%08x %s\n" % (zlib.crc32(content), content)
+    own = zlib.crc32(content, crc)
+    return b"%08x %s\n" % (own, content), own
 
 
-def _parse(line: bytes, path: Path) -> dict[str, Any]:
-    crc, _, content = line.rstrip(b"\n").partition(b" ")
-    if crc != b"%08x" % zlib.crc32(content):
-        raise JobChangedError(f"{path}: the journal was damaged or edited", hint="--restart starts over")
-    parsed: dict[str, Any] = json.loads(content)
-    return parsed
+def _parse(line: bytes, crc: int, path: Path) -> tuple[dict[str, Any], int]:
+    own = _checked(line, crc, path)
+    try:
+        entry = json.loads(line[9:])
+    except (ValueError, RecursionError) as exc:
+        raise damaged(path) from exc
+    if not isinstance(entry, dict):
+        raise damaged(path)
+    return entry, own
+
+
+def _checked(line: bytes, crc: int, path: Path) -> int:
+    """The checksum of a line that follows one with the checksum `crc`. Raises JobChangedError when it is not the one written there."""
+    own = zlib.crc32(line[9:].rstrip(b"\n"), crc)
+    if _crc_of(line) != own:
+        raise damaged(path)
+    return own
+
+
+def _crc_of(line: bytes) -> int:
+    try:
+        return int(line[:8], 16)
+    except ValueError:
+        return -1

@@ -1,107 +1,123 @@
-"""The output of a job: checked before anything is loaded, locked while it is made, there under its name when whole.
+"""The output of a job: checked before anything is loaded, locked while it is made, there under its name when complete.
 
-Beside OUTPUT lie, while the job runs, OUTPUT.journal, OUTPUT.lock and for a moment OUTPUT.part; afterwards
-OUTPUT.run.json. Knows files; not rows or models.
+Beside OUTPUT lie, while the job runs, OUTPUT.journal and for a moment OUTPUT.part; afterwards OUTPUT.run.json. The format is
+told by the ending: a format is a function from answered rows to bytes, in `FORMATS` or under the entry points `llmkit.outputs`.
+Knows files; not rows or models.
 """
 
 from __future__ import annotations
 
+import csv
+import functools
+import hashlib
+import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import OutputError, UnavailableError, UsageError
+from llmkit import files
+from llmkit.errors import OutputError, UsageError
+from llmkit.jobs.journal import check_journal
+from llmkit.records import read_record
 
-#: Answered rows in input order become the bytes of the output.
-Writer = Callable[[Iterable[dict[str, Any]]], Iterator[bytes]]
+#: Answered rows in input order, which can be walked more than once, become the bytes of the output. The name is the answer's field.
+Format = Callable[[Iterable[Mapping[str, Any]], str], Iterator[bytes]]
+#: Makes a whole file of the answered rows, for an output that is not rows.
+Writer = Callable[[Iterable[Mapping[str, Any]]], Iterator[bytes]]
 
 
 class Output:
     """One output path, held by this process. A symbolic link is followed, as other tools do.
 
     answer: the field that a .txt output holds, a line a row. write: makes the whole output of the answered rows, for one that
-    is not rows.
+    is not rows. Raises OutputError or UsageError for a name that can't be.
     """
 
     def __init__(
         self, path: str, *, overwrite: bool = False, restart: bool = False, answer: str = "text", write: Writer | None = None
     ) -> None:
         self.name = path
+        files.check_name(Path(path), path)
         self.path = Path(os.path.realpath(path))
         self._check()
-        self.write = write or _writer(self.path, answer)
-        self._lock = acquire(self._beside("lock"))
+        self.holds_rows = write is None and _ending(self.path) in _JSON_LINES
+        self.write: Writer = write or functools.partial(_written, format_of(self.path), answer)
+        self.overwrites = overwrite
+        self._lock = files.acquire(self.path, path)
         try:
+            check_journal(self.journal_path)
             if restart:
                 self.journal_path.unlink(missing_ok=True)
-            self.overwrites = overwrite
         except BaseException:
             self.release()
             raise
 
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     @property
     def journal_path(self) -> Path:
-        return self._beside("journal")
+        return files.companion(self.path, "journal")
 
     @property
     def record_path(self) -> Path:
-        return self._beside("run.json")
+        return files.companion(self.path, "run.json")
 
     @property
     def finished(self) -> bool:
-        """Whether a whole output lies under the name, and no run is under way."""
+        """Whether an output lies under the name, and no run is under way."""
         return self.path.exists() and not self.journal_path.exists()
 
     def read_record(self) -> dict[str, Any] | None:
         """The record of the run that made the output, None when there is none or it can't be read."""
-        try:
-            content = json.loads(self.record_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return content if isinstance(content, dict) else None
+        return read_record(self.record_path)
 
-    @property
-    def holds_rows(self) -> bool:
-        """Whether the rows can be read from it again."""
-        return self.write is _jsonl
+    def check_complete(self, record: Mapping[str, Any]) -> None:
+        """Raises OutputError when the file is not the one that the run of `record` wrote."""
+        if files.file_sha256(self.path) != record["result"].get("output_sha256"):
+            raise OutputError(f"{self.name}: its content is not what the run wrote", hint="--overwrite makes it again")
 
-    def commit(self, rows: Iterable[dict[str, Any]], record: Callable[[str], dict[str, Any]]) -> None:
+    def commit(self, rows: Iterable[Mapping[str, Any]], record: Callable[[str], Mapping[str, Any]]) -> None:
         """Writes the rows, then the record made from their SHA-256, then gives the output its name and drops the journal.
 
-        Killed at any point, the same command does it again to the same bytes. Raises UnavailableError when the disk is full.
+        rows: walked as often as the format needs. Killed at any point, the same command does it again to the same bytes.
+        Raises UnavailableError when the disk is full.
         """
-        import hashlib
-
         digest = hashlib.sha256()
-        part = self._beside("part")
+        part = files.companion(self.path, "part")
         try:
-            part.unlink(missing_ok=True)
-            with part.open("xb") as file:
+            with part.open("wb") as file:
                 for data in self.write(rows):
                     digest.update(data)
                     file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            write_atomically(self.record_path, json.dumps(record(digest.hexdigest()), indent=2, ensure_ascii=False) + "\n")
+            content = json.dumps(record(digest.hexdigest()), indent=2, ensure_ascii=False, default=str) + "\n"
+            files.write_whole(self.record_path, content.encode("utf-8", "backslashreplace"))
             os.replace(part, self.path)
-            sync_folder(self.path.parent)
+            files.sync_folder(self.path.parent)
             self.journal_path.unlink(missing_ok=True)
         except OSError as exc:
             part.unlink(missing_ok=True)
-            raise UnavailableError(
-                f"{self.name}: cannot be written: {exc.strerror}; what is done is kept", hint="make room, then run the same command again"
-            ) from exc
+            raise files.unwritable(self.name, exc) from exc
+
+    def read_rows(self, failed: Iterable[list[int]]) -> Iterator[tuple[dict[str, Any], bool]]:
+        """The rows of a finished .jsonl output, and whether each failed, by the record's spans of failed rows."""
+        spans = iter(failed)
+        span = next(spans, None)
+        with self.path.open(encoding="utf-8") as file:
+            for index, line in enumerate(file):
+                while span is not None and index > span[1]:
+                    span = next(spans, None)
+                yield json.loads(line), span is not None and span[0] <= index
 
     def release(self) -> None:
         self._lock.release()
-        # Another process may have taken the lock since; then the file is in use and must stay.
-        if os.name == "posix":
-            self._beside("lock").unlink(missing_ok=True)
-
-    def _beside(self, ending: str) -> Path:
-        return self.path.with_name(f"{self.path.name}.{ending}")
 
     def _check(self) -> None:
         folder = self.path.parent
@@ -109,22 +125,17 @@ class Output:
             raise OutputError(f"{self.name} is a folder; a file name is needed", hint=f"for example {os.path.join(self.name, 'out.jsonl')}")
         if not folder.is_dir():
             raise OutputError(f"{self.name}: there is no folder {folder}", hint=f"mkdir -p {folder}")
+        if self.path.exists() and not self.path.is_file():
+            raise OutputError(
+                f"{self.name}: not a regular file, so it is not replaced", hint="name another output, or - for standard output"
+            )
         if not os.access(folder, os.W_OK) or (self.path.exists() and not os.access(self.path, os.W_OK)):
             raise OutputError(f"{self.name}: not writable", hint="name another output")
+        files.check_own(files.companion(self.path, "part"), "the unfinished output")
+        files.check_own(self.record_path, "the run record")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """`text` under the name of `path`, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    with part.open("x", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
-def jsonl_line(row: dict[str, Any]) -> str:
+def jsonl_line(row: Mapping[str, Any]) -> str:
     """A row as a line of JSON; characters as they are, unless one is half a surrogate pair."""
     line = json.dumps(row, ensure_ascii=False, default=str)
     try:
@@ -134,74 +145,66 @@ def jsonl_line(row: dict[str, Any]) -> str:
     return line + "\n"
 
 
-def _text_line(row: dict[str, Any], answer: str) -> str:
-    """The answer alone, on one line: a backslash and a newline inside it are written as two characters each."""
-    text = row.get(answer)
-    line = (text if isinstance(text, str) else "").replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") + "\n"
-    return line.encode("utf-8", "replace").decode("utf-8")
+def format_of(path: Path) -> Format:
+    """The format that a name's ending tells. Raises UsageError."""
+    ending = _ending(path)
+    if ending in FORMATS:
+        return FORMATS[ending]
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="llmkit.outputs"):
+        if "." + point.name == ending:
+            loaded: Format = point.load()
+            return loaded
+    stem = path.name.removesuffix(".gz").rpartition(".")[0] or path.stem or "out"
+    raise UsageError(f"output {path.name}: rows are written as {', '.join(_SHOWN[:-1])} or {_SHOWN[-1]}", hint=f"for example {stem}.jsonl")
 
 
-def _jsonl(rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+def _written(format: Format, answer: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    return format(rows, answer)
+
+
+def _jsonl(rows: Iterable[Mapping[str, Any]], _: str) -> Iterator[bytes]:
     for row in rows:
         yield jsonl_line(row).encode("utf-8")
 
 
-def _table(rows: Iterable[dict[str, Any]], separator: str) -> Iterator[bytes]:
-    """Columns are the first row's fields and "error"; what is no text or number is JSON in its cell."""
-    import csv
-    import io
-
-    names: list[str] | None = None
+def _text(rows: Iterable[Mapping[str, Any]], answer: str) -> Iterator[bytes]:
+    """The answer alone, on one line: a backslash and a newline inside it are written as two characters each."""
     for row in rows:
-        line = io.StringIO()
-        table = csv.writer(line, delimiter=separator, lineterminator="\n")
-        if names is None:
-            names = [*(n for n in row if n != "error"), "error"]
-            table.writerow(names)
-        cells = (row.get(name, "") for name in names)
-        table.writerow([json.dumps(c, ensure_ascii=False, default=str) if isinstance(c, (dict, list)) else c for c in cells])
-        yield line.getvalue().encode("utf-8", "replace")
+        text = row.get(answer)
+        line = (text if isinstance(text, str) else "").replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") + "\n"
+        yield line.encode("utf-8", "replace")
 
 
-def _writer(path: Path, answer: str) -> Writer:
-    ending = path.suffix.lower()
-    if ending in (".jsonl", ".ndjson", ".jl"):
-        return _jsonl
-    if ending == ".txt":
-        return lambda rows: (_text_line(row, answer).encode("utf-8") for row in rows)
-    if ending in (".csv", ".tsv"):
-        return lambda rows: _table(rows, "," if ending == ".csv" else "\t")
-    raise UsageError(
-        f"--output {path.name}: answers are written as .jsonl, .txt, .csv or .tsv", hint=f"for example {path.stem or 'out'}.jsonl"
-    )
+def _table(rows: Iterable[Mapping[str, Any]], answer: str, separator: str) -> Iterator[bytes]:
+    """Columns are the union of all rows' fields in the order of their first occurrence, the answer's among them, "error" last.
+
+    What is no text or number is JSON in its cell.
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = [*(n for n in dict.fromkeys([*names, answer]) if n != "error"), "error"]
+    yield _cells(columns, separator)
+    for row in rows:
+        cells = (row.get(name, "") for name in columns)
+        yield _cells([json.dumps(c, ensure_ascii=False, default=str) if isinstance(c, (dict, list)) else c for c in cells], separator)
 
 
-def acquire(path: Path) -> Any:
-    """The lock file at `path`, held until `release()`. Raises OutputError when another process holds it."""
-    import filelock
-
-    if path.is_symlink():
-        raise OutputError(f"{path}: a link stands where the lock goes", hint="remove it, or name another output")
-    lock = filelock.FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-        if os.name == "posix":  # elsewhere a locked file can't be written through a second handle
-            path.write_text(str(os.getpid()))
-    except filelock.Timeout as exc:
-        pid = path.read_text().strip() if os.name == "posix" else ""
-        who = f"process {pid}" if pid else "another process"
-        raise OutputError(f"{path.with_suffix('')}: {who} is writing it now", hint="wait for it, or name another output") from exc
-    except OSError as exc:
-        raise OutputError(f"{path}: the lock cannot be taken: {exc.strerror}", hint="name another output") from exc
-    return lock
+def _cells(cells: list[Any], separator: str) -> bytes:
+    line = io.StringIO()
+    csv.writer(line, delimiter=separator, lineterminator="\n").writerow(cells)
+    return line.getvalue().encode("utf-8", "replace")
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` last."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _ending(path: Path) -> str:
+    return path.suffix.lower()
+
+
+_JSON_LINES = (".jsonl", ".ndjson", ".jl")
+FORMATS: dict[str, Format] = {
+    **dict.fromkeys(_JSON_LINES, _jsonl),
+    ".txt": _text,
+    ".csv": functools.partial(_table, separator=","),
+    ".tsv": functools.partial(_table, separator="\t"),
+}
+_SHOWN = (".jsonl", ".txt", ".csv", ".tsv")

@@ -9,16 +9,20 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from llmkit.errors import LlmkitError, StoppedError, TimeUpError
+
+T = TypeVar("T")
 
 
 class Stopping:
     """Asked before each batch. Installs its signal handlers as a context manager."""
 
-    def __init__(self, max_time: float | None, report: Any) -> None:
+    def __init__(self, max_time: float | None, report: Callable[[str], None], *, resumable: bool = True) -> None:
+        self._resumable = resumable
         self._deadline = None if max_time is None else time.monotonic() + max_time
         self._report = report
         self._signal: int | None = None
@@ -36,11 +40,12 @@ class Stopping:
 
     def due(self) -> LlmkitError | None:
         """Why the run has to end, None when it may go on."""
-        hint = "run the same command again to go on"
+        kept = "; what is done is kept" if self._resumable else ""
+        hint = "run the same command again to go on" if self._resumable else "with --output FILE a run can go on"
         if self._signal is not None:
-            return StoppedError(self._signal, f"stopped by {signal.Signals(self._signal).name}; what is done is kept", hint=hint)
+            return StoppedError(self._signal, f"stopped by {signal.Signals(self._signal).name}{kept}", hint=hint)
         if self._deadline is not None and time.monotonic() >= self._deadline:
-            return TimeUpError("stopped by --max-time; what is done is kept", hint=hint)
+            return TimeUpError(f"stopped by --max-time{kept}", hint=hint)
         return None
 
     def check(self) -> None:
@@ -48,8 +53,14 @@ class Stopping:
         if (reason := self.due()) is not None:
             raise reason
 
+    def between(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, with a check before each."""
+        for item in items:
+            self.check()
+            yield item
+
     def _asked(self, number: int, _: FrameType | None) -> None:
         if self._signal is not None:
             os._exit(128 + number)
         self._signal = number
-        self._report("finishing this batch; once more to stop at once")
+        self._report("finishing this batch; press Ctrl-C again to stop now")

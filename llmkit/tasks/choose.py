@@ -12,6 +12,7 @@ from typing import Any
 from llmkit.engines.base import Engine, Pair
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.jobs.batching import Work
+from llmkit.jobs.outcome import Answer
 from llmkit.metrics.perplexity import Windows
 from llmkit.rows import Row
 from llmkit.rows.fields import PromptFields
@@ -96,7 +97,7 @@ class Choosing:
             return Work(row, error=placed(exc, row, self.source))
         return Work(row, (choices, right, pairs), min(sum(len(p.tokens) for p in pairs), self.batch_tokens))
 
-    def answer(self, batch: Sequence[Work]) -> list[dict[str, Any]]:
+    def answer(self, batch: Sequence[Work]) -> list[Answer]:
         pairs: list[Pair] = [pair for work in batch for pair in work.payload[2]]
         scored = iter(score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens))
         out = []
@@ -105,14 +106,13 @@ class Choosing:
             values = [sum(value for value, _ in next(scored)) for _ in own]
             normalised = [value / len(choice.strip()) for value, choice in zip(values, choices, strict=True)]
             first, second = values.index(max(values)), normalised.index(max(normalised))
-            out.append(
-                {
-                    "choice": choices[first],
-                    "choice_normalised": choices[second],
-                    "right": choices[right],
-                    "correct": first == right,
-                    "correct_normalised": second == right,
-                    "log_likelihoods": values,
-                }
-            )
+            fields = {
+                "choice": choices[first],
+                "choice_normalised": choices[second],
+                "right": choices[right],
+                "correct": first == right,
+                "correct_normalised": second == right,
+                "log_likelihoods": values,
+            }
+            out.append(Answer(fields, scored_tokens=sum(len(pair.tokens) - pair.begin for pair in own)))
         return out

@@ -12,6 +12,7 @@ from llmkit.engines.base import Completion, Engine
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work
+from llmkit.jobs.outcome import Answer
 from llmkit.rows import Row
 from llmkit.rows.fields import Prompt
 
@@ -40,22 +41,17 @@ class Answering:
     def prepare(self, row: Row) -> Work:
         try:
             prompt = self.fields.prompt(row, self.source)
-            name = self.output_field + ("s" if self.decoding.num_samples > 1 else "")
-            if name in row.fields:
-                raise InputError(
-                    f"has a field '{name}' already", path=self.source, line=row.line, hint="name another one with --output-field"
-                )
             request = self.engine.prepare(prompt, self.decoding, row.index)
         except InputError as exc:
             return Work(row, error=placed(exc, row, self.source))
         self.truncated += bool(request.truncated)
         return Work(row, request, len(request.tokens), request.max_new_tokens)
 
-    def answer(self, batch: Sequence[Work]) -> list[dict[str, Any]]:
+    def answer(self, batch: Sequence[Work]) -> list[Answer]:
         answers = self.engine.generate([work.payload for work in batch], self.decoding)
         if self.verify > self.verified and len(batch) > 1:
             self._verify(batch, answers)
-        return [answer_fields(each, self.output_field, self.decoding) for each in answers]
+        return [answer_of(each, self.output_field, self.decoding) for each in answers]
 
     def _verify(self, batch: Sequence[Work], answers: Sequence[Sequence[Completion]]) -> None:
         # The last rows of a batch are its shortest, with the most padding.
@@ -66,10 +62,10 @@ class Answering:
                 self.unlike.append(work.row.index + 1)
 
 
-def answer_fields(answers: Sequence[Completion], name: str, decoding: Decoding) -> dict[str, Any]:
+def answer_of(answers: Sequence[Completion], name: str, decoding: Decoding) -> Answer:
     """What a row receives: `name` (or its plural, a list, with several samples) and what is known of the answer."""
     if failed := next((a.error for a in answers if a.error), None):
-        return {"error": failed}
+        return Answer(error=failed)
     many = decoding.num_samples > 1
     first = answers[0]
 
@@ -82,7 +78,7 @@ def answer_fields(answers: Sequence[Completion], name: str, decoding: Decoding) 
     out["completion_tokens"] = each([a.completion_tokens for a in answers])
     if decoding.logprobs:
         out["logprobs"] = each([[{"token": t.token, "logprob": round(t.logprob, 6)} for t in a.logprobs or ()] for a in answers])
-    return out
+    return Answer(out, None, first.prompt_tokens, sum(a.completion_tokens for a in answers))
 
 
 def placed(exc: InputError, row: Row, source: str) -> InputError:

@@ -5,13 +5,14 @@ Knows windows and the engine's interface; what the numbers mean, `llmkit.metrics
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from llmkit.engines.base import Engine, Pair
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work
+from llmkit.jobs.outcome import Answer
 from llmkit.metrics.base import json_number
 from llmkit.metrics.perplexity import Likelihood, Windows, count_words
 from llmkit.rows import Row
@@ -45,9 +46,9 @@ class Scoring:
         document = _Document(pairs, sum(map(count_words, texts)), sum(len(t.encode("utf-8", "replace")) for t in texts))
         return Work(row, document, min(sum(len(p.tokens) for p in pairs), self.batch_tokens))
 
-    def answer(self, batch: Sequence[Work]) -> list[dict[str, Any]]:
+    def answer(self, batch: Sequence[Work]) -> list[Answer]:
         scored = iter(self.score([pair for work in batch for pair in work.payload.pairs]))
-        return [_fields(work.payload, [block for _ in work.payload.pairs for block in next(scored)]) for work in batch]
+        return [_answer(work.payload, [block for _ in work.payload.pairs for block in next(scored)]) for work in batch]
 
     def score(self, pairs: Sequence[Pair]) -> list[list[tuple[float, int]]]:
         """(log-likelihood, tokens) of each window of each pair."""
@@ -80,7 +81,7 @@ def score_pairs(engine: Engine, windows: Windows, pairs: Sequence[Pair], *, batc
     return out
 
 
-def likelihood(row: dict[str, Any]) -> Likelihood:
+def likelihood(row: Mapping[str, Any]) -> Likelihood:
     """The figures that a scored row carries."""
     return Likelihood(row["log_likelihood"], row["tokens"], row["words"], row["bytes"])
 
@@ -102,12 +103,12 @@ def concatenated(rows: Iterable[Row], fields: DocumentFields, engine: Engine, so
     return Pair(tokens, 1), documents, words, size
 
 
-def _fields(document: _Document, blocks: list[tuple[float, int]]) -> dict[str, Any]:
+def _answer(document: _Document, blocks: list[tuple[float, int]]) -> Answer:
     whole = Likelihood(sum(v for v, _ in blocks), sum(n for _, n in blocks), document.words, document.bytes)
     out: dict[str, Any] = {"log_likelihood": whole.log_likelihood, "tokens": whole.tokens, "words": whole.words, "bytes": whole.bytes}
     if whole.tokens:
         out |= {"perplexity": json_number(whole.perplexity), "bits_per_byte": json_number(whole.bits_per_byte)}
-    return out | ({"blocks": [list(b) for b in blocks]} if len(blocks) > 1 else {})
+    return Answer(out | ({"blocks": [list(b) for b in blocks]} if len(blocks) > 1 else {}), scored_tokens=whole.tokens)
 
 
 def _groups(order: Sequence[int], lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:

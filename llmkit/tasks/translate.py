@@ -14,6 +14,7 @@ from llmkit.engines.base import Completion, Engine, Request
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work, batches
+from llmkit.jobs.outcome import Answer
 from llmkit.rows import Row
 from llmkit.tasks.generate import Fields, placed
 from llmkit.translation.checks import KEPT, problems
@@ -92,13 +93,6 @@ class Translating:
 
     def prepare(self, row: Row) -> Work:
         try:
-            if self.wishes.output_field in row.fields:
-                raise InputError(
-                    f"has a field '{self.wishes.output_field}' already",
-                    path=self.source,
-                    line=row.line,
-                    hint="name another one with --output-field",
-                )
             text = self.fields.prompt(row, self.source).text or ""
         except InputError as exc:
             return Work(row, error=placed(exc, row, self.source))
@@ -107,9 +101,9 @@ class Translating:
         size = min(sum(len(self.engine.encode(p.text)) for p in pieces.pieces), self.batch_tokens)
         return Work(row, _Cut(marked, pieces), size)
 
-    def answer(self, batch: Sequence[Work]) -> list[dict[str, Any]]:
+    def answer(self, batch: Sequence[Work]) -> list[Answer]:
         done = iter(self.translate([piece.text for work in batch for piece in work.payload.pieces.pieces]))
-        return [self._fields(work.payload, [next(done) for _ in work.payload.pieces.pieces]) for work in batch]
+        return [self._answer(work.payload, [next(done) for _ in work.payload.pieces.pieces]) for work in batch]
 
     def pieces(self, text: str) -> Pieces:
         """The sentences of a text, those that are too long in smaller pieces."""
@@ -183,7 +177,7 @@ class Translating:
         context = self.engine.context
         return context is None or len(self.engine.encode(text)) + 16 <= context // (2 if self.engine.encoder_decoder else 3)
 
-    def _fields(self, cut: _Cut, parts: Sequence[Translated]) -> dict[str, Any]:
+    def _answer(self, cut: _Cut, parts: Sequence[Translated]) -> Answer:
         pieces = cut.pieces
         out: dict[str, Any] = {self.wishes.output_field: cut.marked.joined(pieces, [part.text for part in parts])}
         if self.wishes.best > 1:
@@ -202,7 +196,7 @@ class Translating:
             for piece, part in zip(pieces.pieces, parts, strict=True)
             if part.problems
         ]  # fmt: skip
-        return out | ({"error": " / ".join(found)} if found else {})
+        return Answer(out, " / ".join(found) or None, out["prompt_tokens"], out["completion_tokens"])
 
     def _translated(self, source: str, answers: Sequence[Completion]) -> Translated:
         answer, *others = answers

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import JobChangedError, OutputError, UnavailableError
-from llmkit.jobs.journal import differences
-from llmkit.jobs.output import acquire, sync_folder, write_atomically
+from llmkit.files import acquire, sync_folder, write_whole
 from llmkit.models.checkpoint import file_sha256
+from llmkit.records import differences
 
 FORMAT = 1
 
@@ -44,7 +44,7 @@ class RunFolder:
         self.name, self.writes = name, writes
         self.path = Path(os.path.realpath(name))
         self._check()
-        self._lock = acquire(self.path.with_name(f"{self.path.name}.lock")) if writes else None
+        self._lock = acquire(self.path, self.name) if writes else None
         if writes and (overwrite or restart):
             self._clear(finished=overwrite)
         self.state = self.read()
@@ -139,8 +139,6 @@ class RunFolder:
     def release(self) -> None:
         if self._lock is not None:
             self._lock.release()
-            if os.name == "posix":
-                self.path.with_name(f"{self.path.name}.lock").unlink(missing_ok=True)
 
     def _damage(self, name: str) -> str | None:
         folder = self.checkpoints / name
@@ -188,7 +186,7 @@ class RunFolder:
 
     def _write(self) -> None:
         with unwritable(self.name):
-            write_atomically(self.checkpoints / "state.json", json.dumps(self.state, indent=1) + "\n")
+            write_whole(self.checkpoints / "state.json", json.dumps(self.state, indent=1) + "\n")
 
 
 @contextmanager

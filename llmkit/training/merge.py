@@ -15,7 +15,7 @@ from typing import Any
 
 from llmkit.engines.torch.loading import LoadedModel
 from llmkit.errors import GateError, ModelError, OutputError
-from llmkit.jobs.output import acquire, sync_folder
+from llmkit.files import acquire, sync_folder
 
 #: Prompts on which the two are compared where none are given.
 PROMPTS = ("Once upon a time", "The capital of France is", "Thank you very much.", "def main():")
@@ -75,7 +75,7 @@ class Target:
             raise OutputError(f"{name} is not empty and holds no model, so it is not replaced", hint="name another folder")
         if not self.path.parent.is_dir():
             raise OutputError(f"{name}: there is no folder {self.path.parent}", hint=f"mkdir -p {self.path.parent}")
-        self._lock = acquire(self.path.with_name(f"{self.path.name}.lock"))
+        self._lock = acquire(self.path, self.name)
         self.part = self.path.with_name(f"{self.path.name}.part")
         shutil.rmtree(self.part, ignore_errors=True)
         self.part.mkdir()
@@ -95,8 +95,6 @@ class Target:
     def release(self) -> None:
         shutil.rmtree(self.part, ignore_errors=True)
         self._lock.release()
-        if os.name == "posix":
-            self.path.with_name(f"{self.path.name}.lock").unlink(missing_ok=True)
 
 
 def _answer(model: Any, loaded: LoadedModel, prompt: str) -> tuple[Any, str]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmkit.jobs.output import sync_folder, write_atomically
+from llmkit.files import sync_folder, write_whole
 from llmkit.metrics.base import Score, json_number, signature
 from llmkit.metrics.perplexity import Likelihood, scores
 from llmkit.models.checkpoint import file_sha256
@@ -93,8 +93,8 @@ def finish(
     from llmkit.training.card import card
 
     with unwritable(folder.name):
-        write_atomically(folder.path / "README.md", card(ready, found, won, plot=(folder.path / "loss.png").exists()))
-        write_atomically(folder.record_path, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+        write_whole(folder.path / "README.md", card(ready, found, won, plot=(folder.path / "loss.png").exists()))
+        write_whole(folder.record_path, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     sync_folder(folder.path)
     return found
 

@@ -313,7 +313,7 @@ def _check_trackers(names: tuple[str, ...]) -> None:
 
 def _already(plan: RunPlan, folder: RunFolder, out: console.Console) -> int:
     """The same command after it has finished: says so, when it really is the same."""
-    from llmkit.jobs.journal import differences
+    from llmkit.records import differences
 
     changes = differences(json.loads(folder.record_path.read_text(encoding="utf-8")).get("identity", {}), plan.identity())
     if changes:

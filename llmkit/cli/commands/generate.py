@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmkit import __version__
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.inputs import only_with_input, output_of, read_prompt
-from llmkit.cli.running import open_model, summarise
+from llmkit.cli.running import model_identity, open_model, summarise
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import ModelError, UsageError
 from llmkit.models.builtin import DEFAULT
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import Prompt, PromptFields
-from llmkit.tasks.generate import Answering, answer_fields
+from llmkit.tasks.generate import Answering, answer_of
 
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
     from llmkit.engines.torch.loading import ModelSettings
+    from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output
-    from llmkit.jobs.run import JobSettings, Tally
+    from llmkit.jobs.run import JobSettings
 
 app = typer.Typer(add_completion=False)
 
@@ -138,7 +138,10 @@ def generate(
         verify_batching,
         limit,
         opt.given(ctx, leave=("overwrite", "restart", "retry_failed", "max_time")),
+        opt.identity(ctx, "generate"),
     )
+    if num_samples > 1 and output is not None and output.lower().endswith(".txt"):
+        raise UsageError(f"--num-samples {num_samples}: a .txt output holds one answer a line", hint="name a .jsonl output")
     target = output_of(None if output == "-" else output, input, overwrite=overwrite, restart=restart, answer=output_field)
     if target is None:
         return job.to_stdout()
@@ -180,7 +183,7 @@ def _one_prompt(call: Call, prompt: str, *, json_output: bool, echo: bool) -> in
     if failed := next((a.error for a in answers if a.error), None):
         raise ModelError(failed)
     if json_output:
-        console.write(json.dumps({"prompt": prompt} | answer_fields(answers, "text", call.decoding), ensure_ascii=False) + "\n")
+        console.write(json.dumps({"prompt": prompt} | dict(answer_of(answers, "text", call.decoding).fields), ensure_ascii=False) + "\n")
     elif not one_stream:
         for answer in answers:
             text = (prompt if echo else "") + answer.text
@@ -198,6 +201,7 @@ class _Job:
     verify: int
     limit: int | None
     options: dict[str, Any]
+    known: dict[str, Any]
 
     def to_stdout(self) -> int:
         from llmkit.jobs.run import stream_job
@@ -206,25 +210,12 @@ class _Job:
         return self._report(stream_job(self.rows, task, self.settings, self.call.out, console.write), task)
 
     def to_file(self, output: Output) -> int:
-        from llmkit.jobs.run import check_finished, file_job
+        from llmkit.jobs.run import RunName, check_finished, file_job
 
-        known = self._known()
-        check_finished(output, self.settings, known)
+        check_finished(output, self.known)
         task = self._task(self.call.engine())
-        identity = known | {f"model.{k}": v for k, v in task.engine.description.items()}
-        tally = file_job(self.rows, task, self.settings, output, self.call.out, command="generate", options=self.options, identity=identity)
-        return self._report(tally, task)
-
-    def _known(self) -> dict[str, Any]:
-        """What makes this run this run, as far as it is known before a model is loaded."""
-        decoding = {f"decoding.{k}": list(v) if isinstance(v, tuple) else v for k, v in self.call.decoding.record().items()}
-        named = {"template": self.fields.template, "prompt_field": self.fields.field, "system": self.call.system, "limit": self.limit}
-        return (
-            {"llmkit": __version__, "command": "generate", "output_field": self.output_field, "decoding.seed": self.call.decoding.seed}
-            | {"batch_size": self.settings.batch_size or "auto", "batch_tokens": self.settings.batch_tokens}
-            | decoding
-            | {k: v for k, v in named.items() if v is not None}
-        )
+        run = RunName("generate", self.options, self.known | model_identity(task.engine))
+        return self._report(file_job(self.rows, task, self.settings, output, self.call.out, run), task)
 
     def _task(self, engine: Engine) -> Answering:
         return Answering(engine, self.call.decoding, self.fields, self.output_field, self.rows.name, verify=self.verify)

@@ -82,7 +82,7 @@ def _run(content: dict[str, Any], target: Path) -> int:
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    from llmkit.jobs.journal import differences
+    from llmkit.records import differences
 
     out = differences(before["identity"], now["identity"]) + differences(before["versions"], now["versions"])
     if before["result"]["input_sha256"] != now["result"]["input_sha256"]:

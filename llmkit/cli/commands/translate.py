@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmkit import __version__
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.inputs import only_with_input, output_of, read_prompt
-from llmkit.cli.running import open_model, summarise
+from llmkit.cli.running import model_identity, open_model, summarise
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.rows import Row, Rows, open_rows
@@ -30,8 +29,9 @@ from llmkit.translation.documents.rows import document_rows, writer
 
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
+    from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output
-    from llmkit.jobs.run import JobSettings, Tally
+    from llmkit.jobs.run import JobSettings
     from llmkit.tasks.translate import Translating, TranslationOptions
     from llmkit.translation.documents.base import Document
     from llmkit.translation.families import Direction, Family
@@ -113,7 +113,11 @@ def translate(
     job_target = output_of(to_file, input or "", overwrite=overwrite, restart=restart, answer=output_field, write=write)
     try:
         from llmkit.engines.chat import ChatSettings
+        from llmkit.jobs.run import check_finished
 
+        known = opt.identity(ctx, "translate")
+        if job_target is not None:
+            check_finished(job_target, known)
         call = ModelSettings(model, adapter, device, dtype, offline, trust_remote_code, quantize)
         engine = open_model(call, out, default=DEFAULT, chat=ChatSettings(chat_template))
         if languages:
@@ -130,7 +134,7 @@ def translate(
         if rows is None:
             return _one(legs, asked, given or "", json_output)
         leave = ("overwrite", "restart", "retry_failed", "max_time")
-        return _many(legs, asked, rows, text_field, job_target, document, opt.given(ctx, leave=leave))
+        return _many(legs, asked, rows, text_field, job_target, document, opt.given(ctx, leave=leave), known)
     finally:
         if job_target is not None:
             job_target.release()
@@ -236,7 +240,8 @@ def _one(legs: _Route, asked: _Options, text: str, as_json: bool) -> int:
     work = task.prepare(Row(0, None, {"text": text}))
     if work.error is not None:
         raise work.error
-    (answer,) = task.answer([work])
+    (found,) = task.answer([work])
+    answer: dict[str, Any] = {**found.fields, **({} if found.error is None else {"error": found.error})}
     if as_json:
         about = {"text": text, "from": direction.source.tag if direction.source else None, "to": (task.onward or task).direction.target.tag}
         console.write(json.dumps(about | answer, ensure_ascii=False) + "\n")
@@ -250,29 +255,23 @@ def _one(legs: _Route, asked: _Options, text: str, as_json: bool) -> int:
 
 
 def _many(
-    legs: _Route, asked: _Options, rows: Rows, field: str | None, output: Output | None, document: Document | None, options: dict[str, Any]
-) -> int:
-    from llmkit.jobs.run import check_finished, file_job
+    route: _Route, asked: _Options, rows: Rows, field: str | None, output: Output | None, document: Document | None,
+    options: dict[str, Any], known: dict[str, Any],
+) -> int:  # fmt: skip
+    from llmkit.jobs.run import RunName, file_job
 
-    engine = legs.first
-    task = asked.task(legs, _sample(rows, field) if asked.detect else "", field, rows.name)
+    engine = route.first
+    task = asked.task(route, _sample(rows, field) if asked.detect else "", field, rows.name)
     direction = task.direction
     if output is None:
         tally = _to_stdout(rows, task, asked, document)
     else:
-        identity: dict[str, Any] = {"llmkit": __version__, "command": "translate", "text_field": field}
-        identity |= {"output_field": asked.wishes.output_field, "n_best": asked.wishes.best, "scores": asked.wishes.scored or None}
-        identity |= {"glossary": [list(term) for term in asked.wishes.glossary.terms] if asked.wishes.glossary else None}
-        identity |= {"from": direction.source.tag if direction.source else None, "to": direction.target.tag}
+        facts: dict[str, Any] = {"resolved.from": direction.source.tag if direction.source else None, "resolved.to": direction.target.tag}
         if task.onward is not None:
-            identity |= {"pivot": direction.target.tag, "to": task.onward.direction.target.tag}
-            identity |= {f"pivot_model.{k}": v for k, v in legs.second.description.items()}
-        identity |= {"batch_size": asked.settings.batch_size or "auto", "batch_tokens": asked.settings.batch_tokens}
-        identity |= {f"decoding.{k}": list(v) if isinstance(v, tuple) else v for k, v in task.decoding.record().items()}
-        identity |= {f"model.{k}": v for k, v in engine.description.items()}
-        identity = {k: v for k, v in identity.items() if v is not None}
-        check_finished(output, asked.settings, identity)
-        tally = file_job(rows, task, asked.settings, output, asked.out, command="translate", options=options, identity=identity)
+            facts |= {"resolved.pivot": direction.target.tag, "resolved.to": task.onward.direction.target.tag}
+            facts |= {f"model.pivot.{k}": v for k, v in route.second.description.items()}
+        run = RunName("translate", options, known | model_identity(engine) | {k: v for k, v in facts.items() if v is not None})
+        tally = file_job(rows, task, asked.settings, output, asked.out, run)
     if tally.rows == 0:
         asked.out.notice(f"no rows in {rows.name}")
         return 0
@@ -283,12 +282,13 @@ def _many(
 
 def _to_stdout(rows: Rows, task: Translating, asked: _Options, document: Document | None) -> Tally:
     """Rows as JSON lines; a document as itself, once it is whole."""
-    from llmkit.jobs.run import Tally, answered, stream_job
+    from llmkit.jobs.outcome import Tally
+    from llmkit.jobs.run import answered, stream_job
 
     if document is None:
         return stream_job(rows, task, asked.settings, asked.out, console.write)
     tally = Tally()
-    answers = list(answered(rows, task, asked.settings, asked.out, tally))
+    answers = [outcome.line() for outcome in answered(rows, task, asked.settings, asked.out, tally)]
     for data in writer(document, asked.wishes.output_field)(answers):
         console.write(data.decode("utf-8"))
     return tally

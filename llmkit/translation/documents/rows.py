@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from llmkit.rows import Row, Rows
@@ -16,10 +16,10 @@ def document_rows(document: Document, data: bytes, name: str) -> Rows:
     return Rows(name, rows, lambda: hashlib.sha256(data).hexdigest())
 
 
-def writer(document: Document, field: str) -> Callable[[Iterable[dict[str, Any]]], Iterator[bytes]]:
+def writer(document: Document, field: str) -> Callable[[Iterable[Mapping[str, Any]]], Iterator[bytes]]:
     """Makes the file of the answered rows, whose translation is in `field`. A segment without one keeps its text."""
 
-    def write(rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    def write(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
         texts = [row.get(field) for row in rows]
         yield document.build([t if isinstance(t, str) else s.text for t, s in zip(texts, document.segments, strict=True)])
 

@@ -6,7 +6,7 @@ llmkit evaluate choice -m gpt2 -i reviews.csv --labels "positive,negative" --tem
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,14 +14,11 @@ from llmkit import __version__
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.commands.evaluate.reporting import NOT_THE_JOBS, ending, rows_output
-from llmkit.cli.running import open_model, summarise
+from llmkit.cli.running import model_identity, open_model, summarise
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.metrics.base import Example, Result, digest, signature
 from llmkit.models.builtin import DEFAULT
 from llmkit.rows import open_rows
-
-if TYPE_CHECKING:
-    from llmkit.engines.base import Engine
 
 NAMES = ("accuracy", "accuracy_normalised")
 
@@ -74,7 +71,8 @@ def choice(
         raise UsageError("there is nothing to score", hint="name questions with --input FILE")
     from llmkit.engines.chat import ChatSettings
     from llmkit.engines.torch.loading import ModelSettings
-    from llmkit.jobs.run import JobSettings, Tally, answered, file_job, read_output
+    from llmkit.jobs.outcome import Tally
+    from llmkit.jobs.run import JobSettings, RunName, answered, check_finished, file_job
     from llmkit.metrics.perplexity import Windows
     from llmkit.rows.fields import PromptFields
     from llmkit.tasks.choose import DEFAULT_TEMPLATE, ChoiceFields, Choosing
@@ -84,7 +82,10 @@ def choice(
     rows = open_rows(input, format=input_format, encoding=encoding, limit=limit, offline=offline)
     settings = JobSettings(opt.batch_size(batch_size), batch_tokens, 0, False, opt.duration(max_time))
     target = rows_output(output, input, overwrite=overwrite, restart=restart)
+    known = opt.identity(ctx, "evaluate choice")
     try:
+        if target is not None:
+            check_finished(target, known)
         engine = open_model(
             ModelSettings(model, adapter, device, dtype, offline, trust_remote_code, quantize), out, chat=ChatSettings(chat_template)
         )
@@ -92,12 +93,11 @@ def choice(
         task = Choosing(engine, Windows(most, most), fields, rows.name, batch_tokens=batch_tokens)
         if target is None:
             tally = Tally()
-            found = list(answered(rows, task, settings, out, tally))
+            found = [outcome.line() for outcome in answered(rows, task, settings, out, tally)]
         else:
-            identity = _identity(engine, pattern, labels, answer_field, settings.batch_size, batch_tokens)
-            options = opt.given(ctx, leave=NOT_THE_JOBS)
-            tally = file_job(rows, task, settings, target, out, command="evaluate choice", options=options, identity=identity)
-            found = list(read_output(target))
+            run = RunName("evaluate choice", opt.given(ctx, leave=NOT_THE_JOBS), known | model_identity(engine))
+            tally = file_job(rows, task, settings, target, out, run)
+            found = [row for row, _ in target.read_rows(tally.failed_rows)]
     finally:
         if target is not None:
             target.release()
@@ -124,11 +124,3 @@ def _result(found: list[dict[str, Any]], pattern: str, about: dict[str, Any]) ->
         asked = next((row[n] for n in ("question", "text", "prompt") if isinstance(row.get(n), str)), "")
         examples.append(Example(str(row.get("id", number)), digest(asked, row["right"]), asked, row["choice"], (row["right"],)))
     return Result(scores, len(found), about=about, examples=tuple(examples))
-
-
-def _identity(
-    engine: Engine, pattern: str, labels: str | None, answer_field: str | None, batch_size: int | None, batch_tokens: int
-) -> dict[str, Any]:
-    out: dict[str, Any] = {"llmkit": __version__, "command": "evaluate choice", "template": pattern, "labels": labels}
-    out |= {"answer_field": answer_field, "batch_size": batch_size or "auto", "batch_tokens": batch_tokens}
-    return {k: v for k, v in out.items() if v is not None} | {f"model.{k}": v for k, v in engine.description.items()}

@@ -7,17 +7,16 @@ llmkit evaluate perplexity -i documents.jsonl -o per-document.jsonl --stride 256
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from llmkit import __version__
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.commands.evaluate.reporting import NOT_THE_JOBS, ending, rows_output
-from llmkit.cli.running import open_model, summarise
+from llmkit.cli.running import model_identity, open_model, summarise
 from llmkit.errors import UsageError
 from llmkit.metrics.base import Example, Result, digest, signature
 from llmkit.models.builtin import DEFAULT
@@ -25,8 +24,9 @@ from llmkit.rows import Rows, open_rows
 
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
+    from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output
-    from llmkit.jobs.run import JobSettings, Tally
+    from llmkit.jobs.run import JobSettings, RunName
     from llmkit.metrics.perplexity import Likelihood, Windows
     from llmkit.tasks.score import Scoring
 
@@ -92,11 +92,14 @@ def perplexity(
     )  # fmt: skip
     from llmkit.engines.chat import ChatSettings
     from llmkit.engines.torch.loading import ModelSettings
-    from llmkit.jobs.run import JobSettings
+    from llmkit.jobs.run import JobSettings, RunName, check_finished
 
     settings = JobSettings(opt.batch_size(batch_size), batch_tokens, max_errors, False, opt.duration(max_time))
     target = rows_output(output, input, overwrite=overwrite, restart=restart)
+    known = opt.identity(ctx, "evaluate perplexity")
     try:
+        if target is not None:
+            check_finished(target, known)
         engine = open_model(
             ModelSettings(model, adapter, device, dtype, offline, trust_remote_code, quantize), out, chat=ChatSettings(chat_template)
         )
@@ -115,7 +118,7 @@ def perplexity(
         elif target is None:
             found = run.in_memory()
         else:
-            found = run.to_file(target, opt.given(ctx, leave=NOT_THE_JOBS))
+            found = run.to_file(target, RunName("evaluate perplexity", opt.given(ctx, leave=NOT_THE_JOBS), known))
     finally:
         if target is not None:
             target.release()
@@ -144,12 +147,13 @@ class _Found:
     rows: int = 0
     code: int = 0
 
-    def add(self, scored: Iterable[dict[str, Any]]) -> None:
+    def add(self, scored: Iterable[tuple[Mapping[str, Any], bool]]) -> None:
+        """scored: output rows, and whether each failed."""
         from llmkit.tasks.score import likelihood
 
-        for row in scored:
+        for row, failed in scored:
             self.rows += 1
-            if "error" not in row:
+            if not failed:
                 self.documents.append(likelihood(row))
                 text = next((row[n] for n in ("text", "target", "completion") if isinstance(row.get(n), str)), "")
                 self.examples.append(Example(str(row.get("id", self.rows)), digest(text), text[:_SHOWN]))
@@ -168,23 +172,20 @@ class _Run:
     join: str = "no"
 
     def in_memory(self) -> _Found:
-        from llmkit.jobs.run import Tally, answered
+        from llmkit.jobs.outcome import Tally
+        from llmkit.jobs.run import answered
 
         found, tally = _Found(), Tally()
-        found.add(answered(self.rows, self._task(), self.settings, self.out, tally))
+        found.add((o.line(), o.answer.error is not None) for o in answered(self.rows, self._task(), self.settings, self.out, tally))
         return self._end(found, tally)
 
-    def to_file(self, output: Output, options: dict[str, Any]) -> _Found:
-        from llmkit.jobs.run import file_job, read_output
+    def to_file(self, output: Output, run: RunName) -> _Found:
+        from llmkit.jobs.run import file_job
 
-        identity: dict[str, Any] = {"llmkit": __version__, "command": "evaluate perplexity", "protocol": self._protocol()}
-        identity |= {"batch_size": self.settings.batch_size or "auto", "batch_tokens": self.settings.batch_tokens}
-        identity |= {f"model.{k}": v for k, v in self.engine.description.items()}
-        tally = file_job(
-            self.rows, self._task(), self.settings, output, self.out, command="evaluate perplexity", options=options, identity=identity
-        )
+        run = replace(run, identity={**run.identity, **model_identity(self.engine), "resolved.protocol": self._protocol()})
+        tally = file_job(self.rows, self._task(), self.settings, output, self.out, run)
         found = _Found()
-        found.add(read_output(output))
+        found.add(output.read_rows(tally.failed_rows))
         return self._end(found, tally)
 
     def concatenated(self) -> _Found:

@@ -187,9 +187,9 @@ def _table(result: Result) -> None:
 
 
 def _write(path: str, text: str) -> None:
-    from llmkit.jobs.output import write_atomically
+    from llmkit.files import write_whole
 
     try:
-        write_atomically(Path(path), text)
+        write_whole(Path(path), text)
     except OSError as exc:
         raise UnavailableError(f"--report {path}: cannot be written: {exc.strerror}", hint="name another file") from exc

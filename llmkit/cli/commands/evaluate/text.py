@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from llmkit import __version__
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.commands.evaluate.reporting import NOT_THE_JOBS, ending, rows_output
@@ -24,7 +23,6 @@ from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import Prompt, SourceFields, prediction, references
 
 if TYPE_CHECKING:
-    from llmkit.engines.decoding import Decoding
     from llmkit.engines.torch.loading import ModelSettings
     from llmkit.jobs.run import JobSettings
 
@@ -145,7 +143,9 @@ def score(
                 (chat_template, system),
                 out,
             )
-            answered, about = run.to(output, input, overwrite, restart, opt.given(ctx, leave=NOT_THE_JOBS))
+            answered, about = run.to(
+                output, input, overwrite, restart, opt.given(ctx, leave=NOT_THE_JOBS), opt.identity(ctx, "evaluate score")
+            )
             examples = [_example(Row(i, i + 1, row), row["prediction"], rows.name, fields) for i, row in enumerate(answered)]
     if not examples:
         raise InputError("there is no row to score", path=predictions[0] if predictions else input)
@@ -232,30 +232,31 @@ class _Answers:
     out: console.Console
 
     def to(
-        self, output: str | None, input: str, overwrite: bool, restart: bool, options: dict[str, Any]
+        self, output: str | None, input: str, overwrite: bool, restart: bool, options: dict[str, Any], known: dict[str, Any]
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The answered rows, and what is known of the model. Raises RowsFailedError for a row that could not be answered."""
-        from llmkit.cli.running import open_model, summarise
+        from llmkit.cli.running import model_identity, open_model, summarise
         from llmkit.engines.chat import ChatSettings
         from llmkit.engines.decoding import Decoding
-        from llmkit.jobs.run import Tally, answered, file_job, read_output
+        from llmkit.jobs.outcome import Tally
+        from llmkit.jobs.run import RunName, answered, check_finished, file_job
         from llmkit.tasks.generate import Answering
 
         target = rows_output(output, input, overwrite=overwrite, restart=restart)
         try:
+            if target is not None:
+                check_finished(target, known)
             engine = open_model(self.model, self.out, chat=ChatSettings(*self.chat))
             beams = self.decoding["num_beams"] or (4 if engine.encoder_decoder else 1)
             decoding = Decoding(**self.decoding | {"num_beams": beams})
             task = Answering(engine, decoding, self.fields, "prediction", self.rows.name)
             if target is None:
                 tally = Tally()
-                found = list(answered(self.rows, task, self.settings, self.out, tally))
+                found = [outcome.line() for outcome in answered(self.rows, task, self.settings, self.out, tally)]
             else:
-                identity = self._identity(decoding) | {f"model.{k}": v for k, v in engine.description.items()}
-                tally = file_job(
-                    self.rows, task, self.settings, target, self.out, command="evaluate score", options=options, identity=identity
-                )
-                found = list(read_output(target))
+                run = RunName("evaluate score", options, known | model_identity(engine))
+                tally = file_job(self.rows, task, self.settings, target, self.out, run)
+                found = [row for row, _ in target.read_rows(tally.failed_rows)]
         finally:
             if target is not None:
                 target.release()
@@ -263,13 +264,3 @@ class _Answers:
         if tally.failed:
             raise RowsFailedError(f"{tally.failed:,} rows have no answer, so there is no score; the first: {tally.first_error}")
         return found, {"input": self.rows.name, "input_sha256": self.rows.sha256, **engine.description, "decoding": decoding.record()}
-
-    def _identity(self, decoding: Decoding) -> dict[str, Any]:
-        out: dict[str, Any] = {
-            "llmkit": __version__,
-            "command": "evaluate score",
-            "source_field": self.fields.field,
-            "chat": list(self.chat),
-        }
-        out |= {"batch_size": self.settings.batch_size or "auto", "batch_tokens": self.settings.batch_tokens}
-        return out | {f"decoding.{k}": list(v) if isinstance(v, tuple) else v for k, v in decoding.record().items()}

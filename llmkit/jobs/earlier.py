@@ -1,0 +1,174 @@
+"""What an earlier run has done: rows in its journal, a finished output, failed rows to be run again.
+
+Knows journals and records; not tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from llmkit.errors import JobChangedError, OutputError, UsageError
+from llmkit.jobs.journal import Journal, damaged
+from llmkit.jobs.outcome import Answer, Outcome, Tally
+from llmkit.jobs.output import Output
+from llmkit.records import differences
+from llmkit.rows import Row
+
+
+def saved_row(outcome: Outcome, digest: str) -> list[Any]:
+    """An outcome as it stands in a journal's entry."""
+    answer = outcome.answer
+    counts = [answer.prompt_tokens, answer.completion_tokens, answer.scored_tokens]
+    return [outcome.index, digest, dict(outcome.fields), dict(answer.fields), answer.error, counts]
+
+
+def _outcome(saved: Any) -> tuple[Outcome, str]:
+    """Raises ValueError for what is not a saved row."""
+    index, digest, fields, answer, error, counts = saved
+    types = ((index, int), (digest, str), (fields, dict), (answer, dict), (error, (str, type(None))), (counts, list))
+    if not all(isinstance(value, kind) for value, kind in types) or [type(c) for c in counts] != [int] * 3:
+        raise ValueError("not a saved row")
+    return Outcome(index, fields, Answer(answer, error, *counts)), digest
+
+
+def _entry(entry: Mapping[str, Any], journal: Journal) -> tuple[int, list[tuple[Outcome, str]], float]:
+    """The window, the rows and the seconds of a journal's entry. Raises JobChangedError for one that no run of llmkit writes."""
+    try:
+        number, seconds = entry["window"], entry["seconds"]
+        if type(number) is not int or not isinstance(seconds, (int, float)):
+            raise ValueError("not a window")
+        return number, [_outcome(saved) for saved in entry["rows"]], float(seconds)
+    except (KeyError, TypeError, ValueError) as exc:
+        raise damaged(journal.path) from exc
+
+
+class Saved:
+    """What the journal holds, taken window by window beside the input, so that memory does not grow."""
+
+    def __init__(self, journal: Journal, name: str) -> None:
+        self._journal, self._name = journal, name
+        self._entries = (_entry(entry, journal) for entry in journal.entries()) if journal.resumed else iter(())
+        self._next = next(self._entries, None)
+        self.seconds = 0.0
+
+    def take(self, window: Sequence[Row], digests: Mapping[int, str], number: int) -> dict[int, Outcome]:
+        """The outcomes of this window that are there. Raises JobChangedError when one of its rows is another row now."""
+        lines = {row.index: row.line for row in window}
+        done: dict[int, Outcome] = {}
+        while self._next is not None and self._next[0] == number:
+            for outcome, digest in self._next[1]:
+                if digests.get(outcome.index) != digest:
+                    line = f", line {lines[outcome.index]}" if lines.get(outcome.index) else ""
+                    raise JobChangedError(
+                        f"{self._name}{line}: row {outcome.index + 1} is not the one that was answered before",
+                        hint="the input has changed; --restart starts over",
+                    )
+                done[outcome.index] = outcome
+            self.seconds += self._next[2]
+            self._next = next(self._entries, None)
+        return done
+
+    def end(self) -> None:
+        """Raises JobChangedError when the journal holds rows that the input does not."""
+        if self._next is not None:
+            raise JobChangedError(
+                f"{self._name}: has fewer rows than were answered before", hint="the input has changed; --restart starts over"
+            )
+
+
+class JournalRows:
+    """The output rows that a complete journal holds, in input order, a window at a time; can be walked again."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        window: dict[int, Outcome] = {}
+        current = None
+        for entry in self._journal.entries():
+            number, rows, _ = _entry(entry, self._journal)
+            if number != current:
+                yield from (window[index].line() for index in sorted(window))
+                window, current = {}, number
+            window |= {outcome.index: outcome for outcome, _ in rows}
+        yield from (window[index].line() for index in sorted(window))
+
+
+def failed_run(output: Output, identity: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], bool]]:
+    """The rows of the finished output whose failed ones are to be run again, and whether each failed.
+
+    Raises OutputError when there is none, or it belongs to another run, and UsageError for an output that does not hold the errors.
+    """
+    record = output.read_record()
+    if not output.path.exists() or record is None:
+        raise OutputError(f"{output.name}: there is no finished run whose failed rows could run again", hint="remove --retry-failed")
+    if not output.holds_rows:
+        raise UsageError("--retry-failed needs a .jsonl output: other formats do not hold all of a row")
+    before = {name: value for name, value in record["identity"].items() if name != "rows_sha256"}
+    if changes := differences(before, identity):
+        raise another_run(output, changes, "run the first command again with --retry-failed")
+    output.check_complete(record)
+    return output.read_rows(record["result"].get("failed_rows") or [])
+
+
+def not_failed(window: Sequence[Row], kept: Iterator[tuple[dict[str, Any], bool]], name: str) -> dict[int, Outcome]:
+    """The rows of a window that had not failed before. Raises JobChangedError when the input has another row now."""
+    out = {}
+    for row in window:
+        before, failed = next(kept, (None, True))
+        if before is None or (row.error is None and not row.fields.keys() <= before.keys()):
+            raise JobChangedError(
+                f"{name}: row {row.index + 1} is not the one that was answered before",
+                hint="the input has changed; --overwrite starts over",
+            )
+        if not failed:
+            answer = {field: value for field, value in before.items() if row.fields.get(field, _MISSING) != value}
+            out[row.index] = Outcome(row.index, row.fields, _counted(answer))
+    return out
+
+
+def check_same_rows(output: Output, rows_sha256: str) -> None:
+    """Raises JobChangedError when the rows are not those of the finished run. What a row's answer replaced shows only here."""
+    record = output.read_record() or {}
+    if record.get("identity", {}).get("rows_sha256") != rows_sha256:
+        raise JobChangedError(f"{output.name}: the input is not the one that was answered before", hint="--overwrite starts over")
+
+
+_MISSING = object()
+
+
+def _counted(fields: dict[str, Any]) -> Answer:
+    """An answer read from a finished output, with the counts that its fields tell."""
+
+    def total(name: str) -> int:
+        value = fields.get(name)
+        return sum(value) if isinstance(value, list) else value if isinstance(value, int) else 0
+
+    return Answer(fields, None, total("prompt_tokens"), total("completion_tokens"))
+
+
+def tally_of(result: Mapping[str, Any]) -> Tally:
+    """The counts of a finished run, from its record."""
+
+    def count(name: str) -> int:
+        return int(result.get(name) or 0)
+
+    return Tally(
+        rows=count("rows"),
+        failed=count("failed"),
+        prompt_tokens=count("prompt_tokens"),
+        completion_tokens=count("completion_tokens"),
+        scored_tokens=count("scored_tokens"),
+        seconds=float(result.get("seconds") or 0.0),
+        failed_rows=result.get("failed_rows") or [],
+        complete_before=True,
+    )
+
+
+def not_ours(output: Output) -> OutputError:
+    return OutputError(f"{output.name} exists and no run of llmkit is known to have made it", hint="--overwrite replaces it")
+
+
+def another_run(output: Output, changes: Sequence[str], hint: str) -> OutputError:
+    return OutputError(f"{output.name} exists and belongs to another run: {'; '.join(changes)}", hint=hint)

@@ -1,0 +1,104 @@
+"""What becomes of a row: the row as it was read, its answer, and its error are three things until a line is written.
+
+So a field of the input is never read as a signal, whatever its name. Knows fields; not files or models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmkit.rows import Row
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a task made of one row.
+
+    fields: what the output row receives. error: why the row failed, None when it did not; a row can have both (a translation
+    that lost something). The counts are of tokens.
+    """
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    scored_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that were written, or scored."""
+        return self.completion_tokens or self.scored_tokens
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A row and its answer. index: the row's place in the input, from 0. fields: of the input row."""
+
+    index: int
+    fields: Mapping[str, Any]
+    answer: Answer
+
+    def line(self) -> dict[str, Any]:
+        """The output row: the input's fields, then the answer's in the place of any of the same name, then the error of a row that failed.
+
+        A field `error` of the input stays as it is on a row that was answered.
+        """
+        failed = {} if self.answer.error is None else {"error": self.answer.error}
+        return {**self.fields, **self.answer.fields, **failed}
+
+
+@dataclass
+class Tally:
+    """What a job has done. failed_rows: places of failed rows, as [first, last] spans. replaced: input fields that an answer replaced."""
+
+    rows: int = 0
+    failed: int = 0
+    resumed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    scored_tokens: int = 0
+    seconds: float = 0.0
+    first_error: str | None = None
+    failed_rows: list[list[int]] = field(default_factory=list)
+    replaced: set[str] = field(default_factory=set)
+    complete_before: bool = False
+
+    def add(self, outcome: Outcome) -> None:
+        """Counts one row. Rows come in any order; failed ones in input order make the shortest spans."""
+        answer = outcome.answer
+        self.rows += 1
+        if answer.error is not None:
+            self.failed += 1
+            self.first_error = self.first_error or answer.error
+            if self.failed_rows and self.failed_rows[-1][1] == outcome.index - 1:
+                self.failed_rows[-1][1] = outcome.index
+            else:
+                self.failed_rows.append([outcome.index, outcome.index])
+        self.replaced |= outcome.fields.keys() & answer.fields.keys()
+        self.prompt_tokens += answer.prompt_tokens
+        self.completion_tokens += answer.completion_tokens
+        self.scored_tokens += answer.scored_tokens
+
+    @property
+    def tokens(self) -> int:
+        return self.completion_tokens or self.scored_tokens
+
+    @property
+    def exit_code(self) -> int:
+        return 3 if self.failed else 0
+
+    def __str__(self) -> str:
+        rate = f", {self.tokens / self.seconds:,.0f} tokens/s" if self.seconds > 0 and self.tokens else ""
+        failed = f", {self.failed:,} failed" if self.failed else ""
+        resumed = f" ({self.resumed:,} from before)" if self.resumed else ""
+        return f"{self.rows:,} rows{resumed}{failed}, {self.tokens:,} tokens in {self.seconds:.1f} s{rate}"
+
+
+def row_digest(row: Row) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a row's content (of its error, for one that can't be read)."""
+    content = json.dumps(row.fields, sort_keys=True, default=str) if row.error is None else row.error.message
+    return hashlib.sha256(content.encode("ascii", "backslashreplace")).hexdigest()[:16]

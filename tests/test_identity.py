@@ -1,0 +1,229 @@
+"""What makes a run this run: every option of every command is part of it, or is known to change nothing."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from conftest import Ran, write_rows
+
+from llmkit.records import CANNOT_CHANGE_AN_ANSWER, differences, identity
+
+Run = Callable[..., Ran]
+
+#: For each command a job on one output, and a way to change each of its options that is part of the identity.
+ROWS = [{"id": i, "prompt": f"the king {i}", "text": f"the queen {i}", "reference": "and", "note": f"a house {i}"} for i in range(3)]
+QUESTIONS = [
+    {"question": "Who lived in a house?", "premise": "Who?", "choices": ["king", "sea"], "answer": 0, "other": 1} for _ in range(3)
+]
+JOBS: dict[str, tuple[list[str], dict[str, list[str]]]] = {
+    "generate": (
+        ["generate", "-i", "rows.jsonl", "--max-new-tokens", "2"],
+        {
+            "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "template": ["{note}"], "prompt_field": ["note"],
+            "output_field": ["answer"], "max_new_tokens": ["3"], "max_length": ["40"], "min_new_tokens": ["1"], "temperature": ["1"],
+            "top_k": ["5", "--temperature", "1"], "top_p": ["0.5", "--temperature", "1"], "min_p": ["0.1", "--temperature", "1"],
+            "repetition_penalty": ["1.5"], "no_repeat_ngram_size": ["2"], "num_beams": ["2"], "length_penalty": ["2", "--num-beams", "2"],
+            "num_samples": ["2", "--temperature", "1"], "stop": ["e"], "seed": ["7"], "prompt_lookup": ["3"],
+            "json_schema": ['{"type": "string"}'],
+            "regex": ["[a-z]+"], "truncate": ["left"], "logprobs": [], "batch_size": ["2"], "batch_tokens": ["999"],
+        },
+    ),
+    "translate": (
+        ["translate", "-i", "rows.jsonl", "--to", "fr", "--text-field", "text"],
+        {
+            "from": ["en"], "to": ["French"], "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "text_field": ["note"],
+            "output_field": ["fr"], "num_beams": ["2"], "length_penalty": ["2"], "max_new_tokens": ["9"], "n_best": ["2"], "scores": [],
+            "glossary": ["terms.csv"], "batch_size": ["2"], "batch_tokens": ["999"],
+        },
+    ),
+    "evaluate perplexity": (
+        ["evaluate", "perplexity", "-i", "rows.jsonl"],
+        {
+            "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "text_field": ["note"], "by_line": [], "context": ["64"],
+            "stride": ["32"], "batch_size": ["2"], "batch_tokens": ["999"],
+        },
+    ),
+    "evaluate choice": (
+        ["evaluate", "choice", "-i", "questions.jsonl"],
+        {
+            "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "template": ["{premise}"], "labels": ["king,sea"],
+            "answer_field": ["other"], "batch_size": ["2"], "batch_tokens": ["999"],
+        },
+    ),
+    "evaluate score": (
+        ["evaluate", "score", "-m", "builtin:stories", "-i", "rows.jsonl", "--metrics", "exact_match", "--max-new-tokens", "2"],
+        {
+            "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "source_field": ["note"], "reference_field": ["text"],
+            "max_new_tokens": ["3"], "num_beams": ["2"], "stop": ["e"], "batch_size": ["2"], "batch_tokens": ["999"],
+        },
+    ),
+}  # fmt: skip
+CHANGES = [(command, name) for command, (_, changes) in JOBS.items() for name in changes]
+#: Options whose change the identity holds, but that the walk can't try on this output: a reason each.
+NOT_TRIED = {
+    "system": "needs a chat model (tests/test_jobs.py)", "draft_model": "needs a second model", "pivot": "needs a way back",
+    "pivot_model": "needs a pivot", "completion_only": "needs rows of another form", "concatenate": "takes no output",
+    "prediction_field": "of saved outputs", "predictions": "takes no output", "references": "takes no output",
+}  # fmt: skip
+#: Options that decide the number made of the answers, not the answers: `evaluate score` computes it anew from the rows.
+OF_THE_METRIC = {
+    "metrics", "tokenize", "lowercase", "smooth_method", "smooth_value", "chrf_char_order", "chrf_word_order", "chrf_beta", "confidence",
+    "confidence_n", "paired_bs", "paired_ar", "paired_bs_n", "paired_ar_n", "normalize",
+}  # fmt: skip
+
+
+def command_options(command: str) -> list[str]:
+    from llmkit.cli.app import app
+
+    found: Any = typer.main.get_command(app)
+    context = typer.Context(found, info_name="llmkit")
+    for word in command.split():
+        context.meta["llmkit.resolving"] = True
+        found = found.get_command(context, word)
+        context = typer.Context(found, info_name=word, parent=context)
+    return [p.opts[0].lstrip("-").replace("-", "_") for p in found.params if p.opts[0].startswith("-")]
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "rows.jsonl", [dict(row) for row in ROWS])
+    write_rows(tmp_path / "questions.jsonl", [dict(row) for row in QUESTIONS])
+    (tmp_path / "terms.csv").write_text("queen,reine\n")
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, bytes]]:
+    """Each job's finished output and record, made once."""
+    return {}
+
+
+@pytest.mark.parametrize("command", JOBS)
+def test_every_option_is_tried_or_listed(command: str) -> None:
+    tried = JOBS[command][1].keys()
+    known = tried | CANNOT_CHANGE_AN_ANSWER.keys() | NOT_TRIED.keys() | OF_THE_METRIC | {"help"}
+    assert set(command_options(command)) <= known
+
+
+@pytest.mark.parametrize(("command", "name"), CHANGES, ids=lambda part: str(part).replace(" ", "-"))
+def test_an_option_that_changes_between_two_runs_on_one_output_is_refused_by_name(
+    llmkit: Run, files: Path, outputs: dict[str, tuple[bytes, bytes]], command: str, name: str
+) -> None:
+    arguments, changes = JOBS[command]
+    out, record = files / "out.jsonl", files / "out.jsonl.run.json"
+    if command not in outputs:
+        first = llmkit(*arguments, "-o", out)
+        assert first.code == 0, first.err
+        outputs[command] = (out.read_bytes(), record.read_bytes())
+    out.write_bytes(outputs[command][0])
+    record.write_bytes(outputs[command][1])
+    ran = llmkit(*arguments, "-o", out, f"--{name.replace('_', '-')}", *changes[name])
+    assert ran.code == 2, ran.err
+    assert f"{name} was" in ran.err
+    assert out.read_bytes() == outputs[command][0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["--dtype", "float32"], ["--device", "cpu"], ["--offline"], ["--quiet"], ["--verbose"], ["--max-errors", "3"], ["--max-time", "1h"],
+        ["--verify-batching", "1"], ["--quantize", "none"], ["--model", "builtin:stories"], ["--chat-template", "none"],
+    ],
+    ids=lambda change: change[0],
+)  # fmt: skip
+def test_an_option_on_the_list_changes_no_byte(llmkit: Run, files: Path, change: list[str]) -> None:
+    out, other = files / "out.jsonl", files / "other.jsonl"
+    arguments = ["generate", "-i", "rows.jsonl", "--max-new-tokens", "2"]
+    assert llmkit(*arguments, "-o", out).code == 0
+    assert llmkit(*arguments, "-o", other, *change).code == 0
+    assert other.read_bytes() == out.read_bytes()
+    assert llmkit(*arguments, "-o", out, *change).code == 0
+
+
+def test_the_rows_that_were_read_are_part_of_a_run_with_a_limit_too(llmkit: Run, files: Path) -> None:
+    arguments = ["generate", "-i", "rows.jsonl", "-o", "out.jsonl", "--limit", "2", "--max-new-tokens", "2"]
+    assert llmkit(*arguments).code == 0
+    assert llmkit(*arguments).code == 0
+    write_rows(files / "rows.jsonl", [{"prompt": "another"}, {"prompt": "row"}])
+    ran = llmkit(*arguments)
+    assert ran.code == 2
+    assert "rows_sha256 was" in ran.err
+
+
+def test_the_content_of_a_file_that_an_option_names_is_part_of_a_run(llmkit: Run, files: Path) -> None:
+    arguments = ["translate", "-i", "rows.jsonl", "-o", "out.jsonl", "--to", "fr", "--text-field", "text", "--glossary", "terms.csv"]
+    assert llmkit(*arguments).code in {0, 3}
+    (files / "terms.csv").write_text("queen,souveraine\n")
+    ran = llmkit(*arguments)
+    assert ran.code == 2
+    assert "glossary_sha256 was" in ran.err
+
+
+def test_a_finished_output_that_was_changed_is_not_complete(llmkit: Run, files: Path) -> None:
+    arguments = ["generate", "-i", "rows.jsonl", "-o", "out.jsonl", "--max-new-tokens", "2"]
+    assert llmkit(*arguments).code == 0
+    (files / "out.jsonl").write_text("")
+    ran = llmkit(*arguments)
+    assert ran.code == 2
+    assert "not what the run wrote" in ran.err
+    assert llmkit(*arguments, "--overwrite").code == 0
+    assert len((files / "out.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_new_option_is_part_of_an_identity_unless_it_is_taken_out() -> None:
+    before = identity("generate", {"seed": 0, "new_option": "a"})
+    after = identity("generate", {"seed": 0, "new_option": "b"})
+    assert differences(before, after) == ["new_option was a, is b"]
+    assert differences(identity("generate", {"output": "a"}), identity("generate", {"output": "b"})) == []
+    assert all(inspect.cleandoc(reason) for reason in CANNOT_CHANGE_AN_ANSWER.values())
+
+
+@pytest.mark.parametrize(
+    ("extra", "kept"),
+    [
+        ({"error": None}, {"error": None}), ({"error": "E404"}, {"error": "E404"}), ({"log_likelihood": -3.0}, {"log_likelihood": -3.0}),
+        ({"tokens": ["EU"]}, {"tokens": ["EU"]}), ({"window": 0, "rows": 5}, {"window": 0, "rows": 5}), ({"choice": {}}, {"choice": {}}),
+        ({"finish_reason": "mine"}, {"finish_reason": "length"}), ({"completion_tokens": "many"}, {"completion_tokens": 2}),
+    ],
+)  # fmt: skip
+def test_a_field_of_the_input_is_never_read_as_a_signal(
+    llmkit: Run, tmp_path: Path, extra: dict[str, object], kept: dict[str, object]
+) -> None:
+    rows, out = write_rows(tmp_path / "in.jsonl", [{"prompt": "Once", **extra}]), tmp_path / "out.jsonl"
+    ran = llmkit("generate", "-i", rows, "-o", out, "--max-new-tokens", "2")
+    assert ran.code == 0, ran.err
+    (row,) = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {name: row[name] for name in kept} == kept
+    assert isinstance(row["text"], str)
+    assert ("replace fields of the input" in ran.err) is (extra != kept)
+    assert llmkit("generate", "-i", out, "-o", tmp_path / "again.jsonl", "--max-new-tokens", "2").code == 0
+
+
+def test_failed_rows_run_again_when_the_answer_replaces_a_field(llmkit: Run, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "Once", "finish_reason": "mine", "error": None}, {"prompt": None}])
+    arguments = ["generate", "-i", rows, "-o", tmp_path / "out.jsonl", "--max-new-tokens", "2"]
+    assert llmkit(*arguments).code == 3
+    before = (tmp_path / "out.jsonl").read_bytes()
+    ran = llmkit(*arguments, "--retry-failed")
+    assert ran.code == 3
+    assert "1 of 2 rows failed" in ran.err
+    assert (tmp_path / "out.jsonl").read_bytes() == before
+
+
+def test_a_template_may_name_the_field_that_the_answer_takes(llmkit: Run, tmp_path: Path) -> None:
+    rows, out = write_rows(tmp_path / "in.jsonl", [{"text": "A king."}]), tmp_path / "out.jsonl"
+    ran = llmkit("generate", "-i", rows, "-o", out, "--template", "Summarize: {text}", "--max-new-tokens", "2")
+    assert ran.code == 0
+    assert "'text'" in ran.err
+    both = ["generate", "-i", rows, "-o", out, "--template", "Summarize: {text}", "--max-new-tokens", "2", "--output-field", "summary"]
+    assert llmkit(*both, "--overwrite").code == 0
+    (row,) = [json.loads(line) for line in out.read_text().splitlines()]
+    assert row["text"] == "A king."
+    assert isinstance(row["summary"], str)
