@@ -282,7 +282,6 @@ def test_bad_rows_become_rows_with_an_error_and_the_run_goes_on(llmkit, tmp_path
         "[1]",
         "3",
         '{"prompt": "a", "prompt": "b"}',
-        '{"prompt": "x", "text": "y"}',
     ]
     path.write_text('{"prompt": "Once"}\n' + "\n".join(bad) + '\n{"prompt": "upon"}\n')
     out = tmp_path / "out.jsonl"
@@ -292,14 +291,14 @@ def test_bad_rows_become_rows_with_an_error_and_the_run_goes_on(llmkit, tmp_path
     assert ["error" in row for row in rows] == [False, *[True] * len(bad), False]
     assert all(f"line {n}" in row["error"] for n, row in enumerate(rows, 1) if "error" in row)
     assert "fields: other" in rows[2]["error"]
-    assert "8 of 10 rows failed" in ran.err
+    assert "7 of 9 rows failed" in ran.err
 
 
 def test_text_output_is_a_line_an_answer(llmkit, tmp_path: Path, prompts: Path) -> None:
     out = tmp_path / "out.txt"
     assert llmkit("generate", "-i", prompts, "-o", out, *SHORT).code == 0
     rows = [json.loads(line) for line in llmkit("generate", "-i", prompts, *SHORT, "-q").out.splitlines()]
-    assert out.read_text().splitlines() == [r["text"].replace("\\", "\\\\").replace("\n", "\\n") for r in rows]
+    assert out.read_text().splitlines() == [r["text"].replace("\n", "\\n") for r in rows]
 
 
 def test_compressed_input_and_plain_lines_give_the_same_answers(llmkit, tmp_path: Path, ragged: list[str]) -> None:

@@ -170,10 +170,10 @@ def _jsonl(rows: Iterable[Mapping[str, Any]], _: str) -> Iterator[bytes]:
 
 
 def _text(rows: Iterable[Mapping[str, Any]], answer: str) -> Iterator[bytes]:
-    """The answer alone, on one line: a backslash and a newline inside it are written as two characters each."""
+    """The answer alone, on one line: a line end inside it is written as two characters, `\\n`; the rest as it is."""
     for row in rows:
         text = row.get(answer)
-        line = (text if isinstance(text, str) else "").replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") + "\n"
+        line = (text if isinstance(text, str) else "").replace("\n", "\\n").replace("\r", "\\r") + "\n"
         yield line.encode("utf-8", "replace")
 
 
