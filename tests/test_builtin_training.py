@@ -74,9 +74,9 @@ def test_a_training_that_was_ended_goes_on_to_the_same_weights(scripts: None, tm
                 raise KeyboardInterrupt
             generator = torch.Generator().manual_seed(step)
             x = torch.randn(8, 6, generator=generator)
-            first, second = net["model"]["layers"]  # type: ignore[index]
+            first, second = net["model"]["layers"]
             hidden = second(first(x).relu())
-            yield (net["out"](hidden) - x.sum(1, keepdim=True)).square().mean()  # type: ignore[index]
+            yield (net["out"](hidden) - x.sum(1, keepdim=True)).square().mean()
 
         loop.run(net, loop.Schedule(steps=30, decay_from=15, warmup=3), folder, losses, dict, every=10)
 

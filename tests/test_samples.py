@@ -115,7 +115,7 @@ def test_samples_and_examples_come_back_from_disk_as_they_went() -> None:
     samples, examples = Samples(), Examples()
     kept = [
         Sample("text", None, "00", text="lone \ud800 and \x00"),
-        Sample("messages", 7, "01", messages=tuple(CHAT), first=2),  # type: ignore[arg-type]
+        Sample("messages", 7, "01", messages=tuple(CHAT), first=2),
     ]
     learnt = [
         Example(array("i", [1, 2, 3]), b"\x00\x01\x01", 5, 9, 2),
@@ -123,11 +123,13 @@ def test_samples_and_examples_come_back_from_disk_as_they_went() -> None:
         Example(array("i", [4]), b"\x00", 2, 0, 0, array("i")),
     ]
     for number in range(3):  # written and read by turns
+        for sample in kept:
+            samples.append(sample)
+        for example in learnt:
+            examples.append(example)
         for spool, items in ((samples, kept), (examples, learnt)):
-            for item in items:
-                spool.append(item)  # type: ignore[attr-defined]
-            assert list(spool) == items * (number + 1)
-            assert (spool[-1], spool[1:-1:2]) == (items[-1], (items * (number + 1))[1:-1:2])
+            both = items * (number + 1)
+            assert (list(spool), spool[-1], spool[1:-1:2]) == (both, items[-1], both[1:-1:2])
     with pytest.raises(IndexError):
         examples[len(examples)]
     assert (examples.tokens, examples.trained, examples.width) == (15, 6, 3)
