@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from llmkit.engines.base import Request
+    from llmkit.engines.torch.engine import TorchEngine
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -21,7 +29,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 for name in [n for n in os.environ if n.startswith("LLMKIT_")]:
     del os.environ[name]
 
+# Tests run side by side: a worker and the processes that it starts compute with one thread each.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 STORIES = "builtin:stories"
+#: Seconds that one step of a test may take on a slow machine before it counts as standing still.
+PATIENCE = 240
 
 
 @dataclass(frozen=True)
@@ -33,14 +47,36 @@ class Ran:
     err: str
 
 
+class Run(Protocol):
+    """Runs the command line with these arguments."""
+
+    def __call__(self, *arguments: object) -> Ran: ...
+
+
+class Process(Protocol):
+    """Runs the command line in a process of its own."""
+
+    def __call__(
+        self,
+        *arguments: object,
+        stdin: bytes | None = None,
+        env: dict[str, str] | None = None,
+        preexec_fn: Callable[[], None] | None = None,
+    ) -> Ran: ...
+
+
+#: Makes a copy of a model folder that a test may damage.
+Copy = Callable[[Path], Path]
+
+
 @pytest.fixture
-def llmkit(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Runs the command line in this process."""
-    from llmkit.cli.app import run
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command line in this process: for all that is not about stdin, signals, limits or the environment of a process."""
+    from llmkit.cli import app
 
     def call(*arguments: object) -> Ran:
         capfd.readouterr()
-        code = run([str(a) for a in arguments])
+        code = app.run([str(a) for a in arguments])
         sys.stdout.flush()
         captured = capfd.readouterr()
         return Ran(code, captured.out, captured.err)
@@ -49,34 +85,60 @@ def llmkit(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
 
 
 @pytest.fixture
-def process() -> Callable[..., Ran]:
-    """Runs the command line in a process of its own."""
-
-    def call(*arguments: object, stdin: bytes | None = None, env: dict[str, str] | None = None, **more: object) -> Ran:
+def process() -> Process:
+    def call(
+        *arguments: object, stdin: bytes | None = None, env: dict[str, str] | None = None, preexec_fn: Callable[[], None] | None = None
+    ) -> Ran:
         done = subprocess.run(
             [sys.executable, "-m", "llmkit", *map(str, arguments)],
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             env={**os.environ, **(env or {})},
-            timeout=240,
+            preexec_fn=preexec_fn,
+            timeout=PATIENCE,
             check=False,
-            **more,  # type: ignore[call-overload]
         )
         return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return call
 
 
-def start(*arguments: object, **more: object) -> subprocess.Popen[bytes]:
+def start(*arguments: object, preexec_fn: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
+    """Starts the command line in a process of its own."""
     command = [sys.executable, "-m", "llmkit", *map(str, arguments)]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)  # type: ignore[call-overload, no-any-return]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, preexec_fn=preexec_fn)
 
 
-def until(condition: Callable[[], bool], running: subprocess.Popen[bytes]) -> None:
-    """Waits for a state of the disk, or the end of the process."""
-    while not condition() and running.poll() is None:
-        os.sched_yield()
+def until(condition: Callable[[], bool], running: subprocess.Popen[bytes]) -> bool:
+    """Waits until a state of the disk holds (True) or the process ends (False); fails after PATIENCE seconds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            running.kill()
+            pytest.fail(f"after {PATIENCE} s the state that was waited for is not there; stderr: {finish(running).err}")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(timeout=0.001)
+            return condition()
+    return True
+
+
+def finish(running: subprocess.Popen[bytes]) -> Ran:
+    """Waits for the end of the process and returns what it left; fails after PATIENCE seconds."""
+    try:
+        out, err = running.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        running.kill()
+        out, err = running.communicate()
+        pytest.fail(f"the process has not ended after {PATIENCE} s; stderr: {err.decode()}")
+    return Ran(running.returncode, out.decode(), err.decode())
+
+
+def kill(running: subprocess.Popen[bytes]) -> bool:
+    """Kills the process; whether it was still running."""
+    running.kill()
+    return finish(running).code == -signal.SIGKILL
 
 
 @pytest.fixture(scope="session")
@@ -95,12 +157,12 @@ def prompts(tmp_path: Path, ragged: list[str]) -> Path:
     return write_rows(tmp_path / "prompts.jsonl", [{"id": i, "prompt": text} for i, text in enumerate(ragged)])
 
 
-def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
 
-def read_rows(path: Path) -> list[dict[str, object]]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -154,7 +216,7 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def byte_tokenizer(special: list[str], add_bos: str | None = None, add_eos: str | None = None, **names: str) -> object:
+def byte_tokenizer(special: list[str], add_bos: str | None = None, add_eos: str | None = None, **names: str) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -170,20 +232,39 @@ def byte_tokenizer(special: list[str], add_bos: str | None = None, add_eos: str 
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
-def seeded(build: Callable[[], object], folder: Path) -> None:
+def seeded(build: Callable[[], Any], folder: Path) -> None:
     import torch
 
     torch.manual_seed(1)
     model = build()
     with torch.no_grad():  # wider weights, so that answers depend on the prompt and differ
-        for parameter in model.parameters():  # type: ignore[attr-defined]
+        for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(6)
-    model.save_pretrained(folder)  # type: ignore[attr-defined]
+    model.save_pretrained(folder)
+
+
+def greedy_log_probs(engine: TorchEngine, request: Request, count: int) -> list[float]:
+    """Log-probabilities of the `count` likeliest tokens, one after the other, without a cache: as plain as it can be said."""
+    import torch
+
+    ids: list[int] = []
+    out: list[float] = []
+    while len(out) < count:
+        with torch.no_grad():
+            if engine.encoder_decoder:
+                decoder = torch.tensor([[engine.model.generation_config.decoder_start_token_id, *ids]])
+                logits = engine.model(input_ids=torch.tensor([request.tokens]), decoder_input_ids=decoder).logits
+            else:
+                logits = engine.model(torch.tensor([[*request.tokens, *ids]])).logits
+        scores = logits[0, -1].double().log_softmax(-1)
+        ids.append(int(scores.argmax()))
+        out.append(float(scores.max()))
+    return out
 
 
 @pytest.fixture
-def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
+def copy_of(tmp_path: Path) -> Copy:
     """A copy of a model folder that a test may damage."""
     import shutil
 

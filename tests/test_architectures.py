@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import byte_tokenizer, seeded
+from conftest import byte_tokenizer, greedy_log_probs, seeded
 
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.decoding import Decoding
@@ -19,7 +20,7 @@ BART = {
     "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
     "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 128,
 }  # fmt: skip
-CAUSAL = {
+CAUSAL: dict[str, dict[str, Any]] = {
     "Mistral": GROUPED,
     "Qwen2": GROUPED,
     "Qwen3": GROUPED | {"head_dim": 16},
@@ -41,7 +42,7 @@ CAUSAL = {
     "Mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8},
     "Mixtral": GROUPED | {"num_local_experts": 2, "num_experts_per_tok": 1},
 }
-SEQUENCE_TO_SEQUENCE = {
+SEQUENCE_TO_SEQUENCE: dict[str, dict[str, Any]] = {
     "Bart": BART,
     "Marian": BART,
     "MBart": BART,
@@ -51,11 +52,11 @@ SEQUENCE_TO_SEQUENCE = {
 }
 
 
-def build(name: str, settings: dict[str, object], folder: Path, kind: str) -> Path:
+def build(name: str, settings: dict[str, Any], folder: Path, kind: str) -> Path:
     import transformers
 
     tokenizer = byte_tokenizer(["<s>", "</s>", "<pad>"], bos_token="<s>", eos_token="</s>", pad_token="<pad>", add_bos="<s>")
-    special = {"bos_token_id": 256, "eos_token_id": 257, "pad_token_id": 258, "vocab_size": len(tokenizer) + 8}
+    special: dict[str, int | None] = {"bos_token_id": 256, "eos_token_id": 257, "pad_token_id": 258, "vocab_size": len(tokenizer) + 8}
     if kind == "ForConditionalGeneration" or name == "Marian":
         special |= {"decoder_start_token_id": 257, "forced_bos_token_id": None, "forced_eos_token_id": None}
     config = getattr(transformers, f"{name}Config")(**settings, **special)
@@ -76,7 +77,9 @@ def test_answers_alone_as_in_a_batch_and_scores_its_own_answers(name: str, tmp_p
     together = engine.generate(requests, decoding)
     alone = [engine.generate([request], decoding)[0] for request in requests]
     assert [[c.text for c in row] for row in together] == [[c.text for c in row] for row in alone]
-    for one, other in zip(together, alone, strict=True):
-        assert [t.logprob for t in one[0].logprobs or ()] == pytest.approx([t.logprob for t in other[0].logprobs or ()], abs=1e-3)
-        # the answers are greedy: each token was the likeliest
-        assert all(t.logprob <= 0 for t in one[0].logprobs or ())
+    for request, one, other in zip(requests, together, alone, strict=True):
+        assert one[0].logprobs is not None
+        assert other[0].logprobs is not None
+        expected = greedy_log_probs(engine, request, one[0].completion_tokens)
+        for scores in (one[0].logprobs, other[0].logprobs):
+            assert [t.logprob for t in scores] == pytest.approx(expected, abs=1e-3)

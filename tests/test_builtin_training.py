@@ -74,9 +74,9 @@ def test_a_training_that_was_ended_goes_on_to_the_same_weights(scripts: None, tm
                 raise KeyboardInterrupt
             generator = torch.Generator().manual_seed(step)
             x = torch.randn(8, 6, generator=generator)
-            first, second = net["model"]["layers"]  # type: ignore[index]
+            first, second = net["model"]["layers"]
             hidden = second(first(x).relu())
-            yield (net["out"](hidden) - x.sum(1, keepdim=True)).square().mean()  # type: ignore[index]
+            yield (net["out"](hidden) - x.sum(1, keepdim=True)).square().mean()
 
         loop.run(net, loop.Schedule(steps=30, decay_from=15, warmup=3), folder, losses, dict, every=10)
 
@@ -102,7 +102,8 @@ def test_a_script_makes_a_model_folder_of_its_corpus_and_can_begin_from_one(
 
     script = importlib.import_module(name)
     monkeypatch.setattr(corpus, "HELD_OUT_SENTENCES", 20)
-    monkeypatch.setattr(script, "TOKENS_PER_STEP" if name == "stories" else "POSITIONS", 1024)
+    for size, value in (("TOKENS_PER_STEP", 1024), ("VALID_WINDOWS", 2)) if name == "stories" else (("POSITIONS", 1024),):
+        monkeypatch.setattr(script, size, value)
     for kind in ("children", "fiction"):
         with gzip.open(tmp_path / f"gutenberg.{kind}.jsonl.gz", "wt", encoding="utf-8") as file:
             for i in range(12):

@@ -6,22 +6,23 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import Ran, Run
 
 
-def tokens(ran) -> int:
+def tokens(ran: Ran) -> int:
     assert ran.code == 0, ran.err
-    return json.loads(ran.out)["completion_tokens"]
+    return int(json.loads(ran.out)["completion_tokens"])
 
 
-def test_an_environment_variable_sets_an_option_and_the_command_line_wins(llmkit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_variable_sets_an_option_and_the_command_line_wins(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMKIT_MAX_NEW_TOKENS", "3")
-    assert tokens(llmkit("generate", "Once", "--json", "-q")) == 3
-    assert tokens(llmkit("generate", "Once", "--json", "-q", "--max-new-tokens", "2")) == 2
+    assert tokens(run("generate", "Once", "--json", "-q")) == 3
+    assert tokens(run("generate", "Once", "--json", "-q", "--max-new-tokens", "2")) == 2
 
 
-def test_a_bad_environment_variable_is_a_usage_error(llmkit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_environment_variable_is_a_usage_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMKIT_TOP_P", "much")
-    assert llmkit("generate", "Once").code == 2
+    assert run("generate", "Once").code == 2
 
 
 @pytest.mark.parametrize(
@@ -32,17 +33,17 @@ def test_a_bad_environment_variable_is_a_usage_error(llmkit, monkeypatch: pytest
         ("c.json", '{"max_tokens": 3}'),
     ],
 )
-def test_a_config_file_gives_options_and_the_command_line_wins(llmkit, tmp_path: Path, name: str, content: str) -> None:
+def test_a_config_file_gives_options_and_the_command_line_wins(run: Run, tmp_path: Path, name: str, content: str) -> None:
     path = tmp_path / name
     path.write_text(content)
-    assert tokens(llmkit("generate", "Once", "--json", "-q", "--config", path)) == 3
-    assert tokens(llmkit("generate", "Once", "--json", "-q", "--config", path, "--max-new-tokens", "2")) == 2
+    assert tokens(run("generate", "Once", "--json", "-q", "--config", path)) == 3
+    assert tokens(run("generate", "Once", "--json", "-q", "--config", path, "--max-new-tokens", "2")) == 2
 
 
-def test_a_run_record_is_a_config_file(llmkit, tmp_path: Path, prompts: Path) -> None:
+def test_a_run_record_is_a_config_file(run: Run, tmp_path: Path, prompts: Path) -> None:
     out, again = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
-    assert llmkit("generate", "-i", prompts, "-o", out, "--max-new-tokens", "3", "--temperature", "1").code == 0
-    assert llmkit("generate", "--config", f"{out}.run.json", "-o", again).code == 0
+    assert run("generate", "-i", prompts, "-o", out, "--max-new-tokens", "3", "--temperature", "1").code == 0
+    assert run("generate", "--config", f"{out}.run.json", "-o", again).code == 0
     assert again.read_bytes() == out.read_bytes()
 
 
@@ -56,16 +57,16 @@ def test_a_run_record_is_a_config_file(llmkit, tmp_path: Path, prompts: Path) ->
         ("c.toml", "generate = 3", "not a table"),
     ],
 )
-def test_a_config_file_that_is_wrong_says_where(llmkit, tmp_path: Path, name: str, content: str, said: str) -> None:
+def test_a_config_file_that_is_wrong_says_where(run: Run, tmp_path: Path, name: str, content: str, said: str) -> None:
     path = tmp_path / name
     path.write_text(content)
-    ran = llmkit("generate", "Once", "--config", path)
+    ran = run("generate", "Once", "--config", path)
     assert ran.code == 2
     assert said in ran.err
     assert str(path) in ran.err
 
 
-def test_a_config_file_that_is_missing_is_named(llmkit) -> None:
-    ran = llmkit("generate", "Once", "--config", "no-such.toml")
+def test_a_config_file_that_is_missing_is_named(run: Run) -> None:
+    ran = run("generate", "Once", "--config", "no-such.toml")
     assert ran.code == 2
     assert "no-such.toml" in ran.err

@@ -6,10 +6,11 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import read_rows
+from conftest import Run, read_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,7 +94,13 @@ msgstr ""
 #~ msgid "old"
 #~ msgstr ""
 """
-PARSERS = {"md": markdown.parse, "html": html.parse, "srt": subtitles.parse, "vtt": subtitles.parse, "po": gettext.parse}
+PARSERS: dict[str, Callable[[bytes, str], Document]] = {
+    "md": markdown.parse,
+    "html": html.parse,
+    "srt": subtitles.parse,
+    "vtt": subtitles.parse,
+    "po": gettext.parse,
+}
 
 
 def identity(document: Document) -> bytes:
@@ -205,7 +212,8 @@ def test_no_markup_is_lost_or_doubled_whatever_the_translation(source: str, tran
     marked = strip(source, pattern)
     pieces = split(marked.plain, "en", lambda _: True)
     found = marked.joined(pieces, [translation.replace("`", "") for _ in pieces.pieces])
-    assert [m.strip() for m in pattern.findall(found)] == [m.strip() for m in pattern.findall(source)] or "**" in found.replace(" ", "")
+    assert found.count("*") == source.count("*")  # marks may come to stand side by side
+    assert re.findall(r"`[^`]*`", found) == re.findall(r"`[^`]*`", source)
 
 
 def test_translations_are_written_as_the_format_wants_them() -> None:
@@ -261,14 +269,14 @@ def shape(path: Path) -> list[tuple[str, list[tuple[str, bool | None]]]]:
     return [(p.style.name, [(run.text, run.bold) for run in p.runs]) for p in paragraphs]
 
 
-def test_a_word_document_keeps_its_runs_and_styles(llmkit, tmp_path: Path, word: Path) -> None:
+def test_a_word_document_keeps_its_runs_and_styles(run: Run, tmp_path: Path, word: Path) -> None:
     from llmkit.translation.documents.formats import open_document
 
     document, _ = open_document(str(word))
     (tmp_path / "same.docx").write_bytes(document.build(texts(document)))
     assert shape(tmp_path / "same.docx") == shape(word)
-    done = llmkit("translate", "-i", word, "-o", tmp_path / "lettre.docx", "--to", "fr")
-    assert done.code in (0, 3), done.err
+    done = run("translate", "-i", word, "-o", tmp_path / "lettre.docx", "--to", "fr")
+    assert done.code == 0, done.err
     before, after = shape(word), shape(tmp_path / "lettre.docx")
     assert [style for style, _ in after] == [style for style, _ in before]
     assert [[bold for _, bold in runs] for _, runs in after] == [[bold for _, bold in runs] for _, runs in before]
@@ -301,12 +309,12 @@ def test_archives_that_unpack_to_too_much_and_files_that_are_none_are_refused(tm
 
 
 @pytest.mark.parametrize(("name", "source"), [("a.md", MARKDOWN), ("a.srt", SRT), ("a.vtt", VTT), ("a.html", HTML), ("a.po", PO)])
-def test_a_document_is_translated_as_a_job(llmkit, tmp_path: Path, name: str, source: str) -> None:
+def test_a_document_is_translated_as_a_job(run: Run, tmp_path: Path, name: str, source: str) -> None:
     path, out = tmp_path / name, tmp_path / f"fr.{name}"
     path.write_bytes(source.encode())
-    done = llmkit("translate", "-i", path, "-o", out, "--to", "fr", "--num-beams", "1")
-    assert done.code in (0, 3), done.err
-    assert (done.code == 3) == ("failed" in done.err)
+    done = run("translate", "-i", path, "-o", out, "--to", "fr", "--num-beams", "1")
+    assert done.code == 0, done.err
+    assert "failed" not in done.err
     found = out.read_bytes().decode()
     for kept in (
         "https://example.org/x?y=1",
@@ -322,25 +330,25 @@ def test_a_document_is_translated_as_a_job(llmkit, tmp_path: Path, name: str, so
         assert (kept in found) == (kept in source)
     record = json.loads((tmp_path / f"fr.{name}.run.json").read_text())
     assert record["result"]["rows"] > 0
-    again = llmkit("translate", "-i", path, "-o", out, "--to", "fr", "--num-beams", "1")
-    assert again.code == done.code
+    again = run("translate", "-i", path, "-o", out, "--to", "fr", "--num-beams", "1")
+    assert again.code == 0
     assert "already whole" in again.err
-    printed = llmkit("translate", "-i", path, "--to", "fr", "--num-beams", "1", "-q")
+    printed = run("translate", "-i", path, "--to", "fr", "--num-beams", "1", "-q")
     assert printed.out.replace("\r\n", "\n") == found.replace("\r\n", "\n")
 
 
-def test_segments_can_be_had_as_rows(llmkit, tmp_path: Path) -> None:
+def test_segments_can_be_had_as_rows(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.srt").write_bytes(SRT.encode())
-    assert llmkit("translate", "-i", tmp_path / "a.srt", "-o", tmp_path / "a.jsonl", "--to", "fr").code in (0, 3)
+    assert run("translate", "-i", tmp_path / "a.srt", "-o", tmp_path / "a.jsonl", "--to", "fr").code == 0
     rows = read_rows(tmp_path / "a.jsonl")
     assert [row["text"] for row in rows] == ["Hello, <i>my friend</i>. How are you?", "- I am tired.", "- Me too."]
     assert "<i>" in str(rows[0]["translation"])
     assert str(rows[1]["translation"]).startswith("- ")
 
 
-def test_columns_of_a_table_are_translated(llmkit, tmp_path: Path) -> None:
+def test_columns_of_a_table_are_translated(run: Run, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text('id,text\n1,Thank you.\n2,"I am, tired."\n')
-    assert llmkit("translate", "-i", tmp_path / "in.csv", "-o", tmp_path / "out.csv", "--to", "fr").code in (0, 3)
+    assert run("translate", "-i", tmp_path / "in.csv", "-o", tmp_path / "out.csv", "--to", "fr").code == 0
     first, second, third = (tmp_path / "out.csv").read_text().splitlines()
     assert first == "id,text,translation,finish_reason,prompt_tokens,completion_tokens,error"
     assert second.startswith("1,Thank you.,Merci")
@@ -356,14 +364,16 @@ def test_columns_of_a_table_are_translated(llmkit, tmp_path: Path) -> None:
         (["-o", "x.md", "--text-field", "a"], "translated whole"),
     ],
 )
-def test_what_means_nothing_for_a_document_is_refused(llmkit, tmp_path: Path, monkeypatch, arguments: list[str], said: str) -> None:
+def test_what_means_nothing_for_a_document_is_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.md").write_text(MARKDOWN)
-    done = llmkit("translate", "-i", "a.md", "--to", "fr", *arguments)
+    done = run("translate", "-i", "a.md", "--to", "fr", *arguments)
     assert done.code == 2
     assert said in done.err
 
 
-def test_a_missing_document_and_one_for_a_terminal(llmkit, tmp_path: Path, word: Path) -> None:
-    assert llmkit("translate", "-i", tmp_path / "none.md", "--to", "fr").code == 2
-    assert llmkit("translate", "-i", word, "--to", "fr").code == 2
+def test_a_missing_document_and_one_for_a_terminal(run: Run, tmp_path: Path, word: Path) -> None:
+    assert run("translate", "-i", tmp_path / "none.md", "--to", "fr").code == 2
+    assert run("translate", "-i", word, "--to", "fr").code == 2

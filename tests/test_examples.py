@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from conftest import Run
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def test_beam_search_falls_back_to_the_built_in_model_without_a_network(llmkit, tmp_path: Path) -> None:
+def test_beam_search_falls_back_to_the_built_in_model_without_a_network(run: Run, tmp_path: Path) -> None:
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -27,12 +29,12 @@ def test_beam_search_falls_back_to_the_built_in_model_without_a_network(llmkit, 
     )
     assert done.returncode == 0
     options = ["--max-length", "50", "--num-beams", "5", "--no-repeat-ngram-size", "2", "--echo"]
-    assert done.stdout == llmkit("generate", "Once upon a time", *options).out
+    assert done.stdout == run("generate", "Once upon a time", *options).out
 
 
 def gate(tmp_path: Path, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **variables}
-    command = ["bash", EXAMPLES / "ci" / "gate.sh", *map(str, arguments)]
+    command = ["bash", str(EXAMPLES / "ci" / "gate.sh"), *map(str, arguments)]
     return subprocess.run(command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 
@@ -77,7 +79,7 @@ def test_the_workflow_runs_the_commands_that_are_there(tmp_path: Path) -> None:
 
 def example(name: str, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **variables}
-    command = ["bash", EXAMPLES / name, *map(str, arguments)]
+    command = ["bash", str(EXAMPLES / name), *map(str, arguments)]
     return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import read_rows, write_rows
+from conftest import Copy, Run, read_rows, write_rows
 
 CHATML = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
 
@@ -24,9 +24,11 @@ def record(folder: Path) -> dict[str, Any]:
     return content
 
 
-def test_an_adapter_is_trained_measured_described_and_taken_by_the_other_commands(llmkit, tmp_path: Path, texts: Path, llama: Path) -> None:
+def test_an_adapter_is_trained_measured_described_and_taken_by_the_other_commands(
+    run: Run, tmp_path: Path, texts: Path, llama: Path
+) -> None:
     out = tmp_path / "deep" / "adapter"
-    done = llmkit("finetune", texts, "-m", llama, "-o", out, "--valid-split", "20%", "--epochs", "4", "--learning-rate", "3e-3")
+    done = run("finetune", texts, "-m", llama, "-o", out, "--valid-split", "20%", "--epochs", "4", "--learning-rate", "3e-3")
     assert done.code == 0, done.err
     assert done.out == ""
     assert {"adapter_config.json", "adapter_model.safetensors", "README.md", "metrics.jsonl", "run.json"} <= set(os.listdir(out))
@@ -39,58 +41,58 @@ def test_an_adapter_is_trained_measured_described_and_taken_by_the_other_command
     assert found["result"]["output_sha256"]
     losses = [row["loss"] for row in read_rows(out / "metrics.jsonl") if "loss" in row]
     assert len(losses) == found["result"]["steps"]
-    plain = llmkit("generate", "the king", "-m", llama, "--max-new-tokens", "8", "--chat-template", "none").out
-    tuned = llmkit("generate", "the king", "-m", llama, "--adapter", out, "--max-new-tokens", "8", "--chat-template", "none").out
+    plain = run("generate", "the king", "-m", llama, "--max-new-tokens", "8", "--chat-template", "none").out
+    tuned = run("generate", "the king", "-m", llama, "--adapter", out, "--max-new-tokens", "8", "--chat-template", "none").out
     assert tuned != plain
-    assert llmkit("evaluate", "perplexity", "-m", llama, "--adapter", out, "-i", texts, "--json").code == 0
+    assert run("evaluate", "perplexity", "-m", llama, "--adapter", out, "-i", texts, "--json").code == 0
 
 
-def test_the_figures_are_those_that_evaluate_gives(llmkit, tmp_path: Path, texts: Path, gpt2: Path) -> None:
+def test_the_figures_are_those_that_evaluate_gives(run: Run, tmp_path: Path, texts: Path, gpt2: Path) -> None:
     out = tmp_path / "adapter"
-    assert llmkit("finetune", texts, "-m", gpt2, "-o", out, "--valid", texts, "--max-steps", "3").code == 0
+    assert run("finetune", texts, "-m", gpt2, "-o", out, "--valid", texts, "--max-steps", "3").code == 0
     own = record(out)["result"]["figures"]["after"]
     # the evaluator's texts have no EOS behind them
     rows = [{"prompt": "", "completion": row["text"]} for row in read_rows(texts)]
     path = write_rows(tmp_path / "rows.jsonl", [{"text": f"{r['completion']}<|endoftext|>"} for r in rows])
-    scores = json.loads(llmkit("evaluate", "perplexity", "-m", gpt2, "--adapter", out, "-i", path, "--json").out)["scores"]
+    scores = json.loads(run("evaluate", "perplexity", "-m", gpt2, "--adapter", out, "-i", path, "--json").out)["scores"]
     assert own["token_perplexity"]["value"] == pytest.approx(scores["token_perplexity"], rel=1e-5)
 
 
 @pytest.mark.parametrize(
     "method", [["--dora"], ["--rslora", "--target-modules", "q_proj,v_proj"], ["--neftune", "5", "--gradient-checkpointing"]]
 )
-def test_other_ways_to_train_an_adapter(llmkit, tmp_path: Path, texts: Path, llama: Path, method: list[str]) -> None:
+def test_other_ways_to_train_an_adapter(run: Run, tmp_path: Path, texts: Path, llama: Path, method: list[str]) -> None:
     out = tmp_path / "adapter"
-    assert llmkit("finetune", texts, "-m", llama, "-o", out, "--max-steps", "8", "--learning-rate", "3e-3", *method).code == 0
+    assert run("finetune", texts, "-m", llama, "-o", out, "--max-steps", "8", "--learning-rate", "3e-3", *method).code == 0
     losses = [row["loss"] for row in read_rows(out / "metrics.jsonl")]
     assert losses[-1] < losses[0]
-    assert llmkit("generate", "the", "-m", llama, "--adapter", out, "--max-new-tokens", "2", "--chat-template", "none").code == 0
+    assert run("generate", "the", "-m", llama, "--adapter", out, "--max-new-tokens", "2", "--chat-template", "none").code == 0
     if "--target-modules" in method:
         assert sorted(json.loads((out / "adapter_config.json").read_text())["target_modules"]) == ["q_proj", "v_proj"]
 
 
-def test_all_weights_can_be_trained_and_the_result_is_a_model(llmkit, tmp_path: Path, texts: Path, gpt2: Path) -> None:
+def test_all_weights_can_be_trained_and_the_result_is_a_model(run: Run, tmp_path: Path, texts: Path, gpt2: Path) -> None:
     out = tmp_path / "model"
-    assert llmkit("finetune", texts, "-m", gpt2, "-o", out, "--full", "--max-steps", "8", "--learning-rate", "1e-3").code == 0
+    assert run("finetune", texts, "-m", gpt2, "-o", out, "--full", "--max-steps", "8", "--learning-rate", "1e-3").code == 0
     losses = [row["loss"] for row in read_rows(out / "metrics.jsonl")]
     assert losses[-1] < losses[0]
-    assert llmkit("generate", "the", "-m", out, "--max-new-tokens", "2").code == 0
+    assert run("generate", "the", "-m", out, "--max-new-tokens", "2").code == 0
 
 
-def test_an_encoder_decoder_learns_targets(llmkit, tmp_path: Path, pairs: Path) -> None:
+def test_an_encoder_decoder_learns_targets(run: Run, tmp_path: Path, pairs: Path) -> None:
     out = tmp_path / "adapter"
-    done = llmkit("finetune", pairs, "-m", "builtin:en-fr", "-o", out, "--epochs", "30", "--learning-rate", "5e-3", "--valid", pairs)
+    done = run("finetune", pairs, "-m", "builtin:en-fr", "-o", out, "--epochs", "30", "--learning-rate", "5e-3", "--valid", pairs)
     assert done.code == 0, done.err
-    answer = llmkit("translate", "the the", "--to", "fr", "--adapter", out).out
+    answer = run("translate", "the the", "--to", "fr", "--adapter", out).out
     assert answer.strip().isupper()
 
 
-def test_a_quantised_base_is_trained_with_the_gradients_of_its_weights(llmkit, tmp_path: Path, texts: Path, words: list[str]) -> None:
+def test_a_quantised_base_is_trained_with_the_gradients_of_its_weights(run: Run, tmp_path: Path, texts: Path, words: list[str]) -> None:
     pytest.importorskip("bitsandbytes", reason="the extra 'quantize' is not for this system")
     losses = {}
     for bits in ("none", "int4"):
         out = tmp_path / bits
-        done = llmkit("finetune", texts, "-o", out, "--quantize", bits, "--max-steps", "8", "--learning-rate", "2e-3")
+        done = run("finetune", texts, "-o", out, "--quantize", bits, "--max-steps", "8", "--learning-rate", "2e-3")
         assert done.code == 0, done.err
         losses[bits] = [row["loss"] for row in read_rows(out / "metrics.jsonl")]
         assert record(out)["identity"]["model.quantize"] == bits
@@ -98,28 +100,28 @@ def test_a_quantised_base_is_trained_with_the_gradients_of_its_weights(llmkit, t
     assert won["int4"] > 0.7 * won["none"] > 0
 
 
-def test_dry_run_tells_what_would_be_learnt_and_writes_nothing(llmkit, tmp_path: Path, llama: Path) -> None:
+def test_dry_run_tells_what_would_be_learnt_and_writes_nothing(run: Run, tmp_path: Path, llama: Path) -> None:
     chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
     path = write_rows(tmp_path / "chat.jsonl", [{"messages": chat}] * 3 + [{"messages": []}])
     (tmp_path / "chat.jinja").write_text(CHATML)
     arguments = ["finetune", path, "-m", llama, "--chat-template", tmp_path / "chat.jinja", "--dry-run"]
-    refused = llmkit(*arguments)
+    refused = run(*arguments)
     assert refused.code == 2
     assert "line 4" in refused.err
     before = sorted(tmp_path.rglob("*"))
-    done = llmkit(*arguments, "--max-errors", "1")
+    done = run(*arguments, "--max-errors", "1")
     assert done.code == 0
     assert "[user] Hi\n[assistant]« Hello!\n</s>»" in done.out
     assert "not usable" in done.out
-    found = json.loads(llmkit(*arguments, "--max-errors", "1", "--json").out)
+    found = json.loads(run(*arguments, "--max-errors", "1", "--json").out)
     assert (found["rows"], found["examples"], found["steps"], found["trained_parameters"]) == (4, 3, 2, 17408)
     assert found["seconds_a_step"] > 0
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_of_plain_text_each_line_that_is_not_blank_is_a_row(llmkit, tmp_path: Path, gpt2: Path) -> None:
+def test_of_plain_text_each_line_that_is_not_blank_is_a_row(run: Run, tmp_path: Path, gpt2: Path) -> None:
     (tmp_path / "lines.txt").write_text("the king\n\n  \nthe queen\n")
-    found = json.loads(llmkit("finetune", tmp_path / "lines.txt", "-m", gpt2, "--dry-run", "--json").out)
+    found = json.loads(run("finetune", tmp_path / "lines.txt", "-m", gpt2, "--dry-run", "--json").out)
     assert (found["rows"], found["examples"]) == (2, 2)
 
 
@@ -146,9 +148,9 @@ def test_of_plain_text_each_line_that_is_not_blank_is_a_row(llmkit, tmp_path: Pa
     ],
 )  # fmt: skip
 def test_settings_that_can_not_be_meant_are_refused(
-    llmkit, tmp_path: Path, texts: Path, llama: Path, arguments: list[str], message: str
+    run: Run, tmp_path: Path, texts: Path, llama: Path, arguments: list[str], message: str
 ) -> None:
-    done = llmkit("finetune", texts, "-m", llama, "-o", tmp_path / "out", "--chat-template", "none", *arguments)
+    done = run("finetune", texts, "-m", llama, "-o", tmp_path / "out", "--chat-template", "none", *arguments)
     assert done.code == 2, done.err
     assert message in done.err
     assert not (tmp_path / "out" / "run.json").exists()
@@ -164,36 +166,36 @@ def test_settings_that_can_not_be_meant_are_refused(
     ],
 )
 def test_data_that_teach_nothing_are_refused_before_a_weight_is_read(
-    llmkit, tmp_path: Path, llama: Path, copy_of, rows: list[dict[str, object]], message: str
+    run: Run, tmp_path: Path, llama: Path, copy_of: Copy, rows: list[dict[str, object]], message: str
 ) -> None:
     model = copy_of(llama)
     content = bytearray((model / "model.safetensors").read_bytes())
     content[-4:] = b"\xff\xff\xff\xff"  # NaN, found when weights are read
     (model / "model.safetensors").write_bytes(content)
     path = write_rows(tmp_path / "rows.jsonl", rows)
-    done = llmkit("finetune", path, "-m", model, "-o", tmp_path / "out", "--chat-template", "none")
+    done = run("finetune", path, "-m", model, "-o", tmp_path / "out", "--chat-template", "none")
     assert done.code == 2
     assert message in done.err
     good = write_rows(tmp_path / "good.jsonl", [{"text": "a b c"}])
-    assert llmkit("finetune", good, "-m", model, "-o", tmp_path / "out").code == 5
+    assert run("finetune", good, "-m", model, "-o", tmp_path / "out").code == 5
 
 
-def test_what_does_not_fit_in_memory_is_refused_with_the_arithmetic(llmkit, tmp_path: Path, texts: Path, llama: Path) -> None:
-    done = llmkit("finetune", texts, "-m", llama, "-o", tmp_path / "out", "--batch-size", "10G")
+def test_what_does_not_fit_in_memory_is_refused_with_the_arithmetic(run: Run, tmp_path: Path, texts: Path, llama: Path) -> None:
+    done = run("finetune", texts, "-m", llama, "-o", tmp_path / "out", "--batch-size", "10G")
     assert done.code == 5
     assert "activations" in done.err
 
 
-def test_a_recorded_run_runs_again_to_the_same_adapter(llmkit, tmp_path: Path, texts: Path, gpt2: Path) -> None:
+def test_a_recorded_run_runs_again_to_the_same_adapter(run: Run, tmp_path: Path, texts: Path, gpt2: Path) -> None:
     out = tmp_path / "adapter"
-    assert llmkit("finetune", texts, "-m", gpt2, "-o", out, "--max-steps", "3").code == 0
-    again = llmkit("rerun", out / "run.json")
+    assert run("finetune", texts, "-m", gpt2, "-o", out, "--max-steps", "3").code == 0
+    again = run("rerun", out / "run.json")
     assert again.code == 0, again.err
     assert "same result" in again.err
 
 
-def test_options_come_from_a_configuration_file_too(llmkit, tmp_path: Path, texts: Path, gpt2: Path) -> None:
+def test_options_come_from_a_configuration_file_too(run: Run, tmp_path: Path, texts: Path, gpt2: Path) -> None:
     (tmp_path / "run.toml").write_text(f'[finetune]\ntrain = "{texts}"\nmodel = "{gpt2}"\nmax-steps = 2\nlora_rank = 4\n')
     out = tmp_path / "adapter"
-    assert llmkit("fine-tune", "--config", tmp_path / "run.toml", "-o", out).code == 0
+    assert run("fine-tune", "--config", tmp_path / "run.toml", "-o", out).code == 0
     assert record(out)["identity"]["lora.r"] == 4

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Ran, read_rows, start, until, write_rows
+from conftest import PATIENCE, Copy, Process, Run, finish, kill, read_rows, start, until, write_rows
 
 from llmkit.models.checkpoint import file_sha256
 
@@ -22,19 +22,19 @@ def weights(folder: Path) -> str:
 
 
 @pytest.fixture
-def run(texts: Path, gpt2: Path) -> list[object]:
+def training(texts: Path, gpt2: Path) -> list[object]:
     """A run of 30 steps with dropout, all but its -o."""
     more = ["--max-steps", "30", "--save-steps", "5", "--lora-dropout", "0.2", "--grad-accum", "2", "--batch-size", "3"]
     return ["finetune", texts, "-m", gpt2, "--valid-split", "20%", "--learning-rate", "1e-3", *more]
 
 
 @pytest.fixture
-def whole(llmkit: Callable[..., Ran], run: list[object], tmp_path: Path) -> Path:
-    assert llmkit(*run, "-o", tmp_path / "whole").code == 0
+def whole(run: Run, training: list[object], tmp_path: Path) -> Path:
+    assert run(*training, "-o", tmp_path / "whole").code == 0
     return tmp_path / "whole"
 
 
-def test_killed_runs_end_bit_for_bit_as_an_uninterrupted_one(llmkit, run: list[object], whole: Path, tmp_path: Path) -> None:
+def test_killed_runs_end_bit_for_bit_as_an_uninterrupted_one(run: Run, training: list[object], whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     moments: list[Callable[[], bool]] = [
         lambda: (out / "checkpoints" / "part").exists(),  # inside the first checkpoint
@@ -43,12 +43,11 @@ def test_killed_runs_end_bit_for_bit_as_an_uninterrupted_one(llmkit, run: list[o
     ]
     kills = 0
     for moment in moments:
-        running = start(*run, "-o", out)
+        running = start(*training, "-o", out)
         until(moment, running)
-        running.kill()
-        kills += running.wait() == -signal.SIGKILL
+        kills += kill(running)
     assert kills >= 2
-    done = llmkit(*run, "-o", out)
+    done = run(*training, "-o", out)
     assert done.code == 0, done.err
     assert weights(out) == weights(whole)
     assert (out / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
@@ -56,44 +55,43 @@ def test_killed_runs_end_bit_for_bit_as_an_uninterrupted_one(llmkit, run: list[o
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_writes_a_checkpoint_first(llmkit, run: list[object], whole: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_writes_a_checkpoint_first(run: Run, training: list[object], whole: Path, tmp_path: Path, number: signal.Signals) -> None:
     out = tmp_path / "stopped"
-    running = start(*run, "-o", out, "--save-steps", "1000")
-    until(lambda: (out / "metrics.jsonl").exists() and (out / "metrics.jsonl").stat().st_size > 200, running)
+    running = start(*training, "-o", out, "--save-steps", "1000")
+    assert until(lambda: (out / "metrics.jsonl").exists() and (out / "metrics.jsonl").stat().st_size > 200, running)
     running.send_signal(number)
-    _, err = running.communicate()
-    assert running.returncode == 128 + number
-    assert b"same command" in err
+    ended = finish(running)
+    assert ended.code == 128 + number
+    assert "same command" in ended.err
     (checkpoint,) = (out / "checkpoints").glob("checkpoint-*")
     assert 0 < int(checkpoint.name.rpartition("-")[2]) < 30
-    done = llmkit(*run, "-o", out, "--save-steps", "1000")
+    done = run(*training, "-o", out, "--save-steps", "1000")
     assert done.code == 0
     assert "going on from step" in done.err
     assert weights(out) == weights(whole)
 
 
-def test_the_time_allowed_ends_a_run_with_a_checkpoint(llmkit, run: list[object], whole: Path, tmp_path: Path) -> None:
+def test_the_time_allowed_ends_a_run_with_a_checkpoint(run: Run, training: list[object], whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "short"
-    assert llmkit(*run, "-o", out, "--max-time", "0.001s").code == 124
+    assert run(*training, "-o", out, "--max-time", "0.001s").code == 124
     assert [p.name for p in (out / "checkpoints").glob("checkpoint-*")] == ["checkpoint-1"]
-    assert llmkit(*run, "-o", out).code == 0
+    assert run(*training, "-o", out).code == 0
     assert weights(out) == weights(whole)
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_a_swapped_optimizer_is_never_unpickled(
-    llmkit, run: list[object], whole: Path, tmp_path: Path
+    run: Run, training: list[object], whole: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "damaged"
-    running = start(*run, "-o", out, "--keep-checkpoints", "3")
-    until(lambda: (out / "checkpoints" / "checkpoint-20").exists(), running)
-    running.kill()
-    running.wait()
+    running = start(*training, "-o", out, "--keep-checkpoints", "3")
+    assert until(lambda: (out / "checkpoints" / "checkpoint-20").exists(), running)
+    kill(running)
     state = out / "checkpoints" / "state.json"
     newest, older, *_ = sorted(json.loads(state.read_text())["checkpoints"], key=lambda n: -int(n.rpartition("-")[2]))
     # a pickle that would write a file
     (out / "checkpoints" / newest / "optimizer.pt").write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "ran").encode() + b"'\ntR.")
     (out / "checkpoints" / older / "rng_state.pth").unlink()
-    done = llmkit(*run, "-o", out, "--keep-checkpoints", "3")
+    done = run(*training, "-o", out, "--keep-checkpoints", "3")
     assert done.code == 0, done.err
     assert f"{newest} is not read: optimizer.pt is not the file that was written" in done.err
     assert f"{older} is not read: rng_state.pth is missing" in done.err
@@ -101,88 +99,90 @@ def test_a_damaged_checkpoint_is_passed_over_and_a_swapped_optimizer_is_never_un
     assert weights(out) == weights(whole)
 
 
-def test_another_run_is_refused_and_says_what_changed(llmkit, run: list[object], whole: Path, tmp_path: Path, texts: Path) -> None:
+def test_another_run_is_refused_and_says_what_changed(run: Run, training: list[object], whole: Path, tmp_path: Path, texts: Path) -> None:
     out = tmp_path / "short"
-    assert llmkit(*run, "-o", out, "--max-time", "0.001s").code == 124
-    changed = llmkit(*run, "-o", out, "--lora-r", "8")
+    assert run(*training, "-o", out, "--max-time", "0.001s").code == 124
+    changed = run(*training, "-o", out, "--lora-r", "8")
     assert changed.code == 2
     assert "lora.r was 16, is 8" in changed.err
-    finished = llmkit(*run, "-o", whole, "--seed", "4")
+    finished = run(*training, "-o", whole, "--seed", "4")
     assert finished.code == 2
     assert "course.seed was 0, is 4" in finished.err
-    same = llmkit(*run, "-o", whole)
+    same = run(*training, "-o", whole)
     assert same.code == 0
     assert "already trained" in same.err
     rows = read_rows(texts)
     write_rows(texts, [*rows[:-1], {"text": "another"}])
-    data = llmkit(*run, "-o", out)
+    data = run(*training, "-o", out)
     assert data.code == 2
     assert "train_sha256" in data.err
-    assert llmkit(*run, "-o", out, "--restart").code == 0
+    assert run(*training, "-o", out, "--restart").code == 0
 
 
-def test_a_folder_of_something_else_is_not_written_to(llmkit, run: list[object], tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_not_written_to(run: Run, training: list[object], tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all my work")
     for more in ([], ["--overwrite"]):
-        assert llmkit(*run, "-o", tmp_path / "mine", *more).code == 2
+        assert run(*training, "-o", tmp_path / "mine", *more).code == 2
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "all my work"
     (tmp_path / "file").touch()
-    assert llmkit(*run, "-o", tmp_path / "file").code == 2
-    assert llmkit(*run).code == 2
+    assert run(*training, "-o", tmp_path / "file").code == 2
+    assert run(*training).code == 2
 
 
-def test_a_full_disk_keeps_the_last_checkpoint_and_the_same_command_goes_on(llmkit, run: list[object], whole: Path, tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_last_checkpoint_and_the_same_command_goes_on(
+    process: Process, run: Run, training: list[object], whole: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "full"
-    assert llmkit(*run, "-o", out, "--max-time", "0.001s").code == 124
+    assert run(*training, "-o", out, "--max-time", "0.001s").code == 124
     size = (out / "checkpoints" / "checkpoint-1" / "optimizer.pt").stat().st_size
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))  # noqa: E731
-    running = start(*run, "-o", out, preexec_fn=limit)
-    _, err = running.communicate()
-    assert running.returncode == 5, err
-    assert b"the last whole checkpoint is kept" in err
+    done = process(*training, "-o", out, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2)))
+    assert done.code == 5, done.err
+    assert "the last whole checkpoint is kept" in done.err
     assert [p.name for p in (out / "checkpoints").glob("checkpoint-*")] == ["checkpoint-1"]
-    assert llmkit(*run, "-o", out).code == 0
+    assert run(*training, "-o", out).code == 0
     assert weights(out) == weights(whole)
 
 
-def test_a_full_temporary_folder_is_said_before_a_model_is_read(tmp_path: Path) -> None:
+def test_a_full_temporary_folder_is_said_before_a_model_is_read(process: Process, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"text": f"{i} " + "word " * 200} for i in range(200)])
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # noqa: E731
-    running = start("finetune", rows, "--dry-run", preexec_fn=limit)
-    out, err = running.communicate()
-    assert (running.returncode, out) == (5, b"")
-    assert b"cannot be written" in err
-    assert b"TMPDIR" in err
+    done = process("finetune", rows, "--dry-run", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
+    assert (done.code, done.out) == (5, "")
+    assert "cannot be written" in done.err
+    assert "TMPDIR" in done.err
 
 
-def test_a_tracker_that_is_not_there_is_said_before_the_run(llmkit, run: list[object], tmp_path: Path) -> None:
-    done = llmkit(*run, "-o", tmp_path / "out", "--report-to", "nothing")
+def test_a_tracker_that_is_not_there_is_said_before_the_run(run: Run, training: list[object], tmp_path: Path) -> None:
+    done = run(*training, "-o", tmp_path / "out", "--report-to", "nothing")
     assert done.code == 5
     assert "no such tracker" in done.err
 
 
-def test_a_second_process_on_the_same_folder_is_refused(llmkit, run: list[object], tmp_path: Path) -> None:
+def test_a_second_process_on_the_same_folder_is_refused(run: Run, training: list[object], tmp_path: Path) -> None:
     out = tmp_path / "held"
-    running = start(*run, "-o", out)
-    until(lambda: (out / "metrics.jsonl").exists(), running)
-    second = llmkit(*run, "-o", out)
-    running.kill()
-    running.wait()
+    running = start(*training, "-o", out)
+    assert until(lambda: (out / "metrics.jsonl").exists(), running)
+    running.send_signal(signal.SIGSTOP)
+    try:
+        second = run(*training, "-o", out)
+    finally:
+        kill(running)
     assert second.code == 2
     assert f"process {running.pid}" in second.err
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(llmkit, run: list[object], tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(
+    run: Run, training: list[object], tmp_path: Path
+) -> None:
     out = tmp_path / "wild"
-    done = llmkit(*run, "-o", out, "--learning-rate", "1e30", "--save-steps", "1", "--warmup-ratio", "0.2")
+    done = run(*training, "-o", out, "--learning-rate", "1e30", "--save-steps", "1", "--warmup-ratio", "0.2")
     assert done.code == 1
     assert "the last good checkpoint is kept" in done.err
     assert not (out / "adapter_model.safetensors").exists()
     assert list((out / "checkpoints").glob("checkpoint-*"))
 
 
-def test_a_loss_of_exactly_zero_stops_the_run(llmkit, tmp_path: Path, gpt2: Path, copy_of) -> None:
+def test_a_loss_of_exactly_zero_stops_the_run(run: Run, tmp_path: Path, gpt2: Path, copy_of: Copy) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -196,16 +196,16 @@ def test_a_loss_of_exactly_zero_stops_the_run(llmkit, tmp_path: Path, gpt2: Path
     tensors["transformer.wte.weight"][letter] = torch.ones(32) * 100
     save_file(tensors, model / "model.safetensors", {"format": "pt"})
     path = write_rows(tmp_path / "rows.jsonl", [{"text": "a" * 20}] * 4)
-    done = llmkit("finetune", path, "-m", model, "-o", tmp_path / "out", "--max-length", "8")
+    done = run("finetune", path, "-m", model, "-o", tmp_path / "out", "--max-length", "8")
     assert done.code == 1
     assert "exactly 0" in done.err
 
 
-def test_early_stopping_keeps_the_best(llmkit, tmp_path: Path, texts: Path, gpt2: Path, words: list[str]) -> None:
+def test_early_stopping_keeps_the_best(run: Run, tmp_path: Path, texts: Path, gpt2: Path, words: list[str]) -> None:
     others = write_rows(tmp_path / "others.jsonl", [{"text": w[::-1] * 3} for w in words])
     out = tmp_path / "adapter"
     arguments = ["finetune", texts, "-m", gpt2, "-o", out, "--valid", others, "--learning-rate", "3e-2", "--max-steps", "60"]
-    done = llmkit(*arguments, "--early-stopping", "2", "--save-steps", "2", "--keep-checkpoints", "1")
+    done = run(*arguments, "--early-stopping", "2", "--save-steps", "2", "--keep-checkpoints", "1")
     assert done.code == 0, done.err
     losses = {row["step"]: row["eval_loss"] for row in read_rows(out / "metrics.jsonl") if "eval_loss" in row}
     best = min(losses, key=lambda step: losses[step])
@@ -214,16 +214,16 @@ def test_early_stopping_keeps_the_best(llmkit, tmp_path: Path, texts: Path, gpt2
     assert weights(out) == weights(out / "checkpoints" / f"checkpoint-{best}")
 
 
-def test_two_processes_follow_the_curve_of_one(llmkit, tmp_path: Path, texts: Path, llama: Path) -> None:
+def test_two_processes_follow_the_curve_of_one(run: Run, tmp_path: Path, texts: Path, llama: Path) -> None:
     # a model without dropout, whose draws would differ
     common = [str(texts), "-m", str(llama), "--valid-split", "20%", "--max-steps", "8", "--learning-rate", "1e-3"]
-    assert llmkit("finetune", *common, "-o", tmp_path / "one", "--batch-size", "8").code == 0
+    assert run("finetune", *common, "-o", tmp_path / "one", "--batch-size", "8").code == 0
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "llmkit", "finetune"]
     done = subprocess.run(
         [*launch, *common, "-o", str(tmp_path / "two"), "--batch-size", "4"],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
     )

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from conftest import Ran
+from conftest import Process, Ran
 
 COMMIT, OLDER = "a" * 40, "b" * 40
 NAME = "org/tiny"
@@ -127,8 +128,14 @@ def hub(llama: Path) -> Iterator[Hub]:
     server.server_close()
 
 
+class Generate(Protocol):
+    """Runs generate with the hub's endpoint and a cache of its own."""
+
+    def __call__(self, reference: str = NAME, *options: object, **env: str) -> Ran: ...
+
+
 @pytest.fixture
-def generate(process: Callable[..., Ran], hub: Hub, tmp_path: Path) -> Callable[..., Ran]:
+def generate(process: Process, hub: Hub, tmp_path: Path) -> Generate:
     """Runs generate with the hub's endpoint and a cache of its own."""
 
     def call(reference: str = NAME, *options: object, **env: str) -> Ran:
@@ -147,7 +154,7 @@ def generate(process: Callable[..., Ran], hub: Hub, tmp_path: Path) -> Callable[
     return call
 
 
-def test_a_model_is_downloaded_once_and_works_offline_afterwards(generate, hub: Hub) -> None:
+def test_a_model_is_downloaded_once_and_works_offline_afterwards(generate: Generate, hub: Hub) -> None:
     first = generate()
     assert first.code == 0
     downloaded = [line for line in hub.asked if line.startswith("GET") and "model.safetensors" in line]
@@ -162,14 +169,14 @@ def test_a_model_is_downloaded_once_and_works_offline_afterwards(generate, hub: 
     assert hub.asked == []
 
 
-def test_the_cache_serves_when_the_hub_cannot_be_reached(generate, hub: Hub) -> None:
+def test_the_cache_serves_when_the_hub_cannot_be_reached(generate: Generate, hub: Hub) -> None:
     first = generate()
     again = generate(HF_ENDPOINT="http://127.0.0.1:9")
     assert again.code == 0
     assert again.out == first.out
 
 
-def test_a_pinned_revision_is_the_one_that_is_used(process, generate, hub: Hub, tmp_path: Path) -> None:
+def test_a_pinned_revision_is_the_one_that_is_used(process: Process, generate: Generate, hub: Hub, tmp_path: Path) -> None:
     assert generate(f"{NAME}@v1").code == 0
     assert any(f"/{NAME}/resolve/{OLDER}/" in line for line in hub.asked)
     assert not any(f"/resolve/{COMMIT}/" in line for line in hub.asked)
@@ -179,7 +186,7 @@ def test_a_pinned_revision_is_the_one_that_is_used(process, generate, hub: Hub, 
     assert {"model": NAME, "revision": OLDER}.items() <= next(r for r in json.loads(listed.out) if r["model"] == NAME).items()
 
 
-def test_the_run_record_holds_the_commit(process, generate, hub: Hub, tmp_path: Path) -> None:
+def test_the_run_record_holds_the_commit(process: Process, generate: Generate, hub: Hub, tmp_path: Path) -> None:
     rows, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
     rows.write_text("the king\n")
     env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN}
@@ -199,7 +206,7 @@ def test_the_run_record_holds_the_commit(process, generate, hub: Hub, tmp_path: 
         (404, {"X_Error_Code": "RepoNotFound"}, "no model 'org/tiny'"),
     ],
 )
-def test_refusals_of_the_hub_are_one_line_and_a_hint(generate, hub: Hub, status: int, headers: dict[str, str], said: str) -> None:
+def test_refusals_of_the_hub_are_one_line_and_a_hint(generate: Generate, hub: Hub, status: int, headers: dict[str, str], said: str) -> None:
     hub.misbehave("", *[status] * 50, **headers)
     ran = generate()
     assert ran.code == 5
@@ -208,34 +215,34 @@ def test_refusals_of_the_hub_are_one_line_and_a_hint(generate, hub: Hub, status:
     assert "Traceback" not in ran.err
 
 
-def test_a_model_that_does_not_exist_is_said(generate) -> None:
+def test_a_model_that_does_not_exist_is_said(generate: Generate) -> None:
     ran = generate("org/typo")
     assert ran.code == 5
     assert "no model 'org/typo'" in ran.err
 
 
-def test_a_revision_that_does_not_exist_is_said(generate) -> None:
+def test_a_revision_that_does_not_exist_is_said(generate: Generate) -> None:
     ran = generate(f"{NAME}@v9")
     assert ran.code == 5
     assert "no revision 'v9'" in ran.err
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_passing_troubles_of_the_hub_are_tried_again(generate, hub: Hub, status: int) -> None:
+def test_passing_troubles_of_the_hub_are_tried_again(generate: Generate, hub: Hub, status: int) -> None:
     hub.misbehave("model.safetensors", status)
     ran = generate()
     assert ran.code == 0, ran.err
 
 
 @pytest.mark.parametrize("status", [429, 502])
-def test_lasting_troubles_of_the_hub_end_with_5(generate, hub: Hub, status: int) -> None:
+def test_lasting_troubles_of_the_hub_end_with_5(generate: Generate, hub: Hub, status: int) -> None:
     hub.misbehave("/api/", *[status] * 50)
     ran = generate()
     assert ran.code == 5
     assert f"status {status}" in ran.err
 
 
-def test_a_download_that_breaks_off_is_never_used(generate, hub: Hub) -> None:
+def test_a_download_that_breaks_off_is_never_used(generate: Generate, hub: Hub) -> None:
     hub.cut.add("model.safetensors")
     ran = generate()
     assert ran.code == 5
@@ -244,7 +251,7 @@ def test_a_download_that_breaks_off_is_never_used(generate, hub: Hub) -> None:
     assert generate().code == 0
 
 
-def test_no_network_and_no_cache_says_so(generate, tmp_path: Path) -> None:
+def test_no_network_and_no_cache_says_so(generate: Generate, tmp_path: Path) -> None:
     ran = generate(HF_ENDPOINT="http://127.0.0.1:9")
     assert ran.code == 5
     assert "can't be reached and it is not in the cache" in ran.err
@@ -253,7 +260,7 @@ def test_no_network_and_no_cache_says_so(generate, tmp_path: Path) -> None:
     assert "this run is offline" in offline.err
 
 
-def test_a_model_with_only_pickles_is_refused_before_it_is_downloaded(generate, hub: Hub) -> None:
+def test_a_model_with_only_pickles_is_refused_before_it_is_downloaded(generate: Generate, hub: Hub) -> None:
     files = hub.revisions[COMMIT]
     files["pytorch_model.bin"] = files.pop("model.safetensors")
     ran = generate()
@@ -262,7 +269,7 @@ def test_a_model_with_only_pickles_is_refused_before_it_is_downloaded(generate, 
     assert not any("resolve" in line for line in hub.asked)
 
 
-def test_a_flipped_bit_in_the_cache_is_found(generate, tmp_path: Path) -> None:
+def test_a_flipped_bit_in_the_cache_is_found(generate: Generate, tmp_path: Path) -> None:
     assert generate().code == 0
     (path,) = (tmp_path / "cache").rglob("snapshots/*/model.safetensors")
     blob = path.resolve()
@@ -275,15 +282,15 @@ def test_a_flipped_bit_in_the_cache_is_found(generate, tmp_path: Path) -> None:
     assert "SHA-256" in ran.err
 
 
-@pytest.mark.parametrize("reference", ["../../etc", "org/na\nme", "x" * 4000, "org/../x", "a b"])
-def test_names_never_become_paths_outside_the_cache(generate, hub: Hub, reference: str) -> None:
+@pytest.mark.parametrize("reference", ["../../etc", "org/na\nme", "x" * 300, "x" * 4000, "org/../x", "a b"])
+def test_names_never_become_paths_outside_the_cache(generate: Generate, hub: Hub, reference: str) -> None:
     ran = generate(reference)
-    assert ran.code in (2, 5)
+    assert ran.code == 5
     assert "Traceback" not in ran.err
-    assert hub.asked == [] or all(".." not in line for line in hub.asked)
+    assert hub.asked == []
 
 
-def test_a_hub_data_set_is_read_row_by_row(process, hub: Hub, llama: Path, tmp_path: Path) -> None:
+def test_a_hub_data_set_is_read_row_by_row(process: Process, hub: Hub, llama: Path, tmp_path: Path) -> None:
     env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0", "no_proxy": "*"}
     out = tmp_path / "out.jsonl"
     arguments = ["generate", "-m", llama, "-i", f"{DATA}:test", "-o", out, "--max-new-tokens", "2", "--chat-template", "none"]
@@ -296,7 +303,7 @@ def test_a_hub_data_set_is_read_row_by_row(process, hub: Hub, llama: Path, tmp_p
     assert again.code == 2
 
 
-def test_a_hub_data_set_that_is_not_there_is_said(process, hub: Hub, tmp_path: Path) -> None:
+def test_a_hub_data_set_that_is_not_there_is_said(process: Process, hub: Hub, tmp_path: Path) -> None:
     env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0", "no_proxy": "*"}
     for name in ("org/nothing:test", f"{DATA}:nosplit"):
         ran = process("generate", "-i", name, env=env)

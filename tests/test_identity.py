@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-from conftest import Ran, write_rows
+from conftest import Run, write_rows
 
 from llmkit.records import CANNOT_CHANGE_AN_ANSWER, differences, identity
-
-Run = Callable[..., Ran]
 
 #: For each command a job on one output, and a way to change each of its options that is part of the identity.
 ROWS = [{"id": i, "prompt": f"the king {i}", "text": f"the queen {i}", "reference": "and", "note": f"a house {i}"} for i in range(3)]
@@ -115,17 +112,17 @@ def test_every_option_is_tried_or_listed(command: str) -> None:
 
 @pytest.mark.parametrize(("command", "name"), CHANGES, ids=lambda part: str(part).replace(" ", "-"))
 def test_an_option_that_changes_between_two_runs_on_one_output_is_refused_by_name(
-    llmkit: Run, files: Path, outputs: dict[str, tuple[bytes, bytes]], command: str, name: str
+    run: Run, files: Path, outputs: dict[str, tuple[bytes, bytes]], command: str, name: str
 ) -> None:
     arguments, changes = JOBS[command]
     out, record = files / "out.jsonl", files / "out.jsonl.run.json"
     if command not in outputs:
-        first = llmkit(*arguments, "-o", out)
+        first = run(*arguments, "-o", out)
         assert first.code == 0, first.err
         outputs[command] = (out.read_bytes(), record.read_bytes())
     out.write_bytes(outputs[command][0])
     record.write_bytes(outputs[command][1])
-    ran = llmkit(*arguments, "-o", out, f"--{name.replace('_', '-')}", *changes[name])
+    ran = run(*arguments, "-o", out, f"--{name.replace('_', '-')}", *changes[name])
     assert ran.code == 2, ran.err
     assert f"{name} was" in ran.err
     assert out.read_bytes() == outputs[command][0]
@@ -139,48 +136,48 @@ def test_an_option_that_changes_between_two_runs_on_one_output_is_refused_by_nam
     ],
     ids=lambda change: change[0],
 )  # fmt: skip
-def test_an_option_on_the_list_changes_no_byte(llmkit: Run, files: Path, change: list[str]) -> None:
+def test_an_option_on_the_list_changes_no_byte(run: Run, files: Path, change: list[str]) -> None:
     out, other = files / "out.jsonl", files / "other.jsonl"
     arguments = ["generate", "-i", "rows.jsonl", "--max-new-tokens", "2"]
-    assert llmkit(*arguments, "-o", out).code == 0
-    assert llmkit(*arguments, "-o", other, *change).code == 0
+    assert run(*arguments, "-o", out).code == 0
+    assert run(*arguments, "-o", other, *change).code == 0
     assert other.read_bytes() == out.read_bytes()
-    assert llmkit(*arguments, "-o", out, *change).code == 0
+    assert run(*arguments, "-o", out, *change).code == 0
 
 
-def test_a_changed_max_length_is_refused(llmkit: Run, files: Path) -> None:
+def test_a_changed_max_length_is_refused(run: Run, files: Path) -> None:
     arguments = ["generate", "-i", "rows.jsonl", "-o", "out.jsonl", "--max-length"]
-    assert llmkit(*arguments, "20").code == 0
-    assert "max_length was 20, is 21" in llmkit(*arguments, "21").err
+    assert run(*arguments, "20").code == 0
+    assert "max_length was 20, is 21" in run(*arguments, "21").err
 
 
-def test_the_rows_that_were_read_are_part_of_a_run_with_a_limit_too(llmkit: Run, files: Path) -> None:
+def test_the_rows_that_were_read_are_part_of_a_run_with_a_limit_too(run: Run, files: Path) -> None:
     arguments = ["generate", "-i", "rows.jsonl", "-o", "out.jsonl", "--limit", "2", "--max-new-tokens", "2"]
-    assert llmkit(*arguments).code == 0
-    assert llmkit(*arguments).code == 0
+    assert run(*arguments).code == 0
+    assert run(*arguments).code == 0
     write_rows(files / "rows.jsonl", [{"prompt": "another"}, {"prompt": "row"}])
-    ran = llmkit(*arguments)
+    ran = run(*arguments)
     assert ran.code == 2
     assert "rows_sha256 was" in ran.err
 
 
-def test_the_content_of_a_file_that_an_option_names_is_part_of_a_run(llmkit: Run, files: Path) -> None:
+def test_the_content_of_a_file_that_an_option_names_is_part_of_a_run(run: Run, files: Path) -> None:
     arguments = ["translate", "-i", "rows.jsonl", "-o", "out.jsonl", "--to", "fr", "--text-field", "text", "--glossary", "terms.csv"]
-    assert llmkit(*arguments).code == 0
+    assert run(*arguments).code == 0
     (files / "terms.csv").write_text("queen,souveraine\n")
-    ran = llmkit(*arguments)
+    ran = run(*arguments)
     assert ran.code == 2
     assert "glossary_sha256 was" in ran.err
 
 
-def test_a_finished_output_that_was_changed_is_not_complete(llmkit: Run, files: Path) -> None:
+def test_a_finished_output_that_was_changed_is_not_complete(run: Run, files: Path) -> None:
     arguments = ["generate", "-i", "rows.jsonl", "-o", "out.jsonl", "--max-new-tokens", "2"]
-    assert llmkit(*arguments).code == 0
+    assert run(*arguments).code == 0
     (files / "out.jsonl").write_text("")
-    ran = llmkit(*arguments)
+    ran = run(*arguments)
     assert ran.code == 2
     assert "not what the run wrote" in ran.err
-    assert llmkit(*arguments, "--overwrite").code == 0
+    assert run(*arguments, "--overwrite").code == 0
     assert len((files / "out.jsonl").read_text().splitlines()) == 3
 
 
@@ -201,36 +198,36 @@ def test_a_new_option_is_part_of_an_identity_unless_it_is_taken_out() -> None:
     ],
 )  # fmt: skip
 def test_a_field_of_the_input_is_never_read_as_a_signal(
-    llmkit: Run, tmp_path: Path, extra: dict[str, object], kept: dict[str, object]
+    run: Run, tmp_path: Path, extra: dict[str, object], kept: dict[str, object]
 ) -> None:
     rows, out = write_rows(tmp_path / "in.jsonl", [{"prompt": "Once", **extra}]), tmp_path / "out.jsonl"
-    ran = llmkit("generate", "-i", rows, "-o", out, "--max-new-tokens", "2")
+    ran = run("generate", "-i", rows, "-o", out, "--max-new-tokens", "2")
     assert ran.code == 0, ran.err
     (row,) = [json.loads(line) for line in out.read_text().splitlines()]
     assert {name: row[name] for name in kept} == kept
     assert isinstance(row["text"], str)
     assert ("replace fields of the input" in ran.err) is (extra != kept)
-    assert llmkit("generate", "-i", out, "-o", tmp_path / "again.jsonl", "--max-new-tokens", "2").code == 0
+    assert run("generate", "-i", out, "-o", tmp_path / "again.jsonl", "--max-new-tokens", "2").code == 0
 
 
-def test_failed_rows_run_again_when_the_answer_replaces_a_field(llmkit: Run, tmp_path: Path) -> None:
+def test_failed_rows_run_again_when_the_answer_replaces_a_field(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "Once", "finish_reason": "mine", "error": None}, {"prompt": None}])
     arguments = ["generate", "-i", rows, "-o", tmp_path / "out.jsonl", "--max-new-tokens", "2"]
-    assert llmkit(*arguments).code == 3
+    assert run(*arguments).code == 3
     before = (tmp_path / "out.jsonl").read_bytes()
-    ran = llmkit(*arguments, "--retry-failed")
+    ran = run(*arguments, "--retry-failed")
     assert ran.code == 3
     assert "1 of 2 rows failed" in ran.err
     assert (tmp_path / "out.jsonl").read_bytes() == before
 
 
-def test_a_template_may_name_the_field_that_the_answer_takes(llmkit: Run, tmp_path: Path) -> None:
+def test_a_template_may_name_the_field_that_the_answer_takes(run: Run, tmp_path: Path) -> None:
     rows, out = write_rows(tmp_path / "in.jsonl", [{"text": "A king."}]), tmp_path / "out.jsonl"
-    ran = llmkit("generate", "-i", rows, "-o", out, "--template", "Summarize: {text}", "--max-new-tokens", "2")
+    ran = run("generate", "-i", rows, "-o", out, "--template", "Summarize: {text}", "--max-new-tokens", "2")
     assert ran.code == 0
     assert "'text'" in ran.err
     both = ["generate", "-i", rows, "-o", out, "--template", "Summarize: {text}", "--max-new-tokens", "2", "--output-field", "summary"]
-    assert llmkit(*both, "--overwrite").code == 0
+    assert run(*both, "--overwrite").code == 0
     (row,) = [json.loads(line) for line in out.read_text().splitlines()]
     assert row["text"] == "A king."
     assert isinstance(row["summary"], str)

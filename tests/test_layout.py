@@ -57,6 +57,51 @@ def test_imports_point_downwards(path: Path) -> None:
                 assert floor(parts[1]) <= floor(room(path)), f"{path} imports {name}"
 
 
+def module(name: str) -> Path | None:
+    """The file of the module of ours that `name` (a module, or something in one) stands in."""
+    parts = name.split(".")[1:]
+    for end in range(len(parts), -1, -1):
+        for path in (Path(*parts[:end], "__init__.py"), Path(*parts[:end]).with_suffix(".py") if end else Path("__init__.py")):
+            if (PACKAGE / path).exists():
+                return path
+    return None
+
+
+def edges(path: Path, *, typing: bool) -> set[Path]:
+    """The modules of ours that a module imports at its top; with `typing` also those imported for the type checker alone."""
+    out: set[Path] = set()
+    pending: list[ast.AST] = [*ast.parse((PACKAGE / path).read_text()).body]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not typing:
+            pending.extend(node.orelse)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            pending.extend(ast.iter_child_nodes(node))
+            out |= {found for name in imports(node) if name.startswith("llmkit") and (found := module(name))}
+    return out - {path}
+
+
+def circles(*, typing: bool) -> list[list[str]]:
+    """Groups of modules that reach each other by imports."""
+    graph = {path: edges(path, typing=typing) for path in MODULES}
+    reach: dict[Path, set[Path]] = {}
+    for start in graph:
+        seen: set[Path] = set()
+        pending = [*graph[start]]
+        while pending:
+            if (path := pending.pop()) not in seen:
+                seen.add(path)
+                pending.extend(graph[path])
+        reach[start] = seen
+    groups = {frozenset(b for b in reach[a] if a in reach[b]) for a in graph if a in reach[a]}
+    return sorted(sorted(map(str, group)) for group in groups)
+
+
+@pytest.mark.parametrize("typing", [False, True], ids=["at run time", "with imports for types"])
+def test_no_imports_go_in_a_circle(typing: bool) -> None:
+    assert circles(typing=typing) == []
+
+
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_heavy_libraries_are_imported_inside_functions(path: Path) -> None:
     if str(path) in MAY_IMPORT_HEAVY:

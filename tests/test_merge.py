@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_rows
+from conftest import Copy, Run, write_rows
 
 
 @pytest.fixture(scope="session")
@@ -23,20 +23,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory, llama: Path, words: list[s
     return folder / "adapter"
 
 
-def test_the_merged_model_answers_as_base_and_adapter_do(llmkit, tmp_path: Path, trained: Path, llama: Path) -> None:
-    done = llmkit("merge", trained, "-o", tmp_path / "merged")
+def test_the_merged_model_answers_as_base_and_adapter_do(run: Run, tmp_path: Path, trained: Path, llama: Path) -> None:
+    done = run("merge", trained, "-o", tmp_path / "merged")
     assert done.code == 0, done.err
     assert done.out == ""
     assert f"base: {llama}, named by the adapter" in done.err
     assert done.err.count("same greedy text") == 4
     options = ["--max-new-tokens", "20", "--chat-template", "none"]
-    merged = llmkit("generate", "the king", "-m", tmp_path / "merged", *options).out
-    assert merged == llmkit("generate", "the king", "-m", llama, "--adapter", trained, *options).out
-    assert merged != llmkit("generate", "the king", "-m", llama, *options).out
+    merged = run("generate", "the king", "-m", tmp_path / "merged", *options).out
+    assert merged == run("generate", "the king", "-m", llama, "--adapter", trained, *options).out
+    assert merged != run("generate", "the king", "-m", llama, *options).out
 
 
-def test_differences_are_told_as_an_object(llmkit, tmp_path: Path, trained: Path) -> None:
-    done = llmkit("merge", trained, "-o", tmp_path / "merged", "--dtype", "bfloat16", "--prompt", "the king", "--json")
+def test_differences_are_told_as_an_object(run: Run, tmp_path: Path, trained: Path) -> None:
+    done = run("merge", trained, "-o", tmp_path / "merged", "--dtype", "bfloat16", "--prompt", "the king", "--json")
     assert done.code == 0, done.err
     found = json.loads(done.out)
     assert found["dtype"] == "bfloat16"
@@ -45,19 +45,19 @@ def test_differences_are_told_as_an_object(llmkit, tmp_path: Path, trained: Path
     assert json.loads((tmp_path / "merged" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
-def test_an_encoder_decoders_adapter_is_merged(llmkit, tmp_path: Path) -> None:
+def test_an_encoder_decoders_adapter_is_merged(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"source": "Hello.", "target": "OUI."}] * 8)
     arguments = ["-m", "builtin:en-fr", "-o", tmp_path / "adapter", "--learning-rate", "5e-3", "--epochs", "10"]
-    assert llmkit("finetune", rows, *arguments).code == 0
-    assert llmkit("merge", tmp_path / "adapter", "-o", tmp_path / "merged").code == 0
-    one = llmkit("translate", "Hello.", "-m", tmp_path / "merged", "--to", "fr").out
-    assert one == llmkit("translate", "Hello.", "--adapter", tmp_path / "adapter", "--to", "fr").out == "OUI.\n"
+    assert run("finetune", rows, *arguments).code == 0
+    assert run("merge", tmp_path / "adapter", "-o", tmp_path / "merged").code == 0
+    one = run("translate", "Hello.", "-m", tmp_path / "merged", "--to", "fr").out
+    assert one == run("translate", "Hello.", "--adapter", tmp_path / "adapter", "--to", "fr").out == "OUI.\n"
 
 
 def test_an_adapter_of_another_base_is_refused_by_shape_and_by_hash(
-    llmkit, tmp_path: Path, trained: Path, gpt2: Path, copy_of, llama
+    run: Run, tmp_path: Path, trained: Path, gpt2: Path, copy_of: Copy, llama: Path
 ) -> None:
-    shapes = llmkit("merge", trained, "-m", gpt2, "-o", tmp_path / "merged")
+    shapes = run("merge", trained, "-m", gpt2, "-o", tmp_path / "merged")
     assert shapes.code == 5
     assert "made for another base" in shapes.err
     other = copy_of(llama)
@@ -65,38 +65,38 @@ def test_an_adapter_of_another_base_is_refused_by_shape_and_by_hash(
     content[-2] ^= 1
     (other / "model.safetensors").write_bytes(content)
     for command in (["merge", trained, "-o", tmp_path / "merged"], ["generate", "a", "--adapter", trained]):
-        hashes = llmkit(*command, "-m", other)
+        hashes = run(*command, "-m", other)
         assert hashes.code == 5
         assert "SHA-256" in hashes.err
     assert not (tmp_path / "merged").exists()
 
 
-def test_a_quantised_base_is_refused(llmkit, tmp_path: Path, trained: Path, copy_of, llama: Path) -> None:
+def test_a_quantised_base_is_refused(run: Run, tmp_path: Path, trained: Path, copy_of: Copy, llama: Path) -> None:
     model = copy_of(llama)
     config: dict[str, Any] = json.loads((model / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
     (model / "config.json").write_text(json.dumps(config))
-    done = llmkit("merge", trained, "-m", model, "-o", tmp_path / "merged")
+    done = run("merge", trained, "-m", model, "-o", tmp_path / "merged")
     assert done.code == 5
     assert "quantised" in done.err
 
 
-def test_damaged_adapters_and_occupied_places_are_refused(llmkit, tmp_path: Path, trained: Path) -> None:
+def test_damaged_adapters_and_occupied_places_are_refused(run: Run, tmp_path: Path, trained: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
     broken = Path(shutil.copytree(trained, tmp_path / "broken", ignore=shutil.ignore_patterns("checkpoints")))
     tensors = load_file(broken / "adapter_model.safetensors")
     save_file({n: t * torch.nan for n, t in tensors.items()}, broken / "adapter_model.safetensors")
-    assert llmkit("merge", broken, "-o", tmp_path / "merged").code == 5
+    assert run("merge", broken, "-o", tmp_path / "merged").code == 5
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all my work")
     for more in ([], ["--overwrite"]):
-        assert llmkit("merge", trained, "-o", tmp_path / "mine", *more).code == 2
-    assert llmkit("merge", trained).code == 2
-    assert llmkit("merge", trained, "-o", tmp_path / "merged", "--dtype", "int4").code == 2
-    assert llmkit("merge", tmp_path / "mine", "-o", tmp_path / "merged").code == 5
+        assert run("merge", trained, "-o", tmp_path / "mine", *more).code == 2
+    assert run("merge", trained).code == 2
+    assert run("merge", trained, "-o", tmp_path / "merged", "--dtype", "int4").code == 2
+    assert run("merge", tmp_path / "mine", "-o", tmp_path / "merged").code == 5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["broken", "mine"]
-    assert llmkit("merge", trained, "-o", tmp_path / "merged").code == 0
-    assert llmkit("merge", trained, "-o", tmp_path / "merged").code == 2
-    assert llmkit("merge", trained, "-o", tmp_path / "merged", "--overwrite").code == 0
+    assert run("merge", trained, "-o", tmp_path / "merged").code == 0
+    assert run("merge", trained, "-o", tmp_path / "merged").code == 2
+    assert run("merge", trained, "-o", tmp_path / "merged", "--overwrite").code == 0

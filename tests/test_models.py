@@ -7,8 +7,10 @@ import pickle
 import platform
 import struct
 from pathlib import Path
+from typing import Protocol
 
 import pytest
+from conftest import PATIENCE, Copy, Process, Run
 
 SHORT = ["--max-new-tokens", "4", "--chat-template", "none"]
 
@@ -19,17 +21,21 @@ def edit(path: Path, **changes: object) -> None:
 
 
 @pytest.fixture
-def model(copy_of, llama: Path) -> Path:
+def model(copy_of: Copy, llama: Path) -> Path:
     return copy_of(llama)
 
 
+class Refused(Protocol):
+    def __call__(self, reference: object, code: int, *said: str) -> None: ...
+
+
 @pytest.fixture
-def refused(llmkit):
+def refused(run: Run) -> Refused:
     """Asserts that a model is refused with a code and a short message."""
 
     def check(reference: object, code: int, *said: str) -> None:
         for arguments in (["generate", "-m", reference, "a", *SHORT], ["models", "show", reference]):
-            ran = llmkit(*arguments)
+            ran = run(*arguments)
             assert ran.code == code, ran
             assert all(text in ran.err for text in said), ran.err
             assert len(ran.err.splitlines()) <= 4
@@ -39,29 +45,29 @@ def refused(llmkit):
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_missing_file_is_named(refused, model: Path, name: str) -> None:
+def test_a_missing_file_is_named(refused: Refused, model: Path, name: str) -> None:
     (model / name).unlink()
     refused(model, 5, name)
 
 
-def test_a_missing_tokenizer_is_named(refused, model: Path) -> None:
+def test_a_missing_tokenizer_is_named(refused: Refused, model: Path) -> None:
     (model / "tokenizer.json").unlink()
     refused(model, 5, "no tokenizer")
 
 
-def test_a_folder_that_is_not_there_is_named(refused) -> None:
+def test_a_folder_that_is_not_there_is_named(refused: Refused) -> None:
     refused("./no-such-folder", 5, "no model folder './no-such-folder'")
 
 
-def test_an_unknown_built_in_model_suggests_the_right_one(refused) -> None:
+def test_an_unknown_built_in_model_suggests_the_right_one(refused: Refused) -> None:
     refused("builtin:storys", 2, "did you mean builtin:stories?")
 
 
-def test_an_unknown_architecture_names_the_installed_transformers(llmkit, model: Path) -> None:
+def test_an_unknown_architecture_names_the_installed_transformers(run: Run, model: Path) -> None:
     import transformers
 
     edit(model / "config.json", model_type="llama-of-the-future")
-    ran = llmkit("generate", "-m", model, "a", *SHORT)
+    ran = run("generate", "-m", model, "a", *SHORT)
     assert ran.code == 5
     assert transformers.__version__ in ran.err
     assert "llama-of-the-future" in ran.err
@@ -71,7 +77,7 @@ def weights(folder: Path) -> Path:
     return folder / "model.safetensors"
 
 
-def test_truncated_weights_are_refused_before_they_are_read(refused, model: Path) -> None:
+def test_truncated_weights_are_refused_before_they_are_read(refused: Refused, model: Path) -> None:
     data = weights(model).read_bytes()
     weights(model).write_bytes(data[:-1000])
     refused(model, 5, "truncated")
@@ -79,20 +85,20 @@ def test_truncated_weights_are_refused_before_they_are_read(refused, model: Path
     refused(model, 5, "truncated")
 
 
-def test_an_absurd_header_length_takes_no_memory(refused, model: Path) -> None:
+def test_an_absurd_header_length_takes_no_memory(refused: Refused, model: Path) -> None:
     data = weights(model).read_bytes()
     weights(model).write_bytes(struct.pack("<Q", 2**60) + data[8:])
     refused(model, 5, "its header claims 1,152,921,504,606,846,976 bytes")
 
 
-def test_a_header_that_is_not_json_is_refused(refused, model: Path) -> None:
+def test_a_header_that_is_not_json_is_refused(refused: Refused, model: Path) -> None:
     data = weights(model).read_bytes()
     weights(model).write_bytes(data[:8] + b"x" + data[9:])
     refused(model, 5, "not safetensors")
 
 
 @pytest.mark.parametrize("shift", [4, -4])
-def test_overlapping_tensors_and_gaps_are_refused(refused, model: Path, shift: int) -> None:
+def test_overlapping_tensors_and_gaps_are_refused(refused: Refused, model: Path, shift: int) -> None:
     data = weights(model).read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
@@ -103,7 +109,7 @@ def test_overlapping_tensors_and_gaps_are_refused(refused, model: Path, shift: i
     refused(model, 5, "wrong offsets")
 
 
-def test_a_missing_shard_is_named(refused, model: Path) -> None:
+def test_a_missing_shard_is_named(refused: Refused, model: Path) -> None:
     weights(model).rename(model / "model-00001-of-00002.safetensors")
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
@@ -126,7 +132,7 @@ def test_a_flipped_bit_in_a_built_in_model_is_found(tmp_path: Path) -> None:
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     done = subprocess.run(
-        [sys.executable, "-m", "llmkit", "generate", "a"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "llmkit", "generate", "a"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE,
         stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 5
@@ -134,25 +140,25 @@ def test_a_flipped_bit_in_a_built_in_model_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_numbers_are_found_at_load(llmkit, model: Path, value: float) -> None:
+def test_weights_that_are_not_numbers_are_found_at_load(run: Run, model: Path, value: float) -> None:
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(weights(model))
     name = sorted(tensors)[3]
     tensors[name].view(-1)[0] = value
     save_file(tensors, weights(model), metadata={"format": "pt"})
-    ran = llmkit("generate", "-m", model, "a", *SHORT)
+    ran = run("generate", "-m", model, "a", *SHORT)
     assert ran.code == 5
     assert "NaN or infinite" in ran.err
 
 
-def test_a_weight_missing_from_the_file_is_found_at_load(llmkit, model: Path) -> None:
+def test_a_weight_missing_from_the_file_is_found_at_load(run: Run, model: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(weights(model))
     del tensors["model.norm.weight"]
     save_file(tensors, weights(model), metadata={"format": "pt"})
-    ran = llmkit("generate", "-m", model, "a", *SHORT)
+    ran = run("generate", "-m", model, "a", *SHORT)
     assert ran.code == 5
     assert "model.norm.weight" in ran.err
 
@@ -164,7 +170,7 @@ class Trap:
         return (exec, ("open('sprung', 'w').close()",))
 
 
-def test_a_pickle_checkpoint_is_never_opened(refused, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_pickle_checkpoint_is_never_opened(refused: Refused, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     weights(model).unlink()
     (model / "pytorch_model.bin").write_bytes(pickle.dumps(Trap()))
@@ -174,7 +180,7 @@ def test_a_pickle_checkpoint_is_never_opened(refused, model: Path, monkeypatch: 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
 def test_remote_code_is_refused_and_its_files_named(
-    refused, model: Path, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    refused: Refused, model: Path, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     edit(model / name, auto_map={"AutoModelForCausalLM": "evil.Model", "AutoTokenizer": ["evil.Tok", None]})
@@ -183,19 +189,19 @@ def test_remote_code_is_refused_and_its_files_named(
     assert not (tmp_path / "sprung").exists()
 
 
-def test_a_tokenizer_of_another_model_is_refused(llmkit, model: Path, t5: Path) -> None:
+def test_a_tokenizer_of_another_model_is_refused(run: Run, model: Path, t5: Path) -> None:
     content = json.loads((model / "tokenizer.json").read_text())
     content["added_tokens"].append({**content["added_tokens"][0], "id": 5000, "content": "<extra>"})
     content["model"]["vocab"]["<extra>"] = 5000
     (model / "tokenizer.json").write_text(json.dumps(content))
-    ran = llmkit("generate", "-m", model, "a", *SHORT)
+    ran = run("generate", "-m", model, "a", *SHORT)
     assert ran.code == 5
     assert "5000" in ran.err
 
 
-def test_a_damaged_tokenizer_is_one_line(llmkit, model: Path) -> None:
+def test_a_damaged_tokenizer_is_one_line(run: Run, model: Path) -> None:
     (model / "tokenizer.json").write_text("{")
-    ran = llmkit("generate", "-m", model, "a", *SHORT)
+    ran = run("generate", "-m", model, "a", *SHORT)
     assert ran.code == 5
     assert "tokenizer" in ran.err
     assert len(ran.err.splitlines()) <= 3
@@ -222,44 +228,44 @@ def adapter(folder: Path, base: Path, *, width: int = 32, module: str = "model.l
     return folder
 
 
-def test_an_adapter_changes_the_answer(llmkit, llama: Path, tmp_path: Path) -> None:
-    plain = llmkit("generate", "-m", llama, "the king", *SHORT, "-q")
-    ran = llmkit("generate", "-m", llama, "--adapter", adapter(tmp_path / "a", llama), "the king", *SHORT, "-q")
+def test_an_adapter_changes_the_answer(run: Run, llama: Path, tmp_path: Path) -> None:
+    plain = run("generate", "-m", llama, "the king", *SHORT, "-q")
+    ran = run("generate", "-m", llama, "--adapter", adapter(tmp_path / "a", llama), "the king", *SHORT, "-q")
     assert ran.code == 0
     assert ran.out != plain.out
 
 
-def test_an_adapter_for_another_base_is_refused_and_says_which(llmkit, llama: Path, tmp_path: Path) -> None:
+def test_an_adapter_for_another_base_is_refused_and_says_which(run: Run, llama: Path, tmp_path: Path) -> None:
     for folder in (
         adapter(tmp_path / "a", Path("org/other"), width=48),
         adapter(tmp_path / "b", Path("org/other"), module="model.layers.9.x"),
     ):
-        ran = llmkit("generate", "-m", llama, "--adapter", folder, "a", *SHORT)
+        ran = run("generate", "-m", llama, "--adapter", folder, "a", *SHORT)
         assert ran.code == 5
         assert "another base" in ran.err
         assert "org/other" in ran.err
 
 
-def test_an_adapter_cannot_point_to_another_base_or_bring_code(llmkit, llama: Path, tmp_path: Path) -> None:
+def test_an_adapter_cannot_point_to_another_base_or_bring_code(run: Run, llama: Path, tmp_path: Path) -> None:
     pointing = adapter(tmp_path / "a", Path("attacker/model"))
-    ran = llmkit("generate", "-m", llama, "--adapter", pointing, "the king", *SHORT, "--json", "-q")
+    ran = run("generate", "-m", llama, "--adapter", pointing, "the king", *SHORT, "--json", "-q")
     assert ran.code == 0  # the base is the one that was named, and nothing was fetched
     coded = adapter(tmp_path / "b", llama, auto_mapping={"base_model_class": "X", "parent_library": "evil"})
-    assert llmkit("generate", "-m", llama, "--adapter", coded, "a", *SHORT).code == 2
+    assert run("generate", "-m", llama, "--adapter", coded, "a", *SHORT).code == 2
 
 
-def test_an_adapter_that_is_a_pickle_is_not_opened(llmkit, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adapter_that_is_a_pickle_is_not_opened(run: Run, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = adapter(tmp_path / "a", llama)
     (folder / "adapter_model.safetensors").unlink()
     (folder / "adapter_model.bin").write_bytes(pickle.dumps(Trap()))
-    ran = llmkit("generate", "-m", llama, "--adapter", folder, "a", *SHORT)
+    ran = run("generate", "-m", llama, "--adapter", folder, "a", *SHORT)
     assert ran.code == 5
     assert "adapter_model.bin" in ran.err
     assert not (tmp_path / "sprung").exists()
 
 
-def test_a_model_too_large_for_the_machine_is_refused_with_the_arithmetic(llmkit, model: Path) -> None:
+def test_a_model_too_large_for_the_machine_is_refused_with_the_arithmetic(run: Run, model: Path) -> None:
     """A sparse file of 4 TB: nothing of it is read."""
     rows = 10**9
     header = {"model.embed_tokens.weight": {"dtype": "F32", "shape": [rows, 1024], "data_offsets": [0, rows * 4096]}}
@@ -267,43 +273,43 @@ def test_a_model_too_large_for_the_machine_is_refused_with_the_arithmetic(llmkit
     with weights(model).open("wb") as file:
         file.write(struct.pack("<Q", len(raw)) + raw)
         file.truncate(8 + len(raw) + rows * 4096)
-    ran = llmkit("generate", "-m", model, "a", *SHORT)
+    ran = run("generate", "-m", model, "a", *SHORT)
     assert ran.code == 5
     assert "does not fit: needs 381" in ran.err
     assert "GiB free" in ran.err
-    shown = json.loads(llmkit("models", "show", model, "--json").out)
+    shown = json.loads(run("models", "show", model, "--json").out)
     assert shown["fits"] is False
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps", "xpu"])
-def test_a_device_that_is_not_there_says_what_is(llmkit, device: str) -> None:
+def test_a_device_that_is_not_there_says_what_is(run: Run, device: str) -> None:
     import torch
 
     present = {"cuda": torch.cuda.is_available(), "cuda:7": torch.cuda.device_count() > 7, "xpu": torch.xpu.is_available()}
     if present.get(device, torch.backends.mps.is_available()):
         pytest.skip(f"this machine has {device}")
-    ran = llmkit("generate", "a", "--device", device)
+    ran = run("generate", "a", "--device", device)
     assert ran.code == 5
     assert "there is: cpu" in ran.err
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_the_summary_names_engine_device_and_dtype(llmkit, prompts: Path, dtype: str) -> None:
-    ran = llmkit("generate", "-i", prompts, "--limit", "3", *SHORT, "--dtype", dtype)
+def test_the_summary_names_engine_device_and_dtype(run: Run, prompts: Path, dtype: str) -> None:
+    ran = run("generate", "-i", prompts, "--limit", "3", *SHORT, "--dtype", dtype)
     assert ran.code == 0
     assert f"builtin:stories on torch, cpu, {dtype}" in ran.err
 
 
-def test_models_lists_the_built_in_ones(llmkit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_lists_the_built_in_ones(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    found = json.loads(llmkit("models", "--json").out)
+    found = json.loads(run("models", "--json").out)
     assert "builtin:stories" in [row["model"] for row in found]
     assert all(row["bytes"] <= 16_000_000 for row in found if row["model"].startswith("builtin:"))
-    assert "builtin:stories" in llmkit("models").out
+    assert "builtin:stories" in run("models").out
 
 
-def test_show_tells_size_architecture_and_fit_from_headers_alone(process) -> None:
-    about = json.loads(process("models", "show", "builtin:stories", "--json").out)
+def test_show_tells_size_architecture_and_fit_from_headers_alone(run: Run) -> None:
+    about = json.loads(run("models", "show", "builtin:stories", "--json").out)
     assert about["architecture"] == "LlamaForCausalLM"
     assert about["kind"] == "causal"
     assert about["context"] == 512
@@ -311,14 +317,15 @@ def test_show_tells_size_architecture_and_fit_from_headers_alone(process) -> Non
     assert about["fits"] is True
 
 
-def test_an_unset_home_and_a_cache_that_cannot_be_written_do_no_harm(process) -> None:
+def test_an_unset_home_and_a_cache_that_cannot_be_written_do_no_harm(process: Process) -> None:
     ran = process("generate", "Once", *SHORT, env={"HOME": "/nonexistent", "HF_HOME": "/proc/no", "XDG_CACHE_HOME": "/proc/no"})
     assert ran.code == 0
 
 
-def test_threads_follow_the_cores_this_process_may_use(process) -> None:
+def test_threads_follow_the_cores_this_process_may_use(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # which would decide
     core = sorted(os.sched_getaffinity(0))[0]
     ran = process("generate", "Once", *SHORT, "-v", preexec_fn=lambda: os.sched_setaffinity(0, {core}))
     assert "1 threads" in ran.err
@@ -340,7 +347,7 @@ def test_a_quota_of_the_cgroup_limits_threads_and_memory(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the limit is set in the names of x86 instruction sets")
-def test_a_precision_that_the_processor_only_emulates_is_named_before_work_starts(process) -> None:
+def test_a_precision_that_the_processor_only_emulates_is_named_before_work_starts(process: Process) -> None:
     limited = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
     done = process("generate", "Once", "--dtype", "bfloat16", "--max-new-tokens", "1", env=limited)
     assert done.code == 0

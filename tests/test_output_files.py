@@ -5,16 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Ran, read_rows, write_rows
+from conftest import Run, read_rows, write_rows
 
 from llmkit.errors import OutputError
 from llmkit.files import MAX_NAME, acquire, companion, remove_files, replace_folder, write_whole
 
-Run = Callable[..., Ran]
 SHORT = ["--max-new-tokens", "2"]
 
 
@@ -26,9 +24,9 @@ def rows(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("ending", "separator"), [("csv", ","), ("tsv", "\t")])
-def test_a_table_has_the_columns_of_all_rows_and_the_answers(llmkit: Run, rows: Path, tmp_path: Path, ending: str, separator: str) -> None:
+def test_a_table_has_the_columns_of_all_rows_and_the_answers(run: Run, rows: Path, tmp_path: Path, ending: str, separator: str) -> None:
     out = tmp_path / f"out.{ending}"
-    assert llmkit("generate", "-i", rows, "-o", out, *SHORT).code == 3
+    assert run("generate", "-i", rows, "-o", out, *SHORT).code == 3
     with out.open(newline="") as file:
         table = list(csv.DictReader(file, delimiter=separator))
     assert {"id", "prompt", "late", "text", "finish_reason", "error"} <= table[0].keys()
@@ -37,22 +35,22 @@ def test_a_table_has_the_columns_of_all_rows_and_the_answers(llmkit: Run, rows: 
     assert [row["late"] for row in table] == ["", "keep", ""]
 
 
-def test_a_table_of_failed_rows_still_has_the_answers_column(llmkit: Run, tmp_path: Path) -> None:
+def test_a_table_of_failed_rows_still_has_the_answers_column(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", [{"prompt": None}])
-    assert llmkit("generate", "-i", rows, "-o", tmp_path / "out.csv", *SHORT).code == 3
+    assert run("generate", "-i", rows, "-o", tmp_path / "out.csv", *SHORT).code == 3
     assert (tmp_path / "out.csv").read_text().splitlines()[0] == "prompt,text,error"
 
 
-def test_several_samples_do_not_fit_a_line_of_text(llmkit: Run, rows: Path, tmp_path: Path) -> None:
-    ran = llmkit("generate", "-i", rows, "-o", tmp_path / "out.txt", "-n", "2", "--temperature", "1", "-m", "no-such-folder/")
+def test_several_samples_do_not_fit_a_line_of_text(run: Run, rows: Path, tmp_path: Path) -> None:
+    ran = run("generate", "-i", rows, "-o", tmp_path / "out.txt", "-n", "2", "--temperature", "1", "-m", "no-such-folder/")
     assert ran.code == 2
     assert "one answer a line" in ran.err
 
 
 @pytest.mark.parametrize("name", ["poetry.lock", "out.jsonl.lock", ".out.jsonl.lock"])
-def test_a_users_lock_file_is_not_touched(llmkit: Run, rows: Path, tmp_path: Path, name: str) -> None:
+def test_a_users_lock_file_is_not_touched(run: Run, rows: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("a lock file of another tool\n")
-    llmkit("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *SHORT)
+    run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *SHORT)
     assert (tmp_path / name).read_text() == "a lock file of another tool\n"
 
 
@@ -67,78 +65,76 @@ def test_a_file_of_another_kind_at_the_locks_name_is_refused(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "content", [b"my diary without a line end", b"my diary\n", b"0123abcd {x", b'zzzzzzzz {"journal"', b"\x00" * 40], ids=repr
 )
-def test_a_users_file_at_the_journals_name_is_refused_and_kept(llmkit: Run, rows: Path, tmp_path: Path, content: bytes) -> None:
+def test_a_users_file_at_the_journals_name_is_refused_and_kept(run: Run, rows: Path, tmp_path: Path, content: bytes) -> None:
     journal = tmp_path / "out.jsonl.journal"
     journal.write_bytes(content)
     for extra in ([], ["--restart"]):
-        ran = llmkit("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *SHORT, "-m", "no-such-folder/", *extra)
+        ran = run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *SHORT, "-m", "no-such-folder/", *extra)
         assert ran.code == 2
         assert "not a journal" in ran.err
         assert journal.read_bytes() == content
 
 
 @pytest.mark.parametrize("torn", [b"", b"0", b"0123abcd", b'0123abcd {"jou'])
-def test_a_torn_header_is_a_new_beginning(llmkit: Run, tmp_path: Path, torn: bytes) -> None:
+def test_a_torn_header_is_a_new_beginning(run: Run, tmp_path: Path, torn: bytes) -> None:
     rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "Once"}])
     (tmp_path / "out.jsonl.journal").write_bytes(torn)
-    assert llmkit("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *SHORT).code == 0
+    assert run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *SHORT).code == 0
 
 
 @pytest.mark.parametrize("ending", ["journal", "part", "run.json"])
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link", "hard link"])
-def test_what_is_not_our_own_regular_file_is_refused_before_any_work(
-    llmkit: Run, rows: Path, tmp_path: Path, ending: str, kind: str
-) -> None:
+def test_what_is_not_our_own_regular_file_is_refused_before_any_work(run: Run, rows: Path, tmp_path: Path, ending: str, kind: str) -> None:
     place, precious = tmp_path / f"out.jsonl.{ending}", tmp_path / "precious"
     precious.write_text("keep")
     {"fifo": os.mkfifo, "folder": os.mkdir, "link": lambda p: p.symlink_to(precious), "hard link": lambda p: p.hardlink_to(precious)}[kind](
         place
     )
-    ran = llmkit("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *SHORT, "-m", "no-such-folder/")
+    ran = run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *SHORT, "-m", "no-such-folder/")
     assert ran.code == 2
     assert str(place) in ran.err
     assert precious.read_text() == "keep"
 
 
 @pytest.mark.parametrize("name", ["", " "])
-def test_an_empty_name_is_refused_as_one(llmkit: Run, rows: Path, name: str) -> None:
-    ran = llmkit("generate", "-i", rows, "-o", name, *SHORT)
+def test_an_empty_name_is_refused_as_one(run: Run, rows: Path, name: str) -> None:
+    ran = run("generate", "-i", rows, "-o", name, *SHORT)
     assert ran.code == 2
     assert "name is empty" in ran.err
 
 
-def test_a_fifo_is_no_output_to_be_replaced(llmkit: Run, rows: Path, tmp_path: Path) -> None:
+def test_a_fifo_is_no_output_to_be_replaced(run: Run, rows: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "out.jsonl")
-    ran = llmkit("generate", "-i", rows, "-o", tmp_path / "out.jsonl", "--overwrite", *SHORT)
+    ran = run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", "--overwrite", *SHORT)
     assert ran.code == 2
     assert "not a regular file" in ran.err
     assert (tmp_path / "out.jsonl").is_fifo()
 
 
 @pytest.mark.parametrize("name", ["a" * (MAX_NAME - 6) + ".jsonl", "é" * 120 + ".jsonl"])
-def test_a_name_as_long_as_names_can_be_is_written(llmkit: Run, tmp_path: Path, name: str) -> None:
+def test_a_name_as_long_as_names_can_be_is_written(run: Run, tmp_path: Path, name: str) -> None:
     rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "Once"}])
-    assert llmkit("generate", "-i", rows, "-o", tmp_path / name, *SHORT).code == 0
+    assert run("generate", "-i", rows, "-o", tmp_path / name, *SHORT).code == 0
     assert len(read_rows(tmp_path / name)) == 1
-    assert "already complete" in llmkit("generate", "-i", rows, "-o", tmp_path / name, *SHORT).err
+    assert "already complete" in run("generate", "-i", rows, "-o", tmp_path / name, *SHORT).err
 
 
-def test_a_longer_name_is_refused_before_a_model_is_loaded(llmkit: Run, rows: Path, tmp_path: Path) -> None:
-    ran = llmkit("generate", "-i", rows, "-o", tmp_path / ("a" * 250 + ".jsonl"), "-m", "no-such-folder/", *SHORT)
+def test_a_longer_name_is_refused_before_a_model_is_loaded(run: Run, rows: Path, tmp_path: Path) -> None:
+    ran = run("generate", "-i", rows, "-o", tmp_path / ("a" * 250 + ".jsonl"), "-m", "no-such-folder/", *SHORT)
     assert ran.code == 2
     assert "256 bytes" in ran.err
 
 
-def test_lines_of_another_runs_journal_are_refused(llmkit: Run, tmp_path: Path) -> None:
+def test_lines_of_another_runs_journal_are_refused(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "Once"}, {"prompt": 3}])
     journals = []
     for seed in ("1", "2"):
         out = tmp_path / f"{seed}.jsonl"
-        assert llmkit("generate", "-i", rows, "-o", out, *SHORT, "--seed", seed, "--max-errors", "0").code == 3
+        assert run("generate", "-i", rows, "-o", out, *SHORT, "--seed", seed, "--max-errors", "0").code == 3
         journals.append(Path(f"{out}.journal"))
     first, second = (path.read_bytes().splitlines(keepends=True) for path in journals)
     journals[0].write_bytes(b"".join([first[0], *second[1:]]))
-    ran = llmkit("generate", "-i", rows, "-o", tmp_path / "1.jsonl", *SHORT, "--seed", "1")
+    ran = run("generate", "-i", rows, "-o", tmp_path / "1.jsonl", *SHORT, "--seed", "1")
     assert ran.code == 2
     assert "damaged or edited" in ran.err
 
@@ -191,9 +187,9 @@ def test_the_lock_stays_and_refuses_a_second_holder(tmp_path: Path) -> None:
     acquire(path, "out.jsonl").release()
 
 
-def test_json_objects_and_lists_stand_as_json_in_a_cell(llmkit: Run, tmp_path: Path) -> None:
+def test_json_objects_and_lists_stand_as_json_in_a_cell(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "Once", "meta": {"a": [1]}}])
-    assert llmkit("generate", "-i", rows, "-o", tmp_path / "out.csv", *SHORT).code == 0
+    assert run("generate", "-i", rows, "-o", tmp_path / "out.csv", *SHORT).code == 0
     with (tmp_path / "out.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert json.loads(row["meta"]) == {"a": [1]}

@@ -7,8 +7,10 @@ import json
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import PATIENCE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,8 +19,8 @@ from llmkit.rows import open_rows
 from llmkit.rows.text import Source, lines
 
 
-def read(path: Path | str, **options: object) -> list[dict[str, object]]:
-    return [row.fields for row in open_rows(str(path), **options)]  # type: ignore[arg-type]
+def read(path: Path | str, **options: Any) -> list[dict[str, Any]]:
+    return [row.fields for row in open_rows(str(path), **options)]
 
 
 ROWS = [{"id": "1", "text": "one, two"}, {"id": "2", "text": 'a "quoted"\nline'}, {"id": "3", "text": "öäü ☃"}]
@@ -189,7 +191,7 @@ def test_a_fifo_is_streamed(tmp_path: Path) -> None:
     writer = threading.Thread(target=path.write_text, args=('{"a": 1}\n{"a": 2}\n',))
     writer.start()
     assert read(path) == [{"a": 1}, {"a": 2}]
-    writer.join()
+    writer.join(PATIENCE)
 
 
 def test_the_hash_is_of_the_whole_file(tmp_path: Path) -> None:
@@ -214,7 +216,7 @@ def test_a_gzip_bomb_is_read_in_flat_memory(tmp_path: Path) -> None:
         "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (220 << 20, 220 << 20))\n"
         "from llmkit.rows import open_rows\nprint(sum(1 for _ in open_rows(sys.argv[1])))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.stdout.strip() == "300000", done.stderr
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import greedy_log_probs
 
+from llmkit.engines.base import Request
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.torch.engine import TorchEngine
@@ -43,7 +47,7 @@ def engine(request: pytest.FixtureRequest) -> TorchEngine:
     return TorchEngine(load(ModelSettings(reference)), chat=ChatSettings("none"))
 
 
-def prepared(engine: TorchEngine, ragged: list[str], decoding: Decoding) -> list:
+def prepared(engine: TorchEngine, ragged: list[str], decoding: Decoding) -> list[Request]:
     texts = [t for t in ragged if len(engine.tokenizer(t)["input_ids"]) <= (50 if decoding.max_length else 100)]
     return [engine.prepare(Prompt(text=text), decoding, number) for number, text in enumerate(texts[:12])]
 
@@ -62,7 +66,7 @@ def test_a_rows_answer_in_a_ragged_batch_is_its_answer_alone(engine: TorchEngine
 
 @pytest.mark.parametrize("speculation", [{"prompt_lookup": 4}, {"draft_model": "itself"}], ids=["prompt-lookup", "draft-model"])
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.9, "seed": 7, "top_k": 30}], ids=["greedy", "sampled"])
-def test_speculation_changes_no_answer(ragged: list[str], llama: Path, speculation: dict, sampling: dict) -> None:
+def test_speculation_changes_no_answer(ragged: list[str], llama: Path, speculation: dict[str, Any], sampling: dict[str, Any]) -> None:
     loaded = load(ModelSettings(str(llama)))
     engine = TorchEngine(loaded, chat=ChatSettings("none"), draft=loaded if "draft_model" in speculation else None)
     plain = TorchEngine(loaded, chat=ChatSettings("none"))
@@ -99,7 +103,9 @@ def test_greedy_and_beams_are_transformers_own(gpt2: Path) -> None:
             inputs = tokenizer(text, return_tensors="pt")
             expected = model.generate(**inputs, max_length=50, do_sample=False, pad_token_id=256, **options)[0].tolist()
             request = engine.prepare(Prompt(text=text), decoding)
-            assert list(request.tokens) + engine._run([request], [(0, 0)], decoding)[0] == expected
+            (answer,) = engine.generate([request], decoding)[0]
+            ids = expected[len(request.tokens) :]
+            assert (answer.text, answer.completion_tokens) == (tokenizer.decode(ids, skip_special_tokens=True), len(ids))
 
 
 def test_samples_follow_the_models_distribution(llama: Path) -> None:
@@ -109,34 +115,26 @@ def test_samples_follow_the_models_distribution(llama: Path) -> None:
     engine = TorchEngine(load(ModelSettings(str(llama))), chat=ChatSettings("none"))
     decoding = Decoding(max_new_tokens=1, temperature=1.0, num_samples=4000)
     request = engine.prepare(Prompt(text="The"), decoding)
-    counts = torch.zeros(engine.model.config.vocab_size)
-    for ids in engine._run([request] * 4000, [(0, s) for s in range(4000)], decoding):
-        counts[ids[0]] += 1
+    counts = Counter(answer.text for answer in engine.generate([request], decoding)[0])
+    assert counts.total() == 4000
     with torch.no_grad():
         p = engine.model(torch.tensor([request.tokens])).logits[0, -1].softmax(-1)
-    likely = p * 4000 >= 5
-    chi = float((((counts - 4000 * p) ** 2) / (4000 * p))[likely].sum())
-    freedom = int(likely.sum())
+    expected: Counter[str] = Counter()  # bytes that are no whole character have one text
+    for token, probability in enumerate(p.tolist()):
+        expected[engine.tokenizer.decode([token], skip_special_tokens=True)] += 4000 * probability
+    likely = [text for text in expected if expected[text] >= 5]
+    chi = sum((counts[text] - expected[text]) ** 2 / expected[text] for text in likely)
+    freedom = len(likely)
     assert chi < freedom + 4 * (2 * freedom) ** 0.5
 
 
 def test_log_probabilities_are_those_of_the_model(engine: TorchEngine) -> None:
-    import torch
-
     decoding = Decoding(max_new_tokens=5, logprobs=True)
     request = engine.prepare(Prompt(text="The king and"), decoding)
     answer = engine.generate([request], decoding)[0][0]
     assert answer.logprobs is not None
-    plain = Decoding(max_new_tokens=5)
-    ids = engine._run([request], [(0, 0)], plain)[0][: answer.completion_tokens]
-    with torch.no_grad():
-        if engine.encoder_decoder:
-            decoder = torch.tensor([[engine.model.config.decoder_start_token_id, *ids[:-1]]])
-            logits = engine.model(input_ids=torch.tensor([request.tokens]), decoder_input_ids=decoder).logits[0]
-        else:
-            logits = engine.model(torch.tensor([[*request.tokens, *ids]])).logits[0, len(request.tokens) - 1 : -1]
-    expected = logits.double().log_softmax(-1).gather(1, torch.tensor(ids)[:, None]).squeeze(1)
-    assert [t.logprob for t in answer.logprobs] == pytest.approx(expected.tolist(), abs=1e-4)
+    expected = greedy_log_probs(engine, request, answer.completion_tokens)
+    assert [t.logprob for t in answer.logprobs] == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_stream_shows_its_text_as_it_grows(ragged: list[str]) -> None:

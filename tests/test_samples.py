@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tracemalloc
 from array import array
 from pathlib import Path
@@ -115,7 +114,7 @@ def test_samples_and_examples_come_back_from_disk_as_they_went() -> None:
     samples, examples = Samples(), Examples()
     kept = [
         Sample("text", None, "00", text="lone \ud800 and \x00"),
-        Sample("messages", 7, "01", messages=tuple(CHAT), first=2),  # type: ignore[arg-type]
+        Sample("messages", 7, "01", messages=tuple(CHAT), first=2),
     ]
     learnt = [
         Example(array("i", [1, 2, 3]), b"\x00\x01\x01", 5, 9, 2),
@@ -123,31 +122,48 @@ def test_samples_and_examples_come_back_from_disk_as_they_went() -> None:
         Example(array("i", [4]), b"\x00", 2, 0, 0, array("i")),
     ]
     for number in range(3):  # written and read by turns
+        for sample in kept:
+            samples.append(sample)
+        for example in learnt:
+            examples.append(example)
         for spool, items in ((samples, kept), (examples, learnt)):
-            for item in items:
-                spool.append(item)  # type: ignore[attr-defined]
-            assert list(spool) == items * (number + 1)
-            assert (spool[-1], spool[1:-1:2]) == (items[-1], (items * (number + 1))[1:-1:2])
+            both = items * (number + 1)
+            assert (list(spool), spool[-1], spool[1:-1:2]) == (both, items[-1], both[1:-1:2])
     with pytest.raises(IndexError):
         examples[len(examples)]
     assert (examples.tokens, examples.trained, examples.width) == (15, 6, 3)
 
 
-def test_memory_does_not_grow_with_the_training_rows(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    text = "A row of some length. " * 400
+def peak_of_training_rows(path: Path, count: int, length: int) -> int:
+    """Peak of Python's memory, in bytes, while `count` rows of `length` characters become examples of at most 64 tokens."""
+    text = "A row of some length. " * (length // 22)
     with path.open("w") as file:
-        file.writelines(json.dumps({"text": f"{i} {text}"}) + "\n" for i in range(2000))
-    of = encoder(max_length=2048)
+        file.writelines(f'{{"text": "{i} {text}"}}\n' for i in range(count))
+    of = encoder(max_length=64)
     tracemalloc.start()
     try:
         found = check_rows(open_rows(str(path)), SampleFields(), str(path), share=0.1)
         examples = of.examples(found.samples, str(path))
-        used = tracemalloc.get_traced_memory()[1]
+        peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert (len(examples), examples.truncated) == (len(found.samples), len(found.samples))
-    assert path.stat().st_size > 16_000_000 > 8 * used
+    assert len(examples) == len(found.samples)
+    assert len(found.samples) + len(found.held) == count
+    return peak
+
+
+def test_memory_does_not_grow_with_the_training_rows(tmp_path: Path) -> None:
+    few, many = (peak_of_training_rows(tmp_path / f"{count}.jsonl", count, 44) for count in (500, 5_000))
+    assert many - few < 500_000  # 110 bytes a row: less than the row itself as an object
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "length"), [(1_000_000, 44), (5_000, 8_800)])
+def test_memory_does_not_grow_with_a_million_training_rows_or_with_long_ones(tmp_path: Path, count: int, length: int) -> None:
+    path = tmp_path / "rows.jsonl"
+    used = peak_of_training_rows(path, count, length)
+    assert path.stat().st_size > 40_000_000
+    assert used < 20_000_000
 
 
 def encoder(template: str | None = None, **more: Any) -> Encoder:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE, Run
 
 HEAVY = ("torch", "transformers", "datasets", "peft", "evaluate", "pandas", "pyarrow")
 
@@ -35,7 +36,7 @@ from llmkit.cli.app import run
 run({arguments.split()!r})
 print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert done.stderr.splitlines()[-1] == "[]"
 
 
@@ -48,19 +49,19 @@ from llmkit.cli.app import run
 assert run(["evaluate", "score", "--metrics", "bleu,chrf,ter,exact_match,f1", "-p", {str(text)!r}, "-r", {str(text)!r}, "--json"]) == 0
 print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-def test_version_is_one_line_on_stdout(llmkit) -> None:
-    ran = llmkit("--version")
+def test_version_is_one_line_on_stdout(run: Run) -> None:
+    ran = run("--version")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith("llmkit ")
 
 
 @pytest.mark.parametrize("arguments", [[], ["evaluate"]])
-def test_without_a_command_the_help_page_is_shown(process, arguments: list[str]) -> None:
-    ran = process(*arguments)
+def test_without_a_command_the_help_page_is_shown(run: Run, arguments: list[str]) -> None:
+    ran = run(*arguments)
     assert ran.code == 2
     assert ran.out == ""
     assert ran.err.startswith("Usage: llmkit")
@@ -68,31 +69,31 @@ def test_without_a_command_the_help_page_is_shown(process, arguments: list[str])
     assert "error" not in ran.err
 
 
-def test_an_unknown_command_suggests_the_right_one(llmkit) -> None:
-    ran = llmkit("genrate")
+def test_an_unknown_command_suggests_the_right_one(run: Run) -> None:
+    ran = run("genrate")
     assert ran.code == 2
     assert "'generate'" in ran.err
     assert ran.out == ""
 
 
-def test_an_unknown_option_suggests_the_right_one(llmkit) -> None:
-    ran = llmkit("generate", "x", "--max-new-token", "3")
+def test_an_unknown_option_suggests_the_right_one(run: Run) -> None:
+    ran = run("generate", "x", "--max-new-token", "3")
     assert ran.code == 2
     assert "--max-new-tokens" in ran.err
     assert len(ran.err.splitlines()) <= 3
 
 
 @pytest.mark.parametrize("name", ["--max_new_tokens", "--max-tokens", "--max_tokens"])
-def test_underscores_and_names_of_other_tools_are_accepted(llmkit, name: str) -> None:
-    ran = llmkit("generate", "Once", name, "3", "--json", "-q")
+def test_underscores_and_names_of_other_tools_are_accepted(run: Run, name: str) -> None:
+    ran = run("generate", "Once", name, "3", "--json", "-q")
     assert ran.code == 0
     assert '"completion_tokens": 3' in ran.out
 
 
-def test_doctor_reports_as_json(llmkit) -> None:
+def test_doctor_reports_as_json(run: Run) -> None:
     import json
 
-    ran = llmkit("doctor", "--json")
+    ran = run("doctor", "--json")
     report = json.loads(ran.out)
     assert report["ok"] is True
     assert {"torch", "cpu", "builtin:stories", "cores"} <= {f["name"] for f in report["findings"]}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import byte_tokenizer, read_rows, seeded, write_rows
+from conftest import Process, Run, byte_tokenizer, read_rows, seeded, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,7 +105,7 @@ def tiny(kind: str, folder: Path, tokens: list[str]) -> Path:
     import transformers
 
     tokenizer = byte_tokenizer(["<s>", "</s>", "<pad>", *tokens], eos_token="</s>", pad_token="<pad>", add_eos="</s>")
-    size = {"vocab_size": len(tokenizer), "d_model": 32, "pad_token_id": 258, "eos_token_id": 257}  # type: ignore[arg-type]
+    size = {"vocab_size": len(tokenizer), "d_model": 32, "pad_token_id": 258, "eos_token_id": 257}
     sides = {f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 64))}
     configs = {
         "M2M100": lambda: transformers.M2M100Config(**size, **sides, max_position_embeddings=300, decoder_start_token_id=257),
@@ -118,52 +118,53 @@ def tiny(kind: str, folder: Path, tokens: list[str]) -> Path:
     }  # fmt: skip
     model = getattr(transformers, {"Marian": "MarianMTModel"}.get(kind, f"{kind}ForConditionalGeneration"))
     seeded(lambda: model(configs[kind]()), folder)
-    tokenizer.save_pretrained(folder)  # type: ignore[attr-defined]
+    tokenizer.save_pretrained(folder)
     return folder
 
 
 @pytest.mark.parametrize(
     ("kind", "tokens", "read", "written"),
     [
-        ("M2M100", ["eng_Latn", "fra_Latn"], [259, "ab", 257], 260),
-        ("M2M100", ["__en__", "__fr__"], [259, "ab", 257], 260),
-        ("MBart", ["en_XX", "fr_XX"], [259, "ab", 257], 260),
+        ("M2M100", ["eng_Latn", "fra_Latn"], [259, "ab", 257], "fra_Latn"),
+        ("M2M100", ["__en__", "__fr__"], [259, "ab", 257], "__fr__"),
+        ("MBart", ["en_XX", "fr_XX"], [259, "ab", 257], "fr_XX"),
         ("Marian", [">>fra<<", ">>spa<<"], [259, " ab", 257], None),
         ("T5", [], ["translate English to French: ab", 257], None),
         ("T5", ["<2fr>", "<2de>"], [259, " ab", 257], None),
     ],
     ids=["NLLB", "M2M100", "mBART-50", "Marian", "T5", "MADLAD"],
 )
-def test_the_language_tokens_reach_the_model(kind: str, tokens: list[str], read: list[object], written: int | None, tmp_path: Path) -> None:
+def test_the_language_tokens_reach_the_model(kind: str, tokens: list[str], read: list[object], written: str | None, tmp_path: Path) -> None:
     engine = TorchEngine(load(ModelSettings(str(tiny(kind, tmp_path / "model", tokens)))), chat=ChatSettings("none"))
     direction = family(engine.facts()).direction(language("en"), language("fr"))
-    decoding = Decoding(max_new_tokens=5, first_token=direction.target_token)
+    decoding = Decoding(max_new_tokens=5, first_token=direction.target_token, logprobs=True)
     request = engine.prepare(direction.prompt("ab"), decoding)
     expected = [token for part in read for token in (engine.encode(part) if isinstance(part, str) else [part])]
     assert list(request.tokens) == expected
-    (ids,) = engine._run([request], [(0, 0)], decoding)
-    assert ids is not None
-    assert written is None or ids[0] == written
+    (answer,) = engine.generate([request], decoding)[0]
+    assert answer.logprobs is not None
+    first = answer.logprobs[0].token
+    assert first == written if written else first not in tokens
 
 
-def test_a_pivot_goes_through_the_language_between(llmkit, tmp_path: Path) -> None:
+def test_a_pivot_goes_through_the_language_between(run: Run, tmp_path: Path) -> None:
     model = tiny("M2M100", tmp_path / "model", ["eng_Latn", "fra_Latn", "deu_Latn"])
     options = ["-m", model, "--max-new-tokens", "6", "--json", "-q"]
-    first = json.loads(llmkit("translate", "ab", *options, "--from", "en", "--to", "fr").out)["translation"]
-    then = json.loads(llmkit("translate", first, *options, "--from", "fr", "--to", "de").out)["translation"]
-    both = json.loads(llmkit("translate", "ab", *options, "--from", "en", "--to", "de", "--pivot", "fr").out)
+    first = json.loads(run("translate", "ab", *options, "--from", "en", "--to", "fr").out)["translation"]
+    then = json.loads(run("translate", first, *options, "--from", "fr", "--to", "de").out)["translation"]
+    both = json.loads(run("translate", "ab", *options, "--from", "en", "--to", "de", "--pivot", "fr").out)
     assert (both["from"], both["to"], both["translation"]) == ("en", "de", then)
     rows = write_rows(tmp_path / "in.jsonl", [{"text": "ab"}])
     out = tmp_path / "out.jsonl"
     many = ["translate", "-i", rows, "-o", out, "-m", model, "--max-new-tokens", "6", "--from", "en", "--to", "de"]
-    assert llmkit(*many, "--pivot", "fr").code in (0, 3)
+    assert run(*many, "--pivot", "fr").code == 3  # a random model writes to its limit
     assert json.loads(Path(f"{out}.run.json").read_text())["identity"]["pivot"] == "fr"
-    assert llmkit(*many).code == 2  # another run
-    assert llmkit("translate", "ab", "--to", "fr", "--pivot-model", model).code == 2
-    assert llmkit("translate", "ab", "--to", "fr", "--pivot", "de").code == 2  # en-fr does not know it
+    assert run(*many).code == 2  # another run
+    assert run("translate", "ab", "--to", "fr", "--pivot-model", model).code == 2
+    assert run("translate", "ab", "--to", "fr", "--pivot", "de").code == 2  # en-fr does not know it
 
 
-def test_a_marian_model_of_the_hubs_form_is_read_with_both_its_tokenizers(llmkit, tmp_path: Path) -> None:
+def test_a_marian_model_of_the_hubs_form_is_read_with_both_its_tokenizers(run: Run, tmp_path: Path) -> None:
     """source.spm and target.spm, the form of OPUS-MT: the source is cut by one, the target scored by the other."""
     import sentencepiece
     from transformers import AutoModelForSeq2SeqLM, MarianConfig, MarianMTModel, MarianTokenizer
@@ -190,12 +191,12 @@ def test_a_marian_model_of_the_hubs_form_is_read_with_both_its_tokenizers(llmkit
     config = MarianConfig(vocab_size=len(pieces), d_model=32, **sizes, max_position_embeddings=128, **special)
     seeded(lambda: MarianMTModel(config), folder)
     tokenizer.save_pretrained(folder)
-    ran = llmkit("translate", "the king", "-m", folder, "--to", "fr", "--max-new-tokens", "6", "--json", "-q")
-    assert ran.code in (0, 3)
+    ran = run("translate", "the king", "-m", folder, "--to", "fr", "--max-new-tokens", "6", "--json", "-q")
+    assert ran.code == 3  # a random model writes to its limit
     assert json.loads(ran.out)["from"] == "en"
 
     rows = write_rows(tmp_path / "pairs.jsonl", [{"source": "the king", "target": "le roi"}])
-    found = json.loads(llmkit("evaluate", "perplexity", "-m", folder, "-i", rows, "--json", "-q").out)
+    found = json.loads(run("evaluate", "perplexity", "-m", folder, "-i", rows, "--json", "-q").out)
     batch = tokenizer("the king", text_target="le roi", return_tensors="pt")
     loss = float(AutoModelForSeq2SeqLM.from_pretrained(folder).double()(**batch).loss.detach())
     assert found["scores"]["mean_log_likelihood"] == pytest.approx(-loss, rel=1e-4)
@@ -248,19 +249,19 @@ def test_sound_translations_are_let_through(source: str, translation: str) -> No
     assert problems(source, translation, "eos") == []
 
 
-def test_a_sentence_is_translated(llmkit) -> None:
-    ran = llmkit("translate", "Thank you very much.", "--to", "fr")
+def test_a_sentence_is_translated(run: Run) -> None:
+    ran = run("translate", "Thank you very much.", "--to", "fr")
     assert ran.code == 0
     assert re.fullmatch(r"Merci beaucoup.{1,2}\n", ran.out)
-    assert llmkit("translate", "Thank you very much.", "--src-lang", "eng_Latn", "--tgt_lang", "French", "-q").out == ran.out
+    assert run("translate", "Thank you very much.", "--src-lang", "eng_Latn", "--tgt_lang", "French", "-q").out == ran.out
 
 
-def test_json_tells_the_languages(llmkit) -> None:
-    found = json.loads(llmkit("translate", "Thank you very much.", "--to", "fr", "--json", "-q").out)
+def test_json_tells_the_languages(run: Run) -> None:
+    found = json.loads(run("translate", "Thank you very much.", "--to", "fr", "--json", "-q").out)
     assert (found["from"], found["to"], found["translation"][:5]) == ("en", "fr", "Merci")
 
 
-def test_standard_input_is_translated(process) -> None:
+def test_standard_input_is_translated(process: Process) -> None:
     assert process("translate", "--to", "fr", stdin=b"Thank you very much.\n").out.startswith("Merci")
 
 
@@ -269,23 +270,23 @@ def test_standard_input_is_translated(process) -> None:
     [(["--to", "Frensh"], "did you mean French"), (["--to", "de"], "does not know German"), (["--from", "fr", "--to", "fr"], "both French"),
      (["--from", "de", "--to", "fr"], "does not know German"), (["--to", "fr", "-o", "x.txt"], "goes with --input")],
 )  # fmt: skip
-def test_languages_that_cannot_be_are_refused(llmkit, options: list[str], said: str) -> None:
-    ran = llmkit("translate", "Thank you very much.", *options)
+def test_languages_that_cannot_be_are_refused(run: Run, options: list[str], said: str) -> None:
+    ran = run("translate", "Thank you very much.", *options)
     assert ran.code == 2
     assert said in ran.err
     assert ran.out == ""
 
 
-def test_the_source_language_is_told_from_the_text(llmkit) -> None:
-    ran = llmkit("translate", "Good morning, where is the station?", "--to", "fr", "--from", "auto")
+def test_the_source_language_is_told_from_the_text(run: Run) -> None:
+    ran = run("translate", "Good morning, where is the station?", "--to", "fr", "--from", "auto")
     assert ran.code == 0
     assert "the text is English" in ran.err
 
 
-def test_a_file_of_lines_keeps_its_lines(llmkit, tmp_path: Path) -> None:
+def test_a_file_of_lines_keeps_its_lines(run: Run, tmp_path: Path) -> None:
     source, out = tmp_path / "in.txt", tmp_path / "out.txt"
     source.write_text("Good morning.\n\n  I am tired. Where is the station?\n\n\nYes.\n")
-    assert llmkit("translate", "-i", source, "-o", out, "--to", "fr").code == 0
+    assert run("translate", "-i", source, "-o", out, "--to", "fr").code == 0
     lines = out.read_text().split("\n")
     assert len(lines) == len(source.read_text().split("\n"))
     assert [not line.strip() for line in lines] == [False, True, False, True, True, False, True]
@@ -293,44 +294,44 @@ def test_a_file_of_lines_keeps_its_lines(llmkit, tmp_path: Path) -> None:
     assert re.search(r"[.!] \S.* \?$", lines[2])
 
 
-def test_rows_are_translated_as_a_job_and_scored_without_glue(process, llmkit, tmp_path: Path) -> None:
+def test_rows_are_translated_as_a_job_and_scored_without_glue(process: Process, run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", [{"id": i, "source": s, "reference": "Bonjour."} for i, s in enumerate(SENTENCES)])
     out = tmp_path / "out.jsonl"
-    assert llmkit("translate", "-i", rows, "-o", out, "--to", "fr").code == 0
+    assert run("translate", "-i", rows, "-o", out, "--to", "fr").code == 0
     found = read_rows(out)
     assert found[0]["translation"].startswith("Merci")
     assert {"id", "source", "finish_reason", "prompt_tokens", "completion_tokens"} <= found[0].keys()
-    assert "already whole" in llmkit("translate", "-i", rows, "-o", out, "--to", "fr").err
-    assert llmkit("rerun", f"{out}.run.json").code == 0
-    piped = process("translate", "-i", rows, "--to", "fr", "-q")
+    assert "already whole" in run("translate", "-i", rows, "-o", out, "--to", "fr").err
+    assert run("rerun", f"{out}.run.json").code == 0
+    piped = run("translate", "-i", rows, "--to", "fr", "-q")
     score = process("evaluate", "bleu", "-i", "-", "--json", stdin=piped.out.encode())
     assert score.code == 0, score.err
     assert json.loads(score.out)["rows"] == 4
 
 
-def test_batching_does_not_change_a_translation(llmkit, tmp_path: Path) -> None:
+def test_batching_does_not_change_a_translation(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", [{"text": " ".join(SENTENCES[: 1 + i % 4])} for i in range(9)])
     answers = []
     for size in (1, 16):
         out = tmp_path / f"{size}.jsonl"
-        assert llmkit("translate", "-i", rows, "-o", out, "--to", "fr", "--batch-size", size).code in (0, 3)
+        assert run("translate", "-i", rows, "-o", out, "--to", "fr", "--batch-size", size).code == 0
         answers.append([row["translation"] for row in read_rows(out)])
     assert answers[0] == answers[1]
 
 
-def test_what_a_model_loses_word_for_word_is_put_back(llmkit, tmp_path: Path) -> None:
+def test_what_a_model_loses_word_for_word_is_put_back(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", [{"text": "Good morning."}, {"text": "Call 0123456789 or see https://example.org/a?b=c now."}])
     out = tmp_path / "out.jsonl"
-    ran = llmkit("translate", "-i", rows, "-o", out, "--to", "fr")
+    ran = run("translate", "-i", rows, "-o", out, "--to", "fr")
     assert ran.code == 0
     assert "tried again" in ran.err
     assert all(kept in str(read_rows(out)[1]["translation"]) for kept in ("0123456789", "https://example.org/a?b=c"))
 
 
-def test_what_may_be_lost_is_flagged_in_the_row_the_summary_and_the_exit_code(llmkit, tmp_path: Path) -> None:
+def test_what_may_be_lost_is_flagged_in_the_row_the_summary_and_the_exit_code(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", [{"text": "Yes."}, {"text": "I have never been to the city where my brother lives."}])
     out = tmp_path / "out.jsonl"
-    ran = llmkit("translate", "-i", rows, "-o", out, "--to", "fr", "--max-new-tokens", "4")
+    ran = run("translate", "-i", rows, "-o", out, "--to", "fr", "--max-new-tokens", "4")
     assert ran.code == 3
     assert "1 of 2 rows failed" in ran.err
     good, bad = read_rows(out)
@@ -339,21 +340,21 @@ def test_what_may_be_lost_is_flagged_in_the_row_the_summary_and_the_exit_code(ll
     assert bad["translation"]
 
 
-def test_a_text_longer_than_the_context_is_translated_whole(llmkit, tmp_path: Path) -> None:
+def test_a_text_longer_than_the_context_is_translated_whole(run: Run, tmp_path: Path) -> None:
     text = "I am tired, and he is tired, and we are tired, and they are tired " * 40
     rows = write_rows(tmp_path / "in.jsonl", [{"text": text}])
-    ran = llmkit("translate", "-i", rows, "--to", "fr", "-q", "--num-beams", "1")
-    assert ran.code in (0, 3)
+    ran = run("translate", "-i", rows, "--to", "fr", "-q", "--num-beams", "1")
+    assert ran.code == 0
     found = json.loads(ran.out)
     assert found["prompt_tokens"] > 256
     assert len(found["translation"]) > 0.5 * len(text)
 
 
-def test_languages_are_listed(llmkit) -> None:
-    assert llmkit("translate", "--languages", "-q").out == "from\ten\tEnglish\ten\nto\tfr\tFrench\tfr\n"
+def test_languages_are_listed(run: Run) -> None:
+    assert run("translate", "--languages", "-q").out == "from\ten\tEnglish\ten\nto\tfr\tFrench\tfr\n"
 
 
-def test_a_causal_model_translates_by_prompt(llmkit, gpt2: Path) -> None:
-    ran = llmkit("translate", "Hi", "-m", gpt2, "--from", "en", "--to", "fr", "--max-new-tokens", "5", "--json", "-q")
-    assert ran.code in (0, 3)
+def test_a_causal_model_translates_by_prompt(run: Run, gpt2: Path) -> None:
+    ran = run("translate", "Hi", "-m", gpt2, "--from", "en", "--to", "fr", "--max-new-tokens", "5", "--json", "-q")
+    assert ran.code == 3  # a random model writes to its limit
     assert "\n" not in json.loads(ran.out)["translation"]

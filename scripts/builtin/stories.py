@@ -25,6 +25,7 @@ VOCABULARY = 6144
 BOS, EOS = "<s>", "</s>"
 CONTEXT = 512
 TOKENS_PER_STEP = 8192
+VALID_WINDOWS = 48
 SCHEDULE = Schedule(steps=8000, decay_from=4000)
 
 
@@ -143,12 +144,12 @@ def _windows(children: Stream, fiction: Stream, share: float, seed: int, step: i
 
 @torch.no_grad()
 def _validate(model: LlamaForCausalLM, valid: Stream, valid_bytes: int) -> dict[str, float]:
-    """Bits per byte of 48 windows spread evenly over the validation books."""
+    """Bits per byte of VALID_WINDOWS windows spread evenly over the validation books."""
     model.eval()
-    starts = np.linspace(0, len(valid.ids) - CONTEXT - 1, 48).astype(int)
+    starts = np.linspace(0, len(valid.ids) - CONTEXT - 1, VALID_WINDOWS).astype(int)
     ids = torch.from_numpy(np.stack([valid.ids[s : s + CONTEXT] for s in starts]).astype(np.int64)).to(model.device)
     with mixed_precision(model.device.type):
-        loss = sum(float(model(input_ids=b, labels=b, use_cache=False).loss) for b in ids.split(8)) / 6
+        loss = sum(len(b) * float(model(input_ids=b, labels=b, use_cache=False).loss) for b in ids.split(8)) / len(ids)
     model.train()
     return {"valid_loss": loss, "valid_bits_per_byte": loss / math.log(2) * len(valid.ids) / valid_bytes}
 

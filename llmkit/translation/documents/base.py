@@ -26,7 +26,8 @@ class Segment:
 class Document(Protocol):
     """keep: markup inside segments that is not to be translated, None where there is none."""
 
-    keep: re.Pattern[str] | None
+    @property
+    def keep(self) -> re.Pattern[str] | None: ...
 
     @property
     def segments(self) -> Sequence[Segment]: ...
