@@ -87,9 +87,14 @@ def test_a_torn_header_is_a_new_beginning(run: Run, tmp_path: Path, torn: bytes)
 def test_what_is_not_our_own_regular_file_is_refused_before_any_work(run: Run, rows: Path, tmp_path: Path, ending: str, kind: str) -> None:
     place, precious = tmp_path / f"out.jsonl.{ending}", tmp_path / "precious"
     precious.write_text("keep")
-    {"fifo": os.mkfifo, "folder": os.mkdir, "link": lambda p: p.symlink_to(precious), "hard link": lambda p: p.hardlink_to(precious)}[kind](
-        place
-    )
+    if kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    elif kind == "link":
+        place.symlink_to(precious)
+    else:
+        place.hardlink_to(precious)
     ran = run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *SHORT, "-m", "no-such-folder/")
     assert ran.code == 2
     assert str(place) in ran.err
