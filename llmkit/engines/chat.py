@@ -65,7 +65,14 @@ def render(prompt: Prompt, tokenizer: Any, settings: ChatSettings, *, ask: bool 
         messages.insert(0, {"role": "system", "content": settings.system})
     try:
         with _time_limit(_SECONDS):
-            text = tokenizer.apply_chat_template(messages, chat_template=source, tokenize=False, add_generation_prompt=ask)
+            text = tokenizer.apply_chat_template(
+                messages,
+                tools=list(prompt.tools) if prompt.tools else None,
+                chat_template=source,
+                tokenize=False,
+                add_generation_prompt=ask and not prompt.continue_last,
+                continue_final_message=prompt.continue_last,
+            )
     except TimeoutError as exc:
         raise ModelError(f"the chat template did not end within {_SECONDS:g} s", hint="--chat-template none, or another template") from exc
     except Exception as exc:

@@ -1,24 +1,57 @@
-"""Which fields of a row make the prompt.
+"""Which fields of a row make the prompt, the text to score, the prediction and the references.
 
-Knows the field names people use; not models or templates of chat.
+Knows the field names people use, in one table; not models or chat templates.
 """
 
 from __future__ import annotations
 
-import string
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from llmkit.errors import RowError, UsageError
-from llmkit.rows.reading import Row
+from llmkit.rows.base import Row
+from llmkit.rows.messages import CONVERSATIONS, Message, asked, batch_request, conversation, messages_of, row_error, tools_of
+from llmkit.rows.template import Template, named_fields
+from llmkit.rows.values import type_name
 
-Message = dict[str, str]
+__all__ = ["Message", "Prompt", "PromptFields", "messages_of", "row_error"]
 
-_SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
-_SOURCES = ("source", "src", "prompt", "instruction", "question", "text")
-_TARGETS = ("target", "tgt", "completion", "output", "response", "reference", "ref", "answer")
-_PREDICTIONS = ("prediction", "predictions", "translation", "text", "hypothesis", "output")
-_REFERENCES = ("references", "reference", "ref", "target", "tgt", "answer", "answers")
+#: The names of fields, each list in the order in which they are tried.
+PROMPTS = ("prompt", "messages", "instruction", "conversations")
+SOURCES = ("source", "src", "prompt", "instruction", "question", "text")
+TARGETS = ("target", "tgt", "completion", "output", "response", "reference", "ref", "answer")
+#: `text` tells least: it may be the source as well.
+PREDICTIONS = ("prediction", "predictions", "prediction_text", "translation", "hypothesis", "output", "text")
+REFERENCES = ("references", "reference", "ref", "target", "tgt", "answer", "answers")
+#: The right one of several choices.
+RIGHT_CHOICES = ("answer", "answerKey", "label", "target")
+#: Programs: the first two go on from the prompt, the others stand alone.
+PROGRAMS = ("texts", "text", "predictions", "prediction")
+#: What a report shows of a row: the question, the source, the text that was scored.
+QUESTIONS = ("question", "text", "prompt")
+SHOWN_SOURCES = ("source", "prompt", "question")
+SCORED = ("text", "target", "completion")
+#: Keys of a batch request that the prompt is made of, or that say nothing about the answer.
+_REQUEST = ("messages", "prompt", "tools", "model", "user", "metadata", "store", "stream", "stream_options", "n")
+
+
+def first_name(fields: Iterable[str], names: Iterable[str]) -> str | None:
+    """The first of `names` that is among `fields`."""
+    there = set(fields)
+    return next((name for name in names if name in there), None)
+
+
+def first_text(fields: dict[str, Any], names: Iterable[str]) -> str:
+    """The text of the first of `names` that holds one, '' where none does."""
+    return next((value for name in names if isinstance(value := fields.get(name), str)), "")
+
+
+def row_id(fields: dict[str, Any], number: int) -> str:
+    """What a row is called: its `id`, else its number from 1. A null `id` is none."""
+    value = fields.get("id")
+    return str(number if value is None else value)
 
 
 @dataclass(frozen=True)
@@ -26,51 +59,80 @@ class Prompt:
     """What a model is asked: a text, or the messages of a conversation. Exactly one is set.
 
     first_token: a token that the model reads before the text (the language of NLLB and its kin).
+    tools: what the chat template is shown of tools. continue_last: the last message is the model's own, to be continued.
+    unused: settings of a batch request that are not applied.
     """
 
     text: str | None = None
     messages: tuple[Message, ...] | None = None
     first_token: str | None = None
+    tools: tuple[dict[str, Any], ...] | None = None
+    continue_last: bool = False
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class PromptFields:
-    """How a row becomes a prompt: by a template, a named field, or the names that are known."""
+    """How a row becomes a prompt: by a template, a named field, or the names that are known.
+
+    continue_last: a conversation may end with the assistant's turn, which is continued; else it is an error of the row.
+    """
 
     template: str | None = None
     field: str | None = None
+    continue_last: bool = False
 
     def __post_init__(self) -> None:
         if self.template is not None and self.field is not None:
-            raise UsageError("--template and --prompt-field both say where the prompt comes from", hint="give one of them")
-        if self.template is not None:
-            names = _template_fields(self.template)
-            if not names:
-                raise UsageError("--template names no field, so every prompt would be the same", hint='for example "Summarise: {text}"')
+            raise UsageError("--template and --prompt-field both say where the prompt comes from", hint="use only one of them")
+        _ = self._parsed_template  # a template that names no field is refused now
 
-    def prompt(self, row: Row, source: str) -> Prompt:
+    @cached_property
+    def _parsed_template(self) -> Template | None:
+        return None if self.template is None else Template(self.template)
+
+    def prompt(self, row: Row, file_name: str) -> Prompt:
         """The prompt of `row`. Raises RowError with the line and the fields that are there."""
         if row.error is not None:
             raise row.error
-        if self.template is not None:
-            values = {name: text_of(row, name, source) for name in _template_fields(self.template)}
-            # format_map only fills the plain names that the template was checked to have
-            return Prompt(text=self.template.format_map(values))
+        if self._parsed_template is not None:
+            return Prompt(text=self._parsed_template.fill(row, file_name))
         if self.field is not None:
-            return self._from(self.field, row, source)
-        for name in ("prompt", "messages", "instruction", "conversations"):
-            if name in row.fields:
-                return self._from(name, row, source)
-        raise missing_field("prompt' or 'messages", row, source)
+            return self._from(self.field, row, file_name)
+        present = [name for name in PROMPTS if name in row.fields]
+        # in a table with the columns of other rows, too, the field that holds something is meant
+        name = next((n for n in present if row.fields[n] not in (None, "")), next(iter(present), None))
+        if name is not None:
+            return self._from(name, row, file_name)
+        if (body := batch_request(row)) is not None:
+            return self._request(body, row, file_name)
+        raise missing_field("prompt' or 'messages", row, file_name)
 
-    def _from(self, name: str, row: Row, source: str) -> Prompt:
+    def _from(self, name: str, row: Row, file_name: str) -> Prompt:
         value = row.fields.get(name)
-        if isinstance(value, list):
-            return Prompt(messages=messages_of(value, name, row, source))
-        text = text_of(row, name, source)
+        if isinstance(value, list) or (name in CONVERSATIONS and name in row.fields):
+            return _conversation_prompt(value, name, row, row.fields, file_name, self.continue_last)
+        text = text_of(row, name, file_name)
         if name == "instruction" and row.fields.get("input"):
-            text += "\n\n" + text_of(row, "input", source)
+            text += "\n\n" + text_of(row, "input", file_name)
         return Prompt(text=text)
+
+    def _request(self, body: dict[str, Any], row: Row, file_name: str) -> Prompt:
+        """The prompt of a batch request: for chat completions its messages, for completions its text."""
+        unused = tuple(key for key in body if key not in _REQUEST)
+        if "messages" in body:
+            made = _conversation_prompt(body["messages"], "body.messages", row, body, file_name, self.continue_last)
+            return Prompt(messages=made.messages, tools=made.tools, continue_last=made.continue_last, unused=unused)
+        if not isinstance(body.get("prompt"), str):
+            there = ", ".join(str(n)[:60] for n in list(body)[:12]) or "none"
+            raise row_error(f"the batch request has no 'messages' or text 'prompt' in its body (fields: {there})", row, file_name)
+        return Prompt(text=body["prompt"], unused=unused)
+
+
+def _conversation_prompt(value: Any, name: str, row: Row, fields: dict[str, Any], file_name: str, continue_last: bool = False) -> Prompt:
+    messages = asked(conversation(value, name, row, file_name), name, row, file_name, continue_last=continue_last)
+    own = continue_last and messages[-1]["role"] == "assistant"
+    return Prompt(messages=messages, tools=tools_of(fields, row, file_name), continue_last=own)
 
 
 @dataclass(frozen=True)
@@ -85,35 +147,36 @@ class DocumentFields:
     paired: bool = False
     completion_only: bool = False
 
-    def spans(self, row: Row, source: str) -> list[tuple[Prompt | None, str]]:
+    def spans(self, row: Row, file_name: str) -> list[tuple[Prompt | None, str]]:
         """(what comes before, what is scored), in order. Raises RowError with the line and the fields that are there."""
         if row.error is not None:
             raise row.error
         if self.paired or self.completion_only:
-            return self._completions(row, source)
+            return self._completions(row, file_name)
         if self.field is not None:
-            return [(None, text_of(row, self.field, source, "--text-field"))]
+            return [(None, text_of(row, self.field, file_name, "--text-field"))]
         if "text" in row.fields:
-            return [(None, text_of(row, "text", source))]
-        if any(name in row.fields for name in ("messages", "conversations")):
-            raise RowError("a conversation; its assistant turns can be scored", path=source, line=row.line, hint="add --completion-only")
+            return [(None, text_of(row, "text", file_name))]
+        if any(name in row.fields for name in CONVERSATIONS):
+            raise row_error("a conversation; its assistant turns can be scored", row, file_name, hint="add --completion-only")
         if "prompt" in row.fields and "completion" in row.fields:
-            return [(None, text_of(row, "prompt", source) + text_of(row, "completion", source))]
-        raise missing_field("text", row, source, "--text-field")
+            return [(None, text_of(row, "prompt", file_name) + text_of(row, "completion", file_name))]
+        raise missing_field("text", row, file_name, "--text-field")
 
-    def _completions(self, row: Row, source: str) -> list[tuple[Prompt | None, str]]:
-        for name in ("messages", "conversations"):
-            if isinstance(value := row.fields.get(name), list) and not self.paired:
-                messages = messages_of(value, name, row, source)
-                turns = [i for i, m in enumerate(messages) if m["role"] == "assistant" and i > 0]
-                if not turns:
-                    raise RowError(f"field '{name}' holds no assistant turn after another", path=source, line=row.line)
-                return [(Prompt(messages=messages[:i]), messages[i]["content"]) for i in turns]
-        before, after = pair(row, source)
+    def _completions(self, row: Row, file_name: str) -> list[tuple[Prompt | None, str]]:
+        name = first_name(row.fields, CONVERSATIONS)
+        if name is not None and not self.paired:
+            messages = conversation(row.fields[name], name, row, file_name)
+            turns = [i for i, m in enumerate(messages) if m["role"] == "assistant" and i > 0 and m["content"]]
+            if not turns:
+                raise row_error(f"field '{name}' holds no text of an assistant after another message", row, file_name)
+            tools = tools_of(row.fields, row, file_name)
+            return [(Prompt(messages=messages[:i], tools=tools), messages[i]["content"]) for i in turns]
+        before, after = pair(row, file_name)
         return [(Prompt(text=before), after)]
 
 
-def pair(row: Row, source: str) -> tuple[str, str]:
+def pair(row: Row, file_name: str) -> tuple[str, str]:
     """Source and target of a row: by the names in use, or the two languages of a field 'translation'.
 
     Raises RowError with the line and the fields that are there.
@@ -122,54 +185,33 @@ def pair(row: Row, source: str) -> tuple[str, str]:
     if isinstance(both, dict) and len(both) == 2 and all(isinstance(v, str) for v in both.values()):
         first, second = both.values()
         return first, second
-    before = next((n for n in _SOURCES if n in row.fields), None)
-    after = next((n for n in _TARGETS if n in row.fields), None)
+    before, after = first_name(row.fields, SOURCES), first_name(row.fields, TARGETS)
     if before is None or after is None:
-        raise missing_field("source' and 'target' (or 'prompt' and 'completion')" if before is None else "target", row, source, None)
-    text = text_of(row, before, source)
+        missing = "source' and 'target' (or 'prompt' and 'completion')" if before is None else "target"
+        raise missing_field(missing, row, file_name, None)
+    text = text_of(row, before, file_name)
     if before == "instruction" and row.fields.get("input"):
-        text += "\n\n" + text_of(row, "input", source)
-    return text, text_of(row, after, source)
+        text += "\n\n" + text_of(row, "input", file_name)
+    return text, text_of(row, after, file_name)
 
 
-def _template_fields(template: str) -> list[str]:
-    try:
-        parsed = [(name, spec, conversion) for _, name, spec, conversion in string.Formatter().parse(template) if name is not None]
-    except ValueError as exc:
-        raise UsageError(f"--template: {exc}", hint="write {{ and }} for braces that are not fields") from exc
-    for name, spec, conversion in parsed:
-        if not name or spec or conversion or not all(part.isidentifier() for part in name.split("-")):
-            raise UsageError(f"--template: '{{{name}}}' is not the plain name of a field", hint='for example "Summarise: {text}"')
-    return [name for name, _, _ in parsed]
-
-
-def text_of(row: Row, name: str, source: str, option: str = "--prompt-field") -> str:
-    if name not in row.fields:
-        raise missing_field(name, row, source, option)
-    value = row.fields[name]
-    if not isinstance(value, str):
-        kind = {list: "a list", dict: "an object", type(None): "null", bool: "a truth value"}.get(type(value), "a number")
-        raise RowError(f"field '{name}' is {kind}; text expected", path=source, line=row.line, hint=f"name another field with {option}")
+def text_of(row: Row, name: str, file_name: str, option: str = "--prompt-field") -> str:
+    """The text of the field `name`. Raises RowError when it is not there or not text; option: what names another field."""
+    fields = named_fields(row)
+    if name not in fields:
+        raise missing_field(name, row, file_name, option)
+    value = fields[name]
+    if not isinstance(value, str) or type_name(value) != "text":
+        hint = f"name another field with {option}"
+        raise row_error(f"field '{name}' is {type_name(value)}; text expected", row, file_name, hint=hint)
     return value
 
 
-def missing_field(name: str, row: Row, source: str, option: str | None = "--prompt-field") -> RowError:
+def missing_field(name: str, row: Row, file_name: str, option: str | None = "--prompt-field") -> RowError:
+    """The error of a row without the field `name`, with the fields that it has."""
     there = ", ".join(str(n)[:60] for n in list(row.fields)[:12]) or "none"
     hint = None if option is None else f"name the field with {option}" + (", or use --template" if option == "--prompt-field" else "")
-    return RowError(f"no field '{name}' (fields: {there})", path=source, line=row.line, hint=hint)
-
-
-def messages_of(value: list[Any], name: str, row: Row, source: str) -> tuple[Message, ...]:
-    out: list[Message] = []
-    for number, item in enumerate(value, 1):
-        role = item.get("role", _SHAREGPT_ROLES.get(str(item.get("from")))) if isinstance(item, dict) else None
-        content = item.get("content", item.get("value")) if isinstance(item, dict) else None
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise RowError(f"message {number} of field '{name}' has no text 'role' and 'content'", path=source, line=row.line)
-        out.append({"role": role, "content": content})
-    if not out:
-        raise RowError(f"field '{name}' holds no message", path=source, line=row.line)
-    return tuple(out)
+    return row_error(f"no field '{name}' (fields: {there})", row, file_name, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -178,33 +220,48 @@ class SourceFields:
 
     field: str | None = None
 
-    def prompt(self, row: Row, source: str) -> Prompt:
+    def prompt(self, row: Row, file_name: str) -> Prompt:
         """Raises RowError with the line and the fields that are there."""
         if row.error is not None:
             raise row.error
         both = row.fields.get("translation")
         if self.field is None and isinstance(both, dict):
-            return Prompt(text=pair(row, source)[0])
-        name = self.field or next((n for n in (*_SOURCES, "messages") if n in row.fields), "source")
-        if isinstance(value := row.fields.get(name), list):
-            return Prompt(messages=messages_of(value, name, row, source))
-        return Prompt(text=text_of(row, name, source, "--source-field"))
+            return Prompt(text=pair(row, file_name)[0])
+        name = self.field or first_name(row.fields, (*SOURCES, "messages")) or "source"
+        value = row.fields.get(name)
+        if isinstance(value, list) or (name == "messages" and name in row.fields):
+            return _conversation_prompt(value, name, row, row.fields, file_name)
+        return Prompt(text=text_of(row, name, file_name, "--source-field"))
 
 
-def references(row: Row, source: str, name: str | None = None) -> tuple[str, ...]:
-    """What the answer to a row should be: a text or a list of texts. Raises RowError; an empty reference is one."""
+def references(row: Row, file_name: str, name: str | None = None) -> tuple[str, ...]:
+    """What the answer to a row should be: a text, a list of texts, or SQuAD's {"text": [...]}.
+
+    Raises RowError; an empty reference is one.
+    """
     both = row.fields.get("translation")
     if name is None and isinstance(both, dict):
-        return (pair(row, source)[1],)
-    name = name or next((n for n in _REFERENCES if n in row.fields), "reference")
+        return (pair(row, file_name)[1],)
+    name = name or reference_field(row)
     value = row.fields.get(name)
-    texts = value if isinstance(value, list) else [text_of(row, name, source, "--reference-field")]
+    if isinstance(value, dict) and isinstance(value.get("text"), list):
+        value = value["text"]
+    texts = value if isinstance(value, list) else [text_of(row, name, file_name, "--reference-field")]
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise RowError(f"field '{name}' has an empty reference, or one that is no text", path=source, line=row.line)
+        raise row_error(f"field '{name}' has an empty reference, or one that is not text", row, file_name)
     return tuple(texts)
 
 
-def prediction(row: Row, source: str, name: str | None = None) -> str:
-    """The saved output of a row. Raises RowError."""
-    name = name or next((n for n in _PREDICTIONS if isinstance(row.fields.get(n), str)), "prediction")
-    return text_of(row, name, source, "--prediction-field")
+def reference_field(row: Row) -> str:
+    """The field that holds the references when none is named."""
+    return first_name(row.fields, REFERENCES) or "reference"
+
+
+def prediction(row: Row, file_name: str, name: str | None = None, *, reference: str | None = None) -> str:
+    """The saved output of a row: the field `name`, else the first known one that holds text and isn't the reference.
+
+    Raises RowError.
+    """
+    besides = reference or reference_field(row)
+    name = name or next((n for n in PREDICTIONS if n != besides and isinstance(row.fields.get(n), str)), "prediction")
+    return text_of(row, name, file_name, "--prediction-field")

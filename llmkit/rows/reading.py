@@ -6,31 +6,27 @@ the stream goes on. Knows formats; not what a command does with the fields.
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import itertools
-import json
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmkit.errors import InputError, RowError, UnavailableError, UsageError
+from llmkit.errors import InputError, LlmkitError, RowError, UnavailableError, UsageError
+from llmkit.rows.base import Row
+from llmkit.rows.json_rows import json_lines, json_list
+from llmkit.rows.tables import parquet, separated
 from llmkit.rows.text import Source, lines
+from llmkit.rows.values import plain_value
+
+__all__ = ["FORMATS", "Row", "Rows", "open_rows"]
 
 #: A file whose first rows are all broken is not of the format its name says.
 HOPELESS = 10
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the input. `index` counts rows from 0, `line` is the line it begins on (from 1), where there are lines."""
-
-    index: int
-    line: int | None
-    fields: dict[str, Any]
-    error: RowError | None = None
+#: Characters of a plain text that is read as one row.
+_MAX_TEXT = 1 << 30
 
 
 @dataclass
@@ -40,15 +36,17 @@ class Rows:
     name: str
     _stream: Iterator[Row]
     _digest: Callable[[], str | None]
-    limit: int | None = None
+    max_rows: int | None = None
     count: int = field(default=0, init=False)
-    whole: bool = field(default=False, init=False)
+    complete: bool = field(default=False, init=False)
+    _rows_hash: Any = field(default_factory=hashlib.sha256, init=False, repr=False)
 
     def __iter__(self) -> Iterator[Row]:
-        for row in self._stream if self.limit is None else itertools.islice(self._stream, self.limit):
+        for row in self._stream if self.max_rows is None else itertools.islice(self._stream, self.max_rows):
             self.count += 1
+            self._rows_hash.update(row.digest)
             yield row
-        self.whole = self.limit is None
+        self.complete = self.max_rows is None
 
     def peek(self, count: int) -> list[Row]:
         """The first rows, which stay in the stream. Before it is walked."""
@@ -59,7 +57,16 @@ class Rows:
     @property
     def sha256(self) -> str | None:
         """Of the input's bytes; None for a hub data set or when only some rows were read."""
-        return self._digest() if self.whole else None
+        return self._digest() if self.complete else None
+
+    @property
+    def rows_sha256(self) -> str:
+        """Of the content of the rows that were read so far, in their order, whatever they came from.
+
+        Also known with `max_rows`, for a hub data set and for standard input. Two inputs have the same hash when their
+        rows have the same fields, in the same order, with the same values as written (see `Row.digest`).
+        """
+        return str(self._rows_hash.copy().hexdigest())
 
 
 def open_rows(
@@ -68,7 +75,7 @@ def open_rows(
     format: str = "auto",
     encoding: str = "utf-8",
     text_field: str = "text",
-    limit: int | None = None,
+    max_rows: int | None = None,
     offline: bool = False,
     whole_text: bool = False,
 ) -> Rows:
@@ -81,32 +88,26 @@ def open_rows(
     if format != "auto" and format not in FORMATS:
         raise UsageError(f"unknown input format '{format}'", hint=f"one of auto, {', '.join(FORMATS)}")
     if _is_hub_dataset(path):
-        return Rows(path, _hub_rows(path, offline), lambda: None, limit)
+        return Rows(path, _hub_rows(path, offline), lambda: None, max_rows)
     source = Source(path)
-    first = b""
     if format == "auto":
-        format, first = _format_of(source)
-    read = _whole if whole_text and format == "txt" else FORMATS[format]
-    stream = read(source, encoding, text_field, first)
-    return Rows(source.name, _checked(stream, source.name), lambda: source.sha256, limit)
+        format = _format_of(source)
+    read = _one_text if whole_text and format == "txt" else FORMATS[format]
+    return Rows(source.name, _checked(read(source, encoding, text_field), source.name), lambda: source.sha256, max_rows)
 
 
-def _format_of(source: Source) -> tuple[str, bytes]:
-    """By the name's ending, else by the first character: rows of JSON, or lines of text."""
-    name = source.path.removesuffix(".gz")
-    ending = name.rpartition(".")[2].lower() if "." in name else ""
+def _format_of(source: Source) -> str:
+    """By the ending of the file's name, else by the first character: rows of JSON, or lines of text."""
+    name = os.path.basename(source.path).lower().removesuffix(".gz")
+    ending = name.rpartition(".")[2] if "." in name else ""
+    ending = {"ndjson": "jsonl", "jl": "jsonl", "text": "txt", "md": "txt"}.get(ending, ending)
     if ending in FORMATS:
-        return ending, b""
-    if ending in ("ndjson", "jl"):
-        return "jsonl", b""
-    if ending in ("text", "md"):
-        return "txt", b""
+        return ending
     if source.path != "-" and ending:
         raise UsageError(
             f"{source.path}: no input format is known by the ending '.{ending}'", hint=f"--input-format one of {', '.join(FORMATS)}"
         )
-    first = next(source.chunks(), b"")
-    return ("jsonl" if first.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else "txt"), first
+    return "jsonl" if source.first().lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else "txt"
 
 
 def _checked(stream: Iterator[Row], name: str) -> Iterator[Row]:
@@ -117,133 +118,31 @@ def _checked(stream: Iterator[Row], name: str) -> Iterator[Row]:
         if row.error is None:
             break
         if len(held) == HOPELESS:
-            raise InputError(f"the first {HOPELESS} rows are all broken; {row.error.message}", hint=row.error.hint)
+            first: RowError | None = held[0].error
+            hint = (first.hint if first is not None else None) or row.error.hint
+            raise InputError(f"the first {HOPELESS} rows are all broken; {row.error.message}", hint=hint)
     yield from held
     yield from stream
 
 
-def _txt(source: Source, encoding: str, text_field: str, first: bytes) -> Iterator[Row]:
+def _txt(source: Source, encoding: str, text_field: str) -> Iterator[Row]:
+    """A line a row; a blank line is a row with an empty text, so that lines of two files stay beside each other."""
     with source:
-        for index, line in enumerate(lines(source, encoding, first=first)):
-            yield Row(index, index + 1, {text_field: line})
+        for index, line in enumerate(lines(source, encoding)):
+            yield Row(index, index + 1, {text_field: line}, plain=True)
 
 
-def _whole(source: Source, encoding: str, text_field: str, first: bytes) -> Iterator[Row]:
+def _one_text(source: Source, encoding: str, text_field: str) -> Iterator[Row]:
     with source:
-        text = "\n".join(lines(source, encoding, first=first))
+        parts, length = [], 0
+        for line in lines(source, encoding):
+            parts.append(line)
+            length += len(line) + 1
+            if length > _MAX_TEXT:
+                raise InputError(f"one text of more than {_MAX_TEXT:,} characters", path=source.name, hint="read it line by line")
+        text = "\n".join(parts)
         if text or source.ends_line:
-            yield Row(0, None, {text_field: text + ("\n" if source.ends_line else "")})
-
-
-def _jsonl(source: Source, encoding: str, text_field: str, first: bytes) -> Iterator[Row]:
-    with source:
-        index = 0
-        for number, line in enumerate(lines(source, encoding, first=first), 1):
-            if not line.strip():
-                continue
-            yield _json_row(line, index, number, source.name)
-            index += 1
-
-
-def _json_row(text: str, index: int, number: int, name: str) -> Row:
-    try:
-        content = json.loads(text, object_pairs_hook=_no_duplicates)
-    except (ValueError, RecursionError) as exc:
-        reason = "nested too deep" if isinstance(exc, RecursionError) else str(exc)
-        return Row(index, number, {}, RowError(f"not a JSON object: {reason}", path=name, line=number))
-    if not isinstance(content, dict):
-        kind = {list: "a list", str: "a string", type(None): "null", bool: "a truth value"}.get(type(content), "a number")
-        return Row(index, number, {}, RowError(f"a row must be a JSON object, not {kind}", path=name, line=number))
-    return Row(index, number, content)
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        names = [k for k, _ in pairs]
-        raise ValueError(f"field '{next(n for n in names if names.count(n) > 1)}' occurs twice")
-    return content
-
-
-def _json(source: Source, encoding: str, text_field: str, first: bytes) -> Iterator[Row]:
-    """A list of objects, read piece by piece."""
-    import ijson
-
-    class Reader:
-        """The decoded text as the UTF-8 bytes that the parser wants."""
-
-        pieces = (line + "\n" for line in lines(source, encoding, first=first))
-
-        def read(self, size: int) -> bytes:
-            return b"" if size == 0 else next(self.pieces, "").encode("utf-8", "surrogatepass")
-
-    with source:
-        try:
-            for index, content in enumerate(ijson.items(Reader(), "item", use_float=True)):
-                if not isinstance(content, dict):
-                    error = RowError(f"element {index + 1} of the list is not an object", path=source.name)
-                    yield Row(index, None, {}, error)
-                else:
-                    yield Row(index, None, content)
-        except ijson.JSONError as exc:
-            raise InputError(f"is not a JSON list of objects: {exc}", path=source.name) from exc
-
-
-def _separated(delimiters: str) -> Callable[[Source, str, str, bytes], Iterator[Row]]:
-    def read(source: Source, encoding: str, text_field: str, first: bytes) -> Iterator[Row]:
-        # The csv module's limit is a C long; a cell may be as long as memory allows.
-        csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-        with source:
-            stream = lines(source, encoding, first=first)
-            header_line = next(stream, None)
-            if header_line is None:
-                return
-            delimiter = max(delimiters, key=header_line.count)
-            reader = csv.reader((line + "\n" for line in itertools.chain([header_line], stream)), delimiter=delimiter, strict=True)
-            yield from _cells(reader, source.name)
-
-    return read
-
-
-def _cells(reader: Any, name: str) -> Iterator[Row]:
-    try:
-        header = next(reader)
-        if len(set(header)) < len(header):
-            raise InputError(f"column '{next(h for h in header if header.count(h) > 1)}' occurs twice", path=name, line=1)
-        index, begun = 0, reader.line_num + 1
-        for cells in reader:
-            if cells:
-                fields = dict(zip(header, cells, strict=False))
-                error = None
-                if len(cells) != len(header):
-                    error = RowError(f"{len(cells)} cells where the header has {len(header)}", path=name, line=begun)
-                yield Row(index, begun, fields, error)
-                index += 1
-            begun = reader.line_num + 1
-    except csv.Error as exc:
-        raise InputError(f"is not valid CSV: {exc}", path=name, line=reader.line_num) from exc
-
-
-def _parquet(source: Source, encoding: str, text_field: str, first: bytes) -> Iterator[Row]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as exc:  # pragma: no cover - datasets brings it
-        raise UnavailableError("reading parquet needs pyarrow", hint="pip install pyarrow") from exc
-    with source:
-        if source.path.endswith(".gz") or source.path == "-":
-            raise InputError("parquet is read from a plain file", path=source.name, hint="unpack it first")
-        for _ in source.chunks():  # the hash is of the whole file
-            pass
-        try:
-            table = pyarrow.parquet.ParquetFile(source.path)
-            index = 0
-            for batch in table.iter_batches(batch_size=1024):
-                for content in batch.to_pylist():
-                    yield Row(index, None, content)
-                    index += 1
-        except (pyarrow.ArrowException, OSError) as exc:
-            raise InputError(f"is not a whole parquet file: {str(exc).splitlines()[0]}", path=source.name) from exc
+            yield Row(0, None, {text_field: text + ("\n" if source.ends_line else "")}, plain=True)
 
 
 def _is_hub_dataset(path: str) -> bool:
@@ -262,18 +161,32 @@ def _hub_rows(path: str, offline: bool) -> Iterator[Row]:
     try:
         stream = datasets.load_dataset(name, split=split, revision=revision or None, streaming=True)
         for index, content in enumerate(stream):
-            yield Row(index, None, dict(content))
+            yield _plain_row(content, index, path)
+    except LlmkitError:
+        raise
     except Exception as exc:
         # datasets raises many kinds of its own and of its HTTP clients
-        raise UnavailableError(f"{path}: {type(exc).__name__}: {str(exc).splitlines()[0]}") from exc
+        first = (str(exc).splitlines() or [""])[0]
+        raise UnavailableError(f"{path}: {type(exc).__name__}: {first}") from exc
+
+
+def _plain_row(content: dict[str, Any], index: int, name: str) -> Row:
+    fields: dict[str, Any] = {}
+    error = None
+    for column, value in content.items():
+        try:
+            fields[column] = plain_value(value)
+        except ValueError as exc:
+            error = error or RowError(f"column '{column[:80]}' {exc}", path=f"{name}, row {index + 1}")
+    return Row(index, None, fields, error)
 
 
 #: A format: its ending → a reader of an opened source. A new format is one function and one line here.
-FORMATS: dict[str, Callable[[Source, str, str, bytes], Iterator[Row]]] = {
+FORMATS: dict[str, Callable[[Source, str, str], Iterator[Row]]] = {
     "txt": _txt,
-    "jsonl": _jsonl,
-    "json": _json,
-    "csv": _separated(",;\t"),
-    "tsv": _separated("\t"),
-    "parquet": _parquet,
+    "jsonl": json_lines,
+    "json": json_list,
+    "csv": separated(",;\t"),
+    "tsv": separated("\t"),
+    "parquet": parquet,
 }

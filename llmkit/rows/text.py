@@ -11,6 +11,7 @@ import hashlib
 import io
 import itertools
 import os
+import re
 import stat
 import sys
 import zlib
@@ -20,6 +21,19 @@ from typing import IO, Any
 from llmkit.errors import InputError
 
 _CHUNK = 1 << 16
+#: Characters of one line, row or cell. A file of zeros or an endless device must not fill the memory.
+MAX_CHARACTERS = 1 << 27
+
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
+#: How other files than text begin: what they are, and what to do.
+_MAGIC = (
+    (b"\x1f\x8b", "gzip", "unpack it first, or give it a name that ends with .gz"),
+    (b"PAR1", "parquet", "--input-format parquet"),
+    (b"PK\x03\x04", "a ZIP archive (or .xlsx, .docx)", "unpack it, or save the sheet as .csv"),
+    (b"\xfd7zXZ\x00", "xz", "unpack it first"),
+    (b"BZh", "bzip2", "unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "unpack it first"),
+)
 
 
 class Source:
@@ -33,6 +47,7 @@ class Source:
         self.name = "standard input" if path == "-" else path
         self._hash = hashlib.sha256()
         self._file = _open(path)
+        self._stream = self._read()
         #: Whether the content read so far ends with a line end (in UTF-16 and UTF-32 with zero bytes behind it).
         self.ends_line = False
 
@@ -48,21 +63,37 @@ class Source:
         """Of the bytes read so far: of the whole file once it has been read to its end."""
         return self._hash.hexdigest()
 
+    @property
+    def packed(self) -> bool:
+        return self.path.lower().endswith(".gz")
+
+    def first(self) -> bytes:
+        """The first piece of the content, which stays in the stream."""
+        chunk = next(self._stream, b"")
+        self._stream = itertools.chain([chunk] if chunk else [], self._stream)
+        return chunk
+
     def chunks(self) -> Iterator[bytes]:
-        """The content in pieces of at most 64 KiB, decompressed when the name ends with .gz."""
+        """The content in pieces of at most 64 KiB, decompressed when the name ends with .gz. Raises InputError."""
+        for chunk in self._stream:
+            self.ends_line = chunk[-4:].rstrip(b"\0").endswith((b"\n", b"\r"))
+            yield chunk
+
+    def _read(self) -> Iterator[bytes]:
         reader: Any = io.BufferedReader(_Hashing(self._file, self._hash), _CHUNK)
-        if self.path.endswith(".gz"):
+        if self.packed:
             reader = gzip.GzipFile(fileobj=reader)
         while True:
             try:
                 chunk = reader.read(_CHUNK)
             except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
-                raise InputError(f"is not a whole gzip file ({exc})", path=self.name) from exc
+                raise InputError(
+                    f"is not a complete gzip file ({exc})", path=self.name, hint="make or copy it again; 'gzip -t' tests it"
+                ) from exc
             except OSError as exc:
                 raise InputError(f"cannot be read: {exc.strerror}", path=self.name) from exc
             if not chunk:
                 return
-            self.ends_line = chunk[-4:].rstrip(b"\0").endswith((b"\n", b"\r"))
             yield chunk
 
     def binary(self) -> IO[bytes]:
@@ -86,60 +117,88 @@ class _Hashing(io.RawIOBase):
         return len(chunk)
 
 
-def lines(source: Source, encoding: str = "utf-8", *, first: bytes = b"") -> Iterator[str]:
-    """The lines of `source`, each without its end. A byte-order mark is dropped.
+def texts(source: Source, encoding: str = "utf-8") -> Iterator[str]:
+    """The content of `source` as text, in pieces that never end between CR and LF. A byte-order mark is dropped.
 
-    first: bytes already taken from the source. Raises InputError naming the byte and line that can't be decoded.
+    Raises InputError naming the byte and line that can't be decoded, or an encoding that is none.
     """
-    try:
-        decoder = codecs.getincrementaldecoder("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)("strict")
-    except LookupError as exc:
-        raise InputError(f"unknown encoding '{encoding}'", path=source.name, hint="utf-8, utf-16, latin-1, cp1252, ...") from exc
-    newlines = io.IncrementalNewlineDecoder(None, translate=True)
-    rest: list[str] = []
-    number, offset = 1, 0
-
-    def decoded(chunk: bytes, final: bool) -> str:
+    decoder = _decoder(encoding, source.name)
+    newlines = io.IncrementalNewlineDecoder(None, translate=False)
+    number, offset, begun = 1, 0, False
+    for chunk in itertools.chain(source.chunks(), [b""]):
+        if offset == 0:
+            _refuse_other_content(chunk, encoding, source.name)
         pending = len(decoder.getstate()[0])
         try:
-            return newlines.decode(decoder.decode(chunk, final), final)
+            text = newlines.decode(decoder.decode(chunk, not chunk), not chunk)
         except UnicodeDecodeError as exc:
             # The decoder's object is what it held back and this chunk together.
-            at = offset - pending + exc.start
-            line = number + sum(1 for _ in _ends(bytes(exc.object[: exc.start])))
+            line = number + _line_ends(bytes(exc.object[: exc.start]))
             raise InputError(
-                f"byte {at + 1} (0x{exc.object[exc.start]:02x}) is not {encoding}",
+                f"byte {offset - pending + exc.start + 1} (0x{exc.object[exc.start]:02x}) is not {encoding}",
                 path=source.name,
                 line=line,
                 hint="name the file's encoding with --encoding, for example --encoding latin-1",
             ) from exc
-
-    for chunk in itertools.chain([first] if first else [], source.chunks()):
-        if offset == 0:
-            _refuse_utf16(chunk, encoding, source.name)
-        text = decoded(chunk, False)
+        except UnicodeError as exc:
+            hint = "name its byte order: utf-16-le or utf-16-be" if "BOM" in str(exc) else "utf-8, utf-16, latin-1, cp1252, ..."
+            raise InputError(f"is not {encoding}: {exc}", path=source.name, line=number, hint=f"--encoding: {hint}") from exc
         offset += len(chunk)
-        parts = text.split("\n")
-        if len(parts) > 1:
-            yield "".join([*rest, parts[0]])
-            yield from parts[1:-1]
-            number += len(parts) - 1
-            rest = []
-        rest.append(parts[-1])
-    tail = "".join([*rest, decoded(b"", True)])
-    if tail:  # a final CR becomes a line end only now
-        yield from tail.removesuffix("\n").split("\n")
+        if text:
+            text, begun = text if begun else text.removeprefix("\ufeff"), True
+            number += text.count("\n") + text.count("\r") - text.count("\r\n")
+            yield text
 
 
-def _ends(data: bytes) -> Iterator[None]:
-    for line in data.splitlines(keepends=True):
-        if line.endswith((b"\n", b"\r")):
-            yield None
+def lines(source: Source, encoding: str = "utf-8", *, ends: bool = False) -> Iterator[str]:
+    """The lines of `source`; ends: each with its line end, as it stands. A byte-order mark is dropped.
+
+    Raises InputError for what can't be decoded, and for a line of more than `MAX_CHARACTERS`.
+    """
+    rest: list[str] = []
+    length, number = 0, 1
+    for text in texts(source, encoding):
+        # a piece that ends inside a line matches up to its end; the last match is empty
+        for match in _LINE.finditer(text):
+            piece = match[0]
+            if piece.endswith(("\n", "\r")):
+                yield "".join([*rest, piece if ends else piece.rstrip("\r\n")])
+                rest, length, number = [], 0, number + 1
+            elif piece:
+                rest.append(piece)
+                length += len(piece)
+                if length > MAX_CHARACTERS:
+                    raise InputError(f"a line of more than {MAX_CHARACTERS:,} characters", path=source.name, line=number)
+    if rest:
+        yield "".join(rest)
 
 
-def _refuse_utf16(chunk: bytes, encoding: str, name: str) -> None:
-    if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not encoding.lower().replace("-", "").startswith("utf16"):
+def _decoder(encoding: str, name: str) -> codecs.IncrementalDecoder:
+    hint = "--encoding: utf-8, utf-16, latin-1, cp1252, ..."
+    try:
+        info = codecs.lookup(encoding)
+        b"a".decode(encoding, "ignore")  # refuses codecs that give no text, such as base64
+        # utf-8-sig would hold back, and at the end drop, what may begin a byte-order mark
+        return codecs.getincrementaldecoder("utf-8" if info.name == "utf-8-sig" else encoding)("strict")
+    except UnicodeError as exc:
+        raise InputError(f"encoding '{encoding}' can't be used: {exc}", path=name, hint=hint) from exc
+    except (LookupError, ValueError) as exc:
+        what = "is not a text encoding" if "not a text encoding" in str(exc) else "is not known"
+        raise InputError(f"encoding {encoding!r} {what}", path=name, hint=hint) from exc
+
+
+def _line_ends(data: bytes) -> int:
+    return data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")
+
+
+def _refuse_other_content(chunk: bytes, encoding: str, name: str) -> None:
+    """What begins like something else than text in this encoding. Raises InputError."""
+    named = encoding.lower().replace("-", "").replace("_", "")
+    if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not named.startswith(("utf16", "utf32")):
         raise InputError("byte 1: this is UTF-16, not " + encoding, path=name, line=1, hint="add --encoding utf-16")
+    for magic, what, hint in _MAGIC:
+        if chunk.startswith(magic) and (b"\0" in chunk or magic == b"\x1f\x8b"):
+            raise InputError(f"holds {what}, not text", path=name, hint=hint)
 
 
 def _open(path: str) -> IO[bytes]:
@@ -153,5 +212,5 @@ def _open(path: str) -> IO[bytes]:
         return open(path, "rb")  # the Source closes it
     except OSError as exc:
         raise InputError(f"cannot be read: {exc.strerror}", path=path) from exc
-    except ValueError as exc:  # an embedded NUL
+    except ValueError as exc:  # an embedded NUL, or half a surrogate pair
         raise InputError(f"cannot be read: {exc}", path=repr(path)) from exc

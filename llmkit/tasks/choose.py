@@ -15,7 +15,7 @@ from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
 from llmkit.metrics.perplexity import Windows
 from llmkit.rows import Row
-from llmkit.rows.fields import PromptFields
+from llmkit.rows.fields import RIGHT_CHOICES, PromptFields, first_name
 from llmkit.tasks.generate import placed
 from llmkit.tasks.score import score_pairs
 
@@ -42,7 +42,7 @@ class ChoiceFields:
         if row.error is not None:
             raise row.error
         given, names = (self.labels, None) if self.labels is not None else _listed(row, source)
-        right = self.answer_field or next((n for n in ("answer", "answerKey", "label", "target") if n in row.fields), "answer")
+        right = self.answer_field or first_name(row.fields, RIGHT_CHOICES) or "answer"
         if right not in row.fields:
             there = ", ".join(list(row.fields)[:12]) or "none"
             raise RowError(f"no field '{right}' (fields: {there})", path=source, line=row.line, hint="name it with --answer-field")

@@ -20,7 +20,7 @@ from llmkit.rows.fields import Prompt
 class Fields(Protocol):
     """Where a row's prompt comes from."""
 
-    def prompt(self, row: Row, source: str) -> Prompt: ...
+    def prompt(self, row: Row, file_name: str) -> Prompt: ...
 
 
 class Answering:

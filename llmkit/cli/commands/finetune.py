@@ -191,7 +191,7 @@ class _Data:
         cls, source: str, valid: str | None, held: float, fields: SampleFields, limit: int | None, max_errors: int, reading: dict[str, Any]
     ) -> _Data:
         """Raises InputError for rows that can't be used."""
-        rows = open_rows(source, limit=limit, text_field=fields.text or "text", **reading)
+        rows = open_rows(source, max_rows=limit, text_field=fields.text or "text", **reading)
         judged = check_rows(_written(rows, source, reading["format"]), fields, rows.name, max_errors=max_errors, share=held)
         if valid is None:
             train, kept = judged.samples, judged.held

@@ -128,7 +128,7 @@ def generate(
 
     settings = JobSettings(opt.batch_size(batch_size), batch_tokens, max_errors, retry_failed, opt.duration(max_time))
     fields = PromptFields(template, prompt_field)
-    rows = open_rows(input, format=input_format, encoding=encoding, text_field="prompt", limit=limit, offline=offline)
+    rows = open_rows(input, format=input_format, encoding=encoding, text_field="prompt", max_rows=limit, offline=offline)
     job = _Job(
         call,
         rows,

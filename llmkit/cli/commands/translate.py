@@ -104,7 +104,7 @@ def translate(
         raise UsageError(f"{what} is for one text, and --input gives many", hint="leave one of them away")
     if input is None:
         only_with_input(ctx)
-    reading = {"format": input_format, "encoding": encoding, "limit": limit, "offline": offline}
+    reading = {"format": input_format, "encoding": encoding, "max_rows": limit, "offline": offline}
     rows, document = (None, None) if input is None else _open(input, output, reading, text_field, n_best)
     wishes = TranslationOptions(output_field, document.keep if document else None, _glossary(glossary), n_best, scores)
     given = None if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr')
@@ -171,7 +171,7 @@ def _open(input: str, output: str | None, reading: dict[str, Any], text_field: s
         raise UsageError(f"a {ending} document is translated into one", hint=f"--output NAME{ending}, or .jsonl for its segments as rows")
     if ending == ".docx" and output in (None, "-"):
         raise UsageError("a .docx document is no text for standard output", hint="name a file with --output NAME.docx")
-    if reading["limit"] is not None or text_field is not None or n_best > 1:
+    if reading["max_rows"] is not None or text_field is not None or n_best > 1:
         raise UsageError("--limit, --text-field and --n-best are for rows, and a document is translated whole", hint="leave them away")
     document, data = open_document(input)
     return document_rows(document, data, input), document

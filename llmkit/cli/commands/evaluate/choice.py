@@ -19,6 +19,7 @@ from llmkit.errors import RowsFailedError, UsageError
 from llmkit.metrics.base import Example, Result, digest, signature
 from llmkit.models.builtin import DEFAULT
 from llmkit.rows import open_rows
+from llmkit.rows.fields import QUESTIONS, first_text, row_id
 
 NAMES = ("accuracy", "accuracy_normalised")
 
@@ -79,7 +80,7 @@ def choice(
 
     pattern = (template or DEFAULT_TEMPLATE).replace("\\n", "\n")
     fields = ChoiceFields(PromptFields(pattern), tuple(part.strip() for part in labels.split(",")) if labels else None, answer_field)
-    rows = open_rows(input, format=input_format, encoding=encoding, limit=limit, offline=offline)
+    rows = open_rows(input, format=input_format, encoding=encoding, max_rows=limit, offline=offline)
     settings = JobSettings(opt.batch_size(batch_size), batch_tokens, 0, False, opt.duration(max_time))
     target = rows_output(output, input, overwrite=overwrite, restart=restart)
     known = opt.identity(ctx, "evaluate choice")
@@ -121,6 +122,6 @@ def _result(found: list[dict[str, Any]], pattern: str, about: dict[str, Any]) ->
     )
     examples = []
     for number, row in enumerate(found, 1):
-        asked = next((row[n] for n in ("question", "text", "prompt") if isinstance(row.get(n), str)), "")
-        examples.append(Example(str(row.get("id", number)), digest(asked, row["right"]), asked, row["choice"], (row["right"],)))
+        asked = first_text(row, QUESTIONS)
+        examples.append(Example(row_id(row, number), digest(asked, row["right"]), asked, row["choice"], (row["right"],)))
     return Result(scores, len(found), about=about, examples=tuple(examples))

@@ -16,6 +16,7 @@ from llmkit.cli.commands.evaluate.reporting import ending
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.metrics.base import Example, Result, digest
 from llmkit.rows import Row, open_rows
+from llmkit.rows.fields import PROGRAMS, first_name, row_id
 
 
 def register(app: typer.Typer) -> None:
@@ -60,13 +61,13 @@ def code(
     from llmkit.metrics.code import Limits, isolation, pass_at_k, passes
     from llmkit.models.devices import available_cores
 
-    rows = open_rows(input, format=input_format, encoding=encoding, limit=limit)
+    rows = open_rows(input, format=input_format, encoding=encoding, max_rows=limit)
     programs: list[list[str]] = []
     examples: list[Example] = []
     for row in rows:
         own, check = _programs(row, rows.name)
         programs.append([f"{program}\n\n{check}\n" for program in own])
-        examples.append(Example(str(row.fields.get("id", row.index + 1)), digest(check), check, own[0]))
+        examples.append(Example(row_id(row.fields, row.index + 1), digest(check), check, own[0]))
     if not programs:
         raise InputError("there is no row to score", path=rows.name)
     apart = isolation()
@@ -83,7 +84,7 @@ def _programs(row: Row, source: str) -> tuple[list[str], str]:
     """The programs of a row and the test that runs after each: `text(s)` go on from the `prompt`, `prediction(s)` stand alone."""
     if row.error is not None:
         raise row.error
-    name = next((n for n in ("texts", "text", "predictions", "prediction") if n in row.fields), None)
+    name = first_name(row.fields, PROGRAMS)
     value: Any = row.fields.get(name or "")
     found = [value] if isinstance(value, str) else value
     check = row.fields.get("test")

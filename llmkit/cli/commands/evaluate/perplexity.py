@@ -21,6 +21,7 @@ from llmkit.errors import UsageError
 from llmkit.metrics.base import Example, Result, digest, signature
 from llmkit.models.builtin import DEFAULT
 from llmkit.rows import Rows, open_rows
+from llmkit.rows.fields import SCORED, first_text, row_id
 
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
@@ -87,7 +88,7 @@ def perplexity(
         what = "--output" if output is not None else "--completion-only"
         raise UsageError(f"--concatenate makes one text of all documents, and {what} is about each", hint="leave one of them away")
     rows = open_rows(
-        input, format=input_format, encoding=encoding, limit=limit, offline=offline, whole_text=not by_line,
+        input, format=input_format, encoding=encoding, max_rows=limit, offline=offline, whole_text=not by_line,
         text_field=text_field or "text",
     )  # fmt: skip
     from llmkit.engines.chat import ChatSettings
@@ -155,8 +156,8 @@ class _Found:
             self.rows += 1
             if not failed:
                 self.documents.append(likelihood(row))
-                text = next((row[n] for n in ("text", "target", "completion") if isinstance(row.get(n), str)), "")
-                self.examples.append(Example(str(row.get("id", self.rows)), digest(text), text[:_SHOWN]))
+                text = first_text(row, SCORED)
+                self.examples.append(Example(row_id(row, self.rows), digest(text), text[:_SHOWN]))
                 self.blocks = [(v, n) for v, n in row.get("blocks", ())]
 
 

@@ -20,7 +20,7 @@ from llmkit.cli.commands.evaluate.reporting import NOT_THE_JOBS, ending, rows_ou
 from llmkit.errors import InputError, RowsFailedError, UsageError
 from llmkit.metrics.base import Example, Result, digest
 from llmkit.rows import Row, Rows, open_rows
-from llmkit.rows.fields import Prompt, SourceFields, prediction, references
+from llmkit.rows.fields import SHOWN_SOURCES, Prompt, SourceFields, first_text, prediction, references, row_id
 
 if TYPE_CHECKING:
     from llmkit.engines.torch.loading import ModelSettings
@@ -126,7 +126,7 @@ def score(
         what = "there is nothing to score" if input is None else "--references goes with --predictions"
         raise UsageError(what, hint="-p FILE -r FILE, or -i ROWS")
     else:
-        rows = open_rows(input, format=input_format, encoding=encoding, limit=limit, offline=offline)
+        rows = open_rows(input, format=input_format, encoding=encoding, max_rows=limit, offline=offline)
         fields = _Fields(source_field, reference_field)
         if model is None:
             examples = _from_rows(rows, prediction_field, fields)
@@ -159,7 +159,7 @@ def score(
 def _from_files(path: str, others: Sequence[str], encoding: str, limit: int | None) -> list[Example]:
     """Line N of each file belongs together. Raises InputError for files of different length and empty references."""
     names = [path, *others]
-    streams = [open_rows(name, format="txt", encoding=encoding, limit=limit) for name in names]
+    streams = [open_rows(name, format="txt", encoding=encoding, max_rows=limit) for name in names]
     examples: list[Example] = []
     for number, rows in enumerate(itertools.zip_longest(*streams), 1):
         if None in rows:
@@ -176,14 +176,14 @@ def _from_rows(rows: Rows, prediction_field: str | None, fields: _Fields) -> lis
     for row in rows:
         if row.error is not None:
             raise row.error
-        examples.append(_example(row, prediction(row, rows.name, prediction_field), rows.name, fields))
+        examples.append(_example(row, prediction(row, rows.name, prediction_field, reference=fields.reference_field), rows.name, fields))
     return examples
 
 
 def _example(row: Row, answer: str, source: str, fields: _Fields) -> Example:
     expected = fields.expected(row, source)
-    asked = next((row.fields[n] for n in ("source", "prompt", "question") if isinstance(row.fields.get(n), str)), "")
-    return Example(str(row.fields.get("id", row.index + 1)), digest(*expected), asked, answer, expected)
+    asked = first_text(row.fields, SHOWN_SOURCES)
+    return Example(row_id(row.fields, row.index + 1), digest(*expected), asked, answer, expected)
 
 
 def _unique(examples: Sequence[Example], source: str) -> None:
@@ -210,13 +210,13 @@ class _Fields(SourceFields):
 
     reference_field: str | None = None
 
-    def prompt(self, row: Row, source: str) -> Prompt:
-        found = super().prompt(row, source)
-        self.expected(row, source)
-        return found
+    def prompt(self, row: Row, file_name: str) -> Prompt:
+        prompt = super().prompt(row, file_name)
+        self.expected(row, file_name)
+        return prompt
 
-    def expected(self, row: Row, source: str) -> tuple[str, ...]:
-        return references(row, source, self.reference_field)
+    def expected(self, row: Row, file_name: str) -> tuple[str, ...]:
+        return references(row, file_name, self.reference_field)
 
 
 @dataclass(frozen=True)

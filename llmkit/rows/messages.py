@@ -1,0 +1,167 @@
+"""Conversations in a row: messages of OpenAI's form or ShareGPT's, tools, and batch requests.
+
+A message keeps all of its keys, since chat templates read more than role and content: `name`, `tool_calls`,
+`tool_call_id`, `reasoning_content`. Knows forms of rows; not templates or models.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from llmkit.errors import RowError
+from llmkit.rows.base import Row
+from llmkit.rows.values import from_json, type_name
+
+#: `role` and `content` are texts ('' for a message that only calls tools); further keys are as the row has them.
+Message = dict[str, Any]
+
+_SHAREGPT_ROLES = {
+    **dict.fromkeys(("human", "user", "input"), "user"),
+    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bard", "bing", "model", "output", "function_call"), "assistant"),
+    **dict.fromkeys(("observation", "tool", "function_response", "ipython"), "tool"),
+    "system": "system",
+}
+#: Fields of a row that hold a conversation, also as JSON text in a cell.
+CONVERSATIONS = ("messages", "conversations")
+
+
+def row_error(message: str, row: Row, file_name: str, *, hint: str | None = None) -> RowError:
+    """An error of `row` that names its line, or its number where the file has no lines."""
+    place = file_name if row.line is not None else f"{file_name}, row {row.index + 1}"
+    return RowError(message, path=place, line=row.line, hint=hint)
+
+
+def conversation(value: Any, name: str, row: Row, file_name: str) -> tuple[Message, ...]:
+    """The messages of a field that holds a list, or a list as JSON text (a cell of a table). Raises RowError."""
+    if isinstance(value, str):
+        value = _parsed(value, name, row, file_name)
+    if not isinstance(value, list):
+        raise row_error(f"field '{name}' is {type_name(value)}; a list of messages is needed", row, file_name)
+    return messages_of(value, name, row, file_name)
+
+
+def messages_of(value: list[Any], name: str, row: Row, file_name: str) -> tuple[Message, ...]:
+    """The messages of a list, each with all its keys. Raises RowError naming the message that is none."""
+    if not value:
+        raise row_error(f"field '{name}' holds no message", row, file_name)
+    return tuple(_message(item, f"message {number} of field '{name}'", row, file_name) for number, item in enumerate(value, 1))
+
+
+def asked(messages: tuple[Message, ...], name: str, row: Row, file_name: str, *, continue_last: bool = False) -> tuple[Message, ...]:
+    """`messages`, of which the last is not the model's own unless it is to be continued. Raises RowError."""
+    last = messages[-1]
+    if last["role"] == "assistant" and not continue_last:
+        raise row_error(
+            f"the last message of field '{name}' has role 'assistant', so there is nothing to answer",
+            row,
+            file_name,
+            hint="--continue continues that message; or remove it from the row",
+        )
+    if continue_last and last["role"] == "assistant" and not last["content"]:
+        raise row_error(f"the last message of field '{name}' has no content to continue", row, file_name)
+    return messages
+
+
+def tools_of(fields: dict[str, Any], row: Row, file_name: str) -> tuple[dict[str, Any], ...] | None:
+    """The descriptions of tools in `tools`, a list or JSON text; None where there are none. Raises RowError."""
+    value = fields.get("tools")
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        value = _parsed(value, "tools", row, file_name)
+    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
+        raise row_error("field 'tools' is not a list of objects", row, file_name)
+    return tuple(value) or None
+
+
+def batch_request(row: Row) -> dict[str, Any] | None:
+    """The `body` of a row in the form of OpenAI's batch files ({"custom_id": ..., "body": {...}}), None for other rows."""
+    body = row.fields.get("body")
+    return body if isinstance(body, dict) and "custom_id" in row.fields else None
+
+
+def _message(item: Any, what: str, row: Row, file_name: str) -> Message:
+    if not isinstance(item, dict):
+        raise row_error(f"{what} has no text 'role' and 'content'; it is {type_name(item)}", row, file_name)
+    message = {key: value for key, value in item.items() if key not in ("from", "value")}
+    speaker = item.get("role", item.get("from"))
+    if not isinstance(speaker, str):
+        raise row_error(f"{what} has no text 'role' and 'content'", row, file_name)
+    role = speaker if "role" in item else _SHAREGPT_ROLES.get(speaker)
+    if role is None:
+        known = ", ".join(_SHAREGPT_ROLES)
+        raise row_error(f"{what} is from '{speaker[:40]}', which is no known role", row, file_name, hint=f"one of {known}")
+    content = item.get("content", item.get("value"))
+    if "role" not in item and speaker == "function_call":
+        message["tool_calls"], content = _sharegpt_calls(content, what, row, file_name), None
+    elif message.get("tool_calls") is not None:
+        message["tool_calls"] = _tool_calls(message["tool_calls"], what, row, file_name)
+    if isinstance(content, list):
+        content = _joined(content, what, row, file_name)
+    if content is None and not any(message.get(key) for key in ("tool_calls", "function_call", "reasoning_content")):
+        raise row_error(f"{what} has no text 'role' and 'content'", row, file_name)
+    if content is not None and not isinstance(content, str):
+        raise row_error(f"{what}: its 'content' is {type_name(content)}; text is needed", row, file_name)
+    return {"role": role, "content": content or "", **{k: v for k, v in message.items() if k not in ("role", "content")}}
+
+
+def _joined(parts: list[Any], what: str, row: Row, file_name: str) -> str:
+    """The text parts of a message, one after another. Raises RowError for an image or the like."""
+    texts = []
+    for part in parts:
+        if isinstance(part, str):
+            texts.append(part)
+        elif (
+            isinstance(part, dict)
+            and isinstance(part.get("text"), str)
+            and part.get("type", "text") in ("text", "input_text", "output_text")
+        ):
+            texts.append(part["text"])
+        else:
+            kind = part.get("type") if isinstance(part, dict) else type_name(part)
+            raise row_error(f"{what} has a content part of type '{str(kind)[:40]}'; only text can be read", row, file_name)
+    return "".join(texts)
+
+
+def _tool_calls(calls: Any, what: str, row: Row, file_name: str) -> list[Any]:
+    """Tool calls whose arguments are objects: templates expect these, OpenAI writes them as JSON text."""
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise row_error(f"{what}: its 'tool_calls' is not a list of objects", row, file_name)
+    out = []
+    for call in calls:
+        function = call.get("function")
+        if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+            arguments = _object(function["arguments"])
+            if arguments is not None:
+                call = call | {"function": function | {"arguments": arguments}}
+        out.append(call)
+    return out
+
+
+def _sharegpt_calls(value: Any, what: str, row: Row, file_name: str) -> list[Any]:
+    """ShareGPT's `function_call`: {"name": ..., "arguments": ...} as JSON text, or a list of them."""
+    try:
+        calls = from_json(value) if isinstance(value, str) else value
+    except ValueError:
+        calls = None
+    calls = calls if isinstance(calls, list) else [calls]
+    if not calls or not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
+        raise row_error(f'{what} is a function_call that is not {{"name": ..., "arguments": ...}}', row, file_name)
+    return _tool_calls([{"type": "function", "function": call} for call in calls], what, row, file_name)
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        value = from_json(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _parsed(text: str, name: str, row: Row, file_name: str) -> Any:
+    try:
+        return from_json(text)
+    except ValueError as exc:
+        reason = exc.msg if isinstance(exc, json.JSONDecodeError) else str(exc)
+        raise row_error(f"field '{name}' is text that is not a JSON list: {reason}", row, file_name) from exc
