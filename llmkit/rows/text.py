@@ -24,6 +24,8 @@ _CHUNK = 1 << 16
 #: Characters of one line, row or cell. A file of zeros or an endless device must not fill the memory.
 MAX_CHARACTERS = 1 << 27
 
+#: Codecs for the names of computers; punycode takes time in the square of the length.
+_OF_NAMES = ("idna", "punycode")
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 #: How other files than text begin: what they are, and what to do.
 _MAGIC = (
@@ -173,10 +175,21 @@ def lines(source: Source, encoding: str = "utf-8", *, ends: bool = False) -> Ite
         yield "".join(rest)
 
 
+def read_text(path: str, encoding: str = "utf-8") -> str:
+    """The whole text of a file or, with '-', of standard input: without byte-order mark and last line end, each line end as LF.
+
+    Raises InputError naming the byte and line that can't be decoded.
+    """
+    with Source(path) as source:
+        return "\n".join(lines(source, encoding))
+
+
 def _decoder(encoding: str, name: str) -> codecs.IncrementalDecoder:
     hint = "--encoding: utf-8, utf-16, latin-1, cp1252, ..."
     try:
         info = codecs.lookup(encoding)
+        if info.name in _OF_NAMES:
+            raise LookupError("not a text encoding")
         b"a".decode(encoding, "ignore")  # refuses codecs that give no text, such as base64
         # utf-8-sig would hold back, and at the end drop, what may begin a byte-order mark
         return codecs.getincrementaldecoder("utf-8" if info.name == "utf-8-sig" else encoding)("strict")
