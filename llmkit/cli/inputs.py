@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from llmkit.errors import InputError, OutputError, UsageError
+from llmkit.rows.text import read_text
 
 if TYPE_CHECKING:
     from llmkit.jobs.output import Output, Writer
@@ -26,16 +27,11 @@ def read_prompt(argument: str | None, example: str) -> str:
     if argument == "-" or _stdin_is_piped():
         if sys.stdin is None or sys.stdin.closed:
             raise InputError("standard input is closed", hint="give the text as an argument")
-        try:
-            piped = sys.stdin.buffer.read().decode("utf-8")
-        except UnicodeDecodeError as exc:
-            raise InputError(f"byte {exc.start + 1} is not UTF-8", path="standard input") from exc
-        except OSError as exc:
-            raise InputError(f"cannot be read: {exc.strerror}", path="standard input") from exc
+        piped = read_text("-")
     if argument is None or argument == "-":
         if piped is None:
             raise UsageError("there is no prompt", hint=f"{example}, or -i FILE for many")
-        return piped.removesuffix("\n")
+        return piped
     return f"{piped.rstrip()}\n{argument}" if piped and piped.strip() else argument
 
 
