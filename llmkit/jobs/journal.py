@@ -7,7 +7,6 @@ right is refused. Knows lines and files; not rows or models.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -19,6 +18,7 @@ from typing import Any
 from llmkit.errors import JobChangedError, OutputError
 from llmkit.files import open_own, unwritable
 from llmkit.records import differences
+from llmkit.rows.values import MAX_DEPTH, from_json, to_json
 
 FORMAT = 2
 #: Appends are synced at least this often; a batch takes longer than that on most models.
@@ -142,8 +142,7 @@ def _check_ours(start: bytes, path: Path) -> None:
 
 def _line(entry: Mapping[str, Any], crc: int) -> tuple[bytes, int]:
     """The line of an entry that follows one with the checksum `crc`, and its own checksum."""
-    # ASCII, so that lone surrogates from JSON input survive.
-    content = json.dumps(entry, separators=(",", ":"), default=str).encode("ascii")
+    content = to_json(entry, separators=(",", ":"), default=str).encode("utf-8")
     own = zlib.crc32(content, crc)
     return b"%08x %s\n" % (own, content), own
 
@@ -151,7 +150,8 @@ def _line(entry: Mapping[str, Any], crc: int) -> tuple[bytes, int]:
 def _parse(line: bytes, crc: int, path: Path) -> tuple[dict[str, Any], int]:
     own = _checked(line, crc, path)
     try:
-        entry = json.loads(line[9:])
+        # an entry is a few levels around its rows
+        entry = from_json(line[9:].decode("utf-8"), max_depth=MAX_DEPTH + 8)
     except (ValueError, RecursionError) as exc:
         raise damaged(path) from exc
     if not isinstance(entry, dict):

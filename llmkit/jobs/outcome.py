@@ -5,8 +5,6 @@ So a field of the input is never read as a signal, whatever its name. Knows fiel
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,6 +97,5 @@ class Tally:
 
 
 def row_digest(row: Row) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of a row's content (of its error, for one that can't be read)."""
-    content = json.dumps(row.fields, sort_keys=True, default=str) if row.error is None else row.error.message
-    return hashlib.sha256(content.encode("ascii", "backslashreplace")).hexdigest()[:16]
+    """The first 16 hexadecimal digits of the SHA-256 of a row's content (and of its error, for one that can't be read)."""
+    return row.digest.hex()[:16]

@@ -21,6 +21,7 @@ from llmkit import files
 from llmkit.errors import OutputError, UsageError
 from llmkit.jobs.journal import check_journal
 from llmkit.records import read_record
+from llmkit.rows.values import from_json, to_json
 
 #: Answered rows in input order, which can be walked more than once, become the bytes of the output. The name is the answer's field.
 Format = Callable[[Iterable[Mapping[str, Any]], str], Iterator[bytes]]
@@ -114,7 +115,7 @@ class Output:
             for index, line in enumerate(file):
                 while span is not None and index > span[1]:
                     span = next(spans, None)
-                yield json.loads(line), span is not None and span[0] <= index
+                yield from_json(line), span is not None and span[0] <= index
 
     def release(self) -> None:
         self._lock.release()
@@ -136,13 +137,8 @@ class Output:
 
 
 def jsonl_line(row: Mapping[str, Any]) -> str:
-    """A row as a line of JSON; characters as they are, unless one is half a surrogate pair."""
-    line = json.dumps(row, ensure_ascii=False, default=str)
-    try:
-        line.encode("utf-8")
-    except UnicodeEncodeError:
-        line = json.dumps(row, default=str)
-    return line + "\n"
+    """A row as a line of JSON; characters as they are, unless one is half a surrogate pair. Numbers keep their digits."""
+    return to_json(dict(row)) + "\n"
 
 
 def format_of(path: Path) -> Format:
@@ -187,7 +183,7 @@ def _table(rows: Iterable[Mapping[str, Any]], answer: str, separator: str) -> It
     yield _cells(columns, separator)
     for row in rows:
         cells = (row.get(name, "") for name in columns)
-        yield _cells([json.dumps(c, ensure_ascii=False, default=str) if isinstance(c, (dict, list)) else c for c in cells], separator)
+        yield _cells([to_json(c) if isinstance(c, (dict, list)) else c for c in cells], separator)
 
 
 def _cells(cells: list[Any], separator: str) -> bytes:

@@ -5,7 +5,7 @@ Knows the field names people use, in one table; not models or chat templates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -43,12 +43,12 @@ def first_name(fields: Iterable[str], names: Iterable[str]) -> str | None:
     return next((name for name in names if name in there), None)
 
 
-def first_text(fields: dict[str, Any], names: Iterable[str]) -> str:
+def first_text(fields: Mapping[str, Any], names: Iterable[str]) -> str:
     """The text of the first of `names` that holds one, '' where none does."""
     return next((value for name in names if isinstance(value := fields.get(name), str)), "")
 
 
-def row_id(fields: dict[str, Any], number: int) -> str:
+def row_id(fields: Mapping[str, Any], number: int) -> str:
     """What a row is called: its `id`, else its number from 1. A null `id` is none."""
     value = fields.get("id")
     return str(number if value is None else value)
