@@ -256,6 +256,31 @@ def test_a_line_without_end_is_refused_in_bounded_memory() -> None:
         assert "/dev/zero, line 1: a line of more than 134,217,728 characters" in done.stderr
 
 
+def test_quotes_that_enclose_no_cell_of_a_tsv_are_text(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path / "q.tsv", 'id\tprompt\n1\t"Once upon\n2\tThe king\n3\tthe end"\n4\t"a" b\n5\t"\n6\tx "y" z\n')
+    assert [(row.fields["id"], row.fields["prompt"], row.line) for row in rows] == [
+        ("1", '"Once upon', 2), ("2", "The king", 3), ("3", 'the end"', 4), ("4", '"a" b', 5), ("5", '"', 6), ("6", 'x "y" z', 7),
+    ]  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.text(st.sampled_from('ab"\t\n ,'), min_size=1), st.text(st.sampled_from('ab"\n ,'))), max_size=5))
+def test_a_tsv_that_encloses_its_cells_in_quotes_comes_back(tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[str, str]]) -> None:
+    import csv
+
+    path = tmp_path_factory.mktemp("tsv") / "a.tsv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n")
+        writer.writerows([("a", "b"), *((a.replace("\n\t", "\n"), b) for a, b in cells if "\t" not in a or "\n" not in a)])
+    kept = [{"a": a, "b": b} for a, b in cells if "\t" not in a or "\n" not in a]
+    assert [row.fields for row in open_rows(str(path))] == kept
+
+
+def test_a_tsv_of_a_hundred_thousand_open_quotes_is_read_in_linear_time(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path / "q.tsv", "a\tb\n1\t2\n" + '"x\n' * 100_000)
+    assert len(rows) == 100_001
+    assert all(row.error is not None for row in rows[1:])
+
+
 # Packed files
 
 

@@ -21,13 +21,20 @@ from llmkit.rows.values import plain_value
 #: Bytes and rows of parquet that are unpacked at once.
 _BATCH_BYTES, _BATCH_ROWS = 1 << 26, 1024
 
+#: Lines that a quoted cell of a .tsv may go on over.
+_CELL_LINES = 1000
+_CELL = r'(?:"(?:[^"]|"")*"|[^"\t][^\t]*|)'
+_TABBED = re.compile(rf"{_CELL}(?:\t{_CELL})*")
+_MORE = re.compile(rf"(?:\t{_CELL})*")
+_CLOSING = re.compile(r'(?:[^"\t]|"")*"(?=[\t\r\n]|\Z)')
+
 Reader = Callable[[Source, str, str], Iterator[Row]]
 
 
 def separated(delimiters: str) -> Reader:
     """A reader of text whose cells are separated by one of `delimiters`: the one that its header has most of.
 
-    Cells are quoted as in RFC 4180, and keep the line ends inside them as they are.
+    Cells are quoted as in RFC 4180, and keep the line ends inside them as they are; see `_enclosing_quotes` for tabs.
     """
 
     def read(source: Source, encoding: str, text_field: str) -> Iterator[Row]:
@@ -39,9 +46,48 @@ def separated(delimiters: str) -> Reader:
                 return
             outside = re.sub(r'"(?:[^"]|"")*"', "", header)
             delimiter = max(delimiters, key=outside.count)
-            yield from _cells(itertools.chain([header], (line for _, line in stream)), delimiter, first_line, source.name)
+            below = (line for _, line in stream)
+            table = itertools.chain([header], below if delimiter != "\t" else _enclosing_quotes(below))
+            yield from _cells(table, delimiter, first_line, source.name)
 
     return read
+
+
+def _enclosing_quotes(stream: Iterator[str]) -> Iterator[str]:
+    """Lines of a .tsv, in which a quote that does not enclose a cell is written as the csv module reads it.
+
+    The format has no quotes (IANA, text/tab-separated-values), yet many programs enclose cells in them, llmkit too. A quote at
+    the beginning of a cell encloses it when it is closed at the end of a cell of that line, or of a line before the next tab.
+    """
+    line = next(stream, None)
+    while line is not None:
+        if ('\t"' not in line and not line.startswith('"')) or _TABBED.fullmatch(line.rstrip("\r\n")):
+            yield line
+            line = next(stream, None)
+            continue
+        held, closed = [line], False
+        for following in itertools.islice(stream, _CELL_LINES):
+            held.append(following)
+            closing = _CLOSING.match(following)
+            closed = closing is not None and _MORE.fullmatch(following[closing.end() :].rstrip("\r\n")) is not None
+            if closed or (closing is None and "\t" in following):
+                break
+        if closed:
+            yield from held
+            line = next(stream, None)
+        elif len(held) > 1 and "\t" in held[-1] and not _CLOSING.match(held[-1]):
+            line = held.pop()  # a row by itself
+            yield from map(_literal, held)
+        else:
+            yield from map(_literal, held)
+            line = next(stream, None)
+
+
+def _literal(line: str) -> str:
+    """A line whose quotes are characters like others."""
+    body = line.rstrip("\r\n")
+    cells = (f'"{cell.replace(chr(34), chr(34) * 2)}"' if '"' in cell else cell for cell in body.split("\t"))
+    return "\t".join(cells) + line[len(body) :]
 
 
 def _cells(stream: Iterator[str], delimiter: str, first_line: int, name: str) -> Iterator[Row]:
