@@ -107,7 +107,7 @@ def test_messages_that_are_none_are_an_error_of_the_row(value: Any, message: str
 
 
 def test_a_message_keeps_every_key() -> None:
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "user", "content": "Weather?", "name": "ann"},
         {"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": [CALL]},
         {"role": "tool", "tool_call_id": "c1", "content": "Sunny"},
@@ -210,7 +210,7 @@ def rendered(tmp_path: Path, fields: PromptFields, one: Row) -> str:
 
 
 def test_tools_calls_names_and_reasoning_reach_the_template(tmp_path: Path) -> None:
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "user", "content": "Weather?", "name": "ann"},
         {"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": [CALL]},
         {"role": "tool", "tool_call_id": "c1", "content": "Sunny"},
