@@ -58,6 +58,7 @@ def record_options(content: dict[str, Any], path: str | Path, consented: tuple[s
     options = content.get("options")
     if not isinstance(options, dict):
         raise InputError("options: not a table", path=path)
+    options = {normalize(str(name)).replace("-", "_"): value for name, value in options.items()}
     for name in _CONSENT:
         if options.get(name) not in (None, False) and name not in consented:
             raise UsageError(
@@ -69,7 +70,7 @@ def record_options(content: dict[str, Any], path: str | Path, consented: tuple[s
             f"{path}: metrics: the record names a module, which runs code; a record can't consent to that",
             hint="read that code first, then add --trust-remote-code to this command",
         )
-    return {name: value for name, value in options.items() if normalize(str(name)).replace("-", "_") not in (*_NOT_FROM_RECORDS, *_CONSENT)}
+    return {name: value for name, value in options.items() if name not in (*_NOT_FROM_RECORDS, *_CONSENT)}
 
 
 def _flag(name: str) -> str:
