@@ -38,7 +38,7 @@ def test_standard_input_is_the_prompt(process: Process) -> None:
 
 
 def test_piped_text_comes_before_the_argument(process: Process) -> None:
-    ran = process("generate", "Once upon a", *SHORT, "--echo", stdin=b"A tale.\n")
+    ran = process("generate", "Once upon a", "-", *SHORT, "--echo", stdin=b"A tale.\n")
     assert ran.out.startswith("A tale.\nOnce upon a")
 
 
@@ -128,10 +128,10 @@ def test_the_largest_seed_works_and_a_larger_one_is_refused(run: Run) -> None:
         ("--regex a --json-schema {}", "both constrain"),
         ("--max-new-tokens 1.5", "not a whole number"),
         ("--max-new-tokens=-3", "not a whole number"),
-        ("--truncate middle", "none, left or right"),
-        ("--dtype float8", "unknown dtype"),
-        ("--device gpu", "unknown device"),
-        ("-o out.jsonl", "goes with --input"),
+        ("--truncate middle", "is not one of none, left, right"),
+        ("--dtype float8", "is not one of auto, float32"),
+        ("--device gpu", "is not one of auto, cpu"),
+        ("-o out.jsonl", "needs --input"),
         ("--regex [", "can't be used"),
         ("--json-schema {", "not JSON"),
         ("--json-schema no-such-file.json", "can't be read"),
@@ -325,7 +325,7 @@ def test_limit_zero_does_nothing_successfully(run: Run, prompts: Path) -> None:
 
 def test_verify_batching_reports(run: Run, prompts: Path) -> None:
     ran = run("generate", "-i", prompts, *SHORT, "--verify-batching", "5")
-    assert "5 rows answered again alone came out the same" in ran.err
+    assert "5 rows gave the same answer when run alone" in ran.err
 
 
 def test_prompt_lookup_and_a_draft_model_do_not_change_a_greedy_answer(run: Run) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn, cast
@@ -16,20 +17,12 @@ from typer.core import TyperGroup
 
 from llmkit import __version__
 from llmkit.cli import console
-from llmkit.cli.names import normalize
+from llmkit.cli.command import usage_error
+from llmkit.cli.names import COMMANDS, normalize
 from llmkit.errors import LlmkitError
 
-#: A command's name, its module, and the line the help page shows for it (so that help imports no command).
-COMMANDS: dict[str, tuple[str, str]] = {
-    "generate": ("llmkit.cli.commands.generate", "Text from a prompt, or an answer to every row of a file."),
-    "finetune": ("llmkit.cli.commands.finetune", "A LoRA adapter from a data file, by a run that resumes."),
-    "merge": ("llmkit.cli.commands.merge", "An adapter and its base as one model, shown to answer alike."),
-    "translate": ("llmkit.cli.commands.translate", "A text, the lines of a file, or a field of its rows, in another language."),
-    "evaluate": ("llmkit.cli.commands.evaluate", "Numbers about a model or about saved outputs."),
-    "models": ("llmkit.cli.commands.models", "What is here: built-in and cached models, and what one needs."),
-    "doctor": ("llmkit.cli.commands.doctor", "What works on this machine, and the fix for what does not."),
-    "rerun": ("llmkit.cli.commands.rerun", "Run a recorded run again and say whether the result is the same."),
-}
+#: An opening bracket that is not escaped yet.
+_BRACKET = re.compile(r"(?<!\\)\[")
 
 #: Another spelling that people type.
 _SPELLINGS = {"fine-tune": "finetune"}
@@ -70,8 +63,17 @@ class LazyGroup(TyperGroup):
 def _draw(command: Any, mode: Any) -> None:
     """Help pages of `command` and what is under it with boxes ('rich') or plain (None)."""
     command.rich_markup_mode = mode
+    if mode == "rich":
+        _keep_brackets(command)
     for inner in getattr(command, "commands", {}).values():
         _draw(inner, mode)
+
+
+def _keep_brackets(command: Any) -> None:
+    """Rich takes [what stands in brackets] for a style; a backslash in front keeps it."""
+    for item in (command, *command.params):
+        if item.help:
+            item.help = _BRACKET.sub(r"\\[", item.help)
 
 
 def _listing(ctx: Any) -> bool:
@@ -127,7 +129,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         if type(exc).__name__ == "NoArgsIsHelpError":
             sys.stderr.write(exc.format_message() + "\n")
             return 2
-        console.error(LlmkitError(exc.format_message().replace("\n", " "), hint=_help_hint(exc)))
+        console.error(usage_error(exc))
         return 2
     except LlmkitError as exc:
         if debug:
@@ -151,11 +153,6 @@ def run(argv: Sequence[str] | None = None) -> int:
             )
         )
         return 1
-
-
-def _help_hint(exc: typer.TyperException) -> str | None:
-    ctx = getattr(exc, "ctx", None)
-    return f"'{ctx.command_path} --help' lists the options" if ctx is not None else None
 
 
 def _silence_stdout() -> None:

@@ -1,65 +1,209 @@
 """Options from a file: TOML, YAML, or the run record of an earlier run.
 
-Top-level names are options of every command; a table named like a command holds that command's own.
+Top-level names are options of every command that has them; a table named like a command holds that command's own.
+Values are parsed like the command line's. A run record may come from a stranger: it carries no consent and no place to
+write. Knows files and names; not what an option does.
 """
 
 from __future__ import annotations
 
-import difflib
+import importlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-from llmkit.cli.names import normalize
+import typer
+
+from llmkit.cli.command import CONFIGURED, TYPED
+from llmkit.cli.names import COMMANDS, normalize
+from llmkit.cli.parsing import did_you_mean, truth
 from llmkit.errors import InputError, UsageError
 
+#: Bytes of a file of options. tomllib takes quadratic time for a key of many parts.
+_MOST = {".toml": 1 << 15, ".json": 1 << 24, ".yaml": 1 << 18, ".yml": 1 << 18}
+#: Parts of a dotted name.
+_PARTS = 16
+#: Options of a record that name places to write or people to tell, or replace files: never taken from one.
+_NOT_FROM_RECORDS = ("output", "report", "report_to", "plot", "overwrite", "restart", "config", "json", "debug")
+#: Options by which a person consents to running code.
+_CONSENT = ("trust_remote_code", "run_code")
 
-def read_config(path: str, command: str, known: dict[str, str]) -> dict[str, Any]:
-    """The options that `path` sets for `command`, by parameter name.
 
-    known: parameter name → its option as typed. Raises InputError for an unreadable file and UsageError for an
-    unknown option.
+def load_config(ctx: typer.Context, value: str | None) -> str | None:
+    """Makes the options of the file `value` the command's defaults. Raises InputError or UsageError naming file and key."""
+    if value is None:
+        return None
+    names = ctx.command_path.split()[1:]
+    origins: dict[str, str] = ctx.meta.setdefault(CONFIGURED, {})
+    defaults: dict[str, Any] = dict(ctx.default_map or {})
+    for key, found in _options(value, names, ctx.meta.get(TYPED, [])).items():
+        parameter = _parameter(ctx.command, key)
+        if parameter is None:
+            if key in origins or _of_another_command(key):
+                continue
+            known = [p.opts[0].lstrip("-") for p in ctx.command.params]
+            raise UsageError(f"{value}: unknown option '{key}'", hint=did_you_mean(normalize(key), known))
+        origins[parameter.name] = f"{value}: {key}"
+        defaults[parameter.name] = _value(parameter, found, f"{value}: {key}")
+    ctx.default_map = defaults
+    return value
+
+
+def record_options(content: dict[str, Any], path: str | Path, consented: tuple[str, ...]) -> dict[str, Any]:
+    """The options of a run record, without places to write. consented: options of consent that a person has given.
+
+    Raises InputError for options that can't be meant, UsageError where the run needs a consent that is not given.
     """
-    content = _parse(Path(path))
-    if "llmkit" in content and "options" in content:  # a run record
-        content = content["options"]
-    own = content.get(command, {})
-    if not isinstance(own, dict):
-        raise InputError(f"'{command}' is not a table of options", path=path)
-    merged = {k: v for k, v in content.items() if not isinstance(v, dict)} | own
-    return {_parameter(name, known, path): value for name, value in merged.items()}
+    options = content.get("options")
+    if not isinstance(options, dict):
+        raise InputError("options: not a table", path=path)
+    options = {normalize(str(name)).replace("-", "_"): value for name, value in options.items()}
+    for name in _CONSENT:
+        if options.get(name) not in (None, False) and name not in consented:
+            raise UsageError(
+                f"{path}: the recorded run used {_flag(name)}, which runs code; a record can't consent to that",
+                hint=f"read that code first, then add {_flag(name)} to this command",
+            )
+    if "trust_remote_code" not in consented and _runs_a_module(options.get("metrics")):
+        raise UsageError(
+            f"{path}: metrics: the record names a module, which runs code; a record can't consent to that",
+            hint="read that code first, then add --trust-remote-code to this command",
+        )
+    return {name: value for name, value in options.items() if name not in (*_NOT_FROM_RECORDS, *_CONSENT)}
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _runs_a_module(metrics: Any) -> bool:
+    """Whether a list of metrics names one that is not ours."""
+    from llmkit.metrics.registry import TEXT_METRICS, chosen
+
+    if not isinstance(metrics, str):
+        return False
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
+        return any(name not in TEXT_METRICS for name in chosen(metrics))
+    except UsageError:
+        return True
+
+
+def _options(path: str, names: list[str], typed: list[str]) -> dict[str, Any]:
+    """The options that the file sets for the command `names` (('evaluate', 'score')), as it spells them."""
+    content = _parse(Path(path))
+    if "options" in content and ("llmkit" in content or "command" in content):  # a run record
+        consented = tuple(n for n in _CONSENT if _flag(n) in typed or os.environ.get(f"LLMKIT_{n.upper()}"))
+        return {str(key): value for key, value in record_options(content, path, consented).items()}
+    return _of_command(content, path, names)
+
+
+def _of_command(content: dict[Any, Any], path: str, names: list[str]) -> dict[str, Any]:
+    """Options at the top, then those in the command's own tables, which win."""
+    out: dict[str, Any] = {}
+    tables: list[dict[Any, Any]] = []
+    for key, value in content.items():
+        if not isinstance(key, str):
+            raise UsageError(f"{path}: {key!r} is not the name of an option", hint="names are text: max_new_tokens")
+        if key in _command_names():
+            if not isinstance(value, dict):
+                raise InputError(f"'{key}' is not a table of options", path=path)
+            if key in names:
+                tables.append(value)
+        elif isinstance(value, dict) and not _of_another_command(key):
+            raise UsageError(
+                f"{path}: unknown table '{key}'", hint=did_you_mean(key, _command_names(), otherwise="tables are named like commands")
+            )
+        else:
+            out[key] = value
+    for table in tables:
+        out |= _of_command(table, path, names)
+    return out
+
+
+def _parse(path: Path) -> dict[Any, Any]:
+    try:
+        most = _MOST.get(path.suffix, _MOST[".toml"])
+        if path.stat().st_size > most:
+            raise InputError(f"has more than {most:,} bytes, too many for options", path=path)
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as exc:
         raise InputError(f"cannot be read: {getattr(exc, 'strerror', None) or exc}", path=path) from exc
     try:
-        if path.suffix == ".json":
-            content = json.loads(text)
-        elif path.suffix in (".yaml", ".yml"):
-            import yaml
-
-            try:
-                content = yaml.safe_load(text)
-            except yaml.YAMLError as exc:
-                raise ValueError(" ".join(str(exc).split())) from exc
-        else:
-            import tomllib
-
-            content = tomllib.loads(text)
-    except ValueError as exc:
-        raise InputError(f"is not valid {path.suffix.lstrip('.') or 'TOML'}: {exc}", path=path) from exc
+        content = _content(text, path.suffix)
+    except (ValueError, RecursionError) as exc:
+        what = "too deeply nested" if isinstance(exc, RecursionError) else exc
+        raise InputError(f"is not valid {path.suffix.lstrip('.') or 'TOML'}: {what}", path=path) from exc
     if not isinstance(content, dict):
         raise InputError("holds no table of options", path=path)
     return content
 
 
-def _parameter(name: str, known: dict[str, str], path: str) -> str:
-    dashed = "--" + normalize(name)
-    for parameter, opt in known.items():
-        if parameter == name.replace("-", "_") or opt == dashed:
+def _content(text: str, suffix: str) -> Any:
+    """Raises ValueError or RecursionError."""
+    if suffix == ".json":
+        return json.loads(text)
+    if suffix not in (".yaml", ".yml"):
+        import tomllib
+
+        if any(line.partition("=")[0].count(".") > _PARTS for line in text.splitlines()):
+            raise ValueError(f"a name of more than {_PARTS} parts")
+        return tomllib.loads(text)
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise ValueError(" ".join(str(exc).split())) from exc
+
+
+def _parameter(command: Any, key: str) -> Any:
+    """The command's parameter of that name, None where it has none."""
+    dashed = "--" + normalize(key)
+    for parameter in command.params:
+        if parameter.param_type_name == "option" and (parameter.name == key.replace("-", "_") or dashed in parameter.opts):
             return parameter
-    close = difflib.get_close_matches(dashed, known.values(), n=1)
-    raise UsageError(f"{path}: unknown option '{name}'", hint=f"did you mean '{close[0].lstrip('-')}'?" if close else None)
+    return None
+
+
+def _value(parameter: Any, value: Any, where: str) -> Any:
+    """`value` as the command line would give it: text, or texts for an option that can be repeated. Raises UsageError."""
+    if parameter.is_flag:
+        chosen = value if isinstance(value, bool) else truth(value) if isinstance(value, str) else None
+        if chosen is None:
+            raise UsageError(f"{where}: {_shown(value)} is neither true nor false")
+        return chosen
+    if parameter.multiple:
+        return [_text(item, where) for item in (value if isinstance(value, list) else [value])]
+    return _text(value, where)
+
+
+def _text(value: Any, where: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise UsageError(f"{where}: {_shown(value)} is not one value", hint="a text or a number is expected")
+    if isinstance(value, str) and "\0" in value:
+        raise UsageError(f"{where}: the text holds a NUL character")
+    return str(value)
+
+
+def _shown(value: Any) -> str:
+    kinds = {list: "a list", dict: "a table", type(None): "nothing", bool: str(value).lower()}
+    return kinds.get(type(value), f"{str(value)[:40]!r}")
+
+
+def _commands() -> dict[str, Any]:
+    """Every command and subcommand by its name; loads the modules of all commands, none of them heavy."""
+    out: dict[str, Any] = {}
+    for name, (module, _) in COMMANDS.items():
+        command = typer.main.get_command(importlib.import_module(module).app)
+        out[name] = command
+        out |= getattr(command, "commands", {})
+    return out
+
+
+def _command_names() -> tuple[str, ...]:
+    return (*COMMANDS, "perplexity", "bleu", "score", "choice", "code", "compare", "show")
+
+
+def _of_another_command(key: str) -> bool:
+    return any(_parameter(command, key) is not None for command in _commands().values())

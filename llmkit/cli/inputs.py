@@ -1,45 +1,68 @@
-"""What the commands share that take one text or many rows: standard input, options that go with --input, the output's lock."""
+"""What the commands share that take one text or many rows: standard input, options that need --input, the output's lock."""
 
 from __future__ import annotations
 
 import os
 import stat
 import sys
+import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
 
+from llmkit.cli import console
+from llmkit.cli.command import refuse
 from llmkit.errors import InputError, OutputError, UsageError
 from llmkit.rows.text import read_text
 
 if TYPE_CHECKING:
     from llmkit.jobs.output import Output, Writer
 
-_MANY = (
-    "output", "template", "prompt_field", "text_field", "limit", "overwrite", "restart", "retry_failed", "max_time", "max_errors",
-    "verify_batching",
+#: Seconds without input after which a person is told what is waited for.
+_PATIENCE = 1.0
+#: Options about rows and their file, which one text has no use for.
+ONLY_WITH_INPUT = (
+    "output", "output_field", "template", "prompt_field", "text_field", "input_format", "encoding", "limit", "overwrite", "restart",
+    "retry_failed", "max_time", "max_errors", "batch_size", "batch_tokens", "verify_batching",
 )  # fmt: skip
-
-
-def read_prompt(argument: str | None, example: str) -> str:
-    """The argument, standard input, or both: the piped text first. example: shown when there is neither."""
-    piped = None
-    if argument == "-" or _stdin_is_piped():
-        if sys.stdin is None or sys.stdin.closed:
-            raise InputError("standard input is closed", hint="give the text as an argument")
-        piped = read_text("-")
-    if argument is None or argument == "-":
-        if piped is None:
-            raise UsageError("there is no prompt", hint=f"{example}, or -i FILE for many")
-        return piped
-    return f"{piped.rstrip()}\n{argument}" if piped and piped.strip() else argument
 
 
 def only_with_input(ctx: typer.Context) -> None:
     """Refuses options about many rows where there is one text. Raises UsageError."""
-    for name in _MANY:
-        if ctx.params.get(name):
-            raise UsageError(f"--{name.replace('_', '-')} goes with --input", hint="add -i FILE; the answer to one prompt goes to stdout")
+    refuse(ctx, ONLY_WITH_INPUT, "needs --input", hint="add -i FILE; the answer to one prompt goes to stdout")
+
+
+def read_prompt(words: Sequence[str] | None, example: str) -> str:
+    """The text argument; standard input where there is none; both where '-' stands beside it, the piped text first.
+
+    example: a command that is shown when there is neither. Raises UsageError or InputError.
+    """
+    given = list(words or ())
+    texts = [word for word in given if word != "-"]
+    if len(texts) > 1 or len(given) - len(texts) > 1:
+        raise UsageError(f"one text is expected, not {len(given)} arguments: '{given[1]}'", hint="put quotes around the text")
+    if given and "-" not in given:
+        return texts[0]
+    if not given and not _stdin_is_piped():
+        raise UsageError("there is no prompt", hint=f"{example}, or -i FILE for many")
+    piped = _read_stdin()
+    if not texts:
+        return piped.removesuffix("\n")
+    return f"{piped.rstrip()}\n{texts[0]}" if piped.strip() else texts[0]
+
+
+def _read_stdin() -> str:
+    """All of standard input; says so when nothing arrives for a while. Raises InputError."""
+    if sys.stdin is None or sys.stdin.closed:
+        raise InputError("standard input is closed", hint="give the text as an argument")
+    waiting = threading.Timer(_PATIENCE, console.Console().notice, ("reading standard input",))
+    waiting.daemon = True
+    waiting.start()
+    try:
+        return read_text("-")
+    finally:
+        waiting.cancel()
 
 
 def output_of(

@@ -1,6 +1,18 @@
-"""Option names as people type them: underscores, and names known from other tools, become ours."""
+"""The names of commands and options as people type them: underscores, and names known from other tools, become ours."""
 
 from __future__ import annotations
+
+#: A command's name, its module, and the line the help page shows for it (so that help imports no command).
+COMMANDS: dict[str, tuple[str, str]] = {
+    "generate": ("llmkit.cli.commands.generate", "Text from a prompt, or an answer to every row of a file."),
+    "finetune": ("llmkit.cli.commands.finetune", "A LoRA adapter from a data file, by a run that resumes."),
+    "merge": ("llmkit.cli.commands.merge", "An adapter and its base as one model, shown to answer alike."),
+    "translate": ("llmkit.cli.commands.translate", "A text, the lines of a file, or a field of its rows, in another language."),
+    "evaluate": ("llmkit.cli.commands.evaluate", "Numbers about a model or about saved outputs."),
+    "models": ("llmkit.cli.commands.models", "What is here: built-in and cached models, and what one needs."),
+    "doctor": ("llmkit.cli.commands.doctor", "What works on this machine, and the fix for what does not."),
+    "rerun": ("llmkit.cli.commands.rerun", "Run a recorded run again and say whether the result is the same."),
+}
 
 #: Names known from other tools, each accepted for ours but not listed.
 ALIASES: dict[str, str] = {
@@ -13,9 +25,6 @@ ALIASES: dict[str, str] = {
     "schema": "json-schema",
     "src-lang": "from",
     "tgt-lang": "to",
-    "bf16": "bfloat16",
-    "fp16": "float16",
-    "fp32": "float32",
     "assistant-model": "draft-model",
     "force": "overwrite",
     "data": "train",

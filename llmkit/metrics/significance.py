@@ -1,7 +1,7 @@
 """Is one system better than another on the same rows, and how much of a difference could be seen at all?
 
 Paired bootstrap: Koehn, Statistical Significance Tests for Machine Translation Evaluation (2004). Approximate
-randomisation: Riezler and Maxwell (2005). Both with sacrebleu's counts and definitions of p. McNemar's test: its exact
+randomization: Riezler and Maxwell (2005). Both with sacrebleu's counts and definitions of p. McNemar's test: its exact
 binomial form.
 """
 
@@ -18,7 +18,7 @@ from llmkit.metrics.statistics import Numbers, Statistic, sums_of
 
 RESAMPLES = 1000
 SHUFFLES = 10_000
-TESTS = ("auto", "bootstrap", "randomisation", "mcnemar")
+TESTS = ("auto", "bootstrap", "randomization", "mcnemar")
 #: z of a two-sided 5% test, and of 80% power: what a difference must measure up to.
 _Z_ALPHA, _Z_POWER = 1.959964, 0.841621
 
@@ -88,12 +88,12 @@ def compare(
     error = float(resampled.std())
     binary = statistic.kind == "mean" and set(np.unique(np.concatenate([baseline[:, 0], system[:, 0]]))) <= {0.0, 100.0}
     if test == "mcnemar" and not binary:
-        raise UsageError(f"--test mcnemar: {name} is not right or wrong", hint="bootstrap or randomisation")
+        raise UsageError(f"--test mcnemar: {name} is not right or wrong", hint="bootstrap or randomization")
     chosen = ("mcnemar" if binary else "bootstrap") if test == "auto" else test
     if chosen == "mcnemar":
         p_value, label = _mcnemar(baseline[:, 0], system[:, 0]), "McNemar's exact test"
-    elif chosen == "randomisation":
-        p_value, label = _randomisation(baseline, system, statistic, abs(difference), rng), "approximate randomisation"
+    elif chosen == "randomization":
+        p_value, label = _randomization(baseline, system, statistic, abs(difference), rng), "approximate randomization"
     else:
         extreme = int((np.abs(resampled - resampled.mean()) > abs(difference)).sum())
         p_value, label = (extreme + 1) / (len(resampled) + 1), "paired bootstrap"
@@ -122,7 +122,7 @@ def _bootstrap_differences(baseline: Numbers, system: Numbers, statistic: Statis
     return np.array(out)
 
 
-def _randomisation(baseline: Numbers, system: Numbers, statistic: Statistic, observed: float, rng: np.random.Generator) -> float:
+def _randomization(baseline: Numbers, system: Numbers, statistic: Statistic, observed: float, rng: np.random.Generator) -> float:
     """How often a random exchange of the two systems' rows gives a difference at least as large."""
     both = sums_of(baseline)[0] + sums_of(system)[0]
     step, extreme = max(1, (1 << 22) // len(system)), 0

@@ -21,6 +21,8 @@ import typer
 from llmkit import __version__
 from llmkit.cli import console
 from llmkit.cli import options as opt
+from llmkit.cli.command import add
+from llmkit.cli.parsing import RUN, option
 from llmkit.models import builtin
 from llmkit.models.devices import available_cores
 
@@ -62,16 +64,16 @@ class Finding:
     fix: str | None = None
 
 
-@app.command("doctor", help="What works on this machine, and the fix for what does not.")
+@add(app, "doctor", help="What works on this machine, and the fix for what does not.")
 def doctor(
-    quick: Annotated[bool, opt.option("--quick", help="Leave out what needs torch: devices and precisions.", panel=opt.RUN)] = False,
-    json_output: opt.Json = False,
-    debug: opt.Debug = False,
+    *,
+    quick: Annotated[bool, option("--quick", help="Leave out what needs torch: devices and precisions.", panel=RUN)] = False,
+    display: opt.JsonDebug,
 ) -> int:
     findings = list(_basics())
     if not quick:
         findings += _devices()
-    if json_output:
+    if display.json_output:
         console.write(json.dumps({"ok": all(f.ok for f in findings), "findings": [asdict(f) for f in findings]}) + "\n")
     else:
         for finding in findings:

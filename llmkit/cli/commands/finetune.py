@@ -18,12 +18,14 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
+from llmkit.cli.command import add, options_set_by_user, refuse
+from llmkit.cli.training import DataOptions, LoraOptions, OptimizationOptions, TrainingRunOptions
 from llmkit.errors import JobChangedError, LlmkitError, UnavailableError, UsageError
 from llmkit.models.builtin import DEFAULT
 from llmkit.rows import Row, open_rows
 from llmkit.rows.samples import CheckedRows, SampleFields, Samples, check_rows
 from llmkit.training.processes import Processes, from_environment
-from llmkit.training.settings import FULL_RATE, LORA_RATE, CheckpointSettings, LoraSettings, LossSettings, Optimization
+from llmkit.training.settings import CheckpointSettings, LoraSettings, LossSettings, Optimization
 
 if TYPE_CHECKING:
     from llmkit.engines.torch.loading import Prepared
@@ -33,116 +35,71 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
+#: Options of an adapter.
+_ONLY_LORA = ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "rslora", "dora")
 #: Options that say nothing of what is trained.
 _NOT_THE_RUNS = ("data", "output", "overwrite", "restart", "max_time", "dry_run", "json_output")
 
 
-@app.command("finetune", help="A LoRA adapter from a data file. The same command again goes on with a run that was ended.")
+@add(app, "finetune", help="A LoRA adapter from a data file. The same command again continues a run that was stopped.")
 def finetune(
     ctx: typer.Context,
+    *,
     data: Annotated[
-        str | None, typer.Argument(metavar="FILE", help="The training rows: any row format; of plain text a line each.", show_default=False)
+        str | None,
+        typer.Argument(metavar="FILE", help="Training rows: any row format; each line of a text file is a row.", show_default=False),
     ] = None,
-    train: opt.Train = None,
-    valid: opt.Valid = None,
-    valid_split: opt.ValidSplit = None,
-    text_field: opt.TextField = None,
-    prompt_field: opt.PromptField = None,
-    completion_field: opt.CompletionField = None,
-    input_format: opt.InputFormat = "auto",
-    encoding: opt.Encoding = "utf-8",
-    limit: opt.Limit = None,
-    max_errors: opt.MaxErrors = None,
-    max_length: opt.RowLength = None,
-    full_loss: opt.FullLoss = False,
-    packing: opt.Packing = "auto",
-    chat_template: opt.ChatTemplate = "auto",
-    model: opt.Model = DEFAULT,
-    device: opt.Device = "auto",
-    dtype: opt.Dtype = "auto",
-    quantize: opt.Quantize = "none",
-    offline: opt.Offline = False,
-    trust_remote_code: opt.TrustRemoteCode = False,
-    output: opt.AdapterFolder = None,
+    output: opt.Output = None,
     overwrite: opt.Overwrite = False,
-    lora_r: opt.LoraR = 16,
-    lora_alpha: opt.LoraAlpha = None,
-    lora_dropout: opt.LoraDropout = 0.0,
-    target_modules: opt.TargetModules = None,
-    rslora: opt.Rslora = False,
-    dora: opt.Dora = False,
-    full: opt.Full = False,
-    epochs: opt.Epochs = 3.0,
-    max_steps: opt.MaxSteps = None,
-    batch_size: opt.RowsABatch = 8,
-    grad_accum: opt.GradAccum = 1,
-    learning_rate: opt.LearningRate = None,
-    lr_scheduler: opt.LrScheduler = "linear",
-    warmup_ratio: opt.WarmupRatio = 0.03,
-    weight_decay: opt.WeightDecay = 0.0,
-    max_grad_norm: opt.MaxGradNorm = 1.0,
-    neftune: opt.Neftune = None,
-    early_stopping: opt.EarlyStopping = None,
-    gradient_checkpointing: opt.GradientCheckpointing = False,
-    seed: opt.TrainingSeed = 0,
-    save_steps: opt.SaveSteps = None,
-    eval_steps: opt.EvalSteps = None,
-    keep_checkpoints: opt.KeepCheckpoints = 2,
-    restart: opt.Restart = False,
-    max_time: opt.MaxTime = None,
-    dry_run: opt.DryRun = False,
-    report_to: opt.ReportTo = None,
-    json_output: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
-    debug: opt.Debug = False,
-    config: opt.Config = None,
+    reference: opt.Reference,
+    precision: opt.Precision,
+    access: opt.Access,
+    rows_in: DataOptions,
+    adapter: LoraOptions,
+    optimization: OptimizationOptions,
+    run: TrainingRunOptions,
+    display: opt.Display,
 ) -> int:
     processes = from_environment()
-    out = console.Console(quiet or not processes.writes, verbose)
-    source = _source(data, train)
-    alpha = 2.0 * lora_r if lora_alpha is None else lora_alpha
-    targets = tuple(name.strip() for name in (target_modules or "").split(",") if name.strip())
-    lora = None if full else LoraSettings(lora_r, alpha, lora_dropout, targets, rslora, dora)
-    _check_full(ctx, full)
-    rate = learning_rate if learning_rate is not None else FULL_RATE if full else LORA_RATE
-    course = Optimization(
-        epochs, max_steps, batch_size, grad_accum, rate, lr_scheduler, warmup_ratio, weight_decay, max_grad_norm, neftune, early_stopping,
-        gradient_checkpointing, seed,
-    )  # fmt: skip
-    lesson, keeping, held = (
-        LossSettings(max_length, full_loss, packing),
-        CheckpointSettings(save_steps, keep_checkpoints, eval_steps),
-        opt.share(valid_split),
-    )
+    out = display.console if processes.writes else console.Console(True, display.verbose)
+    source = _source(data, rows_in.train)
+    full, dry_run, json_output, device = adapter.full, run.dry_run, display.json_output, precision.device
+    if full:
+        refuse(ctx, _ONLY_LORA, "cannot be combined with --full", hint="use only one of them")
+    lora, course = adapter.settings, optimization.settings(full=full)
+    lesson, keeping, held = rows_in.loss, run.checkpoints, rows_in.held
+    valid, early_stopping = rows_in.valid, optimization.early_stopping
     _check_validation(valid, held, early_stopping)
     if output is None and not dry_run:
-        raise UsageError("there is no place for the result", hint="name a folder with --output DIR, or look first with --dry-run")
-    if json_output and not dry_run:
-        raise UsageError("--json is for --dry-run; a run writes run.json beside its result", hint="leave --json away")
-    end_by = opt.duration(max_time)
+        raise UsageError("no output folder given", hint="name a folder with --output DIR, or look first with --dry-run")
+    if not dry_run:
+        refuse(ctx, ("json_output",), "needs --dry-run; a run writes run.json beside its result", hint="remove it")
+    else:
+        refuse(ctx, ("output", "overwrite", "restart", "max_time", "report_to"), "cannot be combined with --dry-run", hint="remove it")
+    end_by = run.max_seconds
     folder = None
     if not dry_run and output is not None:
         from llmkit.training.checkpoints import RunFolder
 
-        folder = RunFolder(output, writes=processes.writes, overwrite=overwrite, restart=restart)
+        folder = RunFolder(output, writes=processes.writes, overwrite=overwrite, restart=run.restart)
     try:
-        fields = SampleFields(text_field, prompt_field, completion_field)
-        reading = {"format": input_format, "encoding": encoding, "offline": offline}
-        rows = _Data.read(source, valid, held, fields, limit, max_errors or 0, reading)
+        fields = SampleFields(rows_in.text_field, rows_in.prompt_field, rows_in.completion_field)
+        reading = {"format": rows_in.input_format, "encoding": rows_in.encoding, "offline": access.offline}
+        rows = _Data.read(source, valid, held, fields, rows_in.limit, rows_in.max_errors or 0, reading)
         from llmkit.engines.torch.loading import ModelSettings, prepare
 
         asked = ModelSettings(
-            model, None, processes.device(device), _dtype(dtype, full, processes.device(device)), offline, trust_remote_code, quantize
-        )
+            reference.model, None, processes.device(device), _dtype(precision.dtype, full, processes.device(device)), access.offline,
+            access.trust_remote_code, precision.quantize,
+        )  # fmt: skip
         found = prepare(asked)
         if found.device.warning is not None:
             out.warn(f"--dtype {found.device.dtype}: {found.device.warning}")
-        plan = _plan(found, rows, lora, course, lesson, keeping, processes, chat_template, out)
+        plan = _plan(found, rows, lora, course, lesson, keeping, processes, rows_in.chat_template, out)
         if folder is None:
             return _look(plan, rows, json_output, out)
-        options = opt.given(ctx, leave=_NOT_THE_RUNS) | {"train": source}
-        return _run(plan, rows, folder, options, end_by, tuple(report_to or ()), out)
+        options = options_set_by_user(ctx, leave=_NOT_THE_RUNS) | {"train": source}
+        return _run(plan, rows, folder, options, end_by, tuple(run.report_to or ()), out)
     finally:
         if folder is not None:
             folder.release()
@@ -150,23 +107,14 @@ def finetune(
 
 def _source(data: str | None, train: str | None) -> str:
     if (data is None) == (train is None):
-        what = "there is nothing to learn from" if data is None else "the training rows are named twice"
+        what = "no training file given" if data is None else "training file given twice"
         raise UsageError(what, hint="llmkit finetune train.jsonl -m REF -o DIR")
     return str(data if data is not None else train)
 
 
-def _check_full(ctx: typer.Context, full: bool) -> None:
-    """Options of an adapter mean nothing without one."""
-    if full:
-        for name in ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "rslora", "dora"):
-            parameter = next(p for p in ctx.command.params if p.name == name)
-            if ctx.params[name] != parameter.get_default(ctx):
-                raise UsageError(f"--full trains all weights, and --{name.replace('_', '-')} is of an adapter", hint="leave one away")
-
-
 def _check_validation(valid: str | None, held: float, early_stopping: int | None) -> None:
     if valid is not None and held:
-        raise UsageError("--valid and --valid-split both say which rows validate", hint="leave one of them away")
+        raise UsageError("--valid and --valid-split cannot be combined", hint="use only one of them")
     if early_stopping is not None and valid is None and not held:
         raise UsageError("--early-stopping needs validation rows", hint="--valid FILE, or --valid-split 5%")
 

@@ -1,7 +1,7 @@
 """`llmkit generate`: text from a prompt, or an answer to every row of a file.
 
 llmkit generate "Once upon a time" --temperature 0.8 --echo
-cat notes.txt | llmkit generate "Summarise:" -m org/chat-model
+cat notes.txt | llmkit generate "Summarize:" - -m org/chat-model
 llmkit generate -i prompts.jsonl -o answers.jsonl -m gpt2 --num-beams 5 --no-repeat-ngram-size 2
 """
 
@@ -15,11 +15,12 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
+from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.inputs import only_with_input, output_of, read_prompt
+from llmkit.cli.parsing import RUN, SHOW, count_option, option
 from llmkit.cli.running import model_identity, open_model, summarise
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import ModelError, UsageError
-from llmkit.models.builtin import DEFAULT
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import Prompt, PromptFields
 from llmkit.tasks.generate import Answering, answer_of
@@ -34,102 +35,40 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 
-@app.command("generate", help="Text from a prompt, or an answer to every row of a file.", no_args_is_help=False)
+@add(app, "generate", help="Text from a prompt, or an answer to every row of a file.")
 def generate(
     ctx: typer.Context,
-    prompt: Annotated[str | None, typer.Argument(help="The prompt; - or a pipe is read from standard input.", show_default=False)] = None,
-    model: opt.Model = DEFAULT,
-    adapter: opt.Adapter = None,
-    device: opt.Device = "auto",
-    dtype: opt.Dtype = "auto",
-    quantize: opt.Quantize = "none",
-    offline: opt.Offline = False,
-    trust_remote_code: opt.TrustRemoteCode = False,
-    input: opt.Input = None,
-    output: opt.Output = None,
-    input_format: opt.InputFormat = "auto",
-    encoding: opt.Encoding = "utf-8",
-    limit: opt.Limit = None,
+    *,
+    prompt: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROMPT] [-]", help="The prompt; - is standard input, put before it.", show_default=False)
+    ] = None,
+    model: opt.ModelOptions,
+    rows_in: opt.RowsIn,
     template: opt.Template = None,
     prompt_field: opt.PromptField = None,
-    output_field: opt.OutputField = "text",
-    overwrite: opt.Overwrite = False,
-    max_new_tokens: opt.MaxNewTokens = None,
-    max_length: opt.MaxLength = None,
-    min_new_tokens: opt.MinNewTokens = 0,
-    temperature: opt.Temperature = 0.0,
-    top_k: opt.TopK = None,
-    top_p: opt.TopP = None,
-    min_p: opt.MinP = None,
-    repetition_penalty: opt.RepetitionPenalty = 1.0,
-    no_repeat_ngram_size: opt.NoRepeatNgramSize = 0,
-    num_beams: opt.NumBeams = 1,
-    length_penalty: opt.LengthPenalty = 1.0,
-    num_samples: opt.NumSamples = 1,
-    stop: opt.Stop = None,
-    seed: opt.Seed = 0,
-    prompt_lookup: opt.PromptLookup = None,
-    draft_model: opt.DraftModel = None,
-    json_schema: opt.JsonSchema = None,
-    regex: opt.Regex = None,
-    truncate: opt.Truncate = "none",
-    logprobs: opt.Logprobs = False,
-    system: opt.System = None,
-    chat_template: opt.ChatTemplate = "auto",
-    echo: Annotated[bool, opt.option("--echo", help="Print the prompt before its answer.", panel=opt.SHOW)] = False,
-    batch_size: opt.BatchSize = "auto",
-    batch_tokens: opt.BatchTokens = 16_384,
-    max_errors: opt.MaxErrors = None,
-    retry_failed: opt.RetryFailed = False,
-    restart: opt.Restart = False,
-    max_time: opt.MaxTime = None,
-    verify_batching: opt.VerifyBatching = 0,
-    json_output: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
-    debug: opt.Debug = False,
-    config: opt.Config = None,
+    rows_out: opt.AnswersOut,
+    decode: opt.DecodingOptions,
+    chat: opt.ChatOptions,
+    echo: Annotated[bool, option("--echo", help="Print the prompt before its answer.", panel=SHOW)] = False,
+    job: opt.AnswerJobOptions,
+    verify_batching: Annotated[
+        int, count_option("--verify-batching", help="Run N rows again alone and report differences.", panel=RUN)
+    ] = 0,
+    display: opt.Display,
 ) -> int:
-    out = console.Console(quiet, verbose)
-    decoding = Decoding(
-        max_new_tokens=max_new_tokens,
-        max_length=max_length,
-        min_new_tokens=min_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        no_repeat_ngram_size=no_repeat_ngram_size,
-        num_beams=num_beams,
-        length_penalty=length_penalty,
-        num_samples=num_samples,
-        stop=tuple(stop or ()),
-        seed=seed,
-        prompt_lookup=prompt_lookup,
-        draft_model=draft_model,
-        json_schema=json_schema,
-        regex=regex,
-        truncate=truncate,
-        logprobs=logprobs,
-    )
-    from llmkit.engines.torch.loading import ModelSettings
-
-    call = Call(ModelSettings(model, adapter, device, dtype, offline, trust_remote_code, quantize), decoding, chat_template, system, out)
+    out = display.console
+    call = Call(model.settings, decode.decoding(ctx), chat.chat_template, chat.system, out)
+    input, output, output_field, limit = rows_in.input, rows_out.output, rows_out.output_field, rows_in.limit
     if input is None:
         only_with_input(ctx)
-        return _one_prompt(call, read_prompt(prompt, 'llmkit generate "Once upon a time"'), json_output=json_output, echo=echo)
-    if prompt is not None or json_output or echo:
-        what = "a prompt" if prompt is not None else "--json" if json_output else "--echo"
-        raise UsageError(
-            f"{what} is for one prompt, and --input gives many", hint='--template "Summarise: {text}" puts words around each row'
-        )
-    from llmkit.jobs.run import JobSettings
-
-    settings = JobSettings(opt.batch_size(batch_size), batch_tokens, max_errors, retry_failed, opt.duration(max_time))
+        text = read_prompt(prompt, 'llmkit generate "Once upon a time"')
+        return _one_prompt(call, text, json_output=display.json_output, echo=echo)
+    hint = '--template "Summarize: {text}" puts words around each row'
+    refuse(ctx, ("prompt", "json_output", "echo"), "cannot be combined with --input", hint=hint)
+    settings = job.job
     fields = PromptFields(template, prompt_field)
-    rows = open_rows(input, format=input_format, encoding=encoding, text_field="prompt", max_rows=limit, offline=offline)
-    job = _Job(
+    rows = open_rows(input, **rows_in.reading, text_field="prompt", offline=model.offline)
+    run = _Job(
         call,
         rows,
         fields,
@@ -137,16 +76,16 @@ def generate(
         settings,
         verify_batching,
         limit,
-        opt.given(ctx, leave=("overwrite", "restart", "retry_failed", "max_time")),
-        opt.identity(ctx, "generate"),
+        options_set_by_user(ctx, leave=("overwrite", "restart", "retry_failed", "max_time")),
+        identity(ctx, "generate"),
     )
-    if num_samples > 1 and output is not None and output.lower().endswith(".txt"):
-        raise UsageError(f"--num-samples {num_samples}: a .txt output holds one answer a line", hint="name a .jsonl output")
-    target = output_of(None if output == "-" else output, input, overwrite=overwrite, restart=restart, answer=output_field)
+    if call.decoding.num_samples > 1 and output is not None and output.lower().endswith(".txt"):
+        raise UsageError(f"--num-samples {call.decoding.num_samples}: a .txt output holds one answer a line", hint="name a .jsonl output")
+    target = output_of(None if output == "-" else output, input, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field)
     if target is None:
-        return job.to_stdout()
+        return run.to_stdout()
     try:
-        return job.to_file(target)
+        return run.to_file(target)
     finally:
         target.release()
 
@@ -236,6 +175,6 @@ class _Job:
 def _report_verified(task: Answering, out: console.Console) -> None:
     if task.unlike:
         rows = ", ".join(map(str, sorted(task.unlike)[:10]))
-        out.warn(f"{len(task.unlike):,} of {task.verified:,} rows answered again alone came out otherwise: rows {rows}")
+        out.warn(f"{len(task.unlike):,} of {task.verified:,} rows gave a different answer when run alone: rows {rows}")
     else:
-        out.notice(f"{task.verified:,} rows answered again alone came out the same")
+        out.notice(f"{task.verified:,} rows gave the same answer when run alone")

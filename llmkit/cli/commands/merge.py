@@ -13,6 +13,9 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
+from llmkit.cli.command import add
+from llmkit.cli.parsing import MODEL, RUN, choice_option, option
+from llmkit.cli.parsing import device as device_name
 from llmkit.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -22,39 +25,38 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 
-@app.command("merge", help="An adapter and its base as one model folder. Both are asked the same, and what differs is said.")
+@add(app, "merge", help="An adapter and its base as one model folder. Compares the answers of both and prints the differences.")
 def merge(
+    *,
     adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="An adapter: a folder or a hub id.")],
-    output: opt.AdapterFolder = None,
+    output: opt.Output = None,
+    overwrite: opt.Overwrite = False,
     model: Annotated[
-        str | None, opt.option("--model", "-m", help="Its base. [default: the one it names]", panel=opt.MODEL, metavar="REF")
+        str | None, option("--model", "-m", help="Its base. [default: the one it names]", panel=MODEL, metavar="REF")
     ] = None,
-    device: opt.Device = "cpu",
+    device: Annotated[str, option("--device", help="auto, cpu, cuda[:N], mps or xpu[:N].", panel=MODEL, parser=device_name)] = "cpu",
     dtype: Annotated[
-        str, opt.option("--dtype", help="Of the result: float32, bfloat16 or float16. The sum is made in float32.", panel=opt.MODEL)
+        str,
+        choice_option(
+            "--dtype", help="Precision of the result; the sum is made in float32.", panel=MODEL, values=opt.DTYPES[1:],
+            aliases=opt.DTYPE_ALIASES,
+        ),
     ] = "float32",
     prompt: Annotated[
-        list[str] | None, opt.option("--prompt", help="Compare the two on this text (repeatable).", panel=opt.RUN, metavar="TEXT")
+        list[str] | None, option("--prompt", help="Compare the two on this text (repeatable).", panel=RUN, metavar="TEXT")
     ] = None,
-    offline: opt.Offline = False,
-    trust_remote_code: opt.TrustRemoteCode = False,
-    overwrite: opt.Overwrite = False,
-    json_output: opt.Json = False,
-    quiet: opt.Quiet = False,
-    debug: opt.Debug = False,
-) -> int:
-    out = console.Console(quiet)
+    access: opt.Access,
+    display: opt.JsonQuiet,
+) -> int:  # fmt: skip
+    out = display.console
     if output is None:
-        raise UsageError("there is no place for the result", hint="name a folder with --output DIR")
-    from llmkit.models.devices import DTYPES
+        raise UsageError("no output folder given", hint="name a folder with --output DIR")
     from llmkit.training.merge import PROMPTS, Target
     from llmkit.training.merge import merge as merged_of
 
-    if dtype not in DTYPES:
-        raise UsageError(f"unknown dtype '{dtype}'", hint=", ".join(DTYPES))
     target = Target(output, overwrite=overwrite)
     try:
-        loaded = _load(adapter, model, device, offline, trust_remote_code, out)
+        loaded = _load(adapter, model, device, access.offline, access.trust_remote_code, out)
         merged, found = merged_of(loaded, dtype, tuple(prompt or PROMPTS))
         merged.save_pretrained(target.part)
         loaded.tokenizer.save_pretrained(target.part)
@@ -63,13 +65,13 @@ def merge(
         target.commit()
     finally:
         target.release()
-    _tell(found, record, as_json=json_output, out=out)
+    _tell(found, record, as_json=display.json_output, out=out)
     out.notice(f"{output}: {record['base']} with {adapter}, {dtype}")
     return 0
 
 
 def _load(adapter: str, base: str | None, device: str, offline: bool, trusted: bool, out: console.Console) -> LoadedModel:
-    """Base and adapter in float32. Raises ModelError for a base that is quantised."""
+    """Base and adapter in float32. Raises ModelError for a base that is quantized."""
     from llmkit.engines.torch.loading import ModelSettings, load
     from llmkit.models.adapters import read_adapter_config
     from llmkit.models.reference import resolve
@@ -83,8 +85,8 @@ def _load(adapter: str, base: str | None, device: str, offline: bool, trusted: b
     _, checkpoint = resolve(base, offline=offline, trust_remote_code=trusted)
     if "quantization_config" in checkpoint.config:
         raise ModelError(
-            f"{base} is quantised, and an adapter merged into rounded weights is not the adapter that was trained",
-            hint="name the unquantised base with --model REF",
+            f"{base} is quantized, and an adapter merged into rounded weights is not the adapter that was trained",
+            hint="name the unquantized base with --model REF",
         )
     return load(ModelSettings(base, adapter, device, "float32", offline, trusted), out.detail)
 

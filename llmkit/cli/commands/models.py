@@ -14,14 +14,19 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
-from llmkit.errors import UsageError
+from llmkit.cli.command import add
+from llmkit.cli.parsing import MODEL, SHOW, choice_option, option
 from llmkit.models import builtin
 
 app = typer.Typer(add_completion=False, help="What is here: built-in and cached models, and what one needs.", invoke_without_command=True)
 
 
 @app.callback()
-def models(ctx: typer.Context, json_output: opt.Json = False, debug: opt.Debug = False) -> None:
+def models(
+    ctx: typer.Context,
+    json_output: Annotated[bool, option("--json", help="One JSON object on stdout.", panel=SHOW)] = False,
+    debug: Annotated[bool, option("--debug", help="Show tracebacks of errors.", panel=SHOW)] = False,
+) -> None:
     if ctx.invoked_subcommand is not None:
         return
     from llmkit.models.reference import cached_models
@@ -35,17 +40,16 @@ def models(ctx: typer.Context, json_output: opt.Json = False, debug: opt.Debug =
     console.table(("model", "revision", "size"), [(name, revision[:12], _size(size)) for name, revision, size in rows], right=("size",))
 
 
-@app.command("show", help="Size, architecture, licence, and whether it fits this machine. No weight is loaded.")
+@add(app, "show", help="Size, architecture, license, and whether it fits this machine. No weight is loaded.")
 def show(
+    *,
     reference: Annotated[str, typer.Argument(metavar="REF", help="builtin:NAME, a folder, or org/name[@revision].")],
-    dtype: opt.Dtype = "auto",
-    offline: opt.Offline = False,
-    trust_remote_code: opt.TrustRemoteCode = False,
-    json_output: opt.Json = False,
-    debug: opt.Debug = False,
+    dtype: Annotated[str, choice_option("--dtype", help="Precision.", panel=MODEL, values=opt.DTYPES, aliases=opt.DTYPE_ALIASES)] = "auto",
+    access: opt.Access,
+    display: opt.JsonDebug,
 ) -> None:
-    about = _describe(reference, dtype, offline, trust_remote_code)
-    if json_output:
+    about = _describe(reference, dtype, access.offline, access.trust_remote_code)
+    if display.json_output:
         console.write(json.dumps(about, ensure_ascii=False) + "\n")
         return
     for name, value in about.items():
@@ -59,11 +63,8 @@ def show(
 def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[str, Any]:
     from llmkit.models import memory
     from llmkit.models.card import read_card
-    from llmkit.models.devices import DTYPES
     from llmkit.models.reference import resolve
 
-    if dtype not in ("auto", *DTYPES):
-        raise UsageError(f"unknown dtype '{dtype}'", hint=f"auto, {', '.join(DTYPES)}")
     location, checkpoint = resolve(reference, offline=offline, trust_remote_code=trusted)
     chosen = "float32" if dtype == "auto" else dtype
     plan = memory.estimate(checkpoint, dtype=chosen, tokens=2048, free=memory.free_bytes())

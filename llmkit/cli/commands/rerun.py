@@ -12,32 +12,46 @@ from typing import Annotated, Any
 
 import typer
 
-from llmkit.cli import console
 from llmkit.cli import options as opt
+from llmkit.cli.command import add
+from llmkit.cli.config import record_options
 from llmkit.errors import GateError, InputError
 
 #: Commands whose records say how to make their output again.
 _RECORDED = ("generate", "translate", "evaluate perplexity", "evaluate score", "evaluate choice", "finetune")
 
+_HINT = "name the .run.json beside an output"
+#: What a record must hold for its run to be repeated and compared.
+_KEYS: dict[str, type | tuple[type, ...]] = {
+    "options": dict,
+    "identity": dict,
+    "versions": dict,
+    "result": dict,
+    "result.output": str,
+    "result.output_sha256": str,
+    "result.rows": int,
+}
+
 app = typer.Typer(add_completion=False)
 
 
-@app.command("rerun", help="Run a recorded run again and say whether the result is the same.")
+@add(app, "rerun", help="Run a recorded run again and say whether the result is the same.")
 def rerun(
+    *,
     record: Annotated[str, typer.Argument(metavar="RECORD", help="The .run.json beside an output, or run.json in an adapter's folder.")],
-    output: Annotated[
-        str | None, opt.option("--output", "-o", help="Keep the new result under this name.", panel=opt.INPUT, metavar="FILE")
-    ] = None,
-    quiet: opt.Quiet = False,
-    debug: opt.Debug = False,
+    output: opt.Output = None,
+    trust: opt.Trust,
+    display: opt.Quiet,
 ) -> int:
-    out = console.Console(quiet)
+    out = display.console
     content = _read(Path(record))
+    consented = ("trust_remote_code",) if trust.trust_remote_code else ()
+    options = record_options(content, record, consented) | dict.fromkeys(consented, True)
     result = content["result"]
     recorded = Path(result["output"])
     with tempfile.TemporaryDirectory(prefix="llmkit-rerun-") as scratch:
         target = Path(output) if output else Path(scratch) / recorded.name
-        code = _run(content, target)
+        code = _run(content["command"], options, target)
         if code not in (0, 3):
             return code
         beside = target / "run.json" if target.is_dir() else Path(f"{target}.run.json")
@@ -57,26 +71,37 @@ def rerun(
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """The record. Raises InputError naming the key that is missing or damaged, before anything runs."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["command"] in _RECORDED and "output_sha256" in content["result"] and isinstance(content["options"], dict):
-            return dict(content)
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise InputError(
-            f"is not a run record: {type(exc).__name__}: {exc}", path=path, hint="name the .run.json beside an output"
-        ) from exc
-    raise InputError("is not a run record of a command that can be run again", path=path, hint="name the .run.json beside an output")
+    except (OSError, ValueError, RecursionError) as exc:
+        raise InputError(f"is not a run record: {type(exc).__name__}: {exc}", path=path, hint=_HINT) from exc
+    if not isinstance(content, dict) or content.get("command") not in _RECORDED:
+        raise InputError("is not a run record of a command that can be run again", path=path, hint=_HINT)
+    for keys, kind in _KEYS.items():
+        value: Any = content
+        for key in keys.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise InputError(f"{keys}: missing or damaged", path=path, hint=_HINT)
+    if Path(content["result"]["output"]).name in ("", ".", "..") or "\0" in content["result"]["output"]:
+        raise InputError(f"result.output: '{content['result']['output']}' is not the name of a file", path=path)
+    for name, value in content["options"].items():
+        for item in value if isinstance(value, list) else [value]:
+            if not isinstance(item, (str, int, float)) or "\0" in str(item):
+                raise InputError(f"options.{name}: neither text nor a number", path=path)
+    return content
 
 
-def _run(content: dict[str, Any], target: Path) -> int:
+def _run(command: str, options: dict[str, Any], target: Path) -> int:
     from llmkit.cli.app import run
 
-    arguments = content["command"].split()
-    for name, value in {**content["options"], "output": str(target), "overwrite": True}.items():
+    arguments = command.split()
+    for name, value in {**options, "output": str(target), "overwrite": True}.items():
         flag = "--" + name.replace("_", "-")
         if value is True:
             arguments.append(flag)
-        else:
+        elif value is not False:
             arguments += [f"{flag}={item}" for item in (value if isinstance(value, list) else [value])]
     return run(arguments)
 
@@ -85,6 +110,6 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     from llmkit.records import differences
 
     out = differences(before["identity"], now["identity"]) + differences(before["versions"], now["versions"])
-    if before["result"]["input_sha256"] != now["result"]["input_sha256"]:
+    if before["result"].get("input_sha256") != now["result"].get("input_sha256"):
         out.append(f"the input {now['result']['input']} has changed")
     return out

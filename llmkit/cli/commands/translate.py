@@ -18,7 +18,10 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
+from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.inputs import only_with_input, output_of, read_prompt
+from llmkit.cli.parsing import DECODING, INPUT, MODEL, SHOW, count_option, option
+from llmkit.cli.parsing import language as language_name
 from llmkit.cli.running import model_identity, open_model, summarise
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import RowsFailedError, UsageError
@@ -43,98 +46,91 @@ app = typer.Typer(add_completion=False)
 DEFAULT = "builtin:en-fr"
 #: Rows from which --from auto tells the language of a file.
 _SAMPLE = 50
+#: Options that a list of languages has no use for.
+_ABOUT_ANSWERS = ("num_beams", "max_new_tokens", "length_penalty", "n_best", "scores", "glossary", "json_output")
 
 
-@app.command("translate", help="A text, the lines of a file, or a field of its rows, with nothing lost in silence.", no_args_is_help=False)
+_OUT = opt.AnswersOut(output_field="translation")
+_MODEL = opt.ModelOptions(model=DEFAULT)
+
+
+@add(app, "translate", help="A text, the lines of a file, or a field of its rows, with nothing lost in silence.")
 def translate(
     ctx: typer.Context,
-    text: Annotated[str | None, typer.Argument(help="The text; - or a pipe is read from standard input.", show_default=False)] = None,
+    *,
+    text: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT] [-]", help="The text; - is standard input, put before it.", show_default=False)
+    ] = None,
     source: Annotated[
         str | None,
-        opt.option("--from", help="Its language: a name or a code; auto tells it from the text.", panel=opt.INPUT, metavar="LANGUAGE"),
+        option("--from", help="Source language: a name or a code; auto detects it.", panel=INPUT, metavar="LANGUAGE", parser=language_name),
     ] = None,
-    target: Annotated[str | None, opt.option("--to", help="The language wanted.", panel=opt.INPUT, metavar="LANGUAGE")] = None,
-    languages: Annotated[bool, opt.option("--languages", help="List what the model can translate, and exit.", panel=opt.SHOW)] = False,
-    model: opt.Model = DEFAULT,
-    adapter: opt.Adapter = None,
-    device: opt.Device = "auto",
-    dtype: opt.Dtype = "auto",
-    quantize: opt.Quantize = "none",
-    offline: opt.Offline = False,
-    trust_remote_code: opt.TrustRemoteCode = False,
-    input: opt.Input = None,
-    output: opt.Output = None,
-    input_format: opt.InputFormat = "auto",
-    encoding: opt.Encoding = "utf-8",
-    limit: opt.Limit = None,
+    target: Annotated[str | None, option("--to", help="Target language.", panel=INPUT, metavar="LANGUAGE", parser=language_name)] = None,
+    languages: Annotated[bool, option("--languages", help="List the languages of the model, and exit.", panel=SHOW)] = False,
+    model: opt.ModelOptions = _MODEL,
+    rows_in: opt.RowsIn,
     text_field: opt.TextField = None,
-    output_field: opt.OutputField = "translation",
-    overwrite: opt.Overwrite = False,
-    num_beams: opt.OptionalNumBeams = None,
+    rows_out: opt.AnswersOut = _OUT,
+    answers: opt.AnswerOptions,
     length_penalty: opt.LengthPenalty = 1.0,
-    max_new_tokens: opt.MaxNewTokens = None,
-    n_best: opt.NBest = 1,
-    scores: opt.Scores = False,
-    glossary: opt.GlossaryFile = None,
-    pivot: opt.Pivot = None,
-    pivot_model: opt.PivotModel = None,
+    n_best: Annotated[int, count_option("--n-best", help="The N best translations of each text.", panel=DECODING)] = 1,
+    scores: Annotated[
+        bool, option("--scores", help="Also write the mean log-probability of each translation's tokens.", panel=DECODING)
+    ] = False,
+    glossary: Annotated[
+        str | None, option("--glossary", help="Terms and their translations, in two columns: .csv or .tsv.", panel=DECODING, metavar="FILE")
+    ] = None,
+    pivot: Annotated[
+        str | None,
+        option(
+            "--pivot", help="Translate into this language first, then from it.", panel=DECODING, metavar="LANGUAGE", parser=language_name
+        ),
+    ] = None,
+    pivot_model: Annotated[
+        str | None, option("--pivot-model", help="The model of the second half of a pivot. [default: the same]", panel=MODEL, metavar="REF")
+    ] = None,
     chat_template: opt.ChatTemplate = "auto",
-    batch_size: opt.BatchSize = "auto",
-    batch_tokens: opt.BatchTokens = 16_384,
-    max_errors: opt.MaxErrors = None,
-    retry_failed: opt.RetryFailed = False,
-    restart: opt.Restart = False,
-    max_time: opt.MaxTime = None,
-    json_output: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
-    debug: opt.Debug = False,
-    config: opt.Config = None,
+    job: opt.AnswerJobOptions,
+    display: opt.Display,
 ) -> int:
-    out = console.Console(quiet, verbose)
-    from llmkit.engines.torch.loading import ModelSettings
-    from llmkit.jobs.run import JobSettings
+    out = display.console
     from llmkit.tasks.translate import TranslationOptions
     from llmkit.translation.languages import language
 
-    settings = JobSettings(opt.batch_size(batch_size), batch_tokens, max_errors, retry_failed, opt.duration(max_time))
-    decoding = _decoding(num_beams, length_penalty, max_new_tokens, n_best)
-    if input is not None and (text is not None or json_output):
-        what = "--json" if json_output else "a text"
-        raise UsageError(f"{what} is for one text, and --input gives many", hint="leave one of them away")
-    if input is None:
-        only_with_input(ctx)
-    reading = {"format": input_format, "encoding": encoding, "max_rows": limit, "offline": offline}
-    rows, document = (None, None) if input is None else _open(input, output, reading, text_field, n_best)
+    input, output, output_field = rows_in.input, rows_out.output, rows_out.output_field
+    settings = job.job
+    decoding = _decoding(answers.num_beams, length_penalty, answers.max_new_tokens, n_best)
+    _check_forms(ctx, input, languages)
+    _check_pivot(pivot, pivot_model, n_best, scores)
+    pivot_language = None if pivot is None else language(pivot, "--pivot")
+    source_language = None if source in (None, "auto") else language(source or "", "--from")
+    target_language = None if target is None else language(target)
+    rows, document = (None, None) if input is None else _open(ctx, rows_in, output, model.offline, text_field, n_best)
     wishes = TranslationOptions(output_field, document.keep if document else None, _glossary(glossary), n_best, scores)
     given = None if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr')
-    to_file = None if output == "-" else output
+    to_file = None if output == "-" or input is None else output
     write = writer(document, output_field) if document is not None and output is not None and is_document(output) else None
-    job_target = output_of(to_file, input or "", overwrite=overwrite, restart=restart, answer=output_field, write=write)
+    job_target = output_of(to_file, input or "", overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write)
     try:
         from llmkit.engines.chat import ChatSettings
         from llmkit.jobs.run import check_finished
 
-        known = opt.identity(ctx, "translate")
+        known = identity(ctx, "translate")
         if job_target is not None:
             check_finished(job_target, known)
-        call = ModelSettings(model, adapter, device, dtype, offline, trust_remote_code, quantize)
+        call = model.settings
         engine = open_model(call, out, default=DEFAULT, chat=ChatSettings(chat_template))
         if languages:
             return _list(engine)
         second = engine
         if pivot is not None and pivot_model is not None:
             second = open_model(replace(call, reference=pivot_model, adapter=None), out, default=DEFAULT, chat=ChatSettings(chat_template))
-        legs = _Route(engine, None if pivot is None else language(pivot, "--pivot"), second)
-        _check_pivot(pivot, pivot_model, n_best, scores)
-        asked = _Options(
-            None if source in (None, "auto") else language(source or "", "--from"), None if target is None else language(target),
-            source == "auto", decoding, wishes, settings, out,
-        )  # fmt: skip
+        legs = _Route(engine, pivot_language, second)
+        asked = _Options(source_language, target_language, source == "auto", decoding, wishes, settings, out)
         if rows is None:
-            return _one(legs, asked, given or "", json_output)
+            return _one(legs, asked, given or "", display.json_output)
         leave = ("overwrite", "restart", "retry_failed", "max_time")
-        return _many(legs, asked, rows, text_field, job_target, document, opt.given(ctx, leave=leave), known)
+        return _many(legs, asked, rows, text_field, job_target, document, options_set_by_user(ctx, leave=leave), known)
     finally:
         if job_target is not None:
             job_target.release()
@@ -159,21 +155,35 @@ def _check_pivot(pivot: str | None, pivot_model: str | None, n_best: int, scores
     if pivot is None and pivot_model is not None:
         raise UsageError("--pivot-model is the second half of a pivot", hint="name the language between with --pivot")
     if pivot is not None and (n_best > 1 or scores):
-        raise UsageError("--n-best and --scores are of one model, and --pivot takes two", hint="leave one of them away")
+        raise UsageError("--n-best and --scores cannot be combined with --pivot", hint="use only one of them")
 
 
-def _open(input: str, output: str | None, reading: dict[str, Any], text_field: str | None, n_best: int) -> tuple[Rows, Document | None]:
+def _check_forms(ctx: typer.Context, input: str | None, languages: bool) -> None:
+    """Refuses what this form of the command would ignore. Raises UsageError."""
+    if input is not None and not languages:
+        refuse(ctx, ("text", "json_output"), "cannot be combined with --input", hint="use only one of them")
+    if input is None:
+        only_with_input(ctx)
+    if languages:
+        refuse(ctx, ("text", "input", "source", "target", "pivot", "pivot_model", *_ABOUT_ANSWERS), "has no use with --languages")
+
+
+def _open(
+    ctx: typer.Context, rows_in: opt.RowsIn, output: str | None, offline: bool, text_field: str | None, n_best: int
+) -> tuple[Rows, Document | None]:
     """The rows of a file; of a document its segments. Raises InputError or UsageError."""
-    if not is_document(input) or reading["format"] != "auto":
-        return open_rows(input, **reading), None
+    input = rows_in.input or ""
+    if not is_document(input) or rows_in.input_format != "auto":
+        return open_rows(input, **rows_in.reading, offline=offline), None
     ending = Path(input).suffix.lower()
     if output not in (None, "-") and Path(output or "").suffix.lower() not in (ending, ".jsonl"):
         raise UsageError(f"a {ending} document is translated into one", hint=f"--output NAME{ending}, or .jsonl for its segments as rows")
     if ending == ".docx" and output in (None, "-"):
-        raise UsageError("a .docx document is no text for standard output", hint="name a file with --output NAME.docx")
-    if reading["max_rows"] is not None or text_field is not None or n_best > 1:
-        raise UsageError("--limit, --text-field and --n-best are for rows, and a document is translated whole", hint="leave them away")
-    document, data = open_document(input)
+        raise UsageError("a .docx file cannot be written to standard output", hint="name a file with --output NAME.docx")
+    refuse(ctx, ("limit", "text_field", "n_best"), "is for rows; a document is translated as a whole", hint="remove it")
+    if ending == ".docx":
+        refuse(ctx, ("encoding",), "does not apply to a .docx file", hint="remove it")
+    document, data = open_document(input, encoding="utf-8" if ending == ".docx" else rows_in.encoding)
     return document_rows(document, data, input), document
 
 

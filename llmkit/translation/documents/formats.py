@@ -27,8 +27,10 @@ def is_document(path: str) -> bool:
     return Path(path).suffix.lower() in FORMATS
 
 
-def open_document(path: str) -> tuple[Document, bytes]:
-    """The document and the bytes of its file. Raises InputError for a file that can't be read or is not of its format."""
+def open_document(path: str, *, encoding: str = "utf-8") -> tuple[Document, bytes]:
+    """The document and the bytes of its file. encoding: of a document that is text; the translation is written in UTF-8.
+
+    Raises InputError for a file that can't be read or is not of its format."""
     try:
         if Path(path).stat().st_size > _MOST:
             raise InputError(f"has more than {_MOST:,} bytes", path=path, hint="cut it into several files")
@@ -36,5 +38,11 @@ def open_document(path: str) -> tuple[Document, bytes]:
     except OSError as exc:
         raise InputError(f"cannot be read: {exc.strerror}", path=path) from exc
     module = importlib.import_module(f"llmkit.translation.documents.{FORMATS[Path(path).suffix.lower()]}")
-    document: Document = module.parse(data, path)
+    text = data
+    if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        try:
+            text = data.decode(encoding).encode("utf-8")
+        except ValueError as exc:
+            raise InputError(f"is not {encoding}: {exc}", path=path, hint="name its encoding with --encoding") from exc
+    document: Document = module.parse(text, path)
     return document, data

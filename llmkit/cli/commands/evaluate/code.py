@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from llmkit.cli import console
 from llmkit.cli import options as opt
-from llmkit.cli.commands.evaluate.reporting import ending
+from llmkit.cli.command import add
+from llmkit.cli.parsing import SCORING, number_option, option
+from llmkit.cli.scoring import GateOptions
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.metrics.base import Example, Result, digest
 from llmkit.rows import Row, open_rows
@@ -20,35 +21,23 @@ from llmkit.rows.fields import PROGRAMS, first_name, row_id
 
 
 def register(app: typer.Typer) -> None:
-    app.command("code", help="pass@k of generated programs, by running them.")(code)
+    add(app, "code", help="pass@k of generated programs, by running them.")(code)
 
 
 def code(
-    input: opt.Input = None,
-    input_format: opt.InputFormat = "auto",
-    encoding: opt.Encoding = "utf-8",
-    limit: opt.Limit = None,
-    run_code: Annotated[bool, opt.option("--run-code", help="Yes, run the programs on this machine.", panel=opt.SCORING)] = False,
-    k: Annotated[str, opt.option("--k", "-k", help="Which pass@k: 1,10.", panel=opt.SCORING)] = "1",
-    code_timeout: Annotated[float, opt.option("--code-timeout", help="Seconds a program may take.", panel=opt.SCORING)] = 10.0,
-    fail_if: opt.FailIf = None,
-    baseline: opt.Baseline = None,
-    max_regression: opt.MaxRegression = None,
-    test: opt.Test = "auto",
-    json_output: opt.Json = False,
-    report: opt.Report = None,
-    quiet: opt.Quiet = False,
-    debug: opt.Debug = False,
-    config: opt.Config = None,
+    *,
+    rows_in: opt.RowsIn,
+    run_code: Annotated[bool, option("--run-code", help="Yes, run the programs on this machine.", panel=SCORING)] = False,
+    k: Annotated[str, option("--k", "-k", help="Which pass@k: 1,10.", panel=SCORING)] = "1",
+    code_timeout: Annotated[float, number_option("--code-timeout", help="Seconds a program may take.", panel=SCORING)] = 10.0,
+    gates: GateOptions,
+    display: opt.Display,
 ) -> int:
-    out = console.Console(quiet)
-    if not all(part.strip().isdigit() and int(part) > 0 for part in k.split(",")):
+    out, input = display.console, rows_in.input
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in k.split(",")):
         raise UsageError(f"-k {k}: numbers of 1 or more, like 1,10")
     wanted = [int(part) for part in k.split(",")]
-    end = ending(
-        [f"pass@{n}" for n in wanted], fail_if=fail_if, reports=report, json_output=json_output, baseline=baseline,
-        max_regression=max_regression, test=test,
-    )  # fmt: skip
+    end = gates.ending([f"pass@{n}" for n in wanted], json_output=display.json_output)
     if input is None:
         raise UsageError("there is nothing to score", hint="name rows with --input FILE")
     if not run_code:
@@ -61,7 +50,7 @@ def code(
     from llmkit.metrics.code import Limits, isolation, pass_at_k, passes
     from llmkit.models.devices import available_cores
 
-    rows = open_rows(input, format=input_format, encoding=encoding, max_rows=limit)
+    rows = open_rows(input, **rows_in.reading)
     programs: list[list[str]] = []
     examples: list[Example] = []
     for row in rows:

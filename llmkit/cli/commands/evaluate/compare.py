@@ -13,7 +13,10 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
+from llmkit.cli.command import add
 from llmkit.cli.commands.evaluate.reporting import comparisons
+from llmkit.cli.parsing import SHOW, option
+from llmkit.cli.scoring import Test
 from llmkit.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -22,16 +25,18 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    app.command("compare", help="Results of several runs against the first, on the same rows.")(compare)
+    add(app, "compare", help="Results of several runs against the first, on the same rows.")(compare)
 
 
 def compare(
+    *,
     results: Annotated[list[str], typer.Argument(metavar="A.json B.json ...", help="Results written by --report FILE.json.")],
-    test: opt.Test = "auto",
-    plot: opt.Plot = None,
-    json_output: opt.Json = False,
-    quiet: opt.Quiet = False,
-    debug: opt.Debug = False,
+    test: Test = "auto",
+    plot: Annotated[
+        str | None,
+        option("--plot", help="Draw loss against parameters with a power law: .png, .svg or .pdf.", panel=SHOW, metavar="FILE"),
+    ] = None,
+    display: opt.JsonQuiet,
 ) -> None:
     from llmkit.reports.results import read
 
@@ -47,13 +52,13 @@ def compare(
         for name, result in zip(results[1:], read_results[1:], strict=True)
     ]
     law = _scaling(dict(zip(results, read_results, strict=True)), plot) if plot is not None else None
-    if json_output:
+    if display.json_output:
         rows = [_as_json(name, each) for name, several in found for each in several]
         content: dict[str, Any] = {"baseline": results[0], "comparisons": rows}
         console.write(json.dumps(content | ({"scaling": law} if law else {}), ensure_ascii=False) + "\n")
         return
     _table(results[0], found)
-    out = console.Console(quiet)
+    out = display.console
     for _, several in found[:1]:
         for each in several:
             out.notice(each.power)

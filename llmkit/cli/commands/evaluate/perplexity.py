@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
-from llmkit.cli.commands.evaluate.reporting import NOT_THE_JOBS, ending, rows_output
+from llmkit.cli.command import add, identity, options_set_by_user, refuse
+from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
+from llmkit.cli.parsing import INPUT, SCORING, count_option, option
 from llmkit.cli.running import model_identity, open_model, summarise
+from llmkit.cli.scoring import GateOptions
 from llmkit.errors import UsageError
 from llmkit.metrics.base import Example, Result, digest, signature
-from llmkit.models.builtin import DEFAULT
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import SCORED, first_text, row_id
 
@@ -33,77 +35,61 @@ if TYPE_CHECKING:
 
 #: Characters of a document that a report shows.
 _SHOWN = 300
+#: Options about single documents, which one joined text has no use for.
+_ABOUT_EACH = ("output", "completion_only", "batch_size", "max_errors", "max_time", "restart", "overwrite")
 NAMES = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "mean_log_likelihood")
 
 
 def register(app: typer.Typer) -> None:
-    app.command("perplexity", help="How well a model predicts texts: perplexity per token, word and byte, bits per byte.")(perplexity)
+    add(app, "perplexity", help="How well a model predicts texts: perplexity per token, word and byte, bits per byte.")(perplexity)
 
 
 def perplexity(
     ctx: typer.Context,
-    model: opt.Model = DEFAULT,
-    adapter: opt.Adapter = None,
-    device: opt.Device = "auto",
-    dtype: opt.Dtype = "auto",
-    quantize: opt.Quantize = "none",
-    offline: opt.Offline = False,
-    trust_remote_code: opt.TrustRemoteCode = False,
-    input: opt.Input = None,
-    output: opt.Output = None,
-    input_format: opt.InputFormat = "auto",
-    encoding: opt.Encoding = "utf-8",
-    limit: opt.Limit = None,
+    *,
+    model: opt.ModelOptions,
+    rows_in: opt.RowsIn,
     text_field: opt.TextField = None,
-    by_line: opt.ByLine = False,
-    overwrite: opt.Overwrite = False,
-    concatenate: opt.Concatenate = False,
-    completion_only: opt.CompletionOnly = False,
-    context: opt.Context = None,
-    stride: opt.Stride = None,
+    by_line: Annotated[
+        bool, option("--by-line", help="Each line of a .txt file is a document; otherwise the file is one.", panel=INPUT)
+    ] = False,
+    rows_out: opt.RowsOut,
+    concatenate: Annotated[bool, option("--concatenate", help="Join the documents with the model's separator.", panel=SCORING)] = False,
+    completion_only: Annotated[
+        bool, option("--completion-only", help="Score completions (assistant turns) given what comes before.", panel=SCORING)
+    ] = False,
+    context: Annotated[
+        int | None, count_option("--context", help="Tokens per window. [default: the model's context]", panel=SCORING)
+    ] = None,
+    stride: Annotated[
+        int | None, count_option("--stride", help="New tokens that each later window scores. [default: the context]", panel=SCORING)
+    ] = None,
     chat_template: opt.ChatTemplate = "auto",
-    fail_if: opt.FailIf = None,
-    baseline: opt.Baseline = None,
-    max_regression: opt.MaxRegression = None,
-    test: opt.Test = "auto",
-    batch_size: opt.BatchSize = "auto",
-    batch_tokens: opt.BatchTokens = 16_384,
+    gates: GateOptions,
+    job: opt.JobOptions,
     max_errors: opt.MaxErrors = None,
-    restart: opt.Restart = False,
-    max_time: opt.MaxTime = None,
-    json_output: opt.Json = False,
-    report: opt.Report = None,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
-    debug: opt.Debug = False,
-    config: opt.Config = None,
+    display: opt.Display,
 ) -> int:
-    out = console.Console(quiet, verbose)
-    end = ending(
-        NAMES, fail_if=fail_if, reports=report, json_output=json_output, baseline=baseline, max_regression=max_regression, test=test
-    )
+    out, input, output = display.console, rows_in.input, rows_out.output
+    end = gates.ending(NAMES, json_output=display.json_output)
     if input is None:
         raise UsageError("there is nothing to score", hint="name texts with --input FILE")
-    if concatenate and (output is not None or completion_only):
-        what = "--output" if output is not None else "--completion-only"
-        raise UsageError(f"--concatenate makes one text of all documents, and {what} is about each", hint="leave one of them away")
-    rows = open_rows(
-        input, format=input_format, encoding=encoding, max_rows=limit, offline=offline, whole_text=not by_line,
-        text_field=text_field or "text",
-    )  # fmt: skip
+    if concatenate:
+        refuse(ctx, _ABOUT_EACH, "cannot be combined with --concatenate", hint="use only one of them")
+        output, completion_only = None, False
+    if output is None:
+        refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
+    rows = open_rows(input, **rows_in.reading, offline=model.offline, whole_text=not by_line, text_field=text_field or "text")
     from llmkit.engines.chat import ChatSettings
-    from llmkit.engines.torch.loading import ModelSettings
-    from llmkit.jobs.run import JobSettings, RunName, check_finished
+    from llmkit.jobs.run import RunName, check_finished
 
-    settings = JobSettings(opt.batch_size(batch_size), batch_tokens, max_errors, False, opt.duration(max_time))
-    target = rows_output(output, input, overwrite=overwrite, restart=restart)
-    known = opt.identity(ctx, "evaluate perplexity")
+    settings = job.settings(max_errors=max_errors)
+    target = rows_output(output, input, overwrite=rows_out.overwrite, restart=job.restart)
+    known = identity(ctx, "evaluate perplexity")
     try:
         if target is not None:
             check_finished(target, known)
-        engine = open_model(
-            ModelSettings(model, adapter, device, dtype, offline, trust_remote_code, quantize), out, chat=ChatSettings(chat_template)
-        )
+        engine = open_model(model.settings, out, chat=ChatSettings(chat_template))
         run = _Run(
             engine,
             rows,
@@ -119,7 +105,7 @@ def perplexity(
         elif target is None:
             found = run.in_memory()
         else:
-            found = run.to_file(target, RunName("evaluate perplexity", opt.given(ctx, leave=NOT_THE_JOBS), known))
+            found = run.to_file(target, RunName("evaluate perplexity", options_set_by_user(ctx, leave=NOT_THE_JOBS), known))
     finally:
         if target is not None:
             target.release()

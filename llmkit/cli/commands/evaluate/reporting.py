@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from llmkit.metrics.significance import Comparison
 
 
+#: Options about a file of scored rows.
+NEEDS_OUTPUT = ("overwrite", "restart", "max_time")
 #: Options that decide what happens with the result, not what it is.
 NOT_THE_JOBS = ("overwrite", "restart", "max_time", "fail_if", "report", "json_output", "baseline", "max_regression", "test")
 
@@ -96,8 +98,10 @@ def ending(
 
 def rows_output(output: str | None, input: str, *, overwrite: bool, restart: bool) -> Output | None:
     """Takes hold of the file for the scored rows, None where none is asked for. Raises OutputError."""
-    if output is not None and Path(output).suffix.lower() == ".txt":
-        raise OutputError(f"{output}: scored rows are written as .jsonl")
+    if output == "-":
+        raise OutputError("--output -: the result is on standard output, so the scored rows need a file", hint="name a .jsonl file")
+    if output is not None and Path(output).suffix.lower() != ".jsonl":
+        raise OutputError(f"{output}: scored rows are written as .jsonl", hint="name a .jsonl file")
     return output_of(output, input, overwrite=overwrite, restart=restart)
 
 
@@ -118,7 +122,7 @@ def comparisons(baseline: Result, system: Result, baseline_name: str, system_nam
             if _other_tokenizer(before.signature, score.signature):
                 continue  # figures per token mean something else then; those per byte and word can be compared
             raise InputError(
-                f"{score.name} was measured otherwise: {before.signature} in {baseline_name}, {score.signature} in {system_name}",
+                f"{score.name} has two different signatures: {before.signature} in {baseline_name}, {score.signature} in {system_name}",
                 hint="measure both in the same way",
             )
         out.append(
@@ -138,7 +142,7 @@ def _pairing(baseline: Result, system: Result, baseline_name: str, system_name: 
         places[example.id] = place
     if len(system.examples) != len(baseline.examples):
         raise InputError(
-            f"{baseline_name} has {len(baseline.examples):,} rows, {system_name} {len(system.examples):,}: these are other rows"
+            f"{baseline_name} has {len(baseline.examples):,} rows, {system_name} {len(system.examples):,}: the rows are not the same"
         )
     order: list[int] = []
     for example in system.examples:

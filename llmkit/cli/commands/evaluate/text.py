@@ -10,13 +10,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
-from llmkit.cli.commands.evaluate.reporting import NOT_THE_JOBS, ending, rows_output
+from llmkit.cli.command import add, identity, options_set_by_user, refuse
+from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
+from llmkit.cli.parsing import MODEL, option
+from llmkit.cli.scoring import GateOptions, MetricOptions, PairedOptions, SavedOutputs, ScoreFields
 from llmkit.errors import InputError, RowsFailedError, UsageError
 from llmkit.metrics.base import Example, Result, digest
 from llmkit.rows import Row, Rows, open_rows
@@ -27,94 +30,63 @@ if TYPE_CHECKING:
     from llmkit.jobs.run import JobSettings
 
 
+#: What each form of the command would ignore.
+_ABOUT_MODELS = (
+    "adapter", "device", "dtype", "quantize", "max_new_tokens", "num_beams", "stop", "chat_template", "system", "batch_size",
+    "batch_tokens", "max_time", "restart", "output", "overwrite", "source_field",
+)  # fmt: skip
+_ABOUT_ROWS = ("input", "model", "input_format", "prediction_field", "reference_field", "source_field", "offline")
+_ABOUT_PAIRS = ("fail_if", "baseline", "max_regression", "test", "report", "confidence", "confidence_n")
+
+
 def register(app: typer.Typer) -> None:
-    app.command("bleu", help="BLEU by sacrebleu: of saved outputs, or of a model's answers.")(score)
-    app.command("score", help="BLEU, chrF, TER, exact match, F1: of saved outputs, or of a model's answers.")(score)
+    add(app, "bleu", help="BLEU by sacrebleu: of saved outputs, or of a model's answers.")(score)
+    add(app, "score", help="BLEU, chrF, TER, exact match, F1: of saved outputs, or of a model's answers.")(score)
 
 
 def score(
     ctx: typer.Context,
-    predictions: opt.Predictions = None,
-    references: opt.References = None,
-    input: opt.Input = None,
-    output: opt.Output = None,
-    input_format: opt.InputFormat = "auto",
-    encoding: opt.Encoding = "utf-8",
-    limit: opt.Limit = None,
-    prediction_field: opt.PredictionField = None,
-    reference_field: opt.ReferenceField = None,
-    source_field: opt.SourceField = None,
-    overwrite: opt.Overwrite = False,
-    model: opt.OptionalModel = None,
-    adapter: opt.Adapter = None,
-    device: opt.Device = "auto",
-    dtype: opt.Dtype = "auto",
-    quantize: opt.Quantize = "none",
-    offline: opt.Offline = False,
-    trust_remote_code: opt.TrustRemoteCode = False,
-    max_new_tokens: opt.MaxNewTokens = None,
-    num_beams: opt.OptionalNumBeams = None,
+    *,
+    saved: SavedOutputs,
+    rows_in: opt.RowsIn,
+    row_fields: ScoreFields,
+    rows_out: opt.RowsOut,
+    model: Annotated[
+        str | None,
+        option("--model", "-m", help="Score the answers of this model; without it, saved outputs.", panel=MODEL, metavar="REF"),
+    ] = None,
+    placement: opt.Placement,
+    answers: opt.AnswerOptions,
     stop: opt.Stop = None,
-    chat_template: opt.ChatTemplate = "auto",
-    system: opt.System = None,
-    metrics: opt.Metrics = "bleu",
-    tokenize: opt.Tokenize = None,
-    lowercase: opt.Lowercase = False,
-    smooth_method: opt.SmoothMethod = "exp",
-    smooth_value: opt.SmoothValue = None,
-    chrf_char_order: opt.ChrfCharOrder = 6,
-    chrf_word_order: opt.ChrfWordOrder = 0,
-    chrf_beta: opt.ChrfBeta = 2,
-    confidence: opt.Confidence = False,
-    confidence_n: opt.ConfidenceN = 1000,
-    paired_bs: opt.PairedBs = False,
-    paired_ar: opt.PairedAr = False,
-    paired_bs_n: opt.PairedBsN = 1000,
-    paired_ar_n: opt.PairedArN = 10_000,
-    normalize: opt.Normalize = "none",
-    fail_if: opt.FailIf = None,
-    baseline: opt.Baseline = None,
-    max_regression: opt.MaxRegression = None,
-    test: opt.Test = "auto",
-    batch_size: opt.BatchSize = "auto",
-    batch_tokens: opt.BatchTokens = 16_384,
-    max_time: opt.MaxTime = None,
-    restart: opt.Restart = False,
-    json_output: opt.Json = False,
-    report: opt.Report = None,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
-    debug: opt.Debug = False,
-    config: opt.Config = None,
+    chat: opt.ChatOptions,
+    metric: MetricOptions,
+    pairs: PairedOptions,
+    gates: GateOptions,
+    job: opt.JobOptions,
+    display: opt.Display,
 ) -> int:
     from llmkit.metrics.answers import steps
-    from llmkit.metrics.overlap import OverlapSettings
     from llmkit.metrics.registry import TextSettings, chosen, compute, score_names
 
-    out = console.Console(quiet, verbose)
-    asked = chosen(metrics, trust_remote_code=trust_remote_code)
+    out, input, output = display.console, rows_in.input, rows_out.output
+    predictions, references, encoding, limit = saved.predictions, saved.references, rows_in.encoding, rows_in.limit
+    _check_forms(ctx, saved, pairs, scores_a_model=model is not None and not predictions)
+    trust_remote_code = placement.trust_remote_code
+    asked = chosen(metric.metrics, trust_remote_code=trust_remote_code)
     names = score_names(asked)
-    overlap = OverlapSettings(
-        tokenize, lowercase, smooth_method, smooth_value, chrf_char_order, chrf_word_order, chrf_beta, confidence_n if confidence else 0
-    )
-    settings = TextSettings(overlap, steps(normalize), trust_remote_code)
-    end = ending(
-        names, fail_if=fail_if, reports=report, json_output=json_output, baseline=baseline, max_regression=max_regression, test=test
-    )
+    overlap = metric.overlap
+    settings = TextSettings(overlap, steps(metric.normalize), trust_remote_code)
+    end = gates.ending(names, json_output=display.json_output)
     about: dict[str, Any] = {}
     if predictions:
-        if input is not None or model is not None or not references:
-            what = "--input" if input is not None else "--model" if model is not None else None
-            raise UsageError(
-                f"--predictions and {what} both say what is scored" if what else "--predictions needs references to be held against",
-                hint="leave one of them away" if what else "add -r FILE, a line a prediction",
-            )
+        if not references:
+            raise UsageError("--predictions needs --references", hint="add -r FILE, one line per prediction")
         systems = [(path, _from_files(path, references, encoding, limit)) for path in predictions]
-        if paired_bs or paired_ar:
+        if pairs.paired_bs or pairs.paired_ar:
             from llmkit.cli.commands.evaluate.paired import paired
 
-            samples = paired_bs_n if paired_bs else paired_ar_n
-            paired(systems, names, overlap, "bs" if paired_bs else "ar", samples, as_json=json_output)
+            samples = pairs.paired_bs_n if pairs.paired_bs else pairs.paired_ar_n
+            paired(systems, names, overlap, "bs" if pairs.paired_bs else "ar", samples, as_json=display.json_output)
             return 0
         if len(systems) > 1:
             raise UsageError(
@@ -123,29 +95,27 @@ def score(
             )
         ((_, examples),) = systems
     elif input is None or references:
-        what = "there is nothing to score" if input is None else "--references goes with --predictions"
+        what = "there is nothing to score" if input is None else "--references needs --predictions"
         raise UsageError(what, hint="-p FILE -r FILE, or -i ROWS")
     else:
-        rows = open_rows(input, format=input_format, encoding=encoding, max_rows=limit, offline=offline)
-        fields = _Fields(source_field, reference_field)
+        rows = open_rows(input, **rows_in.reading, offline=placement.offline)
+        fields = _Fields(row_fields.source_field, row_fields.reference_field)
         if model is None:
-            examples = _from_rows(rows, prediction_field, fields)
+            examples = _from_rows(rows, row_fields.prediction_field, fields)
         else:
-            from llmkit.engines.torch.loading import ModelSettings
-            from llmkit.jobs.run import JobSettings
-
+            if output is None:
+                refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
             run = _Answers(
-                ModelSettings(model, adapter, device, dtype, offline, trust_remote_code, quantize),
+                placement.settings_of(model),
                 rows,
-                JobSettings(opt.batch_size(batch_size), batch_tokens, 0, False, opt.duration(max_time)),
+                job.settings(),
                 fields,
-                {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "stop": tuple(stop or ())},
-                (chat_template, system),
+                {"max_new_tokens": answers.max_new_tokens, "num_beams": answers.num_beams, "stop": tuple(stop or ())},
+                (chat.chat_template, chat.system),
                 out,
             )
-            answered, about = run.to(
-                output, input, overwrite, restart, opt.given(ctx, leave=NOT_THE_JOBS), opt.identity(ctx, "evaluate score")
-            )
+            options = options_set_by_user(ctx, leave=NOT_THE_JOBS)
+            answered, about = run.to(output, input, rows_out.overwrite, job.restart, options, identity(ctx, "evaluate score"))
             examples = [_example(Row(i, i + 1, row), row["prediction"], rows.name, fields) for i, row in enumerate(answered)]
     if not examples:
         raise InputError("there is no row to score", path=predictions[0] if predictions else input)
@@ -154,6 +124,26 @@ def score(
     found = tuple(score for name in asked for score in compute(name, hypotheses, expected, settings))
     end.finish(Result(found, len(examples), about=about, examples=tuple(examples)), out)
     return 0
+
+
+def _check_forms(ctx: typer.Context, saved: SavedOutputs, pairs: PairedOptions, *, scores_a_model: bool) -> None:
+    """Refuses what this form of the command would ignore. Raises UsageError."""
+    paired = pairs.paired_bs or pairs.paired_ar
+    if saved.predictions:
+        refuse(ctx, _ABOUT_ROWS, "cannot be combined with --predictions", hint="use only one of them")
+    if not scores_a_model:
+        refuse(ctx, _ABOUT_MODELS, "needs --model", hint="remove it, or name a model with -m")
+    else:
+        refuse(ctx, ("prediction_field",), "cannot be combined with --model", hint="use only one of them")
+    if pairs.paired_bs and pairs.paired_ar:
+        refuse(ctx, ("paired_ar",), "cannot be combined with --paired-bs", hint="use only one of them")
+    if not saved.predictions:
+        refuse(ctx, ("paired_bs", "paired_ar"), "needs --predictions", hint="give two -p FILE or more")
+    if paired:
+        refuse(ctx, _ABOUT_PAIRS, "has no use in a paired test", hint="remove it")
+    for switch, number in (("paired_bs", "paired_bs_n"), ("paired_ar", "paired_ar_n"), ("confidence", "confidence_n")):
+        if not ctx.params[switch]:
+            refuse(ctx, (number,), f"needs --{switch.replace('_', '-')}")
 
 
 def _from_files(path: str, others: Sequence[str], encoding: str, limit: int | None) -> list[Example]:

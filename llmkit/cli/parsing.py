@@ -1,0 +1,185 @@
+"""How an option is declared, and how its text becomes a value: counts, numbers, choices, times, shares.
+
+A value that can't be meant is refused while the command line is parsed, before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import typer
+
+#: Panels of the help page.
+MODEL, INPUT, DECODING, SCORING, RUN, SHOW = "Model", "Input and output", "Decoding", "Scoring", "Run", "Display"
+DATA, LORA, TRAINING = "Data", "Adapter", "Training"
+
+_SCALES = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_TRUE, _FALSE = {"1", "true", "yes", "on", "t", "y"}, {"0", "false", "no", "off", "f", "n"}
+
+
+def did_you_mean(word: str, names: Iterable[str], *, otherwise: str | None = None) -> str | None:
+    """A hint with the name that is closest to `word`; `otherwise` where none is close."""
+    close = difflib.get_close_matches(word, list(names), n=1)
+    return f"did you mean '{close[0]}'?" if close else otherwise
+
+
+def option(*names: str, help: str, panel: str, callback: Callable[..., Any] | None = None, **more: Any) -> Any:
+    """A Typer option whose environment variable follows from its long name: --top-p is LLMKIT_TOP_P."""
+    long = next(n for n in names if n.startswith("--")).split("/")[0]
+    variable = "LLMKIT_" + long.removeprefix("--").replace("-", "_").upper()
+    return typer.Option(*names, help=help, rich_help_panel=panel, envvar=variable, show_envvar=False, callback=callback, **more)
+
+
+def count_option(*names: str, help: str, panel: str) -> Any:
+    """An option that takes a whole number of 0 or more, also as 10k, 2M or 1e3."""
+    return option(*names, help=help, panel=panel, parser=count, metavar="N")
+
+
+def number_option(*names: str, help: str, panel: str) -> Any:
+    """An option that takes a number."""
+    return option(*names, help=help, panel=panel, parser=number, metavar="NUMBER")
+
+
+def choice_option(*names: str, help: str, panel: str, values: tuple[str, ...], aliases: Mapping[str, str] | None = None) -> Any:
+    """An option with a fixed set of values, which the help line lists. aliases: other spellings, accepted and not listed."""
+    listed = f"{', '.join(values[:-1])} or {values[-1]}"
+    text = f"{help} One of {listed}." if help else f"{listed[0].upper()}{listed[1:]}."
+    return option(*names, help=text, panel=panel, parser=choice(values, aliases or {}), metavar="NAME")
+
+
+def count(value: Any) -> int | None:
+    """A whole number of 0 or more, also as 10k, 2M or 1e3. Raises typer.BadParameter."""
+    if value is None or isinstance(value, int):
+        return value
+    text = str(value).strip()
+    scale = _SCALES.get(text[-1:].lower(), 1)
+    try:
+        found = float(text[:-1] if scale > 1 else text) * scale
+        if found != int(found) or found < 0:
+            raise ValueError
+        return int(text) if scale == 1 and text.isdecimal() else int(found)  # a float does not hold every seed
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"'{value}' is not a whole number of 0 or more (10k, 2M and 1e3 are)") from None
+
+
+def number(value: Any) -> float | None:
+    """A number that is finite. Raises typer.BadParameter."""
+    if value is None:
+        return None
+    try:
+        found = float(value)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        hint = f" (write {str(value).replace(',', '.')})" if "," in str(value) else " (0.7 and 2e-4 are)"
+        raise typer.BadParameter(f"'{value}' is not a number{hint}")
+    return found
+
+
+def choice(values: tuple[str, ...], aliases: Mapping[str, str]) -> Callable[[str], str]:
+    """A parser that takes one of `values`."""
+
+    def parse(text: str) -> str:
+        name = aliases.get(text.lower(), text)
+        if name not in values:
+            hint = did_you_mean(text, values)
+            raise typer.BadParameter(f"'{text}' is not one of {', '.join(values)}" + (f"; {hint}" if hint else ""))
+        return name
+
+    return parse
+
+
+def device(text: str) -> str:
+    """auto, cpu, cuda, cuda:N, mps, xpu or xpu:N. Raises typer.BadParameter."""
+    kind, _, index = text.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps", "xpu") or (":" in text and (kind not in ("cuda", "xpu") or not index.isdecimal())):
+        raise typer.BadParameter(f"'{text}' is not one of auto, cpu, cuda, cuda:N, mps, xpu")
+    return text
+
+
+def truth(text: str) -> bool | None:
+    """Whether a text says yes or no; None for one that says neither."""
+    return True if text.lower() in _TRUE else False if text.lower() in _FALSE else None
+
+
+def duration(text: str | None) -> str | None:
+    """A text that `seconds` understands. Raises typer.BadParameter."""
+    seconds(text)
+    return text
+
+
+def seconds(text: str | None) -> float | None:
+    """Seconds in '90', '90s', '55m' or '2h'. Raises typer.BadParameter."""
+    if text is None:
+        return None
+    scale = _SECONDS.get(text[-1:])
+    try:
+        found = float(text[:-1] if scale else text) * (scale or 1.0)
+    except ValueError:
+        found = -1.0
+    if not 0 < found < math.inf:
+        raise typer.BadParameter(f"'{text}' is not a time (90s, 55m and 2h are)")
+    return found
+
+
+def share(text: str | None) -> str | None:
+    """A text that `fraction` understands. Raises typer.BadParameter."""
+    fraction(text)
+    return text
+
+
+def fraction(text: str | None) -> float:
+    """A share in '5%' or '0.05', 0 for None. Raises typer.BadParameter."""
+    if text is None:
+        return 0.0
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise typer.BadParameter(f"'{text}' is not a share of the rows (5% and 0.05 are)")
+    return value
+
+
+def batch_size(text: str) -> str:
+    """A text that `rows_a_batch` understands. Raises typer.BadParameter."""
+    rows_a_batch(text)
+    return text
+
+
+def rows_a_batch(text: str) -> int | None:
+    """Rows a batch, None for auto. Raises typer.BadParameter."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"'{text}' is neither auto nor a number of 1 or more")
+    return int(text)
+
+
+def encoding(text: str) -> str:
+    """The name of a text encoding that Python knows. Raises typer.BadParameter."""
+    import codecs
+
+    try:
+        codecs.lookup(text)
+    except (LookupError, ValueError):
+        raise typer.BadParameter(f"'{text}' is not an encoding (utf-8, latin-1 and cp1252 are)") from None
+    return text
+
+
+def language(text: str) -> str:
+    """The name or code of a language, or auto. Raises typer.BadParameter."""
+    from llmkit.errors import UsageError
+    from llmkit.translation.languages import language as language_of
+
+    if text == "auto":
+        return text
+    try:
+        language_of(text)
+    except UsageError as exc:
+        raise typer.BadParameter(f"'{text}' is not a language" + (f"; {exc.hint}" if exc.hint else "")) from None
+    return text

@@ -1,0 +1,137 @@
+"""The options of `llmkit finetune`: data, adapter, optimization, checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from llmkit.cli.options import ChatTemplate, MaxErrors, PromptField, RowFormat, RunOptions, TextField
+from llmkit.cli.parsing import DATA, LORA, RUN, SHOW, TRAINING, choice_option, count_option, fraction, number_option, option, share
+from llmkit.training.settings import FULL_RATE, LORA_RATE, CheckpointSettings, LoraSettings, LossSettings, Optimization
+
+
+@dataclass(frozen=True)
+class DataOptions(RowFormat):
+    """The rows of a fine-tuning run, and what of them is trained."""
+
+    train: Annotated[str | None, option("--train", help="Training rows, instead of the argument.", panel=DATA, metavar="FILE")] = None
+    valid: Annotated[str | None, option("--valid", help="Validation rows.", panel=DATA, metavar="FILE")] = None
+    valid_split: Annotated[
+        str | None,
+        option("--valid-split", help="Hold out this share of the rows for validation: 5%.", panel=DATA, metavar="SHARE", parser=share),
+    ] = None
+    text_field: TextField = None
+    prompt_field: PromptField = None
+    completion_field: Annotated[
+        str | None, option("--completion-field", help="The field with the completion.", panel=DATA, metavar="NAME")
+    ] = None
+    max_errors: MaxErrors = None
+    max_length: Annotated[
+        int | None,
+        count_option("--max-length", help="Longer rows are cut to N tokens. [default: the context, at most 2048]", panel=DATA),
+    ] = None
+    full_loss: Annotated[bool, option("--full-loss/--completion-only-loss", help="Train on prompts, too.", panel=DATA)] = False
+    packing: Annotated[
+        str, choice_option("--packing", help="auto packs several rows into one where the model allows.", panel=DATA, values=("auto", "off"))
+    ] = "auto"
+    chat_template: ChatTemplate = "auto"
+
+    @property
+    def held(self) -> float:
+        """The share of the rows that validates."""
+        return fraction(self.valid_split)
+
+    @property
+    def loss(self) -> LossSettings:
+        return LossSettings(self.max_length, self.full_loss, self.packing)
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    lora_r: Annotated[int, count_option("--lora-r", help="LoRA rank.", panel=LORA)] = 16
+    lora_alpha: Annotated[
+        float | None,
+        number_option("--lora-alpha", help="LoRA alpha: the update is scaled by alpha / r. [default: twice the rank]", panel=LORA),
+    ] = None
+    lora_dropout: Annotated[float, number_option("--lora-dropout", help="Dropout on the adapter's input.", panel=LORA)] = 0.0
+    target_modules: Annotated[
+        str | None,
+        option("--target-modules", help="Comma-separated. [default: all linear layers of the blocks]", panel=LORA, metavar="NAMES"),
+    ] = None
+    rslora: Annotated[bool, option("--rslora", help="Rank-stabilized LoRA: scale alpha / sqrt(r).", panel=LORA)] = False
+    dora: Annotated[bool, option("--dora", help="Weight-decomposed adaptation (DoRA).", panel=LORA)] = False
+    full: Annotated[bool, option("--full", help="Train all weights; the result is a model.", panel=LORA)] = False
+
+    @property
+    def settings(self) -> LoraSettings | None:
+        """None where all weights are trained. Raises UsageError."""
+        if self.full:
+            return None
+        alpha = 2.0 * self.lora_r if self.lora_alpha is None else self.lora_alpha
+        targets = tuple(name.strip() for name in (self.target_modules or "").split(",") if name.strip())
+        return LoraSettings(self.lora_r, alpha, self.lora_dropout, targets, self.rslora, self.dora)
+
+
+@dataclass(frozen=True)
+class OptimizationOptions:
+    epochs: Annotated[float, number_option("--epochs", help="Passes over the training rows.", panel=TRAINING)] = 3.0
+    max_steps: Annotated[int | None, count_option("--max-steps", help="Train for N steps, instead of epochs.", panel=TRAINING)] = None
+    batch_size: Annotated[int, count_option("--batch-size", help="Rows per micro-batch.", panel=TRAINING)] = 8
+    grad_accum: Annotated[int, count_option("--grad-accum", help="Micro-batches per optimizer step.", panel=TRAINING)] = 1
+    learning_rate: Annotated[
+        float | None, number_option("--learning-rate", help="Peak learning rate. [default: 2e-4, with --full 2e-5]", panel=TRAINING)
+    ] = None
+    lr_scheduler: Annotated[
+        str,
+        choice_option(
+            "--lr-scheduler", help="Learning rate schedule.", panel=TRAINING,
+            values=("linear", "cosine", "constant", "constant-with-warmup", "inverse-sqrt"),
+            aliases={"constant_with_warmup": "constant-with-warmup", "inverse_sqrt": "inverse-sqrt"},
+        ),
+    ] = "linear"  # fmt: skip
+    warmup_ratio: Annotated[
+        float, number_option("--warmup-ratio", help="Share of the steps in which the learning rate rises.", panel=TRAINING)
+    ] = 0.03
+    weight_decay: Annotated[float, number_option("--weight-decay", help="Weight decay of AdamW.", panel=TRAINING)] = 0.0
+    max_grad_norm: Annotated[
+        float, number_option("--max-grad-norm", help="Clip gradients to this norm; 0 does not clip.", panel=TRAINING)
+    ] = 1.0
+    neftune: Annotated[
+        float | None, number_option("--neftune", help="Noise on the embeddings (NEFTune alpha; 5 is usual).", panel=TRAINING)
+    ] = None
+    early_stopping: Annotated[
+        int | None,
+        count_option("--early-stopping", help="Stop after N evaluations without improvement; keep the best.", panel=TRAINING),
+    ] = None
+    gradient_checkpointing: Annotated[bool, option("--gradient-checkpointing", help="Use less memory and more time.", panel=TRAINING)] = (
+        False
+    )
+    seed: Annotated[int, count_option("--seed", help="Random seed for row order and initial weights.", panel=TRAINING)] = 0
+
+    def settings(self, *, full: bool) -> Optimization:
+        """Raises UsageError."""
+        rate = self.learning_rate if self.learning_rate is not None else FULL_RATE if full else LORA_RATE
+        return Optimization(
+            self.epochs, self.max_steps, self.batch_size, self.grad_accum, rate, self.lr_scheduler, self.warmup_ratio, self.weight_decay,
+            self.max_grad_norm, self.neftune, self.early_stopping, self.gradient_checkpointing, self.seed,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainingRunOptions(RunOptions):
+    save_steps: Annotated[
+        int | None, count_option("--save-steps", help="Steps between checkpoints. [default: a tenth of the run, at most 500]", panel=RUN)
+    ] = None
+    eval_steps: Annotated[
+        int | None, count_option("--eval-steps", help="Steps between evaluations. [default: as checkpoints]", panel=RUN)
+    ] = None
+    keep_checkpoints: Annotated[int, count_option("--keep-checkpoints", help="Keep the newest N checkpoints.", panel=RUN)] = 2
+    dry_run: Annotated[bool, option("--dry-run", help="Check the data, time two steps, and write nothing.", panel=RUN)] = False
+    report_to: Annotated[
+        list[str] | None,
+        option("--report-to", help="A tracker that transformers knows: tensorboard, wandb, ... (repeatable).", panel=SHOW),
+    ] = None
+
+    @property
+    def checkpoints(self) -> CheckpointSettings:
+        return CheckpointSettings(self.save_steps, self.keep_checkpoints, self.eval_steps)

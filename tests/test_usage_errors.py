@@ -1,0 +1,191 @@
+"""Usage errors: before anything heavy is imported, under the name that the user gave, and never ignored in silence."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Process, Run
+
+#: Arguments, and what the message must name.
+EARLY = [
+    ("generate x --device gpu", "--device: 'gpu'"),
+    ("generate x --device cuda:x", "--device: 'cuda:x'"),
+    ("generate x --dtype float8", "--dtype: 'float8'"),
+    ("generate x --quantize 4bit", "--quantize: '4bit'"),
+    ("generate x --temperature hot", "--temperature: 'hot' is not a number"),
+    ("generate x --temp 0,7", "--temp: '0,7' is not a number (write 0.7)"),
+    ("generate x --truncate middle", "--truncate: 'middle'"),
+    ("generate x --seed -1", "--seed: '-1'"),
+    ("generate -i x.jsonl --input-format xml", "--input-format: 'xml'"),
+    ("generate -i x.jsonl --encoding klingon", "--encoding: 'klingon'"),
+    ("generate -i x.jsonl --batch-size many", "--batch-size: 'many'"),
+    ("generate -i x.jsonl --max-time soon", "--max-time: 'soon'"),
+    ("translate hi --to Frensh", "--to: 'Frensh'"),
+    ("translate hi --from Inglish --to fr", "--from: 'Inglish'"),
+    ("translate hi --to fr --pivot Ggerman", "--pivot: 'Ggerman'"),
+    ("translate hi --to fr --pivot-model a/b", "--pivot-model"),
+    ("translate hi --to fr --n-best 0", "--n-best 0"),
+    ("evaluate perplexity -i x.txt --fail-if perplexty>3", "perplexty"),
+    ("evaluate perplexity -i x.txt --test t", "--test: 't'"),
+    ("evaluate score -p x -r x --metrics blue", "blue"),
+    ("evaluate score -p x -r x --normalize upper", "upper"),
+    ("evaluate score -p x -r x --smooth-method sum", "--smooth-method: 'sum'"),
+    ("evaluate choice -i x.jsonl --max-regression much", "--max-regression"),
+    ("evaluate code -i x.jsonl -k none --run-code", "-k none"),
+    ("finetune x.jsonl -o y --lr-scheduler steep", "--lr-scheduler: 'steep'"),
+    ("finetune x.jsonl -o y --packing on", "--packing: 'on'"),
+    ("finetune x.jsonl -o y --valid-split 5", "--valid-split: '5'"),
+    ("finetune x.jsonl -o y --dtype fp8", "--dtype: 'fp8'"),
+    ("merge a -o b --dtype auto", "--dtype: 'auto'"),
+    ("models show builtin:stories --dtype fp8", "--dtype: 'fp8'"),
+]
+
+
+def test_every_value_that_is_wrong_is_refused_before_a_heavy_library_is_imported() -> None:
+    code = """
+import contextlib, io, json, sys
+from llmkit.cli.app import run
+out = []
+for arguments in json.loads(sys.argv[1]):
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        code = run(arguments.split())
+    out.append([code, said.getvalue(), [m for m in ("torch", "transformers", "datasets", "peft") if m in sys.modules]])
+print(json.dumps(out))
+"""
+    done = subprocess.run([sys.executable, "-c", code, json.dumps([a for a, _ in EARLY])], capture_output=True, text=True, check=True)
+    for (arguments, named), (exit_code, said, heavy) in zip(EARLY, json.loads(done.stdout), strict=True):
+        assert (exit_code, heavy) == (2, []), (arguments, said)
+        assert named in said, (arguments, said)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "bfloat16", "fp32"])
+def test_short_names_of_precisions_are_accepted(run: Run, dtype: str) -> None:
+    assert run("models", "show", "builtin:stories", "--dtype", dtype).code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("generate x --batch-size 4", "--batch-size needs --input"),
+        ("generate x --output-field y", "--output-field needs --input"),
+        ("generate x --encoding utf-8", "--encoding needs --input"),
+        ("generate x --limit 0", "--limit needs --input"),
+        ("generate x --force", "--force needs --input"),
+        ("generate x --verify-batching 2", "--verify-batching needs --input"),
+        ("translate x --to fr --batch-tokens 100", "--batch-tokens needs --input"),
+        ("translate x --to fr --text-field y", "--text-field needs --input"),
+        ("generate -i x.jsonl --echo", "--echo cannot be combined with -i"),
+        ("translate -i x.txt --to fr --json", "--json cannot be combined with -i"),
+        ("translate x --languages", "text has no use with --languages"),
+        ("evaluate score -p x -r x -o z.jsonl", "-o needs --model"),
+        ("evaluate score -p x -r x --device cpu", "--device needs --model"),
+        ("evaluate score -p x -r x --max-new-tokens 3", "--max-new-tokens needs --model"),
+        ("evaluate score -p x -r x -i y.jsonl", "-i cannot be combined with -p"),
+        ("evaluate score -p x -r x -m gpt2", "-m cannot be combined with -p"),
+        ("evaluate score -i x.jsonl --paired-bs", "--paired-bs needs --predictions"),
+        ("evaluate score -p x -r x --confidence-n 9", "--confidence-n needs --confidence"),
+        ("evaluate perplexity -i x.txt --restart", "--restart needs --output"),
+        ("evaluate perplexity -i x.txt --concatenate -o y.jsonl", "-o cannot be combined with --concatenate"),
+        ("evaluate choice -i x.jsonl --max-time 5m", "--max-time needs --output"),
+        ("finetune x.jsonl -o y --full --lora-rank 16", "--lora-rank cannot be combined with --full"),
+        ("finetune x.jsonl -o y --json", "--json needs --dry-run"),
+        ("finetune x.jsonl -o y --dry-run", "-o cannot be combined with --dry-run"),
+    ],
+)
+def test_an_option_that_this_form_would_ignore_is_refused(run: Run, arguments: str, named: str) -> None:
+    ran = run(*arguments.split())
+    assert ran.code == 2
+    assert named in ran.err
+
+
+@pytest.mark.parametrize("output", ["o.csv", "o.tsv", "o.txt", "-"])
+def test_scored_rows_are_written_as_jsonl_and_nothing_else(run: Run, tmp_path: Path, output: str) -> None:
+    rows = tmp_path / "r.jsonl"
+    rows.write_text('{"text": "Once upon a time."}\n')
+    ran = run("evaluate", "perplexity", "-i", rows, "-o", output)
+    assert ran.code == 2
+    assert ".jsonl" in ran.err
+
+
+@pytest.mark.parametrize(("typed", "value"), [("--data", "x"), ("--do_sample", None)])
+def test_an_unknown_option_is_named_as_it_was_typed(run: Run, typed: str, value: str | None) -> None:
+    ran = run("generate", "hello", typed, *([value] if value else []))
+    assert ran.code == 2
+    assert f"No such option: {typed}" in ran.err
+
+
+def test_a_value_from_the_environment_is_named_by_its_variable(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMKIT_TOP_P", "2")
+    assert "LLMKIT_TOP_P 2.0: it must be" in run("generate", "x", "--temperature", "1").err
+    monkeypatch.setenv("LLMKIT_TOP_P", "much")
+    assert "LLMKIT_TOP_P: 'much' is not a number" in run("generate", "x").err
+
+
+def test_variables_that_do_not_apply_to_a_form_are_passed_over(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = tmp_path / "t.txt"
+    text.write_text("the king lived in a house by the sea\n")
+    monkeypatch.setenv("LLMKIT_MODEL", "builtin:stories")
+    monkeypatch.setenv("LLMKIT_TOP_P", "0.9")
+    monkeypatch.setenv("LLMKIT_BATCH_SIZE", "4")
+    assert run("evaluate", "bleu", "-p", text, "-r", text).code == 0
+    assert run("generate", "Once", "--max-new-tokens", "2").code == 0
+
+
+def test_a_variable_of_an_option_that_repeats_is_one_value(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = json.loads(run("generate", "Once", "--json", "--max-new-tokens", "12").out)["text"]
+    monkeypatch.setenv("LLMKIT_STOP", "there was")
+    stopped = json.loads(run("generate", "Once", "--json", "--max-new-tokens", "12").out)["text"]
+    assert "there was" in plain
+    assert stopped == plain[: plain.index("there was")]
+
+
+def test_a_loop_over_lines_keeps_its_lines() -> None:
+    loop = f'while read -r w; do {sys.executable} -m llmkit generate "Once $w" --max-new-tokens 1 --json -q; done'
+    done = subprocess.run(["bash", "-c", loop], input="one\ntwo\n", capture_output=True, text=True, check=True)
+    assert [json.loads(line)["prompt"] for line in done.stdout.splitlines()] == ["Once one", "Once two"]
+
+
+@pytest.mark.parametrize("order", [("-", "Once upon a"), ("Once upon a", "-")])
+def test_a_dash_beside_the_text_puts_standard_input_before_it(process: Process, order: tuple[str, str]) -> None:
+    ran = process("generate", *order, "--max-new-tokens", "1", "--json", stdin=b"A tale.\n")
+    assert json.loads(ran.out)["prompt"] == "A tale.\nOnce upon a"
+
+
+def test_two_texts_are_refused(run: Run) -> None:
+    ran = run("generate", "Once", "upon")
+    assert ran.code == 2
+    assert "quotes" in ran.err
+
+
+def test_waiting_for_standard_input_is_said_once() -> None:
+    command = [sys.executable, "-m", "llmkit", "generate", "-", "--max-new-tokens", "1", "--json", "-q"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdin is not None
+        assert running.stderr is not None
+        assert running.stdout is not None
+        assert running.stderr.readline() == b"reading standard input\n"
+        running.stdin.write(b"Once")
+        running.stdin.close()
+        assert json.loads(running.stdout.read())["prompt"] == "Once"
+        assert running.stderr.read() == b""
+
+
+def test_help_on_a_terminal_loses_no_brackets(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    page = run("generate", "--help").out
+    assert "org/name[@revision]" in page
+    assert "[default: 128]" in page
+
+
+def test_a_document_is_read_in_the_encoding_that_was_named(run: Run, tmp_path: Path) -> None:
+    document, out = tmp_path / "x.srt", tmp_path / "x.fr.srt"
+    document.write_bytes("1\n00:00:01,000 --> 00:00:02,000\nThe café is small.\n".encode("cp1252"))
+    ran = run("translate", "-i", document, "-o", out, "--to", "fr", "--encoding", "cp1252")
+    assert "UTF-8" not in ran.err
+    assert "café" in out.read_text(encoding="utf-8")
