@@ -13,7 +13,7 @@ PACKAGE = Path(llmkit.__file__).parent
 #: From the ground up; a room may import those before it, and itself.
 FLOORS = [
     {"errors"},
-    {"records", "files"},
+    {"records", "files", "private_parts"},
     {"rows", "models"},
     {"engines", "metrics"},
     {"jobs", "translation"},

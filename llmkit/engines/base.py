@@ -6,7 +6,7 @@ Knows requests and answers; nothing of tensors, servers or files.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from llmkit.engines.decoding import Decoding
@@ -54,11 +54,11 @@ class Completion:
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt with a given answer as token ids: `tokens[begin:]` is what the answer adds. source: what an encoder reads."""
+    """A prompt with a given answer as token ids: `tokens[begin:]` is what the answer adds. encoder_tokens: what an encoder reads."""
 
     tokens: list[int]
     begin: int
-    source: list[int] | None = None
+    encoder_tokens: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,31 @@ class ModelFacts:
     tokens: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What makes two answers comparable: the engine, and the model that it runs as. Hashes are SHA-256 in hexadecimal.
+
+    device: 'cpu', 'cuda', ...; None for what an engine can't know (a server tells no hash of its weights).
+    """
+
+    engine: str
+    model: str
+    revision: str | None = None
+    parameters: int | None = None
+    weights_sha256: str | None = None
+    tokenizer_sha256: str | None = None
+    chat_template_sha256: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    quantize: str | None = None
+    adapter: str | None = None
+    adapter_sha256: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is known of it, for records."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
 class Engine(Protocol):
     """A loaded model that answers.
 
@@ -93,8 +118,8 @@ class Engine(Protocol):
     def context(self) -> int | None: ...
 
     @property
-    def description(self) -> dict[str, Any]:
-        """Name, device, dtype and the identity of model and tokenizer: what makes two answers comparable."""
+    def identity(self) -> ModelIdentity:
+        """Computed once, for it may hash a whole tokenizer."""
         ...
 
     def facts(self) -> ModelFacts: ...

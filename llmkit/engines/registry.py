@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from llmkit.engines.torch.loading import ModelSettings, load
+from llmkit.engines.torch.loading import load
+from llmkit.models.settings import ModelSettings
 
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
@@ -30,4 +31,4 @@ def open_engine(
     from llmkit.engines.torch.engine import TorchEngine
 
     helper = load(replace(settings, reference=draft, adapter=None), report) if draft else None
-    return TorchEngine(loaded, chat=chat, draft=helper)
+    return TorchEngine(loaded, chat=chat, draft=helper, owns_model=True)

@@ -130,14 +130,16 @@ def finetune(
         fields = SampleFields(text_field, prompt_field, completion_field)
         reading = {"format": input_format, "encoding": encoding, "offline": offline}
         rows = _Data.read(source, valid, held, fields, limit, max_errors or 0, reading)
-        from llmkit.engines.torch.loading import ModelSettings, prepare
+        from llmkit.engines.torch.devices import slow_precision
+        from llmkit.engines.torch.loading import prepare
+        from llmkit.models.settings import ModelSettings
 
         asked = ModelSettings(
             model, None, processes.device(device), _dtype(dtype, full, processes.device(device)), offline, trust_remote_code, quantize
         )
         found = prepare(asked)
-        if found.device.warning is not None:
-            out.warn(f"--dtype {found.device.dtype}: {found.device.warning}")
+        if (slow := slow_precision(found.device)) is not None:
+            out.warn(f"--dtype {found.device.dtype}: {slow}")
         plan = _plan(found, rows, lora, course, lesson, keeping, processes, chat_template, out)
         if folder is None:
             return _look(plan, rows, json_output, out)

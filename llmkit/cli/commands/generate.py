@@ -26,10 +26,10 @@ from llmkit.tasks.generate import Answering, answer_of
 
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
-    from llmkit.engines.torch.loading import ModelSettings
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output
     from llmkit.jobs.run import JobSettings
+    from llmkit.models.settings import ModelSettings
 
 app = typer.Typer(add_completion=False)
 
@@ -113,7 +113,7 @@ def generate(
         truncate=truncate,
         logprobs=logprobs,
     )
-    from llmkit.engines.torch.loading import ModelSettings
+    from llmkit.models.settings import ModelSettings
 
     call = Call(ModelSettings(model, adapter, device, dtype, offline, trust_remote_code, quantize), decoding, chat_template, system, out)
     if input is None:

@@ -46,11 +46,12 @@ def merge(
     out = console.Console(quiet)
     if output is None:
         raise UsageError("there is no place for the result", hint="name a folder with --output DIR")
-    from llmkit.models.devices import DTYPES
+    from llmkit.models.devices import DTYPES, check_dtype
     from llmkit.training.merge import PROMPTS, Target
     from llmkit.training.merge import merge as merged_of
 
-    if dtype not in DTYPES:
+    dtype = check_dtype(dtype)
+    if dtype == "auto":
         raise UsageError(f"unknown dtype '{dtype}'", hint=", ".join(DTYPES))
     target = Target(output, overwrite=overwrite)
     try:
@@ -70,9 +71,10 @@ def merge(
 
 def _load(adapter: str, base: str | None, device: str, offline: bool, trusted: bool, out: console.Console) -> LoadedModel:
     """Base and adapter in float32. Raises ModelError for a base that is quantised."""
-    from llmkit.engines.torch.loading import ModelSettings, load
+    from llmkit.engines.torch.loading import load
     from llmkit.models.adapters import read_adapter_config
     from llmkit.models.reference import resolve
+    from llmkit.models.settings import ModelSettings
 
     if base is None:
         named = read_adapter_config(adapter, offline=offline).get("base_model_name_or_path")

@@ -14,7 +14,6 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
-from llmkit.errors import UsageError
 from llmkit.models import builtin
 
 app = typer.Typer(add_completion=False, help="What is here: built-in and cached models, and what one needs.", invoke_without_command=True)
@@ -59,11 +58,10 @@ def show(
 def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[str, Any]:
     from llmkit.models import memory
     from llmkit.models.card import read_card
-    from llmkit.models.devices import DTYPES
+    from llmkit.models.devices import check_dtype
     from llmkit.models.reference import resolve
 
-    if dtype not in ("auto", *DTYPES):
-        raise UsageError(f"unknown dtype '{dtype}'", hint=f"auto, {', '.join(DTYPES)}")
+    dtype = check_dtype(dtype)
     location, checkpoint = resolve(reference, offline=offline, trust_remote_code=trusted)
     chosen = "float32" if dtype == "auto" else dtype
     plan = memory.estimate(checkpoint, dtype=chosen, tokens=2048, free=memory.free_bytes())

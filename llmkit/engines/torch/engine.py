@@ -9,42 +9,51 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
-from llmkit.engines.base import Completion, ModelFacts, Pair, Request, TokenScore
+from llmkit.engines.base import Completion, ModelFacts, ModelIdentity, Pair, Request, TokenScore
 from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.torch.constraints import Constraint
 from llmkit.engines.torch.detokenize import TextStream, continuation, decode, find_stop
+from llmkit.engines.torch.devices import is_out_of_memory
 from llmkit.engines.torch.loading import LoadedModel, tokenizer_sha256
-from llmkit.engines.torch.onednn import pack
-from llmkit.engines.torch.sampling import NanGuard, StopStrings, chain
+from llmkit.engines.torch.onednn import use_onednn
+from llmkit.engines.torch.sampling import NanGuard, RowLimits, StopStrings, chain
 from llmkit.engines.torch.scoring import Scorer
 from llmkit.errors import InputError, OutOfMemoryError
 from llmkit.rows.fields import Prompt
 
+#: Above it, rows of different limits do not share a beam search.
+_MOST_LENGTH_PENALTY = 2.0
+
 
 class TorchEngine:
-    """A model of transformers that answers. `draft` speculates for it."""
+    """A model of transformers that answers. draft: a smaller one that speculates for it.
+
+    owns_model: nobody else uses the models, so their weights may be given up for a faster layout as it is made. Otherwise
+    they stay as they are, and the layout takes memory beside them.
+    """
 
     name = "torch"
 
-    def __init__(self, loaded: LoadedModel, *, chat: ChatSettings | None = None, draft: LoadedModel | None = None) -> None:
-        self.loaded, self.draft = loaded, draft
-        self.model, self.tokenizer = loaded.model, loaded.tokenizer
+    def __init__(
+        self, loaded: LoadedModel, *, chat: ChatSettings | None = None, draft: LoadedModel | None = None, owns_model: bool = False
+    ) -> None:
+        self.loaded = _fast(loaded, owned=owns_model)
+        self.draft = self.loaded if draft is loaded else _fast(draft, owned=owns_model) if draft is not None else None
+        self.model, self.tokenizer = self.loaded.model, loaded.tokenizer
+        self._draft_shares_tokens = draft is None or draft.tokenizer.get_vocab() == self.tokenizer.get_vocab()
         self.chat = chat or ChatSettings()
         self.encoder_decoder = loaded.checkpoint.is_encoder_decoder
-        for each in (loaded, draft):
-            if each is not None:
-                pack(each.model, keep=each.checkpoint.is_encoder_decoder)
         self._constraint: tuple[Decoding, Constraint] | None = None
         config = self.model.generation_config
-        # An answer that is cut off must not look as if it had ended; generate() would take it from here, whatever it is given.
-        config.forced_eos_token_id = None
         eos = config.eos_token_id if config.eos_token_id is not None else self.tokenizer.eos_token_id
         self.eos = frozenset([eos] if isinstance(eos, int) else eos or ())
         pad = self.tokenizer.pad_token_id
@@ -53,24 +62,23 @@ class TorchEngine:
         self.bos = self.tokenizer.bos_token_id
         self._scorer = Scorer(self.model, pad=self.pad, encoder_decoder=self.encoder_decoder)
 
-    @property
-    def description(self) -> dict[str, Any]:
+    @cached_property
+    def identity(self) -> ModelIdentity:
         loaded = self.loaded
-        out = {
-            "engine": self.name,
-            "model": loaded.location.reference,
-            "revision": loaded.location.revision,
-            "parameters": loaded.checkpoint.parameters,
-            "weights_sha256": loaded.checkpoint.sha256,
-            "tokenizer_sha256": tokenizer_sha256(self.tokenizer),
-            "chat_template_sha256": self.chat.sha256(self.tokenizer),
-            "device": loaded.device.kind,
-            "dtype": loaded.device.dtype,
-            "quantize": None if loaded.quantize == "none" else loaded.quantize,
-            "adapter": loaded.adapter.reference if loaded.adapter else None,
-            "adapter_sha256": loaded.adapter.sha256 if loaded.adapter else None,
-        }
-        return {name: value for name, value in out.items() if value is not None}
+        return ModelIdentity(
+            engine=self.name,
+            model=loaded.location.reference,
+            revision=loaded.location.revision,
+            parameters=loaded.checkpoint.parameters,
+            weights_sha256=loaded.checkpoint.sha256,
+            tokenizer_sha256=tokenizer_sha256(self.tokenizer),
+            chat_template_sha256=self.chat.sha256(self.tokenizer),
+            device=loaded.device.kind,
+            dtype=loaded.device.dtype,
+            quantize=None if loaded.quantize == "none" else loaded.quantize,
+            adapter=loaded.adapter.reference if loaded.adapter else None,
+            adapter_sha256=loaded.adapter.sha256 if loaded.adapter else None,
+        )
 
     @property
     def context(self) -> int | None:
@@ -129,7 +137,7 @@ class TorchEngine:
         if decoding.speculates and len(rows) > 1:
             outputs = [self._run([row], [number], decoding)[0] for row, number in zip(rows, numbers, strict=True)]
         else:
-            outputs = self._run(rows, numbers, decoding)
+            outputs = self._run_in_parts(rows, numbers, decoding)
         each = decoding.num_samples
         answers = [self._completion(requests[i // each], ids, decoding) for i, ids in enumerate(outputs)]
         if decoding.logprobs:
@@ -185,7 +193,10 @@ class TorchEngine:
         return ids
 
     def _token(self, token: str) -> int:
-        return int(self.tokenizer.get_vocab()[token])
+        number: int | None = self.tokenizer.convert_tokens_to_ids(token)
+        if number is None or (number == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token):
+            raise InputError(f"the model has no token '{token}'")
+        return number
 
     def _ids(self, text: str, *, special: bool) -> list[int]:
         # half a surrogate pair is no character; the model is shown U+FFFD
@@ -201,6 +212,32 @@ class TorchEngine:
             )
         return Request(tuple(tokens), limit, number, truncated)
 
+    def _run_in_parts(self, rows: Sequence[Request], numbers: Sequence[tuple[int, int]], decoding: Decoding) -> list[list[int] | None]:
+        """As `_run`, in as few calls as there must be so that each row's answer is the one that it gets alone."""
+        each = 1 if decoding.samples else decoding.num_samples
+        out: dict[int, list[list[int] | None]] = {}
+        for part in self._parts(rows, decoding):
+            outputs = self._run([rows[i] for i in part], [numbers[i] for i in part], decoding)
+            out |= {row: outputs[place * each : (place + 1) * each] for place, row in enumerate(part)}
+        return [ids for row in range(len(rows)) for ids in out[row]]
+
+    def _parts(self, rows: Sequence[Request], decoding: Decoding) -> list[list[int]]:
+        """Which rows run together. A row that has ended is padded until the others have, which must stay inside the context."""
+        left, out = sorted(range(len(rows)), key=lambda i: -rows[i].max_new_tokens), []
+        # with a large penalty, transformers' score of an impossible beam (-1e9) no longer is the lowest once it is divided
+        apart = decoding.num_beams > 1 and decoding.length_penalty > _MOST_LENGTH_PENALTY
+        while left:
+            longest = rows[left[0]].max_new_tokens
+
+            def fits(row: Request, limit: int = longest) -> bool:
+                shared = 0 if self.encoder_decoder else len(row.tokens)
+                return self.context is None or row.max_new_tokens == limit or shared + limit <= self.context
+
+            part = [i for i in left if fits(rows[i]) and (not apart or rows[i].max_new_tokens == longest)]
+            out.append(sorted(part))
+            left = [i for i in left if i not in set(part)]
+        return out
+
     def _run(
         self, rows: Sequence[Request], numbers: Sequence[tuple[int, int]], decoding: Decoding, streamer: BaseStreamer | None = None
     ) -> list[list[int] | None]:
@@ -208,26 +245,30 @@ class TorchEngine:
         ids, mask, padding = self._padded([row.tokens for row in rows], left=not self.encoder_decoder)
         prompt_length = 1 if self.encoder_decoder else ids.shape[1]
         beams = decoding.num_beams
-        guard = NanGuard(len(rows))
+        limits = [row.max_new_tokens for row in rows]
+        guard = NanGuard(limits, prompt_length)
         processors = chain(
             decoding,
             padding=[pad for pad in padding for _ in range(beams)] if not self.encoder_decoder else [0] * len(rows) * beams,
             prompt_length=prompt_length,
             numbers=numbers,
+            limits=limits,
             constraint=self._constrain(decoding),
             guard=guard,
         )
-        criteria = [StopStrings(self.tokenizer, decoding.stop, prompt_length)] if decoding.stop else []
+        criteria: list[StoppingCriteria] = [StopStrings(self.tokenizer, decoding.stop, prompt_length)] if decoding.stop else []
+        if min(limits) < max(limits):
+            criteria.append(RowLimits(limits, prompt_length))
         speculation: dict[str, Any] = {}
         if self.draft is not None:
             speculation["assistant_model"] = self.draft.model
-            if self.draft.tokenizer.get_vocab() != self.tokenizer.get_vocab():
+            if not self._draft_shares_tokens:
                 speculation |= {"tokenizer": self.tokenizer, "assistant_tokenizer": self.draft.tokenizer}
-        with _out_of_memory(len(rows)), torch.inference_mode():
+        with _out_of_memory(len(rows)), torch.inference_mode(), _no_forced_end(self.model.generation_config):
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                generation_config=self._config(decoding, max(row.max_new_tokens for row in rows)),
+                generation_config=self._config(decoding, max(limits)),
                 logits_processor=processors,
                 stopping_criteria=criteria,
                 streamer=streamer,
@@ -235,12 +276,13 @@ class TorchEngine:
             )
         each = len(output) // len(rows)
         broken = guard.broken_rows()
-        return [None if broken[i // each] else ids[prompt_length:] for i, ids in enumerate(output.tolist())]
+        new = [ids[prompt_length:][: limits[i // each]] for i, ids in enumerate(output.tolist())]
+        return [None if broken[i // each] else ids for i, ids in enumerate(new)]
 
     def _config(self, decoding: Decoding, new_tokens: int) -> GenerationConfig:
         """The model's own configuration (forced and suppressed tokens) with our decoding in place of its."""
         config: GenerationConfig = copy.deepcopy(self.model.generation_config)
-        config.max_length = None
+        config.max_length = config.forced_eos_token_id = None
         config.update(
             do_sample=False,
             temperature=None,
@@ -305,11 +347,14 @@ class TorchEngine:
     ) -> list[Completion]:
         out = []
         for i, (ids, answer) in enumerate(zip(outputs, answers, strict=True)):
-            kept = (ids or [])[: answer.completion_tokens]
+            if ids is None:
+                out.append(answer)
+                continue
+            kept = ids[: answer.completion_tokens]
             tokens = requests[i // each].tokens
             scores = self._score_answer(tokens, kept)
             pieces = [TokenScore(decode_piece(self.tokenizer, t), s) for t, s in zip(kept, scores, strict=True)]
-            out.append(Completion(answer.text, answer.finish_reason, answer.prompt_tokens, answer.completion_tokens, tuple(pieces)))
+            out.append(replace(answer, logprobs=tuple(pieces)))
         return out
 
     def _score_answer(self, prompt: Sequence[int], answer: Sequence[int]) -> list[float]:
@@ -343,15 +388,32 @@ def _cut(tokens: list[int], keep: int, side: str, bos: int | None) -> list[int]:
     return tokens[len(tokens) - keep :]
 
 
+def _fast(loaded: LoadedModel, *, owned: bool) -> LoadedModel:
+    """The model with its linear layers laid out for this processor, where that is possible."""
+    keep = loaded.checkpoint.is_encoder_decoder
+    return replace(loaded, model=use_onednn(loaded.model, keep=keep, owned=owned))
+
+
+@contextmanager
+def _no_forced_end(config: GenerationConfig) -> Iterator[None]:
+    """Inside the block no end token is forced at the limit: an answer that is cut off must not look as if it had ended.
+
+    generate() takes what its argument leaves open from the model's own configuration, which is the caller's.
+    """
+    forced, config.forced_eos_token_id = config.forced_eos_token_id, None
+    try:
+        yield
+    finally:
+        config.forced_eos_token_id = forced
+
+
 @contextmanager
 def _out_of_memory(rows: int) -> Iterator[None]:
     """Torch's several ways to say so, as one error."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as exc:
-        raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller --batch-size or --max-new-tokens") from exc
-    except RuntimeError as exc:
-        if "allocate memory" not in str(exc) and "out of memory" not in str(exc):
+    except (MemoryError, RuntimeError) as exc:
+        if not is_out_of_memory(exc):
             raise
         raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller --batch-size or --max-new-tokens") from exc
 

@@ -71,10 +71,10 @@ def choice(
     if input is None:
         raise UsageError("there is nothing to score", hint="name questions with --input FILE")
     from llmkit.engines.chat import ChatSettings
-    from llmkit.engines.torch.loading import ModelSettings
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.run import JobSettings, RunName, answered, check_finished, file_job
     from llmkit.metrics.perplexity import Windows
+    from llmkit.models.settings import ModelSettings
     from llmkit.rows.fields import PromptFields
     from llmkit.tasks.choose import DEFAULT_TEMPLATE, ChoiceFields, Choosing
 
@@ -106,7 +106,7 @@ def choice(
     if tally.failed or not found:
         first = tally.first_error or f"no rows in {rows.name}"
         raise RowsFailedError(f"{tally.failed:,} rows could not be scored, so there is no accuracy; {first}")
-    about = {"input": rows.name, "input_sha256": rows.sha256, **engine.description}
+    about = {"input": rows.name, "input_sha256": rows.sha256, **engine.identity.as_dict()}
     end.finish(_result(found, pattern, about), out)
     return 0
 

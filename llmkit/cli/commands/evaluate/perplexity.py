@@ -92,8 +92,8 @@ def perplexity(
         text_field=text_field or "text",
     )  # fmt: skip
     from llmkit.engines.chat import ChatSettings
-    from llmkit.engines.torch.loading import ModelSettings
     from llmkit.jobs.run import JobSettings, RunName, check_finished
+    from llmkit.models.settings import ModelSettings
 
     settings = JobSettings(opt.batch_size(batch_size), batch_tokens, max_errors, False, opt.duration(max_time))
     target = rows_output(output, input, overwrite=overwrite, restart=restart)
@@ -208,7 +208,7 @@ class _Run:
 
         if remark := self.engine.bos_remark():
             self.out.warn(remark)
-        about = self.engine.description
+        about = self.engine.identity.as_dict()
         single = found.blocks if len(found.documents) == 1 else []
         numbers = scores(found.documents, blocks=single, protocol=self._protocol(), tokenizer=about["tokenizer_sha256"][:8])
         counts = {"documents": len(found.documents), "tokens": sum(d.tokens for d in found.documents)}
