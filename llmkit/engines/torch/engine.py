@@ -6,32 +6,28 @@ padding (sampling, penalties over padded text) is done by the processors beside 
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria
+from transformers import StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
 from llmkit.engines.base import Completion, ModelFacts, ModelIdentity, Pair, Request, TokenScore
 from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.decoding import Decoding
+from llmkit.engines.torch.batch import Streamer, as_out_of_memory, decoding_config, no_forced_end, parts
 from llmkit.engines.torch.constraints import Constraint
-from llmkit.engines.torch.detokenize import TextStream, continuation, decode, find_stop
-from llmkit.engines.torch.devices import is_out_of_memory
-from llmkit.engines.torch.loading import LoadedModel, tokenizer_sha256
+from llmkit.engines.torch.detokenize import TextStream, continuation, decode, decode_piece, find_stop
+from llmkit.engines.torch.loading import LoadedModel, load, tokenizer_sha256
 from llmkit.engines.torch.onednn import use_onednn
 from llmkit.engines.torch.sampling import NanGuard, RowLimits, StopStrings, chain
 from llmkit.engines.torch.scoring import Scorer
-from llmkit.errors import InputError, OutOfMemoryError
+from llmkit.errors import InputError
+from llmkit.models.settings import ModelSettings
 from llmkit.rows.fields import Prompt
-
-#: Above it, rows of different limits do not share a beam search.
-_MOST_LENGTH_PENALTY = 2.0
 
 
 class TorchEngine:
@@ -148,7 +144,7 @@ class TorchEngine:
         if decoding.num_beams > 1 or decoding.num_samples > 1:
             raise ValueError("beams and several samples have no one stream")
         text = TextStream(self.tokenizer, self._text_before(request), decoding.stop)
-        outputs = self._run([request], [(request.number, 0)], decoding, streamer=_Streamer(text, write, self.eos, self.encoder_decoder))
+        outputs = self._run([request], [(request.number, 0)], decoding, streamer=Streamer(text, write, self.eos, self.encoder_decoder))
         write(text.finish())
         answer = self._completion(request, outputs[0], decoding)
         return self._with_logprobs([request], outputs, [answer], 1)[0] if decoding.logprobs else answer
@@ -156,9 +152,18 @@ class TorchEngine:
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
     ) -> list[list[float]]:
-        with _out_of_memory(len(sequences)):
+        with as_out_of_memory(len(sequences)):
             scores: list[list[float]] = self._scorer.score(sequences, begin, sources)
         return scores
+
+    def score_answers(self, items: Sequence[tuple[Prompt, str]]) -> list[list[TokenScore]]:
+        pairs = [self.encode_pair(prompt, answer) for prompt, answer in items]
+        read = [pair.encoder_tokens or [] for pair in pairs] if self.encoder_decoder else None
+        scores = self.score([pair.tokens for pair in pairs], [pair.begin for pair in pairs], read)
+        return [
+            [TokenScore(decode_piece(self.tokenizer, t), s) for t, s in zip(pair.tokens[pair.begin :], values, strict=True)]
+            for pair, values in zip(pairs, scores, strict=True)
+        ]
 
     def encode(self, text: str) -> list[int]:
         return self._ids(text, special=False)
@@ -216,27 +221,10 @@ class TorchEngine:
         """As `_run`, in as few calls as there must be so that each row's answer is the one that it gets alone."""
         each = 1 if decoding.samples else decoding.num_samples
         out: dict[int, list[list[int] | None]] = {}
-        for part in self._parts(rows, decoding):
+        for part in parts(rows, decoding, self.context, shared_context=not self.encoder_decoder):
             outputs = self._run([rows[i] for i in part], [numbers[i] for i in part], decoding)
             out |= {row: outputs[place * each : (place + 1) * each] for place, row in enumerate(part)}
         return [ids for row in range(len(rows)) for ids in out[row]]
-
-    def _parts(self, rows: Sequence[Request], decoding: Decoding) -> list[list[int]]:
-        """Which rows run together. A row that has ended is padded until the others have, which must stay inside the context."""
-        left, out = sorted(range(len(rows)), key=lambda i: -rows[i].max_new_tokens), []
-        # with a large penalty, transformers' score of an impossible beam (-1e9) no longer is the lowest once it is divided
-        apart = decoding.num_beams > 1 and decoding.length_penalty > _MOST_LENGTH_PENALTY
-        while left:
-            longest = rows[left[0]].max_new_tokens
-
-            def fits(row: Request, limit: int = longest) -> bool:
-                shared = 0 if self.encoder_decoder else len(row.tokens)
-                return self.context is None or row.max_new_tokens == limit or shared + limit <= self.context
-
-            part = [i for i in left if fits(rows[i]) and (not apart or rows[i].max_new_tokens == longest)]
-            out.append(sorted(part))
-            left = [i for i in left if i not in set(part)]
-        return out
 
     def _run(
         self, rows: Sequence[Request], numbers: Sequence[tuple[int, int]], decoding: Decoding, streamer: BaseStreamer | None = None
@@ -264,11 +252,14 @@ class TorchEngine:
             speculation["assistant_model"] = self.draft.model
             if not self._draft_shares_tokens:
                 speculation |= {"tokenizer": self.tokenizer, "assistant_tokenizer": self.draft.tokenizer}
-        with _out_of_memory(len(rows)), torch.inference_mode(), _no_forced_end(self.model.generation_config):
+        first = None if decoding.first_token is None else self._token(decoding.first_token)
+        own = self.model.generation_config
+        config = decoding_config(own, decoding, max(limits), pad=self.pad, eos=self.eos, first_token=first)
+        with as_out_of_memory(len(rows)), torch.inference_mode(), no_forced_end(own):
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                generation_config=self._config(decoding, max(limits)),
+                generation_config=config,
                 logits_processor=processors,
                 stopping_criteria=criteria,
                 streamer=streamer,
@@ -278,35 +269,6 @@ class TorchEngine:
         broken = guard.broken_rows()
         new = [ids[prompt_length:][: limits[i // each]] for i, ids in enumerate(output.tolist())]
         return [None if broken[i // each] else ids for i, ids in enumerate(new)]
-
-    def _config(self, decoding: Decoding, new_tokens: int) -> GenerationConfig:
-        """The model's own configuration (forced and suppressed tokens) with our decoding in place of its."""
-        config: GenerationConfig = copy.deepcopy(self.model.generation_config)
-        config.max_length = config.forced_eos_token_id = None
-        config.update(
-            do_sample=False,
-            temperature=None,
-            top_k=None,
-            top_p=None,
-            min_p=None,
-            typical_p=None,
-            repetition_penalty=None,
-            no_repeat_ngram_size=None,
-            early_stopping=False,
-            max_new_tokens=new_tokens,
-            min_length=None,
-            min_new_tokens=decoding.min_new_tokens or None,
-            num_beams=decoding.num_beams,
-            num_return_sequences=1 if decoding.samples else decoding.num_samples,
-            length_penalty=decoding.length_penalty if decoding.num_beams > 1 else None,
-            pad_token_id=self.pad,
-            eos_token_id=sorted(self.eos) or None,
-            prompt_lookup_num_tokens=decoding.prompt_lookup,
-            use_cache=True,
-        )
-        if decoding.first_token is not None:
-            config.forced_bos_token_id = self._token(decoding.first_token)
-        return config
 
     def _padded(self, sequences: Sequence[Sequence[int]], *, left: bool = True) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         """ids and mask [rows, longest] int64, and each row's padding."""
@@ -375,9 +337,21 @@ class TorchEngine:
         return self._constraint[1]
 
 
-def decode_piece(tokenizer: Any, token: int) -> str:
-    """One token as text, a special token by its name."""
-    return str(tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+def open_engine(
+    settings: ModelSettings,
+    *,
+    chat: ChatSettings | None = None,
+    draft: str | None = None,
+    report: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> TorchEngine:
+    """Loads the model (and the draft model that speculates for it) and gives the engine that runs it.
+
+    Raises what `llmkit.engines.torch.loading.load` raises.
+    """
+    loaded = load(settings, report, warn)
+    helper = load(replace(settings, reference=draft, adapter=None), report) if draft else None
+    return TorchEngine(loaded, chat=chat, draft=helper, owns_model=True)
 
 
 def _cut(tokens: list[int], keep: int, side: str, bos: int | None) -> list[int]:
@@ -392,48 +366,3 @@ def _fast(loaded: LoadedModel, *, owned: bool) -> LoadedModel:
     """The model with its linear layers laid out for this processor, where that is possible."""
     keep = loaded.checkpoint.is_encoder_decoder
     return replace(loaded, model=use_onednn(loaded.model, keep=keep, owned=owned))
-
-
-@contextmanager
-def _no_forced_end(config: GenerationConfig) -> Iterator[None]:
-    """Inside the block no end token is forced at the limit: an answer that is cut off must not look as if it had ended.
-
-    generate() takes what its argument leaves open from the model's own configuration, which is the caller's.
-    """
-    forced, config.forced_eos_token_id = config.forced_eos_token_id, None
-    try:
-        yield
-    finally:
-        config.forced_eos_token_id = forced
-
-
-@contextmanager
-def _out_of_memory(rows: int) -> Iterator[None]:
-    """Torch's several ways to say so, as one error."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as exc:
-        if not is_out_of_memory(exc):
-            raise
-        raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller --batch-size or --max-new-tokens") from exc
-
-
-class _Streamer(BaseStreamer):  # type: ignore[misc]
-    """Hands new tokens to a TextStream, and its text on."""
-
-    def __init__(self, text: TextStream, write: Callable[[str], None], eos: frozenset[int], encoder_decoder: bool) -> None:
-        self.text, self.write, self.eos = text, write, eos
-        self.prompt_pending = True
-        self.ended = False
-
-    def put(self, value: torch.Tensor) -> None:
-        if self.prompt_pending:
-            self.prompt_pending = False
-            return
-        for token in value.flatten().tolist():
-            self.ended = self.ended or token in self.eos
-            if not self.ended:
-                self.write(self.text.push([token]))
-
-    def end(self) -> None:
-        pass
