@@ -13,17 +13,18 @@ from llmkit.engines.template import render_template
 MESSAGES: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief. <b>&amp;</b>"},
     {"role": "user", "content": "Hello 'you'"},
-    {"role": "assistant", "content": "Hi."},
+    {"role": "assistant", "content": "Hi.", "reasoning": "Greet."},
     {"role": "user", "content": "Bye\n"},
 ]
 TEMPLATES = {
     "roles": "{% for m in messages %}<|{{ m['role'] }}|>{{ m.content | trim }}{{ eos_token }}\n{% endfor %}"
     "{% if add_generation_prompt %}<|a|>{% endif %}",
     "namespace": "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{{ ns.n }}{% endfor %}",
-    "json": "{{ messages | tojson }} {{ messages[0] | tojson(indent=2) }}",
+    "json": "{{ messages[:2] | tojson }} {{ messages[0] | tojson(indent=2) }}",
     "loop controls": "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.content }}{% break %}{% endfor %}",
     "generation": "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
     "blocks": "{% for m in messages %}\n    {% if true %}\n  {{ m.role }}\n    {% endif %}\n{% endfor %}",
+    "reasoning": "{% for m in messages %}{{ m.reasoning_content }}{{ m.thinking }}{% endfor %}",
     "defaults": "{{ bos_token }}{% if tools is none %}no tools{% endif %}{% if documents %}documents{% endif %}{{ unknown is defined }}",
 }
 

@@ -24,6 +24,11 @@ def render_template(
     """
     values = {**special_tokens, "tools": tools, "documents": None, "add_generation_prompt": ask}
     plain = [{name: value for name, value in message.items() if value is not None} for message in messages]
+    for message in plain:  # models know what was thought before an answer by different names
+        thought = next((message[name] for name in ("reasoning_content", "thinking", "reasoning") if name in message), None)
+        if thought is not None:
+            message.setdefault("thinking", thought)
+            message["reasoning_content"] = thought
     text: str = _compiled(source).render(messages=plain, **values)
     return text
 
