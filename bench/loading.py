@@ -14,8 +14,9 @@ from collections.abc import Callable
 
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from llmkit.engines.torch.loading import ModelSettings, load
+from llmkit.engines.torch.loading import load
 from llmkit.models.builtin import folder, names
+from llmkit.models.settings import ModelSettings
 
 
 def main() -> None:

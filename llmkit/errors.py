@@ -112,3 +112,9 @@ class TimeUpError(LlmkitError):
     """A run ended by --max-time, its work kept."""
 
     exit_code = 124
+
+
+def one_line(problem: object, most: int = 300) -> str:
+    """An exception (or a text) as one line of at most `most` characters; an exception without a text by its class."""
+    text = " ".join(str(problem).split()) or type(problem).__name__
+    return text if len(text) <= most else text[:most] + "..."

@@ -11,7 +11,8 @@ from conftest import byte_tokenizer, greedy_log_probs, seeded
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.torch.engine import TorchEngine
-from llmkit.engines.torch.loading import ModelSettings, load
+from llmkit.engines.torch.loading import load
+from llmkit.models.settings import ModelSettings
 from llmkit.rows.fields import Prompt
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 128}

@@ -13,7 +13,7 @@ PACKAGE = Path(llmkit.__file__).parent
 #: From the ground up; a room may import those before it, and itself.
 FLOORS = [
     {"errors"},
-    {"records", "files"},
+    {"records", "files", "private_parts"},
     {"rows", "models"},
     {"engines", "metrics"},
     {"jobs", "translation"},
@@ -23,7 +23,7 @@ FLOORS = [
 HEAVY = {"torch", "transformers", "datasets", "peft", "evaluate", "numpy", "pyarrow", "sacrebleu", "huggingface_hub"}
 #: Modules that nothing imports before a model is loaded or a number computed.
 MAY_IMPORT_HEAVY = {
-    *(f"engines/torch/{name}.py" for name in ("engine", "onednn", "scoring", "sampling", "constraints")),
+    *(f"engines/torch/{name}.py" for name in ("engine", "batch", "onednn", "scoring", "sampling", "constraints")),
     *(f"training/{name}.py" for name in ("batches", "loss", "trainer")),
     *(f"metrics/{name}.py" for name in ("intervals", "overlap", "perplexity", "significance", "statistics", "words")),
     "reports/page.py",

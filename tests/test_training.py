@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmkit.engines.torch.loading import ModelSettings, load
+from llmkit.engines.torch.loading import load
 from llmkit.errors import TrainingError
+from llmkit.models.settings import ModelSettings
 from llmkit.training.examples import Example
 from llmkit.training.watch import Watch
 

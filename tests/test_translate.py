@@ -16,8 +16,9 @@ from llmkit.engines.base import ModelFacts
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.torch.engine import TorchEngine
-from llmkit.engines.torch.loading import ModelSettings, load
+from llmkit.engines.torch.loading import load
 from llmkit.errors import InputError, UsageError
+from llmkit.models.settings import ModelSettings
 from llmkit.translation.checks import problems
 from llmkit.translation.families import family
 from llmkit.translation.languages import language

@@ -89,7 +89,6 @@ def _named(name: str, line: str) -> typer.Typer:
 app = typer.Typer(
     name="llmkit",
     cls=LazyGroup,
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": normalize},
@@ -98,11 +97,15 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True, help="A toolkit for language models: generate, finetune, evaluate, translate.")
 def _root(
+    ctx: typer.Context,
     version: bool = typer.Option(False, "--version", "-V", help="Print the version and exit.", is_eager=True),
 ) -> None:
     if version:
         console.write(_VERSION)
         raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        sys.stderr.write(ctx.get_help() + "\n")  # empty where rich has drawn it already
+        raise typer.Exit(2)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -125,10 +128,6 @@ def run(argv: Sequence[str] | None = None) -> int:
     try:
         return int(app(arguments, prog_name="llmkit", standalone_mode=False) or 0)
     except typer.TyperException as exc:
-        # A private class of typer, whose message is the help page (empty where rich has drawn it already).
-        if type(exc).__name__ == "NoArgsIsHelpError":
-            sys.stderr.write(exc.format_message() + "\n")
-            return 2
         console.error(usage_error(exc))
         return 2
     except LlmkitError as exc:

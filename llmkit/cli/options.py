@@ -34,7 +34,7 @@ from llmkit.models.builtin import DEFAULT
 
 if TYPE_CHECKING:
     from llmkit.engines.decoding import Decoding
-    from llmkit.engines.torch.loading import ModelSettings
+    from llmkit.models.settings import ModelSettings
     from llmkit.jobs.run import JobSettings
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -94,7 +94,7 @@ class Placement(Access, Precision):
     adapter: Annotated[str | None, option("--adapter", help="A LoRA adapter: a folder or a hub id.", panel=MODEL, metavar="REF")] = None
 
     def settings_of(self, reference: str) -> ModelSettings:
-        from llmkit.engines.torch.loading import ModelSettings
+        from llmkit.models.settings import ModelSettings
 
         return ModelSettings(
             reference=reference, adapter=self.adapter, device=self.device, dtype=self.dtype, offline=self.offline,

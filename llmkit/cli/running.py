@@ -13,8 +13,8 @@ from llmkit.models.builtin import DEFAULT
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
     from llmkit.engines.chat import ChatSettings
-    from llmkit.engines.torch.loading import ModelSettings
     from llmkit.jobs.outcome import Tally
+    from llmkit.models.settings import ModelSettings
 
 
 _BIGGER = {DEFAULT: "Qwen/Qwen3-0.6B", "builtin:en-fr": "Helsinki-NLP/opus-mt-en-fr"}
@@ -36,7 +36,7 @@ def open_model(
 
 def model_identity(engine: Engine) -> dict[str, Any]:
     """What the engine adds to the identity of a run."""
-    return {f"model.{name}": value for name, value in engine.description.items()}
+    return {f"model.{name}": value for name, value in engine.identity.as_dict().items()}
 
 
 def summarise(tally: Tally, engine: Engine, out: Console) -> int:
@@ -46,6 +46,6 @@ def summarise(tally: Tally, engine: Engine, out: Console) -> int:
         out.notice(f"the answer's fields replace fields of the input: {names}; --output-field names another one for the answer")
     if tally.failed:
         out.warn(f"{tally.failed:,} of {tally.rows:,} rows failed" + (f"; the first: {tally.first_error}" if tally.first_error else ""))
-    about = engine.description
+    about = engine.identity.as_dict()
     out.notice(f"{tally}; {about['model']} on {about['engine']}, {about['device']}, {about.get('quantize', about['dtype'])}")
     return tally.exit_code

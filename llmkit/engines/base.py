@@ -6,10 +6,12 @@ Knows requests and answers; nothing of tensors, servers or files.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from llmkit.engines.decoding import Decoding
+from llmkit.errors import UsageError
+from llmkit.models.settings import ModelSettings
 from llmkit.rows.fields import Prompt
 
 
@@ -54,11 +56,11 @@ class Completion:
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt with a given answer as token ids: `tokens[begin:]` is what the answer adds. source: what an encoder reads."""
+    """A prompt with a given answer as token ids: `tokens[begin:]` is what the answer adds. encoder_tokens: what an encoder reads."""
 
     tokens: list[int]
     begin: int
-    source: list[int] | None = None
+    encoder_tokens: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,24 +79,105 @@ class ModelFacts:
     tokens: tuple[str, ...]
 
 
-class Engine(Protocol):
-    """A loaded model that answers.
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What makes two answers comparable: the engine, and the model that it runs as. Hashes are SHA-256 in hexadecimal.
 
-    bos: the id that begins a text, when the model has one; eos: the ids that end one; context: positions that fit the
-    model, None without a limit; encoder_decoder: prompts and answers are read by different halves.
+    device: 'cpu', 'cuda', ...; None for what an engine can't know (a server tells no hash of its weights).
+    """
+
+    engine: str
+    model: str
+    revision: str | None = None
+    parameters: int | None = None
+    weights_sha256: str | None = None
+    tokenizer_sha256: str | None = None
+    chat_template_sha256: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    quantize: str | None = None
+    adapter: str | None = None
+    adapter_sha256: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is known of it, for records."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine can do, known before it loads a model.
+
+    token_ids: it is an `Engine`, which takes ids, and not a `TextEngine` alone. scoring: log-probabilities of given texts.
+    logprobs: those of its own answers. adapters: LoRA. devices and quantizations: the names that it takes beside 'auto'.
+    """
+
+    token_ids: bool = False
+    streaming: bool = False
+    sampling: bool = False
+    beams: bool = False
+    logprobs: bool = False
+    scoring: bool = False
+    constraints: bool = False
+    speculation: bool = False
+    adapters: bool = False
+    devices: tuple[str, ...] = ()
+    quantizations: tuple[str, ...] = ("none",)
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """An engine before it is opened.
+
+    opener: 'module:function' with the signature of `llmkit.engines.torch.engine.open_engine`, imported when it is called.
+    prefixes: of the model references that are this engine's own, such as 'openai:'.
     """
 
     name: str
-    bos: int | None
-    eos: frozenset[int]
-    encoder_decoder: bool
+    capabilities: Capabilities
+    opener: str
+    prefixes: tuple[str, ...] = ()
+
+    def claims(self, reference: str) -> bool:
+        return reference.startswith(self.prefixes) if self.prefixes else False
+
+    def check_settings(self, settings: ModelSettings) -> None:
+        """Raises UsageError for an adapter, a device or a quantization that the engine does not have."""
+        able, device = self.capabilities, settings.device.partition(":")[0]
+        if settings.adapter is not None and not able.adapters:
+            raise UsageError(f"the engine {self.name} takes no adapter", hint="merge the adapter into its base first")
+        if device != "auto" and device not in able.devices:
+            raise UsageError(f"the engine {self.name} does not run on {device}", hint=f"auto, {', '.join(able.devices)}")
+        if settings.quantize not in able.quantizations:
+            raise UsageError(f"the engine {self.name} has no quantization {settings.quantize}", hint=", ".join(able.quantizations))
+
+    def check_decoding(self, decoding: Decoding) -> None:
+        """Raises UsageError for a way of decoding that the engine does not have."""
+        able = self.capabilities
+        for asked, has, what in (
+            (decoding.samples, able.sampling, "sampling"),
+            (decoding.num_beams > 1, able.beams, "beam search"),
+            (decoding.logprobs, able.logprobs, "log-probabilities of answers"),
+            (decoding.constrained, able.constraints, "constrained answers"),
+            (decoding.speculates, able.speculation, "speculation"),
+        ):
+            if asked and not has:
+                raise UsageError(f"the engine {self.name} has no {what}")
+
+
+class TextEngine(Protocol):
+    """What takes text: a prompt gives a completion, and texts give scores. How it cuts text into tokens is its own affair."""
+
+    name: str
 
     @property
-    def context(self) -> int | None: ...
+    def context(self) -> int | None:
+        """Tokens that fit the model, None without a limit or where it is unknown."""
+        ...
 
     @property
-    def description(self) -> dict[str, Any]:
-        """Name, device, dtype and the identity of model and tokenizer: what makes two answers comparable."""
+    def identity(self) -> ModelIdentity:
+        """Computed once, for it may hash a whole tokenizer."""
         ...
 
     def facts(self) -> ModelFacts: ...
@@ -104,12 +187,31 @@ class Engine(Protocol):
         ...
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> list[list[Completion]]:
-        """`decoding.num_samples` answers to each request. Raises OutOfMemoryError when the batch is too large."""
+        """`decoding.num_samples` answers to each request, each as long as that request's own `max_new_tokens` allows.
+
+        What a request is answered does not depend on the others. Raises OutOfMemoryError when the batch is too large.
+        """
         ...
 
     def stream(self, request: Request, decoding: Decoding, write: Callable[[str], None]) -> Completion:
         """One answer, its text handed to `write` piece by piece as whole characters, none of a stop string."""
         ...
+
+    def score_answers(self, items: Sequence[tuple[Prompt, str]]) -> list[list[TokenScore]]:
+        """The tokens of each given answer after its prompt, with their natural-log probabilities."""
+        ...
+
+
+class Engine(TextEngine, Protocol):
+    """What takes token ids, too: what windows, choices and long documents are scored with.
+
+    bos: the id that begins a text, when the model has one; eos: the ids that end one; encoder_decoder: prompts and answers
+    are read by different halves.
+    """
+
+    bos: int | None
+    eos: frozenset[int]
+    encoder_decoder: bool
 
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None

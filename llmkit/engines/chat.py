@@ -1,7 +1,7 @@
 """A prompt becomes the text a model reads: through its chat template when it has one.
 
-Knows templates; not tensors. Templates come with models and are not trusted: they run in Jinja's sandbox (by
-transformers), within a time limit, and their text within a size limit.
+Knows templates; not tensors. Templates come with models and are not trusted: they run in Jinja's sandbox, within a time
+limit, and their text within a size limit.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmkit.engines.template import render_template
 from llmkit.errors import InputError, ModelError, UsageError
 from llmkit.rows.fields import Prompt
 
@@ -49,6 +50,7 @@ class ChatSettings:
 def render(prompt: Prompt, tokenizer: Any, settings: ChatSettings, *, ask: bool = True) -> tuple[str, bool]:
     """The text for the tokenizer, and whether the tokenizer still has to add its special tokens (BOS).
 
+    tokenizer: anything with the attributes `chat_template` and `special_tokens_map`, as transformers' tokenizers have them.
     ask: end a conversation with the generation prompt, after which the model answers.
     Raises UsageError for messages without a template, ModelError for a template that fails or does not end.
     """
@@ -65,14 +67,7 @@ def render(prompt: Prompt, tokenizer: Any, settings: ChatSettings, *, ask: bool 
         messages.insert(0, {"role": "system", "content": settings.system})
     try:
         with _time_limit(_SECONDS):
-            text = tokenizer.apply_chat_template(
-                messages,
-                tools=list(prompt.tools) if prompt.tools else None,
-                chat_template=source,
-                tokenize=False,
-                add_generation_prompt=ask and not prompt.continue_last,
-                continue_final_message=prompt.continue_last,
-            )
+            text = _rendered(source, messages, prompt, tokenizer, ask=ask)
     except TimeoutError as exc:
         raise ModelError(f"the chat template did not end within {_SECONDS:g} s", hint="--chat-template none, or another template") from exc
     except Exception as exc:
@@ -84,6 +79,17 @@ def render(prompt: Prompt, tokenizer: Any, settings: ChatSettings, *, ask: bool 
     if len(text) > _CHARACTERS:
         raise ModelError(f"the chat template wrote {len(text):,} characters", hint="--chat-template none, or another template")
     return text, False
+
+
+def _rendered(source: str, messages: list[Any], prompt: Prompt, tokenizer: Any, *, ask: bool) -> str:
+    tools, ask = list(prompt.tools) if prompt.tools else None, ask and not prompt.continue_last
+    if prompt.continue_last:
+        # to cut a text inside its last message, transformers' way is needed
+        text: str = tokenizer.apply_chat_template(
+            messages, tools=tools, chat_template=source, tokenize=False, add_generation_prompt=False, continue_final_message=True
+        )
+        return text
+    return render_template(source, messages, getattr(tokenizer, "special_tokens_map", {}), tools=tools, ask=ask)
 
 
 @contextmanager

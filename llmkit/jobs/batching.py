@@ -49,18 +49,18 @@ def batches(window: Sequence[Work], *, rows: int | None, tokens: int, width: int
     """Cuts a window into batches of rows of like length, longest first, so that too large a batch shows at once.
 
     rows: at most so many a batch (None: 64); tokens: at most so many positions a batch, padding, answer and the `width`
-    continuations of each row (beams or samples) counted. Rows whose answers have different limits stay apart, for one
-    limit holds for the whole batch. Each row is in exactly one batch; rows with an error are in none.
+    continuations of each row (beams or samples) counted: each row may take as many as the longest prompt and the longest
+    answer of its batch have together. Each row is in exactly one batch; rows with an error are in none.
     """
     most = rows or AUTO_ROWS
     out: list[list[Work]] = []
-    ready = sorted((w for w in window if w.error is None), key=lambda w: (-w.limit, -w.length, w.row.index))
+    ready = sorted((w for w in window if w.error is None), key=lambda w: (-w.length - w.limit, -w.length, w.row.index))
+    length = limit = 0
     for work in ready:
-        batch = out[-1] if out else None
-        if batch is not None and batch[0].limit == work.limit and len(batch) < most:
-            positions = (batch[0].length + work.limit) * (len(batch) + 1) * width
-            if positions <= tokens:
-                batch.append(work)
-                continue
-        out.append([work])
+        length, limit = max(length, work.length), max(limit, work.limit)
+        if out and len(out[-1]) < most and (length + limit) * (len(out[-1]) + 1) * width <= tokens:
+            out[-1].append(work)
+        else:
+            out.append([work])
+            length, limit = work.length, work.limit
     return out

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import InputError, UnavailableError, UsageError
+from llmkit.errors import InputError, UnavailableError, UsageError, one_line
 from llmkit.metrics.base import Score, signature
 
 
@@ -39,12 +39,12 @@ def external(name: str, predictions: Sequence[str], references: Sequence[Sequenc
     try:
         module = evaluate.load(os.path.abspath(name) if is_local(name) else name)
     except Exception as exc:  # the module's own code and the library's many kinds
-        raise UnavailableError(f"the metric module {name} can't be loaded: {_line(exc)}") from exc
+        raise UnavailableError(f"the metric module {name} can't be loaded: {_named(exc)}") from exc
     stem = Path(name).stem
     try:
         found = module.compute(predictions=list(predictions), references=_shaped(module, references))
     except Exception as exc:
-        raise InputError(f"the metric module {name} refuses the texts: {_line(exc)}") from exc
+        raise InputError(f"the metric module {name} refuses the texts: {_named(exc)}") from exc
     sign = signature(module=stem, version=f"evaluate-{importlib.metadata.version('evaluate')}")
     numbers = {key: value for key, value in (found or {}).items() if isinstance(value, int | float) and not isinstance(value, bool)}
     if not numbers:
@@ -93,5 +93,5 @@ def _shaped(module: Any, references: Sequence[Sequence[str]]) -> list[Any]:
     return [list(refs) for refs in references]
 
 
-def _line(exc: BaseException) -> str:
-    return f"{type(exc).__name__}: " + " ".join(str(exc).split())[:300]
+def _named(exc: BaseException) -> str:
+    return f"{type(exc).__name__}: {one_line(exc)}"

@@ -5,6 +5,7 @@ Post, A Call for Clarity in Reporting BLEU Scores (2018).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ import numpy as np
 from llmkit.errors import UnavailableError, UsageError
 from llmkit.metrics.base import Score
 from llmkit.metrics.statistics import Statistic, sacrebleu_metric
+from llmkit.private_parts import require
+
+#: Decimals that write a score without loss.
+_EXACT = 17
 
 TOKENIZERS = (
     "none", "zh", "13a", "intl", "char", "ja-mecab", "ko-mecab", "spm", "flores101", "flores200", "spBLEU-1K",
@@ -98,6 +103,10 @@ def _score(
     found = metric.corpus_score(predictions, streams, n_bootstrap=max(1, settings.confidence_n))
     interval = None
     if settings.confidence_n > 1:
-        interval = (float(found._mean - found._ci), float(found._mean + found._ci))
+        shown = json.loads(found.format(width=_EXACT, signature=str(metric.get_signature()), is_json=True))
+        # sacrebleu names no interval around a mean of 0, where all resamples are 0
+        mean, half = shown.get("confidence_mean", 0.0), shown.get("confidence_var", 0.0)
+        interval = (mean - half, mean + half)
+    require("resampling")
     units = np.array(metric._extract_corpus_statistics(predictions, streams), dtype=np.float64)
     return Score(name, float(found.score), str(metric.get_signature()), interval, higher, units, Statistic(name, options=options))

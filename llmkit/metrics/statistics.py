@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmkit.errors import InputError
+from llmkit.private_parts import require
 
 Numbers = npt.NDArray[np.float64]
 
@@ -34,6 +35,7 @@ class Statistic:
     def __call__(self, sums: Numbers) -> Numbers:
         """sums: [resamples, columns]. Returns [resamples]."""
         if self.kind in ("bleu", "chrf", "ter"):
+            require("resampling")
             metric = sacrebleu_metric(self.kind, self.options)
             return np.array([metric._compute_score_from_stats(row.tolist()).score for row in sums])
         a, b = sums[:, self.columns[0]], sums[:, self.columns[1]]

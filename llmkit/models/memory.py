@@ -1,6 +1,6 @@
 """Does a model fit? From its config and headers alone, before any weight is read.
 
-Knows sizes; it imports no torch but for the free memory of an accelerator.
+Knows sizes; what an accelerator has free, the engines know.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from llmkit.models.checkpoint import Checkpoint
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _GIB = 1 << 30
-#: Bytes a weight, with its share of the scales: one float32 a row for int8; doubly quantised blocks of 64 for int4.
+#: Bytes a weight, with its share of the scales: one float32 a row for int8; doubly quantized blocks of 64 for int4.
 _QUANTIZED_BYTES = {"int8": 1.0, "int4": 0.52}
 #: Matrices that stay as they are: embeddings and the last layer.
 _KEPT = ("embed", "wte", "wpe", "shared", "lm_head", "position")
@@ -49,7 +49,7 @@ class MemoryEstimate:
 def estimate(checkpoint: Checkpoint, *, dtype: str, tokens: int, free: int, rows: int = 1, quantize: str = "none") -> MemoryEstimate:
     """Memory of a run that holds `tokens` positions at a time, `rows` of them with logits.
 
-    Weights: parameters x bytes of dtype, or of the quantised form for the matrices that have one. Cache: 2 x layers x
+    Weights: parameters x bytes of dtype, or of the quantized form for the matrices that have one. Cache: 2 x layers x
     key-value width x tokens. Activations: a few hidden states and the widest feed-forward of the positions, and float32
     logits of the rows being decoded.
     """
@@ -95,7 +95,7 @@ def weight_bytes(checkpoint: Checkpoint, quantize: str, size: int) -> int:
 
 
 def matrices(checkpoint: Checkpoint) -> list[tuple[int, int]]:
-    """Shapes of the linear layers inside the blocks: those that are quantised, and that adapters go on."""
+    """Shapes of the linear layers inside the blocks: those that are quantized, and that adapters go on."""
     tensors = checkpoint.tensors.items()
     return [(t.shape[0], t.shape[1]) for name, t in tensors if len(t.shape) == 2 and not any(part in name for part in _KEPT)]
 
@@ -125,16 +125,8 @@ def _shape(checkpoint: Checkpoint) -> _Shape:
     )
 
 
-def free_bytes(device: str = "cpu") -> int:
-    """Memory that a new run on `device` may take: the machine's, within this process's cgroup and address limits."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.mem_get_info(device)[0])
-    if device.startswith("xpu"):
-        import torch
-
-        return int(torch.xpu.mem_get_info(device)[0])
+def free_bytes() -> int:
+    """Memory of the machine that a new run may take, within this process's cgroup and address limits."""
     import psutil
 
     available = int(psutil.virtual_memory().available)

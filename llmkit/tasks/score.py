@@ -71,7 +71,7 @@ def score_pairs(engine: Engine, windows: Windows, pairs: Sequence[Pair], *, batc
     for group in _groups(order, [end - begin for _, begin, _, end in pieces], batch_tokens):
         chosen = [pieces[i] for i in group]
         sequences = [pairs[number].tokens[begin:end] for number, begin, _, end in chosen]
-        sources = [pairs[number].source or [] for number, *_ in chosen] if engine.encoder_decoder else None
+        sources = [pairs[number].encoder_tokens or [] for number, *_ in chosen] if engine.encoder_decoder else None
         scored = engine.score(sequences, [first - begin for _, begin, first, _ in chosen], sources)
         for i, found in zip(group, scored, strict=True):
             values[i] = sum(found)

@@ -8,6 +8,7 @@ from typing import Any
 
 from llmkit.engines.torch.loading import LoadedModel
 from llmkit.errors import UsageError
+from llmkit.private_parts import require
 from llmkit.training.settings import LoraSettings
 
 
@@ -48,7 +49,10 @@ def with_adapter(loaded: LoadedModel, settings: LoraSettings, *, quantized: bool
 
 def keep_differentiable(model: Any) -> None:
     """Undoes what bitsandbytes 0.50 does on some CPUs: in evaluation it lays 4-bit weights out for a kernel without a gradient."""
-    for module in model.modules():
+    layers = [module for module in model.modules() if type(module).__name__ == "Linear4bit"]
+    if layers:
+        require("4-bit training")
+    for module in layers:
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
 

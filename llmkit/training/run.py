@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmkit import __version__
+from llmkit.engines.torch.devices import free_bytes
 from llmkit.engines.torch.loading import LoadedModel, Prepared, read_weights, tokenizer_sha256
 from llmkit.errors import InputError, LlmkitError, UsageError
 from llmkit.models import memory
@@ -90,7 +91,7 @@ class RunPlan:
             trained=trained,
             positions=self.course.batch_size * self.train.width,
             recompute=self.course.gradient_checkpointing,
-            free=memory.free_bytes(self.found.device.name),
+            free=free_bytes(self.found.device.name),
         )
 
 

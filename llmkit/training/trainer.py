@@ -20,9 +20,11 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from llmkit.engines.torch.devices import is_out_of_memory
 from llmkit.engines.torch.scoring import Head
 from llmkit.errors import LlmkitError, ModelError, OutOfMemoryError
 from llmkit.models.devices import Device
+from llmkit.private_parts import require
 from llmkit.training.adapter import save_weights
 from llmkit.training.batches import IGNORED, Collator, Stream
 from llmkit.training.checkpoints import RunFolder, unwritable
@@ -112,6 +114,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
     """Trains `model` on a stream of batches whose position is the number of the step."""
 
     def __init__(self, model: Any, args: Any, situation: TrainerContext) -> None:
+        require("training")
         self.situation, self.watch = situation, Watch()
         self._batch_tokens = 0
         self._begun = time.monotonic()
@@ -153,8 +156,8 @@ class FineTuner(Trainer):  # type: ignore[misc]
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         try:
             loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as exc:
-            if not isinstance(exc, (torch.OutOfMemoryError, MemoryError)) and "allocate memory" not in str(exc):
+        except (MemoryError, RuntimeError) as exc:
+            if not is_out_of_memory(exc):
                 raise
             raise OutOfMemoryError(
                 f"out of memory at step {self.state.global_step + 1}; the last checkpoint is kept",

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from llmkit.models.devices import training_dtype
+from llmkit.engines.torch.devices import training_dtype
 
 
 @dataclass(frozen=True)

@@ -129,8 +129,9 @@ def _cache() -> Finding:
 
 
 def _devices() -> Iterator[Finding]:
+    from llmkit.engines.torch.devices import select, slow_precision
     from llmkit.errors import LlmkitError
-    from llmkit.models.devices import DTYPES, Device, select
+    from llmkit.models.devices import DTYPES, Device
 
     try:
         import torch
@@ -144,7 +145,7 @@ def _devices() -> Iterator[Finding]:
             yield Finding(kind, True, "none", exc.hint if kind == "cpu" else None)
             continue
         working = [dtype for dtype in DTYPES if _multiplies(device.name, getattr(torch, dtype))]
-        said = [f"{dtype} (slow)" if Device(device.name, dtype, "").warning else dtype for dtype in working]
+        said = [f"{dtype} (slow)" if slow_precision(Device(device.name, dtype, "")) else dtype for dtype in working]
         yield Finding(kind, bool(working), f"{', '.join(said)}; auto takes {device.dtype}")
 
 

@@ -86,15 +86,17 @@ def finetune(
         fields = SampleFields(rows_in.text_field, rows_in.prompt_field, rows_in.completion_field)
         reading = {"format": rows_in.input_format, "encoding": rows_in.encoding, "offline": access.offline}
         rows = _Data.read(source, valid, held, fields, rows_in.limit, rows_in.max_errors or 0, reading)
-        from llmkit.engines.torch.loading import ModelSettings, prepare
+        from llmkit.engines.torch.devices import slow_precision
+        from llmkit.engines.torch.loading import prepare
+        from llmkit.models.settings import ModelSettings
 
         asked = ModelSettings(
             reference.model, None, processes.device(device), _dtype(precision.dtype, full, processes.device(device)), access.offline,
             access.trust_remote_code, precision.quantize,
         )  # fmt: skip
         found = prepare(asked)
-        if found.device.warning is not None:
-            out.warn(f"--dtype {found.device.dtype}: {found.device.warning}")
+        if (slow := slow_precision(found.device)) is not None:
+            out.warn(f"--dtype {found.device.dtype}: {slow}")
         plan = _plan(found, rows, lora, course, lesson, keeping, processes, rows_in.chat_template, out)
         if folder is None:
             return _look(plan, rows, json_output, out)

@@ -27,10 +27,10 @@ from llmkit.tasks.generate import Answering, answer_of
 
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
-    from llmkit.engines.torch.loading import ModelSettings
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output
     from llmkit.jobs.run import JobSettings
+    from llmkit.models.settings import ModelSettings
 
 app = typer.Typer(add_completion=False)
 

@@ -72,9 +72,10 @@ def merge(
 
 def _load(adapter: str, base: str | None, device: str, offline: bool, trusted: bool, out: console.Console) -> LoadedModel:
     """Base and adapter in float32. Raises ModelError for a base that is quantized."""
-    from llmkit.engines.torch.loading import ModelSettings, load
+    from llmkit.engines.torch.loading import load
     from llmkit.models.adapters import read_adapter_config
     from llmkit.models.reference import resolve
+    from llmkit.models.settings import ModelSettings
 
     if base is None:
         named = read_adapter_config(adapter, offline=offline).get("base_model_name_or_path")

@@ -279,7 +279,7 @@ def _many(
         facts: dict[str, Any] = {"resolved.from": direction.source.tag if direction.source else None, "resolved.to": direction.target.tag}
         if task.onward is not None:
             facts |= {"resolved.pivot": direction.target.tag, "resolved.to": task.onward.direction.target.tag}
-            facts |= {f"model.pivot.{k}": v for k, v in route.second.description.items()}
+            facts |= {f"model.pivot.{k}": v for k, v in route.second.identity.as_dict().items()}
         run = RunName("translate", options, known | model_identity(engine) | {k: v for k, v in facts.items() if v is not None})
         tally = file_job(rows, task, asked.settings, output, asked.out, run)
     if tally.rows == 0:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from llmkit.engines.decoding import Decoding
-from llmkit.errors import InputError, UnavailableError, UsageError
+from llmkit.errors import InputError, UnavailableError, UsageError, one_line
 
 
 class Constraint:
@@ -36,13 +36,13 @@ class Constraint:
                     defaults={"whitespace_flexible": False},
                 )
         except ValueError as exc:
-            raise UsageError(f"the constraint can't be used: {_line(exc)}") from exc
+            raise UsageError(f"the constraint can't be used: {one_line(exc)}") from exc
         self.matcher()  # compiles once, so that a bad grammar is found before any work
 
     def matcher(self) -> Matcher:
         matcher = self._llguidance.LLMatcher(self._tokenizer, self.grammar, log_level=0)
         if matcher.is_error():
-            raise UsageError(f"the constraint can't be used: {_line(matcher.get_error())}")
+            raise UsageError(f"the constraint can't be used: {one_line(matcher.get_error())}")
         return Matcher(matcher)
 
 
@@ -76,7 +76,3 @@ def read_schema(text: str) -> str:
     except (ValueError, RecursionError) as exc:
         raise UsageError(f"--json-schema: not JSON: {exc}") from exc
     return text
-
-
-def _line(text: object) -> str:
-    return " ".join(str(text).split())[:300]

@@ -17,6 +17,11 @@ def decode(tokenizer: Any, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
+def decode_piece(tokenizer: Any, token: int) -> str:
+    """One token as text, a special token by its name."""
+    return str(tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
 def continuation(tokenizer: Any, before: Sequence[int], ids: Sequence[int]) -> str:
     """The text that `ids` add after the tokens `before`."""
     context = list(before[-_CONTEXT:])

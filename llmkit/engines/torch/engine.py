@@ -6,45 +6,50 @@ padding (sampling, penalties over padded text) is done by the processors beside 
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
-from llmkit.engines.base import Completion, ModelFacts, Pair, Request, TokenScore
+from llmkit.engines.base import Completion, ModelFacts, ModelIdentity, Pair, Request, TokenScore
 from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.decoding import Decoding
+from llmkit.engines.torch.batch import Streamer, as_out_of_memory, decoding_config, no_forced_end, parts
 from llmkit.engines.torch.constraints import Constraint
-from llmkit.engines.torch.detokenize import TextStream, continuation, decode, find_stop
-from llmkit.engines.torch.loading import LoadedModel, tokenizer_sha256
-from llmkit.engines.torch.onednn import pack
-from llmkit.engines.torch.sampling import NanGuard, StopStrings, chain
+from llmkit.engines.torch.detokenize import TextStream, continuation, decode, decode_piece, find_stop
+from llmkit.engines.torch.loading import LoadedModel, load, tokenizer_sha256
+from llmkit.engines.torch.onednn import use_onednn
+from llmkit.engines.torch.sampling import NanGuard, RowLimits, StopStrings, chain
 from llmkit.engines.torch.scoring import Scorer
-from llmkit.errors import InputError, OutOfMemoryError
+from llmkit.errors import InputError
+from llmkit.models.settings import ModelSettings
 from llmkit.rows.fields import Prompt
 
 
 class TorchEngine:
-    """A model of transformers that answers. `draft` speculates for it."""
+    """A model of transformers that answers. draft: a smaller one that speculates for it.
+
+    owns_model: nobody else uses the models, so their weights may be given up for a faster layout as it is made. Otherwise
+    they stay as they are, and the layout takes memory beside them.
+    """
 
     name = "torch"
 
-    def __init__(self, loaded: LoadedModel, *, chat: ChatSettings | None = None, draft: LoadedModel | None = None) -> None:
-        self.loaded, self.draft = loaded, draft
-        self.model, self.tokenizer = loaded.model, loaded.tokenizer
+    def __init__(
+        self, loaded: LoadedModel, *, chat: ChatSettings | None = None, draft: LoadedModel | None = None, owns_model: bool = False
+    ) -> None:
+        self.loaded = _fast(loaded, owned=owns_model)
+        self.draft = self.loaded if draft is loaded else _fast(draft, owned=owns_model) if draft is not None else None
+        self.model, self.tokenizer = self.loaded.model, loaded.tokenizer
+        self._draft_shares_tokens = draft is None or draft.tokenizer.get_vocab() == self.tokenizer.get_vocab()
         self.chat = chat or ChatSettings()
         self.encoder_decoder = loaded.checkpoint.is_encoder_decoder
-        for each in (loaded, draft):
-            if each is not None:
-                pack(each.model, keep=each.checkpoint.is_encoder_decoder)
         self._constraint: tuple[Decoding, Constraint] | None = None
         config = self.model.generation_config
-        # An answer that is cut off must not look as if it had ended; generate() would take it from here, whatever it is given.
-        config.forced_eos_token_id = None
         eos = config.eos_token_id if config.eos_token_id is not None else self.tokenizer.eos_token_id
         self.eos = frozenset([eos] if isinstance(eos, int) else eos or ())
         pad = self.tokenizer.pad_token_id
@@ -53,24 +58,23 @@ class TorchEngine:
         self.bos = self.tokenizer.bos_token_id
         self._scorer = Scorer(self.model, pad=self.pad, encoder_decoder=self.encoder_decoder)
 
-    @property
-    def description(self) -> dict[str, Any]:
+    @cached_property
+    def identity(self) -> ModelIdentity:
         loaded = self.loaded
-        out = {
-            "engine": self.name,
-            "model": loaded.location.reference,
-            "revision": loaded.location.revision,
-            "parameters": loaded.checkpoint.parameters,
-            "weights_sha256": loaded.checkpoint.sha256,
-            "tokenizer_sha256": tokenizer_sha256(self.tokenizer),
-            "chat_template_sha256": self.chat.sha256(self.tokenizer),
-            "device": loaded.device.kind,
-            "dtype": loaded.device.dtype,
-            "quantize": None if loaded.quantize == "none" else loaded.quantize,
-            "adapter": loaded.adapter.reference if loaded.adapter else None,
-            "adapter_sha256": loaded.adapter.sha256 if loaded.adapter else None,
-        }
-        return {name: value for name, value in out.items() if value is not None}
+        return ModelIdentity(
+            engine=self.name,
+            model=loaded.location.reference,
+            revision=loaded.location.revision,
+            parameters=loaded.checkpoint.parameters,
+            weights_sha256=loaded.checkpoint.sha256,
+            tokenizer_sha256=tokenizer_sha256(self.tokenizer),
+            chat_template_sha256=self.chat.sha256(self.tokenizer),
+            device=loaded.device.kind,
+            dtype=loaded.device.dtype,
+            quantize=None if loaded.quantize == "none" else loaded.quantize,
+            adapter=loaded.adapter.reference if loaded.adapter else None,
+            adapter_sha256=loaded.adapter.sha256 if loaded.adapter else None,
+        )
 
     @property
     def context(self) -> int | None:
@@ -129,7 +133,7 @@ class TorchEngine:
         if decoding.speculates and len(rows) > 1:
             outputs = [self._run([row], [number], decoding)[0] for row, number in zip(rows, numbers, strict=True)]
         else:
-            outputs = self._run(rows, numbers, decoding)
+            outputs = self._run_in_parts(rows, numbers, decoding)
         each = decoding.num_samples
         answers = [self._completion(requests[i // each], ids, decoding) for i, ids in enumerate(outputs)]
         if decoding.logprobs:
@@ -140,7 +144,7 @@ class TorchEngine:
         if decoding.num_beams > 1 or decoding.num_samples > 1:
             raise ValueError("beams and several samples have no one stream")
         text = TextStream(self.tokenizer, self._text_before(request), decoding.stop)
-        outputs = self._run([request], [(request.number, 0)], decoding, streamer=_Streamer(text, write, self.eos, self.encoder_decoder))
+        outputs = self._run([request], [(request.number, 0)], decoding, streamer=Streamer(text, write, self.eos, self.encoder_decoder))
         write(text.finish())
         answer = self._completion(request, outputs[0], decoding)
         return self._with_logprobs([request], outputs, [answer], 1)[0] if decoding.logprobs else answer
@@ -148,9 +152,18 @@ class TorchEngine:
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
     ) -> list[list[float]]:
-        with _out_of_memory(len(sequences)):
+        with as_out_of_memory(len(sequences)):
             scores: list[list[float]] = self._scorer.score(sequences, begin, sources)
         return scores
+
+    def score_answers(self, items: Sequence[tuple[Prompt, str]]) -> list[list[TokenScore]]:
+        pairs = [self.encode_pair(prompt, answer) for prompt, answer in items]
+        read = [pair.encoder_tokens or [] for pair in pairs] if self.encoder_decoder else None
+        scores = self.score([pair.tokens for pair in pairs], [pair.begin for pair in pairs], read)
+        return [
+            [TokenScore(decode_piece(self.tokenizer, t), s) for t, s in zip(pair.tokens[pair.begin :], values, strict=True)]
+            for pair, values in zip(pairs, scores, strict=True)
+        ]
 
     def encode(self, text: str) -> list[int]:
         return self._ids(text, special=False)
@@ -185,7 +198,10 @@ class TorchEngine:
         return ids
 
     def _token(self, token: str) -> int:
-        return int(self.tokenizer.get_vocab()[token])
+        number: int | None = self.tokenizer.convert_tokens_to_ids(token)
+        if number is None or (number == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token):
+            raise InputError(f"the model has no token '{token}'")
+        return number
 
     def _ids(self, text: str, *, special: bool) -> list[int]:
         # half a surrogate pair is no character; the model is shown U+FFFD
@@ -201,6 +217,15 @@ class TorchEngine:
             )
         return Request(tuple(tokens), limit, number, truncated)
 
+    def _run_in_parts(self, rows: Sequence[Request], numbers: Sequence[tuple[int, int]], decoding: Decoding) -> list[list[int] | None]:
+        """As `_run`, in as few calls as there must be so that each row's answer is the one that it gets alone."""
+        each = 1 if decoding.samples else decoding.num_samples
+        out: dict[int, list[list[int] | None]] = {}
+        for part in parts(rows, decoding, self.context, shared_context=not self.encoder_decoder):
+            outputs = self._run([rows[i] for i in part], [numbers[i] for i in part], decoding)
+            out |= {row: outputs[place * each : (place + 1) * each] for place, row in enumerate(part)}
+        return [ids for row in range(len(rows)) for ids in out[row]]
+
     def _run(
         self, rows: Sequence[Request], numbers: Sequence[tuple[int, int]], decoding: Decoding, streamer: BaseStreamer | None = None
     ) -> list[list[int] | None]:
@@ -208,26 +233,33 @@ class TorchEngine:
         ids, mask, padding = self._padded([row.tokens for row in rows], left=not self.encoder_decoder)
         prompt_length = 1 if self.encoder_decoder else ids.shape[1]
         beams = decoding.num_beams
-        guard = NanGuard(len(rows))
+        limits = [row.max_new_tokens for row in rows]
+        guard = NanGuard(limits, prompt_length)
         processors = chain(
             decoding,
             padding=[pad for pad in padding for _ in range(beams)] if not self.encoder_decoder else [0] * len(rows) * beams,
             prompt_length=prompt_length,
             numbers=numbers,
+            limits=limits,
             constraint=self._constrain(decoding),
             guard=guard,
         )
-        criteria = [StopStrings(self.tokenizer, decoding.stop, prompt_length)] if decoding.stop else []
+        criteria: list[StoppingCriteria] = [StopStrings(self.tokenizer, decoding.stop, prompt_length)] if decoding.stop else []
+        if min(limits) < max(limits):
+            criteria.append(RowLimits(limits, prompt_length))
         speculation: dict[str, Any] = {}
         if self.draft is not None:
             speculation["assistant_model"] = self.draft.model
-            if self.draft.tokenizer.get_vocab() != self.tokenizer.get_vocab():
+            if not self._draft_shares_tokens:
                 speculation |= {"tokenizer": self.tokenizer, "assistant_tokenizer": self.draft.tokenizer}
-        with _out_of_memory(len(rows)), torch.inference_mode():
+        first = None if decoding.first_token is None else self._token(decoding.first_token)
+        own = self.model.generation_config
+        config = decoding_config(own, decoding, max(limits), pad=self.pad, eos=self.eos, first_token=first)
+        with as_out_of_memory(len(rows)), torch.inference_mode(), no_forced_end(own):
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                generation_config=self._config(decoding, max(row.max_new_tokens for row in rows)),
+                generation_config=config,
                 logits_processor=processors,
                 stopping_criteria=criteria,
                 streamer=streamer,
@@ -235,36 +267,8 @@ class TorchEngine:
             )
         each = len(output) // len(rows)
         broken = guard.broken_rows()
-        return [None if broken[i // each] else ids[prompt_length:] for i, ids in enumerate(output.tolist())]
-
-    def _config(self, decoding: Decoding, new_tokens: int) -> GenerationConfig:
-        """The model's own configuration (forced and suppressed tokens) with our decoding in place of its."""
-        config: GenerationConfig = copy.deepcopy(self.model.generation_config)
-        config.max_length = None
-        config.update(
-            do_sample=False,
-            temperature=None,
-            top_k=None,
-            top_p=None,
-            min_p=None,
-            typical_p=None,
-            repetition_penalty=None,
-            no_repeat_ngram_size=None,
-            early_stopping=False,
-            max_new_tokens=new_tokens,
-            min_length=None,
-            min_new_tokens=decoding.min_new_tokens or None,
-            num_beams=decoding.num_beams,
-            num_return_sequences=1 if decoding.samples else decoding.num_samples,
-            length_penalty=decoding.length_penalty if decoding.num_beams > 1 else None,
-            pad_token_id=self.pad,
-            eos_token_id=sorted(self.eos) or None,
-            prompt_lookup_num_tokens=decoding.prompt_lookup,
-            use_cache=True,
-        )
-        if decoding.first_token is not None:
-            config.forced_bos_token_id = self._token(decoding.first_token)
-        return config
+        new = [ids[prompt_length:][: limits[i // each]] for i, ids in enumerate(output.tolist())]
+        return [None if broken[i // each] else ids for i, ids in enumerate(new)]
 
     def _padded(self, sequences: Sequence[Sequence[int]], *, left: bool = True) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         """ids and mask [rows, longest] int64, and each row's padding."""
@@ -305,11 +309,14 @@ class TorchEngine:
     ) -> list[Completion]:
         out = []
         for i, (ids, answer) in enumerate(zip(outputs, answers, strict=True)):
-            kept = (ids or [])[: answer.completion_tokens]
+            if ids is None:
+                out.append(answer)
+                continue
+            kept = ids[: answer.completion_tokens]
             tokens = requests[i // each].tokens
             scores = self._score_answer(tokens, kept)
             pieces = [TokenScore(decode_piece(self.tokenizer, t), s) for t, s in zip(kept, scores, strict=True)]
-            out.append(Completion(answer.text, answer.finish_reason, answer.prompt_tokens, answer.completion_tokens, tuple(pieces)))
+            out.append(replace(answer, logprobs=tuple(pieces)))
         return out
 
     def _score_answer(self, prompt: Sequence[int], answer: Sequence[int]) -> list[float]:
@@ -330,9 +337,21 @@ class TorchEngine:
         return self._constraint[1]
 
 
-def decode_piece(tokenizer: Any, token: int) -> str:
-    """One token as text, a special token by its name."""
-    return str(tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+def open_engine(
+    settings: ModelSettings,
+    *,
+    chat: ChatSettings | None = None,
+    draft: str | None = None,
+    report: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> TorchEngine:
+    """Loads the model (and the draft model that speculates for it) and gives the engine that runs it.
+
+    Raises what `llmkit.engines.torch.loading.load` raises.
+    """
+    loaded = load(settings, report, warn)
+    helper = load(replace(settings, reference=draft, adapter=None), report) if draft else None
+    return TorchEngine(loaded, chat=chat, draft=helper, owns_model=True)
 
 
 def _cut(tokens: list[int], keep: int, side: str, bos: int | None) -> list[int]:
@@ -343,35 +362,7 @@ def _cut(tokens: list[int], keep: int, side: str, bos: int | None) -> list[int]:
     return tokens[len(tokens) - keep :]
 
 
-@contextmanager
-def _out_of_memory(rows: int) -> Iterator[None]:
-    """Torch's several ways to say so, as one error."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as exc:
-        raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller --batch-size or --max-new-tokens") from exc
-    except RuntimeError as exc:
-        if "allocate memory" not in str(exc) and "out of memory" not in str(exc):
-            raise
-        raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller --batch-size or --max-new-tokens") from exc
-
-
-class _Streamer(BaseStreamer):  # type: ignore[misc]
-    """Hands new tokens to a TextStream, and its text on."""
-
-    def __init__(self, text: TextStream, write: Callable[[str], None], eos: frozenset[int], encoder_decoder: bool) -> None:
-        self.text, self.write, self.eos = text, write, eos
-        self.prompt_pending = True
-        self.ended = False
-
-    def put(self, value: torch.Tensor) -> None:
-        if self.prompt_pending:
-            self.prompt_pending = False
-            return
-        for token in value.flatten().tolist():
-            self.ended = self.ended or token in self.eos
-            if not self.ended:
-                self.write(self.text.push([token]))
-
-    def end(self) -> None:
-        pass
+def _fast(loaded: LoadedModel, *, owned: bool) -> LoadedModel:
+    """The model with its linear layers laid out for this processor, where that is possible."""
+    keep = loaded.checkpoint.is_encoder_decoder
+    return replace(loaded, model=use_onednn(loaded.model, keep=keep, owned=owned))

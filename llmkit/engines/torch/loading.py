@@ -14,28 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmkit.engines.torch import quantization
-from llmkit.errors import ModelError, OutOfMemoryError
+from llmkit.engines.torch.devices import free_bytes, is_out_of_memory, select, slow_precision, torch_dtype
+from llmkit.errors import ModelError, OutOfMemoryError, one_line
 from llmkit.models import memory
 from llmkit.models.adapters import Adapter, resolve_adapter
 from llmkit.models.checkpoint import Checkpoint
-from llmkit.models.devices import Device, available_cores, select
+from llmkit.models.devices import Device, available_cores
 from llmkit.models.reference import Location, go_offline, resolve
+from llmkit.models.settings import ModelSettings
 
 #: Positions of which the memory plan makes sure before a model is loaded: one long answer.
 _PLANNED_TOKENS = 2048
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """Which model, where and how exactly."""
-
-    reference: str
-    adapter: str | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    offline: bool = False
-    trust_remote_code: bool = False
-    quantize: str = "none"
 
 
 @dataclass(frozen=True)
@@ -121,10 +110,10 @@ def load(
 
     device = found.device
     needed = memory.estimate(
-        found.checkpoint, dtype=device.dtype, quantize=settings.quantize, tokens=_PLANNED_TOKENS, free=memory.free_bytes(device.name)
+        found.checkpoint, dtype=device.dtype, quantize=settings.quantize, tokens=_PLANNED_TOKENS, free=free_bytes(device.name)
     )
-    if device.warning is not None:
-        warn(f"--dtype {device.dtype}: {device.warning}")
+    if (slow := slow_precision(device)) is not None:
+        warn(f"--dtype {device.dtype}: {slow}")
     needed.check(f"{settings.reference} in {device.dtype} on {device.name}")
     report(f"{settings.reference}: {needed}; {device.name}, {device.dtype} ({device.reason}), {torch.get_num_threads()} threads")
     return read_weights(found)
@@ -159,7 +148,7 @@ def _tokenizer(checkpoint: Checkpoint, trusted: bool) -> Any:
         return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=trusted)
     except Exception as exc:
         # the tokenizers library raises bare Exception
-        raise ModelError(f"{checkpoint.folder}: its tokenizer can't be loaded: {_line(exc)}") from exc
+        raise ModelError(f"{checkpoint.folder}: its tokenizer can't be loaded: {one_line(exc)}") from exc
 
 
 def _model(checkpoint: Checkpoint, device: Device, settings: ModelSettings) -> Any:
@@ -171,7 +160,7 @@ def _model(checkpoint: Checkpoint, device: Device, settings: ModelSettings) -> A
     try:
         model, info = auto.from_pretrained(
             checkpoint.folder,
-            dtype=device.torch_dtype,
+            dtype=torch_dtype(device),
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=settings.trust_remote_code,
@@ -179,19 +168,16 @@ def _model(checkpoint: Checkpoint, device: Device, settings: ModelSettings) -> A
             **quantization.arguments(settings.quantize, device),
         )
         model = model.to(device.name) if settings.quantize == "none" else model
-    except torch.OutOfMemoryError as exc:
-        raise OutOfMemoryError(
-            f"{settings.reference} does not fit on {device.name}: {_line(exc)}", hint="a smaller model, or --device cpu"
-        ) from exc
-    except (ValueError, KeyError, OSError, RuntimeError, AttributeError, TypeError) as exc:
-        if "allocate memory" in str(exc):
+    except (ValueError, KeyError, OSError, RuntimeError, AttributeError, TypeError, MemoryError) as exc:
+        if is_out_of_memory(exc):
             raise OutOfMemoryError(
-                f"{settings.reference} does not fit in memory: {_line(exc)}", hint="a smaller model, or --dtype bfloat16"
+                f"{settings.reference} does not fit on {device.name}: {one_line(exc)}",
+                hint="a smaller model, or --dtype bfloat16" + ("" if device.kind == "cpu" else ", or --device cpu"),
             ) from exc
         kind = "sequence-to-sequence" if checkpoint.is_encoder_decoder else "causal"
         raise ModelError(
             f"{checkpoint.folder}: transformers {transformers.__version__} does not load "
-            f"'{checkpoint.model_type}' as a {kind} model: {_line(exc)}",
+            f"'{checkpoint.model_type}' as a {kind} model: {one_line(exc)}",
             hint="a newer transformers may know the architecture: pip install -U transformers",
         ) from exc
     missing = sorted(info["missing_keys"])
@@ -226,9 +212,4 @@ def _with_adapter(model: Any, adapter: Adapter, device: Device) -> Any:
     try:
         return PeftModel.from_pretrained(model, str(adapter.folder), torch_device=device.name)
     except (RuntimeError, ValueError, KeyError, OSError, TypeError) as exc:
-        raise ModelError(f"the adapter {adapter.reference} can't be put on the model: {_line(exc)}") from exc
-
-
-def _line(exc: BaseException) -> str:
-    text = " ".join(str(exc).split())
-    return text[:300] + ("..." if len(text) > 300 else "") if text else type(exc).__name__
+        raise ModelError(f"the adapter {adapter.reference} can't be put on the model: {one_line(exc)}") from exc

@@ -6,84 +6,100 @@ oneDNN writes its kernels for the processor it runs on. `bench/perplexity.py` sh
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from llmkit.private_parts import available
 
-class _Packed:
-    """What both kinds of layer do with a packed weight. `weight` unpacks it, for code that looks at it past the layer."""
 
-    packed_weight: torch.Tensor
-    bias: torch.Tensor | None
-    conv: bool
+class _OneDnn(nn.Module):  # type: ignore[misc]
+    """What both kinds of layer do with a weight in oneDNN's layout."""
+
+    def __init__(self, layer: Any, laid_out: torch.Tensor) -> None:
+        super().__init__()
+        self.conv = type(layer) is Conv1D
+        self.out_features, self.in_features = laid_out.shape
+        self.laid_out = laid_out
+        self.register_parameter("bias", layer.bias)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(states, self.packed_weight, self.bias, "none", [], "")
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(states, self.laid_out, self.bias, "none", [], "")
         return product
 
-    def _unpacked(self) -> torch.Tensor:
-        weight = self.packed_weight.to_dense()
+
+class OneDnnLinear(_OneDnn):
+    """A linear layer that keeps its weight in oneDNN's layout alone.
+
+    weight: [out, in], or [in, out] where the layer was GPT-2's Conv1D; made anew each time that code looks at it.
+    """
+
+    @property
+    def weight(self) -> torch.Tensor:
+        weight: torch.Tensor = self.laid_out.to_dense()
         return weight.T if self.conv else weight
 
 
-class PackedLinear(_Packed, nn.Linear):  # type: ignore[misc]
-    """A linear layer whose weight [out, in] is kept beside its packed form."""
+class WeightedOneDnnLinear(_OneDnn):
+    """A linear layer that keeps its plain weight, too."""
+
+    def __init__(self, layer: Any, laid_out: torch.Tensor) -> None:
+        super().__init__(layer, laid_out)
+        self.register_parameter("weight", layer.weight)
 
 
-class PackedConv1D(_Packed, Conv1D):  # type: ignore[misc]
-    """GPT-2's linear layer, weight [in, out], likewise."""
-
-
-class LonePackedLinear(PackedLinear):
-    """A linear layer that keeps its packed weight alone."""
-
-    weight = property(_Packed._unpacked)
-
-
-class LonePackedConv1D(PackedConv1D):
-    """GPT-2's linear layer, likewise."""
-
-    weight = property(_Packed._unpacked)
-
-
-def pack(model: Any, *, keep: bool) -> int:
-    """Packs the float32 linear layers of a model on the CPU, in place; how many. 0 where oneDNN is not there.
+def use_onednn(model: Any, *, keep: bool, owned: bool) -> Any:
+    """The model with its float32 linear layers replaced by oneDNN's; the model itself where there is none, or no oneDNN.
 
     keep: hold on to the plain weights, too (for models whose code reads them at every step). The layer that makes the
     scores keeps its own in any case: it may share it with the embeddings.
+    owned: nobody else uses `model`, so it is changed in place and each weight is freed as its new layout is made. Otherwise
+    `model` stays as it is, and what is returned shares with it all weights that have no new layout.
     """
-    if model.device.type != "cpu" or not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return 0
+    if model.device.type != "cpu" or not torch.backends.mkldnn.is_available() or not available("onednn"):
+        return model
+    if not any(_is_plain(module) for module in model.modules()):
+        return model
+    if not owned:
+        shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+        model = copy.deepcopy(model, shared)
     last = model.get_output_embeddings()
-    linear = [m for m in model.modules() if type(m) in (nn.Linear, Conv1D) and m.weight.dtype == torch.float32]
+    linear = {module: name for name, module in model.named_modules() if _is_plain(module)}
     alone = {id(m.weight) for m in linear if m is not last and not keep}
-    for parameter in model.parameters():
-        if id(parameter) not in alone:
-            # a copy of its own: with the last view of the weight file gone, the file leaves memory
-            parameter.data = parameter.data.clone()
+    if owned:
+        for parameter in model.parameters():
+            if id(parameter) not in alone:
+                # a copy of its own: with the last view of the weight file gone, the file leaves memory
+                parameter.data = parameter.data.clone()
+    names = [(name, module is last) for module, name in linear.items()]
+    tied = {id(m.weight) for m in linear} - alone
+    linear.clear()  # it would keep the weights
     scratch: dict[tuple[int, ...], torch.Tensor] = {}
-    for module in sorted(linear, key=lambda m: m is last):
-        _pack(module, type(module) is Conv1D, scratch, keep=id(module.weight) not in alone)
-    return len(linear)
+    for name, _ in sorted(names, key=lambda named: named[1]):
+        layer = model.get_submodule(name)
+        kind = WeightedOneDnnLinear if id(layer.weight) in tied else OneDnnLinear
+        model.set_submodule(name, kind(layer, _laid_out(layer, scratch)))
+    return model
 
 
-def _pack(module: Any, conv: bool, scratch: dict[tuple[int, ...], torch.Tensor], *, keep: bool) -> None:
-    """scratch: room for a transposed weight, by shape, so that making and dropping one each leaves no holes in memory."""
+def _is_plain(module: nn.Module) -> bool:
+    return type(module) in (nn.Linear, Conv1D) and module.weight.dtype == torch.float32
+
+
+def _laid_out(layer: Any, scratch: dict[tuple[int, ...], torch.Tensor]) -> torch.Tensor:
+    """The weight [out, in] in oneDNN's layout.
+
+    scratch: room for a transposed weight, by shape, so that making and dropping one each leaves no holes in memory.
+    """
     with torch.inference_mode(False), torch.no_grad():
-        weight = module.weight.detach()
-        if conv:
+        weight = layer.weight.detach()
+        if type(layer) is Conv1D:
             shape = tuple(weight.T.shape)
             if shape not in scratch:
                 scratch[shape] = torch.empty(shape)
             weight = scratch[shape].copy_(weight.T)
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-    module.__dict__["packed_weight"] = packed
-    module.__dict__["conv"] = conv
-    if keep:
-        module.__class__ = PackedConv1D if conv else PackedLinear
-    else:
-        del module.weight
-        module.__class__ = LonePackedConv1D if conv else LonePackedLinear
+        laid_out: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+    return laid_out

@@ -8,20 +8,19 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from llmkit.errors import ModelError, UnavailableError, UsageError
+from llmkit.engines.torch.devices import torch_dtype
+from llmkit.errors import ModelError, UnavailableError
 from llmkit.models.checkpoint import Checkpoint
-from llmkit.models.devices import Device
+from llmkit.models.devices import Device, check_quantize
 
-QUANTIZATIONS = ("none", "int8", "int4")
 _KINDS = ("cuda", "xpu", "cpu")
 
 
 def check(quantize: str, device: Device, checkpoint: Checkpoint) -> None:
-    """Raises UsageError for an unknown name, UnavailableError where it can't be had, ModelError for a model that is quantised already."""
-    if quantize not in QUANTIZATIONS:
-        raise UsageError(f"unknown quantization '{quantize}'", hint=", ".join(QUANTIZATIONS))
+    """Raises UsageError for an unknown name, UnavailableError where it can't be had, ModelError for a model that is quantized already."""
+    check_quantize(quantize)
     if "quantization_config" in checkpoint.config:
-        raise ModelError(f"{checkpoint.folder}: the weights are quantised already", hint="leave --quantize away")
+        raise ModelError(f"{checkpoint.folder}: the weights are quantized already", hint="remove --quantize")
     if device.kind not in _KINDS:
         raise UnavailableError(f"--quantize {quantize}: there is no kernel for {device.kind}", hint=f"--device one of {', '.join(_KINDS)}")
     if importlib.util.find_spec("bitsandbytes") is None:
@@ -41,6 +40,6 @@ def arguments(quantize: str, device: Device) -> dict[str, Any]:
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=device.torch_dtype,
+            bnb_4bit_compute_dtype=torch_dtype(device),
         )
     return {"quantization_config": config, "device_map": {"": device.name}}

@@ -36,12 +36,14 @@ def chain(
     padding: Sequence[int],
     prompt_length: int,
     numbers: Sequence[tuple[int, int]],
+    limits: Sequence[int],
     constraint: Constraint | None,
     guard: LogitsProcessor,
 ) -> LogitsProcessorList:
     """The processors of a batch, in the order transformers applies its own.
 
-    padding: leading pad tokens of each row (of each beam); prompt_length: padded; numbers: (row, sample) of each row.
+    padding: leading pad tokens of each row (of each beam); prompt_length: padded; numbers: (row, sample) of each row;
+    limits: new tokens that each row may have.
     """
     processors = LogitsProcessorList([guard])
     if decoding.repetition_penalty != 1.0:
@@ -49,7 +51,7 @@ def chain(
     if decoding.no_repeat_ngram_size:
         processors.append(_unpadded(NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram_size), padding))
     if constraint is not None:
-        processors.append(Constrained(constraint, len(numbers), prompt_length))
+        processors.append(Constrained(constraint, limits, prompt_length))
     if decoding.samples:
         if decoding.temperature != 1.0:
             processors.append(TemperatureLogitsWarper(decoding.temperature))
@@ -64,14 +66,18 @@ def chain(
 
 
 class NanGuard(LogitsProcessor):  # type: ignore[misc]
-    """Remembers the rows whose scores became NaN, of which the argmax would be a token like any other."""
+    """Remembers the rows whose scores became NaN, of which the argmax would be a token like any other.
 
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
+    limits: new tokens that each row of the batch may have; what comes after them is padding.
+    """
+
+    def __init__(self, limits: Sequence[int], prompt_length: int) -> None:
+        self.limits, self.prompt_length, self.rows = limits, prompt_length, len(limits)
         self.broken: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        now = scores.amax(-1).isnan()
+        past = ended(self.limits, input_ids.shape[1] - self.prompt_length).repeat_interleave(scores.shape[0] // self.rows)
+        now = scores.amax(-1).isnan() & ~past.to(scores.device)
         self.broken = now if self.broken is None else self.broken | now
         return scores
 
@@ -120,22 +126,42 @@ def _unpadded(processor: LogitsProcessor, padding: Sequence[int]) -> LogitsProce
 
 
 class Constrained(LogitsProcessor):  # type: ignore[misc]
-    """Allows only tokens that keep each row's answer inside the constraint."""
+    """Allows only tokens that keep each row's answer inside the constraint, up to the row's limit of new tokens."""
 
-    def __init__(self, constraint: Constraint, rows: int, prompt_length: int) -> None:
-        self.matchers = [constraint.matcher() for _ in range(rows)]
-        self.taken = prompt_length
+    def __init__(self, constraint: Constraint, limits: Sequence[int], prompt_length: int) -> None:
+        self.matchers = [constraint.matcher() for _ in limits]
+        self.limits, self.prompt_length, self.taken = limits, prompt_length, prompt_length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         new = input_ids[:, self.taken :].tolist()
         self.taken = input_ids.shape[1]
         masks = []
-        for matcher, ids in zip(self.matchers, new, strict=True):
+        done = ended(self.limits, self.taken - self.prompt_length).tolist()
+        for matcher, ids, past in zip(self.matchers, new, done, strict=True):
+            if past:  # only padding follows
+                masks.append(np.ones(scores.shape[1], dtype=bool))
+                continue
             for token in ids:
                 matcher.take(token)
             masks.append(matcher.allowed(scores.shape[1]))
         allowed = torch.from_numpy(np.stack(masks)).to(scores.device)
         return scores.masked_fill(~allowed, -torch.inf)
+
+
+class RowLimits(StoppingCriteria):  # type: ignore[misc]
+    """Ends each row at its own limit of new tokens. limits: one a row of the batch; a row's beams share it."""
+
+    def __init__(self, limits: Sequence[int], prompt_length: int) -> None:
+        self.limits, self.prompt_length = limits, prompt_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        done = ended(self.limits, input_ids.shape[1] - self.prompt_length)
+        return done.repeat_interleave(input_ids.shape[0] // len(self.limits)).to(input_ids.device)
+
+
+def ended(limits: Sequence[int], new_tokens: int) -> torch.Tensor:
+    """[rows] bool: which rows have had all the tokens they may have."""
+    return torch.tensor([new_tokens >= limit for limit in limits], dtype=torch.bool)
 
 
 class StopStrings(StoppingCriteria):  # type: ignore[misc]

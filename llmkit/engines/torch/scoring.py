@@ -130,6 +130,7 @@ class Head:
     @contextmanager
     def left_out(self) -> Iterator[None]:
         """Inside the block the model gives what the matrix would read."""
+        own = self.matrix.__dict__.get("forward")  # another library may have put one on the instance
         self.matrix.forward = lambda hidden: hidden
         if self.bias is not None:
             self.model.final_logits_bias = torch.zeros_like(self.bias[..., :1])
@@ -137,6 +138,8 @@ class Head:
             yield
         finally:
             del self.matrix.forward
+            if own is not None:
+                self.matrix.forward = own
             if self.bias is not None:
                 self.model.final_logits_bias = self.bias
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from llmkit.errors import InputError, UnavailableError
+from llmkit.private_parts import require
 from llmkit.translation.documents.base import Segment, has_letters
 
 #: Bytes that an archive may unpack to, and how many times its own size.
@@ -45,6 +46,7 @@ def parse(data: bytes, name: str) -> WordDocument:
         import docx
     except ImportError as exc:
         raise UnavailableError("translating .docx files needs python-docx", hint="pip install 'llmkit[documents]'") from exc
+    require("documents")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             size = sum(info.file_size for info in archive.infolist())
@@ -75,9 +77,9 @@ def _groups(paragraph: Any) -> list[list[Any]]:
     groups: list[list[Any]] = []
     before: Any = None
     for run in paragraph.runs:
-        properties = run._element.rPr
+        properties = run.element.rPr
         style = properties.xml if properties is not None else ""
-        plain = all(child.tag.endswith(("}t", "}rPr")) for child in run._element)
+        plain = all(child.tag.endswith(("}t", "}rPr")) for child in run.element)
         key = (style, plain)
         if not plain:
             before = None

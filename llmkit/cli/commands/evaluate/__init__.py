@@ -9,11 +9,21 @@ llmkit evaluate compare yesterday.json today.json
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from llmkit.cli.commands.evaluate import choice, code, compare, perplexity, text
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Numbers about a model or about saved outputs.")
+app = typer.Typer(add_completion=False, help="Numbers about a model or about saved outputs.")
+
+
+@app.callback(invoke_without_command=True)
+def _group(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        sys.stderr.write(ctx.get_help() + "\n")  # empty where rich has drawn it already
+        raise typer.Exit(2)
+
 
 for module in (perplexity, text, choice, code, compare):
     module.register(app)

@@ -86,7 +86,7 @@ def choice(
     if tally.failed or not found:
         first = tally.first_error or f"no rows in {rows.name}"
         raise RowsFailedError(f"{tally.failed:,} rows could not be scored, so there is no accuracy; {first}")
-    about = {"input": rows.name, "input_sha256": rows.sha256, **engine.description}
+    about = {"input": rows.name, "input_sha256": rows.sha256, **engine.identity.as_dict()}
     end.finish(_result(found, pattern, about), out)
     return 0
 

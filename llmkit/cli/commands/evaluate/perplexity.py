@@ -194,7 +194,7 @@ class _Run:
 
         if remark := self.engine.bos_remark():
             self.out.warn(remark)
-        about = self.engine.description
+        about = self.engine.identity.as_dict()
         single = found.blocks if len(found.documents) == 1 else []
         numbers = scores(found.documents, blocks=single, protocol=self._protocol(), tokenizer=about["tokenizer_sha256"][:8])
         counts = {"documents": len(found.documents), "tokens": sum(d.tokens for d in found.documents)}

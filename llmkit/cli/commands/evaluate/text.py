@@ -26,8 +26,8 @@ from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SHOWN_SOURCES, Prompt, SourceFields, first_text, prediction, references, row_id
 
 if TYPE_CHECKING:
-    from llmkit.engines.torch.loading import ModelSettings
     from llmkit.jobs.run import JobSettings
+    from llmkit.models.settings import ModelSettings
 
 
 #: What each form of the command would ignore.
@@ -253,4 +253,9 @@ class _Answers:
         summarise(tally, engine, self.out)
         if tally.failed:
             raise RowsFailedError(f"{tally.failed:,} rows have no answer, so there is no score; the first: {tally.first_error}")
-        return found, {"input": self.rows.name, "input_sha256": self.rows.sha256, **engine.description, "decoding": decoding.record()}
+        return found, {
+            "input": self.rows.name,
+            "input_sha256": self.rows.sha256,
+            **engine.identity.as_dict(),
+            "decoding": decoding.record(),
+        }

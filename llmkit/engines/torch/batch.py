@@ -1,0 +1,121 @@
+"""What `generate` of transformers is told for a batch, and what it tells: its configuration, which rows run together, its stream.
+
+Knows settings and rows; not how text becomes tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from transformers import GenerationConfig
+from transformers.generation.streamers import BaseStreamer
+
+from llmkit.engines.base import Request
+from llmkit.engines.decoding import Decoding
+from llmkit.engines.torch.detokenize import TextStream
+from llmkit.engines.torch.devices import is_out_of_memory
+from llmkit.errors import OutOfMemoryError
+
+#: Above it, rows of different limits do not share a beam search.
+_MOST_LENGTH_PENALTY = 2.0
+
+
+def parts(rows: Sequence[Request], decoding: Decoding, context: int | None, *, shared_context: bool) -> list[list[int]]:
+    """Which rows run together. A row that has ended is padded until the others have, which must stay inside the context.
+
+    context: positions of the model; shared_context: prompt and answer share them.
+    """
+    left, out = sorted(range(len(rows)), key=lambda i: -rows[i].max_new_tokens), []
+    # with a large penalty, transformers' score of an impossible beam (-1e9) no longer is the lowest once it is divided
+    apart = decoding.num_beams > 1 and decoding.length_penalty > _MOST_LENGTH_PENALTY
+    while left:
+        longest = rows[left[0]].max_new_tokens
+
+        def fits(row: Request, limit: int = longest) -> bool:
+            shared = len(row.tokens) if shared_context else 0
+            return context is None or row.max_new_tokens == limit or shared + limit <= context
+
+        part = [i for i in left if fits(rows[i]) and (not apart or rows[i].max_new_tokens == longest)]
+        out.append(sorted(part))
+        left = [i for i in left if i not in set(part)]
+    return out
+
+
+def decoding_config(
+    own: GenerationConfig, decoding: Decoding, new_tokens: int, *, pad: int, eos: frozenset[int], first_token: int | None
+) -> GenerationConfig:
+    """The model's own configuration (forced and suppressed tokens) with our decoding in place of its."""
+    config: GenerationConfig = copy.deepcopy(own)
+    config.max_length = config.forced_eos_token_id = None
+    config.update(
+        do_sample=False,
+        temperature=None,
+        top_k=None,
+        top_p=None,
+        min_p=None,
+        typical_p=None,
+        repetition_penalty=None,
+        no_repeat_ngram_size=None,
+        early_stopping=False,
+        max_new_tokens=new_tokens,
+        min_length=None,
+        min_new_tokens=decoding.min_new_tokens or None,
+        num_beams=decoding.num_beams,
+        num_return_sequences=1 if decoding.samples else decoding.num_samples,
+        length_penalty=decoding.length_penalty if decoding.num_beams > 1 else None,
+        pad_token_id=pad,
+        eos_token_id=sorted(eos) or None,
+        prompt_lookup_num_tokens=decoding.prompt_lookup,
+        use_cache=True,
+    )
+    if first_token is not None:
+        config.forced_bos_token_id = first_token
+    return config
+
+
+@contextmanager
+def no_forced_end(config: GenerationConfig) -> Iterator[None]:
+    """Inside the block no end token is forced at the limit: an answer that is cut off must not look as if it had ended.
+
+    generate() takes what its argument leaves open from the model's own configuration, which is the caller's.
+    """
+    forced, config.forced_eos_token_id = config.forced_eos_token_id, None
+    try:
+        yield
+    finally:
+        config.forced_eos_token_id = forced
+
+
+@contextmanager
+def as_out_of_memory(rows: int) -> Iterator[None]:
+    """Torch's several ways to say so, as one error."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as exc:
+        if not is_out_of_memory(exc):
+            raise
+        raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller --batch-size or --max-new-tokens") from exc
+
+
+class Streamer(BaseStreamer):  # type: ignore[misc]
+    """Hands new tokens to a TextStream, and its text on."""
+
+    def __init__(self, text: TextStream, write: Callable[[str], None], eos: frozenset[int], encoder_decoder: bool) -> None:
+        self.text, self.write, self.eos = text, write, eos
+        self.prompt_pending = True
+        self.ended = False
+
+    def put(self, value: torch.Tensor) -> None:
+        if self.prompt_pending:
+            self.prompt_pending = False
+            return
+        for token in value.flatten().tolist():
+            self.ended = self.ended or token in self.eos
+            if not self.ended:
+                self.write(self.text.push([token]))
+
+    def end(self) -> None:
+        pass
