@@ -138,7 +138,7 @@ MaxRegression = Annotated[
     str | None,
     option("--max-regression", help="Worse than the baseline by more than 2% or 0.5: exit with 4.", panel=SCORING, metavar="BOUND"),
 ]
-Test = Annotated[str, option("--test", help="Significance: auto, bootstrap, randomisation or mcnemar.", panel=SCORING)]
+Test = Annotated[str, option("--test", help="Significance: auto, bootstrap, randomization or mcnemar.", panel=SCORING)]
 Predictions = Annotated[
     list[str] | None,
     option("--predictions", "-p", help="Saved outputs, a line each (repeatable with --paired-bs or -ar).", panel=INPUT, metavar="FILE"),
@@ -166,7 +166,7 @@ PredictionField = Annotated[str | None, option("--prediction-field", help="The f
 _METRICS_HELP = "Comma-separated: bleu, chrf, ter, exact_match, accuracy, f1, wer, rouge, or a module of evaluate."
 Metrics = Annotated[str, option("--metrics", help=_METRICS_HELP, panel=SCORING)]
 PairedBs = Annotated[bool, option("--paired-bs", help="Several -p against the first: paired bootstrap.", panel=SCORING)]
-PairedAr = Annotated[bool, option("--paired-ar", help="Several -p against the first: approximate randomisation.", panel=SCORING)]
+PairedAr = Annotated[bool, option("--paired-ar", help="Several -p against the first: approximate randomization.", panel=SCORING)]
 PairedBsN = Annotated[int, count_option("--paired-bs-n", help="Resamples of --paired-bs.", panel=SCORING)]
 PairedArN = Annotated[int, count_option("--paired-ar-n", help="Trials of --paired-ar.", panel=SCORING)]
 Tokenize = Annotated[

@@ -16,9 +16,10 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
+from llmkit.cli.commands.evaluate.paired import paired_test, show_paired
 from llmkit.cli.commands.evaluate.reporting import NOT_THE_JOBS, ending, rows_output
 from llmkit.errors import InputError, RowsFailedError, UsageError
-from llmkit.metrics.base import Example, Result, digest
+from llmkit.metrics.base import Example, Result, row_digest
 from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SHOWN_SOURCES, Prompt, SourceFields, first_text, prediction, references, row_id
 
@@ -94,6 +95,7 @@ def score(
     out = console.Console(quiet, verbose)
     asked = chosen(metrics, trust_remote_code=trust_remote_code)
     names = score_names(asked)
+    against_first = paired_test(ctx.params)
     overlap = OverlapSettings(
         tokenize, lowercase, smooth_method, smooth_value, chrf_char_order, chrf_word_order, chrf_beta, confidence_n if confidence else 0
     )
@@ -106,15 +108,15 @@ def score(
         if input is not None or model is not None or not references:
             what = "--input" if input is not None else "--model" if model is not None else None
             raise UsageError(
-                f"--predictions and {what} both say what is scored" if what else "--predictions needs references to be held against",
-                hint="leave one of them away" if what else "add -r FILE, a line a prediction",
+                f"--predictions and {what} cannot be combined" if what else "--predictions needs references to be held against",
+                hint="use only one of them" if what else "add -r FILE, a line a prediction",
             )
         systems = [(path, _from_files(path, references, encoding, limit)) for path in predictions]
-        if paired_bs or paired_ar:
-            from llmkit.cli.commands.evaluate.paired import paired
+        if against_first:
+            from llmkit.metrics.paired import paired
 
             samples = paired_bs_n if paired_bs else paired_ar_n
-            paired(systems, names, overlap, "bs" if paired_bs else "ar", samples, as_json=json_output)
+            show_paired(paired(systems, names, overlap, against_first, samples), as_json=json_output)
             return 0
         if len(systems) > 1:
             raise UsageError(
@@ -167,7 +169,7 @@ def _from_files(path: str, others: Sequence[str], encoding: str, limit: int | No
         texts = [row.fields["text"] for row in rows]
         if empty := next((i for i, text in enumerate(texts[1:], 1) if not text.strip()), None):
             raise InputError("an empty reference", path=names[empty], line=number)
-        examples.append(Example(str(number), digest(*texts[1:]), "", texts[0], tuple(texts[1:])))
+        examples.append(Example(str(number), row_digest(texts[1:]), "", texts[0], tuple(texts[1:])))
     return examples
 
 
@@ -182,8 +184,21 @@ def _from_rows(rows: Rows, prediction_field: str | None, fields: _Fields) -> lis
 
 def _example(row: Row, answer: str, source: str, fields: _Fields) -> Example:
     expected = fields.expected(row, source)
-    asked = first_text(row.fields, SHOWN_SOURCES)
-    return Example(row_id(row.fields, row.index + 1), digest(*expected), asked, answer, expected)
+    asked = _asked(row, fields)
+    shown = first_text(row.fields, SHOWN_SOURCES)
+    return Example(row_id(row.fields, row.index + 1), row_digest(expected, asked), shown, answer, expected)
+
+
+def _asked(row: Row, fields: _Fields) -> Any:
+    """What a model was asked, as far as the row tells: a text, messages, or None. `text` may be an answer as well."""
+    both = row.fields.get("translation")
+    if fields.field is None and isinstance(both, dict):
+        return next(iter(both.values()), None)
+    names = (fields.field,) if fields.field else ("source", "src", "prompt", "instruction", "question", "messages")
+    name = next((n for n in names if n in row.fields), None)
+    if name == "instruction" and row.fields.get("input"):
+        return [row.fields[name], row.fields["input"]]
+    return row.fields.get(name or "")
 
 
 def _unique(examples: Sequence[Example], source: str) -> None:
