@@ -121,7 +121,6 @@ def test_a_program_can_not_read_what_llmkit_was_started_with() -> None:
         pytest.skip("this system can't hold it, and says so")
     reader = f"try:\n    open('/proc/{os.getpid()}/environ').read(1)\nexcept OSError:\n    def add(a, b):\n        return a + b\n"
     assert passing(reader)
-    assert passing("import os\nassert set(os.environ) <= {'PATH', 'LC_CTYPE'}\ndef add(a, b):\n    return a + b\n")
 
 
 def test_a_program_without_end_is_ended() -> None:
