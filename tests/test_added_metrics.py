@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 import pytest
 import sacrebleu
-from conftest import Ran
+from conftest import Run
 
 from llmkit.metrics import registry
 from llmkit.metrics.statistics import Statistic, sacrebleu_metric, sacrebleu_units, sums_of
 from llmkit.reports import formats
 
-Run = Callable[..., Ran]
 MODULE = """
 from llmkit.metrics.base import Score, signature
 from llmkit.metrics.registry import TextMetric
@@ -70,10 +69,10 @@ def text(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("package")
-def test_an_installed_package_adds_a_metric_and_a_report_format(llmkit: Run, text: Path, tmp_path: Path) -> None:
+def test_an_installed_package_adds_a_metric_and_a_report_format(run: Run, text: Path, tmp_path: Path) -> None:
     report = tmp_path / "r.ini"
     command = ["evaluate", "score", "--metrics", "same_length,exact_match", "-p", text, "-r", text, "--report", report, "--json"]
-    ran = llmkit(*command, "--fail-if", "same_length < 0.5")
+    ran = run(*command, "--fail-if", "same_length < 0.5")
     assert ran.code == 0, ran.err
     assert json.loads(ran.out)["scores"] == {"same_length": 100, "exact_match": 100}
     assert report.read_text() == "same_length = 100.0\nexact_match = 100.0\n"
@@ -82,8 +81,8 @@ def test_an_installed_package_adds_a_metric_and_a_report_format(llmkit: Run, tex
 
 @pytest.mark.usefixtures("package")
 @pytest.mark.parametrize("name", ["broken", "missing"])
-def test_a_broken_package_is_named(llmkit: Run, text: Path, name: str) -> None:
-    ran = llmkit("evaluate", "score", "--metrics", name, "-p", text, "-r", text)
+def test_a_broken_package_is_named(run: Run, text: Path, name: str) -> None:
+    ran = run("evaluate", "score", "--metrics", name, "-p", text, "-r", text)
     assert ran.code == 5
     assert name in ran.err
 
@@ -98,9 +97,9 @@ def test_the_private_parts_of_sacrebleu_count_as_its_public_ones(kind: str) -> N
     assert sacrebleu.__version__.split(".")[0] == "2"
 
 
-def test_junit_has_what_the_schemas_of_ant_and_jenkins_ask_for(llmkit: Run, text: Path, tmp_path: Path) -> None:
+def test_junit_has_what_the_schemas_of_ant_and_jenkins_ask_for(run: Run, text: Path, tmp_path: Path) -> None:
     report = tmp_path / "r.xml"
-    ran = llmkit("evaluate", "bleu", "-p", text, "-r", text, "--report", report, "--fail-if", "bleu > 1", "--fail-if", "bleu < 1")
+    ran = run("evaluate", "bleu", "-p", text, "-r", text, "--report", report, "--fail-if", "bleu > 1", "--fail-if", "bleu < 1")
     assert ran.code == 4
     suite = Xml.parse(report).getroot()
     assert set(suite.attrib) == {"name", "timestamp", "hostname", "tests", "failures", "errors", "time"}
@@ -110,9 +109,9 @@ def test_junit_has_what_the_schemas_of_ant_and_jenkins_ask_for(llmkit: Run, text
     assert [failure.attrib["type"] for failure in suite.iter("failure")] == ["gate"]
 
 
-def test_the_page_fits_a_phone_and_a_dark_screen(llmkit: Run, text: Path, tmp_path: Path) -> None:
+def test_the_page_fits_a_phone_and_a_dark_screen(run: Run, text: Path, tmp_path: Path) -> None:
     report = tmp_path / "r.html"
-    assert llmkit("evaluate", "bleu", "-p", text, "-r", text, "--report", report, "-q").code == 0
+    assert run("evaluate", "bleu", "-p", text, "-r", text, "--report", report, "-q").code == 0
     page = report.read_text()
     for part in ('name="viewport"', "color-scheme: light dark", "prefers-color-scheme: dark", "auto-fit"):
         assert part in page

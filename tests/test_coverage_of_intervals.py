@@ -95,7 +95,7 @@ def test_the_stated_difference_is_found(kind: str) -> None:
             )
             other = base + rng.normal(0, 5, count) - (stated.detectable or 0)
         else:
-            base = 100.0 * (rng.random(count) < 0.8)
+            base = np.where(rng.random(count) < 0.8, 100.0, 0.0)
             flipped = rng.random(count) < 0.1
             stated = compare(
                 "x", mean_units(list(base)), mean_units(list(np.where(flipped, 100 - base, base))), Statistic(kind), higher_is_better=True

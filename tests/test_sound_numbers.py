@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Ran, write_rows
+from conftest import Run, write_rows
 
 from llmkit.metrics.gates import conditions, regression, regression_gate
 from llmkit.metrics.intervals import interval_of, t_quantile, wilson
 from llmkit.metrics.significance import compare
 from llmkit.metrics.statistics import Statistic, mean_units
-
-Run = Callable[..., Ran]
 
 
 def strict(text: str) -> Any:
@@ -44,9 +42,9 @@ def test_students_quantiles_are_those_of_the_tables() -> None:
     assert t_quantile(10, power=True) == pytest.approx(0.8791, abs=1e-4)
 
 
-def test_ten_right_of_ten_is_not_certainty(llmkit: Run, files: Callable[[str, str], Path]) -> None:
+def test_ten_right_of_ten_is_not_certainty(run: Run, files: Callable[[str, str], Path]) -> None:
     ten = files("ten.txt", "".join(f"{i}\n" for i in range(10)))
-    found = json.loads(llmkit("evaluate", "score", "-p", ten, "-r", ten, "--metrics", "exact_match,f1,accuracy", "--json").out)
+    found = json.loads(run("evaluate", "score", "-p", ten, "-r", ten, "--metrics", "exact_match,f1,accuracy", "--json").out)
     for name in ("exact_match", "f1", "accuracy"):
         assert found["intervals"][name] == pytest.approx([72.25, 100], abs=0.01)
     assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
@@ -58,41 +56,41 @@ def test_one_row_and_equal_rows_have_no_interval(kind: str) -> None:
     assert interval_of(mean_units([3.0] * 9), Statistic(kind)) is None
 
 
-def test_one_document_is_compared_by_its_windows(llmkit: Run, tmp_path: Path, files: Callable[[str, str], Path]) -> None:
+def test_one_document_is_compared_by_its_windows(run: Run, tmp_path: Path, files: Callable[[str, str], Path]) -> None:
     text = files("a.txt", "Once upon a time there was a little boy who lived near the sea with his mother. " * 3)
     base = tmp_path / "a.json"
     command = ["evaluate", "perplexity", "-i", text, "--context", "8", "--stride", "8"]
-    assert llmkit(*command, "--report", base, "-q").code == 0
-    ran = llmkit(*command, "--baseline", base)
+    assert run(*command, "--report", base, "-q").code == 0
+    ran = run(*command, "--baseline", base)
     assert ran.code == 0
     assert "windows" in ran.err
     assert "n = 1 " not in ran.err
 
 
-def test_one_unit_shows_no_difference(llmkit: Run, tmp_path: Path, files: Callable[[str, str], Path]) -> None:
+def test_one_unit_shows_no_difference(run: Run, tmp_path: Path, files: Callable[[str, str], Path]) -> None:
     text, base = files("a.txt", "Once upon a time there was a little boy."), tmp_path / "a.json"
-    assert llmkit("evaluate", "perplexity", "-i", text, "--report", base, "-q").code == 0
+    assert run("evaluate", "perplexity", "-i", text, "--report", base, "-q").code == 0
     command = ["evaluate", "perplexity", "-i", text, "--dtype", "bfloat16", "--baseline", base]
-    ran = llmkit(*command)
+    ran = run(*command)
     assert ran.code == 0
     assert "p =" not in ran.err
     assert "interval of the difference" not in ran.err
     assert "can be detected" not in ran.err
     assert "no test" in ran.err
-    assert llmkit(*command, "--max-regression", "50%").code == 0
+    assert run(*command, "--max-regression", "50%").code == 0
 
 
-def test_an_infinite_score_is_said_and_not_compared(llmkit: Run, tmp_path: Path) -> None:
+def test_an_infinite_score_is_said_and_not_compared(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "zh.jsonl", [{"text": "从前有一个小男孩住在海边的一座小房子里他每天都去看海上的船" * 3}] * 2)
     base = tmp_path / "zh.json"
-    first = llmkit("evaluate", "perplexity", "-i", rows, "--report", base)
+    first = run("evaluate", "perplexity", "-i", rows, "--report", base)
     assert "Warning" not in first.err
     found = strict(base.read_text())
     assert found["scores"]["word_perplexity"] == "inf"
     assert "word_perplexity" not in found["intervals"]
-    again = llmkit("evaluate", "perplexity", "-i", rows, "--baseline", base, "--max-regression", "2%")
+    again = run("evaluate", "perplexity", "-i", rows, "--baseline", base, "--max-regression", "2%")
     assert again.code == 0, again.err
-    ran = llmkit("evaluate", "compare", base, base, "--json")
+    ran = run("evaluate", "compare", base, base, "--json")
     word = next(c for c in strict(ran.out)["comparisons"] if c["name"] == "word_perplexity")
     assert (word["baseline"], word["p_value"], word["interval"], word["significant"]) == ("inf", None, None, False)
 
@@ -102,8 +100,7 @@ def test_an_infinite_score_is_said_and_not_compared(llmkit: Run, tmp_path: Path)
 )
 @pytest.mark.parametrize("bound", [None, "2%"])
 def test_gates_on_infinite_scores(before: float, now: float, passed: bool, bound: str | None) -> None:
-    units = [mean_units([x, x]) for x in (before, now)]
-    found = compare("ppl", *units, Statistic("mean"), higher_is_better=False)
+    found = compare("ppl", mean_units([before] * 2), mean_units([now] * 2), Statistic("mean"), higher_is_better=False)
     if bound is None and now == np.inf != before:
         passed = True  # without a bound only a significant loss fails, and infinity is never tested
     assert regression_gate(found, None if bound is None else regression(bound)).passed is passed
@@ -124,37 +121,37 @@ def test_no_few_rows_are_significant() -> None:
             assert "fewer than 6" in str(found)
 
 
-def test_mcnemar_follows_from_the_metric(llmkit: Run, tmp_path: Path) -> None:
+def test_mcnemar_follows_from_the_metric(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "w.jsonl", [{"id": i, "prediction": "a b c x", "reference": "a b c d"} for i in range(8)])
     base = tmp_path / "w.json"
-    assert llmkit("evaluate", "score", "--metrics", "wer", "-i", rows, "--report", base, "-q").code == 0
-    ran = llmkit("evaluate", "score", "--metrics", "wer", "-i", rows, "--baseline", base, "--test", "mcnemar", "--json")
+    assert run("evaluate", "score", "--metrics", "wer", "-i", rows, "--report", base, "-q").code == 0
+    ran = run("evaluate", "score", "--metrics", "wer", "-i", rows, "--baseline", base, "--test", "mcnemar", "--json")
     assert ran.code == 2
     assert "not right or wrong" in ran.err
     assert json.loads(ran.out)["scores"]["wer"] == 25  # what was measured is not lost
-    found = llmkit("evaluate", "compare", base, base, "--json")
+    found = run("evaluate", "compare", base, base, "--json")
     assert json.loads(found.out)["comparisons"][0]["test"] == "approximate randomization"
 
 
-def test_old_spellings_of_tests_are_known(llmkit: Run, tmp_path: Path) -> None:
+def test_old_spellings_of_tests_are_known(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "r.jsonl", [{"prediction": "a", "reference": "a"}] * 7)
     base = tmp_path / "base.json"
-    assert llmkit("evaluate", "bleu", "-i", rows, "--report", base, "-q").code == 0
-    assert llmkit("evaluate", "compare", base, base, "--test", "randomisation", "-q").code == 0
-    assert llmkit("evaluate", "compare", base, base, "--test", "wilcoxon").code == 2
+    assert run("evaluate", "bleu", "-i", rows, "--report", base, "-q").code == 0
+    assert run("evaluate", "compare", base, base, "--test", "randomisation", "-q").code == 0
+    assert run("evaluate", "compare", base, base, "--test", "wilcoxon").code == 2
 
 
-def test_a_failing_gate_still_prints_the_results(llmkit: Run, files: Callable[[str, str], Path], tmp_path: Path) -> None:
+def test_a_failing_gate_still_prints_the_results(run: Run, files: Callable[[str, str], Path], tmp_path: Path) -> None:
     text = files("a.txt", "the cat sat on the mat\n")
-    ran = llmkit("evaluate", "bleu", "-p", text, "-r", text, "--fail-if", "bleu > 1", "--report", tmp_path / "r.xml", "--json")
+    ran = run("evaluate", "bleu", "-p", text, "-r", text, "--fail-if", "bleu > 1", "--report", tmp_path / "r.xml", "--json")
     assert ran.code == 4
     assert "bleu" in json.loads(ran.out)["scores"]
     assert (tmp_path / "r.xml").exists()
 
 
-def test_a_fraction_for_a_percentage_is_remarked_on(llmkit: Run, files: Callable[[str, str], Path]) -> None:
+def test_a_fraction_for_a_percentage_is_remarked_on(run: Run, files: Callable[[str, str], Path]) -> None:
     text = files("a.txt", "b c d e\n")
-    ran = llmkit("evaluate", "score", "--metrics", "f1", "-p", text, "-r", text, "--fail-if", "f1 < 0.9")
+    ran = run("evaluate", "score", "--metrics", "f1", "-p", text, "-r", text, "--fail-if", "f1 < 0.9")
     assert ran.code == 0
     assert "0.9 is 0.9%, not 90%" in ran.err
     assert conditions(["f1 < 0.9%"], ["f1"])[0].remark is None
@@ -176,30 +173,30 @@ def test_a_fraction_for_a_percentage_is_remarked_on(llmkit: Run, files: Callable
         ["-ci", "--confidence-n", "1"],
     ],
 )
-def test_options_without_effect_or_sense_are_refused(llmkit: Run, files: Callable[[str, str], Path], options: list[str]) -> None:
+def test_options_without_effect_or_sense_are_refused(run: Run, files: Callable[[str, str], Path], options: list[str]) -> None:
     a, b, r = files("a.txt", "the cat sat\n"), files("b.txt", "the cat sat\n"), files("r.txt", "the cat sat\n")
     systems = ["-p", a, "-p", b] if "--paired" in options[0] else ["-p", a]
-    ran = llmkit("evaluate", "score", *systems, "-r", r, *options)
+    ran = run("evaluate", "score", *systems, "-r", r, *options)
     assert ran.code == 2, ran.err
     assert ran.out == ""
 
 
-def test_a_context_of_nothing_is_refused(llmkit: Run, tmp_path: Path) -> None:
+def test_a_context_of_nothing_is_refused(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "e.jsonl", [{"text": "Hello there."}])
-    assert llmkit("evaluate", "perplexity", "-i", rows, "--context", "0").code == 2
+    assert run("evaluate", "perplexity", "-i", rows, "--context", "0").code == 2
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "txt"])
-def test_scored_rows_are_jsonl_and_others_refused_before_the_run(llmkit: Run, tmp_path: Path, ending: str) -> None:
+def test_scored_rows_are_jsonl_and_others_refused_before_the_run(run: Run, tmp_path: Path, ending: str) -> None:
     rows = write_rows(tmp_path / "h.jsonl", [{"text": "Hello there."}])
-    ran = llmkit("evaluate", "perplexity", "-i", rows, "-o", tmp_path / f"h.{ending}")
+    ran = run("evaluate", "perplexity", "-i", rows, "-o", tmp_path / f"h.{ending}")
     assert ran.code == 2
     assert not (tmp_path / f"h.{ending}").exists()
 
 
-def test_blank_choices_and_labels_are_named(llmkit: Run, tmp_path: Path) -> None:
+def test_blank_choices_and_labels_are_named(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "w.jsonl", [{"question": "Is it?", "choices": ["yes", " "], "answer": 0}])
-    ran = llmkit("evaluate", "choice", "-i", rows)
+    ran = run("evaluate", "choice", "-i", rows)
     assert ran.code == 3
     assert "choice 2 of field 'choices' is blank" in ran.err
-    assert llmkit("evaluate", "choice", "-i", rows, "--labels", "yes,,no").code == 2
+    assert run("evaluate", "choice", "-i", rows, "--labels", "yes,,no").code == 2

@@ -21,22 +21,20 @@ Interval = tuple[float, float]
 
 #: z of a two-sided 5% test.
 Z_95 = 1.959964
-#: Below this many documents the interval of a ratio rests on the assumption that documents are alike.
-FEW = 10
 #: 97.5% and 80% quantiles of Student's t for 1 to 9 degrees of freedom.
 _T_975 = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)
 _T_80 = (1.376382, 1.060660, 0.978472, 0.940965, 0.919544, 0.905703, 0.896030, 0.888890, 0.883404)
 
 
-def t_quantile(freedom: int, *, power: bool = False) -> float:
-    """The 97.5% quantile of Student's t (the 80% one with `power`), to four digits. freedom: 1 or more.
+def t_quantile(freedom: float, *, power: bool = False) -> float:
+    """The 97.5% quantile of Student's t (the 80% one with `power`), to four digits at whole degrees of freedom.
 
-    Above 9 degrees by the expansion of Cornish and Fisher (Abramowitz and Stegun 26.7.5).
+    freedom: counts as 1 at least. Above 9 degrees by the expansion of Cornish and Fisher (Abramowitz and Stegun 26.7.5); below,
+    between two whole degrees, on the straight line over 1 / freedom.
     """
-    if freedom < 1:
-        raise ValueError("a t distribution has 1 degree of freedom or more")
     if freedom <= len(_T_975):
-        return (_T_80 if power else _T_975)[freedom - 1]
+        whole = [1 / n for n in range(len(_T_975), 0, -1)]
+        return float(np.interp(1 / max(1.0, freedom), whole, (_T_80 if power else _T_975)[::-1]))
     z = 0.841621 if power else Z_95
     terms = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
     return float(z + sum(term / freedom ** (i + 1) for i, term in enumerate(terms)))
@@ -62,6 +60,16 @@ def jackknife_error(values: Numbers) -> float:
         return float(np.sqrt((count - 1) / count * ((values - values.mean()) ** 2).sum()))
 
 
+def freedom(units: Numbers, statistic: Statistic) -> float:
+    """Degrees of freedom of the jackknife's error: rows less one, of which a ratio counts long ones more (Kish 1965)."""
+    if statistic.kind in SACREBLEU:
+        return len(units) - 1
+    weights = units[:, statistic.columns[1]]
+    with np.errstate(all="ignore"):
+        effective = float(weights.sum() ** 2 / (weights**2).sum())
+    return effective - 1 if math.isfinite(effective) else 1.0
+
+
 def interval_of(units: Numbers, statistic: Statistic) -> Interval | None:
     """The 95% interval of a score, None where there can be none.
 
@@ -74,7 +82,7 @@ def interval_of(units: Numbers, statistic: Statistic) -> Interval | None:
         low, high = wilson(share, len(units))
         return 100 * low, 100 * high
     ratio, error = float(statistic.ratio(sums_of(units))[0]), jackknife_error(leave_one_out(units, statistic))
-    half = t_quantile(len(units) - 1) * error
+    half = t_quantile(freedom(units, statistic)) * error
     if not half > 0 or not math.isfinite(ratio):
         return None
     ends = statistic.from_ratio(np.array([ratio - half, ratio + half]))
@@ -97,7 +105,7 @@ def paired_interval(baseline: Numbers, system: Numbers, statistic: Statistic, di
     if statistic.kind not in (*SACREBLEU, *MEANS):
         one, other = statistic.from_ratio(one), statistic.from_ratio(other)
     error = jackknife_error(one - other)
-    half = t_quantile(len(system) - 1) * error
+    half = t_quantile(freedom(system, statistic)) * error
     return ((difference - half, difference + half) if half > 0 and math.isfinite(half) else None), error
 
 
