@@ -108,8 +108,8 @@ def test_rows_with_null_ids_are_numbered(run: Run, tmp_path: Path) -> None:
 
 
 def test_two_fields_that_could_be_the_prediction_are_asked_about(run: Run, tmp_path: Path) -> None:
-    def scored(row: dict[str, object], *options: object) -> Ran:
-        rows = write_rows(tmp_path / "r.jsonl", [row])
+    def scored(row: Fields, *options: object) -> Ran:
+        rows = write_rows(tmp_path / "r.jsonl", [dict(row)])
         return run("evaluate", "score", "--metrics", "exact_match", "-i", rows, "--json", *options)
 
     both: dict[str, object] = {"hypothesis": "la phrase", "output": "le mot", "reference": "la phrase"}
