@@ -58,6 +58,11 @@ def test_intervals_of_means_and_ratios_hold_the_truth(draw: Draw, kind: str, cou
     assert 0.93 <= held(draw, statistic, count, true_value(draw, statistic)) <= 0.97
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_interval_of_perplexity_holds_the_truth_over_few_documents(count: int) -> None:
+    assert 0.93 <= held(documents, Statistic("exp"), count, true_value(documents, Statistic("exp"))) <= 0.98
+
+
 @pytest.mark.parametrize("count", [10, 20, 50, 100])
 def test_wilsons_intervals_hold_the_truth_on_average_over_proportions(count: int) -> None:
     # rows are whole numbers, so the coverage at one proportion jumps about the nominal one

@@ -200,3 +200,24 @@ def test_blank_choices_and_labels_are_named(run: Run, tmp_path: Path) -> None:
     assert ran.code == 3
     assert "choice 2 of field 'choices' is blank" in ran.err
     assert run("evaluate", "choice", "-i", rows, "--labels", "yes,,no").code == 2
+
+
+@pytest.mark.parametrize("count", [3, 10])
+def test_intervals_over_few_documents_hold_the_truth(count: int) -> None:
+    """The short form of tests/test_coverage_of_intervals.py."""
+    rng, inside = np.random.default_rng(1), 0
+    for _ in range(500):
+        tokens = np.ceil(rng.lognormal(5, 0.7, count))
+        found = interval_of(np.stack([-tokens * rng.normal(3, 0.4, count), tokens], 1), Statistic("exp"))
+        inside += found is not None and found[0] <= np.exp(3) <= found[1]
+    assert inside >= 0.92 * 500
+
+
+@pytest.mark.parametrize("count", [6, 10])
+def test_equal_systems_are_rarely_called_different(count: int) -> None:
+    """The short form of tests/test_coverage_of_intervals.py."""
+    rng, found = np.random.default_rng(2), 0
+    for _ in range(200):
+        one, other = mean_units([*rng.normal(50, 10, count)]), mean_units([*rng.normal(50, 10, count)])
+        found += compare("x", one, other, Statistic("mean"), higher_is_better=True).significant
+    assert found <= 0.09 * 200
