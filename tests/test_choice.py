@@ -24,7 +24,7 @@ def test_the_likeliest_answer_is_chosen(run: Run, tmp_path: Path) -> None:
     found = json.loads(ran.out)
     assert found["scores"]["accuracy"] == 100
     assert found["rows"] == 4
-    assert "norm:characters" in found["signatures"]["accuracy_normalised"]
+    assert "norm:characters" in found["signatures"]["accuracy_normalized"]
     assert read_rows(out)[1]["choice"] == "over the sea"
 
 
@@ -39,10 +39,10 @@ def test_log_likelihoods_are_the_models(run: Run, gpt2: Path, tmp_path: Path) ->
     prompt = tokenizer("Question: who\nAnswer:")["input_ids"]
     for value, choice in zip(read_rows(out)[0]["log_likelihoods"], row["choices"], strict=True):
         answer = tokenizer(" " + choice)["input_ids"]
-        ids = torch.tensor([[256, *prompt, *answer]])
+        ids = torch.tensor([[*prompt, *answer]])
         with torch.no_grad():
             scores = model(ids).logits[0].log_softmax(-1)
-        expected = sum(float(scores[len(prompt) + i, token]) for i, token in enumerate(answer))
+        expected = sum(float(scores[len(prompt) - 1 + i, token]) for i, token in enumerate(answer))
         assert value == pytest.approx(expected, rel=1e-5)
 
 

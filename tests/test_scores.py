@@ -211,7 +211,7 @@ def test_a_local_metric_module_is_run_and_a_hubs_only_with_consent(
 
 
 def test_ours_are_metrics_of_evaluate_too() -> None:
-    from llmkit.metrics.external import as_metric
+    from llmkit.metrics.as_evaluate import as_metric
 
     found = as_metric("bleu").compute(predictions=HYPOTHESES, references=[[a, b] for a, b in zip(FIRST, SECOND, strict=True)])
     assert found["bleu"] == sacrebleu.BLEU().corpus_score(HYPOTHESES, [FIRST, SECOND]).score

@@ -79,12 +79,12 @@ def _flag(name: str) -> str:
 
 def _runs_a_module(metrics: Any) -> bool:
     """Whether a list of metrics names one that is not ours."""
-    from llmkit.metrics.registry import TEXT_METRICS, chosen
+    from llmkit.metrics import registry
 
     if not isinstance(metrics, str):
         return False
     try:
-        return any(name not in TEXT_METRICS for name in chosen(metrics))
+        return any(name not in registry.names() for name in registry.chosen(metrics))
     except UsageError:
         return True
 

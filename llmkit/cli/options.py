@@ -34,8 +34,8 @@ from llmkit.models.builtin import DEFAULT
 
 if TYPE_CHECKING:
     from llmkit.engines.decoding import Decoding
-    from llmkit.models.settings import ModelSettings
     from llmkit.jobs.run import JobSettings
+    from llmkit.models.settings import ModelSettings
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DTYPE_ALIASES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "half": "float16"}

@@ -226,8 +226,11 @@ class Engine(TextEngine, Protocol):
         """Token ids of a text, no special token added."""
         ...
 
-    def encode_pair(self, prompt: Prompt, answer: str) -> Pair:
-        """A prompt with an answer to be scored. A space between the two is the answer's."""
+    def encode_pair(self, prompt: Prompt, answer: str, *, split: str = "spaces") -> Pair:
+        """A prompt with an answer to be scored, begun as the tokenizer begins a text.
+
+        split: what stands at the prompt's end and belongs to the answer: its 'spaces', or all 'white space'.
+        """
         ...
 
     def bos_remark(self) -> str | None:

@@ -1,4 +1,4 @@
-"""Right or wrong, and how nearly: exact match and token F1, over answers normalised as the signature says.
+"""Right or wrong, and how nearly: exact match and token F1, over answers normalized as the signature says.
 
 The protocol of SQuAD (Rajpurkar et al. 2016) is `case,punctuation,articles,space`.
 """
@@ -28,7 +28,7 @@ STEPS = tuple(_STEPS)
 
 
 def steps(text: str) -> tuple[str, ...]:
-    """The normalisation steps of a comma-separated list, in the order they are applied. Raises UsageError."""
+    """The normalization steps of a comma-separated list, in the order they are applied. Raises UsageError."""
     asked = [] if text == "none" else [name.strip() for name in text.split(",")]
     for name in asked:
         if name not in _STEPS:
@@ -37,29 +37,29 @@ def steps(text: str) -> tuple[str, ...]:
 
 
 def exact_match(
-    predictions: Sequence[str], references: Sequence[Sequence[str]], normalise: Sequence[str], *, name: str = "exact_match"
+    predictions: Sequence[str], references: Sequence[Sequence[str]], normalize: Sequence[str], *, name: str = "exact_match"
 ) -> Score:
     """Percentage of predictions that equal one of their references."""
-    rows = [float(any(p == r for r in refs)) for p, refs in _normalised(predictions, references, normalise)]
-    return _mean(name, rows, normalise)
+    rows = [float(any(p == r for r in refs)) for p, refs in _normalized(predictions, references, normalize)]
+    return _mean(name, rows, normalize, "proportion")
 
 
-def f1(predictions: Sequence[str], references: Sequence[Sequence[str]], normalise: Sequence[str]) -> Score:
+def f1(predictions: Sequence[str], references: Sequence[Sequence[str]], normalize: Sequence[str]) -> Score:
     """Mean over predictions of the best token F1 against a reference, in percent. Tokens lie between white space."""
-    rows = [max(_token_f1(p.split(), r.split()) for r in refs) for p, refs in _normalised(predictions, references, normalise)]
-    return _mean("f1", rows, normalise)
+    rows = [max(_token_f1(p.split(), r.split()) for r in refs) for p, refs in _normalized(predictions, references, normalize)]
+    return _mean("f1", rows, normalize, "percentage")
 
 
-def apply(text: str, normalise: Sequence[str]) -> str:
-    """`text` after the normalisation steps."""
-    for name in normalise:
+def apply(text: str, normalize: Sequence[str]) -> str:
+    """`text` after the normalization steps."""
+    for name in normalize:
         text = _STEPS[name](text)
     return text
 
 
-def _normalised(predictions: Sequence[str], references: Sequence[Sequence[str]], normalise: Sequence[str]) -> list[tuple[str, list[str]]]:
+def _normalized(predictions: Sequence[str], references: Sequence[Sequence[str]], normalize: Sequence[str]) -> list[tuple[str, list[str]]]:
     pairs = zip(predictions, references, strict=True)
-    return [(apply(p, normalise), [apply(r, normalise) for r in refs]) for p, refs in pairs]
+    return [(apply(p, normalize), [apply(r, normalize) for r in refs]) for p, refs in pairs]
 
 
 def _token_f1(prediction: list[str], reference: list[str]) -> float:
@@ -69,7 +69,7 @@ def _token_f1(prediction: list[str], reference: list[str]) -> float:
     return 2 * common / (len(prediction) + len(reference))
 
 
-def _mean(name: str, rows: Sequence[float], normalise: Sequence[str]) -> Score:
-    units, statistic = mean_units([100 * value for value in rows]), Statistic("mean")
-    sign = signature(normalize=",".join(normalise) or "none", version=f"llmkit-{__version__}")
+def _mean(name: str, rows: Sequence[float], normalize: Sequence[str], kind: str) -> Score:
+    units, statistic = mean_units([100 * value for value in rows]), Statistic(kind)
+    sign = signature(normalize=",".join(normalize) or "none", version=f"llmkit-{__version__}")
     return Score(name, float(statistic(sums_of(units))[0]), sign, interval_of(units, statistic), units=units, statistic=statistic)

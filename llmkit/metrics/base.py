@@ -6,8 +6,9 @@ Knows numbers and names; not how any of them is computed.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ class Score:
     signature: everything that decides it, in the manner of sacreBLEU (`key:value|...`); two scores may be compared when
     their signatures are equal. interval: a 95% confidence interval. higher_is_better: the direction of quality.
     units and statistic: what the score was made from, a row of the test set each (see `llmkit.metrics.statistics`).
+    blocks: of a single document, the units of its windows; its interval and its comparisons are made of them.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Score:
     higher_is_better: bool = True
     units: Numbers | None = None
     statistic: Statistic | None = None
+    blocks: Numbers | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Example:
-    """One scored row. id: the row's own, or its number from 1; digest: a short hash of what it should have been."""
+    """One scored row. id: the row's own, or its number from 1; digest: see `row_digest`."""
 
     id: str
     digest: str
@@ -58,6 +61,7 @@ class Result:
     """What an evaluation found.
 
     counts: whole numbers worth knowing (tokens, documents). examples: the rows that were scored, for pairing and reports.
+    started: when the run began (ISO 8601, UTC); seconds: how long it took.
     """
 
     scores: tuple[Score, ...]
@@ -66,9 +70,11 @@ class Result:
     gates: tuple[Gate, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
+    started: str = ""
+    seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """The object of `--json`: made for jq. Infinite and undefined numbers are the texts 'inf' and 'nan', for JSON has none."""
+        """The object of `--json`: made for jq. Infinite and undefined numbers are the strings 'inf' and 'nan', for JSON has none."""
         return {
             "scores": {s.name: json_number(s.value) for s in self.scores},
             "intervals": {s.name: [json_number(x) for x in s.interval] for s in self.scores if s.interval is not None},
@@ -80,8 +86,25 @@ class Result:
         }
 
 
+def row_digest(scored: Sequence[str], before: object = None) -> str:
+    """A short hash of a row, by which two runs know that they scored the same rows.
+
+    scored: all that entered the score (a text, the references, the choices and the right one). before: what the model read
+    before it (a prompt, a source, messages), as far as it is known: texts, lists and dictionaries.
+    """
+    if before is None:
+        return digest(*scored)
+    return f"{digest(*scored)}-{digest(json.dumps(before, ensure_ascii=False, sort_keys=True))}"
+
+
+def same_row(one: str, other: str) -> bool:
+    """Whether two digests are of the same row: what was scored is the same, and what stood before it where both know it."""
+    (scored, _, before), (scored_too, _, before_too) = one.partition("-"), other.partition("-")
+    return scored == scored_too and (not before or not before_too or before == before_too)
+
+
 def digest(*texts: str) -> str:
-    """A short hash of what a row should have been, by which two runs know that they scored the same rows."""
+    """A short hash of texts."""
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

@@ -1,29 +1,32 @@
 """pass@k: does generated code pass its tests? Running it is the only way to know, so it runs apart from this process.
 
-Chen et al., Evaluating Large Language Models Trained on Code (2021). Each program gets a process of its own with limits on time,
-memory and file size, an empty environment and a temporary folder, and no network where the system lets a process give it up.
-None of this is a guarantee against hostile code.
+Chen et al., Evaluating Large Language Models Trained on Code (2021). Each program gets a process of its own (see
+`llmkit.metrics.sandbox`) with limits on time, memory and file size, an empty environment and a temporary folder; no network and no
+other process in sight where the system allows it. None of this is a guarantee against hostile code.
 """
 
 from __future__ import annotations
 
-import ctypes
+import ast
+import json
 import math
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from llmkit import __version__
-from llmkit.errors import UsageError
+from llmkit.errors import InputError, UsageError
+from llmkit.metrics import sandbox
 from llmkit.metrics.base import Score, signature
 from llmkit.metrics.intervals import interval_of
 from llmkit.metrics.statistics import Statistic, mean_units, sums_of
 
-_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_DUMPABLE = 4
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,44 @@ class Limits:
     memory: int = 1 << 30
 
 
-def passes(programs: Sequence[str], limits: Limits, *, workers: int) -> list[bool]:
-    """Whether each program ends with exit code 0 within the limits, `workers` at a time."""
-    with ThreadPoolExecutor(workers) as pool:
+@dataclass(frozen=True)
+class Program:
+    """A program, and the test that runs after it in the same names."""
+
+    text: str
+    test: str
+
+
+def complete_test(test: str, entry_point: str | None = None) -> str:
+    """The test as it is run: one that defines `check` is called with the entry point, as in HumanEval, unless it calls it itself.
+
+    Raises InputError for a test that is no Python, or that would check nothing: all that it holds is defined and never called.
+    """
+    try:
+        tree = ast.parse(test)
+    except (SyntaxError, ValueError) as exc:
+        raise InputError(f"the test is not Python: {exc.msg if isinstance(exc, SyntaxError) else exc}") from exc
+    defined = any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body)
+    if entry_point is not None and defined and not _calls(tree, "check"):
+        if not all(part.isidentifier() for part in entry_point.split(".")):
+            raise InputError(f"the entry point '{entry_point[:80]}' is not a name")
+        return f"{test}\n\ncheck({entry_point})\n"
+    if not any(_runs(node) for node in tree.body):
+        hint = 'add "entry_point" for HumanEval\'s check(candidate), or end the test with a call' if defined else "end it with a call"
+        raise InputError("the test is defined and never called, so every program would pass", hint=hint)
+    return test
+
+
+def passes(programs: Sequence[Program], limits: Limits, *, workers: int) -> list[bool]:
+    """Whether each program's test runs to its end within the limits, `workers` at a time."""
+    with _undumpable(), ThreadPoolExecutor(workers) as pool:
         return list(pool.map(lambda program: _passes(program, limits), programs))
+
+
+def check_samples(k: int, samples: Sequence[int]) -> None:
+    """samples: how many each row has. Raises UsageError where a row has too few for pass@k."""
+    if k < 1 or min(samples, default=k) < k:
+        raise UsageError(f"pass@{k} needs {k} samples a row, and one has {min(samples)}", hint="a smaller -k, or generate -n more")
 
 
 def pass_at_k(k: int, results: Sequence[Sequence[bool]]) -> Score:
@@ -45,76 +82,105 @@ def pass_at_k(k: int, results: Sequence[Sequence[bool]]) -> Score:
 
     results: a truth value a sample, k samples a row at least. Raises UsageError for fewer.
     """
-    if k < 1 or any(len(row) < k for row in results):
-        raise UsageError(
-            f"pass@{k} needs {k} samples a row, and one has {min(map(len, results))}", hint="a smaller -k, or generate -n more"
-        )
+    check_samples(k, [len(row) for row in results])
     rows = [100 * (1 - math.comb(len(row) - sum(row), k) / math.comb(len(row), k)) for row in results]
-    units, statistic = mean_units(rows), Statistic("mean")
+    # with as many samples as k a row is right or wrong
+    kind = "proportion" if all(len(row) == k for row in results) else "percentage"
+    units, statistic = mean_units(rows), Statistic(kind)
     sign = signature(n=min(map(len, results)), estimator="unbiased", version=f"llmkit-{__version__}")
     return Score(f"pass@{k}", float(statistic(sums_of(units))[0]), sign, interval_of(units, statistic), units=units, statistic=statistic)
 
 
 def isolation() -> str:
     """What keeps the programs apart on this machine, and what does not."""
-    held = ["time", "memory and file size", "no network"] if _can_leave_network() else ["time", "memory and file size"]
-    if os.name != "posix":
-        held = ["time"]
-    rest = "" if "no network" in held else "; the network is not cut off"
-    return f"limits: {', '.join(held)}{rest}; files that this user may read can be read"
+    held = ["time", *(["memory and file size"] if os.name == "posix" else [])]
+    open_: list[str] = []
+    with _undumpable():
+        answer = _ask({"probe": True}, os.getcwd(), 30.0).get("held")
+    found = answer if isinstance(answer, list) else []
+    held += ["no network"] if "network" in found else []
+    open_ += [] if "network" in found else ["the network is not cut off"]
+    held += ["no other process in sight"] if "processes" in found else []
+    if "processes" not in found and "user" not in found:
+        open_.append("other processes of this user can be ended")
+    open_ += [] if "environment" in found else ["what this process was started with can be read"]
+    held += ["a user without rights"] if "user" in found else []
+    open_.append("files that all users may read can be read" if "user" in found else "files of this user can be read and changed")
+    return f"limits: {', '.join(held)}; {'; '.join(open_)}"
 
 
-def _passes(program: str, limits: Limits) -> bool:
-    with tempfile.TemporaryDirectory(prefix="llmkit-code-") as folder:
-        path = os.path.join(folder, "program.py")
-        with open(path, "w", encoding="utf-8", errors="replace") as file:
-            file.write(program)
-        process = subprocess.Popen(  # noqa: S603 - running it is what was asked for
-            [sys.executable, "-I", path], cwd=folder, env={"PATH": os.defpath}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True, preexec_fn=(lambda: _enter(limits)) if os.name == "posix" else None,
-        )  # fmt: skip
-        try:
-            return process.wait(limits.seconds) == 0
-        except subprocess.TimeoutExpired:
-            return False
-        finally:
-            _end(process)
+def _calls(tree: ast.Module, name: str) -> bool:
+    """Whether a statement that is run calls `name`."""
+    for node in tree.body:
+        if _runs(node) and any(isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == name for n in ast.walk(node)):
+            return True
+    return False
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the program and what it started."""
-    import signal
-
-    try:
-        if os.name == "posix":
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
-    except ProcessLookupError:
-        pass
-    process.wait()
-
-
-def _enter(limits: Limits) -> None:
-    """In the new process, before the program: gives up what it may not have."""
-    import resource
-
-    seconds = math.ceil(limits.seconds)
-    resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 24, 1 << 24))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _leave_network()
-
-
-def _leave_network() -> bool:
-    """Moves this process into a network of its own with no way out; False where that is not allowed."""
-    unshare = getattr(ctypes.CDLL(None), "unshare", None) if sys.platform == "linux" else None
-    if unshare is None:
+def _runs(node: ast.stmt) -> bool:
+    """Whether a statement of the test checks something when it is reached: no definition, import, constant or main block."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom | ast.Pass):
         return False
-    return bool(unshare(_CLONE_NEWNET) == 0 or unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0)
+    if isinstance(node, ast.If) and any(isinstance(n, ast.Name) and n.id == "__name__" for n in ast.walk(node.test)):
+        return any(map(_runs, node.orelse))
+    return isinstance(node, ast.Assert | ast.Raise) or any(isinstance(n, ast.Call | ast.Assert | ast.Raise) for n in ast.walk(node))
 
 
-def _can_leave_network() -> bool:
-    code = "from llmkit.metrics.code import _leave_network; raise SystemExit(not _leave_network())"
-    return subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603
+def _passes(program: Program, limits: Limits) -> bool:
+    with tempfile.TemporaryDirectory(prefix="llmkit-code-", ignore_cleanup_errors=True) as folder:
+        job = {"program": program.text, "test": program.test, "seconds": limits.seconds, "memory": limits.memory}
+        return _ask(job, folder, limits.seconds + 15).get("passed") is True
+
+
+def _ask(job: dict[str, object], folder: str, seconds: float) -> dict[str, object]:
+    """The answer of a sandbox, {} when it gave none. Its standard input stays open while we live: when it closes, it ends."""
+    process = subprocess.Popen(  # noqa: S603 - running it is what was asked for
+        [sys.executable, "-I", sandbox.__file__], cwd=folder, env={"PATH": os.defpath}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdin is not None  # noqa: S101 - for the type checker
+        process.stdin.write(json.dumps(job).encode() + b"\n")
+        process.stdin.flush()
+        return _answer(process, seconds)
+    except BrokenPipeError:
+        return {}
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def _answer(process: subprocess.Popen[bytes], seconds: float) -> dict[str, object]:
+    import threading
+
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        assert process.stdout is not None  # noqa: S101 - for the type checker
+        line = process.stdout.readline()
+    finally:
+        timer.cancel()
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@contextmanager
+def _undumpable() -> Iterator[None]:
+    """While programs run, other processes of this user can't read this one's memory and environment (Linux)."""
+    if sys.platform != "linux":
+        yield
+        return
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    libc.prctl(_DUMPABLE, 0, 0, 0, 0)
+    try:
+        yield
+    finally:
+        libc.prctl(_DUMPABLE, 1, 0, 0, 0)

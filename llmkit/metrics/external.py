@@ -1,4 +1,4 @@
-"""Metrics of the library evaluate: any that we don't have, and ours as its modules.
+"""Metrics of the library evaluate that we don't have.
 
 A metric module is Python code that runs. One from this machine's own files is run when it is named; one from a hub only
 with --trust-remote-code.
@@ -7,7 +7,6 @@ with --trust-remote-code.
 from __future__ import annotations
 
 import importlib.metadata
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ def external(name: str, predictions: Sequence[str], references: Sequence[Sequenc
     """
     if not is_local(name) and not trust_remote_code:
         raise UsageError(
-            f"--metrics: '{name}' is none of ours, and a module from a hub is code that would run here",
+            f"--metrics: there is no metric '{name}' here, and a module from a hub is code that would run here",
             hint="read it, then add --trust-remote-code; or name a module of your own by its path",
         )
     import evaluate
@@ -50,37 +49,6 @@ def external(name: str, predictions: Sequence[str], references: Sequence[Sequenc
     if not numbers:
         raise InputError(f"the metric module {name} gave no number: {', '.join(map(str, found or {})) or 'nothing'}")
     return tuple(Score(key if key == stem else f"{stem}_{key}", float(value), sign) for key, value in numbers.items())
-
-
-def as_metric(name: str) -> Any:
-    """One of our metrics as an `evaluate.Metric`: `as_metric("bleu").compute(predictions=[...], references=[...])`.
-
-    references: a text or a list of texts each. compute gives {name: value, "signature": ...}. Raises UsageError for an
-    unknown name.
-    """
-    import datasets
-    import evaluate
-
-    from llmkit.metrics.registry import TextSettings, chosen, compute
-
-    (metric,) = chosen(name)
-
-    class Ours(evaluate.Metric):  # type: ignore[misc]
-        def _info(self) -> Any:
-            text = datasets.Value("string")
-            features = [
-                datasets.Features({"predictions": text, "references": datasets.Sequence(text)}),
-                datasets.Features({"predictions": text, "references": text}),
-            ]
-            return evaluate.MetricInfo(description=f"{metric} as llmkit computes it", citation="", inputs_description="", features=features)
-
-        def _compute(self, predictions: list[str], references: list[Any]) -> dict[str, Any]:
-            expected = [[r] if isinstance(r, str) else list(r) for r in references]
-            (score,) = compute(metric, predictions, expected, TextSettings())
-            value = score.value if math.isfinite(score.value) else None
-            return {score.name: value, "signature": score.signature}
-
-    return Ours()
 
 
 def _shaped(module: Any, references: Sequence[Sequence[str]]) -> list[Any]:

@@ -1,7 +1,8 @@
-"""Quality gates: conditions on scores that a CI step fails by.
+"""Quality gates: conditions on scores that a CI step fails by, and bounds on how much worse than a baseline a score may be.
 
 --fail-if "perplexity > 30"
 --fail-if "bleu < 40"
+--max-regression 2%
 """
 
 from __future__ import annotations
@@ -12,17 +13,24 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from llmkit.errors import UsageError
 from llmkit.metrics.base import Gate, Score
+
+if TYPE_CHECKING:
+    from llmkit.metrics.significance import Comparison
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
-_CONDITION = re.compile(rf"\s*(?P<name>[A-Za-z][\w@-]*)\s*(?P<op>>=|<=|==|!=|>|<)\s*(?P<number>{_NUMBER})\s*(?P<unit>%?)\s*")
-#: What people say for the names of our scores.
-_SHORT = {"perplexity": "token_perplexity", "ppl": "token_perplexity", "bpb": "bits_per_byte", "chrf++": "chrf"}
+_CONDITION = re.compile(rf"\s*(?P<name>[A-Za-z][\w@-]*(\+\+)?)\s*(?P<op>>=|<=|==|!=|>|<)\s*(?P<number>{_NUMBER})\s*(?P<unit>%?)\s*")
+#: What people say for the names of our scores, and how older versions spelled them.
+_SHORT = {
+    "perplexity": "token_perplexity", "ppl": "token_perplexity", "bpb": "bits_per_byte", "chrf++": "chrf",
+    "accuracy_normalised": "accuracy_normalized",
+}  # fmt: skip
 
 _NOT_PERCENT = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "mean_log_likelihood")
 
@@ -35,18 +43,28 @@ class Condition:
     name: str
     op: str
     bound: float
+    percent_sign: bool = False
 
     def check(self, scores: Sequence[Score]) -> Gate:
-        """A score that is not a number fails. Raises UsageError for a name that no score has (of a metric module)."""
+        """A score that is not a number fails, and so does one that a metric module did not compute."""
         score = next((s for s in scores if s.name == self.name), None)
         if score is None:
-            raise UsageError(f"--fail-if '{self.text}': there is no such score", hint=f"there are {', '.join(s.name for s in scores)}")
+            return Gate(self.text, False, f"'{self.text}': there is no such score; there are {', '.join(s.name for s in scores)}")
         if math.isnan(score.value):
             return Gate(self.text, False, f"{self.name} is not a number")
         failed = _OPERATORS[self.op](score.value, self.bound)
-        by = abs(score.value - self.bound)
-        verdict = f"fails '{self.text}' by {by:.4g}" if failed else f"keeps clear of '{self.text}' by {by:.4g}"
+        by = f" by {abs(score.value - self.bound):.4g}" if math.isfinite(score.value) else ""
+        verdict = f"fails '{self.text}'{by}" if failed else f"keeps clear of '{self.text}'{by}"
         return Gate(self.text, not failed, f"{self.name} {score.value:.6g} {verdict}")
+
+    @property
+    def remark(self) -> str | None:
+        """What is odd about the bound: a fraction where the score is a percentage."""
+        from llmkit.metrics.registry import is_percentage
+
+        if self.percent_sign or not 0 < abs(self.bound) < 1 or not is_percentage(self.name):
+            return None
+        return f"'{self.text}': {self.name} is a percentage, from 0 to 100; {self.bound:g} is {self.bound:g}%, not {100 * self.bound:g}%"
 
 
 def conditions(texts: Sequence[str], names: Sequence[str]) -> list[Condition]:
@@ -59,7 +77,7 @@ def conditions(texts: Sequence[str], names: Sequence[str]) -> list[Condition]:
 
 def _parse(text: str, names: Sequence[str]) -> Condition:
     match = _CONDITION.fullmatch(text)
-    if match is None:
+    if match is None or not math.isfinite(float(match["number"])):
         raise UsageError(f"--fail-if '{text}' is not a condition", hint='for example "perplexity > 30"')
     name = match["name"].lower().replace("-", "_")
     name = _SHORT.get(name, name) if name not in names else name
@@ -69,4 +87,35 @@ def _parse(text: str, names: Sequence[str]) -> Condition:
         raise UsageError(f"--fail-if '{text}': this run computes no '{match['name']}'", hint=hint)
     if match["unit"] and name in _NOT_PERCENT:
         raise UsageError(f"--fail-if '{text}': {name} is not a percentage", hint=f'for example "{name} {match["op"]} 2"')
-    return Condition(text.strip(), name, match["op"], float(match["number"]))
+    return Condition(text.strip(), name, match["op"], float(match["number"]), bool(match["unit"]))
+
+
+@dataclass(frozen=True)
+class Regression:
+    """How much worse than its baseline a score may be. text: as it was given; relative: a share of the baseline."""
+
+    text: str
+    amount: float
+    relative: bool
+
+
+def regression(text: str) -> Regression:
+    """The bound in '2%' or '0.5'. Raises UsageError."""
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(%?)\s*", text)
+    if match is None:
+        raise UsageError(f"--max-regression '{text}': neither a percentage nor a number", hint="for example 2% or 0.5")
+    return Regression(text, float(match[1]) / (100 if match[2] else 1), bool(match[2]))
+
+
+def regression_gate(comparison: Comparison, allowed: Regression | None) -> Gate:
+    """Without a bound, a significant loss fails; with one, any loss beyond it. A score that is not a number fails."""
+    name = f"{comparison.name} not worse than the baseline" + (f" by more than {allowed.text}" if allowed else "")
+    if math.isnan(comparison.value) or math.isnan(comparison.baseline):
+        which = comparison.name if math.isnan(comparison.value) else f"the baseline's {comparison.name}"
+        return Gate(name, False, f"{which} is not a number")
+    if allowed is None:
+        return Gate(name, not (comparison.worse_by > 0 and comparison.significant), str(comparison))
+    bound = allowed.amount * abs(comparison.baseline) if allowed.relative else allowed.amount
+    # from infinity nothing is worse; to infinity everything is
+    passed = comparison.worse_by <= bound if math.isfinite(comparison.worse_by) else comparison.worse_by < 0
+    return Gate(name, passed, str(comparison))

@@ -1,49 +1,125 @@
-"""Confidence intervals by resampling units (documents, blocks, sentences) with replacement.
+"""95% confidence intervals that cover, also for few rows and for scores near 0 and 100.
 
-Efron and Tibshirani, An Introduction to the Bootstrap (1993), the percentile interval.
+- Rows that are right or wrong: Wilson's score interval (Wilson 1927; Brown, Cai and DasGupta 2001).
+- Means and ratios of sums (perplexity, word error rate): Student's t with the jackknife's standard error (Efron and
+  Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11), on the scale on which the score is a mean.
+- Differences between two systems: the same, of the paired difference.
+
+No interval where none can be known: one row, rows that do not differ, a score that is infinite or not a number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from llmkit.metrics.statistics import Numbers
+from llmkit.metrics.statistics import MEANS, SACREBLEU, Numbers, Statistic, sums_of
 
-RESAMPLES = 1000
-#: A resample holds all units' numbers at once; this many numbers are drawn at a time.
-_DRAWN = 1 << 22
+Interval = tuple[float, float]
+
+#: z of a two-sided 5% test.
+Z_95 = 1.959964
+#: 97.5% and 80% quantiles of Student's t for 1 to 9 degrees of freedom.
+_T_975 = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)
+_T_80 = (1.376382, 1.060660, 0.978472, 0.940965, 0.919544, 0.905703, 0.896030, 0.888890, 0.883404)
 
 
-def bootstrap_sums(units: Numbers, *, resamples: int = RESAMPLES, seed: int = 12345) -> Numbers:
-    """Column sums of each resample.
+def t_quantile(freedom: float, *, power: bool = False) -> float:
+    """The 97.5% quantile of Student's t (the 80% one with `power`), to four digits at whole degrees of freedom.
 
-    units: [units, columns]. Returns [resamples, columns]. The same units and seed give the same sums.
+    freedom: counts as 1 at least. Above 9 degrees by the expansion of Cornish and Fisher (Abramowitz and Stegun 26.7.5); below,
+    between two whole degrees, on the straight line over 1 / freedom.
     """
-    rng = np.random.default_rng(seed)
-    count = len(units)
-    out = np.empty((resamples, units.shape[1]))
-    step = max(1, _DRAWN // max(count, 1))
-    for start in range(0, resamples, step):
-        size = min(step, resamples - start)
-        # How often each unit was drawn: the sums follow by one matrix product.
-        drawn = rng.integers(0, count, (size, count))
-        times = np.stack([np.bincount(row, minlength=count) for row in drawn])
-        out[start : start + size] = times @ units
-    return out
+    if freedom <= len(_T_975):
+        whole = [1 / n for n in range(len(_T_975), 0, -1)]
+        return float(np.interp(1 / max(1.0, freedom), whole, (_T_80 if power else _T_975)[::-1]))
+    z = 0.841621 if power else Z_95
+    terms = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
+    return float(z + sum(term / freedom ** (i + 1) for i, term in enumerate(terms)))
 
 
-def percentile_interval(values: Numbers, *, confidence: float = 0.95) -> tuple[float, float]:
-    """The middle `confidence` of `values` [resamples]."""
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)
+def wilson(share: float, count: float) -> Interval:
+    """The interval of a proportion of which `share` (0 to 1) of `count` rows was seen."""
+    center = (share + Z_95**2 / (2 * count)) / (1 + Z_95**2 / count)
+    half = Z_95 / (1 + Z_95**2 / count) * math.sqrt(share * (1 - share) / count + Z_95**2 / (4 * count**2))
+    return (0.0 if share <= 0 else max(0.0, center - half), 1.0 if share >= 1 else min(1.0, center + half))
 
 
-def interval_of(units: Numbers, statistic: Callable[[Numbers], Numbers]) -> tuple[float, float] | None:
-    """The 95% interval of a statistic of column sums; None for a single unit.
+def leave_one_out(units: Numbers, statistic: Statistic) -> Numbers:
+    """[rows]: the score without each row in turn; a ratio's, before it is made a score."""
+    others = sums_of(units) - units
+    return statistic(others) if statistic.kind in SACREBLEU else statistic.ratio(others)
 
-    statistic: [resamples, columns] → [resamples].
+
+def jackknife_error(values: Numbers) -> float:
+    """The standard error of a score from its values without each row in turn [rows, two at least]."""
+    count = len(values)
+    with np.errstate(all="ignore"):
+        return float(np.sqrt((count - 1) / count * ((values - values.mean()) ** 2).sum()))
+
+
+def freedom(units: Numbers, statistic: Statistic) -> float:
+    """Degrees of freedom of the jackknife's error: rows less one, of which a ratio counts long ones more (Kish 1965)."""
+    if statistic.kind in SACREBLEU:
+        return len(units) - 1
+    weights = units[:, statistic.columns[1]]
+    with np.errstate(all="ignore"):
+        effective = float(weights.sum() ** 2 / (weights**2).sum())
+    return effective - 1 if math.isfinite(effective) else 1.0
+
+
+def interval_of(units: Numbers, statistic: Statistic) -> Interval | None:
+    """The 95% interval of a score, None where there can be none.
+
+    units: [rows, columns]. sacrebleu's scores have sacrebleu's own interval and none here.
     """
-    return None if len(units) < 2 else percentile_interval(statistic(bootstrap_sums(units)))
+    if len(units) == 0 or statistic.kind in SACREBLEU or (len(units) < 2 and not statistic.right_or_wrong):
+        return None
+    if statistic.kind == "proportion" or (statistic.kind == "percentage" and _at_an_end(units, statistic.columns)):
+        share = float(statistic.ratio(sums_of(units))[0]) / 100
+        low, high = wilson(share, len(units))
+        return 100 * low, 100 * high
+    ratio, error = float(statistic.ratio(sums_of(units))[0]), jackknife_error(leave_one_out(units, statistic))
+    half = t_quantile(freedom(units, statistic)) * error
+    if not half > 0 or not math.isfinite(ratio):
+        return None
+    ends = statistic.from_ratio(np.array([ratio - half, ratio + half]))
+    low, high = sorted(map(float, ends))
+    if not math.isfinite(low) or not math.isfinite(high):
+        return None
+    if statistic.kind == "percentage":
+        low, high = max(0.0, low), min(100.0, high)
+    return low, high
+
+
+def paired_interval(baseline: Numbers, system: Numbers, statistic: Statistic, difference: float) -> tuple[Interval | None, float]:
+    """The 95% interval of a difference between two systems on the same rows, and its standard error.
+
+    baseline, system: [rows, columns], two rows at least.
+    """
+    if statistic.right_or_wrong:
+        return _paired_proportions(baseline[:, 0], system[:, 0])
+    one, other = leave_one_out(system, statistic), leave_one_out(baseline, statistic)
+    if statistic.kind not in (*SACREBLEU, *MEANS):
+        one, other = statistic.from_ratio(one), statistic.from_ratio(other)
+    error = jackknife_error(one - other)
+    half = t_quantile(freedom(system, statistic)) * error
+    return ((difference - half, difference + half) if half > 0 and math.isfinite(half) else None), error
+
+
+def _paired_proportions(baseline: Numbers, system: Numbers) -> tuple[Interval | None, float]:
+    """Agresti and Min (2005): Wald's interval after half a row is added to each of the four cells."""
+    count = len(system)
+    won, lost = float((system > baseline).sum()) + 0.5, float((baseline > system).sum()) + 0.5
+    difference = (won - lost) / (count + 2)
+    error = math.sqrt(max(0.0, won + lost - (won - lost) ** 2 / (count + 2))) / (count + 2)
+    low, high = max(-1.0, difference - Z_95 * error), min(1.0, difference + Z_95 * error)
+    return (100 * low, 100 * high), 100 * error
+
+
+def _at_an_end(units: Numbers, columns: Sequence[int]) -> bool:
+    """Whether nearly all rows are 0 or nearly all 100: too few others to tell how much rows differ."""
+    values = units[:, columns[0]]
+    return min(int((values > 0).sum()), int((values < 100).sum())) < 5

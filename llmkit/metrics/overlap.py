@@ -6,21 +6,18 @@ Post, A Call for Clarity in Reporting BLEU Scores (2018).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from llmkit.errors import UnavailableError, UsageError
 from llmkit.metrics.base import Score
-from llmkit.metrics.statistics import Statistic, sacrebleu_metric
-from llmkit.private_parts import require
+from llmkit.metrics.statistics import Statistic, sacrebleu_metric, sacrebleu_units
 
-#: Decimals that write a score without loss.
-_EXACT = 17
-
+#: Decimals of sacrebleu's interval: all that a float has.
+_DIGITS = 15
 TOKENIZERS = (
     "none", "zh", "13a", "intl", "char", "ja-mecab", "ko-mecab", "spm", "flores101", "flores200", "spBLEU-1K",
 )  # fmt: skip
@@ -38,6 +35,20 @@ class OverlapSettings:
     chrf_word_order: int = 0
     chrf_beta: int = 2
     confidence_n: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for values outside their bounds, and for a smoothing value that nothing reads."""
+        if self.smooth_value is not None:
+            if not (math.isfinite(self.smooth_value) and self.smooth_value >= 0):
+                raise UsageError(f"--smooth-value {self.smooth_value:g}: it must be 0 or more")
+            if self.smooth_method not in ("floor", "add-k"):
+                raise UsageError("--smooth-value is for --smooth-method floor and add-k", hint="add one of them, or remove --smooth-value")
+        if self.chrf_char_order < 1:
+            raise UsageError(f"--chrf-char-order {self.chrf_char_order}: it must be 1 or more")
+        if self.chrf_beta < 1:
+            raise UsageError(f"--chrf-beta {self.chrf_beta}: it must be 1 or more")
+        if self.confidence_n == 1:
+            raise UsageError("--confidence-n 1: an interval needs 2 resamples or more")
 
 
 def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]], settings: OverlapSettings) -> Score:
@@ -103,10 +114,9 @@ def _score(
     found = metric.corpus_score(predictions, streams, n_bootstrap=max(1, settings.confidence_n))
     interval = None
     if settings.confidence_n > 1:
-        shown = json.loads(found.format(width=_EXACT, signature=str(metric.get_signature()), is_json=True))
-        # sacrebleu names no interval around a mean of 0, where all resamples are 0
-        mean, half = shown.get("confidence_mean", 0.0), shown.get("confidence_var", 0.0)
+        ci = json.loads(found.format(width=_DIGITS, signature=str(metric.get_signature()), is_json=True))
+        # a score of 0 on every resample is left out there
+        mean, half = ci.get("confidence_mean", float(found.score)), ci.get("confidence_var", 0.0)
         interval = (mean - half, mean + half)
-    require("resampling")
-    units = np.array(metric._extract_corpus_statistics(predictions, streams), dtype=np.float64)
+    units = sacrebleu_units(metric, predictions, streams)
     return Score(name, float(found.score), str(metric.get_signature()), interval, higher, units, Statistic(name, options=options))

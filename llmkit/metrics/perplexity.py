@@ -77,24 +77,25 @@ def count_words(text: str) -> int:
 def scores(
     documents: Sequence[Likelihood], *, blocks: Sequence[tuple[float, int]] = (), protocol: str, tokenizer: str
 ) -> tuple[Score, ...]:
-    """The corpus's figures, each with a 95% interval by bootstrap over documents.
+    """The corpus's figures, each with a 95% interval over documents.
 
-    blocks: (log-likelihood, tokens) of a single text's windows, over which a lone document is resampled; its words and
-    bytes are then taken to be spread evenly over its tokens. protocol: the part of the signature that says how the
+    blocks: (log-likelihood, tokens) of a single text's windows, which stand for the rows of a lone document; its words
+    and bytes are then taken to be spread evenly over its tokens. protocol: the part of the signature that says how the
     texts were scored. tokenizer: a short hash, for figures that depend on it. Raises InputError when nothing was scored.
     """
     units = np.array([[d.log_likelihood, d.tokens, d.words, d.bytes] for d in documents], dtype=np.float64).reshape(-1, 4)
     total = units.sum(0)
     if total[1] == 0:
         raise InputError("there is no token to score", hint="every document is empty, or one token long for a model without BOS")
-    drawn = units[units[:, 1] > 0]  # a resample of nothing but empty documents would have no perplexity
-    if len(drawn) == 1 and len(blocks) > 1:
+    parts = None
+    if len(units) == 1 and len(blocks) > 1:
         tokens = np.array([n for _, n in blocks], dtype=np.float64)[:, None]
-        drawn = np.concatenate([np.array([[s] for s, _ in blocks]), tokens, tokens * (total[2:] / total[1])], axis=1)
+        parts = np.concatenate([np.array([[s] for s, _ in blocks]), tokens, tokens * (total[2:] / total[1])], axis=1)
+    drawn = units[units[:, 1] > 0] if parts is None else parts  # an empty document says nothing about others
 
     def score(name: str, statistic: Statistic, *, own: str = "", higher: bool = False) -> Score:
         sign = "|".join(part for part in (protocol, own, signature(version=f"llmkit-{__version__}")) if part)
-        return Score(name, float(statistic(total[None])[0]), sign, interval_of(drawn, statistic), higher, units, statistic)
+        return Score(name, float(statistic(total[None])[0]), sign, interval_of(drawn, statistic), higher, units, statistic, parts)
 
     tok = signature(tok=tokenizer)
     out = [score("token_perplexity", Statistic("exp", (0, 1)), own=tok)]

@@ -1,16 +1,23 @@
-"""The scores of texts by name. A new one is a function in a module beside this file, and one line here."""
+"""The scores of texts by name. A new one is a function in a module beside this file, and one line here.
+
+An installed package adds its own by the entry point group `llmkit.metrics`: the name of the score, and a `TextMetric`.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+import importlib.metadata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-from llmkit.errors import UsageError
+from llmkit.errors import UnavailableError, UsageError
 from llmkit.metrics import answers, external, overlap, words
 from llmkit.metrics.base import Score
 from llmkit.metrics.overlap import OverlapSettings
+
+GROUP = "llmkit.metrics"
 
 
 @dataclass(frozen=True)
@@ -18,60 +25,105 @@ class TextSettings:
     """Options of all scores of texts."""
 
     overlap: OverlapSettings = field(default_factory=OverlapSettings)
-    normalise: tuple[str, ...] = ()
+    normalize: tuple[str, ...] = ()
     trust_remote_code: bool = False
 
 
-TextMetric = Callable[[Sequence[str], Sequence[Sequence[str]], TextSettings], Score]
+Compute = Callable[[Sequence[str], Sequence[Sequence[str]], TextSettings], Score]
 
-TEXT_METRICS: dict[str, TextMetric] = {
-    "bleu": lambda p, r, s: overlap.bleu(p, r, s.overlap),
-    "chrf": lambda p, r, s: overlap.chrf(p, r, s.overlap),
-    "ter": lambda p, r, s: overlap.ter(p, r, s.overlap),
-    "exact_match": lambda p, r, s: answers.exact_match(p, r, s.normalise),
-    "accuracy": lambda p, r, s: answers.exact_match(p, r, s.normalise, name="accuracy"),
-    "f1": lambda p, r, s: answers.f1(p, r, s.normalise),
-    "wer": lambda p, r, s: words.wer(p, r, s.normalise),
-    "rouge1": lambda p, r, s: words.rouge("rouge1", p, r, s.normalise),
-    "rouge2": lambda p, r, s: words.rouge("rouge2", p, r, s.normalise),
-    "rougel": lambda p, r, s: words.rouge("rougeL", p, r, s.normalise),
-    "rougelsum": lambda p, r, s: words.rouge("rougeLsum", p, r, s.normalise),
+
+@dataclass(frozen=True)
+class TextMetric:
+    """compute: predictions, a list of references each, and settings become a `Score` of the metric's name.
+
+    percent: its values are percentages, from 0 to 100 (or more, for error rates).
+    """
+
+    compute: Compute
+    percent: bool = True
+
+
+_OURS: dict[str, TextMetric] = {
+    "bleu": TextMetric(lambda p, r, s: overlap.bleu(p, r, s.overlap)),
+    "chrf": TextMetric(lambda p, r, s: overlap.chrf(p, r, s.overlap)),
+    "ter": TextMetric(lambda p, r, s: overlap.ter(p, r, s.overlap)),
+    "exact_match": TextMetric(lambda p, r, s: answers.exact_match(p, r, s.normalize)),
+    "accuracy": TextMetric(lambda p, r, s: answers.exact_match(p, r, s.normalize, name="accuracy")),
+    "f1": TextMetric(lambda p, r, s: answers.f1(p, r, s.normalize)),
+    "wer": TextMetric(lambda p, r, s: words.wer(p, r, s.normalize)),
+    "rouge1": TextMetric(lambda p, r, s: words.rouge("rouge1", p, r, s.normalize)),
+    "rouge2": TextMetric(lambda p, r, s: words.rouge("rouge2", p, r, s.normalize)),
+    "rougel": TextMetric(lambda p, r, s: words.rouge("rougeL", p, r, s.normalize)),
+    "rougelsum": TextMetric(lambda p, r, s: words.rouge("rougeLsum", p, r, s.normalize)),
 }
 _FAMILIES = {"rouge": ("rouge1", "rouge2", "rougel", "rougelsum")}
+#: Percentages that other commands compute.
+_PERCENT = ("accuracy", "accuracy_normalized")
 
 
-def chosen(names: str, *, trust_remote_code: bool = False) -> tuple[str, ...]:
+@cache
+def _added() -> Mapping[str, importlib.metadata.EntryPoint]:
+    return {entry.name.lower().replace("-", "_"): entry for entry in importlib.metadata.entry_points(group=GROUP)}
+
+
+def names() -> tuple[str, ...]:
+    """All metrics: ours, then those of installed packages."""
+    return (*_OURS, *(name for name in _added() if name not in _OURS))
+
+
+def metric_named(name: str) -> TextMetric:
+    """Raises KeyError for an unknown name, UnavailableError for an installed one that is broken."""
+    if name in _OURS:
+        return _OURS[name]
+    entry = _added()[name]
+    try:
+        found = entry.load()
+    except Exception as exc:  # the package's own code
+        line = " ".join(str(exc).split())[:200]
+        raise UnavailableError(f"the metric {name} of {entry.value} can't be loaded: {type(exc).__name__}: {line}") from exc
+    if not isinstance(found, TextMetric):
+        raise UnavailableError(f"the metric {name}: {entry.value} is not a llmkit.metrics.registry.TextMetric")
+    return found
+
+
+def is_percentage(name: str) -> bool:
+    """Whether a score is known to be on the scale from 0 to 100."""
+    return name.startswith("pass@") or name in _PERCENT or (name in names() and metric_named(name).percent)
+
+
+def chosen(text: str, *, trust_remote_code: bool = False) -> tuple[str, ...]:
     """The metrics of a comma-separated list; names that are not ours are modules of evaluate.
 
     Raises UsageError, with "did you mean", for a name that is neither ours nor a module that may be run.
     """
     asked: list[str] = []
-    for part in (name.strip() for name in names.split(",")):
+    known = names()
+    for part in (name.strip() for name in text.split(",")):
         own = part.lower().replace("-", "_")
         if own in _FAMILIES:
             asked += _FAMILIES[own]
-        elif own in TEXT_METRICS:
+        elif own in known:
             asked.append(own)
         elif own.startswith("pass@"):
             raise UsageError(f"--metrics: {part} is measured by running code", hint="llmkit evaluate code")
         elif part:
             if not external.is_local(part) and not trust_remote_code:
-                close = difflib.get_close_matches(own, [*TEXT_METRICS, *_FAMILIES], n=1)
-                hint = f"did you mean '{close[0]}'?" if close else f"ours are {', '.join(TEXT_METRICS)}; a hub's need --trust-remote-code"
+                close = difflib.get_close_matches(own, [*known, *_FAMILIES], n=1)
+                hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}; a hub's need --trust-remote-code"
                 raise UsageError(f"--metrics: there is no metric '{part}'", hint=hint)
             asked.append(part)
     if not asked:
-        raise UsageError("--metrics names none", hint=f"some of {', '.join(TEXT_METRICS)}")
+        raise UsageError("--metrics names none", hint=f"some of {', '.join(known)}")
     return tuple(dict.fromkeys(asked))
 
 
 def score_names(metrics: Sequence[str]) -> tuple[str, ...]:
     """The names of the scores, as far as they are known beforehand: a module's are its own, beginning with its name."""
-    return tuple(name if name in TEXT_METRICS else Path(name).stem for name in metrics)
+    return tuple(name if name in names() else Path(name).stem for name in metrics)
 
 
 def compute(name: str, predictions: Sequence[str], references: Sequence[Sequence[str]], settings: TextSettings) -> tuple[Score, ...]:
     """One metric's scores: one of ours, or as many as a module gives."""
-    if name in TEXT_METRICS:
-        return (TEXT_METRICS[name](predictions, references, settings),)
+    if name in names():
+        return (metric_named(name).compute(predictions, references, settings),)
     return external.external(name, predictions, references, trust_remote_code=settings.trust_remote_code)

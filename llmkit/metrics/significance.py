@@ -1,8 +1,11 @@
 """Is one system better than another on the same rows, and how much of a difference could be seen at all?
 
-Paired bootstrap: Koehn, Statistical Significance Tests for Machine Translation Evaluation (2004). Approximate
-randomization: Riezler and Maxwell (2005). Both with sacrebleu's counts and definitions of p. McNemar's test: its exact
-binomial form.
+- Randomization (Riezler and Maxwell 2005): how often does exchanging the two systems' rows at random give a difference at least
+  as large? Right at any number of rows.
+- Bootstrap (Koehn 2004), two-sided and centered: how often is a resampled difference as far from the mean of the resampled
+  differences as the measured one is from 0? `evaluate score --paired-bs` is sacrebleu's test instead, which compares the
+  difference of absolute values and so gives smaller p-values.
+- McNemar's exact test, for metrics whose rows are right or wrong.
 """
 
 from __future__ import annotations
@@ -13,14 +16,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmkit.errors import UsageError
-from llmkit.metrics.intervals import percentile_interval
+from llmkit.metrics.base import json_number
+from llmkit.metrics.intervals import Interval, paired_interval, t_quantile
 from llmkit.metrics.statistics import Numbers, Statistic, sums_of
 
 RESAMPLES = 1000
 SHUFFLES = 10_000
 TESTS = ("auto", "bootstrap", "randomization", "mcnemar")
-#: z of a two-sided 5% test, and of 80% power: what a difference must measure up to.
-_Z_ALPHA, _Z_POWER = 1.959964, 0.841621
+#: How older results and commands spell it.
+ALIASES = {"randomisation": "randomization"}
+#: With fewer rows no exact two-sided test can reach p < 0.05: 2 / 2^5 is 0.0625.
+LEAST_ROWS = 6
 
 
 @dataclass(frozen=True)
@@ -29,40 +35,73 @@ class Comparison:
 
     difference: score minus baseline, with a 95% interval. effect: the difference in standard deviations of a row's
     difference. detectable: the smallest difference that a two-sided 5% test sees in 80% of samples of this size.
+    These, the interval and p_value are None where they can't be known; `note` then says why.
     """
 
     name: str
     baseline: float
     value: float
     difference: float
-    interval: tuple[float, float]
-    effect: float
-    p_value: float
+    interval: Interval | None
+    effect: float | None
+    p_value: float | None
     test: str
     rows: int
-    detectable: float
+    detectable: float | None
     higher_is_better: bool
+    unit: str = "rows"
+    note: str = ""
 
     @property
     def worse_by(self) -> float:
-        """Above 0 when quality went down."""
+        """Above 0 when quality went down; NaN when one of the scores is."""
         return -self.difference if self.higher_is_better else self.difference
 
     @property
     def significant(self) -> bool:
-        return self.p_value < 0.05
+        return self.p_value is not None and self.p_value < 0.05 and self.rows >= LEAST_ROWS
 
     def __str__(self) -> str:
-        low, high = self.interval
         verdict = "better" if self.worse_by < 0 else "worse" if self.worse_by > 0 else "the same"
-        return (
-            f"{self.name}: {self.value:.6g} against {self.baseline:.6g}, {verdict} by {abs(self.difference):.4g} "
-            f"(95% interval of the difference {low:+.4g} to {high:+.4g}; p = {self.p_value:.3g} by {self.test}, n = {self.rows:,})"
-        )
+        by = f" by {abs(self.difference):.4g}" if math.isfinite(self.difference) else ""
+        return f"{self.name}: {self.value:.6g} against {self.baseline:.6g}, {verdict}{by} ({'; '.join(self._grounds())})"
+
+    def _grounds(self) -> list[str]:
+        out = []
+        if self.interval is not None:
+            out.append(f"95% interval of the difference {self.interval[0]:+.4g} to {self.interval[1]:+.4g}")
+        if self.p_value is not None:
+            out.append(f"p = {self.p_value:.3g} by {self.test}, n = {self._count}")
+        return out + ([self.note] if self.note else [])
+
+    @property
+    def _count(self) -> str:
+        return f"{self.rows:,}" + ("" if self.unit == "rows" else f" {self.unit}")
 
     @property
     def power(self) -> str:
-        return f"{self.name}: with n = {self.rows:,} a difference of {self.detectable:.3g} can be detected (two-sided 5% test, 80% power)"
+        """What a test of this size can show; empty where it can show nothing."""
+        if self.detectable is None:
+            return ""
+        return f"{self.name}: with n = {self._count} a difference of {self.detectable:.3g} can be detected (two-sided 5% test, 80% power)"
+
+    def as_json(self) -> dict[str, object]:
+        """Infinite numbers are texts and unknown ones null, for JSON has neither."""
+        numbers = {name: json_number(getattr(self, name)) for name in ("baseline", "value")}
+        difference = self.difference if math.isfinite(self.difference) else None
+        return {
+            "name": self.name, **numbers, "difference": difference, "interval": None if self.interval is None else list(self.interval),
+            "effect": self.effect, "p_value": self.p_value, "test": self.test, "rows": self.rows, "unit": self.unit,
+            "detectable": self.detectable, "higher_is_better": self.higher_is_better, "note": self.note, "significant": self.significant,
+        }  # fmt: skip
+
+
+def named_test(name: str) -> str:
+    """The significance test of that name, old spellings included. Raises UsageError."""
+    found = ALIASES.get(name, name)
+    if found not in TESTS:
+        raise UsageError(f"--test {name}: unknown", hint=f"one of {', '.join(TESTS)}")
+    return found
 
 
 def compare(
@@ -74,42 +113,73 @@ def compare(
     higher_is_better: bool,
     test: str = "auto",
     seed: int = 12345,
+    unit: str = "rows",
+    values: tuple[float, float] | None = None,
 ) -> Comparison:
     """Compares two systems on the same rows.
 
-    baseline, system: units [rows, columns] in the same order. Raises UsageError for a test that does not apply.
+    baseline, system: units [rows, columns] in the same order; unit: what they are. values: the two scores, where the units
+    are only part of what they were made from. Raises UsageError for a test that does not apply.
     """
-    if test not in TESTS:
-        raise UsageError(f"--test {test}: unknown", hint=f"one of {', '.join(TESTS)}")
-    rng = np.random.default_rng(seed)
-    before, now = float(statistic(sums_of(baseline))[0]), float(statistic(sums_of(system))[0])
+    chosen = named_test(test)
+    if chosen == "mcnemar" and not statistic.right_or_wrong:
+        raise UsageError(f"--test mcnemar: the rows of {name} are not right or wrong", hint="bootstrap or randomization")
+    if chosen == "auto":
+        chosen = "mcnemar" if statistic.right_or_wrong else "randomization"
+    before, now = values or (float(statistic(sums_of(baseline))[0]), float(statistic(sums_of(system))[0]))
+    count = len(system)
+    if note := _why_not(before, now, count, unit):
+        difference = 0.0 if before == now else now - before
+        return Comparison(name, before, now, difference, None, None, None, "none", count, None, higher_is_better, unit, note)
     difference = now - before
-    resampled = _bootstrap_differences(baseline, system, statistic, rng)
-    error = float(resampled.std())
-    binary = statistic.kind == "mean" and set(np.unique(np.concatenate([baseline[:, 0], system[:, 0]]))) <= {0.0, 100.0}
-    if test == "mcnemar" and not binary:
-        raise UsageError(f"--test mcnemar: {name} is not right or wrong", hint="bootstrap or randomization")
-    chosen = ("mcnemar" if binary else "bootstrap") if test == "auto" else test
-    if chosen == "mcnemar":
-        p_value, label = _mcnemar(baseline[:, 0], system[:, 0]), "McNemar's exact test"
-    elif chosen == "randomization":
-        p_value, label = _randomization(baseline, system, statistic, abs(difference), rng), "approximate randomization"
-    else:
-        extreme = int((np.abs(resampled - resampled.mean()) > abs(difference)).sum())
-        p_value, label = (extreme + 1) / (len(resampled) + 1), "paired bootstrap"
+    interval, error = paired_interval(baseline, system, statistic, difference)
+    p_value, label = _p_value(chosen, baseline, system, statistic, abs(difference), seed)
     return Comparison(
         name=name,
         baseline=before,
         value=now,
         difference=difference,
-        interval=percentile_interval(resampled),
-        effect=difference / (error * math.sqrt(len(system))) if error else 0.0,
+        interval=interval,
+        effect=difference / (error * math.sqrt(count)) if error else 0.0,
         p_value=p_value if difference else 1.0,
         test=label,
-        rows=len(system),
-        detectable=(_Z_ALPHA + _Z_POWER) * error,
+        rows=count,
+        detectable=_detectable(baseline, system, statistic, error),
         higher_is_better=higher_is_better,
+        unit=unit,
+        note="" if count >= LEAST_ROWS else f"fewer than {LEAST_ROWS} {unit} can't show a significant difference",
     )
+
+
+def _why_not(before: float, now: float, count: int, unit: str) -> str:
+    """Why no test can be made; empty where one can."""
+    if not math.isfinite(before) or not math.isfinite(now):
+        return "no test: a score is infinite" if not math.isnan(before) and not math.isnan(now) else "no test: a score is not a number"
+    return f"no test: one of {unit} shows nothing about others; --max-regression sets a bound" if count < 2 else ""
+
+
+def _p_value(chosen: str, baseline: Numbers, system: Numbers, statistic: Statistic, observed: float, seed: int) -> tuple[float, str]:
+    rng = np.random.default_rng(seed)
+    if chosen == "mcnemar":
+        return _mcnemar(baseline[:, 0], system[:, 0]), "McNemar's exact test"
+    if chosen == "randomization":
+        return _randomization(baseline, system, statistic, observed, rng), "approximate randomization"
+    resampled = _bootstrap_differences(baseline, system, statistic, rng)
+    extreme = int((np.abs(resampled - resampled.mean()) > observed).sum())
+    return (extreme + 1) / (len(resampled) + 1), "two-sided paired bootstrap"
+
+
+def _detectable(baseline: Numbers, system: Numbers, statistic: Statistic, error: float) -> float | None:
+    """None below `LEAST_ROWS`, where nothing can be detected, and where the two systems' rows do not differ."""
+    count = len(system)
+    if count < LEAST_ROWS:
+        return None
+    if statistic.right_or_wrong:
+        # McNemar's test sees one row less than there are (its continuity), and eight losses where six are needed.
+        differing = max(8.0, float((baseline[:, 0] != system[:, 0]).sum()))
+        return min(100.0, 100 * (1 + (t_quantile(count - 1) + t_quantile(count - 1, power=True)) * math.sqrt(differing)) / count)
+    found = (t_quantile(count - 1) + t_quantile(count - 1, power=True)) * error
+    return found if found > 0 else None
 
 
 def _bootstrap_differences(baseline: Numbers, system: Numbers, statistic: Statistic, rng: np.random.Generator) -> Numbers:
@@ -126,10 +196,12 @@ def _randomization(baseline: Numbers, system: Numbers, statistic: Statistic, obs
     """How often a random exchange of the two systems' rows gives a difference at least as large."""
     both = sums_of(baseline)[0] + sums_of(system)[0]
     step, extreme = max(1, (1 << 22) // len(system)), 0
+    # a difference that is equal but for rounding is as large
+    bound = observed * (1 - 1e-9) - 1e-12
     for start in range(0, SHUFFLES, step):
-        chosen = rng.integers(0, 2, (min(step, SHUFFLES - start), len(system))).astype(np.float64)
-        first = chosen @ baseline + (1 - chosen) @ system
-        extreme += int((np.abs(statistic(first) - statistic(both - first)) >= observed - 1e-12).sum())
+        chosen = rng.integers(0, 2, (min(step, SHUFFLES - start), len(system)), dtype=np.uint8).astype(np.float64)
+        first = sums_of(system) + chosen @ (baseline - system)
+        extreme += int((np.abs(statistic(first) - statistic(both - first)) >= bound).sum())
     return (extreme + 1) / (SHUFFLES + 1)
 
 

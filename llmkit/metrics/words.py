@@ -18,37 +18,37 @@ from llmkit.metrics.intervals import interval_of
 from llmkit.metrics.statistics import Statistic, mean_units, sums_of
 
 
-def wer(predictions: Sequence[str], references: Sequence[Sequence[str]], normalise: Sequence[str]) -> Score:
+def wer(predictions: Sequence[str], references: Sequence[Sequence[str]], normalize: Sequence[str]) -> Score:
     """Word error rate in percent: substitutions, deletions and insertions by words of the references. Lower is better."""
     jiwer = _library("jiwer", "jiwer")
     units = []
     for number, (prediction, refs) in enumerate(zip(predictions, references, strict=True), 1):
         counts = []
         for reference in refs:
-            words = apply(reference, normalise)
+            words = apply(reference, normalize)
             if not words.strip():
-                raise InputError(f"row {number}: a reference has no word after normalisation")
-            found = jiwer.process_words(words, apply(prediction, normalise))
+                raise InputError(f"row {number}: a reference has no word after normalization")
+            found = jiwer.process_words(words, apply(prediction, normalize))
             errors = found.substitutions + found.deletions + found.insertions
             counts.append((100.0 * errors, float(found.hits + found.substitutions + found.deletions)))
         units.append(min(counts, key=lambda c: c[0] / c[1]))
-    return _score("wer", np.array(units), normalise, "jiwer", higher=False)
+    return _score("wer", np.array(units), normalize, "jiwer", higher=False)
 
 
-def rouge(kind: str, predictions: Sequence[str], references: Sequence[Sequence[str]], normalise: Sequence[str]) -> Score:
+def rouge(kind: str, predictions: Sequence[str], references: Sequence[Sequence[str]], normalize: Sequence[str]) -> Score:
     """Mean F-measure in percent. kind: rouge1, rouge2, rougeL or rougeLsum (whose sentences are lines)."""
     scorer = _library("rouge_score.rouge_scorer", "rouge-score").RougeScorer([kind], use_stemmer=False)
     rows = []
     for prediction, refs in zip(predictions, references, strict=True):
-        found = scorer.score_multi([apply(r, normalise) for r in refs], apply(prediction, normalise))
+        found = scorer.score_multi([apply(r, normalize) for r in refs], apply(prediction, normalize))
         rows.append(100 * float(found[kind].fmeasure))
-    return _score(kind.lower(), mean_units(rows), normalise, "rouge-score", stem=False)
+    return _score(kind.lower(), mean_units(rows), normalize, "rouge-score", stem=False)
 
 
-def _score(name: str, units: Any, normalise: Sequence[str], library: str, *, higher: bool = True, **more: object) -> Score:
-    statistic = Statistic("mean")
+def _score(name: str, units: Any, normalize: Sequence[str], library: str, *, higher: bool = True, **more: object) -> Score:
+    statistic = Statistic("percentage" if higher else "mean")
     version = f"{library}-{importlib.metadata.version(library)}"
-    sign = signature(normalize=",".join(normalise) or "none", **more, version=version)
+    sign = signature(normalize=",".join(normalize) or "none", **more, version=version)
     return Score(name, float(statistic(sums_of(units))[0]), sign, interval_of(units, statistic), higher, units, statistic)
 
 

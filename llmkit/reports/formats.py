@@ -1,12 +1,21 @@
-"""Report formats by the ending of the file's name."""
+"""Report formats by the ending of the file's name.
+
+An installed package adds its own by the entry point group `llmkit.reports`: the ending without its dot, and a function from a
+`Result` to text.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
-from llmkit.errors import UsageError
+from llmkit.errors import UnavailableError, UsageError
 from llmkit.metrics.base import Result
+
+GROUP = "llmkit.reports"
+Render = Callable[[Result], str]
 
 
 def _html(result: Result) -> str:
@@ -33,17 +42,43 @@ def _markdown(result: Result) -> str:
     return to_markdown(result)
 
 
-FORMATS: dict[str, Callable[[Result], str]] = {".json": _json, ".md": _markdown, ".xml": _junit, ".html": _html}
+_OURS: dict[str, Render] = {".json": _json, ".md": _markdown, ".xml": _junit, ".html": _html}
+
+
+@cache
+def _added() -> Mapping[str, importlib.metadata.EntryPoint]:
+    return {f".{entry.name.lower()}": entry for entry in importlib.metadata.entry_points(group=GROUP)}
+
+
+def endings() -> tuple[str, ...]:
+    """All endings: ours, then those of installed packages."""
+    return (*_OURS, *(ending for ending in _added() if ending not in _OURS))
 
 
 def check(path: str) -> None:
-    """Refuses a report that could not be written, before anything is computed. Raises UsageError."""
+    """Refuses a report that could not be written, before anything is computed. Raises UsageError or UnavailableError."""
     folder = Path(path).absolute().parent
-    if Path(path).suffix.lower() not in FORMATS:
-        raise UsageError(f"--report {path}: unknown ending", hint=f"one of {', '.join(FORMATS)}")
+    if Path(path).suffix.lower() not in endings():
+        raise UsageError(f"--report {path}: unknown ending", hint=f"one of {', '.join(endings())}")
     if not folder.is_dir() or Path(path).is_dir():
         raise UsageError(f"--report {path}: there is no folder {folder}" if not folder.is_dir() else f"--report {path} is a folder")
+    _format(Path(path).suffix.lower())
 
 
 def render(path: str, result: Result) -> str:
-    return FORMATS[Path(path).suffix.lower()](result)
+    """The report's text, in the format of the path's ending."""
+    return _format(Path(path).suffix.lower())(result)
+
+
+def _format(ending: str) -> Render:
+    if ending in _OURS:
+        return _OURS[ending]
+    entry = _added()[ending]
+    try:
+        found: Render = entry.load()
+    except Exception as exc:  # the package's own code
+        line = " ".join(str(exc).split())[:200]
+        raise UnavailableError(f"the report format {ending} of {entry.value} can't be loaded: {type(exc).__name__}: {line}") from exc
+    if not callable(found):
+        raise UnavailableError(f"the report format {ending}: {entry.value} is not a function")
+    return found

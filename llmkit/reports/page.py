@@ -14,18 +14,22 @@ from llmkit.reports.figures import figure, interval_text, number_text
 _SHOWN = 5
 _BINS = 30
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1f }
+:root { color-scheme: light dark; --text: #1b1b1f; --line: #ddd; --failed: #b00020; --passed: #1a7f37; --bar: #4a7ebb }
+@media (prefers-color-scheme: dark) { :root { --text: #e6e6ea; --line: #444; --failed: #ff8a80; --passed: #7ee787; --bar: #7aa7de } }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: var(--text) }
 table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; vertical-align: top; padding: .35rem .7rem; border-bottom: 1px solid #ddd }
+th, td { text-align: left; vertical-align: top; padding: .35rem .7rem; border-bottom: 1px solid var(--line) }
 td.n { text-align: right; font-variant-numeric: tabular-nums } code { font-size: .8rem; overflow-wrap: anywhere }
-.failed { color: #b00020; font-weight: 600 } .passed { color: #1a7f37 } .text { white-space: pre-wrap; overflow-wrap: anywhere }
-svg { width: 100%; height: auto } rect { fill: #4a7ebb } .columns { display: grid; grid-template-columns: 1fr 1fr; gap: 2rem }
+.failed { color: var(--failed); font-weight: 600 } .passed { color: var(--passed) } .text { white-space: pre-wrap; overflow-wrap: anywhere }
+svg { width: 100%; height: auto } rect { fill: var(--bar) } text { fill: var(--text) }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 2rem }
 """
 
 
 def to_html(result: Result) -> str:
     parts = [
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>llmkit evaluate</title><style>{_STYLE}</style></head><body>',
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>llmkit evaluate</title><style>{_STYLE}</style></head><body>",
         "<h1>llmkit evaluate</h1>",
         f"<p>{escape(_about(result))}</p>",
         "<table><tr><th>metric</th><th>score</th><th>95% interval</th><th>signature</th></tr>",

@@ -8,9 +8,11 @@ from typing import Any
 
 from llmkit import __version__
 from llmkit.errors import InputError
-from llmkit.metrics.base import Example, Result, Score
+from llmkit.metrics.base import Example, Result, Score, json_number
 
 FORMAT = 1
+#: Scores of older results under their present names.
+_OLD_NAMES = {"accuracy_normalised": "accuracy_normalized"}
 
 
 def to_json(result: Result) -> str:
@@ -20,20 +22,27 @@ def to_json(result: Result) -> str:
     for score in result.scores:
         if score.units is None or score.statistic is None:
             continue
-        number = next((i for i, table in enumerate(tables) if table is score.units), None)
-        if number is None:
-            number = len(tables)
-            tables.append(score.units)
-        made[score.name] = {"units": number, "statistic": score.statistic.as_json(), "higher_is_better": score.higher_is_better}
+        made[score.name] = {
+            "units": _place(tables, score.units), "statistic": score.statistic.as_json(), "higher_is_better": score.higher_is_better,
+        } | ({} if score.blocks is None else {"blocks": _place(tables, score.blocks)})  # fmt: skip
     content = result.as_json() | {
         "llmkit": __version__,
         "format": FORMAT,
         "made": made,
-        "units": [table.tolist() for table in tables],
+        "units": [[[json_number(x) for x in row] for row in table.tolist()] for table in tables],
         "ids": [example.id for example in result.examples],
         "digests": [example.digest for example in result.examples],
     }
-    return json.dumps(content, ensure_ascii=False) + "\n"
+    return json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _place(tables: list[Any], table: Any) -> int:
+    """The number of a table, which several scores may share."""
+    number = next((i for i, known in enumerate(tables) if known is table), None)
+    if number is None:
+        number = len(tables)
+        tables.append(table)
+    return number
 
 
 def read(path: str) -> Result:
@@ -46,19 +55,20 @@ def read(path: str) -> Result:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise InputError(f"a result of another format ({content['format']})", path=path)
-        tables = [np.array(table, dtype=np.float64) for table in content["units"]]
+        tables = [np.array([[float(x) for x in row] for row in table], dtype=np.float64) for table in content["units"]]
         scores = []
         for name, made in content["made"].items():
             interval = content["intervals"].get(name)
             scores.append(
                 Score(
-                    name,
+                    _OLD_NAMES.get(name, name),
                     float(content["scores"][name]),
                     content["signatures"][name],
                     None if interval is None else (float(interval[0]), float(interval[1])),
                     bool(made["higher_is_better"]),
                     tables[made["units"]],
                     Statistic.from_json(made["statistic"]),
+                    tables[made["blocks"]] if "blocks" in made else None,
                 )
             )
         examples = tuple(Example(str(i), str(d)) for i, d in zip(content["ids"], content["digests"], strict=True))

@@ -258,10 +258,16 @@ def reference_field(row: Row) -> str:
 
 
 def prediction(row: Row, file_name: str, name: str | None = None, *, reference: str | None = None) -> str:
-    """The saved output of a row: the field `name`, else the first known one that holds text and isn't the reference.
+    """The saved output of a row: the field `name`, else the known one that holds text and isn't the reference.
 
-    Raises RowError.
+    `prediction` comes before all others, and `text` after all: it may be the source as well. Raises RowError, also where two
+    of the others could be it.
     """
     besides = reference or reference_field(row)
-    name = name or next((n for n in PREDICTIONS if n != besides and isinstance(row.fields.get(n), str)), "prediction")
-    return text_of(row, name, file_name, "--prediction-field")
+    there = [n for n in PREDICTIONS if n != besides and isinstance(row.fields.get(n), str)]
+    others = [n for n in there if n != "text"]
+    if name is None and len(others) > 1 and "prediction" not in others:
+        names = "' and '".join(others)
+        hint = "name the right one with --prediction-field"
+        raise RowError(f"fields '{names}' could both be the prediction", path=file_name, line=row.line, hint=hint)
+    return text_of(row, name or next(iter(there), "prediction"), file_name, "--prediction-field")

@@ -6,16 +6,17 @@ Knows rows and log-likelihoods; what share is right, the metric counts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmkit.engines.base import Engine, Pair
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
+from llmkit.metrics.base import digest, row_digest, signature
 from llmkit.metrics.perplexity import Windows
 from llmkit.rows import Row
-from llmkit.rows.fields import RIGHT_CHOICES, PromptFields, first_name
+from llmkit.rows.fields import RIGHT_CHOICES, Prompt, PromptFields, first_name
 from llmkit.tasks.generate import placed
 from llmkit.tasks.score import score_pairs
 
@@ -34,6 +35,8 @@ class ChoiceFields:
     answer_field: str | None = None
 
     def __post_init__(self) -> None:
+        if self.labels is not None and not all(label.strip() for label in self.labels):
+            raise UsageError("--labels: one of the labels is empty", hint='for example --labels "positive,negative"')
         if self.labels is not None and (len(self.labels) < 2 or len(set(self.labels)) < len(self.labels)):
             raise UsageError("--labels needs two different labels or more", hint='for example --labels "positive,negative"')
 
@@ -62,6 +65,8 @@ def _listed(row: Row, source: str) -> tuple[tuple[str, ...], tuple[str, ...] | N
         value, names = value.get("text"), value.get("label")
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(c, str) and c for c in value):
         raise RowError("field 'choices' is no list of two texts or more", path=source, line=row.line, hint="or give --labels")
+    if blank := next((i for i, c in enumerate(value, 1) if not c.strip()), None):
+        raise RowError(f"choice {blank} of field 'choices' is blank", path=source, line=row.line, hint="a choice is a text")
     if isinstance(names, list) and len(names) == len(value):
         return tuple(value), tuple(map(str, names))
     return tuple(value), None
@@ -79,40 +84,68 @@ def _place(right: Any, choices: Sequence[str], names: Sequence[str] | None) -> i
     return None
 
 
+def begins_with_bos(engine: Engine) -> str:
+    """Who begins a prompt: the chat template ('template'), the tokenizer with its BOS ('yes'), or nobody ('no')."""
+    if "chat_template_sha256" in engine.identity.as_dict():
+        return "template"
+    pair = engine.encode_pair(Prompt(text="a"), " b")
+    first = pair.encoder_tokens or pair.tokens
+    return "yes" if engine.bos is not None and first[:1] == [engine.bos] else "no"
+
+
 class Choosing:
-    """Gives each row `choice` (the likeliest), `choice_normalised` (a character), their places, and all log-likelihoods."""
+    """Gives each row `choice` (the likeliest), `choice_normalized` (the likeliest per character), whether each is right, all
+    log-likelihoods (nats), and `digest`, of the prompt, the choices and the right one.
+    """
 
     width = 1
 
     def __init__(self, engine: Engine, windows: Windows, fields: ChoiceFields, source: str, *, batch_tokens: int) -> None:
         self.engine, self.windows, self.fields, self.source, self.batch_tokens = engine, windows, fields, source, batch_tokens
 
+    @property
+    def delimiter(self) -> str:
+        """What stands between prompt and choice: a space, as before a word; nothing after a chat template's own header."""
+        return "" if "chat_template_sha256" in self.engine.identity.as_dict() else " "
+
+    def protocol(self, template: str) -> str:
+        """The part of the signature that says how choices are fed: all that changes a log-likelihood besides model and row."""
+        chat = str(self.engine.identity.as_dict().get("chat_template_sha256", "none"))[:8]
+        return signature(
+            template=digest(template)[:8], shots=0, bos=begins_with_bos(self.engine), chat=chat,
+            delimiter="space" if self.delimiter else "none", context=self.windows.context,
+        )  # fmt: skip
+
     def prepare(self, row: Row) -> Work:
         try:
             choices, right = self.fields.choices(row, self.source)
             prompt = self.fields.prompt.prompt(row, self.source)
-            # a choice follows its prompt as a word does
-            pairs = [self.engine.encode_pair(prompt, " " + choice.strip()) for choice in choices]
+            pairs = [self.engine.encode_pair(prompt, self.delimiter + choice.strip(), split="white space") for choice in choices]
         except InputError as exc:
             return Work(row, error=placed(exc, row, self.source))
-        return Work(row, (choices, right, pairs), min(sum(len(p.tokens) for p in pairs), self.batch_tokens))
+        return Work(
+            row,
+            (choices, right, pairs, row_digest([*choices, str(right)], asdict(prompt))),
+            min(sum(len(p.tokens) for p in pairs), self.batch_tokens),
+        )
 
     def answer(self, batch: Sequence[Work]) -> list[Answer]:
         pairs: list[Pair] = [pair for work in batch for pair in work.payload[2]]
         scored = iter(score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens))
         out = []
         for work in batch:
-            choices, right, own = work.payload
+            choices, right, own, own_digest = work.payload
             values = [sum(value for value, _ in next(scored)) for _ in own]
-            normalised = [value / len(choice.strip()) for value, choice in zip(values, choices, strict=True)]
-            first, second = values.index(max(values)), normalised.index(max(normalised))
+            normalized = [value / len(choice.strip()) for value, choice in zip(values, choices, strict=True)]
+            first, second = values.index(max(values)), normalized.index(max(normalized))
             fields = {
                 "choice": choices[first],
-                "choice_normalised": choices[second],
+                "choice_normalized": choices[second],
                 "right": choices[right],
                 "correct": first == right,
-                "correct_normalised": second == right,
+                "correct_normalized": second == right,
                 "log_likelihoods": values,
+                "digest": own_digest,
             }
             out.append(Answer(fields, scored_tokens=sum(len(pair.tokens) - pair.begin for pair in own)))
         return out

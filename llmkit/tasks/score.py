@@ -6,17 +6,17 @@ Knows windows and the engine's interface; what the numbers mean, `llmkit.metrics
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmkit.engines.base import Engine, Pair
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
-from llmkit.metrics.base import json_number
+from llmkit.metrics.base import json_number, row_digest
 from llmkit.metrics.perplexity import Likelihood, Windows, count_words
 from llmkit.rows import Row
-from llmkit.rows.fields import DocumentFields
+from llmkit.rows.fields import DocumentFields, Prompt
 from llmkit.tasks.generate import placed
 
 
@@ -25,10 +25,14 @@ class _Document:
     pairs: list[Pair]
     words: int
     bytes: int
+    digest: str
 
 
 class Scoring:
-    """Gives each row its `log_likelihood` (nats), `tokens`, `words`, `bytes` and figures made of them."""
+    """Gives each row its `log_likelihood` (nats), `tokens`, `words`, `bytes`, figures made of them, and `digest`.
+
+    The digest is of all that was scored and of what it was scored after (see `llmkit.metrics.base.row_digest`).
+    """
 
     width = 1
 
@@ -43,7 +47,8 @@ class Scoring:
         except InputError as exc:
             return Work(row, error=placed(exc, row, self.source))
         texts = [text for _, text in spans]
-        document = _Document(pairs, sum(map(count_words, texts)), sum(len(t.encode("utf-8", "replace")) for t in texts))
+        size = sum(len(t.encode("utf-8", "replace")) for t in texts)
+        document = _Document(pairs, sum(map(count_words, texts)), size, _digest_of(spans))
         return Work(row, document, min(sum(len(p.tokens) for p in pairs), self.batch_tokens))
 
     def answer(self, batch: Sequence[Work]) -> list[Answer]:
@@ -93,7 +98,7 @@ def concatenated(rows: Iterable[Row], fields: DocumentFields, engine: Engine, so
     """
     separator = min(engine.eos) if engine.eos else engine.bos
     if separator is None:
-        raise InputError("the model has no token that separates documents", hint="leave --concatenate away")
+        raise InputError("the model has no token that separates documents", hint="remove --concatenate")
     tokens: list[int] = [] if engine.bos is None else [engine.bos]
     documents = words = size = 0
     for row in rows:
@@ -108,7 +113,13 @@ def _answer(document: _Document, blocks: list[tuple[float, int]]) -> Answer:
     out: dict[str, Any] = {"log_likelihood": whole.log_likelihood, "tokens": whole.tokens, "words": whole.words, "bytes": whole.bytes}
     if whole.tokens:
         out |= {"perplexity": json_number(whole.perplexity), "bits_per_byte": json_number(whole.bits_per_byte)}
-    return Answer(out | ({"blocks": [list(b) for b in blocks]} if len(blocks) > 1 else {}), scored_tokens=whole.tokens)
+    out |= {"blocks": [list(b) for b in blocks]} if len(blocks) > 1 else {}
+    return Answer(out | {"digest": document.digest}, scored_tokens=whole.tokens)
+
+
+def _digest_of(spans: Sequence[tuple[Prompt | None, str]]) -> str:
+    before = [None if prompt is None else asdict(prompt) for prompt, _ in spans]
+    return row_digest([text for _, text in spans], before if any(before) else None)
 
 
 def _groups(order: Sequence[int], lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:

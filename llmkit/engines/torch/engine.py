@@ -168,7 +168,7 @@ class TorchEngine:
     def encode(self, text: str) -> list[int]:
         return self._ids(text, special=False)
 
-    def encode_pair(self, prompt: Prompt, answer: str) -> Pair:
+    def encode_pair(self, prompt: Prompt, answer: str, *, split: str = "spaces") -> Pair:
         if self.encoder_decoder:
             start = self.model.generation_config.decoder_start_token_id
             # what the decoder is trained to end with
@@ -177,12 +177,22 @@ class TorchEngine:
             target = [*written, *sorted(self.eos)[:1]]
             return Pair([start, *target], 1, self._encode(prompt))
         text, special = render(prompt, self.tokenizer, self.chat)
-        first = [self.bos] if special and self.bos is not None else []
-        # A space between the two belongs to the answer's first token (as in lm-evaluation-harness).
-        kept = text.rstrip(" ")
-        whole = self.encode(text + answer)
+        # What is white between the two belongs to the answer's first token (lm-evaluation-harness, `_encode_pair`).
+        kept = text.rstrip() if split == "white space" else text.rstrip(" ")
+        whole, first = self.encode(text + answer), self._opening() if special else []
+        while first and whole[: len(first)] == first:  # a prompt that spells the BOS out; never two
+            whole = whole[len(first) :]
         begin = min(len(self.encode(kept)), len(whole))
+        if not first and begin == 0:
+            # an answer to nothing follows what separates texts (its `prefix_token_id`)
+            first = sorted(self.eos)[:1] if self.bos is None else [self.bos]
         return Pair([*first, *whole], len(first) + begin, None)
+
+    def _opening(self) -> list[int]:
+        """The ids that the tokenizer itself puts before a text."""
+        plain, dressed = self.encode("a"), self._ids("a", special=True)
+        at = next((i for i in range(len(dressed)) if dressed[i : i + len(plain)] == plain), 0)
+        return dressed[:at]
 
     def _encode(self, prompt: Prompt) -> list[int]:
         if prompt.first_token is not None:

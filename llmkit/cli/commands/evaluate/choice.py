@@ -18,11 +18,11 @@ from llmkit.cli.parsing import INPUT, option
 from llmkit.cli.running import model_identity, open_model, summarise
 from llmkit.cli.scoring import GateOptions
 from llmkit.errors import RowsFailedError, UsageError
-from llmkit.metrics.base import Example, Result, digest, signature
+from llmkit.metrics.base import Example, Result, signature
 from llmkit.rows import open_rows
 from llmkit.rows.fields import QUESTIONS, first_text, row_id
 
-NAMES = ("accuracy", "accuracy_normalised")
+NAMES = ("accuracy", "accuracy_normalized")
 
 
 def register(app: typer.Typer) -> None:
@@ -87,21 +87,20 @@ def choice(
         first = tally.first_error or f"no rows in {rows.name}"
         raise RowsFailedError(f"{tally.failed:,} rows could not be scored, so there is no accuracy; {first}")
     about = {"input": rows.name, "input_sha256": rows.sha256, **engine.identity.as_dict()}
-    end.finish(_result(found, pattern, about), out)
+    end.finish(_result(found, task.protocol(pattern), about), out)
     return 0
 
 
-def _result(found: list[dict[str, Any]], pattern: str, about: dict[str, Any]) -> Result:
+def _result(found: list[dict[str, Any]], sign: str, about: dict[str, Any]) -> Result:
     from llmkit.metrics.accuracy import accuracy
 
-    sign = signature(template=digest(pattern)[:8], shots=0)
     version = signature(version=f"llmkit-{__version__}")
     scores = (
         accuracy("accuracy", [row["correct"] for row in found], f"{sign}|norm:none|{version}"),
-        accuracy("accuracy_normalised", [row["correct_normalised"] for row in found], f"{sign}|norm:characters|{version}"),
+        accuracy("accuracy_normalized", [row["correct_normalized"] for row in found], f"{sign}|norm:characters|{version}"),
     )
     examples = []
     for number, row in enumerate(found, 1):
         asked = first_text(row, QUESTIONS)
-        examples.append(Example(row_id(row, number), digest(asked, row["right"]), asked, row["choice"], (row["right"],)))
+        examples.append(Example(row_id(row, number), row["digest"], asked, row["choice"], (row["right"],)))
     return Result(scores, len(found), about=about, examples=tuple(examples))

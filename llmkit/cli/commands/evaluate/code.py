@@ -15,7 +15,7 @@ from llmkit.cli.command import add
 from llmkit.cli.parsing import SCORING, number_option, option
 from llmkit.cli.scoring import GateOptions
 from llmkit.errors import InputError, RowError, UsageError
-from llmkit.metrics.base import Example, Result, digest
+from llmkit.metrics.base import Example, Result, row_digest
 from llmkit.rows import Row, open_rows
 from llmkit.rows.fields import PROGRAMS, first_name, row_id
 
@@ -47,18 +47,21 @@ def code(
         )
     if not 0 < code_timeout < float("inf"):
         raise UsageError(f"--code-timeout {code_timeout}: it must be above 0")
-    from llmkit.metrics.code import Limits, isolation, pass_at_k, passes
+    from llmkit.metrics.code import Limits, Program, check_samples, isolation, pass_at_k, passes
     from llmkit.models.devices import available_cores
 
     rows = open_rows(input, **rows_in.reading)
-    programs: list[list[str]] = []
+    programs: list[list[Program]] = []
     examples: list[Example] = []
     for row in rows:
         own, check = _programs(row, rows.name)
-        programs.append([f"{program}\n\n{check}\n" for program in own])
-        examples.append(Example(row_id(row.fields, row.index + 1), digest(check), check, own[0]))
+        programs.append([Program(program, check) for program in own])
+        asked = row.fields.get("prompt")
+        examples.append(Example(row_id(row.fields, row.index + 1), row_digest([check], asked), check, own[0]))
     if not programs:
         raise InputError("there is no row to score", path=rows.name)
+    for n in wanted:
+        check_samples(n, [len(own) for own in programs])
     apart = isolation()
     out.notice(apart)
     flat = iter(passes([p for each in programs for p in each], Limits(code_timeout), workers=available_cores()))
@@ -81,5 +84,14 @@ def _programs(row: Row, source: str) -> tuple[list[str], str]:
         there = ", ".join(list(row.fields)[:12]) or "none"
         missing = "test" if not isinstance(check, str) else "texts"
         raise RowError(f"no field '{missing}' with code (fields: {there})", path=source, line=row.line)
+    entry_point = row.fields.get("entry_point")
+    if entry_point is not None and not isinstance(entry_point, str):
+        raise RowError("field 'entry_point' is not text", path=source, line=row.line)
+    from llmkit.metrics.code import complete_test
+
+    try:
+        check = complete_test(check, entry_point)
+    except InputError as exc:
+        raise RowError(exc.message, path=source, line=row.line, hint=exc.hint) from exc
     prompt = row.fields.get("prompt", "") if name in ("text", "texts") else ""
     return [f"{prompt}{program}" for program in found], check

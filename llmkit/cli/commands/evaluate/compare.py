@@ -14,10 +14,10 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add
-from llmkit.cli.commands.evaluate.reporting import comparisons
 from llmkit.cli.parsing import SHOW, option
 from llmkit.cli.scoring import Test
 from llmkit.errors import InputError, UsageError
+from llmkit.metrics.pairing import comparisons
 
 if TYPE_CHECKING:
     from llmkit.metrics.base import Result
@@ -53,15 +53,16 @@ def compare(
     ]
     law = _scaling(dict(zip(results, read_results, strict=True)), plot) if plot is not None else None
     if display.json_output:
-        rows = [_as_json(name, each) for name, several in found for each in several]
+        rows = [{"result": name} | each.as_json() for name, several in found for each in several]
         content: dict[str, Any] = {"baseline": results[0], "comparisons": rows}
-        console.write(json.dumps(content | ({"scaling": law} if law else {}), ensure_ascii=False) + "\n")
+        console.write(json.dumps(content | ({"scaling": law} if law else {}), ensure_ascii=False, allow_nan=False) + "\n")
         return
     _table(results[0], found)
     out = display.console
     for _, several in found[:1]:
         for each in several:
-            out.notice(each.power)
+            if each.power:
+                out.notice(each.power)
     if law:
         out.notice(f"{law['metric']}: {law['formula']}; {plot}")
 
@@ -70,16 +71,10 @@ def _table(baseline: str, found: list[tuple[str, list[Comparison]]]) -> None:
     rows = []
     for name, several in found:
         for c in several:
-            low, high = c.interval
-            figures = [f"{c.value:.6g}", f"{c.difference:+.4g}", f"{low:+.4g} to {high:+.4g}", f"{c.effect:+.2f}", f"{c.p_value:.3g}"]
-            rows.append((name, c.name, *figures, c.test))
+            interval = "" if c.interval is None else f"{c.interval[0]:+.4g} to {c.interval[1]:+.4g}"
+            effect, p_value = "" if c.effect is None else f"{c.effect:+.2f}", "" if c.p_value is None else f"{c.p_value:.3g}"
+            rows.append((name, c.name, f"{c.value:.6g}", f"{c.difference:+.4g}", interval, effect, p_value, c.note or c.test))
     console.table(("result", "metric", "score", f"against {baseline}", "95% interval", "effect", "p", "test"), rows)
-
-
-def _as_json(name: str, c: Comparison) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {"result": name} | asdict(c) | {"significant": c.significant}
 
 
 def _scaling(results: dict[str, Result], plot: str) -> dict[str, Any]:

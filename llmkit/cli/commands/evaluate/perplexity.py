@@ -120,7 +120,7 @@ def _windows(engine: Engine, context: int | None, stride: int | None) -> Windows
     most = engine.context
     if context is not None and most is not None and context > most:
         raise UsageError(f"--context {context}: the model reads at most {most} tokens at once")
-    chosen = context or most or 1024
+    chosen = (most or 1024) if context is None else context
     return Windows(chosen, chosen if stride is None else stride)
 
 
@@ -133,6 +133,8 @@ class _Found:
     examples: list[Example] = field(default_factory=list)
     rows: int = 0
     code: int = 0
+    #: The field whose text a report shows.
+    shown: str = "text"
 
     def add(self, scored: Iterable[tuple[Mapping[str, Any], bool]]) -> None:
         """scored: output rows, and whether each failed."""
@@ -142,8 +144,8 @@ class _Found:
             self.rows += 1
             if not failed:
                 self.documents.append(likelihood(row))
-                text = first_text(row, SCORED)
-                self.examples.append(Example(row_id(row, self.rows), digest(text), text[:_SHOWN]))
+                text = first_text(row, (self.shown, *SCORED))
+                self.examples.append(Example(row_id(row, self.rows), row["digest"], text[:_SHOWN]))
                 self.blocks = [(v, n) for v, n in row.get("blocks", ())]
 
 
@@ -162,7 +164,7 @@ class _Run:
         from llmkit.jobs.outcome import Tally
         from llmkit.jobs.run import answered
 
-        found, tally = _Found(), Tally()
+        found, tally = _Found(shown=self.text_field or "text"), Tally()
         found.add((o.line(), o.answer.error is not None) for o in answered(self.rows, self._task(), self.settings, self.out, tally))
         return self._end(found, tally)
 
@@ -171,7 +173,7 @@ class _Run:
 
         run = replace(run, identity={**run.identity, **model_identity(self.engine), "resolved.protocol": self._protocol()})
         tally = file_job(self.rows, self._task(), self.settings, output, self.out, run)
-        found = _Found()
+        found = _Found(shown=self.text_field or "text")
         found.add(output.read_rows(tally.failed_rows))
         return self._end(found, tally)
 
@@ -221,7 +223,14 @@ class _Run:
         engine = self.engine
         target = "target" if engine.encoder_decoder else "completion" if self.completion_only else "text"
         bos = "no" if engine.bos is None or engine.encoder_decoder else "yes"
-        return signature(target=target, context=self.windows.context, stride=self.windows.stride, bos=bos, join=self.join)
+        sign = {"target": target, "context": self.windows.context, "stride": self.windows.stride, "bos": bos, "join": self.join}
+        if target != "text":  # scored after a prompt, which the tokenizer or a chat template begins
+            from llmkit.tasks.choose import begins_with_bos
+
+            sign["bos"] = begins_with_bos(engine)
+            if chat := engine.identity.as_dict().get("chat_template_sha256"):
+                sign["chat"] = str(chat)[:8]
+        return signature(**sign)
 
     def _end(self, found: _Found, tally: Tally) -> _Found:
         found.code = summarise(tally, self.engine, self.out)

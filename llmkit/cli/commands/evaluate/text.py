@@ -16,12 +16,13 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
-from llmkit.cli.command import add, identity, options_set_by_user, refuse
+from llmkit.cli.command import add, identity, on_command_line, options_set_by_user, refuse
+from llmkit.cli.commands.evaluate.paired import PLACES, paired_test, show_paired
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
 from llmkit.cli.parsing import MODEL, option
 from llmkit.cli.scoring import GateOptions, MetricOptions, PairedOptions, SavedOutputs, ScoreFields
 from llmkit.errors import InputError, RowsFailedError, UsageError
-from llmkit.metrics.base import Example, Result, digest
+from llmkit.metrics.base import Example, Result, row_digest
 from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SHOWN_SOURCES, Prompt, SourceFields, first_text, prediction, references, row_id
 
@@ -74,6 +75,7 @@ def score(
     trust_remote_code = placement.trust_remote_code
     asked = chosen(metric.metrics, trust_remote_code=trust_remote_code)
     names = score_names(asked)
+    against_first = paired_test({n: v for n, v in ctx.params.items() if n not in PLACES or on_command_line(ctx, n)})
     overlap = metric.overlap
     settings = TextSettings(overlap, steps(metric.normalize), trust_remote_code)
     end = gates.ending(names, json_output=display.json_output)
@@ -82,11 +84,11 @@ def score(
         if not references:
             raise UsageError("--predictions needs --references", hint="add -r FILE, one line per prediction")
         systems = [(path, _from_files(path, references, encoding, limit)) for path in predictions]
-        if pairs.paired_bs or pairs.paired_ar:
-            from llmkit.cli.commands.evaluate.paired import paired
+        if against_first:
+            from llmkit.metrics.paired import paired
 
             samples = pairs.paired_bs_n if pairs.paired_bs else pairs.paired_ar_n
-            paired(systems, names, overlap, "bs" if pairs.paired_bs else "ar", samples, as_json=display.json_output)
+            show_paired(paired(systems, names, overlap, against_first, samples), as_json=display.json_output)
             return 0
         if len(systems) > 1:
             raise UsageError(
@@ -157,7 +159,7 @@ def _from_files(path: str, others: Sequence[str], encoding: str, limit: int | No
         texts = [row.fields["text"] for row in rows]
         if empty := next((i for i, text in enumerate(texts[1:], 1) if not text.strip()), None):
             raise InputError("an empty reference", path=names[empty], line=number)
-        examples.append(Example(str(number), digest(*texts[1:]), "", texts[0], tuple(texts[1:])))
+        examples.append(Example(str(number), row_digest(texts[1:]), "", texts[0], tuple(texts[1:])))
     return examples
 
 
@@ -172,8 +174,21 @@ def _from_rows(rows: Rows, prediction_field: str | None, fields: _Fields) -> lis
 
 def _example(row: Row, answer: str, source: str, fields: _Fields) -> Example:
     expected = fields.expected(row, source)
-    asked = first_text(row.fields, SHOWN_SOURCES)
-    return Example(row_id(row.fields, row.index + 1), digest(*expected), asked, answer, expected)
+    asked = _asked(row, fields)
+    shown = first_text(row.fields, SHOWN_SOURCES)
+    return Example(row_id(row.fields, row.index + 1), row_digest(expected, asked), shown, answer, expected)
+
+
+def _asked(row: Row, fields: _Fields) -> Any:
+    """What a model was asked, as far as the row tells: a text, messages, or None. `text` may be an answer as well."""
+    both = row.fields.get("translation")
+    if fields.field is None and isinstance(both, dict):
+        return next(iter(both.values()), None)
+    names = (fields.field,) if fields.field else ("source", "src", "prompt", "instruction", "question", "messages")
+    name = next((n for n in names if n in row.fields), None)
+    if name == "instruction" and row.fields.get("input"):
+        return [row.fields[name], row.fields["input"]]
+    return row.fields.get(name or "")
 
 
 def _unique(examples: Sequence[Example], source: str) -> None:
