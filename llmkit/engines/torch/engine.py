@@ -20,8 +20,10 @@ from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.torch.constraints import Constraint
 from llmkit.engines.torch.detokenize import TextStream, continuation, decode, find_stop
+from llmkit.engines.torch.generation_config import clean, end_tokens
 from llmkit.engines.torch.loading import LoadedModel, tokenizer_sha256
 from llmkit.engines.torch.onednn import pack
+from llmkit.engines.torch.panics import panics
 from llmkit.engines.torch.sampling import NanGuard, StopStrings, chain
 from llmkit.engines.torch.scoring import Scorer
 from llmkit.errors import InputError, OutOfMemoryError
@@ -42,11 +44,10 @@ class TorchEngine:
             if each is not None:
                 pack(each.model, keep=each.checkpoint.is_encoder_decoder)
         self._constraint: tuple[Decoding, Constraint] | None = None
-        config = self.model.generation_config
-        # An answer that is cut off must not look as if it had ended; generate() would take it from here, whatever it is given.
-        config.forced_eos_token_id = None
-        eos = config.eos_token_id if config.eos_token_id is not None else self.tokenizer.eos_token_id
-        self.eos = frozenset([eos] if isinstance(eos, int) else eos or ())
+                # generate() takes what it is not given from here
+                each.model.generation_config = clean(each.model.generation_config, vocabulary=each.vocabulary)
+        ends = end_tokens(self.tokenizer, self.model.generation_config)
+        self.eos, self._end = frozenset(ends), ends[:1]
         pad = self.tokenizer.pad_token_id
         self.pad = int(pad if pad is not None else next(iter(sorted(self.eos)), 0))
         # The model's configuration knows BOS for tokenizers that don't (and T5 has none).
@@ -161,7 +162,7 @@ class TorchEngine:
             # what the decoder is trained to end with
             # Marian has a tokenizer for each side
             written = self.tokenizer(text_target=answer, add_special_tokens=False)["input_ids"]
-            target = [*written, *sorted(self.eos)[:1]]
+            target = [*written, *self._end]
             return Pair([start, *target], 1, self._encode(prompt))
         text, special = render(prompt, self.tokenizer, self.chat)
         first = [self.bos] if special and self.bos is not None else []
@@ -173,7 +174,7 @@ class TorchEngine:
 
     def _encode(self, prompt: Prompt) -> list[int]:
         if prompt.first_token is not None:
-            return [self._token(prompt.first_token), *self.encode(prompt.text or ""), *sorted(self.eos)[:1]]
+            return [self._token(prompt.first_token), *self.encode(prompt.text or ""), *self._end]
         text, special = render(prompt, self.tokenizer, self.chat)
         ids = self._ids(text, special=special)
         while len(ids) > 1 and self.bos is not None and ids[0] == ids[1] == self.bos:
@@ -190,7 +191,8 @@ class TorchEngine:
     def _ids(self, text: str, *, special: bool) -> list[int]:
         # half a surrogate pair is no character; the model is shown U+FFFD
         whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return list(self.tokenizer(whole, add_special_tokens=special)["input_ids"])
+        with panics(lambda reason: InputError(f"the model's tokenizer can't read the text: {reason}")):
+            return list(self.tokenizer(whole, add_special_tokens=special)["input_ids"])
 
     def _request(self, tokens: list[int], decoding: Decoding, number: int, truncated: int) -> Request:
         limit = decoding.new_tokens(len(tokens), self.context, shared_context=not self.encoder_decoder)
