@@ -43,9 +43,9 @@ class TorchEngine:
         for each in (loaded, draft):
             if each is not None:
                 pack(each.model, keep=each.checkpoint.is_encoder_decoder)
-        self._constraint: tuple[Decoding, Constraint] | None = None
                 # generate() takes what it is not given from here
                 each.model.generation_config = clean(each.model.generation_config, vocabulary=each.vocabulary)
+        self._constraint: tuple[Decoding, Constraint] | None = None
         ends = end_tokens(self.tokenizer, self.model.generation_config)
         self.eos, self._end = frozenset(ends), ends[:1]
         pad = self.tokenizer.pad_token_id

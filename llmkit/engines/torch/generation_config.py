@@ -11,8 +11,9 @@ from typing import Any
 
 from llmkit.errors import ModelError
 
-#: Settings that name one token.
-_TOKEN = ("bos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id")
+#: Settings that name one token. Without a padding or begin token some models write -1.
+_TOKEN = ("decoder_start_token_id", "forced_bos_token_id")
+_TOKEN_OR_NONE = ("bos_token_id", "pad_token_id")
 #: Settings that name a list of tokens.
 _TOKENS = ("suppress_tokens", "begin_suppress_tokens")
 
@@ -31,6 +32,7 @@ def clean(config: Any, *, vocabulary: int | None = None) -> Any:
         if value is not None:
             _check(name, value, _token(value, vocabulary))
             kept[name] = value
+    kept |= {name: value for name in _TOKEN_OR_NONE if _token(value := getattr(config, name, None), vocabulary)}
     for name in _TOKENS:
         value = getattr(config, name, None)
         if value is not None:
@@ -51,13 +53,14 @@ def end_tokens(tokenizer: Any, config: Any) -> tuple[int, ...]:
     """
     configured = getattr(config, "eos_token_id", None)
     listed = [] if configured is None else configured if isinstance(configured, list | tuple) else [configured]
-    _check("eos_token_id", configured, all(_token(token, None) for token in listed))
+    _check("eos_token_id", configured, all(type(token) is int for token in listed))
+    listed = [token for token in listed if token >= 0]
     own = getattr(tokenizer, "eos_token_id", None)
     return tuple(dict.fromkeys([*([own] if own is not None else []), *listed]))
 
 
 def _token(value: Any, vocabulary: int | None) -> bool:
-    return type(value) is int and 0 <= value and (vocabulary is None or value < vocabulary)
+    return type(value) is int and value >= 0 and (vocabulary is None or value < vocabulary)
 
 
 def _list(value: Any, vocabulary: int | None) -> bool:
