@@ -44,21 +44,48 @@ _ENVIRONMENT = (
 #: Names under which a message may carry the model's reasoning; the first is the one that templates read.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 
+_MARK = "LLMKIT-CONTINUES-HERE "
 
-def apply(source: str, messages: Sequence[Mapping[str, Any]], tokenizer: Any, **values: Any) -> str:
+
+def apply(source: str, messages: Sequence[Mapping[str, Any]], tokenizer: Any, *, continue_last: bool = False, **values: Any) -> str:
     """The text of `messages` by the template `source`, as `tokenizer.apply_chat_template` gives it.
 
-    values: what else the template sees (add_generation_prompt, tools, ...); they go before the tokenizer's special tokens.
+    continue_last: the text ends with the last message's, without what the template writes after it.
+    values: what else the template sees (add_generation_prompt, tools, ...); they override the tokenizer's special tokens.
     Raises InputError for a conversation that the template refuses, ModelError for a template that passes a limit.
     """
     shown = [_message(message) for message in messages]
     special = {name: token if isinstance(token, list) else str(token) for name, token in tokenizer.special_tokens_map.items()}
-    return render(source, {"tools": None, "documents": None, **special, **values, "messages": shown})
+    if continue_last and shown:
+        shown[-1] = {**shown[-1], "content": _marked(shown[-1].get("content"))}
+    text = render(source, {"tools": None, "documents": None, **special, **values, "messages": shown})
+    return _before_mark(text) if continue_last else text
 
 
 def render(source: str, values: Mapping[str, Any], *, seconds: float = SECONDS) -> str:
     """The text of a template. Raises as `apply`."""
     return _renderer(os.getpid()).render(source, values, seconds)
+
+
+def _marked(content: Any) -> Any:
+    """A message's content with a mark at its end; of content in parts, at the end of the last text."""
+    if isinstance(content, str):
+        return content + _MARK
+    if isinstance(content, list):
+        last = next(
+            (i for i in reversed(range(len(content))) if isinstance(content[i], dict) and isinstance(content[i].get("text"), str)), None
+        )
+        if last is not None:
+            return [*content[:last], {**content[last], "text": content[last]["text"] + _MARK}, *content[last + 1 :]]
+    raise InputError("the last message has no text that could be continued")
+
+
+def _before_mark(text: str) -> str:
+    place = text.rfind(_MARK.strip())
+    if place < 0:
+        raise InputError("the chat template does not write the last message, so that it can't be continued", hint=_HINT)
+    # a template that strips content has stripped the space before the mark, too
+    return text[:place] if text[place:].startswith(_MARK) else text[:place].rstrip()
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from llmkit.models import lora
 from llmkit.models.checkpoint import Checkpoint, Tensor, file_sha256, read_header
 from llmkit.models.reference import Location, locate
 from llmkit.models.smallfiles import MAX_INDEX, read_object
-from llmkit.models.view import View
+from llmkit.models.view import View, chat_template
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,10 @@ class Adapter:
     @property
     def sha256(self) -> str:
         return file_sha256(self.folder / "adapter_model.safetensors")
+
+    def chat_template(self) -> str | None:
+        """The template that lies beside the adapter; None where there is none. Raises ModelError."""
+        return chat_template(self.folder)
 
     def view(self) -> View:
         """The folder that peft is shown: the checked matrices, and settings written by llmkit."""

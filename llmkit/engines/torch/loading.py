@@ -23,7 +23,7 @@ from llmkit.models.adapters import Adapter, resolve_adapter
 from llmkit.models.checkpoint import Checkpoint
 from llmkit.models.devices import Device, available_cores, select
 from llmkit.models.reference import Location, go_offline, resolve
-from llmkit.models.view import View, chat_template, model_view, tokenizer_view
+from llmkit.models.view import View, model_view, tokenizer_view
 
 #: Positions of which the memory plan makes sure before a model is loaded: one long answer.
 _PLANNED_TOKENS = 2048
@@ -127,9 +127,8 @@ def prepare(settings: ModelSettings) -> Prepared:
         views.append(beside)
     else:
         tokenizer = _tokenizer(views[0], checkpoint.folder, checkpoint.trusted)
-    template = chat_template(adapter.folder) if adapter is not None else None
-    if template is not None:
-        tokenizer.chat_template = template
+    if adapter is not None and (template := adapter.chat_template()) is not None:
+        tokenizer.chat_template = template  # that of the training goes before the base's
     return Prepared(settings, location, checkpoint, adapter, device, tokenizer, tuple(views))
 
 
