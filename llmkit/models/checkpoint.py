@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any
 
 from llmkit.errors import ModelError
 from llmkit.models import configuration
-from llmkit.models.smallfiles import MAX_INDEX, parse_object, read_object
+from llmkit.models.smallfiles import MAX_INDEX, open_regular, parse_object, read_object
 
 #: The format allows 100 MB (safetensors 0.8: MAX_HEADER_SIZE); 150,000 tensors, the most that is known, take 20.
 _MAX_HEADER = 32_000_000
@@ -139,12 +138,8 @@ def read_header(path: Path) -> dict[str, Tensor]:
 def _raw_header(path: Path) -> tuple[bytes, int]:
     """The header's bytes and the file's size."""
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(handle, "rb") as file:
-            status = os.fstat(handle)
-            size = status.st_size
-            if not stat.S_ISREG(status.st_mode):
-                raise ModelError(f"{path}: is not a regular file", hint=_AGAIN)
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
             prefix = file.read(8)
             if len(prefix) < 8:
                 raise ModelError(f"{path}: truncated ({size} bytes)", hint=_AGAIN)

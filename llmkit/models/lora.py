@@ -112,8 +112,11 @@ def read(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as exc:
         raise ModelError(f"{folder}: no adapter_config.json", hint="name the folder that finetune wrote") from exc
     kind = config.get("peft_type", "LORA")
-    if config.get("auto_mapping") or kind not in (None, "LORA"):
-        raise UsageError(f"{folder}: adapters of type {str(kind)[:40]} with code of their own are not read")
+    if kind not in (None, "LORA"):
+        raise UsageError(f"{folder}: adapters of type {str(kind)[:40]} are not read", hint="LoRA, with its variants, is")
+    library = (config.get("auto_mapping") or {}).get("parent_library") if isinstance(config.get("auto_mapping"), dict | None) else "?"
+    if library is not None and not str(library).startswith("transformers."):  # peft writes that of the base's class
+        raise UsageError(f"{folder}: the adapter brings code of its own ({str(library)[:100]}), which is not run")
     for name, value in config.items():
         if name in _SHOWN:
             if value is not None and not _SHOWN[name](value):

@@ -9,7 +9,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from llmkit.errors import ModelError
 
@@ -26,22 +26,28 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
     A pipe or device at that name is refused without waiting for it. Raises ModelError, and FileNotFoundError where there is nothing.
     """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise ModelError(f"{path}: has {size:,} bytes; such a file has at most {limit:,}")
+        try:
+            return file.read(limit + 1)[:limit]
+        except OSError as exc:
+            raise ModelError(f"{path}: cannot be read: {_reason(exc)}") from exc
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """A regular file, open for reading. Raises as `read_bytes`."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as exc:
         raise ModelError(f"{path}: cannot be read: {_reason(exc)}") from exc
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelError(f"{path}: is not a regular file", hint="copy or download the model again")
-        if status.st_size > limit:
-            raise ModelError(f"{path}: has {status.st_size:,} bytes; such a file has at most {limit:,}")
-        try:
-            return file.read(limit + 1)[:limit]
-        except OSError as exc:
-            raise ModelError(f"{path}: cannot be read: {_reason(exc)}") from exc
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ModelError(f"{path}: is not a regular file", hint="copy or download the model again")
+    return os.fdopen(handle, "rb")
 
 
 def read_text(path: Path, limit: int = MAX_CONFIG) -> str:
