@@ -26,6 +26,8 @@ _VOCABULARIES = (
     *("vocab-tgt.json", "dict.txt", "bpe.codes", "spm.model", "spm_char.model", "sentencepiece.model", "prophetnet.tokenizer"),
     *("normalizer.json", "emoji.json", "byte_maps.json", "entity_vocab.json", "tekken.json", "tokenizer.tiktoken"),
 )
+#: Settings of generation that transformers builds objects of while it loads; llmkit uses none of them.
+_NOT_IN_FORCE = ("cache_implementation", "cache_config", "compile_config", "watermarking_config", "continuous_batching_config")
 TEMPLATE = "chat_template.jinja"
 _MAX_TEMPLATE = 1_000_000
 #: With the folder's own code allowed to run, its other files are shown, too: but for what would be loaded in place of the weights.
@@ -58,7 +60,7 @@ def model_view(checkpoint: Checkpoint) -> View:
     view.write("config.json", configuration.clean(checkpoint.config))
     generation = configuration.optional(checkpoint.folder, "generation_config.json")
     if generation:
-        view.write("generation_config.json", configuration.clean(generation))
+        view.write("generation_config.json", {n: v for n, v in configuration.clean(generation).items() if n not in _NOT_IN_FORCE})
     for path in checkpoint.files:
         view.link(path)
     if checkpoint.index is not None:
