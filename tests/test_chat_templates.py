@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Run
 
 from llmkit.engines.templates import apply, render
 from llmkit.errors import InputError, ModelError
@@ -60,7 +61,7 @@ def tokenizer(llama: Path) -> Any:
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
 @pytest.mark.parametrize("ask", [True, False])
 def test_a_template_gives_what_transformers_gives(tokenizer: Any, template: str, ask: bool) -> None:
-    more = {"tools": TOOLS, "add_generation_prompt": ask, "enable_thinking": False}
+    more: dict[str, Any] = {"tools": TOOLS, "add_generation_prompt": ask, "enable_thinking": False}
     expected = tokenizer.apply_chat_template(MESSAGES, chat_template=template, tokenize=False, **more)
     assert apply(template, MESSAGES, tokenizer, **more) == expected
 
@@ -167,10 +168,10 @@ def test_a_template_sees_no_environment_and_no_file(monkeypatch: pytest.MonkeyPa
         assert b"hf_secret" not in environment.read_bytes()
 
 
-def test_a_run_with_a_hostile_template_ends_with_one_line(llmkit: Any, llama: Path, tmp_path: Path) -> None:
+def test_a_run_with_a_hostile_template_ends_with_one_line(run: Run, llama: Path, tmp_path: Path) -> None:
     shutil.copytree(llama, tmp_path / "m")
     (tmp_path / "m" / "chat_template.jinja").write_text("{{ 'a' * 2000000000 }}")
-    ran = llmkit("generate", "-m", tmp_path / "m", "the king", *SHORT)
+    ran = run("generate", "-m", tmp_path / "m", "the king", *SHORT)
     assert ran.code == 5
     assert "chat template" in ran.err
     assert len(ran.err.splitlines()) <= 3

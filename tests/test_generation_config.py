@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Run
 
 PROMPT = ("the king", "--max-new-tokens", "12", "--chat-template", "none", "--json", "-q")
 
@@ -21,8 +22,8 @@ def change(path: Path, **values: object) -> None:
     path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | values))
 
 
-def answer(llmkit: Any, model: Path, *more: str) -> dict[str, Any]:
-    ran = llmkit("generate", "-m", model, *PROMPT, *more)
+def answer(run: Run, model: Path, *more: str) -> dict[str, Any]:
+    ran = run("generate", "-m", model, *PROMPT, *more)
     assert ran.code == 0, ran.err
     return dict(json.loads(ran.out))
 
@@ -50,15 +51,15 @@ IGNORED: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("values", IGNORED.values(), ids=IGNORED)
-def test_a_setting_of_the_model_changes_nothing(llmkit: Any, llama: Path, model: Path, values: dict[str, object]) -> None:
+def test_a_setting_of_the_model_changes_nothing(run: Run, llama: Path, model: Path, values: dict[str, object]) -> None:
     change(model / "generation_config.json", **values)
-    assert answer(llmkit, model) == answer(llmkit, llama)
+    assert answer(run, model) == answer(run, llama)
 
 
-def test_a_setting_in_an_old_configuration_changes_nothing(llmkit: Any, llama: Path, model: Path) -> None:
+def test_a_setting_in_an_old_configuration_changes_nothing(run: Run, llama: Path, model: Path) -> None:
     (model / "generation_config.json").unlink(missing_ok=True)
     change(model / "config.json", repetition_penalty=5.0, min_length=100, bos_token_id=256, eos_token_id=257)
-    assert answer(llmkit, model) == answer(llmkit, llama)
+    assert answer(run, model) == answer(run, llama)
 
 
 def written(model: Path) -> list[int]:
@@ -71,37 +72,37 @@ def written(model: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("name", ["suppress_tokens", "begin_suppress_tokens", "bad_words_ids"])
-def test_suppressed_tokens_are_not_written(llmkit: Any, llama: Path, model: Path, name: str) -> None:
+def test_suppressed_tokens_are_not_written(run: Run, llama: Path, model: Path, name: str) -> None:
     everything = [t for t in range(258) if t != 70]  # 70 is the letter g
     assert written(llama)[0] != 70
     change(model / "generation_config.json", **{name: [[t] for t in everything] if name == "bad_words_ids" else everything})
-    assert answer(llmkit, model)["text"][:1] == "g"
+    assert answer(run, model)["text"][:1] == "g"
 
 
 @pytest.mark.parametrize(
     "values", [{"suppress_tokens": "x"}, {"bad_words_ids": [1]}, {"forced_bos_token_id": 10**6}, {"eos_token_id": "</s>"}]
 )
-def test_tokens_that_are_none_are_an_error_that_names_them(llmkit: Any, model: Path, values: dict[str, object]) -> None:
+def test_tokens_that_are_none_are_an_error_that_names_them(run: Run, model: Path, values: dict[str, object]) -> None:
     change(model / "generation_config.json", **values)
-    ran = llmkit("generate", "-m", model, *PROMPT)
+    ran = run("generate", "-m", model, *PROMPT)
     assert ran.code == 5
     assert next(iter(values)) in ran.err
 
 
-def test_an_answer_ends_at_the_end_of_tokenizer_and_of_configuration(llmkit: Any, llama: Path, model: Path) -> None:
+def test_an_answer_ends_at_the_end_of_tokenizer_and_of_configuration(run: Run, llama: Path, model: Path) -> None:
     tokens = written(llama)
     end = next(token for token in tokens if tokens.index(token) > 0)
     number = tokens.index(end) + 1
     for configured in (end, [257, end]):
         change(model / "generation_config.json", eos_token_id=configured)
-        ended = answer(llmkit, model)
+        ended = answer(run, model)
         assert (ended["finish_reason"], ended["completion_tokens"]) == ("eos", number)
     # the configuration names another end than the tokenizer
     change(model / "generation_config.json", eos_token_id=256)
     from transformers import AutoTokenizer
 
     change(model / "tokenizer_config.json", eos_token=AutoTokenizer.from_pretrained(llama).convert_ids_to_tokens(end))
-    ended = answer(llmkit, model)
+    ended = answer(run, model)
     assert (ended["finish_reason"], ended["completion_tokens"]) == ("eos", number)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Run
 
 from llmkit.errors import ModelError, UsageError
 from llmkit.models.card import read_card
@@ -26,9 +27,9 @@ def model(llama: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def plain(llmkit: Any, llama: Path) -> str:
+def plain(run: Run, llama: Path) -> str:
     """The answer of the model as it was saved."""
-    return str(llmkit("generate", "-m", llama, *PROMPT).out)
+    return str(run("generate", "-m", llama, *PROMPT).out)
 
 
 def change(path: Path, **values: object) -> None:
@@ -47,25 +48,12 @@ def pickled(model: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("named", ["adapter_model.bin", "other.safetensors", "pytorch_model.bin.index.json", 5, ["x"]])
-def test_a_configuration_that_names_other_weights_is_refused(llmkit: Any, model: Path, named: object) -> None:
+def test_a_configuration_that_names_other_weights_is_refused(run: Run, model: Path, named: object) -> None:
     pickled(model, "adapter_model.bin")
     change(model / "config.json", transformers_weights=named)
-    ran = llmkit("generate", "-m", model, *PROMPT)
+    ran = run("generate", "-m", model, *PROMPT)
     assert ran.code == 5
     assert "config.json: 'transformers_weights' names other weights" in ran.err
-
-
-def test_an_adapter_beside_the_weights_is_put_on_only_when_it_is_named(llmkit: Any, model: Path, plain: str) -> None:
-    lora(model, model, scale=64)
-    ran = llmkit("generate", "-m", model, *PROMPT)
-    assert ran.code == 5
-    assert "adapter_config.json" in ran.err
-    assert "--adapter" in ran.err
-    named = llmkit("generate", "-m", model, "--adapter", model, *PROMPT)
-    assert named.code == 0
-    assert named.out != plain
-    (model / "adapter_config.json").unlink()
-    assert llmkit("generate", "-m", model, *PROMPT).out == plain
 
 
 REDIRECTS: dict[str, dict[str, object]] = {
@@ -77,14 +65,14 @@ REDIRECTS: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("values", REDIRECTS.values(), ids=REDIRECTS)
-def test_names_that_redirect_loading_change_nothing(llmkit: Any, model: Path, plain: str, values: dict[str, object]) -> None:
+def test_names_that_redirect_loading_change_nothing(run: Run, model: Path, plain: str, values: dict[str, object]) -> None:
     (model / "config.0.0.1.json").write_text("{}")
     change(model / "config.json", **values)
-    ran = llmkit("generate", "-m", model, *PROMPT)
+    ran = run("generate", "-m", model, *PROMPT)
     assert (ran.code, ran.out) == (0, plain)
 
 
-def test_a_tokenizer_is_read_from_the_files_that_were_checked_only(llmkit: Any, model: Path, plain: str) -> None:
+def test_a_tokenizer_is_read_from_the_files_that_were_checked_only(run: Run, model: Path, plain: str) -> None:
     (model / "other.json").write_text("{}")
     change(
         model / "tokenizer_config.json",
@@ -92,7 +80,7 @@ def test_a_tokenizer_is_read_from_the_files_that_were_checked_only(llmkit: Any, 
         vocab_file="/etc/passwd",
         fast_tokenizer_files=["other.json"],
     )
-    ran = llmkit("generate", "-m", model, *PROMPT)
+    ran = run("generate", "-m", model, *PROMPT)
     assert (ran.code, ran.out) == (0, plain)
 
 
@@ -137,9 +125,9 @@ def test_a_kernel_from_a_hub_is_code_and_is_refused(model: Path, name: str) -> N
         ("gptq", "does not load"),
     ],
 )
-def test_weights_that_need_another_loader_are_refused_with_what_to_install(llmkit: Any, model: Path, settings: object, said: str) -> None:
+def test_weights_that_need_another_loader_are_refused_with_what_to_install(run: Run, model: Path, settings: object, said: str) -> None:
     change(model / "config.json", quantization_config=settings)
-    ran = llmkit("generate", "-m", model, *PROMPT)
+    ran = run("generate", "-m", model, *PROMPT)
     assert ran.code == 5
     assert said in ran.err
     assert "hint:" in ran.err
@@ -249,14 +237,14 @@ def test_a_damaged_header_is_an_error_that_names_the_file(tmp_path: Path, conten
         read_header(header(tmp_path / "model.safetensors", content))
 
 
-def test_a_panic_of_the_tokenizers_library_at_loading_is_an_error(llmkit: Any, model: Path) -> None:
+def test_a_panic_of_the_tokenizers_library_at_loading_is_an_error(run: Run, model: Path) -> None:
     change(model / "tokenizer.json", normalizer={"type": "Precompiled", "precompiled_charsmap": None})
-    ran = llmkit("generate", "-m", model, *PROMPT)
+    ran = run("generate", "-m", model, *PROMPT)
     assert ran.code == 5
     assert "error: " + str(model) in ran.err
 
 
-def test_a_panic_of_the_tokenizers_library_at_a_row_fails_that_row(llmkit: Any, model: Path, tmp_path: Path) -> None:
+def test_a_panic_of_the_tokenizers_library_at_a_row_fails_that_row(run: Run, model: Path, tmp_path: Path) -> None:
     pattern = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
     change(
         model / "tokenizer.json",
@@ -267,7 +255,7 @@ def test_a_panic_of_the_tokenizers_library_at_a_row_fails_that_row(llmkit: Any, 
     )
     rows = tmp_path / "i.jsonl"
     rows.write_text("".join(json.dumps({"prompt": p}) + "\n" for p in ("the king", "a" * 40 + "!", "the queen")))
-    ran = llmkit("generate", "-i", rows, "-m", model, "--max-new-tokens", "2", "--chat-template", "none", "-o", tmp_path / "o.jsonl")
+    ran = run("generate", "-i", rows, "-m", model, "--max-new-tokens", "2", "--chat-template", "none", "-o", tmp_path / "o.jsonl")
     assert ran.code == 3
     written = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
     assert ["error" in row for row in written] == [False, True, False]
@@ -311,115 +299,6 @@ def test_front_matter_of_any_kind_stops_nothing(tmp_path: Path, front: str) -> N
 def test_a_card_that_is_no_file_is_none(tmp_path: Path) -> None:
     (tmp_path / "README.md").mkdir()
     assert read_card(tmp_path) == ({}, "")
-
-
-# adapters
-
-
-def lora(folder: Path, base: Path, *, rank: int = 4, scale: float = 64, more: dict[str, Any] | None = None, **config: object) -> Path:
-    """An adapter on q_proj of both layers, with `more` tensors."""
-    import torch
-    from safetensors.torch import save_file
-
-    folder.mkdir(exist_ok=True)
-    torch.manual_seed(0)
-    tensors = dict(more or {})
-    for layer in (0, 1):
-        name = f"base_model.model.model.layers.{layer}.self_attn.q_proj.lora_"
-        tensors |= {name + "A.weight": torch.randn(rank, 32), name + "B.weight": torch.randn(32, rank)}
-    save_file(tensors, folder / "adapter_model.safetensors")
-    content = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": scale, "target_modules": ["q_proj"]}
-    (folder / "adapter_config.json").write_text(json.dumps(content | {"base_model_name_or_path": str(base)} | config))
-    return folder
-
-
-ADAPTERS: dict[str, dict[str, object]] = {
-    "an unclosed bracket": {"rank_pattern": {"(": 2}},
-    "nested quantifiers": {"rank_pattern": {"(a+)+$": 2}},
-    "many wildcards": {"alpha_pattern": {".*.*.*.*.*x": 2}},
-    "a rank above that of the matrices": {"r": 10_000_000},
-    "a rank of one module above that of the matrices": {"rank_pattern": {"k_proj": 200_000}},
-    "a rank that is no number": {"r": "4"},
-    "a negative rank": {"r": -4},
-    "an expression for a module to save": {"modules_to_save": ["(x+)+"]},
-    "another task": {"task_type": "SEQ_CLS"},
-    "a setting of a later peft": {"use_new_thing": True},
-    "targets that are numbers": {"target_modules": [1]},
-    "a pattern that is a list": {"rank_pattern": [1]},
-}
-
-
-@pytest.mark.parametrize("config", ADAPTERS.values(), ids=ADAPTERS)
-def test_a_setting_of_an_adapter_that_can_not_be_meant_is_refused(
-    llmkit: Any, llama: Path, tmp_path: Path, config: dict[str, object]
-) -> None:
-    ran = llmkit("generate", "-m", llama, "--adapter", lora(tmp_path / "a", llama, **config), *PROMPT)
-    assert ran.code == 5
-    assert "adapter_config.json" in ran.err
-
-
-HARMLESS: dict[str, dict[str, object]] = {
-    "an expression over targets": {"target_modules": r"(?:.*?(?:language|text).*?q_proj)|(?:\bmodel\.layers\.[\d]{1,}\.self_attn\.q_proj)"},
-    "a rank of each module": {"r": 64, "rank_pattern": {r"layers\.0\.self_attn\.q_proj": 4, "^model.layers.1.self_attn.q_proj$": 4}},
-    "a module of code": {"megatron_config": {"x": 1}, "megatron_core": "antigravity"},
-    "layers": {"layers_to_transform": [0, 1], "layers_pattern": "layers"},
-    "nulls": {"rank_pattern": None, "exclude_modules": None, "bias": "none"},
-}
-
-
-@pytest.mark.parametrize("config", HARMLESS.values(), ids=HARMLESS)
-def test_settings_that_say_the_same_give_the_same_answer(llmkit: Any, llama: Path, tmp_path: Path, config: dict[str, object]) -> None:
-    plain = llmkit("generate", "-m", llama, "--adapter", lora(tmp_path / "a", llama), *PROMPT)
-    ran = llmkit("generate", "-m", llama, "--adapter", lora(tmp_path / "b", llama, **config), *PROMPT)
-    assert (ran.code, ran.out) == (0, plain.out)
-
-
-def test_an_adapter_with_added_tokens_and_a_template_of_its_own_loads(llmkit: Any, llama: Path, tmp_path: Path) -> None:
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(llama), AutoTokenizer.from_pretrained(llama)
-    tokenizer.add_tokens(["<|new|>"])
-    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    torch.manual_seed(0)
-    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"]))
-    for parameter in adapted.parameters():
-        parameter.data += torch.randn_like(parameter) / 10 if parameter.requires_grad else 0
-    adapted.save_pretrained(tmp_path / "a")
-    tokenizer.chat_template = "{% for m in messages %}<|new|>{{ m.content }}{% endfor %}"
-    tokenizer.save_pretrained(tmp_path / "a")
-    ids = tokenizer("<|new|>the king", return_tensors="pt", add_special_tokens=False)["input_ids"]
-    assert int(ids[0, 0]) == len(tokenizer) - 1
-    with torch.inference_mode():
-        expected = adapted.eval().generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False)[
-            0, ids.shape[1] :
-        ]
-    ran = llmkit("generate", "-m", llama, "--adapter", tmp_path / "a", "the king", "--max-new-tokens", "8", "--json", "-q")
-    assert ran.code == 0, ran.err
-    answer = json.loads(ran.out)
-    assert answer["prompt_tokens"] == ids.shape[1]
-    assert answer["text"] == tokenizer.decode(expected, skip_special_tokens=True)
-
-
-def test_an_adapter_on_the_parameters_of_experts_loads(llmkit: Any, llama: Path, tmp_path: Path) -> None:
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
-
-    tokenizer = AutoTokenizer.from_pretrained(llama)
-    torch.manual_seed(0)
-    config = Qwen3MoeConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=32, moe_intermediate_size=16, num_hidden_layers=2, num_experts=4,
-        num_experts_per_tok=2, num_attention_heads=2, num_key_value_heads=2, head_dim=16, max_position_embeddings=256, eos_token_id=257,
-    )  # fmt: skip
-    base = Qwen3MoeForCausalLM(config)
-    base.save_pretrained(tmp_path / "moe")
-    tokenizer.save_pretrained(tmp_path / "moe")
-    adapted = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj"], target_parameters=["mlp.experts.gate_up_proj"]))
-    adapted.save_pretrained(tmp_path / "a")
-    ran = llmkit("generate", "-m", tmp_path / "moe", "--adapter", tmp_path / "a", *PROMPT)
-    assert ran.code == 0, ran.err
 
 
 def test_every_damage_is_one_of_our_errors(model: Path) -> None:

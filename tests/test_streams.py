@@ -6,11 +6,10 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from conftest import Process
 
 full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
 
@@ -46,7 +45,7 @@ def test_all_three_streams_may_be_closed() -> None:
     assert shell("models <&- >&- 2>&-")[0] == 141
 
 
-def test_debug_keeps_the_exit_code_and_shows_where(process: Callable[..., Any]) -> None:
+def test_debug_keeps_the_exit_code_and_shows_where(process: Process) -> None:
     for more in (["--debug"], []):
         ran = process("generate", "-i", "missing.jsonl", *more, env={"LLMKIT_DEBUG": "0" if more else "1"})
         assert ran.code == 2
