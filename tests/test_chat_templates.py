@@ -15,7 +15,7 @@ from llmkit.engines.templates import apply, render
 from llmkit.errors import InputError, ModelError
 
 SHORT = ("--max-new-tokens", "4")
-MESSAGES = [
+MESSAGES: list[dict[str, Any]] = [
     {"role": "system", "content": "Be kind."},
     {"role": "user", "content": "Where is the 'old' <house>? Ünïcode 日本"},
     {"role": "assistant", "content": "By the sea.", "reasoning": "the king said so"},

@@ -76,7 +76,9 @@ def test_suppressed_tokens_are_not_written(run: Run, llama: Path, model: Path, n
     everything = [t for t in range(258) if t != 70]  # 70 is the letter g
     assert written(llama)[0] != 70
     change(model / "generation_config.json", **{name: [[t] for t in everything] if name == "bad_words_ids" else everything})
-    assert answer(run, model)["text"][:1] == "g"
+    text = answer(run, model)["text"]
+    # transformers never takes the end for a bad word
+    assert set(text) <= {"g"} if name == "bad_words_ids" else text[:1] == "g"
 
 
 @pytest.mark.parametrize(

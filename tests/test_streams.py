@@ -86,3 +86,10 @@ def test_a_traceback_on_a_terminal_shows_control_characters_as_escapes() -> None
     os.close(parent)
     assert b"Traceback" in seen
     assert b"\x1b]0;" not in seen
+
+
+def test_a_token_with_an_invisible_character_is_named_and_not_shown(process: Process) -> None:
+    ran = process("generate", "x", "-m", "org/name", env={"HF_TOKEN": "hf_x\u200b"})
+    assert ran.code == 5
+    assert "HF_TOKEN" in ran.err
+    assert "hf_x" not in ran.err
