@@ -50,12 +50,15 @@ _MARK = "LLMKIT-CONTINUES-HERE "
 def apply(source: str, messages: Sequence[Mapping[str, Any]], tokenizer: Any, *, continue_last: bool = False, **values: Any) -> str:
     """The text of `messages` by the template `source`, as `tokenizer.apply_chat_template` gives it.
 
+    tokenizer: anything with the attribute `special_tokens_map`.
     continue_last: the text ends with the last message's, without what the template writes after it.
     values: what else the template sees (add_generation_prompt, tools, ...); they override the tokenizer's special tokens.
     Raises InputError for a conversation that the template refuses, ModelError for a template that passes a limit.
     """
     shown = [_message(message) for message in messages]
-    special = {name: token if isinstance(token, list) else str(token) for name, token in tokenizer.special_tokens_map.items()}
+    special = {
+        name: token if isinstance(token, list) else str(token) for name, token in getattr(tokenizer, "special_tokens_map", {}).items()
+    }
     if continue_last and shown:
         shown[-1] = {**shown[-1], "content": _marked(shown[-1].get("content"))}
     text = render(source, {"tools": None, "documents": None, **special, **values, "messages": shown})
