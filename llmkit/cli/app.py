@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from llmkit import __version__
-from llmkit.cli import console
+from llmkit.cli import console, streams
 from llmkit.cli.command import usage_error
 from llmkit.cli.names import COMMANDS, normalize
 from llmkit.errors import LlmkitError
@@ -28,9 +28,6 @@ _BRACKET = re.compile(r"(?<!\\)\[")
 _SPELLINGS = {"fine-tune": "finetune"}
 
 _VERSION = f"llmkit {__version__}\n"
-
-#: The shell's convention for a process ended by SIGPIPE.
-_SIGPIPE_EXIT = 141
 
 
 class LazyGroup(TyperGroup):
@@ -116,44 +113,47 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def run(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace" if stream is sys.stderr else "strict")
-    if arguments in (["--version"], ["-V"]):  # typer would load pydantic to parse it
-        console.write(_VERSION)
-        return 0
+    streams.prepare()
     # Boxes are for eyes; a pipe gets plain lines, which are also drawn in half the time.
     app.rich_markup_mode = "rich" if sys.stdout.isatty() else None
     debug = "--debug" in arguments or os.environ.get("LLMKIT_DEBUG", "") not in ("", "0")
     try:
-        return int(app(arguments, prog_name="llmkit", standalone_mode=False) or 0)
+        code = _call(arguments)
+        streams.finish()
+        return code
     except typer.TyperException as exc:
         console.error(usage_error(exc))
         return 2
-    except LlmkitError as exc:
-        if debug:
-            raise
-        console.error(exc)
-        return exc.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except typer.Exit as exc:
         return exc.exit_code
     except (console.ClosedPipeError, BrokenPipeError):
-        _silence_stdout()
-        return _SIGPIPE_EXIT
+        streams.silence()
+        return streams.SIGPIPE_EXIT
     except Exception as exc:
         if debug:
-            raise
-        console.error(
-            LlmkitError(
-                f"unexpected {type(exc).__name__}: {str(exc).splitlines()[0] if str(exc) else '(no message)'}",
-                hint="this is a bug in llmkit; --debug shows where",
-            )
-        )
-        return 1
+            console.traceback(exc)
+        known = exc if isinstance(exc, LlmkitError) else streams.error(exc) if isinstance(exc, OSError) else None
+        if isinstance(exc, OSError) and known is not None:
+            streams.silence()
+        console.error(known or _bug(exc))
+        return (known or LlmkitError("")).exit_code
 
 
-def _silence_stdout() -> None:
-    """Points stdout at nothing, so that the interpreter's last flush can't fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _call(arguments: list[str]) -> int:
+    if arguments in (["--version"], ["-V"]):  # typer would load pydantic to parse it
+        console.write(_VERSION)
+        return 0
+    try:
+        return int(app(arguments, prog_name="llmkit", standalone_mode=False) or 0)
+    except SystemExit as exc:
+        # typer ends the process by itself when a pipe is closed while it writes a help page
+        if isinstance(exc.__context__, BrokenPipeError):
+            raise BrokenPipeError from exc
+        raise
+
+
+def _bug(exc: Exception) -> LlmkitError:
+    reason = str(exc).splitlines()[0] if str(exc) else "(no message)"
+    return LlmkitError(f"unexpected {type(exc).__name__}: {reason}", hint="this is a bug in llmkit; --debug shows where")

@@ -6,6 +6,7 @@ Knows terminals; not models, rows or jobs.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,10 @@ PLAIN_PROGRESS_SECONDS = 30.0
 # C0 and C1 controls but newline and tab, the bidirectional overrides and isolates, and line separators: shown as escapes.
 _VISIBLE = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"}
 _VISIBLE |= {c: f"\\u{c:04x}" for c in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x2028, 0x2029, 0x061C)}
+
+
+#: User and password in a URL.
+_CREDENTIALS = re.compile(r"//[^\s/@'\"]{1,500}@(?=[\w\[])")
 
 
 def visible(text: str) -> str:
@@ -81,6 +86,22 @@ def error(exc: LlmkitError) -> None:
         _say(f"hint: {exc.hint}")
 
 
+def raw_error(text: str) -> None:
+    """A text on stderr as it is: a help page."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        _silence_stderr()
+
+
+def traceback(exc: BaseException) -> None:
+    """Where an error came from, for --debug."""
+    from traceback import format_exception
+
+    _say("".join(format_exception(exc)).rstrip())
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
     """A table on stdout: the answer of commands that list things. right: columns of numbers.
 
@@ -123,11 +144,16 @@ def _has_surrogates(text: str) -> bool:
 
 
 def _say(message: str) -> None:
+    message = _CREDENTIALS.sub("//***@", message)
     try:
         print(visible(message) if sys.stderr.isatty() else message, file=sys.stderr, flush=True)
-    except BrokenPipeError:
-        # Nobody reads the notices; the data is what counts.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    except OSError:
+        # Nobody reads the notices, or there is no room for them; the data is what counts.
+        _silence_stderr()
+
+
+def _silence_stderr() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 class _Silent:

@@ -5,14 +5,17 @@ Knows adapter folders; it imports no torch.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import ModelError, UsageError
+from llmkit.errors import ModelError
+from llmkit.models import lora
 from llmkit.models.checkpoint import Checkpoint, Tensor, file_sha256, read_header
 from llmkit.models.reference import Location, locate
+from llmkit.models.smallfiles import MAX_INDEX, read_object
+from llmkit.models.view import View, chat_template
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,23 @@ class Adapter:
     folder: Path
     config: dict[str, Any]
     tensors: dict[str, Tensor]
+    #: Tokens of the adapter's own embeddings, where they are not as many as the base's.
+    vocabulary: int | None = None
 
     @property
     def sha256(self) -> str:
         return file_sha256(self.folder / "adapter_model.safetensors")
+
+    def chat_template(self) -> str | None:
+        """The template that lies beside the adapter; None where there is none. Raises ModelError."""
+        return chat_template(self.folder)
+
+    def view(self) -> View:
+        """The folder that peft is shown: the checked matrices, and settings written by llmkit."""
+        view = View(self.folder.name)
+        view.write("adapter_config.json", self.config)
+        view.link(self.folder / "adapter_model.safetensors")
+        return view
 
 
 def resolve_adapter(reference: str, base: Checkpoint, base_location: Location, *, offline: bool = False) -> Adapter:
@@ -36,7 +52,7 @@ def resolve_adapter(reference: str, base: Checkpoint, base_location: Location, *
     Raises ModelError for an adapter that is damaged, a pickle, or made for another base.
     """
     location = locate(reference, offline=offline)
-    config = _read_config(location.folder)
+    config = lora.read(location.folder)
     weights = location.folder / "adapter_model.safetensors"
     if not weights.exists():
         pickled = (location.folder / "adapter_model.bin").exists()
@@ -45,44 +61,60 @@ def resolve_adapter(reference: str, base: Checkpoint, base_location: Location, *
             f"{location.folder}: {what}",
             hint="save the adapter again with safe_serialization=True" if pickled else "name the folder that finetune wrote",
         )
-    if config.get("auto_mapping") or config.get("peft_type") not in (None, "LORA"):
-        raise UsageError(f"{location.folder}: adapters of type {config.get('peft_type')} with code of their own are not read")
     tensors = read_header(weights)
     wanted = str(config.get("base_model_name_or_path"))
-    _check_shapes(tensors, base, reference, base_location, wanted)
+    _check_shapes(config, tensors, base, reference, base_location, wanted)
     _check_hash(location.folder, base, reference, base_location, wanted)
-    return Adapter(reference, location.folder, config, tensors)
+    shown = lora.shown(location.folder / "adapter_config.json", config, tensors)
+    return Adapter(reference, location.folder, shown, tensors, _vocabulary(tensors, base, reference, base_location, wanted))
 
 
-def _check_shapes(tensors: dict[str, Tensor], base: Checkpoint, reference: str, location: Location, wanted: str) -> None:
+def _check_shapes(
+    config: Mapping[str, Any], tensors: dict[str, Tensor], base: Checkpoint, reference: str, location: Location, wanted: str
+) -> None:
     """A: [rank, in] and B: [out, rank] must match the base's [out, in] matrix of the same name."""
     shapes = {name: tensor.shape for name, tensor in base.tensors.items()}
-    matched = 0
-    for name, tensor in tensors.items():
-        module, _, part = name.removeprefix("base_model.model.").rpartition(".lora_")
-        if not module or part not in ("A.weight", "B.weight"):
-            continue
+    pairs = lora.matrices(tensors)
+    for (module, part), tensor in pairs.items():
         shape = next((s for n in (module, *_shorter(module)) if (s := shapes.get(n + ".weight"))), None)
         if shape is None:
+            if config.get("target_parameters") and _holds(base, module.removesuffix(".base_layer")):
+                continue  # the matrices of a module's own parameters, such as those of all its experts
             raise _other_base(reference, location, wanted, f"it has no '{module}'")
         # GPT-2's Conv1D keeps its matrices the other way round: [in, out].
-        sides = set(shape)
-        side = tensor.shape[1] if part == "A.weight" else tensor.shape[0]
-        if side not in sides:
+        side = tensor.shape[1] if part == "A" else tensor.shape[0]
+        if side not in shape:
             raise _other_base(reference, location, wanted, f"'{module}' is {list(shape)}, the adapter's {part} {list(tensor.shape)}")
-        matched += 1
-    if not matched:
+    if not pairs:
         raise ModelError(f"{reference}: holds no LoRA matrix", hint="name the folder that finetune wrote")
+
+
+def _holds(base: Checkpoint, module: str) -> bool:
+    return any(name.startswith(f"{prefix}.") for prefix in (module, *_shorter(module)) for name in base.tensors)
+
+
+def _vocabulary(tensors: dict[str, Tensor], base: Checkpoint, reference: str, location: Location, wanted: str) -> int | None:
+    """Rows of embeddings that are saved whole and are not as many as the base's: tokens were added before the training."""
+    rows = set()
+    for name, tensor in lora.whole_weights(tensors).items():
+        known = next((t for n in (name, *_shorter(name)) if (t := base.tensors.get(n))), None)
+        if known is None or known.shape == tensor.shape:
+            continue
+        if len(known.shape) != 2 or tensor.shape[1:] != known.shape[1:]:
+            raise _other_base(reference, location, wanted, f"'{name}' is {list(known.shape)}, the adapter's {list(tensor.shape)}")
+        rows.add(tensor.shape[0])
+    if len(rows) > 1:
+        raise ModelError(f"{reference}: its embeddings have {' and '.join(map(str, sorted(rows)))} tokens")
+    return rows.pop() if rows else None
 
 
 def _check_hash(folder: Path, base: Checkpoint, reference: str, location: Location, wanted: str) -> None:
     """An adapter made by llmkit knows its base's weights: another fine-tune of the same shape is another base."""
     try:
-        identity = json.loads((folder / "run.json").read_text(encoding="utf-8"))["identity"]
-        known = identity["model.weights_sha256"]
+        known = read_object(folder / "run.json", MAX_INDEX)["identity"]["model.weights_sha256"]
     except FileNotFoundError:
         return  # made elsewhere
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (KeyError, TypeError) as exc:
         raise ModelError(f"{folder / 'run.json'}: is not the record of a finetune run ({type(exc).__name__})") from exc
     if known != base.sha256:
         raise _other_base(reference, location, wanted, f"its weights have SHA-256 {base.sha256[:12]}, the adapter's base {str(known)[:12]}")
@@ -90,11 +122,11 @@ def _check_hash(folder: Path, base: Checkpoint, reference: str, location: Locati
 
 def read_adapter_config(reference: str, *, offline: bool = False) -> dict[str, Any]:
     """The configuration of an adapter, before its base is known. Raises ModelError."""
-    return _read_config(locate(reference, offline=offline).folder)
+    return lora.read(locate(reference, offline=offline).folder)
 
 
 def _shorter(module: str) -> list[str]:
-    """The module's name without the leading parts that some checkpoints leave away (model., transformer.)."""
+    """The module's name without the leading parts that some checkpoints do not have (model., transformer.)."""
     parts = module.split(".")
     return [".".join(parts[i:]) for i in range(1, min(3, len(parts)))]
 
@@ -104,16 +136,3 @@ def _other_base(reference: str, location: Location, wanted: str, why: str) -> Mo
         f"the adapter {reference} was made for another base than {location.reference}: {why}",
         hint=f"the adapter says that its base is {wanted}",
     )
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "adapter_config.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as exc:
-        raise ModelError(f"{folder}: no adapter_config.json", hint="name the folder that finetune wrote") from exc
-    except (OSError, ValueError) as exc:
-        raise ModelError(f"{path}: cannot be read: {exc}") from exc
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: not a JSON object")
-    return content

@@ -6,19 +6,25 @@ Knows file formats (config.json, tokenizer files, safetensors); not devices, and
 from __future__ import annotations
 
 import hashlib
-import json
 import math
+import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import ModelError, UsageError
+from llmkit.errors import ModelError
+from llmkit.models import configuration
+from llmkit.models.smallfiles import MAX_INDEX, open_regular, parse_object, read_object
 
-#: The format's own limit (safetensors 0.8: MAX_HEADER_SIZE).
-_MAX_HEADER = 100_000_000
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "source.spm", "vocab.json", "vocab.txt")
+#: The format allows 100 MB (safetensors 0.8: MAX_HEADER_SIZE); 150,000 tensors, the most that is known, take 20.
+_MAX_HEADER = 32_000_000
+#: No known tensor of a language model has more.
+_MAX_DIMENSIONS = 16
+_AGAIN = "copy or download the file again"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "source.spm", "vocab.json", "vocab.txt")
 _DTYPE_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1,
     "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "C64": 8,
@@ -49,6 +55,10 @@ class Checkpoint:
     config: dict[str, Any]
     tensors: dict[str, Tensor]
     files: tuple[Path, ...]
+    #: Shard of each tensor, by name, where there is more than one weight file.
+    index: Mapping[str, str] | None = None
+    #: Whether the user allowed the folder's own Python code to run.
+    trusted: bool = False
 
     @property
     def model_type(self) -> str:
@@ -80,19 +90,23 @@ def read_checkpoint(folder: Path, *, trust_remote_code: bool = False, need_token
 
     Raises ModelError naming the file that is missing, damaged or a pickle, and UsageError for code that would run.
     """
-    config = _read_json(folder, "config.json")
-    if "model_type" not in config:
-        raise ModelError(f"{folder / 'config.json'}: no 'model_type'", hint="this is not a transformers model folder")
-    _refuse_remote_code(folder, config, trust_remote_code)
-    if need_tokenizer and not any((folder / name).exists() for name in _TOKENIZER_FILES):
+    config = configuration.read(folder, trust_remote_code=trust_remote_code)
+    if need_tokenizer and not any((folder / name).exists() for name in TOKENIZER_FILES):
         raise ModelError(
-            f"{folder}: no tokenizer (none of {', '.join(_TOKENIZER_FILES[:4])}, ...)", hint="save the tokenizer into the same folder"
+            f"{folder}: no tokenizer (none of {', '.join(TOKENIZER_FILES[:4])}, ...)", hint="save the tokenizer into the same folder"
         )
-    files = _weight_files(folder)
+    files, index = _weight_files(folder)
     tensors: dict[str, Tensor] = {}
     for path in files:
-        tensors |= read_header(path)
-    return Checkpoint(folder, config, tensors, files)
+        header = read_header(path)
+        double = next((name for name in header if name in tensors), None)
+        if double is not None:
+            raise ModelError(f"{path}: tensor '{double[:200]}' is in another shard, too", hint="copy or download the model again")
+        if index is not None and (lost := next((n for n, shard in index.items() if shard == path.name and n not in header), None)):
+            raise ModelError(f"{path}: tensor '{lost[:200]}' is in the index and not in the file", hint="copy or download the model again")
+        tensors |= header
+    _check_layers(folder, config, tensors)
+    return Checkpoint(folder, config, tensors, files, index, trust_remote_code)
 
 
 def read_header(path: Path) -> dict[str, Tensor]:
@@ -100,35 +114,52 @@ def read_header(path: Path) -> dict[str, Tensor]:
 
     Format: https://github.com/huggingface/safetensors#format. Raises ModelError.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        prefix = file.read(8)
-        if len(prefix) < 8:
-            raise ModelError(f"{path}: truncated ({size} bytes)", hint="copy or download the file again")
-        (length,) = struct.unpack("<Q", prefix)
-        if length > min(size - 8, _MAX_HEADER):
-            raise ModelError(f"{path}: its header claims {length:,} bytes, the file has {size:,}", hint="copy or download the file again")
-        raw = file.read(length)
+    raw, size = _raw_header(path)
     try:
-        header = json.loads(raw)
-        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        spans = sorted((*entry["data_offsets"], name) for name, entry in entries.items())
-        tensors = {name: Tensor(entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()}
-        sizes = {name: tensor.bytes for name, tensor in tensors.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-        raise ModelError(
-            f"{path}: its header is not safetensors ({type(exc).__name__}: {exc})", hint="copy or download the file again"
-        ) from exc
+        header = parse_object(raw)
+    except ValueError as exc:
+        raise ModelError(f"{path}: its header is not safetensors: it {exc}", hint=_AGAIN) from exc
+    header.pop("__metadata__", None)
+    tensors: dict[str, Tensor] = {}
+    spans: list[tuple[int, int, str]] = []
+    for name, entry in header.items():
+        tensors[name], begin, stop = _entry(path, name, entry)
+        spans.append((begin, stop, name))
     end = 0
-    for begin, stop, name in spans:
-        if begin != end or stop - begin != sizes[name]:
-            raise ModelError(f"{path}: tensor '{name}' lies at wrong offsets", hint="copy or download the file again")
+    for begin, stop, name in sorted(spans):
+        if begin != end or stop - begin != tensors[name].bytes:
+            raise ModelError(f"{path}: tensor '{name[:200]}' lies at wrong offsets", hint=_AGAIN)
         end = stop
-    if 8 + length + end != size:
-        raise ModelError(
-            f"{path}: truncated: {size:,} bytes where its header needs {8 + length + end:,}", hint="copy or download the file again"
-        )
+    if 8 + len(raw) + end != size:
+        raise ModelError(f"{path}: truncated: {size:,} bytes where its header needs {8 + len(raw) + end:,}", hint=_AGAIN)
     return tensors
+
+
+def _raw_header(path: Path) -> tuple[bytes, int]:
+    """The header's bytes and the file's size."""
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            prefix = file.read(8)
+            if len(prefix) < 8:
+                raise ModelError(f"{path}: truncated ({size} bytes)", hint=_AGAIN)
+            (length,) = struct.unpack("<Q", prefix)
+            if length > min(size - 8, _MAX_HEADER):
+                raise ModelError(f"{path}: its header claims {length:,} bytes, the file has {size:,}", hint=_AGAIN)
+            return file.read(length), size
+    except OSError as exc:
+        raise ModelError(f"{path}: cannot be read: {exc.strerror or exc}", hint=_AGAIN) from exc
+
+
+def _entry(path: Path, name: str, entry: Any) -> tuple[Tensor, int, int]:
+    """A tensor of the header, with the offsets where it begins and ends."""
+    match entry:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(stop)]} if dtype in _DTYPE_BYTES:
+            if len(shape) <= _MAX_DIMENSIONS and all(type(n) is int and n >= 0 for n in shape) and 0 <= begin <= stop:
+                return Tensor(dtype, tuple(shape)), begin, stop
+        case {"dtype": str(dtype)} if dtype not in _DTYPE_BYTES:
+            raise ModelError(f"{path}: tensor '{name[:200]}' has the unknown type {dtype[:40]}", hint="a newer llmkit may know it")
+    raise ModelError(f"{path}: its header is not safetensors: tensor '{name[:200]}' has no usable type, shape and offsets", hint=_AGAIN)
 
 
 def file_sha256(path: Path) -> str:
@@ -136,18 +167,18 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _weight_files(folder: Path) -> tuple[Path, ...]:
-    index = folder / "model.safetensors.index.json"
+def _weight_files(folder: Path) -> tuple[tuple[Path, ...], dict[str, str] | None]:
+    """The weight files, and which tensor is in which where an index says so."""
     if (folder / "model.safetensors").exists():
-        return (folder / "model.safetensors",)
+        return (folder / "model.safetensors",), None
+    index = folder / "model.safetensors.index.json"
     if index.exists():
-        shards = sorted(set(_read_json(folder, index.name).get("weight_map", {}).values()))
+        weight_map = _weight_map(index)
+        shards = sorted(set(weight_map.values()))
         for shard in shards:
-            if Path(shard).name != shard:
-                raise ModelError(f"{index}: shard '{shard}' is not a plain file name")
             if not (folder / shard).exists():
                 raise ModelError(f"{folder}: shard {shard} is missing", hint="copy or download the model again")
-        return tuple(folder / shard for shard in shards)
+        return tuple(folder / shard for shard in shards), weight_map
     pickles = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
     if pickles:
         raise ModelError(
@@ -157,34 +188,26 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
     raise ModelError(f"{folder}: no weights (model.safetensors)", hint="name the folder that holds config.json and model.safetensors")
 
 
-def _refuse_remote_code(folder: Path, config: dict[str, Any], trusted: bool) -> None:
-    if trusted:
-        return
-    tokenizer = _read_json(folder, "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
-    code = [str(v) for part in (config, tokenizer) for v in _flat(part.get("auto_map", {}))]
-    if code:
-        names = ", ".join(sorted({c.rpartition("--")[2].partition(".")[0] + ".py" for c in code}))
-        raise UsageError(
-            f"{folder}: the model brings Python code of its own ({names})", hint="read it, then add --trust-remote-code to run it"
+def _weight_map(index: Path) -> dict[str, str]:
+    weight_map = read_object(index, MAX_INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ModelError(f"{index}: 'weight_map' is not an object that names a file for each tensor", hint=_AGAIN)
+    for shard in set(map(str, weight_map.values())):
+        # "\\" and ":" are separators on Windows
+        if Path(shard).name != shard or not shard.endswith(".safetensors") or set(shard) & set("\\:\0"):
+            raise ModelError(f"{index}: shard '{shard[:200]}' is not a plain file name ending in .safetensors")
+    return weight_map
+
+
+def _check_layers(folder: Path, config: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Refuses a configuration with far more layers than the weights have: all would be built before one is known to be missing.
+
+    Layers may be shared, so that a few more are no fault; transformers compares them one by one.
+    """
+    named = [part.get(name) for part in (config, configuration.text(config)) for name in configuration.LAYERS]
+    wanted = max((n for n in named if isinstance(n, int)), default=0)
+    present = 1 + max((int(part) for name in tensors for part in name.split(".") if part.isdecimal() and len(part) < 7), default=0)
+    if wanted > 2 * present + 100:
+        raise ModelError(
+            f"{folder / 'config.json'}: asks for {wanted:,} layers, the weights have {present:,}", hint="copy or download the model again"
         )
-
-
-def _flat(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [s for v in value.values() for s in _flat(v)]
-    if isinstance(value, list):
-        return [s for v in value for s in _flat(v)]
-    return [value] if isinstance(value, str) else []
-
-
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as exc:
-        raise ModelError(f"{folder}: no {name}", hint="name a folder saved by save_pretrained") from exc
-    except (OSError, ValueError, RecursionError) as exc:
-        raise ModelError(f"{path}: cannot be read: {exc}") from exc
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: not a JSON object")
-    return content

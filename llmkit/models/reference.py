@@ -34,7 +34,7 @@ class Location:
 
 
 def locate(reference: str, *, offline: bool = False, trust_remote_code: bool = False) -> Location:
-    """Finds the folder of `reference`, downloading from the hub where needed and allowed.
+    """The folder of `reference`, downloading from the hub where needed and allowed.
 
     Raises UsageError for a name that can't be meant, ModelError or UnavailableError for what can't be had.
     """
@@ -81,8 +81,7 @@ def cached_models() -> list[tuple[str, str, int]]:
         repos = scan_cache_dir().repos
     except CacheNotFound:
         return []
-    found = [(r.repo_id, v.commit_hash, v.size_on_disk) for r in repos if r.repo_type == "model" for v in r.revisions]
-    return sorted(found)
+    return sorted((r.repo_id, v.commit_hash, v.size_on_disk) for r in repos if r.repo_type == "model" for v in r.revisions)
 
 
 def _check_known_hash(location: Location, checkpoint: Checkpoint) -> None:
@@ -106,6 +105,7 @@ def _from_hub(reference: str, name: str, revision: str | None, *, offline: bool,
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import disable_progress_bars, logging
 
+    _check_token()
     logging.set_verbosity_error()
     if not sys.stderr.isatty():
         disable_progress_bars()
@@ -131,6 +131,10 @@ def _from_hub(reference: str, name: str, revision: str | None, *, offline: bool,
         raise UnavailableError(f"{reference}: {why}", hint="run once with the network, or use builtin:stories") from exc
     except hub.HfHubHTTPError as exc:
         status = exc.response.status_code if exc.response is not None else "?"
+        if status == 404:
+            raise UnavailableError(
+                f"the hub has no model '{name}', or it is private", hint="check the spelling; for a private model log in: hf auth login"
+            ) from exc
         hint = "log in with a token that may read it: hf auth login" if status in (401, 403) else "try again later"
         raise UnavailableError(f"{name}: the hub answered with status {status}", hint=hint) from exc
     except hub.HFValidationError as exc:
@@ -142,6 +146,14 @@ def _from_hub(reference: str, name: str, revision: str | None, *, offline: bool,
             f"{name} could not be downloaded: {type(exc).__name__}: {str(exc).splitlines()[0]}", hint="run the same command again"
         ) from exc
     return Location(reference, folder, folder.name)
+
+
+def _check_token() -> None:
+    """A token that was pasted with an invisible character can't be sent; its value is in no message."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        token = os.environ.get(name, "").strip()
+        if not (token.isascii() and token.isprintable()):
+            raise UnavailableError(f"{name} holds a character that no token has", hint="copy the token again")
 
 
 def _refuse_pickles(name: str, revision: str | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
@@ -47,9 +48,9 @@ def parts(rows: Sequence[Request], decoding: Decoding, context: int | None, *, s
 def decoding_config(
     own: GenerationConfig, decoding: Decoding, new_tokens: int, *, pad: int, eos: frozenset[int], first_token: int | None
 ) -> GenerationConfig:
-    """The model's own configuration (forced and suppressed tokens) with our decoding in place of its."""
+    """What of the model's own configuration is in force (see generation_config.py), and our decoding."""
     config: GenerationConfig = copy.deepcopy(own)
-    config.max_length = config.forced_eos_token_id = None
+    config.max_length = None
     config.update(
         do_sample=False,
         temperature=None,
@@ -77,16 +78,19 @@ def decoding_config(
 
 
 @contextmanager
-def no_forced_end(config: GenerationConfig) -> Iterator[None]:
-    """Inside the block no end token is forced at the limit: an answer that is cut off must not look as if it had ended.
+def own_settings(configs: Sequence[tuple[Any, GenerationConfig]]) -> Iterator[None]:
+    """Inside the block each model has the generation configuration beside it.
 
-    generate() takes what its argument leaves open from the model's own configuration, which is the caller's.
+    generate() takes what its argument leaves open from the model's own configuration, which is the caller's and is put back.
     """
-    forced, config.forced_eos_token_id = config.forced_eos_token_id, None
+    before = [(model, model.generation_config) for model, _ in configs]
+    for model, config in configs:
+        model.generation_config = config
     try:
         yield
     finally:
-        config.forced_eos_token_id = forced
+        for model, config in before:
+            model.generation_config = config
 
 
 @contextmanager

@@ -18,11 +18,13 @@ from transformers.generation.streamers import BaseStreamer
 from llmkit.engines.base import Completion, ModelFacts, ModelIdentity, Pair, Request, TokenScore
 from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.decoding import Decoding
-from llmkit.engines.torch.batch import Streamer, as_out_of_memory, decoding_config, no_forced_end, parts
+from llmkit.engines.torch.batch import Streamer, as_out_of_memory, decoding_config, own_settings, parts
 from llmkit.engines.torch.constraints import Constraint
 from llmkit.engines.torch.detokenize import TextStream, continuation, decode, decode_piece, find_stop
+from llmkit.engines.torch.generation_config import clean, end_tokens
 from llmkit.engines.torch.loading import LoadedModel, load, tokenizer_sha256
 from llmkit.engines.torch.onednn import use_onednn
+from llmkit.engines.torch.panics import panics
 from llmkit.engines.torch.sampling import NanGuard, RowLimits, StopStrings, chain
 from llmkit.engines.torch.scoring import Scorer
 from llmkit.errors import InputError
@@ -49,9 +51,10 @@ class TorchEngine:
         self.chat = chat or ChatSettings()
         self.encoder_decoder = loaded.checkpoint.is_encoder_decoder
         self._constraint: tuple[Decoding, Constraint] | None = None
-        config = self.model.generation_config
-        eos = config.eos_token_id if config.eos_token_id is not None else self.tokenizer.eos_token_id
-        self.eos = frozenset([eos] if isinstance(eos, int) else eos or ())
+        models = [each for each in (self.loaded, self.draft) if each is not None]
+        self._configs = [(each.model, clean(each.model.generation_config, vocabulary=each.vocabulary)) for each in models]
+        ends = end_tokens(self.tokenizer, self._configs[0][1])
+        self.eos, self._end = frozenset(ends), ends[:1]
         pad = self.tokenizer.pad_token_id
         self.pad = int(pad if pad is not None else next(iter(sorted(self.eos)), 0))
         # The model's configuration knows BOS for tokenizers that don't (and T5 has none).
@@ -174,7 +177,7 @@ class TorchEngine:
             # what the decoder is trained to end with
             # Marian has a tokenizer for each side
             written = self.tokenizer(text_target=answer, add_special_tokens=False)["input_ids"]
-            target = [*written, *sorted(self.eos)[:1]]
+            target = [*written, *self._end]
             return Pair([start, *target], 1, self._encode(prompt))
         text, special = render(prompt, self.tokenizer, self.chat)
         # What is white between the two belongs to the answer's first token (lm-evaluation-harness, `_encode_pair`).
@@ -196,7 +199,7 @@ class TorchEngine:
 
     def _encode(self, prompt: Prompt) -> list[int]:
         if prompt.first_token is not None:
-            return [self._token(prompt.first_token), *self.encode(prompt.text or ""), *sorted(self.eos)[:1]]
+            return [self._token(prompt.first_token), *self.encode(prompt.text or ""), *self._end]
         text, special = render(prompt, self.tokenizer, self.chat)
         ids = self._ids(text, special=special)
         while len(ids) > 1 and self.bos is not None and ids[0] == ids[1] == self.bos:
@@ -216,7 +219,8 @@ class TorchEngine:
     def _ids(self, text: str, *, special: bool) -> list[int]:
         # half a surrogate pair is no character; the model is shown U+FFFD
         whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return list(self.tokenizer(whole, add_special_tokens=special)["input_ids"])
+        with panics(lambda reason: InputError(f"the model's tokenizer can't read the text: {reason}")):
+            return list(self.tokenizer(whole, add_special_tokens=special)["input_ids"])
 
     def _request(self, tokens: list[int], decoding: Decoding, number: int, truncated: int) -> Request:
         limit = decoding.new_tokens(len(tokens), self.context, shared_context=not self.encoder_decoder)
@@ -263,9 +267,9 @@ class TorchEngine:
             if not self._draft_shares_tokens:
                 speculation |= {"tokenizer": self.tokenizer, "assistant_tokenizer": self.draft.tokenizer}
         first = None if decoding.first_token is None else self._token(decoding.first_token)
-        own = self.model.generation_config
+        own = self._configs[0][1]
         config = decoding_config(own, decoding, max(limits), pad=self.pad, eos=self.eos, first_token=first)
-        with as_out_of_memory(len(rows)), torch.inference_mode(), no_forced_end(own):
+        with as_out_of_memory(len(rows)), torch.inference_mode(), own_settings(self._configs):
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,

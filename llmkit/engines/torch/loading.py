@@ -9,19 +9,23 @@ import hashlib
 import logging as logging_of_python
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from llmkit.engines.torch import quantization
 from llmkit.engines.torch.devices import free_bytes, is_out_of_memory, select, slow_precision, torch_dtype
+from llmkit.engines.torch.panics import panics
 from llmkit.errors import ModelError, OutOfMemoryError, one_line
-from llmkit.models import memory
+from llmkit.models import configuration, memory
 from llmkit.models.adapters import Adapter, resolve_adapter
 from llmkit.models.checkpoint import Checkpoint
 from llmkit.models.devices import Device, available_cores
 from llmkit.models.reference import Location, go_offline, resolve
 from llmkit.models.settings import ModelSettings
+from llmkit.models.view import View, model_view, tokenizer_view
 
 #: Positions of which the memory plan makes sure before a model is loaded: one long answer.
 _PLANNED_TOKENS = 2048
@@ -38,6 +42,13 @@ class LoadedModel:
     adapter: Adapter | None
     device: Device
     quantize: str = "none"
+    #: What the libraries were shown; they may read it again, so it lives as long as the model.
+    views: tuple[View, ...] = ()
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the model has embeddings of."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
 
     @property
     def context(self) -> int | None:
@@ -47,7 +58,7 @@ class LoadedModel:
 
 def context_of(config: dict[str, Any], defaults: Any = None) -> int | None:
     """Positions of a model by its configuration; None for one without a limit. defaults: where config.json leaves names out."""
-    config = config.get("text_config", config)
+    config = configuration.text(config)
     if "relative_attention_num_buckets" in config:  # T5 and its kin have no limit of position
         return None
     for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length", "max_sequence_length"):
@@ -66,7 +77,7 @@ def tokenizer_sha256(tokenizer: Any) -> str:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model found, checked and matched with a device; none of its weights is in memory yet."""
+    """A model located, checked and matched with a device; none of its weights is in memory yet."""
 
     settings: ModelSettings
     location: Location
@@ -74,6 +85,8 @@ class Prepared:
     adapter: Adapter | None
     device: Device
     tokenizer: Any
+    #: The model's folder as transformers is shown it, and the tokenizer's where it lies beside the adapter.
+    views: tuple[View, ...]
 
 
 def prepare(settings: ModelSettings) -> Prepared:
@@ -85,7 +98,9 @@ def prepare(settings: ModelSettings) -> Prepared:
         go_offline()
     location, checkpoint = resolve(settings.reference, offline=settings.offline, trust_remote_code=settings.trust_remote_code)
     adapter = None
-    if settings.adapter:
+    if not settings.adapter:
+        _refuse_adapter_beside(checkpoint)
+    else:
         adapter = resolve_adapter(settings.adapter, checkpoint, location, offline=settings.offline)
     _set_up_libraries()
     import torch
@@ -94,39 +109,60 @@ def prepare(settings: ModelSettings) -> Prepared:
     device = select(settings.device, settings.dtype)
     if settings.quantize != "none":
         quantization.check(settings.quantize, device, checkpoint)
-    return Prepared(settings, location, checkpoint, adapter, device, _tokenizer(checkpoint, settings.trust_remote_code))
+    views = [model_view(checkpoint)]
+    beside = tokenizer_view(adapter.folder, checkpoint) if adapter is not None else None
+    if beside is not None and adapter is not None:
+        tokenizer = _tokenizer(beside, adapter.folder, checkpoint.trusted)
+        views.append(beside)
+    else:
+        tokenizer = _tokenizer(views[0], checkpoint.folder, checkpoint.trusted)
+    if adapter is not None and (template := adapter.chat_template()) is not None:
+        tokenizer.chat_template = template  # that of the training goes before the base's
+    return Prepared(settings, location, checkpoint, adapter, device, tokenizer, tuple(views))
 
 
 def load(
     settings: ModelSettings, report: Callable[[str], None] = lambda _: None, warn: Callable[[str], None] = lambda _: None
 ) -> LoadedModel:
-    """Resolves, checks and loads a model; nothing is read into memory that was not found to fit.
+    """Resolves, checks and loads a model; nothing is read into memory that does not fit.
 
     report: told in a line how device and precision were chosen and what memory is needed. warn: told what will be slow.
     Raises ModelError, UnavailableError, UsageError or OutOfMemoryError.
     """
-    found = prepare(settings)
+    prepared = prepare(settings)
     import torch
 
-    device = found.device
+    device = prepared.device
     needed = memory.estimate(
-        found.checkpoint, dtype=device.dtype, quantize=settings.quantize, tokens=_PLANNED_TOKENS, free=free_bytes(device.name)
+        prepared.checkpoint, dtype=device.dtype, quantize=settings.quantize, tokens=_PLANNED_TOKENS, free=free_bytes(device.name)
     )
     if (slow := slow_precision(device)) is not None:
         warn(f"--dtype {device.dtype}: {slow}")
     needed.check(f"{settings.reference} in {device.dtype} on {device.name}")
     report(f"{settings.reference}: {needed}; {device.name}, {device.dtype} ({device.reason}), {torch.get_num_threads()} threads")
-    return read_weights(found)
+    return read_weights(prepared)
 
 
-def read_weights(found: Prepared) -> LoadedModel:
+def read_weights(prepared: Prepared) -> LoadedModel:
     """The model in memory, its adapter on it. Raises ModelError or OutOfMemoryError."""
-    model = _model(found.checkpoint, found.device, found.settings)
-    _check_vocabulary(model, found.tokenizer, found.checkpoint)
-    if found.adapter is not None:
-        model = _with_adapter(model, found.adapter, found.device)
+    model = _model(prepared)
+    views = prepared.views
+    if prepared.adapter is not None:
+        shown = prepared.adapter.view()
+        model = _with_adapter(model, prepared.adapter, shown, prepared.device)
+        views = (*views, shown)
+    _check_vocabulary(model, prepared.tokenizer, prepared.checkpoint)
     model.eval()
-    return LoadedModel(model, found.tokenizer, found.location, found.checkpoint, found.adapter, found.device, found.settings.quantize)
+    return LoadedModel(
+        model,
+        prepared.tokenizer,
+        prepared.location,
+        prepared.checkpoint,
+        prepared.adapter,
+        prepared.device,
+        prepared.settings.quantize,
+        views,
+    )
 
 
 def _set_up_libraries() -> None:
@@ -141,57 +177,85 @@ def _set_up_libraries() -> None:
     logging.set_verbosity_error()
 
 
-def _tokenizer(checkpoint: Checkpoint, trusted: bool) -> Any:
+def _refuse_adapter_beside(checkpoint: Checkpoint) -> None:
+    """transformers would put it on by itself; the answers would be the adapter's, under the name of the base."""
+    beside = checkpoint.folder / "adapter_config.json"
+    if beside.exists():
+        raise ModelError(
+            f"{beside}: an adapter lies beside the model's weights, and it is not clear which of the two is meant",
+            hint=f"--adapter {checkpoint.folder} puts it on; without that file the model is used alone",
+        )
+
+
+def _tokenizer(view: View, folder: Path, trusted: bool) -> Any:
     from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=trusted)
-    except Exception as exc:
-        # the tokenizers library raises bare Exception
-        raise ModelError(f"{checkpoint.folder}: its tokenizer can't be loaded: {one_line(exc)}") from exc
+    with panics(lambda reason: ModelError(f"{folder}: its tokenizer can't be loaded: {reason}")):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(view.folder, local_files_only=True, trust_remote_code=trusted)
+        except Exception as exc:
+            # the tokenizers library raises bare Exception
+            raise ModelError(f"{folder}: its tokenizer can't be loaded: {one_line(exc)}") from exc
+        tokenizer.name_or_path = tokenizer.init_kwargs["name_or_path"] = str(folder)
+        return tokenizer
 
 
-def _model(checkpoint: Checkpoint, device: Device, settings: ModelSettings) -> Any:
-    import torch
+def _model(prepared: Prepared) -> Any:
     import transformers
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+    checkpoint, device, settings = prepared.checkpoint, prepared.device, prepared.settings
     auto = AutoModelForSeq2SeqLM if checkpoint.is_encoder_decoder else AutoModelForCausalLM
-    try:
+    kind = "sequence-to-sequence" if checkpoint.is_encoder_decoder else "causal"
+    known = ModelError(
+        f"{checkpoint.folder}: transformers {transformers.__version__} does not load '{checkpoint.model_type}' as a {kind} model",
+        hint="a newer transformers may know the architecture: pip install -U transformers",
+    )
+    with _loading(settings, device, known):
         model, info = auto.from_pretrained(
-            checkpoint.folder,
+            prepared.views[0].folder,
             dtype=torch_dtype(device),
             use_safetensors=True,
             local_files_only=True,
-            trust_remote_code=settings.trust_remote_code,
+            trust_remote_code=checkpoint.trusted,
             output_loading_info=True,
             **quantization.arguments(settings.quantize, device),
         )
         model = model.to(device.name) if settings.quantize == "none" else model
-    except (ValueError, KeyError, OSError, RuntimeError, AttributeError, TypeError, MemoryError) as exc:
-        if is_out_of_memory(exc):
-            raise OutOfMemoryError(
-                f"{settings.reference} does not fit on {device.name}: {one_line(exc)}",
-                hint="a smaller model, or --dtype bfloat16" + ("" if device.kind == "cpu" else ", or --device cpu"),
-            ) from exc
-        kind = "sequence-to-sequence" if checkpoint.is_encoder_decoder else "causal"
-        raise ModelError(
-            f"{checkpoint.folder}: transformers {transformers.__version__} does not load "
-            f"'{checkpoint.model_type}' as a {kind} model: {one_line(exc)}",
-            hint="a newer transformers may know the architecture: pip install -U transformers",
-        ) from exc
+    model.name_or_path = model.config._name_or_path = str(checkpoint.folder)
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
             f"{checkpoint.folder}: {len(missing)} weights are missing from the file, such as {missing[0]}",
             hint="copy or download the model again",
         )
+    _check_finite(model, checkpoint)
+    return model
+
+
+@contextmanager
+def _loading(settings: ModelSettings, device: Device, known: ModelError) -> Iterator[None]:
+    """What transformers raises while it builds a model, as `known` with its reason, or as OutOfMemoryError."""
+    try:
+        yield
+    except Exception as exc:
+        # a configuration of a stranger can make it raise anything
+        if is_out_of_memory(exc):
+            raise OutOfMemoryError(
+                f"{settings.reference} does not fit on {device.name}: {one_line(exc)}",
+                hint="a smaller model, or --dtype bfloat16" + ("" if device.kind == "cpu" else ", or --device cpu"),
+            ) from exc
+        raise ModelError(f"{known.message}: {one_line(exc)}", hint=known.hint) from exc
+
+
+def _check_finite(model: Any, checkpoint: Checkpoint) -> None:
+    import torch
+
     for name, parameter in model.named_parameters():
         if parameter.is_floating_point() and not torch.isfinite(parameter.sum(dtype=torch.float32)):
             raise ModelError(
                 f"{checkpoint.folder}: the weights '{name}' hold NaN or infinite values", hint="copy or download the model again"
             )
-    return model
 
 
 def _check_vocabulary(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> None:
@@ -206,10 +270,19 @@ def _check_vocabulary(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> Non
         )
 
 
-def _with_adapter(model: Any, adapter: Adapter, device: Device) -> Any:
+def _with_adapter(model: Any, adapter: Adapter, view: View, device: Device) -> Any:
     from peft import PeftModel
 
+    with _peft(adapter):
+        if adapter.vocabulary is not None:
+            model.resize_token_embeddings(adapter.vocabulary, mean_resizing=False)
+        return PeftModel.from_pretrained(model, str(view.folder), torch_device=device.name, local_files_only=True)
+
+
+@contextmanager
+def _peft(adapter: Adapter) -> Iterator[None]:
     try:
-        return PeftModel.from_pretrained(model, str(adapter.folder), torch_device=device.name)
-    except (RuntimeError, ValueError, KeyError, OSError, TypeError) as exc:
+        yield
+    except Exception as exc:
+        # a configuration of a stranger can make it raise anything
         raise ModelError(f"the adapter {adapter.reference} can't be put on the model: {one_line(exc)}") from exc

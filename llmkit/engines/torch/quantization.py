@@ -17,10 +17,10 @@ _KINDS = ("cuda", "xpu", "cpu")
 
 
 def check(quantize: str, device: Device, checkpoint: Checkpoint) -> None:
-    """Raises UsageError for an unknown name, UnavailableError where it can't be had, ModelError for a model that is quantized already."""
+    """Raises UsageError for an unknown name, UnavailableError where it can't be had, ModelError for a model that is already quantized."""
     check_quantize(quantize)
     if "quantization_config" in checkpoint.config:
-        raise ModelError(f"{checkpoint.folder}: the weights are quantized already", hint="remove --quantize")
+        raise ModelError(f"{checkpoint.folder}: the weights are already quantized", hint="run without --quantize")
     if device.kind not in _KINDS:
         raise UnavailableError(f"--quantize {quantize}: there is no kernel for {device.kind}", hint=f"--device one of {', '.join(_KINDS)}")
     if importlib.util.find_spec("bitsandbytes") is None:

@@ -1,0 +1,194 @@
+"""The configuration of a model: read, checked, and freed of what would make a library load something else.
+
+Knows which names of config.json and tokenizer_config.json transformers acts on when it loads a model (release 5.24:
+configuration_utils, modeling_utils, tokenization_utils_base). Nothing is imported from there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llmkit.errors import ModelError, UsageError
+from llmkit.models.smallfiles import read_object
+
+#: Names under which architectures write the number of their layers.
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers", "num_decoder_layers")
+#: Sizes that have to be numbers, and those that can't be zero.
+_SIZES = (*LAYERS, "num_attention_heads", "n_head", "num_heads", "head_dim", "d_kv", "num_key_value_heads", "max_position_embeddings")
+_POSITIVE = ("vocab_size", "hidden_size", "d_model", "n_embd")
+_LARGEST = 2**31
+#: Names that send transformers to other files, or choose code; dropped, as a saved model does not need them.
+_REDIRECTS = frozenset(
+    {
+        "_name_or_path", "name_or_path", "_commit_hash", "configuration_files", "custom_pipelines", "gguf_file",
+        "fast_tokenizer_files", "from_slow", "local_files_only", "cache_dir", "token", "use_auth_token", "trust_remote_code",
+        "_attn_implementation_internal", "_experts_implementation_internal",
+    }
+)  # fmt: skip
+_ATTENTION: tuple[str, ...] = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
+_ATTENTION += ("experts_implementation", "_experts_implementation", "_experts_implementation_internal")
+#: Implementations that are part of torch and transformers; the name of any other is dropped, and the library chooses.
+_BUILT_IN = ("eager", "sdpa", "flex_attention", "batched_mm", "grouped_mm")
+#: Loaders of weights that were quantized elsewhere → the packages that transformers needs for them.
+_LOADERS = {
+    "bitsandbytes": ("bitsandbytes",),
+    "bitsandbytes_4bit": ("bitsandbytes",),
+    "bitsandbytes_8bit": ("bitsandbytes",),
+    "gptq": ("optimum", "gptqmodel"),
+    "awq": ("gptqmodel",),
+    "compressed-tensors": ("compressed_tensors",),
+    "hqq": ("hqq",),
+    "quanto": ("optimum.quanto",),
+    "torchao": ("torchao",),
+    "fp8": (),
+    "mxfp4": (),
+}
+
+
+def read(folder: Path, *, trust_remote_code: bool = False) -> dict[str, Any]:
+    """config.json, checked. Raises ModelError naming file and field, and UsageError for code that would run."""
+    path = folder / "config.json"
+    try:
+        config = read_object(path)
+    except FileNotFoundError as exc:
+        raise ModelError(f"{folder}: no config.json", hint="name a folder saved by save_pretrained") from exc
+    if not isinstance(config.get("model_type"), str):
+        raise ModelError(f"{path}: no 'model_type'", hint="this is not a transformers model folder")
+    refuse_code(folder, config, trust_remote_code)
+    if config.get("text_config") is None:
+        config.pop("text_config", None)
+    for name in ("text_config", "encoder", "decoder"):
+        if name in config and not isinstance(config[name], dict):
+            raise ModelError(f"{path}: '{name}' is {str(config[name])[:60]}; an object is expected")
+    for part in _parts(config):
+        _check_weights(path, part)
+        _check_kernels(path, part, trust_remote_code)
+    for part in (config, text(config)):
+        _check_loader(path, part)
+        _check_sizes(path, part)
+    return config
+
+
+def text(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that describes the language model."""
+    part = config.get("text_config")
+    return part if isinstance(part, dict) else config
+
+
+def clean(config: dict[str, Any]) -> dict[str, Any]:
+    """A copy without the names that redirect loading, at any depth. `auto_map` stays: it has been consented to, or is not there."""
+    out: dict[str, Any] = {}
+    for name, value in config.items():
+        if (
+            name in _REDIRECTS
+            or name == "transformers_weights"
+            or (name in _ATTENTION and not (isinstance(value, str) and value in _BUILT_IN))
+        ):
+            continue
+        out[name] = clean(value) if isinstance(value, dict) else value
+    return out
+
+
+def clean_tokenizer(config: dict[str, Any]) -> dict[str, Any]:
+    """A copy of tokenizer_config.json without the names that send the tokenizer to other files."""
+    files = ("_file", "_files")
+    vocabularies = ("vocab", "source_spm", "target_spm", "merges")
+    kept = {n: v for n, v in clean(config).items() if not n.endswith(files)}
+    return {n: v for n, v in kept.items() if not (n in vocabularies and isinstance(v, str))}
+
+
+def optional(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON object that a folder may have; empty where it has none."""
+    try:
+        return read_object(folder / name)
+    except FileNotFoundError:
+        return {}
+
+
+def refuse_code(folder: Path, config: dict[str, Any], trusted: bool) -> None:
+    tokenizer = optional(folder, "tokenizer_config.json")
+    if trusted:
+        return
+    code = [name for part in (config, tokenizer) for inner in _parts(part) for name in _strings(inner.get("auto_map"))]
+    if code:
+        names = ", ".join(sorted({c.rpartition("--")[2].partition(".")[0] + ".py" for c in code}))
+        raise UsageError(
+            f"{folder}: the model brings Python code of its own ({names[:200]})",
+            hint="read it, then add --trust-remote-code to run it",
+        )
+
+
+def _check_weights(path: Path, config: dict[str, Any]) -> None:
+    named = config.get("transformers_weights")
+    if named not in (None, "model.safetensors", "model.safetensors.index.json"):
+        raise ModelError(
+            f"{path}: 'transformers_weights' names other weights ({str(named)[:100]}); llmkit reads model.safetensors only",
+            hint="save the model again with save_pretrained",
+        )
+
+
+def _check_loader(path: Path, config: dict[str, Any]) -> None:
+    settings = config.get("quantization_config")
+    if settings is None:
+        return
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    if method is None and isinstance(settings, dict) and (settings.get("load_in_4bit") or settings.get("load_in_8bit")):
+        method = "bitsandbytes"
+    if not isinstance(method, str) or method not in _LOADERS:
+        raise ModelError(
+            f"{path}: 'quantization_config' has the method {str(method)[:60]}, which llmkit does not load",
+            hint="use the model's unquantized weights, with --quantize int8 or int4",
+        )
+    missing = [name for name in _LOADERS[method] if not _installed(name)]
+    if missing:
+        raise ModelError(
+            f"{path}: the weights are quantized with {method}, and {' and '.join(missing)} is not installed",
+            hint=f"pip install {' '.join(n.partition('.')[0] for n in missing)}, or use the unquantized model with --quantize int4",
+        )
+
+
+def _check_kernels(path: Path, part: dict[str, Any], trusted: bool) -> None:
+    for name in _ATTENTION:
+        value = part.get(name)
+        if isinstance(value, str) and ("/" in value or ":" in value) and not trusted:
+            raise UsageError(
+                f"{path}: '{name}' names a kernel, code that is fetched from a hub ({value[:100]})",
+                hint="add --trust-remote-code to run it, or delete the field",
+            )
+
+
+def _check_sizes(path: Path, part: dict[str, Any]) -> None:
+    for name in (*_SIZES, *_POSITIVE):
+        value = part.get(name)
+        if value is None or isinstance(value, list):  # some architectures have a size a layer
+            continue
+        if type(value) is not int or value > _LARGEST or (value < 1 and name in _POSITIVE):
+            raise ModelError(f"{path}: '{name}' is {str(value)[:60]}; a number from 1 to {_LARGEST:,} is expected")
+
+
+def _parts(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A configuration and those inside it."""
+    pending = [config]
+    while pending:
+        part = pending.pop()
+        yield part
+        pending += [value for name, value in part.items() if isinstance(value, dict) and name != "auto_map"]
+
+
+def _strings(value: Any) -> list[str]:
+    pending, out = [value], []
+    while pending:
+        item = pending.pop()
+        pending += list(item.values()) if isinstance(item, dict) else item if isinstance(item, list) else []
+        out += [item] if isinstance(item, str) else []
+    return out
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
