@@ -169,7 +169,7 @@ def test_the_beginning_of_a_byte_order_mark_is_no_text(tmp_path: Path, ending: s
 
 @pytest.mark.parametrize(
     ("data", "what"),
-    [(gzip.compress(b"{}"), "gzip"), (b"PAR1\0\0", "parquet"), (b"PK\x03\x04\0\0", "a ZIP archive"), (b"\xfd7zXZ\x00\0", "xz")],
+    [(gzip.compress(b"{}", mtime=0), "gzip"), (b"PAR1\0\0", "parquet"), (b"PK\x03\x04\0\0", "a ZIP archive"), (b"\xfd7zXZ\x00\0", "xz")],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
 def test_a_file_that_holds_something_else_than_text_is_refused_by_what_it_is(tmp_path: Path, data: bytes, what: str, encoding: str) -> None:
@@ -285,10 +285,13 @@ def test_a_tsv_of_a_hundred_thousand_open_quotes_is_read_in_linear_time(tmp_path
 
 
 def test_several_members_of_a_gzip_file_are_one_text(tmp_path: Path) -> None:
-    assert fields_of(tmp_path / "a.txt.gz", gzip.compress(b"a\nb") + gzip.compress(b"c\n")) == [{"text": "a"}, {"text": "bc"}]
+    assert fields_of(tmp_path / "a.txt.gz", gzip.compress(b"a\nb", mtime=0) + gzip.compress(b"c\n", mtime=0)) == [
+        {"text": "a"},
+        {"text": "bc"},
+    ]
 
 
-@pytest.mark.parametrize("content", [gzip.compress(b"a\n" * 9999)[:-1], gzip.compress(b"a\n") + b"garbage", b"", b"a\n"])
+@pytest.mark.parametrize("content", [gzip.compress(b"a\n" * 9999, mtime=0)[:-1], gzip.compress(b"a\n", mtime=0) + b"garbage", b"", b"a\n"])
 def test_gzip_that_is_cut_off_or_goes_on_with_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
     if content:
         assert "is not a complete gzip file" in refusal(tmp_path / "a.txt.gz", content).message
@@ -298,7 +301,7 @@ def test_gzip_that_is_cut_off_or_goes_on_with_something_else_is_refused(tmp_path
 
 def test_a_packed_file_without_an_ending_of_its_own_is_read_whole(tmp_path: Path) -> None:
     lines = [f'{{"a": {number}, "x": "{os.urandom(20).hex()}"}}\n' for number in range(20_000)]
-    assert len(rows_of(tmp_path / "rows.gz", gzip.compress("".join(lines).encode()))) == 20_000
+    assert len(rows_of(tmp_path / "rows.gz", gzip.compress("".join(lines).encode(), mtime=0))) == 20_000
 
 
 # Names, pipes, devices
@@ -350,7 +353,7 @@ SEEDS: dict[str, Callable[[], bytes]] = {
     "json": lambda: b'[{"a": [1, 2.50, null], "b": "\\ud800"},\n {"a": {"c": "\\""}}]\n',
     "csv": lambda: b'a,b\n1,"x\ny"\n2,"q""q"\n',
     "tsv": lambda: b'a\tb\n1\t"x\ny"\n2\t"q""q"\n',
-    "txt.gz": lambda: gzip.compress(b"one\ntwo\n"),
+    "txt.gz": lambda: gzip.compress(b"one\ntwo\n", mtime=0),
 }
 
 
