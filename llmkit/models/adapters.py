@@ -14,6 +14,8 @@ from llmkit.errors import ModelError, UsageError
 from llmkit.models.checkpoint import Checkpoint, Tensor, file_sha256, read_header
 from llmkit.models.reference import Location, locate
 
+_LONGEST_TEMPLATE = 1 << 20
+
 
 @dataclass(frozen=True)
 class Adapter:
@@ -27,6 +29,18 @@ class Adapter:
     @property
     def sha256(self) -> str:
         return file_sha256(self.folder / "adapter_model.safetensors")
+
+    def chat_template(self) -> str | None:
+        """The template of the adapter's training, which lies beside it; None where there is none. Raises ModelError."""
+        path = self.folder / "chat_template.jinja"
+        try:
+            if not path.is_file():
+                return None
+            if path.stat().st_size > _LONGEST_TEMPLATE:
+                raise ModelError(f"{path}: larger than {_LONGEST_TEMPLATE:,} bytes")
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ModelError(f"{path}: cannot be read: {exc}") from exc
 
 
 def resolve_adapter(reference: str, base: Checkpoint, base_location: Location, *, offline: bool = False) -> Adapter:

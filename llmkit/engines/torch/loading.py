@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from llmkit.engines.base import ModelFacts
+from llmkit.engines.chat import ChatSettings
 from llmkit.engines.torch import quantization
 from llmkit.engines.torch.devices import free_bytes, is_out_of_memory, select, slow_precision, torch_dtype
 from llmkit.errors import ModelError, OutOfMemoryError, one_line
@@ -64,6 +66,23 @@ def tokenizer_sha256(tokenizer: Any) -> str:
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def model_facts(location: Location, checkpoint: Checkpoint, tokenizer: Any, chat: ChatSettings) -> ModelFacts:
+    """What tells one kind of model from another; no weight is read."""
+    from llmkit.models.card import read_card
+
+    languages = read_card(location.folder)[0].get("language")
+    tasks = checkpoint.config.get("task_specific_params") or {}
+    return ModelFacts(
+        reference=location.reference,
+        model_type=checkpoint.model_type,
+        encoder_decoder=checkpoint.is_encoder_decoder,
+        has_chat_template=chat.source(tokenizer) is not None,
+        languages=tuple(map(str, languages)) if isinstance(languages, list) else (),
+        task_prefixes=tuple(str(task.get("prefix", "")) for task in tasks.values()),
+        tokens=tuple(tokenizer.get_vocab()),
+    )
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A model found, checked and matched with a device; none of its weights is in memory yet."""
@@ -94,7 +113,10 @@ def prepare(settings: ModelSettings) -> Prepared:
     device = select(settings.device, settings.dtype)
     if settings.quantize != "none":
         quantization.check(settings.quantize, device, checkpoint)
-    return Prepared(settings, location, checkpoint, adapter, device, _tokenizer(checkpoint, settings.trust_remote_code))
+    tokenizer = _tokenizer(checkpoint, settings.trust_remote_code)
+    if adapter is not None and (template := adapter.chat_template()) is not None:
+        tokenizer.chat_template = template  # that of the training goes before the base's
+    return Prepared(settings, location, checkpoint, adapter, device, tokenizer)
 
 
 def load(
