@@ -1,4 +1,4 @@
-"""LoRA on a model of GPT-2's size: learnt tokens per second and peak memory against the recipes that people write.
+"""LoRA on a model of GPT-2's size: trained tokens per second and peak memory against the recipes that people write.
 
     python -m pip install trl && python bench/finetune.py TEXTS.jsonl [--steps 12] [--batch-size 8] [--rounds 1] [--dtype float32]
 
@@ -45,15 +45,15 @@ class Clock(TrainerCallback):
         self.ends.append(time.monotonic())
 
 collate = DataCollatorForLanguageModeling(tokenizer, mlm=False)
-learnt = []
+trained = []
 def counted(features):
-    learnt.append(sum(len(f["input_ids"]) - 1 for f in features))
+    trained.append(sum(len(f["input_ids"]) - 1 for f in features))
     return collate(features)
 
 arguments = TrainingArguments(out, max_steps=int(steps), per_device_train_batch_size=int(size), learning_rate=2e-4, use_cpu=True,
                               report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True)
 Trainer(model=model, args=arguments, train_dataset=data, data_collator=counted, callbacks=[Clock()]).train()
-json.dump({"seconds": Clock.ends[-1] - Clock.ends[0], "tokens": sum(learnt[1:int(steps)])}, open(out + ".json", "w"))
+json.dump({"seconds": Clock.ends[-1] - Clock.ends[0], "tokens": sum(trained[1:int(steps)])}, open(out + ".json", "w"))
 """
 
 TRL = """
@@ -79,13 +79,13 @@ config = SFTConfig(out, max_steps=int(steps), per_device_train_batch_size=int(si
 lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM", fan_in_fan_out=True)
 trainer = SFTTrainer(model=model, args=config, train_dataset=load_dataset("json", data_files=texts, split="train"),
                      processing_class=tokenizer, peft_config=lora, callbacks=[Clock()])
-collate, learnt = trainer.data_collator, []
+collate, trained = trainer.data_collator, []
 def counted(features):
-    learnt.append(sum(len(f["input_ids"]) - 1 for f in features))
+    trained.append(sum(len(f["input_ids"]) - 1 for f in features))
     return collate(features)
 trainer.data_collator = counted
 trainer.train()
-json.dump({"seconds": Clock.ends[-1] - Clock.ends[0], "tokens": sum(learnt[1:int(steps)])}, open(out + ".json", "w"))
+json.dump({"seconds": Clock.ends[-1] - Clock.ends[0], "tokens": sum(trained[1:int(steps)])}, open(out + ".json", "w"))
 """
 
 OURS = """
@@ -148,7 +148,7 @@ def main() -> None:
             if found is ours
             else f"   llmkit is {ours.speed / found.speed:.2f} times as fast, with {ours.peak / found.peak:.2f} of its memory"
         )
-        print(f"{found.name:<36}{found.speed:8.0f} learnt tokens/s {found.peak / 2**20:8.0f} MiB{ratio}")
+        print(f"{found.name:<36}{found.speed:8.0f} trained tokens/s {found.peak / 2**20:8.0f} MiB{ratio}")
 
 
 def run(name: str, command: list[str], out: str) -> Found:

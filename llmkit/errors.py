@@ -8,7 +8,7 @@
     ├── JobChangedError          2   a resume of something else than what was begun
     ├── RowsFailedError          3   more rows failed than --max-errors allows
     ├── GateError                4   a quality gate failed, or a rerun gave another result
-    ├── TrainingError            1   a training run that went wrong and was stopped
+    ├── TrainingError            6   a training run that was stopped by its watch (NaN, divergence), resumable
     ├── UnavailableError         5   the environment: no such model, no network, no device, missing extra
     │   ├── ModelError           5   ... a model whose files don't fit together
     │   └── OutOfMemoryError     5   ... does not fit in memory
@@ -84,6 +84,8 @@ class GateError(LlmkitError):
 
 class TrainingError(LlmkitError):
     """A training run that went wrong (its loss or gradients) and was stopped; the last good checkpoint is kept."""
+
+    exit_code = 6
 
 
 class UnavailableError(LlmkitError):

@@ -100,7 +100,7 @@ def test_a_quantised_base_is_trained_with_the_gradients_of_its_weights(run: Run,
     assert won["int4"] > 0.7 * won["none"] > 0
 
 
-def test_dry_run_tells_what_would_be_learnt_and_writes_nothing(run: Run, tmp_path: Path, llama: Path) -> None:
+def test_dry_run_tells_what_would_be_trained_and_writes_nothing(run: Run, tmp_path: Path, llama: Path) -> None:
     chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
     path = write_rows(tmp_path / "chat.jsonl", [{"messages": chat}] * 3 + [{"messages": []}])
     (tmp_path / "chat.jinja").write_text(CHATML)
@@ -114,7 +114,7 @@ def test_dry_run_tells_what_would_be_learnt_and_writes_nothing(run: Run, tmp_pat
     assert "[user] Hi\n[assistant]« Hello!\n</s>»" in done.out
     assert "not usable" in done.out
     found = json.loads(run(*arguments, "--max-errors", "1", "--json").out)
-    assert (found["rows"], found["examples"], found["steps"], found["trained_parameters"]) == (4, 3, 2, 17408)
+    assert (found["rows"], found["examples"], found["steps"], found["trained_parameters"]) == (4, 3, 3, 17408)
     assert found["seconds_a_step"] > 0
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -138,8 +138,8 @@ def test_of_plain_text_each_line_that_is_not_blank_is_a_row(run: Run, tmp_path: 
         (["--lr-scheduler", "step"], "unknown schedule"),
         (["--valid-split", "200%"], "not a share"),
         (["--early-stopping", "2"], "needs validation rows"),
-        (["--full", "--dora"], "is of an adapter"),
-        (["--full", "--quantize", "int4"], "leave one"),
+        (["--full", "--dora"], "cannot be combined with --full"),
+        (["--full", "--quantize", "int4"], "use only one"),
         (["--max-length", "1"], "2 or more"),
         (["--max-length", "9999"], "at most 256"),
         (["--seed", "-1"], "2^32"),
@@ -159,9 +159,9 @@ def test_settings_that_can_not_be_meant_are_refused(
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "no rows to learn from"),
+        ([], "no rows to train on"),
         ([{"text": "a"}, {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}], "several formats"),
-        ([{"prompt": "x" * 400, "completion": "y"}] * 3, "lose what is learnt"),
+        ([{"prompt": "x" * 400, "completion": "y"}] * 3, "lose every trained token"),
         ([{"nothing": 1}] * 3, "3 of 3 rows"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a row teaches, and which tokens of it are learnt."""
+"""What a row teaches, and which tokens of it are trained."""
 
 from __future__ import annotations
 
@@ -79,12 +79,15 @@ def test_bad_rows_are_named_by_line_and_left_out_when_allowed(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("messages", "message"),
     [
-        ([{"role": "user", "content": "a"}], "nothing to learn"),
-        ([{"role": "assistant", "content": "a"}], "nothing to learn"),
-        ([{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}], "nothing to learn"),
-        ([{"role": "user", "content": "a"}, {"role": "system", "content": "b"}, {"role": "assistant", "content": "c"}], "only come first"),
-        ([{"role": "user", "content": "a"}, *[{"role": "assistant", "content": "c"}] * 2], "both of the assistant"),
-        ([{"role": "user"}], "no text 'role' and 'content'"),
+        ([{"role": "user", "content": "a"}], "no turn of the assistant to train on"),
+        ([{"role": "assistant", "content": "a"}], "no turn of the assistant to train on"),
+        ([{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}], "no turn of the assistant to train on"),
+        (
+            [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}, {"role": "assistant", "content": "c"}],
+            "has role 'system'; only the first may",
+        ),
+        ([{"role": "user", "content": "a"}, *[{"role": "assistant", "content": "c"}] * 2], "both have role 'assistant'"),
+        ([{"role": "user"}], "has no text 'content'"),
         ("hi", "not a list"),
     ],
 )
@@ -116,7 +119,7 @@ def test_samples_and_examples_come_back_from_disk_as_they_went() -> None:
         Sample("text", None, "00", text="lone \ud800 and \x00"),
         Sample("messages", 7, "01", messages=tuple(CHAT), first=2),
     ]
-    learnt = [
+    kept_examples = [
         Example(array("i", [1, 2, 3]), b"\x00\x01\x01", 5, 9, 2),
         Example(array("i", [4]), b"\x00", None, 0, 0, array("i", [8, 9])),
         Example(array("i", [4]), b"\x00", 2, 0, 0, array("i")),
@@ -124,9 +127,9 @@ def test_samples_and_examples_come_back_from_disk_as_they_went() -> None:
     for number in range(3):  # written and read by turns
         for sample in kept:
             samples.append(sample)
-        for example in learnt:
+        for example in kept_examples:
             examples.append(example)
-        for spool, items in ((samples, kept), (examples, learnt)):
+        for spool, items in ((samples, kept), (examples, kept_examples)):
             both = items * (number + 1)
             assert (list(spool), spool[-1], spool[1:-1:2]) == (both, items[-1], both[1:-1:2])
     with pytest.raises(IndexError):
@@ -172,24 +175,24 @@ def encoder(template: str | None = None, **more: Any) -> Encoder:
     return Encoder(tokenizer, ChatSettings(), more.pop("max_length", None), **more)
 
 
-def learnt(of: Encoder, sample: Sample) -> list[str]:
-    """What is learnt of each example, and checks that the whole can be read back."""
+def trained(of: Encoder, sample: Sample) -> list[str]:
+    """What is trained of each example, and checks that the whole can be read back."""
     out = []
     for example, _ in of.encode(sample):
-        tokens = [t for t, yes in zip(example.tokens, example.learnt, strict=True) if yes]
+        tokens = [t for t, yes in zip(example.tokens, example.loss_mask, strict=True) if yes]
         out.append(of.tokenizer.decode(tokens))
     return out
 
 
-def test_a_text_is_learnt_whole_with_its_end(tmp_path: Path) -> None:
+def test_a_text_is_trained_whole_with_its_end(tmp_path: Path) -> None:
     found = encoder().encode(Sample("text", 1, "", text="café"))[0][0]
     assert marked(found, encoder().tokenizer.decode) == "<s>«café</s>»"
 
 
-def test_of_a_prompt_and_completion_the_completion_is_learnt() -> None:
+def test_of_a_prompt_and_completion_the_completion_is_trained() -> None:
     sample = Sample("prompt and completion", 1, "", prompt="Q: é?\nA:", completion=" 7 é")
-    assert learnt(encoder(), sample) == [" 7 é</s>"]
-    assert learnt(encoder(full_loss=True), sample) == ["Q: é?\nA: 7 é</s>"]
+    assert trained(encoder(), sample) == [" 7 é</s>"]
+    assert trained(encoder(full_loss=True), sample) == ["Q: é?\nA: 7 é</s>"]
 
 
 def test_a_token_that_would_cross_from_prompt_to_completion_is_cut() -> None:
@@ -201,14 +204,14 @@ def test_a_token_that_would_cross_from_prompt_to_completion_is_cut() -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     of = Encoder(PreTrainedTokenizerFast(tokenizer_object=tokenizer), ChatSettings(), None)
-    assert learnt(of, Sample("prompt and completion", 1, "", prompt="xa", completion="bc")) == ["bc"]
+    assert trained(of, Sample("prompt and completion", 1, "", prompt="xa", completion="bc")) == ["bc"]
     assert [len(e.tokens) for e, _ in of.encode(Sample("text", 1, "", text="xab"))] == [2]
 
 
-def test_of_a_conversation_each_turn_of_the_assistant_is_learnt_with_its_end() -> None:
+def test_of_a_conversation_each_turn_of_the_assistant_is_trained_with_its_end() -> None:
     sample = Sample("messages", 1, "", messages=tuple(CHAT))
     of = encoder(CHATML)
-    assert learnt(of, sample) == ["Hello!<|im_end|>\nÜnd.<|im_end|>\n</s>"]
+    assert trained(of, sample) == ["Hello!<|im_end|>\nÜnd.<|im_end|>\n</s>"]
     (example, _), *_ = of.encode(sample)
     assert marked(example, of.tokenizer.decode) == (
         "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n«Hello!<|im_end|>\n»"
@@ -218,13 +221,13 @@ def test_of_a_conversation_each_turn_of_the_assistant_is_learnt_with_its_end() -
 
 def test_a_template_that_rewrites_earlier_turns_makes_an_example_of_each() -> None:
     sample = Sample("messages", 1, "", messages=tuple(CHAT))
-    found = learnt(encoder(FORGETFUL), sample)
+    found = trained(encoder(FORGETFUL), sample)
     assert found == ["<think></think>Hello!<|im_end|>\n</s>", "<think></think>Ünd.<|im_end|>\n</s>"]
 
 
-def test_only_the_completion_of_a_conversational_prompt_is_learnt() -> None:
+def test_only_the_completion_of_a_conversational_prompt_is_trained() -> None:
     sample = Sample("prompt and completion", 1, "", messages=tuple(CHAT), first=3)
-    assert learnt(encoder(CHATML), sample) == ["Ünd.<|im_end|>\n</s>"]
+    assert trained(encoder(CHATML), sample) == ["Ünd.<|im_end|>\n</s>"]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +251,7 @@ def test_a_model_without_a_template_refuses_conversations() -> None:
         encoder().encode(Sample("messages", 1, "", messages=tuple(CHAT)))
 
 
-def test_long_rows_are_cut_and_those_that_lose_all_that_is_learnt_are_left_out() -> None:
+def test_long_rows_are_cut_and_those_that_lose_all_that_is_trained_are_left_out() -> None:
     of = encoder(max_length=6)
     samples = [
         Sample("text", 1, "", text="abcdefghij"),

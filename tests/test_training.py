@@ -11,10 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmkit.engines.torch.loading import load
-from llmkit.errors import TrainingError
 from llmkit.models.settings import ModelSettings
 from llmkit.training.examples import Example
-from llmkit.training.watch import Watch
 
 LENGTHS = [3, 9, 17, 4, 30, 2, 12, 8]
 
@@ -32,22 +30,6 @@ def test_packing_loses_nothing_and_no_row_is_longer_than_the_longest(lengths: li
     rows = pack(lengths)
     assert sorted(i for row in rows for i in row) == list(range(len(lengths)))
     assert max(sum(lengths[i] for i in row) for row in rows) == max(lengths)
-
-
-@given(st.integers(1, 30), st.integers(1, 5), st.integers(1, 3), st.booleans())
-def test_every_epoch_of_the_stream_holds_every_example_once(examples: int, size: int, parts: int, grouped: bool) -> None:
-    from llmkit.training.batches import Stream
-
-    steps = 3 * examples
-    stream = Stream([example(3 + i % 7) for i in range(examples)], size=size, parts=parts, steps=steps, seed=1, grouped=grouped)
-    seen = [i for step in range(steps) for i in stream.step(step)]
-    # sorting moves examples inside a window alone
-    window = size * parts * stream.window
-    whole = len(seen) // window * window
-    counts = [sorted(seen[:whole]).count(i) for i in range(examples)]
-    assert whole == 0 or max(counts) - min(counts) <= 1
-    again = Stream(stream.examples, size=size, parts=parts, steps=steps, seed=1, grouped=grouped)
-    assert again.step(steps - 1) == stream.step(steps - 1)  # a function of the step alone
 
 
 def gradients(model: Any, head: Any, batches: list[Any]) -> tuple[float, dict[str, Any]]:
@@ -122,20 +104,3 @@ def test_the_loss_in_pieces_is_the_plain_cross_entropy(
         if value.grad is not None:
             scale = max(1e-6, float(value.grad.abs().max()))
             torch.testing.assert_close(own[parameter] / scale, value.grad / scale, atol=1e-4, rtol=0)
-
-
-def test_the_watch_stops_at_nothing_to_learn_nan_zero_and_explosions() -> None:
-    watch = Watch()
-    with pytest.raises(TrainingError, match="no token"):
-        watch.tokens(0, 1)
-    for value, message in ((float("nan"), "NaN"), (float("inf"), "infinite"), (0.0, "exactly 0")):
-        with pytest.raises(TrainingError, match=f"step 5: the loss is {message}"):
-            watch.loss(value, 5)
-    with pytest.raises(TrainingError, match="not finite"):
-        watch.gradient(float("nan"), 1)
-    watch.gradient(1e9, 1)  # nothing to compare with yet
-    watch = Watch()
-    for step in range(1, 20):
-        watch.gradient(1.0 + step % 3, step)
-    with pytest.raises(TrainingError, match=r"step 20: the gradient norm is 500, the median of the last 19 steps 2"):
-        watch.gradient(500.0, 20)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -24,6 +24,10 @@ class Report(Protocol):
 
     def progress(self, what: str, done: int = 0) -> AbstractContextManager[Progress]: ...
 
+    def steps(self, total: int, done: int = 0) -> AbstractContextManager[Callable[[int, str], None]]:
+        """Progress of a known number of steps: told the step that is done, and what to show beside it."""
+        ...
+
 
 class Silent:
     """A report that says nothing: for programs that look at results only."""
@@ -40,6 +44,10 @@ class Silent:
     @contextmanager
     def progress(self, what: str, done: int = 0) -> Iterator[Progress]:
         yield _Uncounted()
+
+    @contextmanager
+    def steps(self, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
+        yield lambda step, beside: None
 
 
 class _Uncounted:

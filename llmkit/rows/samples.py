@@ -1,4 +1,4 @@
-"""What a row teaches: a text, a completion after a prompt, or the assistant's turns of a conversation.
+"""What a row trains: a text, a completion after a prompt, or the assistant's turns of a conversation.
 
 The format is judged on all rows, never on the first alone. Knows field names; not tokens or chat templates.
 """
@@ -12,20 +12,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmkit.errors import InputError, RowError, UsageError
-from llmkit.rows.fields import Message, messages_of, missing_field, pair, text_of
-from llmkit.rows.reading import Row
+from llmkit.rows.base import Row
+from llmkit.rows.fields import missing_field, pair, text_of
 from llmkit.rows.spool import Spool
+from llmkit.rows.turns import COLUMNS, Conversation, Turn, check_roles, conversation
 
 _PAIRS = (("source", "target"), ("source", "tgt"), ("src", "tgt"), ("src", "target"), ("src", "ref"), ("src", "reference"))
+#: Names of a prompt and what completes it.
+_COMPLETIONS = (("prompt", "completion"), ("prompt", "response"), ("question", "answer"))
+#: Columns of a row that name its languages.
+_LANGUAGES = (("source_lang", "target_lang"), ("src_lang", "tgt_lang"), ("source_language", "target_language"), ("from", "to"))
+#: Columns that change what other programs train, and that are not used here.
+_TELLING = frozenset(("weight", "loss_mask", "labels", "train", "chosen", "rejected", "history", "system", "tools", "functions", "images"))
 #: Bad rows that a message lists.
 _LISTED = 10
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One row's lesson. Either `text` alone, `completion` after `prompt`, or `messages` of which those from `first` on teach.
+    """What one row trains. Either `text` alone, `completion` after `prompt`, or the assistant's `messages` from `first` on.
 
-    digest: of the row's fields, the same for the same row anywhere.
+    digest: of the row's fields, the same for the same row anywhere. untrained: messages that are read and not trained.
+    tools: of the conversation. languages: of source and target, where the row names them.
     """
 
     format: str
@@ -34,13 +42,16 @@ class Sample:
     text: str | None = None
     prompt: str | None = None
     completion: str | None = None
-    messages: tuple[Message, ...] | None = None
+    messages: tuple[Turn, ...] | None = None
     first: int = 0
+    untrained: tuple[int, ...] = ()
+    tools: list[Any] | None = None
+    languages: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class SampleFields:
-    """Which fields teach: those named, else the names in use."""
+    """Which fields are trained: those named, else the names in use."""
 
     text: str | None = None
     prompt: str | None = None
@@ -50,21 +61,37 @@ class SampleFields:
         if (self.prompt is None) != (self.completion is None):
             raise UsageError("--prompt-field and --completion-field go together", hint="name both, or --text-field")
         if self.text is not None and self.prompt is not None:
-            raise UsageError("--text-field and --prompt-field both say what is learnt", hint="name one of them")
+            raise UsageError("--text-field and --prompt-field both say what is trained", hint="use only one of them")
 
     def sample(self, row: Row, source: str) -> Sample:
-        """What `row` teaches. Raises RowError with the line and the fields that are there."""
+        """What `row` trains. Raises RowError with the line and the fields that are there."""
         if row.error is not None:
             raise row.error
         format = self._format(row)
         if format is None:
-            raise missing_field("text', 'messages', or 'prompt' and 'completion", row, source, "--text-field")
-        found = Sample(format, row.line, _digest(row.fields), **self._parts(format, row, source))
-        if found.completion is not None and not found.completion.strip():
-            raise RowError("the completion is empty, so there is nothing to learn", path=source, line=row.line)
-        if found.text is not None and not found.text.strip():
-            raise RowError("the text is empty, so there is nothing to learn", path=source, line=row.line)
-        return found
+            raise RowError(
+                missing_field("text', 'messages', or 'prompt' and 'completion", row, source, None).reason,
+                path=source, line=row.line, hint="name the fields: --prompt-field and --completion-field, or --text-field",
+            )  # fmt: skip
+        sample = Sample(format, row.line, _digest(row.fields), **self._parts(format, row, source))
+        if sample.completion is not None and not sample.completion.strip():
+            raise RowError("the completion is empty, so there is nothing to train on", path=source, line=row.line)
+        if sample.text is not None and not sample.text.strip():
+            raise RowError("the text is empty, so there is nothing to train on", path=source, line=row.line)
+        return sample
+
+    def used(self, format: str) -> frozenset[str]:
+        """The columns that rows of a format use."""
+        if self.text is not None or self.prompt is not None:
+            return frozenset(n for n in (self.text, self.prompt, self.completion, *COLUMNS) if n is not None)
+        return {
+            "text": frozenset(("text",)),
+            "messages": frozenset(("messages", *COLUMNS)),
+            "sharegpt": frozenset(("conversations", *COLUMNS)),
+            "prompt and completion": frozenset((*(n for both in _COMPLETIONS for n in both), *COLUMNS)),
+            "alpaca": frozenset(("instruction", "input", "output", "history", *COLUMNS)),
+            "source and target": frozenset(("translation", *(n for both in (*_PAIRS, *_LANGUAGES) for n in both))),
+        }[format]
 
     def _format(self, row: Row) -> str | None:
         fields = row.fields
@@ -76,7 +103,7 @@ class SampleFields:
             return "messages"
         if "conversations" in fields:
             return "sharegpt"
-        if "prompt" in fields and "completion" in fields:
+        if any(a in fields and b in fields for a, b in _COMPLETIONS):
             return "prompt and completion"
         if "instruction" in fields and "output" in fields:
             return "alpaca"
@@ -89,32 +116,32 @@ class SampleFields:
             return {"text": text_of(row, self.text or "text", source, "--text-field")}
         if format in ("messages", "sharegpt"):
             name = "messages" if format == "messages" else "conversations"
-            return {"messages": _conversation(row, name, source)}
+            return _talk(conversation(row, row.fields[name], name, source), 0, row, source)
         if format == "prompt and completion":
             return self._completion(row, source)
         if format == "alpaca":
             return _alpaca(row, source)
         before, after = pair(row, source)
-        return {"prompt": before, "completion": after}
+        return {"prompt": before, "completion": after, "languages": _languages(row)}
 
     def _completion(self, row: Row, source: str) -> dict[str, Any]:
-        prompt, completion = self.prompt or "prompt", self.completion or "completion"
-        if isinstance(row.fields.get(prompt), list) and isinstance(row.fields.get(completion), list):
-            before = messages_of(row.fields[prompt], prompt, row, source)
-            whole = (*before, *messages_of(row.fields[completion], completion, row, source))
-            _check_roles(whole, len(before), row, source)
-            return {"messages": whole, "first": len(before)}
-        return {
-            "prompt": text_of(row, prompt, source, "--prompt-field"),
-            "completion": text_of(row, completion, source, "--completion-field"),
-        }
+        names = ((self.prompt or "prompt", self.completion or "completion"),) if self.prompt else _COMPLETIONS
+        prompt, completion = next(((a, b) for a, b in names if a in row.fields and b in row.fields), names[0])
+        before, after = row.fields.get(prompt), row.fields.get(completion)
+        if isinstance(before, list) and isinstance(after, list):
+            first = len(conversation(row, before, prompt, source).turns)
+            conversation(row, after, completion, source)
+            return _talk(conversation(row, [*before, *after], prompt, source), first, row, source)
+        question = text_of(row, prompt, source, "--prompt-field")
+        answer = text_of(row, completion, source, "--completion-field")
+        return _asked(question, answer, (), row, source)
 
 
 class Samples(Spool[Sample]):
     """Samples in their order, on disk."""
 
     def __init__(self) -> None:
-        super().__init__(_packed, _unpacked)
+        super().__init__(_to_bytes, _from_bytes)
         self._digest = hashlib.sha256()
 
     def append(self, item: Sample) -> None:
@@ -127,14 +154,15 @@ class Samples(Spool[Sample]):
         return self._digest.hexdigest()
 
 
-def _packed(sample: Sample) -> bytes:
+def _to_bytes(sample: Sample) -> bytes:
     return json.dumps(vars(sample)).encode()
 
 
-def _unpacked(data: bytes) -> Sample:
+def _from_bytes(data: bytes) -> Sample:
     fields = json.loads(data)
-    if fields["messages"] is not None:
-        fields["messages"] = tuple(fields["messages"])
+    for name in ("messages", "untrained", "languages"):
+        if fields[name] is not None:
+            fields[name] = tuple(fields[name])
     return Sample(**fields)
 
 
@@ -142,7 +170,7 @@ def _unpacked(data: bytes) -> Sample:
 class CheckedRows:
     """All rows of a file, judged. held: samples that are held out of training.
 
-    formats: rows by format; bad: the rows that teach nothing and why.
+    formats: rows by format; bad: the rows that can't be used and why; unused: rows by column that no format uses.
     """
 
     samples: Samples = field(default_factory=Samples)
@@ -150,11 +178,17 @@ class CheckedRows:
     formats: dict[str, int] = field(default_factory=dict)
     first_lines: dict[str, int | None] = field(default_factory=dict)
     bad: list[RowError] = field(default_factory=list)
+    unused: dict[str, int] = field(default_factory=dict)
     rows: int = 0
 
     @property
     def format(self) -> str:
         return next(iter(self.formats), "")
+
+    @property
+    def telling(self) -> list[str]:
+        """Columns that are not used here and change what other programs train."""
+        return [name for name in self.unused if name in _TELLING]
 
 
 def check_rows(rows: Iterable[Row], fields: SampleFields, source: str, *, max_errors: int = 0, share: float = 0.0) -> CheckedRows:
@@ -171,54 +205,71 @@ def check_rows(rows: Iterable[Row], fields: SampleFields, source: str, *, max_er
             out.bad.append(exc)
             continue
         out.formats[sample.format] = out.formats.get(sample.format, 0) + 1
+        for name in row.fields.keys() - fields.used(sample.format):
+            if row.fields[name] not in (None, "", [], {}):
+                out.unused[name] = out.unused.get(name, 0) + 1
         out.first_lines.setdefault(sample.format, sample.line or out.rows)
         (out.held if int(sample.digest[:8], 16) < bound else out.samples).append(sample)
     if len(out.bad) > max_errors:
-        raise InputError(_listed(out), hint=f"mend them, or leave up to N out with --max-errors N; {out.bad[0].hint or ''}".rstrip("; "))
+        raise InputError(
+            _list_errors(out), hint=f"fix them, or leave up to N out with --max-errors N; {out.bad[0].hint or ''}".rstrip("; ")
+        )
     if not (out.samples or out.held):
-        raise InputError("no rows to learn from", path=source)
+        raise InputError("no rows to train on", path=source)
     if len(out.formats) > 1:
         parts = ", ".join(f"{count:,} of {name} (first at line {out.first_lines[name]})" for name, count in out.formats.items())
         raise InputError(f"rows of several formats: {parts}", path=source, hint="one format a file; or name a field")
     return out
 
 
-def _listed(found: CheckedRows) -> str:
-    shown = "; ".join(exc.message for exc in found.bad[:_LISTED])
-    more = f"; and {len(found.bad) - _LISTED:,} more" if len(found.bad) > _LISTED else ""
-    return f"{len(found.bad):,} of {found.rows:,} rows can't be used: {shown}{more}"
+def _list_errors(checked: CheckedRows) -> str:
+    shown = "; ".join(exc.message for exc in checked.bad[:_LISTED])
+    more = f"; and {len(checked.bad) - _LISTED:,} more" if len(checked.bad) > _LISTED else ""
+    return f"{len(checked.bad):,} of {checked.rows:,} rows can't be used: {shown}{more}"
 
 
-def _conversation(row: Row, name: str, source: str) -> tuple[Message, ...]:
-    value = row.fields[name]
-    if not isinstance(value, list):
-        raise RowError(f"field '{name}' is not a list of messages", path=source, line=row.line)
-    messages = messages_of(value, name, row, source)
-    _check_roles(messages, 0, row, source)
-    return messages
+def _talk(talk: Conversation, first: int, row: Row, source: str) -> dict[str, Any]:
+    """The parts of a conversation's sample."""
+    check_roles(talk, first, row, source)
+    return {"messages": talk.turns, "first": first, "untrained": talk.untrained, "tools": talk.tools}
 
 
-def _check_roles(messages: tuple[Message, ...], first: int, row: Row, source: str) -> None:
-    """An assistant's turn to learn, after something; a system message only at the beginning; nobody speaks twice in a row."""
-    for number, message in enumerate(messages, 1):
-        if message["role"] == "system" and number > 1:
-            raise RowError(f"message {number} is of the system, which may only come first", path=source, line=row.line)
-        if message["role"] == "assistant" and number > 1 and messages[number - 2]["role"] == "assistant":
-            raise RowError(f"messages {number - 1} and {number} are both of the assistant", path=source, line=row.line)
-    if not any(m["role"] == "assistant" and m["content"].strip() and i > 0 for i, m in enumerate(messages) if i >= first):
-        raise RowError("no turn of the assistant after another, so there is nothing to learn", path=source, line=row.line)
+def _asked(question: str, answer: str, history: tuple[Turn, ...], row: Row, source: str) -> dict[str, Any]:
+    """A prompt and its completion; a conversation where the row has a system text, tools or earlier turns."""
+    asked = [*history, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    talk = conversation(row, asked, "prompt", source)
+    if len(talk.turns) == 2 and talk.tools is None:
+        return {"prompt": question, "completion": answer}
+    if not answer.strip():
+        raise RowError("the completion is empty, so there is nothing to train on", path=source, line=row.line)
+    return {"messages": talk.turns, "untrained": talk.untrained, "tools": talk.tools}
 
 
 def _alpaca(row: Row, source: str) -> dict[str, Any]:
-    before = text_of(row, "instruction", source)
+    question = text_of(row, "instruction", source)
     if row.fields.get("input"):
-        before += "\n\n" + text_of(row, "input", source)
-    after = text_of(row, "output", source, "--completion-field")
-    system = row.fields.get("system")
-    if isinstance(system, str) and system.strip():
-        turns = (("system", system), ("user", before), ("assistant", after))
-        return {"messages": tuple({"role": role, "content": content} for role, content in turns)}
-    return {"prompt": before, "completion": after}
+        question += "\n\n" + text_of(row, "input", source)
+    turns: list[Turn] = []
+    history = row.fields.get("history") or []
+    if not isinstance(history, list):
+        raise RowError("field 'history' is not a list of pairs", path=source, line=row.line)
+    for number, both in enumerate(history, 1):
+        if not isinstance(both, list) or len(both) != 2 or not all(isinstance(text, str) for text in both):
+            raise RowError(f"entry {number} of field 'history' is not a pair of texts", path=source, line=row.line)
+        turns += [{"role": "user", "content": both[0]}, {"role": "assistant", "content": both[1]}]
+    return _asked(question, text_of(row, "output", source, "--completion-field"), tuple(turns), row, source)
+
+
+def _languages(row: Row) -> tuple[str, str] | None:
+    """The languages that a row names: the keys of 'translation', or a pair of columns."""
+    both = row.fields.get("translation")
+    if isinstance(both, dict) and len(both) == 2:
+        first, second = both
+        return str(first), str(second)
+    for a, b in _LANGUAGES:
+        if isinstance(row.fields.get(a), str) and isinstance(row.fields.get(b), str):
+            return row.fields[a], row.fields[b]
+    return None
 
 
 def _digest(fields: dict[str, Any]) -> str:

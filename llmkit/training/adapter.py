@@ -20,12 +20,7 @@ def with_adapter(loaded: LoadedModel, settings: LoraSettings, *, quantized: bool
     import peft
     import torch
 
-    targets = linear_modules(loaded.model)
-    chosen = _chosen(targets, settings.targets)
-    narrow = {name: min(shape) for name, shape in chosen.items() if min(shape) < settings.r}
-    if narrow:
-        name, width = min(narrow.items(), key=lambda item: item[1])
-        raise UsageError(f"--lora-r {settings.r} is above the width of '{name}', {width}", hint="a smaller --lora-r")
+    chosen = _chosen(linear_modules(loaded.model), settings, loaded.checkpoint.model_type)
     model = loaded.model
     if quantized:
         model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
@@ -114,18 +109,51 @@ def trainable(model: Any) -> tuple[int, int]:
     return sum(n for n, trained in counts if trained), sum(n for n, _ in counts)
 
 
-def _chosen(modules: dict[str, tuple[int, int]], wanted: tuple[str, ...]) -> dict[str, tuple[int, int]]:
-    if not wanted:
-        if not modules:
+#: Layers whose weights Mamba's fused kernels read without calling the layer, so an adapter on them would do nothing; peft 0.21
+#: refuses them (huggingface/peft #2556).
+_MAMBA = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
+_MAMBA_FUSED = ("out_proj", "conv1d")
+
+
+def frozen_experts(model: Any) -> int:
+    """Parameters of experts that are one tensor for all (three dimensions), on which no adapter goes."""
+    return sum(p.numel() for name, p in model.named_parameters() if p.ndim == 3 and "expert" in name and not p.requires_grad)
+
+
+def _chosen(modules: dict[str, tuple[int, int]], settings: LoraSettings, model_type: str) -> dict[str, tuple[int, int]]:
+    """The layers that the adapter goes on. Raises UsageError for a name that is not there, and for a rank above a width.
+
+    Without names: all but those narrower than the rank (a gate of width 1) and those on which an adapter has no effect.
+    """
+    fused = _MAMBA_FUSED if model_type in _MAMBA else ()
+    if not settings.targets:
+        usable = {name: shape for name, shape in modules.items() if name.rpartition(".")[2] not in fused}
+        # peft takes the ends of names, so one narrow layer leaves out all of its name
+        narrow = {name.rpartition(".")[2] for name, shape in usable.items() if min(shape) < settings.r}
+        chosen = {name: shape for name, shape in usable.items() if name.rpartition(".")[2] not in narrow}
+        if usable and not chosen:
+            raise _too_wide(usable, settings.r)
+        if not chosen:
             raise UsageError("the model has no linear layer that an adapter could go on", hint="--full trains all weights")
-        return modules
+        return chosen
     ends = sorted({name.rpartition(".")[2] for name in modules})
-    for target in wanted:
+    for target in settings.targets:
         if target not in ends:
             close = difflib.get_close_matches(target, ends, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(ends)}"
             raise UsageError(f"--target-modules {target}: the model has no such linear layer", hint=hint)
-    return {name: shape for name, shape in modules.items() if name.rpartition(".")[2] in wanted}
+        if target in fused:
+            raise UsageError(f"--target-modules {target}: an adapter on it has no effect in a {model_type} model", hint="leave it out")
+    named = {name: shape for name, shape in modules.items() if name.rpartition(".")[2] in settings.targets}
+    if any(min(shape) < settings.r for shape in named.values()):
+        raise _too_wide(named, settings.r)
+    return named
+
+
+def _too_wide(modules: dict[str, tuple[int, int]], rank: int) -> UsageError:
+    name, width = min(((name, min(shape)) for name, shape in modules.items()), key=lambda item: item[1])
+    hint = f"--lora-r {width} or less, or --target-modules without '{name.rpartition('.')[2]}'"
+    return UsageError(f"--lora-r {rank} is above the width of '{name}', {width}", hint=hint)
 
 
 def _conv1d(model: Any) -> bool:

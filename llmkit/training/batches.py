@@ -1,13 +1,14 @@
 """Which examples make which batch, and how they lie in it. A batch is a function of seed and number alone.
 
-The data is one endless stream: a permutation of the examples for each epoch, one after another, cut into steps. A run that
-resumes at step n takes up the stream there. Inside a batch, examples are packed into rows no longer than the longest of
-them, positions begun anew for each (no attention between them), where the model allows; otherwise a row holds one example
-and examples of like length go together.
+The data is one endless stream: a permutation of the examples for each epoch, cut into steps of which the last is smaller when
+the examples don't go into them evenly. A run that resumes at step n takes up the stream there. Inside a batch, examples are
+packed into rows no longer than the longest of them, positions begun anew for each (no attention between them), where the model
+allows; otherwise a row holds one example and examples of like length go together.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,15 +26,20 @@ IGNORED = -100
 class Stream(torch.utils.data.Dataset[list[Example]]):  # type: ignore[misc]
     """The micro-batches of a whole run in order: item i is the i-th of them.
 
-    A step is `parts` consecutive items (gradient accumulation times processes) of `size` examples each. grouped: examples of
-    like length share a step, too.
+    A step is `parts` consecutive items (gradient accumulation times processes) of at most `size` examples each; the last step
+    of an epoch takes the examples that are left, and some of its items may then be empty. grouped: examples of like length
+    share a step, too.
     """
 
     def __init__(self, examples: Sequence[Example], *, size: int, parts: int, steps: int, seed: int, grouped: bool) -> None:
         self.examples, self.size, self.parts, self.steps, self.seed = examples, size, parts, steps, seed
         self.window = _GROUPED_STEPS if grouped else 1
         self._order: tuple[int, np.ndarray[Any, np.dtype[np.int64]]] | None = None
-        self._planned: tuple[int, list[list[int]]] | None = None
+        self._planned: tuple[tuple[int, int], list[list[int]]] | None = None
+
+    @property
+    def epoch_steps(self) -> int:
+        return -(-len(self.examples) // (self.size * self.parts))
 
     def __len__(self) -> int:
         return self.steps * self.parts
@@ -41,31 +47,41 @@ class Stream(torch.utils.data.Dataset[list[Example]]):  # type: ignore[misc]
     def __getitem__(self, item: int) -> list[Example]:
         step, part = divmod(item, self.parts)
         rows = self.step(step)
-        return [self.examples[i] for i in rows[part * self.size : (part + 1) * self.size]]
+        size = -(-len(rows) // self.parts)
+        return [self.examples[i] for i in rows[part * size : (part + 1) * size]]
 
     def step(self, number: int) -> list[int]:
         """The examples of a step, by length: each of its parts then holds examples of like length."""
-        window, place = divmod(number, self.window)
-        if self._planned is None or self._planned[0] != window:
-            self._planned = (window, self._plan(window))
+        epoch, place = divmod(number, self.epoch_steps)
+        window, place = divmod(place, self.window)
+        if self._planned is None or self._planned[0] != (epoch, window):
+            self._planned = ((epoch, window), self._plan(epoch, window))
         return self._planned[1][place]
 
-    def _plan(self, window: int) -> list[list[int]]:
+    def rows_before(self, step: int) -> int:
+        """How many examples the first `step` steps hold."""
+        epoch, place = divmod(step, self.epoch_steps)
+        return epoch * len(self.examples) + min(place * self.size * self.parts, len(self.examples))
+
+    def _plan(self, epoch: int, window: int) -> list[list[int]]:
+        """The steps of a window of an epoch. The smaller step, where there is one, is the epoch's last."""
         count = self.size * self.parts
-        begin = window * self.window * count
-        chosen = [self._at(begin + i) for i in range(self.window * count)]
-        chosen.sort(key=lambda i: (-self.examples[i].width, i))
+        chosen = [int(i) for i in self._permutation(epoch)[window * self.window * count : (window + 1) * self.window * count]]
+        rest = len(chosen) % count
+        last = [chosen[len(chosen) - rest :]] if rest else []
+        chosen = chosen[: len(chosen) - rest]
+        for rows in (chosen, *last):
+            rows.sort(key=lambda i: (-self.examples[i].width, i))
         steps = [chosen[i : i + count] for i in range(0, len(chosen), count)]
         if self.window > 1:
-            order = np.random.default_rng((self.seed, 1, window)).permutation(len(steps))
+            order = np.random.default_rng((self.seed, 1, epoch, window)).permutation(len(steps))
             steps = [steps[i] for i in order]
-        return steps
+        return steps + last
 
-    def _at(self, place: int) -> int:
-        epoch, offset = divmod(place, len(self.examples))
+    def _permutation(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         if self._order is None or self._order[0] != epoch:
             self._order = (epoch, np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.examples)))
-        return int(self._order[1][offset])
+        return self._order[1]
 
 
 @dataclass(frozen=True)
@@ -74,6 +90,13 @@ class Collator:
 
     pad: int
     packed: bool
+    encoder_decoder: bool = False
+
+    @property
+    def blank(self) -> Example:
+        """An example without a trained token, for a batch that got none: every process takes part in every step."""
+        source = array("i", [self.pad]) if self.encoder_decoder else None
+        return Example(array("i", [self.pad, self.pad]), b"\x00\x00", None, 0, 0, source)
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """input_ids and labels [rows, width] int64, labels at the position that predicts them, -100 elsewhere.
@@ -81,6 +104,7 @@ class Collator:
         With packed rows position_ids [rows, width], begun anew for each example; with an encoder input_ids and
         attention_mask [rows, source width] are its, decoder_input_ids and labels [rows, width] the decoder's.
         """
+        examples = examples or [self.blank]
         if examples[0].source is not None:
             return self._pairs(examples)
         rows = pack([len(e.tokens) - 1 for e in examples]) if self.packed else [[i] for i in range(len(examples))]
@@ -133,8 +157,8 @@ def pack(lengths: Sequence[int]) -> list[list[int]]:
 
 def _inputs(example: Example) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     tokens = np.asarray(example.tokens, dtype=np.int64)
-    learnt = np.frombuffer(example.learnt, dtype=np.uint8)[1:]
-    return tokens[:-1], np.where(learnt, tokens[1:], IGNORED)
+    loss_mask = np.frombuffer(example.loss_mask, dtype=np.uint8)[1:]
+    return tokens[:-1], np.where(loss_mask, tokens[1:], IGNORED)
 
 
 def allows_packing(model: Any, vocabulary: int) -> bool:

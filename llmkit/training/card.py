@@ -1,20 +1,21 @@
-"""The model card of a trained adapter: what it is, what it learnt from, how, and what that won."""
+"""The model card of a trained adapter: what it is, its data, its settings, and what they improved."""
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from llmkit import __version__
 
 if TYPE_CHECKING:
     from llmkit.training.results import Improvement
-    from llmkit.training.run import Ready
+    from llmkit.training.run import Ready, RunPlan
 
 
-def card(ready: Ready, record: dict[str, Any], won: Improvement | None, *, plot: bool) -> str:
+def card(ready: Ready, record: dict[str, Any], improvement: Improvement | None, *, plot: bool) -> str:
     """The card as Markdown with the front matter that the hub reads."""
     plan, result = ready.plan, record["result"]
-    base = plan.found.location.reference
+    base = plan.prepared.location.reference
     what = "All weights" if plan.lora is None else "A LoRA adapter"
     lines = [
         "---",
@@ -26,10 +27,10 @@ def card(ready: Ready, record: dict[str, Any], won: Improvement | None, *, plot:
         f"# {what} on {_inline(base)}",
         "",
         f"{what} trained by `llmkit finetune` {__version__}: {ready.trained:,} of {ready.parameters:,} parameters, "
-        f"{result['steps']:,} steps, {result['trained_tokens']:,} learnt tokens in {result['seconds']:.0f} s. "
-        f"Base weights: SHA-256 `{plan.found.checkpoint.sha256[:16]}`.",
+        f"{result['steps']:,} steps, {result['trained_tokens']:,} trained tokens in {result['seconds']:.0f} s. "
+        f"Base weights: SHA-256 `{plan.prepared.checkpoint.sha256[:16]}`.",
         "",
-        *_use(plan.found.checkpoint.is_encoder_decoder, base, adapter=plan.lora is not None, folder=result["output"]),
+        *_use(plan, base, folder=result["output"]),
         "## Data",
         "",
         f"{_inline(result['input'])}: {result['rows']:,} rows of {result['format']}, SHA-256 `{plan.train_sha256[:16]}`."
@@ -41,7 +42,7 @@ def card(ready: Ready, record: dict[str, Any], won: Improvement | None, *, plot:
         "",
         "## Measured",
         "",
-        *_measured(won),
+        *_measured(improvement),
         *(["![loss over steps](loss.png)", ""] if plot else []),
         "## Settings",
         "",
@@ -59,20 +60,27 @@ def card(ready: Ready, record: dict[str, Any], won: Improvement | None, *, plot:
     return "\n".join(lines)
 
 
-def _use(encoder_decoder: bool, base: str, *, adapter: bool, folder: str) -> list[str]:
-    command = "translate" if encoder_decoder else "generate"
-    model = f"-m {base} --adapter {folder}" if adapter else f"-m {folder}"
-    return ["```sh", f'llmkit {command} {model} "..."', "```", ""]
+def _use(plan: RunPlan, base: str, *, folder: str) -> list[str]:
+    """The command that asks the model as it was trained."""
+    translates = plan.prepared.checkpoint.is_encoder_decoder or plan.format == "source and target"
+    model = f"-m {shlex.quote(base)} --adapter {shlex.quote(folder)}" if plan.lora is not None else f"-m {shlex.quote(folder)}"
+    known, spoken = plan.encoder.directions, ""
+    if translates and known is not None and known.settings.target is not None:
+        source = f"--from {shlex.quote(known.settings.source)} " if known.settings.source is not None else ""
+        spoken = f"{source}--to {shlex.quote(known.settings.target)} "
+    plain = not translates and (plan.encoder.template is None or plan.format == "text")
+    raw = "--chat-template none " if plain and plan.prepared.tokenizer.chat_template is not None else ""
+    return ["```sh", f'llmkit {"translate" if translates else "generate"} {model} {spoken}{raw}"..."', "```", ""]
 
 
-def _measured(won: Improvement | None) -> list[str]:
-    if won is None:
+def _measured(improvement: Improvement | None) -> list[str]:
+    if improvement is None:
         return ["Nothing: there were no validation rows.", ""]
     lines = ["On the validation rows, by the scorer of `llmkit evaluate perplexity`, 95% intervals by bootstrap over rows:", ""]
     lines += ["| figure | before | after |", "|---|---:|---:|"]
-    for name, before in won.before.items():
-        lines.append(f"| {name.replace('_', ' ')} | {_figure(before)} | {_figure(won.after[name])} |")
-    signatures = "; ".join(f"`{s.signature}`" for s in won.after.values())
+    for name, before in improvement.before.items():
+        lines.append(f"| {name.replace('_', ' ')} | {_figure(before)} | {_figure(improvement.after[name])} |")
+    signatures = "; ".join(f"`{s.signature}`" for s in improvement.after.values())
     return [*lines, "", f"Signatures: {signatures}.", ""]
 
 

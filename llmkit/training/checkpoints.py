@@ -1,36 +1,39 @@
-"""The output folder of a training run: its lock, what it is, its checkpoints and their hashes.
+"""The output folder of a training run: its lock, which run it holds, its checkpoints and their hashes.
 
     OUT/                        the adapter (or model), README.md, metrics.jsonl, loss.png, run.json, once finished
-    OUT/checkpoints/state.json  which run this is, and the SHA-256 of every file of every whole checkpoint
+    OUT/checkpoints/state.json  which run this is, and the SHA-256 of every file of every complete checkpoint
     OUT/checkpoints/checkpoint-N/
 
-A checkpoint is written under another name and renamed when whole; only then it enters the state, so one that was being
-written when the process died is never read. Optimizer and random states are pickles: they are read only with the hash that
-this run wrote down. Knows files; not models.
+What a run wrote is known by the names in state.json and run.json; nothing else is ever removed or replaced, and a result that
+is there stays until its successor is complete. A checkpoint is exactly the files of its manifest: one with a file more, less
+or changed is not read. Optimizer and random states are pickles, so this is also what keeps them safe.
+Knows files; not models.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from llmkit import files
 from llmkit.errors import JobChangedError, OutputError, UnavailableError
-from llmkit.files import acquire, sync_folder, write_whole
-from llmkit.models.checkpoint import file_sha256
+from llmkit.files import file_sha256
 from llmkit.records import differences
+from llmkit.training.state import ELSEWHERE, Entry, RunState, paths, read_history, read_record, read_state
 
-FORMAT = 1
+_NAME = re.compile(r"checkpoint-(\d+)")
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A whole checkpoint. history: what was logged up to its step."""
+    """A complete checkpoint. history: what was logged up to its step."""
 
     step: int
     path: Path
@@ -38,16 +41,16 @@ class Saved:
 
 
 class RunFolder:
-    """One output folder. `writes` is False in all processes of a run but one, which then neither locks nor writes."""
+    """One output folder. `writes` is False in all processes of a run but one, which then neither lock nor write.
 
-    def __init__(self, name: str, *, writes: bool = True, overwrite: bool = False, restart: bool = False) -> None:
+    Making one only looks. Raises OutputError for a place where no result can go, or whose state can't be read.
+    """
+
+    def __init__(self, name: str, *, writes: bool = True) -> None:
         self.name, self.writes = name, writes
         self.path = Path(os.path.realpath(name))
         self._check()
-        self._lock = acquire(self.path, self.name) if writes else None
-        if writes and (overwrite or restart):
-            self._clear(finished=overwrite)
-        self.state = self.read()
+        self.read()
 
     @property
     def checkpoints(self) -> Path:
@@ -58,135 +61,252 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
-    def finished(self) -> bool:
-        return self.record_path.exists()
-
-    def begin(self, identity: dict[str, Any]) -> bool:
-        """Takes the folder for this run, or goes on with it; whether there was one to go on with.
-
-        Raises JobChangedError when the run that was begun here is another one.
-        """
-        if self.state:
-            if changes := differences(self.state["identity"], identity):
-                again = "--overwrite replaces it" if self.finished else "--restart starts over, or run the first command again"
-                raise JobChangedError(f"{self.name}: the run here was another one: {'; '.join(changes)}", hint=again)
-            return True
-        if self.finished or (self.path.exists() and any(self.path.iterdir())):
-            raise OutputError(f"{self.name} is not empty, and no run of finetune is known to have begun there", hint="name another folder")
-        self.state = {"format": FORMAT, "identity": identity, "checkpoints": {}}
-        if self.writes:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            self._write()
-        return False
-
-    def keep(self, **facts: Any) -> None:
-        """Facts of the run that outlive the process."""
-        self.state |= facts
-        if self.writes:
-            self._write()
-
-    @property
     def staging(self) -> Path:
-        """Where the next checkpoint is written before it is whole."""
+        """Where the next checkpoint is written before it is complete."""
         return self.checkpoints / "part"
 
+    @property
+    def final(self) -> Path:
+        """Where the result is written before it is complete."""
+        return self.checkpoints / "final"
+
+    @property
+    def metrics_path(self) -> Path:
+        """metrics.jsonl, out of the way of an older one while that is not yet replaced."""
+        return (self.checkpoints if self.state is not None and self.state.replaces else self.path) / "metrics.jsonl"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the result in the folder is that of its last run."""
+        if self.record is None:
+            return False
+        return self.state is None or (not self.state.replaces and self.record["identity"] == self.state.identity)
+
+    @contextmanager
+    def locked(self) -> Iterator[RunFolder]:
+        """Holds the folder inside the block, and looks at it again. Raises OutputError when another process holds it."""
+        if not self.writes:
+            yield self
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise OutputError(f"{self.name}: its folder can't be made: {exc.strerror}", hint="name another folder") from exc
+        with files.locked(self.path, self.name):
+            self.read()
+            yield self
+
+    @property
+    def known(self) -> RunState:
+        """The state of a run that has begun."""
+        if self.state is None:
+            raise RuntimeError("no run has begun in the folder")
+        return self.state
+
+    def read(self) -> None:
+        """Reads state and record as they are on disk. Raises OutputError for what is not ours or is damaged."""
+        self.state = read_state(self.checkpoints / "state.json")
+        self.record = read_record(self.record_path)
+
+    def check(self, identity: dict[str, Any], *, overwrite: bool = False, restart: bool = False) -> str:
+        """What this run is to the folder: 'finished', 'resume', or 'fresh'. Changes nothing.
+
+        Raises JobChangedError when the folder's run is another one, OutputError when the folder is not a run's.
+        """
+        if self.record is not None and self.finished and not overwrite:
+            if changes := differences(self.record["identity"], identity):
+                raise JobChangedError(f"{self.name} holds another run: {'; '.join(changes)}", hint="--overwrite replaces it")
+            self._check_result(self.record["result"]["files"])
+            return "finished"
+        if self.state is not None and not self.finished:
+            changes = differences(self.state.identity, identity)
+            goes_on = not changes and not restart and (not overwrite or bool(self.state.replaces))
+            if changes and not (restart or overwrite):
+                hint = "--restart starts over, or run the first command again"
+                raise JobChangedError(f"{self.name}: the unfinished run used other options: {'; '.join(changes)}", hint=hint)
+            self._check_room()
+            return "resume" if goes_on else "fresh"
+        if self.record is None and self.path.exists() and any(self.path.iterdir()):
+            raise OutputError(f"{self.name} is not empty, and no run of llmkit finetune began there", hint="name another folder")
+        self._check_room()
+        return "fresh"
+
+    def begin(self, identity: dict[str, Any]) -> None:
+        """Takes the folder for a new run. An earlier run's checkpoints go; its result stays until this one's is complete."""
+        old = self.state
+        result = (*self._result_files(), *(old.replaces if old else ()))
+        there = tuple(dict.fromkeys(n for n in result if (self.path / n).is_file()))
+        loose = tuple(n for n in (old.files if old else ()) if n not in there)  # of a run that was not finished
+        stale = () if old is None else (*old.stale, *paths(old.checkpoints), *paths(old.pending))
+        self.state = RunState(identity, files=loose if there else ("metrics.jsonl", *loose), replaces=there, stale=stale)
+        if self.writes:
+            with unwritable(self.name):
+                self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self._write()
+            self.clear()
+
+    def clear(self) -> None:
+        """Removes what an earlier run, or a process that died, left below checkpoints/."""
+        if not self.writes or self.state is None:
+            return
+        known = {name: entry for name, entry in self.state.pending.items() if name not in self.state.checkpoints}
+        files.remove_files(self.checkpoints, (*self.state.stale, *paths(known)))
+        for path in (self.staging, self.final):
+            if path.exists():
+                shutil.rmtree(path)
+        self.keep(stale=(), pending={})
+        for path in sorted(self.checkpoints.iterdir()):
+            if _NAME.fullmatch(path.name) and path.name not in self.state.checkpoints:
+                raise OutputError(f"{path}: not written by this run", hint=ELSEWHERE)
+
+    def keep(self, **facts: Any) -> None:
+        """Facts of the run that outlive the process: fields of `RunState`."""
+        self.state = replace(self.known, **facts)
+        if self.writes:
+            self._write()
+
     def stage(self) -> None:
-        """Clears away what a process that died left there."""
+        """Clears away what a process that died left in the staging folder."""
         if self.writes and self.staging.exists():
             shutil.rmtree(self.staging)
 
-    def commit(self, step: int, *, keep: int, best: int | None, **facts: Any) -> None:
-        """Gives the staged checkpoint its name, and drops all but the newest `keep` and the best. facts: see `keep`."""
-        staged, name = self.staging / f"checkpoint-{step}", f"checkpoint-{step}"
-        hashes = {}
-        for path in sorted(p for p in staged.rglob("*") if p.is_file()):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-            hashes[str(path.relative_to(staged))] = file_sha256(path)
-        target = self.checkpoints / name
-        if target.exists():  # left by a process that died before it entered the state
-            shutil.rmtree(target)
-        os.replace(staged, target)
+    def commit(self, step: int, *, keep: int, best: int | None, seconds: float) -> None:
+        """Gives the staged checkpoint its name, and drops all but the newest `keep` and the best."""
+        name = f"checkpoint-{step}"
+        staged = self.staging / name
+        files.sync_tree(staged)
+        hashes = {str(p.relative_to(staged)): file_sha256(p) for p in sorted(staged.rglob("*")) if p.is_file()}
+        entry = Entry(step, self.known.digest, hashes)
+        self.keep(pending={name: entry})
+        os.replace(staged, self.checkpoints / name)
         self.staging.rmdir()
-        sync_folder(self.checkpoints)
-        whole: dict[str, Any] = {**self.state["checkpoints"], name: hashes}
-        steps = sorted(map(_step, whole), reverse=True)
-        kept = {*steps[:keep], *([best] if best is not None else [])}
-        self.keep(checkpoints={n: h for n, h in whole.items() if _step(n) in kept}, **facts)
-        for path in self.checkpoints.glob("checkpoint-*"):
-            if path.name not in self.state["checkpoints"]:
-                shutil.rmtree(path)
+        files.sync_folder(self.checkpoints)
+        complete = {**self.known.checkpoints, name: entry}
+        newest = sorted((e.step for e in complete.values()), reverse=True)
+        kept = {*newest[:keep], *([best] if best is not None else [])}
+        dropped = {n: e for n, e in complete.items() if e.step not in kept}
+        left = {n: e for n, e in complete.items() if n not in dropped}
+        self.keep(checkpoints=left, pending={}, stale=tuple(paths(dropped)), seconds=seconds)
+        files.remove_files(self.checkpoints, paths(dropped))
 
     def newest(self, warn: Callable[[str], None]) -> Saved | None:
-        """The newest checkpoint whose files have the hashes that were written down; None before the first.
+        """The newest checkpoint that is exactly what was written; None before the first.
 
-        Raises OutputError when there are checkpoints and none is whole.
+        Raises OutputError when there are checkpoints and none is complete.
         """
-        names = sorted(self.state["checkpoints"], key=_step, reverse=True)
+        names = sorted(self.known.checkpoints, key=lambda n: self.known.checkpoints[n].step, reverse=True)
         for name in names:
-            if (wrong := self._damage(name)) is None:
-                return self.saved(_step(name))
-            warn(f"{self.name}: {name} is not read: {wrong}")
+            try:
+                return self.saved(self.known.checkpoints[name].step)
+            except OutputError as exc:
+                warn(f"{self.name}: {name} is not read: {exc.message}")
         if names:
-            raise OutputError(f"{self.name}: none of its checkpoints is whole", hint="--restart starts over")
+            raise OutputError(f"{self.name}: none of its checkpoints is complete", hint="--restart starts over")
         return None
 
     def saved(self, step: int) -> Saved:
-        path = self.checkpoints / f"checkpoint-{step}"
-        history = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
-        return Saved(step, path, history)
+        """The checkpoint of a step. Raises OutputError when it is not exactly what was written."""
+        name = f"checkpoint-{step}"
+        entry = self.known.checkpoints.get(name)
+        if entry is None:
+            raise OutputError(f"{name} is not known to this run")
+        path = self.checkpoints / name
+        if wrong := _damage(path, entry, self.known.digest):
+            raise OutputError(wrong)
+        return Saved(step, path, read_history(path, step))
 
-    def release(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
+    def publish(self) -> None:
+        """The complete result in `final` gets its place file by file, the record last; what it replaces goes then."""
+        names = [str(p.relative_to(self.final)) for p in self.final.rglob("*") if p.is_file()]
+        own = {*self.known.files, *self.known.replaces}
+        for name in names:
+            if name not in own and os.path.lexists(self.path / name):
+                raise OutputError(f"{self.path / name}: not written by this run, so it is not replaced", hint=ELSEWHERE)
+        with unwritable(self.name):
+            files.sync_tree(self.final)
+            self.keep(files=tuple(sorted({*self.known.files, *names})))
+            # the weights last but for the record, whose presence says that all is there
+            for name in sorted(names, key=lambda n: (n == "run.json", n.endswith(".safetensors"), n)):
+                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(self.final / name, self.path / name)
+            files.sync_folder(self.path)
+            files.remove_files(self.path, (name for name in own if name not in names))
+            shutil.rmtree(self.final)
+            if self.known.replaces:
+                files.remove_files(self.checkpoints, ["metrics.jsonl"])
+            self.keep(replaces=(), files=tuple(names))
+        self.record = read_record(self.record_path)
 
-    def _damage(self, name: str) -> str | None:
-        folder = self.checkpoints / name
-        for file, sha256 in self.state["checkpoints"][name].items():
-            path = folder / file
-            if not path.is_file():
-                return f"{file} is missing"
-            if file_sha256(path) != sha256:
-                return f"{file} is not the file that was written"
-        return None
+    def _result_files(self) -> list[str]:
+        return list(self.record["result"]["files"]) if self.record is not None else []
+
+    def _check_result(self, written: dict[str, str]) -> None:
+        """Raises OutputError when a finished result is no longer what was written."""
+        for name, sha256 in written.items():
+            path = self.path / name
+            if name.endswith((".safetensors", "adapter_config.json")) and (not path.is_file() or file_sha256(path) != sha256):
+                what = "is not the file that was written" if path.is_file() else "is missing"
+                raise OutputError(f"{path}: {what}", hint="--overwrite trains it again")
 
     def _check(self) -> None:
+        files.check_name(self.path, self.name)
+        if not self.path.name:
+            raise OutputError(f"{self.name}: not a folder for a result", hint="name a folder")
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{self.name} is a file; the result is a folder", hint="name a folder")
-        parent = self.path.parent
-        if not parent.is_dir():
-            if not self.writes:
-                return
-            try:
-                parent.mkdir(parents=True)
-            except OSError as exc:
-                raise OutputError(f"{self.name}: its folder can't be made: {exc.strerror}", hint="name another folder") from exc
-        if not os.access(self.path if self.path.exists() else parent, os.W_OK):
+        place = next(p for p in (self.path, *self.path.parents) if p.exists())
+        if not place.is_dir() or not os.access(place, os.W_OK):
             raise OutputError(f"{self.name}: not writable", hint="name another folder")
 
-    def _clear(self, *, finished: bool) -> None:
-        """Drops what an earlier run left; a finished one only where that was asked for."""
-        if self.finished and not finished:
-            return
-        if self.checkpoints.is_dir() or self.finished:
-            shutil.rmtree(self.path)
-
-    def read(self) -> dict[str, Any]:
-        """The state on disk, empty before a run has begun. Raises JobChangedError for one that can't be read."""
-        path = self.checkpoints / "state.json"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as exc:
-            raise JobChangedError(f"{path}: cannot be read: {exc}", hint="--restart starts over") from exc
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise JobChangedError(f"{path}: written by another version", hint="--restart starts over")
-        return content
+    def _check_room(self) -> None:
+        """Raises OutputError for something else at a name that the run needs."""
+        for path in (self.checkpoints, self.staging, self.final, *self.checkpoints.glob("checkpoint-*")):
+            if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
+                raise OutputError(f"{path}: something else is where a folder of the run goes", hint=ELSEWHERE)
+        for name in ("state.json", "metrics.jsonl"):
+            files.check_own(self.checkpoints / name, "a file of the run")
+        for name in ("run.json", "metrics.jsonl", "README.md", "loss.png", "adapter_config.json", "adapter_model.safetensors"):
+            if os.path.lexists(self.path / name) and not stat.S_ISREG(os.lstat(self.path / name).st_mode):
+                raise OutputError(f"{self.path / name}: something else is where a file of the result goes", hint=ELSEWHERE)
 
     def _write(self) -> None:
         with unwritable(self.name):
-            write_whole(self.checkpoints / "state.json", json.dumps(self.state, indent=1) + "\n")
+            self.known.write(self.checkpoints / "state.json")
+
+
+def _damage(folder: Path, entry: Entry, digest: str) -> str | None:
+    """What is wrong with a checkpoint, None when it is exactly what was written."""
+    if entry.run != digest:
+        return "it is of another run"
+    if missing := _required(entry.files):
+        return f"{missing} is not in its manifest"
+    for name, sha256 in entry.files.items():
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            return f"{name} is missing"
+        if file_sha256(path) != sha256:
+            return f"{name} is not the file that was written"
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not path.is_dir():
+            name = str(path.relative_to(folder))
+            if name not in entry.files:
+                return f"{name} was not written by the run"
+        elif not any(n.startswith(f"{path.relative_to(folder)}{os.sep}") for n in entry.files):
+            return f"{path.relative_to(folder)} was not written by the run"
+    return None
+
+
+def _required(names: dict[str, str]) -> str | None:
+    """A file that a resume needs and the manifest lacks."""
+    for name in ("optimizer.pt", "scheduler.pt", "trainer_state.json", "watch.json"):
+        if name not in names:
+            return name
+    if not any(re.fullmatch(r"rng_state(_\d+)?\.pth", name) for name in names):
+        return "rng_state.pth"
+    adapter = {"adapter_config.json", "adapter_model.safetensors"}
+    model = {"config.json"} | ({"model.safetensors"} & names.keys() or {"model.safetensors.index.json"})
+    wanted = adapter if adapter & names.keys() else model
+    return next((name for name in sorted(wanted) if name not in names), None)
 
 
 @contextmanager
@@ -204,9 +324,5 @@ def unwritable(name: str) -> Iterator[None]:
             raise
         what = " ".join((getattr(exc, "strerror", None) or str(exc)).split())[:200]
         raise UnavailableError(
-            f"{name}: cannot be written: {what}; the last whole checkpoint is kept", hint="make room, then run the same command again"
+            f"{name}: cannot be written: {what}; the last complete checkpoint is kept", hint="make room, then run the same command again"
         ) from exc
-
-
-def _step(name: str) -> int:
-    return int(name.rpartition("-")[2])

@@ -1,8 +1,8 @@
-"""A sample becomes token ids and a mask that says which of them are learnt.
+"""A sample becomes token ids and a mask that says which of them are trained.
 
-A text is BOS, the text, EOS; a prompt with its completion the same, the completion and EOS learnt. In a conversation the
+A text is BOS, the text, EOS; a prompt with its completion the same, the completion and EOS trained. In a conversation the
 chat template decides the text: an assistant's turn is what it adds to the conversation before that turn with the
-generation prompt, so what is learnt is exactly what the model will be asked to write.
+generation prompt, so what is trained is exactly what the model will be asked to write.
 Knows tokenizers and templates; not tensors or batches.
 """
 
@@ -11,25 +11,27 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmkit.engines.chat import ChatSettings, render
-from llmkit.errors import InputError, RowError
-from llmkit.rows.fields import Message, Prompt
+from llmkit.errors import InputError, RowError, UsageError
+from llmkit.rows.fields import Prompt
 from llmkit.rows.samples import Sample
 from llmkit.rows.spool import Spool
+from llmkit.rows.turns import Turn
+from llmkit.training.languages import Directions, token_id
 
 
 @dataclass(frozen=True)
 class Example:
-    """`tokens` of which those with `learnt` 1 are predicted; `source` is what an encoder reads. line: of the row.
+    """`tokens` of which those with `loss_mask` 1 are trained (predicted); `source` is what an encoder reads. line: of the row.
 
-    bytes and words: of the text that is learnt, for figures per byte and per word.
+    bytes and words: of the text that is trained, for figures per byte and per word.
     """
 
     tokens: array[int]
-    learnt: bytes
+    loss_mask: bytes
     line: int | None
     bytes: int
     words: int
@@ -37,8 +39,8 @@ class Example:
 
     @property
     def trained(self) -> int:
-        """How many tokens are learnt. The first token of a sequence can't be: nothing predicts it."""
-        return sum(self.learnt[1:])
+        """How many tokens are trained. The first token of a sequence can't be: nothing predicts it."""
+        return sum(self.loss_mask[1:])
 
     @property
     def width(self) -> int:
@@ -53,7 +55,7 @@ class Examples(Spool[Example]):
     """
 
     def __init__(self) -> None:
-        super().__init__(_packed, _unpacked)
+        super().__init__(_to_bytes, _from_bytes)
         self.tokens = self.trained = self.width = self.longest = self.truncated = 0
         self.empty: list[int | None] = []
 
@@ -68,24 +70,24 @@ class Examples(Spool[Example]):
 _HEADER = struct.Struct("=qqqqq")
 
 
-def _packed(example: Example) -> bytes:
+def _to_bytes(example: Example) -> bytes:
     source = example.source
     counts = (len(example.tokens), -1 if source is None else len(source))
     header = _HEADER.pack(-1 if example.line is None else example.line, example.bytes, example.words, *counts)
-    return header + example.tokens.tobytes() + example.learnt + (b"" if source is None else source.tobytes())
+    return header + example.tokens.tobytes() + example.loss_mask + (b"" if source is None else source.tobytes())
 
 
-def _unpacked(data: bytes) -> Example:
+def _from_bytes(data: bytes) -> Example:
     line, size, words, count, read = _HEADER.unpack_from(data)
     tokens = array("i")
     width = tokens.itemsize
-    learnt = _HEADER.size + count * width
-    tokens.frombytes(data[_HEADER.size : learnt])
-    source = None if read < 0 else array("i", data[learnt + count :])
-    return Example(tokens, data[learnt : learnt + count], None if line < 0 else line, size, words, source)
+    loss_mask = _HEADER.size + count * width
+    tokens.frombytes(data[_HEADER.size : loss_mask])
+    source = None if read < 0 else array("i", data[loss_mask + count :])
+    return Example(tokens, data[loss_mask : loss_mask + count], None if line < 0 else line, size, words, source)
 
 
-#: (text, whether it is learnt), in order.
+#: (text, whether it is trained), in order.
 Segments = list[tuple[str, bool]]
 
 
@@ -98,22 +100,28 @@ class Encoder:
     max_length: int | None
     start: int | None = None
     full_loss: bool = False
+    directions: Directions | None = None
+
+    @property
+    def template(self) -> str | None:
+        """The chat template that conversations and prompts go through, None for plain text."""
+        return self.chat.source(self.tokenizer)
 
     @property
     def encoder_decoder(self) -> bool:
         return self.start is not None
 
     def examples(self, samples: Iterable[Sample], source: str) -> Examples:
-        """Every sample's examples; those without a token to learn are left out and counted."""
+        """Every sample's examples; those without a trained token are left out and counted."""
         out = Examples()
         for sample in samples:
             try:
-                found = self.encode(sample)
-            except RowError:
+                encoded = self.encode(sample)
+            except (RowError, UsageError):
                 raise
             except InputError as exc:
                 raise RowError(exc.message, path=source, line=sample.line, hint=exc.hint) from exc
-            for example, length in found:
+            for example, length in encoded:
                 out.longest = max(out.longest, length)
                 out.truncated += length > len(example.tokens)
                 if example.trained:
@@ -132,43 +140,57 @@ class Encoder:
         bos = self.tokenizer.bos_token_id
         first = [] if bos is None else [bos]
         if sample.messages is not None:
-            return [self._example(segments, [], sample) for segments in self._turns(sample.messages, sample.first)]
+            return [self._example(segments, [], sample) for segments in self._turns(sample)]
         if sample.text is not None:
             return [self._example([(sample.text, True)], first, sample)]
-        if self.chat.source(self.tokenizer) is not None:
-            turns: tuple[Message, ...] = (
-                {"role": "user", "content": sample.prompt or ""},
-                {"role": "assistant", "content": sample.completion or ""},
-            )
-            return [self._example(segments, [], sample) for segments in self._turns(turns, 0)]
-        return [self._example([(sample.prompt or "", self.full_loss), (sample.completion or "", True)], first, sample)]
+        prompt, completion = self._asked(sample)
+        if self.template is not None:
+            turns: tuple[Turn, ...] = ({"role": "user", "content": prompt}, {"role": "assistant", "content": completion})
+            return [self._example(segments, [], sample) for segments in self._turns(replace(sample, messages=turns))]
+        return [self._example([(prompt, self.full_loss), (completion, True)], first, sample)]
+
+    def _asked(self, sample: Sample) -> tuple[str, str]:
+        """Prompt and completion of a causal model: of source and target what `translate` asks, and what it wants to read."""
+        direction = self.directions.of(sample) if self.directions is not None else None
+        if direction is None:
+            return sample.prompt or "", sample.completion or ""
+        between = " " if direction.suffix else ""
+        return direction.prompt(sample.prompt or "").text or "", f"{between}{sample.completion or ''}"
 
     def _pair(self, sample: Sample) -> tuple[Example, int]:
         if sample.prompt is None or sample.completion is None:
             raise InputError(
-                f"a {sample.format} row; a sequence-to-sequence model learns a target from a source",
+                f"a {sample.format} row; a sequence-to-sequence model is trained on a source and a target",
                 hint="rows with 'source' and 'target', or 'prompt' and 'completion'",
             )
-        source = list(self.tokenizer(sample.prompt)["input_ids"])
+        direction = self.directions.of(sample) if self.directions is not None else None
+        prompt = Prompt(text=sample.prompt) if direction is None else direction.prompt(sample.prompt)
+        if prompt.first_token is None:
+            source = list(self.tokenizer(prompt.text)["input_ids"])
+        else:
+            text = self.tokenizer(prompt.text, add_special_tokens=False)["input_ids"]
+            source = [token_id(self.tokenizer, prompt.first_token), *text, *self._end(text)]
         target = list(self.tokenizer(text_target=sample.completion, add_special_tokens=False)["input_ids"])
+        if direction is not None and direction.target_token is not None:
+            target = [token_id(self.tokenizer, direction.target_token), *target]
         tokens = [self.start or 0, *target, *self._end(target)]
         cut = tokens[: self.max_length]
-        learnt = bytes([0] + [1] * (len(cut) - 1))
-        example = _example(cut, learnt, sample.line, sample.completion, source[: self.max_length])
+        loss_mask = bytes([0] + [1] * (len(cut) - 1))
+        example = _example(cut, loss_mask, sample.line, sample.completion, source[: self.max_length])
         return example, max(len(tokens), len(source) if len(source) > (self.max_length or len(source)) else 0)
 
     def _example(self, segments: Segments, first: list[int], sample: Sample) -> tuple[Example, int]:
-        tokens, learnt = self._tokens(segments)
+        tokens, loss_mask = self._tokens(segments)
         while first and tokens[:1] == first:  # a text that spells the BOS out; never two
-            tokens, learnt = tokens[1:], learnt[1:]
+            tokens, loss_mask = tokens[1:], loss_mask[1:]
         end = self._end(tokens)
-        tokens, learnt = [*first, *tokens, *end], [*([0] * len(first)), *learnt, *([1] * len(end))]
+        tokens, loss_mask = [*first, *tokens, *end], [*([0] * len(first)), *loss_mask, *([1] * len(end))]
         length = len(tokens)
-        tokens, learnt = tokens[: self.max_length], learnt[: self.max_length]
-        if learnt:
-            learnt[0] = 0
+        tokens, loss_mask = tokens[: self.max_length], loss_mask[: self.max_length]
+        if loss_mask:
+            loss_mask[0] = 0
         text = "".join(text for text, trained in segments if trained)
-        return _example(tokens, bytes(learnt), sample.line, text), length
+        return _example(tokens, bytes(loss_mask), sample.line, text), length
 
     def _tokens(self, segments: Segments) -> tuple[list[int], list[int]]:
         """Token ids and mask. The whole text is tokenized at once where no token crosses the edge of a segment; else each alone."""
@@ -176,12 +198,12 @@ class Encoder:
         if together is not None:
             return together
         tokens: list[int] = []
-        learnt: list[int] = []
+        loss_mask: list[int] = []
         for text, trained in segments:
             ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
             tokens += ids
-            learnt += [int(trained)] * len(ids)
-        return tokens, learnt
+            loss_mask += [int(trained)] * len(ids)
+        return tokens, loss_mask
 
     def _together(self, segments: Segments) -> tuple[list[int], list[int]] | None:
         if not getattr(self.tokenizer, "is_fast", False):
@@ -191,49 +213,62 @@ class Encoder:
         for text, trained in segments:
             spans.append((at, at + len(text), int(trained)))
             at += len(text)
-        learnt, number = [], 0
+        loss_mask, number = [], 0
         for begin, end in encoded["offset_mapping"]:
             while number < len(spans) - 1 and begin >= spans[number][1]:
                 number += 1
             if end > spans[number][1]:
                 return None
-            learnt.append(spans[number][2])
-        return list(encoded["input_ids"]), learnt
+            loss_mask.append(spans[number][2])
+        return list(encoded["input_ids"]), loss_mask
 
     def _end(self, tokens: Sequence[int]) -> list[int]:
         """EOS, where the model has one and the text does not end with it already (a template may put a line end behind it)."""
         eos = self.tokenizer.eos_token_id
         return [] if eos is None or eos in list(tokens)[-2:] else [eos]
 
-    def _turns(self, messages: tuple[Message, ...], first: int) -> list[Segments]:
+    def _turns(self, sample: Sample) -> list[Segments]:
         """One run of segments for the conversation; one for each of the assistant's turns where the template rewrites earlier turns."""
+        messages = sample.messages or ()
+        turns = [i for i, m in enumerate(messages) if m["role"] == "assistant" and i > 0 and i >= sample.first]
+        trained = [i for i in turns if i not in sample.untrained]
         segments: Segments = []
         done = ""
         alone: list[Segments] = []
         whole = True
-        for number, message in enumerate(messages):
-            if message["role"] != "assistant" or number == 0 or number < first:
-                continue
-            before, after = self._render(messages[:number], True), self._render(messages[: number + 1], False)
+        for number in (i for i in turns if i <= trained[-1]):
+            before, after = self._render(messages[:number], True, sample.tools), self._render(messages[: number + 1], False, sample.tools)
             if not after.startswith(before):
                 raise InputError(
                     "the chat template does not write an answer right after its generation prompt",
                     hint="give a template that does with --chat-template FILE",
                 )
-            _check_tail(before, after, message["content"])
+            answer = after[len(before) :]
+            _check_answer(before, answer, messages[number])
             whole = whole and before.startswith(done)
-            segments += [(before[len(done) :], self.full_loss), (after[len(before) :], True)]
-            alone.append([(before, self.full_loss), (after[len(before) :], True)])
+            segments += [(before[len(done) :], self.full_loss), (answer, number in trained)]
+            if number in trained:
+                alone.append([(before, self.full_loss), (answer, True)])
             done = after
         return [segments] if whole else alone
 
-    def _render(self, messages: tuple[Message, ...], ask: bool) -> str:
-        return render(Prompt(messages=messages), self.tokenizer, self.chat, ask=ask)[0]
+    def _render(self, messages: tuple[Turn, ...], ask: bool, tools: list[Any] | None) -> str:
+        return render(Prompt(messages=messages, tools=tuple(tools or ()) or None), self.tokenizer, self.chat, ask=ask)[0]
 
 
-def _check_tail(before: str, after: str, content: str) -> None:
-    """A template that writes its generation prompt unasked would have it learnt as part of every answer."""
-    tail = after[len(before) :].partition(content.strip())[2].strip()
+def _check_answer(before: str, answer: str, message: Turn) -> None:
+    """Raises InputError for a template that leaves tool calls out, or that writes its generation prompt unasked.
+
+    That prompt would be trained as part of every answer.
+    """
+    for call in message.get("tool_calls", ()):
+        if call["function"]["name"] not in answer:
+            raise InputError(
+                "the chat template writes no tool calls, so there is nothing to train on",
+                hint="give a template that does with --chat-template FILE",
+            )
+    content = message["content"].strip()
+    tail = answer.partition(content)[2].strip() if content else ""
     if tail and before.rstrip().endswith(tail):
         raise InputError(
             f"the chat template writes its generation prompt ({tail[:40]}) after an answer, too",
@@ -241,10 +276,10 @@ def _check_tail(before: str, after: str, content: str) -> None:
         )
 
 
-def _example(tokens: list[int], learnt: bytes, line: int | None, text: str, source: list[int] | None = None) -> Example:
+def _example(tokens: list[int], loss_mask: bytes, line: int | None, text: str, source: list[int] | None = None) -> Example:
     return Example(
         array("i", tokens),
-        learnt,
+        loss_mask,
         line,
         len(text.encode("utf-8", "replace")),
         len(text.split()),
@@ -253,13 +288,13 @@ def _example(tokens: list[int], learnt: bytes, line: int | None, text: str, sour
 
 
 def marked(example: Example, decode: Callable[[list[int]], str]) -> str:
-    """The example as text, what is learnt between « and »."""
+    """The example as text, what is trained between « and »."""
     out: list[str] = []
     run: list[int] = []
     inside = False
-    for token, learnt in zip(example.tokens, example.learnt, strict=True):
-        if bool(learnt) != inside:
-            out.append(decode(run) + ("«" if learnt else "»"))
-            run, inside = [], bool(learnt)
+    for token, loss_mask in zip(example.tokens, example.loss_mask, strict=True):
+        if bool(loss_mask) != inside:
+            out.append(decode(run) + ("«" if loss_mask else "»"))
+            run, inside = [], bool(loss_mask)
         run.append(token)
     return "".join(out) + decode(run) + ("»" if inside else "")

@@ -1,4 +1,4 @@
-"""Cross-entropy of the tokens that are learnt, without ever holding all their scores over the vocabulary."""
+"""Cross-entropy of the trained tokens, without ever holding all their scores over the vocabulary."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from llmkit.training.batches import IGNORED
 
 
 def summed_loss(model: Any, head: Head | None, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The sum of -ln p over the learnt tokens of a batch, a float32 scalar that can be differentiated.
+    """The sum of -ln p over the trained tokens of a batch, a float32 scalar that can be differentiated.
 
     model: called with the batch, perhaps wrapped for several processes; head: its last matrix, None where the scores are
-    more than a matrix product (all are made then). Only learnt positions reach the last matrix, a piece at a time.
+    more than a matrix product (all are made then). Only trained positions reach the last matrix, a piece at a time.
     """
     labels = batch["labels"]
     inputs = {name: value for name, value in batch.items() if name != "labels"}
-    learnt = labels != IGNORED
+    trained = labels != IGNORED
     with head.left_out() if head else nullcontext():
-        states = model(**inputs, use_cache=False).logits[learnt]
-    targets = labels[learnt]
+        states = model(**inputs, use_cache=False).logits[trained]
+    targets = labels[trained]
     if head is None:
         return torch.nn.functional.cross_entropy(states.float(), targets, reduction="sum")
     weights = [p for p in head.matrix.parameters() if p.requires_grad]

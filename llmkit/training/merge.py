@@ -6,17 +6,23 @@ sample prompts before anything gets its name.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmkit import files
 from llmkit.engines.torch.loading import LoadedModel
-from llmkit.errors import GateError, ModelError, OutputError
-from llmkit.files import acquire, sync_folder
+from llmkit.errors import GateError, ModelError, OutputError, UsageError
+from llmkit.jobs.report import Report, Silent
+from llmkit.models.devices import DTYPES
+from llmkit.records import versions
 
+_RECORD = "merge.json"
 #: Prompts on which the two are compared where none are given.
 PROMPTS = ("Once upon a time", "The capital of France is", "Thank you very much.", "def main():")
 _NEW_TOKENS = 32
@@ -26,7 +32,7 @@ _BOUND = 1e-3
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the two models made of one prompt. difference: the largest of any score; text: greedy answers."""
+    """The answers of the two models to one prompt. difference: the largest of any score; before, after: greedy text."""
 
     prompt: str
     difference: float
@@ -37,6 +43,32 @@ class Comparison:
     @property
     def same_text(self) -> bool:
         return self.before == self.after
+
+
+@dataclass(frozen=True)
+class MergeSettings:
+    """adapter and base: references; base None is the one that the adapter names. dtype: of the result. prompts: to compare on."""
+
+    adapter: str
+    base: str | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+    prompts: tuple[str, ...] = PROMPTS
+    offline: bool = False
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise UsageError(f"unknown dtype '{self.dtype}'", hint=", ".join(DTYPES))
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merged model. record: as in its merge.json, but for the list of files."""
+
+    folder: str
+    record: dict[str, Any]
+    comparisons: list[Comparison]
 
 
 def merge(loaded: LoadedModel, dtype: str, prompts: Sequence[str]) -> tuple[Any, list[Comparison]]:
@@ -52,49 +84,141 @@ def merge(loaded: LoadedModel, dtype: str, prompts: Sequence[str]) -> tuple[Any,
     except ValueError as exc:
         raise ModelError(f"the adapter can't be merged: {exc}", hint="are its weights damaged?") from exc
     merged.to(getattr(torch, dtype)).eval()
-    found = []
+    comparisons = []
     for prompt, (scores, text) in zip(prompts, before, strict=True):
         own, again = _answer(merged, loaded, prompt)
-        found.append(Comparison(prompt, float((own - scores).abs().max()), float(scores.abs().max()), text, again))
-    worst = max(found, key=lambda c: c.difference / max(c.scale, 1.0))
+        comparisons.append(Comparison(prompt, float((own - scores).abs().max()), float(scores.abs().max()), text, again))
+    worst = max(comparisons, key=lambda c: c.difference / max(c.scale, 1.0))
     if dtype == "float32" and worst.difference > _BOUND * max(worst.scale, 1.0):
         raise GateError(f"the merged model does not answer as the adapter does: '{worst.prompt}' differs by {worst.difference:.3g}")
-    return merged, found
+    return merged, comparisons
 
 
 class Target:
-    """The folder for a merged model: written beside under another name, and renamed when whole."""
+    """The folder for a merged model. The model is written beside it under another name, and gets its own when it is complete.
+
+    Making one only looks. A model that is there is replaced only when merge wrote every file in it. Raises OutputError.
+    """
 
     def __init__(self, name: str, *, overwrite: bool) -> None:
         self.name, self.path = name, Path(os.path.realpath(name))
+        files.check_name(self.path, name)
+        if not self.path.name:
+            raise OutputError(f"{name}: not a folder for a model", hint="name a folder")
+        self.part = files.companion(self.path, "llmkit-part", hidden=True)
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{name} is a file; a model is a folder", hint="name a folder")
-        if self.path.exists() and any(self.path.iterdir()) and not overwrite:
-            raise OutputError(f"{name} exists and is not empty", hint="--overwrite replaces it")
-        if self.path.exists() and any(self.path.iterdir()) and not (self.path / "config.json").exists():
-            raise OutputError(f"{name} is not empty and holds no model, so it is not replaced", hint="name another folder")
+        if self.path.exists() and any(self.path.iterdir()):
+            if not overwrite:
+                raise OutputError(f"{name} exists and is not empty", hint="--overwrite replaces it")
+            self._check_own()
         if not self.path.parent.is_dir():
             raise OutputError(f"{name}: there is no folder {self.path.parent}", hint=f"mkdir -p {self.path.parent}")
-        self._lock = acquire(self.path, self.name)
-        self.part = self.path.with_name(f"{self.path.name}.part")
-        shutil.rmtree(self.part, ignore_errors=True)
-        self.part.mkdir()
 
-    def commit(self) -> None:
-        """Gives the folder its name, in the place of one that was there."""
-        mode = self.part.stat().st_mode & 0o666
-        for path in self.part.iterdir():
-            path.chmod(mode)
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        os.replace(self.part, self.path)
-        sync_folder(self.path.parent)
+    @contextmanager
+    def writing(self) -> Iterator[Path]:
+        """An empty folder to write the model into, held by this process; it is gone after the block. See `commit`."""
+        with files.locked(self.path, self.name):
+            if self.part.is_symlink() or (self.part.exists() and not self.part.is_dir()):
+                raise OutputError(f"{self.part}: something else is where the unfinished model goes", hint="move it away")
+            shutil.rmtree(self.part, ignore_errors=True)  # of a process that died: the name is llmkit's own
+            self.part.mkdir()
+            try:
+                yield self.part
+            finally:
+                shutil.rmtree(self.part, ignore_errors=True)
 
-    def release(self) -> None:
-        shutil.rmtree(self.part, ignore_errors=True)
-        self._lock.release()
+    def commit(self, record: dict[str, Any]) -> None:
+        """Writes the record with the list of files, and gives the folder its name: the old or the new model is whole at any moment.
+
+        Raises OutputError when something of the user's came into the old folder meanwhile, UnavailableError for a full disk.
+        """
+        if self.path.exists() and any(self.path.iterdir()):
+            self._check_own()
+        names = sorted(str(p.relative_to(self.part)) for p in self.part.rglob("*") if p.is_file())
+        content = record | {"files": [*names, _RECORD]}
+        try:
+            (self.part / _RECORD).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            mode = self.part.stat().st_mode & 0o666
+            for path in (p for p in self.part.rglob("*") if p.is_file()):
+                path.chmod(mode)
+            files.replace_folder(self.part, self.path)
+        except OSError as exc:
+            raise files.unwritable(self.name, exc) from exc
+
+    def _check_own(self) -> None:
+        """Raises OutputError when the folder holds a file that merge did not write."""
+        try:
+            record = json.loads((self.path / _RECORD).read_text(encoding="utf-8"))
+            known = set(record["files"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
+            message = f"{self.name} is not empty and holds no model of llmkit merge, so it is not replaced"
+            raise OutputError(message, hint="name another folder") from exc
+        there = {str(p.relative_to(self.path)) for p in self.path.rglob("*") if p.is_symlink() or not p.is_dir()}
+        if foreign := sorted(there - known):
+            raise OutputError(f"{self.name} holds files that llmkit merge did not write: {', '.join(foreign[:5])}", hint="move them away")
+
+
+def merge_adapter(settings: MergeSettings, output: str, *, overwrite: bool = False, report: Report | None = None) -> Merged:
+    """Base and adapter as one model in the folder `output`, compared with them on prompts before it gets its name.
+
+    Raises UsageError, OutputError, ModelError, GateError or UnavailableError; a model that is there is then as it was.
+    """
+    report = report or Silent()
+    target = Target(output, overwrite=overwrite)
+    with target.writing() as part:
+        loaded = _load(settings, report)
+        model, comparisons = merge(loaded, settings.dtype, settings.prompts)
+        try:
+            model.save_pretrained(part)
+            loaded.tokenizer.save_pretrained(part)
+        except OSError as exc:
+            raise files.unwritable(output, exc) from exc
+        record = _record(loaded, settings.dtype, comparisons)
+        target.commit(record)
+    return Merged(output, record, comparisons)
+
+
+def _load(settings: MergeSettings, report: Report) -> LoadedModel:
+    """Base and adapter in float32. Raises ModelError for a base that is quantized."""
+    from llmkit.engines.torch.loading import load
+    from llmkit.models.adapters import read_adapter_config
+    from llmkit.models.reference import resolve
+    from llmkit.models.settings import ModelSettings
+
+    base = settings.base
+    if base is None:
+        named = read_adapter_config(settings.adapter, offline=settings.offline).get("base_model_name_or_path")
+        if not isinstance(named, str) or not named:
+            raise ModelError(f"{settings.adapter}: names no base", hint="name it with --model REF")
+        base = named
+        report.notice(f"base: {base}, named by the adapter")
+    _, checkpoint = resolve(base, offline=settings.offline, trust_remote_code=settings.trust_remote_code)
+    if "quantization_config" in checkpoint.config:
+        raise ModelError(
+            f"{base} is quantized, and an adapter merged into rounded weights is not the adapter that was trained",
+            hint="name the unquantized base with --model REF",
+        )
+    asked = ModelSettings(base, settings.adapter, settings.device, "float32", settings.offline, settings.trust_remote_code)
+    return load(asked, report.detail)
+
+
+def _record(loaded: LoadedModel, dtype: str, comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    return {
+        "base": loaded.location.reference,
+        "base_sha256": loaded.checkpoint.sha256,
+        "adapter": loaded.adapter.reference if loaded.adapter else None,
+        "adapter_sha256": loaded.adapter.sha256 if loaded.adapter else None,
+        "dtype": dtype,
+        "versions": versions(),
+        "largest_difference": max(c.difference for c in comparisons),
+        "same_text": sum(c.same_text for c in comparisons),
+        "prompts": len(comparisons),
+        "comparisons": [
+            {"prompt": c.prompt, "difference": c.difference, "adapter": c.before, "merged": c.after, "same_text": c.same_text}
+            for c in comparisons
+        ],
+    }
 
 
 def _answer(model: Any, loaded: LoadedModel, prompt: str) -> tuple[Any, str]:

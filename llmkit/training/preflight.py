@@ -1,4 +1,4 @@
-"""What a run would learn, from what, and what it would take: looked at before a night is spent on it."""
+"""What a run would train, on what data, and what it would take: looked at before a night is spent on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmkit.training.run import Ready
 _SHOWN = 1500
 
 
-def facts(ready: Ready, judged: CheckedRows, source: str, seconds_a_step: float) -> dict[str, Any]:
+def facts(ready: Ready, checked: CheckedRows, source: str, seconds_a_step: float) -> dict[str, Any]:
     """The preflight as an object. seconds_a_step: as timed."""
     plan, train = ready.plan, ready.plan.train
     memory = plan.memory()
@@ -27,9 +27,10 @@ def facts(ready: Ready, judged: CheckedRows, source: str, seconds_a_step: float)
         shown = f"{decode(list(first.source))} → {shown}"
     return {
         "source": source,
-        "rows": judged.rows,
-        "formats": judged.formats,
-        "bad": [exc.message for exc in judged.bad],
+        "rows": checked.rows,
+        "formats": checked.formats,
+        "unused_columns": checked.unused,
+        "bad": [exc.message for exc in checked.bad],
         "examples": len(train),
         "valid_examples": len(plan.valid),
         "truncated": train.truncated,
@@ -39,13 +40,14 @@ def facts(ready: Ready, judged: CheckedRows, source: str, seconds_a_step: float)
         "tokens": train.tokens,
         "trained_tokens": train.trained,
         "first": shown[:_SHOWN] + ("..." if len(shown) > _SHOWN else ""),
-        "model": plan.found.location.reference,
+        "model": plan.prepared.location.reference,
         "device": ready.loaded.device.name,
         "dtype": ready.loaded.device.dtype,
         "packed": ready.packed,
         "trained_parameters": ready.trained,
         "parameters": ready.parameters,
-        "rows_a_step": plan.course.rows_a_step(plan.processes.count),
+        "frozen_experts": ready.frozen_experts,
+        "rows_a_step": plan.optimization.rows_a_step(plan.processes.count),
         "steps": plan.steps,
         "memory_bytes": memory.needs,
         "free_bytes": memory.free,
@@ -54,42 +56,44 @@ def facts(ready: Ready, judged: CheckedRows, source: str, seconds_a_step: float)
     }
 
 
-def lines(found: dict[str, Any]) -> list[str]:
+def lines(preflight: dict[str, Any]) -> list[str]:
     """The object for people."""
-    formats = ", ".join(f"{count:,} of {name}" for name, count in found["formats"].items())
-    share = found["trained_tokens"] / max(found["tokens"], 1)
-    out = [f"{found['source']}: {found['rows']:,} rows, {formats}"]
-    out += [f"  not usable: {message}" for message in found["bad"]]
+    formats = ", ".join(f"{count:,} of {name}" for name, count in preflight["formats"].items())
+    share = preflight["trained_tokens"] / max(preflight["tokens"], 1)
+    out = [f"{preflight['source']}: {preflight['rows']:,} rows, {formats}"]
+    if unused := preflight["unused_columns"]:
+        out.append(f"  columns not used: {', '.join(unused)}")
+    out += [f"  not usable: {message}" for message in preflight["bad"]]
     out += [
-        f"examples:    {found['examples']:,} to learn, {found['valid_examples']:,} to validate",
-        f"tokens:      {found['tokens']:,}, {found['trained_tokens']:,} of them learnt ({share:.0%})",
-        f"longest:     {found['longest']:,} tokens; {found['truncated']:,} rows cut to {found['max_length'] or 0:,}",
+        f"examples:    {preflight['examples']:,} to train on, {preflight['valid_examples']:,} to validate",
+        f"tokens:      {preflight['tokens']:,}, {preflight['trained_tokens']:,} of them trained ({share:.0%})",
+        f"longest:     {preflight['longest']:,} tokens; {preflight['truncated']:,} rows cut to {preflight['max_length'] or 0:,}",
     ]
-    if empty := found["without_trained_token"]:
+    if empty := preflight["without_trained_token"]:
         listed = ", ".join(str(line) for line in empty[:5])
-        out.append(f"left out:    {len(empty):,} rows without a token to learn (line {listed}{', ...' if len(empty) > 5 else ''})")
-    hours, minutes = divmod(found["seconds"] / 60, 60)
-    packed = "several rows packed into one" if found["packed"] else "rows padded, those of like length together"
+        out.append(f"left out:    {len(empty):,} rows without a trained token (line {listed}{', ...' if len(empty) > 5 else ''})")
+    hours, minutes = divmod(preflight["seconds"] / 60, 60)
+    packed = "several rows packed into one" if preflight["packed"] else "rows padded, those of like length together"
     gib = 1 << 30
     out += [
-        f"model:       {found['model']} on {found['device']}, {found['dtype']}; {packed}",
-        f"trained:     {found['trained_parameters']:,} of {found['parameters']:,} parameters",
-        f"steps:       {found['steps']:,} of {found['rows_a_step']:,} rows",
-        f"memory:      about {found['memory_bytes'] / gib:.1f} GiB, {found['free_bytes'] / gib:.1f} GiB free",
-        f"time:        {found['seconds_a_step']:.2f} s a step, about {hours:.0f} h {minutes:.0f} min",
-        "first example, what is learnt between « and »:",
-        found["first"],
+        f"model:       {preflight['model']} on {preflight['device']}, {preflight['dtype']}; {packed}",
+        f"trained:     {preflight['trained_parameters']:,} of {preflight['parameters']:,} parameters",
+        f"steps:       {preflight['steps']:,} of {preflight['rows_a_step']:,} rows",
+        f"memory:      about {preflight['memory_bytes'] / gib:.1f} GiB, {preflight['free_bytes'] / gib:.1f} GiB free",
+        f"time:        {preflight['seconds_a_step']:.2f} s a step, about {hours:.0f} h {minutes:.0f} min",
+        "first example, what is trained between « and »:",
+        preflight["first"],
     ]
     return out
 
 
-def summary(ready: Ready, judged: CheckedRows) -> list[str]:
+def summary(ready: Ready, checked: CheckedRows) -> list[str]:
     """The preflight of a run that begins, in two lines."""
     plan = ready.plan
-    bad = f", {len(judged.bad):,} left out as not usable" if judged.bad else ""
+    bad = f", {len(checked.bad):,} left out as not usable" if checked.bad else ""
     return [
-        f"{len(plan.train):,} examples of {plan.format}{bad}, {plan.train.trained:,} of {plan.train.tokens:,} tokens learnt; "
+        f"{len(plan.train):,} examples of {plan.format}{bad}, {plan.train.trained:,} of {plan.train.tokens:,} tokens trained; "
         f"{len(plan.valid):,} to validate",
         f"{ready.trained:,} of {ready.parameters:,} parameters, "
-        f"{plan.steps:,} steps of {plan.course.rows_a_step(plan.processes.count):,} rows; {plan.memory()}",
+        f"{plan.steps:,} steps of {plan.optimization.rows_a_step(plan.processes.count):,} rows; {plan.memory()}",
     ]

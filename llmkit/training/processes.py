@@ -9,8 +9,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from llmkit.errors import UnavailableError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,15 @@ class Processes:
         if len(set(values)) > 1:
             other = next(i for i, v in enumerate(values) if v != values[0])
             raise UnavailableError(f"process {other} sees another {what} than process 0", hint="give all machines the same files")
+
+    def first_value(self, value: T) -> T:
+        """What the process that writes has for `value`."""
+        if self.count == 1:
+            return value
+        from accelerate.utils import gather_object
+
+        values: list[T] = gather_object([value])
+        return values[0]
 
 
 #: torchrun's names first, then those of MPI libraries, by which `accelerate launch` starts several processes on CPUs.

@@ -1,4 +1,4 @@
-"""After the last step: the adapter under its name, what was won, a plot, a card, the record.
+"""After the last step: the adapter under its name, what it improved, a plot, a card, the record.
 
 Each part can be done again from the last checkpoint: a run that dies here loses nothing, and the same command does the rest.
 """
@@ -8,24 +8,23 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import shutil
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from llmkit.files import sync_folder, write_whole
+from llmkit.files import file_sha256
 from llmkit.metrics.base import Score, json_number, signature
 from llmkit.metrics.perplexity import Likelihood, scores
-from llmkit.models.checkpoint import file_sha256
 from llmkit.records import peak_memory_bytes, run_record
 from llmkit.training.adapter import save_weights
-from llmkit.training.checkpoints import RunFolder, unwritable
+from llmkit.training.checkpoints import RunFolder, Saved, unwritable
 from llmkit.training.run import Ready, RunPlan
 from llmkit.training.validation import likelihoods
 
-#: Of the figures that the scorer knows, those that say what was won.
+#: Of the figures that the scorer knows, those that measure the improvement.
 FIGURES = ("token_perplexity", "bits_per_byte")
 
 
@@ -39,110 +38,121 @@ class Improvement:
 
 def measure(ready: Ready) -> list[list[float]]:
     """The validation rows' likelihoods as the model is now: [log-likelihood, tokens, words, bytes] each."""
-    found = likelihoods(ready.model, ready.plan.valid, pad=ready.plan.pad)
-    return [[d.log_likelihood, d.tokens, d.words, d.bytes] for d in found]
+    documents = likelihoods(ready.model, ready.plan.valid, pad=ready.plan.pad)
+    return [[d.log_likelihood, d.tokens, d.words, d.bytes] for d in documents]
 
 
 def figures(plan: RunPlan, measured: Sequence[Sequence[float]]) -> dict[str, Score]:
     """The figures of `measure`'s numbers, with intervals by bootstrap over rows."""
     documents = [Likelihood(value, int(tokens), int(words), int(size)) for value, tokens, words, size in measured]
-    target = "text" if plan.format == "text" or plan.lesson.full_loss else "completion"
+    target = "text" if plan.format == "text" or plan.loss.full_loss else "completion"
     protocol = signature(target=target, max_length=plan.encoder.max_length or "none", rows=(plan.valid_sha256 or "")[:8])
     tokenizer = str(plan.identity()["model.tokenizer_sha256"])[:8]
     return {s.name: s for s in scores(documents, protocol=protocol, tokenizer=tokenizer) if s.name in FIGURES}
 
 
 def finish(
-    ready: Ready,
-    folder: RunFolder,
-    won: Improvement | None,
-    history: Sequence[dict[str, Any]],
-    options: dict[str, Any],
-    about: dict[str, Any],
+    ready: Ready, folder: RunFolder, improvement: Improvement | None, last: Saved, options: dict[str, Any], about: dict[str, Any]
 ) -> dict[str, Any]:
-    """Writes all that belongs to a finished run, the record last; gives the record. about: the data and what it held."""
+    """Writes the result beside, gives it its place when it is complete, and returns the record.
+
+    last: the run's newest checkpoint. options: for the record. about: the data and what it held.
+    """
+    from llmkit.training.trainer import metrics_line
+
+    part = folder.final
+    if part.exists():
+        shutil.rmtree(part)
     with unwritable(folder.name):
-        weights = _write_weights(ready, folder)
+        weights = _write_weights(ready, part)
+        (part / "metrics.jsonl").write_text("".join(metrics_line(entry) for entry in last.history), encoding="utf-8")
     if importlib.util.find_spec("matplotlib") is not None:
         from llmkit.reports.curve import draw_losses
 
-        part = folder.path / "loss.part.png"
-        draw_losses(history, part)
-        os.replace(part, folder.path / "loss.png")
-    plan = ready.plan
-    seconds = float(folder.state.get("seconds", 0.0))
-    tokens = _trained_tokens(ready)
-    last = next((entry["loss"] for entry in reversed(history) if "loss" in entry), None)
-    result = {
-        "rows": len(plan.train),
+        draw_losses(last.history, part / "loss.png")
+    result = _result(ready, folder, improvement, last) | about
+    result |= {"input_sha256": ready.plan.train_sha256, "output": folder.name, "output_sha256": weights}
+    record = run_record("finetune", options, ready.plan.identity(), result)
+    from llmkit.training.card import card
+
+    with unwritable(folder.name):
+        (part / "README.md").write_text(card(ready, record, improvement, plot=(part / "loss.png").exists()), encoding="utf-8")
+        mode = (folder.checkpoints / "state.json").stat().st_mode  # by the umask; safetensors' files are the owner's alone
+        paths = sorted(p for p in part.rglob("*") if p.is_file())
+        for path in paths:
+            path.chmod(mode)
+        record["result"]["files"] = {str(p.relative_to(part)): file_sha256(p) for p in paths}
+        (part / "run.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    folder.publish()
+    return record
+
+
+def _result(ready: Ready, folder: RunFolder, improvement: Improvement | None, last: Saved) -> dict[str, Any]:
+    """What was trained and measured. Every figure is of the steps that were trained, the loss of the step that is kept."""
+    kept = kept_step(ready.plan, last)
+    seconds, tokens = folder.known.seconds, _trained_tokens(ready, last.step)
+    losses = [entry["loss"] for entry in last.history if "loss" in entry and entry["step"] <= kept]
+    return {
+        "rows": len(ready.plan.train),
         "failed": 0,
-        "steps": plan.steps,
+        "steps": last.step,
+        "planned_steps": ready.plan.steps,
+        "kept_step": kept,
         "trained_parameters": ready.trained,
         "trained_tokens": tokens,
         "seconds": round(seconds, 3),
         "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
         "peak_memory_bytes": peak_memory_bytes(),
-        "loss": last,
-        "figures": None if won is None else {"before": _numbers(won.before), "after": _numbers(won.after)},
-        **about,
-        "input_sha256": plan.train_sha256,
-        "output": folder.name,
-        "output_sha256": weights,
+        "loss": losses[-1] if losses else None,
+        "figures": None if improvement is None else {"before": _numbers(improvement.before), "after": _numbers(improvement.after)},
     }
-    found = run_record("finetune", options, plan.identity(), result)
-    from llmkit.training.card import card
-
-    with unwritable(folder.name):
-        write_whole(folder.path / "README.md", card(ready, found, won, plot=(folder.path / "loss.png").exists()))
-        write_whole(folder.record_path, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
-    sync_folder(folder.path)
-    return found
 
 
-def _write_weights(ready: Ready, folder: RunFolder) -> str:
-    """The adapter's (or model's) files, each under its name when it is whole; the weights' SHA-256."""
-    part = folder.checkpoints / "final"
-    shutil.rmtree(part, ignore_errors=True)
+def kept_step(plan: RunPlan, last: Saved) -> int:
+    """The step whose weights are the result: the best by validation where there is one, else the last."""
+    from llmkit.training.trainer import best_step
+
+    best = best_step(last.history) if plan.checkpoints.result == "best" else None
+    return last.step if best is None else best
+
+
+def _write_weights(ready: Ready, part: Path) -> str:
+    """The adapter's (or model's) files with the chat template of the training; the weights' SHA-256."""
+    plan = ready.plan
     ready.model.config.use_cache = True
     save_weights(ready.model, part)
-    if ready.plan.lora is None:
+    template = plan.encoder.template if plan.format != "text" else None
+    if plan.lora is None:
         ready.loaded.tokenizer.save_pretrained(part)
+    if template is not None:
+        (part / "chat_template.jinja").write_text(template, encoding="utf-8")
     ready.model.config.use_cache = False
-    mode = (folder.checkpoints / "state.json").stat().st_mode  # by the umask; safetensors' files are the owner's alone
     digest = hashlib.sha256()
-    # the weights last: a folder with them is whole
-    for path in sorted(part.iterdir(), key=lambda p: (p.suffix == ".safetensors", p.name)):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        if path.suffix == ".safetensors":
-            digest.update(bytes.fromhex(file_sha256(path)))
-        path.chmod(mode)
-        os.replace(path, folder.path / path.name)
-    part.rmdir()
-    sync_folder(folder.path)
+    for path in sorted(part.glob("*.safetensors")):
+        digest.update(bytes.fromhex(file_sha256(path)))
     return digest.hexdigest()
 
 
-def _trained_tokens(ready: Ready) -> int:
-    """Learnt tokens of all steps."""
-    stream = ready.stream(ready.plan.steps)
+def _trained_tokens(ready: Ready, steps: int) -> int:
+    """Trained tokens of the first `steps` steps."""
+    stream = ready.stream(steps)
     trained = array("q", (example.trained for example in ready.plan.train))
-    return sum(trained[i] for step in range(ready.plan.steps) for i in stream.step(step))
+    return sum(trained[i] for step in range(steps) for i in stream.step(step))
 
 
-def _numbers(found: dict[str, Score]) -> dict[str, Any]:
+def _numbers(scores_by_name: dict[str, Score]) -> dict[str, Any]:
     return {
         name: {"value": json_number(s.value), "interval": s.interval and [json_number(x) for x in s.interval], "signature": s.signature}
-        for name, s in found.items()
+        for name, s in scores_by_name.items()
     }
 
 
-def improvement_line(won: Improvement) -> str:
-    """What was won, in a line."""
+def improvement_line(improvement: Improvement) -> str:
+    """One line: validation scores before and after."""
     parts = []
     for name in FIGURES:
-        if name in won.before and name in won.after:
-            before, after = won.before[name], won.after[name]
+        if name in improvement.before and name in improvement.after:
+            before, after = improvement.before[name], improvement.after[name]
             interval = f" [{after.interval[0]:.3f}, {after.interval[1]:.3f}]" if after.interval else ""
             parts.append(f"{name.replace('_', ' ')} {before.value:.3f} → {after.value:.3f}{interval}")
     return "on the validation rows: " + ", ".join(parts)

@@ -5,6 +5,7 @@ The order is that of what may go wrong: data before weights, memory before loadi
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from llmkit.models.memory import matrices
 from llmkit.training.checkpoints import RunFolder, Saved
 from llmkit.training.examples import Encoder, Examples
 from llmkit.training.processes import Processes
-from llmkit.training.settings import CheckpointSettings, LoraSettings, LossSettings, Optimization, record
+from llmkit.training.settings import CheckpointSettings, LanguageSettings, LoraSettings, LossSettings, Optimization, record
 
 if TYPE_CHECKING:
     from llmkit.training.batches import Stream
@@ -34,14 +35,15 @@ TIMED_STEPS = 2
 class RunPlan:
     """What a run is to be, before any weight is read. lora: None trains all weights."""
 
-    found: Prepared
+    prepared: Prepared
     encoder: Encoder
     train: Examples
     valid: Examples
     lora: LoraSettings | None
-    course: Optimization
-    lesson: LossSettings
-    keeping: CheckpointSettings
+    optimization: Optimization
+    loss: LossSettings
+    checkpoints: CheckpointSettings
+    languages: LanguageSettings
     processes: Processes
     format: str
     train_sha256: str
@@ -49,55 +51,58 @@ class RunPlan:
 
     @property
     def steps(self) -> int:
-        return self.course.steps(len(self.train), self.processes.count)
+        return self.optimization.steps(len(self.train), self.processes.count)
 
     @property
     def pad(self) -> int:
-        tokenizer = self.found.tokenizer
+        tokenizer = self.prepared.tokenizer
         return int(next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None))
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to go on."""
-        checkpoint, device = self.found.checkpoint, self.found.device
-        tokenizer = self.found.tokenizer
+        checkpoint, device = self.prepared.checkpoint, self.prepared.device
+        tokenizer = self.prepared.tokenizer
         out: dict[str, Any] = {
             "llmkit": __version__,
             "command": "finetune",
-            "model.model": self.found.location.reference,
-            "model.revision": self.found.location.revision,
+            "model.model": self.prepared.location.reference,
+            "model.revision": self.prepared.location.revision,
             "model.weights_sha256": checkpoint.sha256,
             "model.tokenizer_sha256": tokenizer_sha256(tokenizer),
             "model.chat_template_sha256": self.encoder.chat.sha256(tokenizer),
             "model.device": device.kind,
             "model.dtype": device.dtype,
-            "model.quantize": self.found.settings.quantize,
+            "model.quantize": self.prepared.settings.quantize,
             "processes": self.processes.count,
             "train_sha256": self.train_sha256,
             "valid_sha256": self.valid_sha256,
         }
-        out |= record(self.lora, self.course, self.lesson)
+        out |= record(self.lora, self.optimization, self.loss, self.languages) | {"checkpoints.result": self.checkpoints.result}
         return {name: value for name, value in out.items() if value is not None}
 
     def memory(self) -> memory.MemoryEstimate:
         """What training would take, against what is free."""
-        checkpoint = self.found.checkpoint
+        checkpoint = self.prepared.checkpoint
         trained = checkpoint.parameters
         if self.lora is not None:
             trained = self.lora.r * sum(rows + columns for rows, columns in matrices(checkpoint))
         return memory.estimate_training(
             checkpoint,
-            dtype=self.found.device.dtype,
-            quantize=self.found.settings.quantize,
+            dtype=self.prepared.device.dtype,
+            quantize=self.prepared.settings.quantize,
             trained=trained,
-            positions=self.course.batch_size * self.train.width,
-            recompute=self.course.gradient_checkpointing,
-            free=free_bytes(self.found.device.name),
+            positions=self.optimization.batch_size * self.train.width,
+            recompute=self.optimization.gradient_checkpointing,
+            free=free_bytes(self.prepared.device.name),
         )
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A run with its model in memory. packed: whether a row holds several examples."""
+    """A run with its model in memory. packed: whether a row holds several examples.
+
+    frozen_experts: parameters of a mixture's experts, on which the adapter does not go.
+    """
 
     plan: RunPlan
     loaded: LoadedModel
@@ -106,22 +111,25 @@ class Ready:
     packed: bool
     trained: int
     parameters: int
+    frozen_experts: int = 0
 
     def stream(self, steps: int) -> Stream:
         """The batches of the run's first `steps` steps."""
         from llmkit.training.batches import Stream
 
-        course = self.plan.course
-        parts = course.grad_accum * self.plan.processes.count
-        return Stream(self.plan.train, size=course.batch_size, parts=parts, steps=steps, seed=course.seed, grouped=not self.packed)
+        optimization = self.plan.optimization
+        parts = optimization.grad_accum * self.plan.processes.count
+        return Stream(
+            self.plan.train, size=optimization.batch_size, parts=parts, steps=steps, seed=optimization.seed, grouped=not self.packed
+        )
 
 
 def check_weights(plan: RunPlan) -> None:
     """Refuses what can't be trained before weights are read. Raises UsageError, or OutOfMemoryError with the arithmetic."""
-    if plan.lora is None and plan.found.settings.quantize != "none":
-        raise UsageError("--full trains all weights, and quantised ones can't be", hint="leave one of --full and --quantize away")
+    if plan.lora is None and plan.prepared.settings.quantize != "none":
+        raise UsageError("quantized weights can't be trained", hint="use only one of --full and --quantize")
     plan.memory().check(
-        f"training {plan.found.location.reference}",
+        f"training {plan.prepared.location.reference}",
         hint="a smaller --batch-size or --max-length, --gradient-checkpointing, or a smaller model",
     )
 
@@ -131,31 +139,31 @@ def build(plan: RunPlan) -> Ready:
     import torch
 
     from llmkit.engines.torch.scoring import plain_head
-    from llmkit.training.adapter import keep_differentiable, trainable, unfrozen, with_adapter
+    from llmkit.training.adapter import frozen_experts, keep_differentiable, trainable, unfrozen, with_adapter
     from llmkit.training.batches import Collator, allows_packing
 
-    loaded = read_weights(plan.found)
+    loaded = read_weights(plan.prepared)
     model = loaded.model
     keep_differentiable(model)
     packed = False
-    if plan.lesson.packing == "auto" and not plan.encoder.encoder_decoder:
-        packed = allows_packing(model, min(len(plan.found.tokenizer), model.get_input_embeddings().weight.shape[0]))
+    if plan.loss.packing == "auto" and not plan.encoder.encoder_decoder:
+        packed = allows_packing(model, min(len(plan.prepared.tokenizer), model.get_input_embeddings().weight.shape[0]))
     if plan.lora is None:
         model = unfrozen(loaded)
     else:
-        model = with_adapter(loaded, plan.lora, quantized=plan.found.settings.quantize != "none", seed=plan.course.seed)
+        model = with_adapter(loaded, plan.lora, quantized=plan.prepared.settings.quantize != "none", seed=plan.optimization.seed)
     model.config.use_cache = False
-    if plan.course.gradient_checkpointing:
+    if plan.optimization.gradient_checkpointing:
         recompute = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         recompute({"use_reentrant": False})
-    few = Collator(plan.pad, packed)(plan.train[:1])
+    few = Collator(plan.pad, packed, plan.encoder.encoder_decoder)(plan.train[:1])
     few = {name: value[:, :4].to(loaded.device.name) for name, value in few.items() if name != "labels"}
     model.eval()
     with torch.inference_mode():
         head = plain_head(model, few | {"use_cache": False})
     model.train()
     trained, parameters = trainable(model)
-    return Ready(plan, loaded, model, head, packed, trained, parameters)
+    return Ready(plan, loaded, model, head, packed, trained, parameters, frozen_experts(model) if plan.lora is not None else 0)
 
 
 def train(
@@ -173,24 +181,25 @@ def train(
     """
     from llmkit.training.adapter import put_weights
     from llmkit.training.batches import Collator
-    from llmkit.training.trainer import FineTuner, Hooks, TrainerContext, arguments, stops_early
+    from llmkit.training.trainer import WATCH_FILE, FineTuner, Hooks, TrainerContext, arguments, stops_early
 
-    plan, course = ready.plan, ready.plan.course
-    stream = ready.stream(steps)
+    plan, optimization = ready.plan, ready.plan.optimization
     validation = plan.valid if folder is not None else []
-    situation = TrainerContext(
-        folder, stream, Collator(plan.pad, ready.packed), ready.head, validation, course, hooks or Hooks(), plan.keeping.keep
-    )
-    if begun is not None and (begun.step >= steps or stops_early(begun.history, course.early_stopping)):
+    collate = Collator(plan.pad, ready.packed, plan.encoder.encoder_decoder)
+    context = TrainerContext(folder, ready.stream(steps), collate, ready.head, validation, optimization, hooks or Hooks(), plan.checkpoints)
+    if begun is not None and (begun.step >= steps or stops_early(begun.history, optimization.early_stopping)):
         put_weights(ready.model, begun.path)
         return None
     with tempfile.TemporaryDirectory(prefix="llmkit-") as scratch:
         args = arguments(
-            course, plan.keeping, ready.loaded.device, steps=steps, output=Path(scratch), evaluates=bool(validation), report_to=report_to
-        )
-        tuner = FineTuner(ready.model, args, situation)
+            optimization, plan.checkpoints, ready.loaded.device,
+            steps=steps, output=Path(scratch), evaluates=bool(validation), report_to=report_to,
+        )  # fmt: skip
+        tuner = FineTuner(ready.model, args, context)
+        if begun is not None:
+            tuner.watch.restore(json.loads((begun.path / WATCH_FILE).read_text(encoding="utf-8")))
         tuner.train(resume_from_checkpoint=str(begun.path) if begun is not None else None)
-    return situation.reason
+    return context.reason
 
 
 def timed_steps(ready: Ready) -> float:
@@ -203,14 +212,13 @@ def timed_steps(ready: Ready) -> float:
 
 
 def check_examples(train: Examples, source: str, report: Callable[[str], None]) -> None:
-    """Raises InputError when no example has a token to learn; reports those that were cut or left out."""
+    """Raises InputError when no example has a trained token; reports those that were cut or left out."""
     if not train:
-        what = f"all {len(train.empty):,} rows lose what is learnt when they are cut" if train.truncated else "no row has a token to learn"
+        cut = f"all {len(train.empty):,} rows lose every trained token when they are cut"
+        what = cut if train.truncated else "no row has a trained token"
         raise InputError(what, path=source, hint="a larger --max-length" if train.truncated else "look at the rows with --dry-run")
     if train.truncated:
         report(f"{train.truncated:,} rows are longer than --max-length and were cut; the longest has {train.longest:,} tokens")
     if train.empty:
         lines = ", ".join(str(line) for line in train.empty[:5])
-        report(
-            f"{len(train.empty):,} rows have no token to learn and were left out (line {lines}{', ...' if len(train.empty) > 5 else ''})"
-        )
+        report(f"{len(train.empty):,} rows have no trained token and were left out (line {lines}{', ...' if len(train.empty) > 5 else ''})")

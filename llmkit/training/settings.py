@@ -6,10 +6,12 @@ Knows options and their bounds; not models or data.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from llmkit.errors import UsageError
+from llmkit.models.settings import ModelSettings
+from llmkit.rows.samples import SampleFields
 
 #: transformers' names of schedules that need nothing but a number of steps.
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt")
@@ -45,7 +47,8 @@ class LoraSettings:
 class Optimization:
     """How long and how fast: steps, rates, batches.
 
-    batch_size: rows a process takes at once; grad_accum: such batches a step. warmup: a share of the steps.
+    batch_size: rows a process takes at once; grad_accum: such batches a step. warmup: a share of the steps. watch: False goes on
+    with a loss of 0 or one that diverges; NaN stops a run in any case.
     """
 
     epochs: float = 3.0
@@ -61,6 +64,7 @@ class Optimization:
     early_stopping: int | None = None
     gradient_checkpointing: bool = False
     seed: int = 0
+    watch: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", _SCHEDULE_NAMES.get(self.schedule, self.schedule))
@@ -83,10 +87,17 @@ class Optimization:
             raise UsageError(f"--seed {self.seed}: it must be from 0 to 2^32 - 1")
 
     def steps(self, examples: int, processes: int = 1) -> int:
-        """Optimizer steps that `examples` make in the epochs asked for."""
+        """Optimizer steps that `examples` make in the epochs asked for. The last step of an epoch takes the rows that are left."""
         if self.max_steps is not None:
             return self.max_steps
-        return max(1, math.ceil(examples * self.epochs / self.rows_a_step(processes)))
+        rows = self.rows_a_step(processes)
+        whole = math.floor(self.epochs)
+        return max(1, whole * math.ceil(examples / rows) + math.ceil(round(examples * (self.epochs - whole), 6) / rows))
+
+    def warmup_steps(self, steps: int) -> int:
+        """Steps over which the rate rises; none where that would be all of the run."""
+        warmup = math.ceil(self.warmup * steps)
+        return warmup if warmup < steps else 0
 
     def rows_a_step(self, processes: int = 1) -> int:
         return self.batch_size * self.grad_accum * processes
@@ -94,7 +105,7 @@ class Optimization:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """What of the rows is learnt. full_loss: prompts too; packing: auto, or off."""
+    """Which tokens of the rows are trained. full_loss: prompts too; packing: auto, or off."""
 
     max_length: int | None = None
     full_loss: bool = False
@@ -109,15 +120,21 @@ class LossSettings:
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """Checkpoints: one every `steps` (None: a tenth of the run, at most 500), the newest `keep` stay."""
+    """Checkpoints: one every `steps` (None: a tenth of the run, at most 500), the newest `keep` stay.
+
+    result: whose weights the result has: 'best' by validation loss where there are validation rows, or 'last'.
+    """
 
     steps: int | None = None
     keep: int = 2
     evaluate_steps: int | None = None
+    result: str = "best"
 
     def __post_init__(self) -> None:
         if self.keep < 1:
             raise UsageError(f"--keep-checkpoints {self.keep}: it must be 1 or more", hint="a run resumes from a checkpoint")
+        if self.result not in ("best", "last"):
+            raise UsageError(f"unknown result '{self.result}'", hint="best or last")
         for name, value in (("save-steps", self.steps), ("eval-steps", self.evaluate_steps)):
             if value is not None and value < 1:
                 raise UsageError(f"--{name} {value}: it must be 1 or more")
@@ -129,6 +146,54 @@ class CheckpointSettings:
     def evaluate_every(self, total: int) -> int:
         """Steps between evaluations on the validation rows."""
         return self.evaluate_steps or self.every(total)
+
+
+@dataclass(frozen=True)
+class LanguageSettings:
+    """The languages of rows with a source and a target, for rows that don't name theirs: names or codes as `translate` takes them."""
+
+    source: str | None = None
+    target: str | None = None
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which rows are trained on and which validate.
+
+    valid: a file of its own; valid_share: else a share of the training rows, held out. limit: rows read of the training file.
+    max_errors: bad rows that are left out. chat_template: auto, none or a Jinja file.
+    """
+
+    train: str
+    valid: str | None = None
+    valid_share: float = 0.0
+    fields: SampleFields = field(default_factory=SampleFields)
+    format: str = "auto"
+    encoding: str = "utf-8"
+    limit: int | None = None
+    max_errors: int = 0
+    chat_template: str = "auto"
+    languages: LanguageSettings = field(default_factory=LanguageSettings)
+
+    def __post_init__(self) -> None:
+        if self.valid is not None and self.valid_share:
+            raise UsageError("--valid and --valid-split both say which rows validate", hint="use only one of them")
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """A whole run: data, model, and how it is trained. lora: None trains all weights."""
+
+    data: DataSettings
+    model: ModelSettings
+    lora: LoraSettings | None = field(default_factory=LoraSettings)
+    optimization: Optimization = field(default_factory=Optimization)
+    loss: LossSettings = field(default_factory=LossSettings)
+    checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
+
+    def __post_init__(self) -> None:
+        if self.optimization.early_stopping is not None and self.data.valid is None and not self.data.valid_share:
+            raise UsageError("--early-stopping needs validation rows", hint="--valid FILE, or --valid-split 5%")
 
 
 def record(*settings: Any) -> dict[str, Any]:

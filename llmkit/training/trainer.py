@@ -1,7 +1,8 @@
 """The training loop: transformers' Trainer, with our batches, loss, watch and checkpoints in the places it leaves for them.
 
-Written against transformers 5; the two methods with an underscore that it overrides (`_get_grad_norm`, `_save_checkpoint`) are the
-only way to see a gradient norm before the optimizer moves, and to make a checkpoint appear whole. The tests kill runs at both.
+Written against transformers 5. It leans on private parts: `_get_grad_norm` (the only way to see a gradient norm before the
+optimizer moves), `_save_checkpoint` and `_get_output_dir` (to make a checkpoint appear complete), `_save`, `args._n_gpu`, and on
+`loss_is_scaled_for_ga` and `get_batch_samples`, which have no documented contract.
 """
 
 from __future__ import annotations
@@ -34,20 +35,23 @@ from llmkit.training.settings import CheckpointSettings, Optimization
 from llmkit.training.validation import likelihoods, mean_loss
 from llmkit.training.watch import Watch
 
+#: What the watch remembers, in a checkpoint.
+WATCH_FILE = "watch.json"
 #: Lines of metrics.jsonl for a whole run, about.
 _LINES = 2000
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the outside is told and asked while a run goes on.
+    """Callbacks: progress, stop requests, validation loss, warnings.
 
-    step: after each, (number, loss, learning rate, learnt tokens). due: why the run has to end now, None to go on.
+    step: after each, (number, loss, learning rate, trained tokens). due: why the run has to end now, None to go on.
     """
 
     step: Callable[[int, float, float, int], None] = lambda *_: None
     due: Callable[[], LlmkitError | None] = lambda: None
     evaluated: Callable[[int, float], None] = lambda *_: None
+    warn: Callable[[str], None] = lambda _: None
 
 
 @dataclass
@@ -59,15 +63,15 @@ class TrainerContext:
     collate: Collator
     head: Head | None
     validation: Sequence[Example]
-    course: Optimization
+    optimization: Optimization
     hooks: Hooks
-    keep: int
+    checkpoints: CheckpointSettings
     reason: LlmkitError | None = field(default=None, init=False)
 
 
 def arguments(
-    course: Optimization,
-    keeping: CheckpointSettings,
+    optimization: Optimization,
+    checkpoints: CheckpointSettings,
     device: Device,
     *,
     steps: int,
@@ -77,20 +81,20 @@ def arguments(
 ) -> Any:
     """The Trainer's arguments for a run of `steps` steps."""
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    every = keeping.every(steps)
-    evaluate_every = every if course.early_stopping else keeping.evaluate_every(steps)
-    found = TrainingArguments(
+    every = checkpoints.every(steps)
+    evaluate_every = every if optimization.early_stopping else checkpoints.evaluate_every(steps)
+    out = TrainingArguments(
         output_dir=str(output),
         max_steps=steps,
         per_device_train_batch_size=1,  # an item of the stream is a whole batch
-        gradient_accumulation_steps=course.grad_accum,
-        learning_rate=course.learning_rate,
-        lr_scheduler_type=course.schedule,
-        warmup_steps=math.ceil(course.warmup * steps),
-        weight_decay=course.weight_decay,
-        max_grad_norm=course.max_grad_norm,
-        neftune_noise_alpha=course.neftune,
-        seed=course.seed,
+        gradient_accumulation_steps=optimization.grad_accum,
+        learning_rate=optimization.learning_rate,
+        lr_scheduler_type=optimization.schedule,
+        warmup_steps=optimization.warmup_steps(steps),
+        weight_decay=optimization.weight_decay,
+        max_grad_norm=optimization.max_grad_norm,
+        neftune_noise_alpha=optimization.neftune,
+        seed=optimization.seed,
         use_cpu=device.kind == "cpu",
         fp16=device.dtype == "float16",
         logging_strategy="steps",
@@ -106,35 +110,48 @@ def arguments(
         dataloader_pin_memory=device.kind == "cuda",
         ddp_find_unused_parameters=False,
     )
-    found._n_gpu = min(1, found.n_gpu)  # several devices are for torchrun; never threads over devices that were not asked for
-    return found
+    out._n_gpu = min(1, out.n_gpu)  # several devices are for torchrun; never threads over devices that were not asked for
+    return out
 
 
 class FineTuner(Trainer):  # type: ignore[misc]
     """Trains `model` on a stream of batches whose position is the number of the step."""
 
-    def __init__(self, model: Any, args: Any, situation: TrainerContext) -> None:
+    def __init__(self, model: Any, args: Any, context: TrainerContext) -> None:
         require("training")
-        self.situation, self.watch = situation, Watch()
+        self.context, self.watch = context, Watch(context.hooks.warn, on=context.optimization.watch, steps=context.stream.steps)
+        self._step_loss = 0.0
         self._batch_tokens = 0
         self._begun = time.monotonic()
-        self._seconds_before = situation.folder.state.get("seconds", 0.0) if situation.folder is not None else 0.0
-        super().__init__(model=model, args=args, train_dataset=situation.stream, eval_dataset=situation.validation)
+        self._seconds_before = context.folder.known.seconds if context.folder is not None else 0.0
+        super().__init__(model=model, args=args, train_dataset=context.stream, eval_dataset=context.validation)
         self.remove_callback(PrinterCallback)
         self.add_callback(_Steps(self))
-        if situation.folder is not None and situation.folder.writes:
-            self.add_callback(_MetricsFile(situation.folder.path / "metrics.jsonl"))
+        if context.folder is not None and context.folder.writes:
+            self.add_callback(_MetricsFile(context.folder.metrics_path))
         self.loss_is_scaled_for_ga = True
 
     @property
     def epoch(self) -> float:
         """How often each example has been seen."""
-        stream = self.situation.stream
-        return float(self.state.global_step * stream.size * stream.parts / len(stream.examples))
+        stream = self.context.stream
+        return stream.rows_before(self.state.global_step) / len(stream.examples)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """transformers' schedule, but that the first step of a warm-up is at 1/warm-up of the peak, not at 0."""
+        made = self.lr_scheduler is None
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        warmup = self.args.warmup_steps
+        if made and warmup and self.context.optimization.schedule != "constant":
+            scheduler.lr_lambdas = [_warmed(factor, warmup) for factor in scheduler.lr_lambdas]
+            for group, factor in zip(scheduler.optimizer.param_groups, scheduler.lr_lambdas, strict=True):
+                group["lr"] = group["initial_lr"] * factor(0)
+            scheduler._last_lr = [group["lr"] for group in scheduler.optimizer.param_groups]  # what is logged of the first step
+        return scheduler
 
     def get_train_dataloader(self) -> Any:
         loader = torch.utils.data.DataLoader(
-            self.situation.stream, batch_size=1, shuffle=False, collate_fn=lambda items: self.situation.collate(items[0])
+            self.context.stream, batch_size=1, shuffle=False, collate_fn=lambda items: self.context.collate(items[0])
         )
         return self.accelerator.prepare(loader)
 
@@ -150,7 +167,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         # a mean over the tokens of the whole step, wherever they are; DistributedDataParallel averages over processes
-        total = summed_loss(model, self.situation.head, inputs)
+        total = summed_loss(model, self.context.head, inputs)
         return total * (self.accelerator.num_processes / num_items_in_batch)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
@@ -163,11 +180,14 @@ class FineTuner(Trainer):  # type: ignore[misc]
                 f"out of memory at step {self.state.global_step + 1}; the last checkpoint is kept",
                 hint="a smaller --batch-size with a larger --grad-accum, a smaller --max-length, or --gradient-checkpointing",
             ) from exc
-        self.watch.loss(float(loss), self.state.global_step + 1)
+        self.watch.finite(float(loss), self.state.global_step + 1)
+        self._step_loss += float(loss)
         return loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)
+        self.watch.loss(self._step_loss, self.state.global_step + 1)
+        self._step_loss = 0.0
         self.watch.gradient(float(norm), self.state.global_step + 1)
         return norm
 
@@ -178,9 +198,9 @@ class FineTuner(Trainer):  # type: ignore[misc]
         super().log(logs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        examples, rank, ranks = self.situation.validation, self.accelerator.process_index, self.accelerator.num_processes
+        examples, rank, ranks = self.context.validation, self.accelerator.process_index, self.accelerator.num_processes
         try:
-            own = likelihoods(self.model, examples, pad=self.situation.collate.pad, chosen=range(rank, len(examples), ranks))
+            own = likelihoods(self.model, examples, pad=self.context.collate.pad, chosen=range(rank, len(examples), ranks))
         except ModelError as exc:
             raise self.watch.gone_wrong(f"on the validation rows {exc.message}", self.state.global_step) from exc
         if ranks > 1:
@@ -196,24 +216,28 @@ class FineTuner(Trainer):  # type: ignore[misc]
         save_weights(self.model, Path(output_dir or ""))
 
     def _get_output_dir(self, trial: Any) -> str:
-        folder = self.situation.folder
+        folder = self.context.folder
         return str(folder.staging) if folder is not None else str(self.args.output_dir)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        folder = self.situation.folder
+        folder = self.context.folder
         if folder is None:
             return
         step = self.state.global_step
-        if f"checkpoint-{step}" in folder.state["checkpoints"]:
+        if f"checkpoint-{step}" in folder.known.checkpoints:
             return
         folder.stage()
         self.accelerator.wait_for_everyone()
         with unwritable(folder.name):
             super()._save_checkpoint(model, trial)
+            if folder.writes:
+                place = folder.staging / f"checkpoint-{step}" / WATCH_FILE
+                place.write_text(json.dumps(self.watch.state()), encoding="utf-8")
         self.accelerator.wait_for_everyone()
         if folder.writes:
-            best = best_step(self.state.log_history) if self.situation.course.early_stopping else None
-            folder.commit(step, keep=self.situation.keep, best=best, seconds=self._seconds_before + time.monotonic() - self._begun)
+            best = best_step(self.state.log_history) if self.context.checkpoints.result == "best" else None
+            seconds = self._seconds_before + time.monotonic() - self._begun
+            folder.commit(step, keep=self.context.checkpoints.keep, best=best, seconds=seconds)
         self.accelerator.wait_for_everyone()
 
 
@@ -224,26 +248,30 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
         self.trainer = trainer
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        situation = self.trainer.situation
+        context = self.trainer.context
         if logs and "loss" in logs:
-            situation.hooks.step(state.global_step, logs["loss"], logs.get("learning_rate", 0.0), self.trainer._batch_tokens)
+            context.hooks.step(state.global_step, logs["loss"], logs.get("learning_rate", 0.0), self.trainer._batch_tokens)
         elif logs and "eval_loss" in logs:
-            situation.hooks.evaluated(state.global_step, logs["eval_loss"])
+            context.hooks.evaluated(state.global_step, logs["eval_loss"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        reason = self.trainer.situation.hooks.due()
+        reason = self.trainer.context.hooks.due()
         accelerator = self.trainer.accelerator
         if accelerator.num_processes > 1:  # all end at the same step, or those that go on would wait for ever
             from accelerate.utils import gather_object
 
             reason = next((r for r in gather_object([reason]) if r is not None), None)
         if reason is not None:
-            self.trainer.situation.reason = reason
+            self.trainer.context.reason = reason
             control.should_save = control.should_training_stop = True
+        elif state.global_step >= state.max_steps and self.trainer.context.validation:
+            control.should_evaluate = True  # the last weights, too, are held against the best
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if stops_early(state.log_history, self.trainer.situation.course.early_stopping):
-            control.should_training_stop = True
+        if best_step(state.log_history) == state.global_step:
+            control.should_save = True  # the best is what is kept at the end
+        if stops_early(state.log_history, self.trainer.context.optimization.early_stopping):
+            control.should_training_stop = control.should_save = True
 
 
 class _MetricsFile(TrainerCallback):  # type: ignore[misc]
@@ -253,11 +281,15 @@ class _MetricsFile(TrainerCallback):  # type: ignore[misc]
         self.path = path
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.path.write_text("".join(_line(entry) for entry in state.log_history), encoding="utf-8")
+        self.path.write_text("".join(metrics_line(entry) for entry in state.log_history), encoding="utf-8")
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(state.log_history[-1]))
+            file.write(metrics_line(state.log_history[-1]))
+
+
+def _warmed(factor: Callable[[int], float], warmup: int) -> Callable[[int], float]:
+    return lambda step: (step + 1) / warmup if step < warmup else factor(step)
 
 
 def best_step(history: Sequence[dict[str, Any]]) -> int | None:
@@ -275,7 +307,8 @@ def stops_early(history: Sequence[dict[str, Any]], patience: int | None) -> bool
 _COLUMNS = ("step", "epoch", "loss", "eval_loss", "grad_norm", "learning_rate")
 
 
-def _line(entry: dict[str, Any]) -> str:
+def metrics_line(entry: dict[str, Any]) -> str:
+    """A log entry as a line of metrics.jsonl."""
     # in one order, whether it comes from this process or from a checkpoint
     names = [*(n for n in _COLUMNS if n in entry), *sorted(n for n in entry if n not in _COLUMNS)]
     return json.dumps({name: entry[name] for name in names}) + "\n"

@@ -1,4 +1,4 @@
-"""How well the model predicts what is to be learnt, by the scorer that `llmkit evaluate perplexity` uses."""
+"""How well the model predicts the trained tokens, by the scorer that `llmkit evaluate perplexity` uses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TOKENS = 8192
 
 
 def likelihoods(model: Any, examples: Sequence[Example], *, pad: int, chosen: Sequence[int] | None = None) -> list[Likelihood]:
-    """The log-likelihood of each example's learnt tokens, given those before them; of those `chosen` by index, or of all.
+    """The log-likelihood of each example's trained tokens, given those before them; of those `chosen` by index, or of all.
 
     The model's mode is left as it was.
     """
@@ -30,7 +30,7 @@ def likelihoods(model: Any, examples: Sequence[Example], *, pad: int, chosen: Se
             sources = [list(e.source or ()) for e in held] if encoder_decoder else None
             scored = scorer.score([list(e.tokens) for e in held], [1] * len(group), sources)
             for i, example, scores in zip(group, held, scored, strict=True):
-                total = sum(score for score, learnt in zip(scores, example.learnt[1:], strict=True) if learnt)
+                total = sum(score for score, trained in zip(scores, example.loss_mask[1:], strict=True) if trained)
                 found[i] = Likelihood(total, example.trained, example.words, example.bytes)
     finally:
         model.train(was_training)

@@ -22,7 +22,7 @@ from llmkit.engines.torch.batch import Streamer, as_out_of_memory, decoding_conf
 from llmkit.engines.torch.constraints import Constraint
 from llmkit.engines.torch.detokenize import TextStream, continuation, decode, decode_piece, find_stop
 from llmkit.engines.torch.generation_config import clean, end_tokens
-from llmkit.engines.torch.loading import LoadedModel, load, tokenizer_sha256
+from llmkit.engines.torch.loading import LoadedModel, load, model_facts, tokenizer_sha256
 from llmkit.engines.torch.onednn import use_onednn
 from llmkit.engines.torch.panics import panics
 from llmkit.engines.torch.sampling import NanGuard, RowLimits, StopStrings, chain
@@ -84,20 +84,7 @@ class TorchEngine:
         return self.loaded.context
 
     def facts(self) -> ModelFacts:
-        from llmkit.models.card import read_card
-
-        config = self.loaded.checkpoint.config
-        languages = read_card(self.loaded.location.folder)[0].get("language")
-        tasks = config.get("task_specific_params") or {}
-        return ModelFacts(
-            reference=self.loaded.location.reference,
-            model_type=self.loaded.checkpoint.model_type,
-            encoder_decoder=self.encoder_decoder,
-            has_chat_template=self.chat.source(self.tokenizer) is not None,
-            languages=tuple(map(str, languages)) if isinstance(languages, list) else (),
-            task_prefixes=tuple(str(task.get("prefix", "")) for task in tasks.values()),
-            tokens=tuple(self.tokenizer.get_vocab()),
-        )
+        return model_facts(self.loaded.location, self.loaded.checkpoint, self.tokenizer, self.chat)
 
     def bos_remark(self) -> str | None:
         configured = getattr(self.model.config, "bos_token_id", None)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmkit.engines.base import ModelFacts
+from llmkit.engines.chat import ChatSettings
 from llmkit.engines.torch import quantization
 from llmkit.engines.torch.devices import free_bytes, is_out_of_memory, select, slow_precision, torch_dtype
 from llmkit.engines.torch.panics import panics
@@ -73,6 +75,23 @@ def tokenizer_sha256(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def model_facts(location: Location, checkpoint: Checkpoint, tokenizer: Any, chat: ChatSettings) -> ModelFacts:
+    """What tells one kind of model from another; no weight is read."""
+    from llmkit.models.card import read_card
+
+    languages = read_card(location.folder)[0].get("language")
+    tasks = checkpoint.config.get("task_specific_params") or {}
+    return ModelFacts(
+        reference=location.reference,
+        model_type=checkpoint.model_type,
+        encoder_decoder=checkpoint.is_encoder_decoder,
+        has_chat_template=chat.source(tokenizer) is not None,
+        languages=tuple(map(str, languages)) if isinstance(languages, list) else (),
+        task_prefixes=tuple(str(task.get("prefix", "")) for task in tasks.values()),
+        tokens=tuple(tokenizer.get_vocab()),
+    )
 
 
 @dataclass(frozen=True)

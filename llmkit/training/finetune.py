@@ -1,0 +1,269 @@
+"""Fine-tuning as a function: settings in, a folder and its record out. `llmkit finetune` is a few lines around it.
+
+In the order of what may go wrong: settings, data, the place for the result, the model's files, memory, weights; then training,
+and the result in its place. Nothing that is in the place already is touched before all of that has passed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmkit.errors import UnavailableError, UsageError
+from llmkit.jobs.report import Report, Silent
+from llmkit.training.data import TrainingRows, read_data
+from llmkit.training.processes import Processes, from_environment
+from llmkit.training.settings import FinetuneSettings
+
+if TYPE_CHECKING:
+    from llmkit.engines.torch.loading import Prepared
+    from llmkit.errors import LlmkitError
+    from llmkit.training.checkpoints import RunFolder, Saved
+    from llmkit.training.examples import Encoder
+    from llmkit.training.run import Ready, RunPlan
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A finished run. record: as in run.json; trained: False when the folder held this very result already."""
+
+    folder: str
+    record: dict[str, Any]
+    trained: bool = True
+
+
+def finetune(
+    settings: FinetuneSettings,
+    output: str,
+    *,
+    overwrite: bool = False,
+    restart: bool = False,
+    max_time: float | None = None,
+    report_to: Sequence[str] = (),
+    options: dict[str, Any] | None = None,
+    report: Report | None = None,
+) -> Finetuned:
+    """Trains what `settings` say into the folder `output`, or goes on with the run there.
+
+    overwrite: replace a finished result, once the new one is complete. restart: drop an unfinished run's checkpoints. max_time: in
+    seconds. report_to: trackers that transformers knows. options: for the record, so that it can be run again.
+    Raises UsageError, InputError, OutputError, JobChangedError, UnavailableError or ModelError before any training; TrainingError for
+    a run that went wrong; StoppedError or TimeUpError for one that was ended, which the same call goes on with.
+    """
+    from llmkit.training.checkpoints import RunFolder
+
+    report, processes = report or Silent(), from_environment()
+    _check_trackers(report_to)
+    folder = RunFolder(output, writes=processes.writes)
+    with folder.locked():
+        rows = read_data(settings.data, offline=settings.model.offline)
+        plan = make_plan(settings, rows, processes, report)
+        if "tensorboard" in report_to:  # it is told by this name alone; its default is in a folder that does not stay
+            os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder.path / "runs"))
+        processes.join(cpu=plan.prepared.device.kind == "cpu")
+        processes.agree(plan.train_sha256 + str(plan.valid_sha256), "data")
+        relation = processes.first_value(folder.check(plan.identity(), overwrite=overwrite, restart=restart))
+        if relation == "finished" and folder.record is not None:
+            report.notice(f"{folder.name} is already trained")
+            return Finetuned(folder.name, folder.record, trained=False)
+        return _run(plan, rows, folder, relation, max_time, tuple(report_to), options or {}, report)
+
+
+def dry_run(settings: FinetuneSettings, *, report: Report | None = None) -> dict[str, Any]:
+    """What the run would be, with two steps timed; nothing is written. Keys: see `preflight.facts`."""
+    from llmkit.training.preflight import facts
+    from llmkit.training.run import build, timed_steps
+
+    report = report or Silent()
+    rows = read_data(settings.data, offline=settings.model.offline)
+    ready = build(make_plan(settings, rows, from_environment(), report))
+    _tell_frozen(ready, report)
+    return facts(ready, rows.checked, rows.source, timed_steps(ready))
+
+
+def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Processes, report: Report) -> RunPlan:
+    """The run as it will be, its rows tokenized and its memory checked; no weight is read."""
+    from dataclasses import replace
+
+    from llmkit.engines.torch.devices import slow_precision
+    from llmkit.engines.torch.loading import prepare
+    from llmkit.training.run import RunPlan, check_examples, check_weights
+
+    device = processes.device(settings.model.device)
+    dtype = "float32" if settings.lora is None and settings.model.dtype == "auto" else settings.model.dtype  # see Micikevicius et al. 2018
+    prepared = prepare(replace(settings.model, device=device, dtype=dtype))
+    if (slow := slow_precision(prepared.device)) is not None:
+        report.warn(f"--dtype {prepared.device.dtype}: {slow}")
+    encoder = _encoder(prepared, settings)
+    train = encoder.examples(rows.train, rows.source)
+    check_examples(train, rows.source, report.warn)
+    valid = encoder.examples(rows.valid, rows.valid_source or "")
+    _tell_unused(rows, encoder, report)
+    plan = RunPlan(
+        prepared, encoder, train, valid, settings.lora, settings.optimization, settings.loss, settings.checkpoints,
+        settings.data.languages, processes, rows.checked.format, rows.train.sha256, rows.valid.sha256 if rows.valid else None,
+    )  # fmt: skip
+    for samples in (rows.train, rows.valid):
+        samples.close()
+    check_weights(plan)
+    return plan
+
+
+def _encoder(prepared: Prepared, settings: FinetuneSettings) -> Encoder:
+    from llmkit.engines.chat import ChatSettings
+    from llmkit.engines.torch.loading import context_of
+    from llmkit.training.examples import Encoder
+    from llmkit.training.languages import directions
+
+    context, asked = context_of(prepared.checkpoint.config), settings.loss.max_length
+    if asked is not None and context is not None and asked > context:
+        raise UsageError(f"--max-length {asked}: the model reads at most {context} tokens at once")
+    start = None
+    if prepared.checkpoint.is_encoder_decoder:
+        start = prepared.checkpoint.config.get("decoder_start_token_id", prepared.tokenizer.pad_token_id)
+    chat = ChatSettings(settings.data.chat_template)
+    known = directions(prepared, chat, settings.data.languages)
+    return Encoder(prepared.tokenizer, chat, asked or min(context or 2048, 2048), start, settings.loss.full_loss, known)
+
+
+def _tell_unused(rows: TrainingRows, encoder: Encoder, report: Report) -> None:
+    if telling := rows.checked.telling:
+        report.warn(f"{rows.source}: columns that are not used: {', '.join(sorted(telling))}")
+    if encoder.directions is not None and encoder.directions.silent:
+        report.warn("the rows name no languages, so they are trained without the prompt of llmkit translate")
+
+
+def _tell_frozen(ready: Ready, report: Report) -> None:
+    if ready.frozen_experts:
+        report.warn(f"the adapter is not on the experts: {ready.frozen_experts:,} of {ready.parameters:,} parameters stay frozen")
+
+
+def _run(
+    plan: RunPlan, rows: TrainingRows, folder: RunFolder, relation: str, max_time: float | None, report_to: tuple[str, ...],
+    options: dict[str, Any], report: Report,
+) -> Finetuned:  # fmt: skip
+    from llmkit.jobs.stopping import Stopping
+    from llmkit.models.builtin import DEFAULT
+    from llmkit.training.preflight import summary
+    from llmkit.training.run import build
+
+    if plan.prepared.location.reference == DEFAULT:
+        report.notice(f"{DEFAULT}: a small demonstration model; -m names a bigger one, for example -m Qwen/Qwen3-0.6B")
+    with Stopping(max_time, report.notice) as stopping:
+        ready = build(plan)
+        _tell_frozen(ready, report)
+        begun = _begin(plan, folder, relation, report)
+        for line in summary(ready, rows.checked):
+            report.notice(line)
+        if begun is not None:
+            report.notice(f"going on from step {begun.step:,} of {plan.steps:,}")
+        if plan.valid and folder.known.before is None and plan.processes.writes:
+            from llmkit.training.results import measure
+
+            folder.keep(before=measure(ready))
+        reason = _train(ready, folder, begun, stopping, report_to, report)
+    if reason is not None:
+        raise reason
+    if not plan.processes.writes:
+        return Finetuned(folder.name, {})
+    return Finetuned(folder.name, _finish(ready, rows, folder, options, report))
+
+
+def _begin(plan: RunPlan, folder: RunFolder, relation: str, report: Report) -> Saved | None:
+    """Takes the folder for this run; the checkpoint to go on from, None for a run from the first step on."""
+    with plan.processes.first_one_first():
+        if not folder.writes:
+            folder.read()
+        elif relation == "fresh":
+            folder.begin(plan.identity())
+        else:
+            folder.clear()
+    return folder.newest(report.warn)
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    """Raises UnavailableError for a tracker that is unknown to transformers, or not installed."""
+    if names:
+        from transformers import integrations
+
+        there = sorted(integrations.get_available_reporting_integrations())
+        known = sorted(integrations.INTEGRATION_TO_CALLBACK)
+        for name in names:
+            if name not in there and name in known:
+                raise UnavailableError(f"--report-to {name}: it is not installed", hint=f"pip install {_PACKAGES.get(name, name)}")
+            if name not in there:
+                raise UnavailableError(f"--report-to {name}: no such tracker is known", hint=f"known are {', '.join(known)}")
+
+
+#: Trackers whose package has another name.
+_PACKAGES = {"clearml": "clearml", "comet_ml": "comet-ml", "dagshub": "dagshub mlflow", "azure_ml": "azureml-core"}
+
+
+def _train(
+    ready: Ready, folder: RunFolder, begun: Saved | None, stopping: Any, report_to: tuple[str, ...], report: Report
+) -> LlmkitError | None:
+    from llmkit.training.run import TIMED_STEPS, train
+    from llmkit.training.trainer import Hooks
+
+    steps, first = ready.plan.steps, begun.step if begun is not None else 0
+    started = time.monotonic()
+    tokens = 0
+
+    with report.steps(steps, first) as progress:
+
+        def step(number: int, loss: float, rate: float, count: int) -> None:
+            nonlocal tokens
+            tokens += count
+            seconds = time.monotonic() - started
+            progress(number, f"loss {loss:.3f}, rate {rate:.1e}, {tokens / seconds:,.0f} trained tokens/s")
+            if number - first == TIMED_STEPS and steps - number > TIMED_STEPS:
+                report.notice(f"about {duration(seconds / TIMED_STEPS * (steps - number))} to go")
+
+        def evaluated(number: int, loss: float) -> None:
+            report.detail(f"step {number:,}: validation loss {loss:.4f}")
+
+        return train(ready, folder, steps=steps, begun=begun, hooks=Hooks(step, stopping.due, evaluated, report.warn), report_to=report_to)
+
+
+def _finish(ready: Ready, rows: TrainingRows, folder: RunFolder, options: dict[str, Any], report: Report) -> dict[str, Any]:
+    """The result in its place; its record."""
+    from llmkit.reports.curve import sparkline
+    from llmkit.training.adapter import put_weights
+    from llmkit.training.results import Improvement, figures, finish, improvement_line, kept_step, measure
+
+    plan = ready.plan
+    last = folder.newest(report.warn)
+    if last is None:
+        raise RuntimeError("a run has ended without a checkpoint")
+    kept = kept_step(plan, last)
+    if kept != last.step:
+        report.notice(f"the best validation loss was at step {kept:,}; the result has the weights of that step")
+        put_weights(ready.model, folder.saved(kept).path)
+    improvement = None
+    if plan.valid and folder.known.before is not None:
+        improvement = Improvement(figures(plan, folder.known.before), figures(plan, measure(ready)))
+    about = {"input": rows.source, "format": plan.format, "bad_rows": len(rows.checked.bad)}
+    about |= {"valid": rows.valid_source, "valid_rows": len(plan.valid)}
+    record = finish(ready, folder, improvement, last, options, about)
+    losses = [entry["loss"] for entry in last.history if "loss" in entry]
+    if losses:
+        report.notice(f"loss {losses[0]:.3f} {sparkline(losses)} {losses[-1]:.3f}")
+    if improvement is not None:
+        report.notice(improvement_line(improvement))
+    else:
+        report.notice("no validation rows: --valid FILE or --valid-split 5% measures the improvement")
+    result, device = record["result"], ready.loaded.device
+    report.notice(
+        f"{folder.name}: {result['steps']:,} steps, {result['trained_tokens']:,} trained tokens in {duration(result['seconds'])}, "
+        f"{result['tokens_per_second'] or 0:,.0f} tokens/s; {plan.prepared.location.reference} on {device.name}, {device.dtype}"
+    )
+    return record
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 2 h 5 min, 3 min 20 s, or 4.2 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
