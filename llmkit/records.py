@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmkit import __version__
 from llmkit.files import file_sha256
+from llmkit.version import __version__
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "numpy")
 

@@ -12,12 +12,13 @@ import llmkit
 PACKAGE = Path(llmkit.__file__).parent
 #: From the ground up; a room may import those before it, and itself.
 FLOORS = [
-    {"errors"},
+    {"errors", "version"},
     {"records", "files", "private_parts"},
     {"rows", "models"},
     {"engines", "metrics"},
     {"jobs", "translation"},
     {"tasks", "training", "reports"},
+    {"api"},
     {"cli", "__main__"},
 ]
 HEAVY = {"torch", "transformers", "datasets", "peft", "evaluate", "numpy", "pyarrow", "sacrebleu", "huggingface_hub"}

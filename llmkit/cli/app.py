@@ -15,11 +15,11 @@ from typing import Any, NoReturn, cast
 import typer
 from typer.core import TyperGroup
 
-from llmkit import __version__
 from llmkit.cli import console, streams
 from llmkit.cli.command import usage_error
 from llmkit.cli.names import COMMANDS, normalize
 from llmkit.errors import LlmkitError
+from llmkit.version import __version__
 
 #: An opening bracket that is not escaped yet.
 _BRACKET = re.compile(r"(?<!\\)\[")

@@ -11,11 +11,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from llmkit import __version__
 from llmkit.errors import UsageError
 from llmkit.metrics.base import Score, signature
 from llmkit.metrics.intervals import interval_of
 from llmkit.metrics.statistics import Statistic, mean_units, sums_of
+from llmkit.version import __version__
 
 _STEPS: dict[str, Callable[[str], str]] = {
     "unicode": lambda text: unicodedata.normalize("NFKC", text),

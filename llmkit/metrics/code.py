@@ -19,12 +19,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from llmkit import __version__
 from llmkit.errors import InputError, UsageError
 from llmkit.metrics import sandbox
 from llmkit.metrics.base import Score, signature
 from llmkit.metrics.intervals import interval_of
 from llmkit.metrics.statistics import Statistic, mean_units, sums_of
+from llmkit.version import __version__
 
 _DUMPABLE = 4
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmkit import __version__
 from llmkit.errors import InputError, UsageError
 from llmkit.metrics.base import Score, signature
 from llmkit.metrics.intervals import interval_of
 from llmkit.metrics.statistics import Statistic
+from llmkit.version import __version__
 
 
 @dataclass(frozen=True)

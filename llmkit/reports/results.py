@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from llmkit import __version__
 from llmkit.errors import InputError
 from llmkit.metrics.base import Example, Result, Score, json_number
+from llmkit.version import __version__
 
 FORMAT = 1
 #: Scores of older results under their present names.

@@ -77,16 +77,16 @@ class Translating:
         decoding: Decoding,
         direction: Direction,
         fields: Fields,
-        wishes: TranslationOptions,
+        options: TranslationOptions,
         source: str,
         *,
         batch_size: int | None = None,
         batch_tokens: int = 16_384,
         onward: Translating | None = None,
     ) -> None:
-        self.engine, self.direction, self.fields, self.wishes, self.source = engine, direction, fields, wishes, source
+        self.engine, self.direction, self.fields, self.options, self.source = engine, direction, fields, options, source
         stops = (*decoding.stop, *direction.stop)
-        self.decoding = replace(decoding, first_token=direction.target_token, stop=stops, num_samples=wishes.best, logprobs=wishes.scored)
+        self.decoding = replace(decoding, first_token=direction.target_token, stop=stops, num_samples=options.best, logprobs=options.scored)
         self.width = self.decoding.num_beams
         self.batch_size, self.batch_tokens, self.onward = batch_size, batch_tokens, onward
         self.tried_again = 0
@@ -96,7 +96,7 @@ class Translating:
             text = self.fields.prompt(row, self.source).text or ""
         except InputError as exc:
             return Work(row, error=placed(exc, row, self.source))
-        marked = Marked(text, text, ()) if self.wishes.keep is None else strip(text, self.wishes.keep)
+        marked = Marked(text, text, ()) if self.options.keep is None else strip(text, self.options.keep)
         pieces = self.pieces(marked.plain)
         size = min(sum(len(self.engine.encode(p.text)) for p in pieces.pieces), self.batch_tokens)
         return Work(row, _Cut(marked, pieces), size)
@@ -118,7 +118,7 @@ class Translating:
         return out
 
     def _again(self, text: str, first: Translated) -> Translated:
-        glossary = self.wishes.glossary
+        glossary = self.options.glossary
         ways = [around(text, KEPT, self.pieces), clauses(text, self._fits)]
         if glossary is not None:
             ways.insert(0, around(text, glossary.pattern, self.pieces, glossary.translation))
@@ -135,11 +135,11 @@ class Translating:
         joined = smaller.joined([part.text for part in parts])
         reason = "length" if any(part.finish_reason == "length" for part in parts) else parts[-1].finish_reason if parts else "eos"
         prompt, completion = sum(p.prompt_tokens for p in parts), sum(p.completion_tokens for p in parts)
-        score = sum(p.score or 0.0 for p in parts) if self.wishes.scored else None
+        score = sum(p.score or 0.0 for p in parts) if self.options.scored else None
         return Translated(joined, reason, prompt, completion, self._problems(text, joined, reason), score=score)
 
     def _problems(self, text: str, translation: str, reason: str) -> tuple[str, ...]:
-        glossary = self.wishes.glossary
+        glossary = self.options.glossary
         return (*problems(text, translation, reason), *(glossary.violations(text, translation) if glossary else ()))
 
     def _once(self, texts: Sequence[str]) -> list[Translated]:
@@ -179,9 +179,9 @@ class Translating:
 
     def _answer(self, cut: _Cut, parts: Sequence[Translated]) -> Answer:
         pieces = cut.pieces
-        out: dict[str, Any] = {self.wishes.output_field: cut.marked.joined(pieces, [part.text for part in parts])}
-        if self.wishes.best > 1:
-            ranks = range(self.wishes.best)
+        out: dict[str, Any] = {self.options.output_field: cut.marked.joined(pieces, [part.text for part in parts])}
+        if self.options.best > 1:
+            ranks = range(self.options.best)
             out["translations"] = [
                 cut.marked.joined(pieces, [(part.text, *part.others)[min(k, len(part.others))] for part in parts]) for k in ranks
             ]
@@ -189,7 +189,7 @@ class Translating:
         out["finish_reason"] = "length" if ended else parts[-1].finish_reason if parts else "eos"
         out["prompt_tokens"] = sum(part.prompt_tokens for part in parts)
         out["completion_tokens"] = sum(part.completion_tokens for part in parts)
-        if self.wishes.scored:
+        if self.options.scored:
             out["score"] = sum(part.score or 0.0 for part in parts) / max(out["completion_tokens"], 1)
         found = [
             f"'{piece.text[:60]}': {'; '.join(part.problems)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from llmkit import __version__
+from llmkit.version import __version__
 
 if TYPE_CHECKING:
     from llmkit.training.results import Improvement

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmkit import __version__
 from llmkit.engines.torch.devices import free_bytes
 from llmkit.engines.torch.loading import LoadedModel, Prepared, read_weights, tokenizer_sha256
 from llmkit.errors import InputError, LlmkitError, UsageError
@@ -23,6 +22,7 @@ from llmkit.training.checkpoints import RunFolder, Saved
 from llmkit.training.examples import Encoder, Examples
 from llmkit.training.processes import Processes
 from llmkit.training.settings import CheckpointSettings, LanguageSettings, LoraSettings, LossSettings, Optimization, record
+from llmkit.version import __version__
 
 if TYPE_CHECKING:
     from llmkit.training.batches import Stream

@@ -18,13 +18,13 @@ from typing import Annotated
 
 import typer
 
-from llmkit import __version__
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add
 from llmkit.cli.parsing import RUN, option
 from llmkit.models import builtin
 from llmkit.models.devices import available_cores
+from llmkit.version import __version__
 
 app = typer.Typer(add_completion=False)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +23,6 @@ from llmkit.cli.inputs import only_with_input, output_of, read_prompt
 from llmkit.cli.parsing import DECODING, INPUT, MODEL, SHOW, count_option, option
 from llmkit.cli.parsing import language as language_name
 from llmkit.cli.running import model_identity, open_model, summarise
-from llmkit.engines.decoding import Decoding
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SourceFields
@@ -33,13 +32,11 @@ from llmkit.translation.documents.rows import document_rows, writer
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
     from llmkit.jobs.outcome import Tally
-    from llmkit.jobs.output import Output
     from llmkit.jobs.run import JobSettings
-    from llmkit.tasks.translate import Translating, TranslationOptions
+    from llmkit.tasks.route import Route
+    from llmkit.tasks.translate import Translating
     from llmkit.translation.documents.base import Document
-    from llmkit.translation.families import Direction, Family
     from llmkit.translation.glossary import Glossary
-    from llmkit.translation.languages import Language
 
 app = typer.Typer(add_completion=False)
 
@@ -94,26 +91,30 @@ def translate(
     display: opt.Display,
 ) -> int:
     out = display.console
+    from llmkit.tasks.route import Route, RouteSettings, translating
     from llmkit.tasks.translate import TranslationOptions
     from llmkit.translation.languages import language
 
     input, output, output_field = rows_in.input, rows_out.output, rows_out.output_field
     settings = job.job
-    decoding = _decoding(answers.num_beams, length_penalty, answers.max_new_tokens, n_best)
     _check_forms(ctx, input, languages)
     _check_pivot(pivot, pivot_model, n_best, scores)
     pivot_language = None if pivot is None else language(pivot, "--pivot")
     source_language = None if source in (None, "auto") else language(source or "", "--from")
     target_language = None if target is None else language(target)
     rows, document = (None, None) if input is None else _open(ctx, rows_in, output, model.offline, text_field, n_best)
-    wishes = TranslationOptions(output_field, document.keep if document else None, _glossary(glossary), n_best, scores)
+    asked = RouteSettings(
+        source_language, target_language, source == "auto", answers.num_beams, length_penalty, answers.max_new_tokens,
+        TranslationOptions(output_field, document.keep if document else None, _glossary(glossary), n_best, scores),
+        settings.batch_size, settings.batch_tokens,
+    )  # fmt: skip
     given = None if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr')
     to_file = None if output == "-" or input is None else output
     write = writer(document, output_field) if document is not None and output is not None and is_document(output) else None
     job_target = output_of(to_file, input or "", overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write)
     try:
         from llmkit.engines.chat import ChatSettings
-        from llmkit.jobs.run import check_finished
+        from llmkit.jobs.run import RunName, check_finished, file_job
 
         known = identity(ctx, "translate")
         if job_target is not None:
@@ -125,24 +126,22 @@ def translate(
         second = engine
         if pivot is not None and pivot_model is not None:
             second = open_model(replace(call, reference=pivot_model, adapter=None), out, default=DEFAULT, chat=ChatSettings(chat_template))
-        legs = _Route(engine, pivot_language, second)
-        asked = _Options(source_language, target_language, source == "auto", decoding, wishes, settings, out)
+        route = Route(engine, pivot_language, second)
+        sample = given or ""
+        if rows is not None:
+            sample = _sample(rows, text_field) if asked.detect else ""
+        name = rows.name if rows is not None else "the text"
+        task = translating(route, asked, sample=sample, text_field=text_field, file_name=name, notice=out.notice)
         if rows is None:
-            return _one(legs, asked, given or "", display.json_output)
+            return _one(task, sample, display.json_output)
+        if job_target is None:
+            return _summary(_to_stdout(rows, task, settings, document, out), task, rows, out)
         leave = ("overwrite", "restart", "retry_failed", "max_time")
-        return _many(legs, asked, rows, text_field, job_target, document, options_set_by_user(ctx, leave=leave), known)
+        run = RunName("translate", options_set_by_user(ctx, leave=leave), known | model_identity(engine) | _resolved(route, task))
+        return _summary(file_job(rows, task, settings, job_target, out, run), task, rows, out)
     finally:
         if job_target is not None:
             job_target.release()
-
-
-def _decoding(num_beams: int | None, length_penalty: float, max_new_tokens: int | None, n_best: int) -> dict[str, Any]:
-    """What the decoding is made from once the model is known. Raises UsageError."""
-    if n_best < 1:
-        raise UsageError(f"--n-best {n_best}: it must be 1 or more")
-    if num_beams is not None and n_best > num_beams:
-        raise UsageError(f"--n-best {n_best}: {num_beams} beams give at most {num_beams} translations", hint="raise --num-beams")
-    return {"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens, "n_best": n_best}
 
 
 def _glossary(path: str | None) -> Glossary | None:
@@ -187,65 +186,8 @@ def _open(
     return document_rows(document, data, input), document
 
 
-@dataclass(frozen=True)
-class _Options:
-    source: Language | None
-    target: Language | None
-    detect: bool
-    decoding: dict[str, Any]
-    wishes: TranslationOptions
-    settings: JobSettings
-    out: console.Console
-
-    def direction(self, family: Family, sample: str) -> Direction:
-        """Raises UsageError for languages that the model can't do, InputError for a text without letters."""
-        from llmkit.translation.languages import detect
-
-        source = self.source
-        if self.detect:
-            source = detect(sample)
-            self.out.notice(f"the text is {source.name} ({source.tag})")
-        return family.direction(source, self.target)
-
-    def task(self, legs: _Route, sample: str, field: str | None, name: str) -> Translating:
-        """What translates: in one step, or over a pivot."""
-        from llmkit.translation.families import family
-
-        if legs.pivot is None:
-            return self._leg(legs.first, self.direction(family(legs.first.facts()), sample), field, name)
-        first = replace(self, target=legs.pivot).direction(family(legs.first.facts()), sample)
-        then = family(legs.second.facts()).direction(legs.pivot, self.target)
-        onward = replace(self, wishes=replace(self.wishes, glossary=None))._leg(legs.second, then, field, name)
-        return self._leg(legs.first, first, field, name, onward)
-
-    def _leg(self, engine: Engine, direction: Direction, field: str | None, name: str, onward: Translating | None = None) -> Translating:
-        from llmkit.tasks.translate import Translating
-
-        beams = self.decoding["num_beams"] or max(4 if engine.encoder_decoder else 1, self.decoding["n_best"])
-        penalty = self.decoding["length_penalty"]
-        decoding = Decoding(num_beams=beams, length_penalty=penalty, max_new_tokens=self.decoding["max_new_tokens"] or _room(engine))
-        return Translating(
-            engine, decoding, direction, SourceFields(field), self.wishes, name,
-            batch_size=self.settings.batch_size, batch_tokens=self.settings.batch_tokens, onward=onward,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Route:
-    """The model; with a pivot, the language between and the model that goes on from there."""
-
-    first: Engine
-    pivot: Language | None
-    second: Engine
-
-
-def _room(engine: Engine) -> int:
-    return min(engine.context or 1024, 1024)
-
-
-def _one(legs: _Route, asked: _Options, text: str, as_json: bool) -> int:
-    """One text to stdout; what a check objects to is said, and is exit code 3."""
-    task = asked.task(legs, text, None, "the text")
+def _one(task: Translating, text: str, as_json: bool) -> int:
+    """One text to stdout; what a check objects to is an error, exit code 3."""
     direction = task.direction
     work = task.prepare(Row(0, None, {"text": text}))
     if work.error is not None:
@@ -256,7 +198,7 @@ def _one(legs: _Route, asked: _Options, text: str, as_json: bool) -> int:
         about = {"text": text, "from": direction.source.tag if direction.source else None, "to": (task.onward or task).direction.target.tag}
         console.write(json.dumps(about | answer, ensure_ascii=False) + "\n")
     else:
-        texts = answer.get("translations", [answer[asked.wishes.output_field]])
+        texts = answer.get("translations", [answer[task.options.output_field]])
         score = f"{answer['score']:.4f}\t" if "score" in answer else ""
         console.write("".join(score + line.rstrip("\n") + "\n" for line in texts))
     if "error" in answer:
@@ -264,42 +206,34 @@ def _one(legs: _Route, asked: _Options, text: str, as_json: bool) -> int:
     return 0
 
 
-def _many(
-    route: _Route, asked: _Options, rows: Rows, field: str | None, output: Output | None, document: Document | None,
-    options: dict[str, Any], known: dict[str, Any],
-) -> int:  # fmt: skip
-    from llmkit.jobs.run import RunName, file_job
+def _resolved(route: Route, task: Translating) -> dict[str, Any]:
+    """What the run's identity needs beside options and model: languages that were detected or are a model's own, the second model."""
+    first, last = task.direction, (task.onward or task).direction
+    facts = {"resolved.from": first.source.tag if first.source else None, "resolved.to": last.target.tag}
+    if task.onward is not None:
+        facts |= {"resolved.pivot": first.target.tag, **{f"model.pivot.{k}": v for k, v in route.second.identity.as_dict().items()}}
+    return {name: value for name, value in facts.items() if value is not None}
 
-    engine = route.first
-    task = asked.task(route, _sample(rows, field) if asked.detect else "", field, rows.name)
-    direction = task.direction
-    if output is None:
-        tally = _to_stdout(rows, task, asked, document)
-    else:
-        facts: dict[str, Any] = {"resolved.from": direction.source.tag if direction.source else None, "resolved.to": direction.target.tag}
-        if task.onward is not None:
-            facts |= {"resolved.pivot": direction.target.tag, "resolved.to": task.onward.direction.target.tag}
-            facts |= {f"model.pivot.{k}": v for k, v in route.second.identity.as_dict().items()}
-        run = RunName("translate", options, known | model_identity(engine) | {k: v for k, v in facts.items() if v is not None})
-        tally = file_job(rows, task, asked.settings, output, asked.out, run)
+
+def _summary(tally: Tally, task: Translating, rows: Rows, out: console.Console) -> int:
     if tally.rows == 0:
-        asked.out.notice(f"no rows in {rows.name}")
+        out.notice(f"no rows in {rows.name}")
         return 0
     if task.tried_again:
-        asked.out.notice(f"{task.tried_again:,} pieces were tried again in smaller ones")
-    return summarise(tally, engine, asked.out)
+        out.notice(f"{task.tried_again:,} pieces were tried again in smaller ones")
+    return summarise(tally, task.engine, out)
 
 
-def _to_stdout(rows: Rows, task: Translating, asked: _Options, document: Document | None) -> Tally:
-    """Rows as JSON lines; a document as itself, once it is whole."""
+def _to_stdout(rows: Rows, task: Translating, settings: JobSettings, document: Document | None, out: console.Console) -> Tally:
+    """Rows as JSON lines; a document as itself, once it is complete."""
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.run import answered, stream_job
 
     if document is None:
-        return stream_job(rows, task, asked.settings, asked.out, console.write)
+        return stream_job(rows, task, settings, out, console.write)
     tally = Tally()
-    answers = [outcome.line() for outcome in answered(rows, task, asked.settings, asked.out, tally)]
-    for data in writer(document, asked.wishes.output_field)(answers):
+    answers = [outcome.line() for outcome in answered(rows, task, settings, out, tally)]
+    for data in writer(document, task.options.output_field)(answers):
         console.write(data.decode("utf-8"))
     return tally
 

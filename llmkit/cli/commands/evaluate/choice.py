@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from llmkit import __version__
 from llmkit.cli import options as opt
 from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
@@ -21,6 +20,7 @@ from llmkit.errors import RowsFailedError, UsageError
 from llmkit.metrics.base import Example, Result, signature
 from llmkit.rows import open_rows
 from llmkit.rows.fields import QUESTIONS, first_text, row_id
+from llmkit.version import __version__
 
 NAMES = ("accuracy", "accuracy_normalized")
 

@@ -1,0 +1,192 @@
+"""What a program calls: load a model, then generate, score or translate with it; evaluate texts; fine-tune.
+
+    import llmkit
+    model = llmkit.load("builtin:stories")
+    answers = llmkit.generate(model, ["Once upon a time", "The king"], max_new_tokens=20)
+    print(answers[0].text)
+
+A model is loaded once and used as often as wanted. Nothing is printed, nothing is written but by `finetune`, and every error is a
+`LlmkitError`. Heavy libraries are imported when a function is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmkit.engines.decoding import Decoding
+from llmkit.errors import ModelError, UsageError
+from llmkit.jobs.batching import Work, batches, windows
+from llmkit.rows import Row
+from llmkit.rows.fields import Prompt
+
+if TYPE_CHECKING:
+    from llmkit.engines.base import Completion, Engine
+    from llmkit.metrics.base import Score
+    from llmkit.metrics.perplexity import Likelihood
+    from llmkit.metrics.registry import TextSettings
+    from llmkit.training.finetune import Finetuned
+    from llmkit.training.settings import FinetuneSettings
+
+_BATCH_TOKENS = 16_384
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translated text. problems: what the checks say is lost, repeated or cut off; None when they say nothing.
+
+    finish_reason: 'eos', or 'length' for one that was cut off. The counts are of tokens.
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    problems: str | None = None
+
+
+def load(
+    reference: str = "builtin:stories",
+    *,
+    adapter: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str = "none",
+    chat_template: str = "auto",
+    system: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+) -> Engine:
+    """A model in memory: `builtin:NAME`, a folder, or a hub id `org/name[@revision]`.
+
+    chat_template: 'auto' (the model's own), 'none', or a Jinja file. system: a system message before each conversation.
+    Raises ModelError for a model that is damaged or unsafe, UnavailableError for one that can't be had, OutOfMemoryError for one that
+    does not fit, UsageError for a name that can't be meant.
+    """
+    from llmkit.engines.chat import ChatSettings
+    from llmkit.engines.registry import open_engine
+    from llmkit.models.settings import ModelSettings
+
+    settings = ModelSettings(reference, adapter, device, dtype, offline, trust_remote_code, quantize)
+    return open_engine(settings, chat=ChatSettings(chat_template, system))
+
+
+def generate(
+    model: Engine | str, prompts: Sequence[str | Sequence[dict[str, Any]]], *, batch_size: int | None = None, **decoding: Any
+) -> list[Completion]:
+    """The answer to each prompt, in order: `llmkit.generate("builtin:stories", ["Once upon a time"], max_new_tokens=20)`.
+
+    prompts: texts, or conversations (lists of messages with 'role' and 'content'). batch_size: rows a batch, None for automatic; it
+    changes no greedy float32 answer. decoding: fields of `llmkit.Decoding`, as temperature, top_p, num_beams, stop, seed.
+    Raises InputError for a prompt that is empty or too long, UsageError for settings that can't be meant, ModelError when the
+    model's scores are not numbers.
+    """
+    engine = load(model) if isinstance(model, str) else model
+    settings = Decoding(**decoding)
+    if settings.num_samples > 1:
+        raise UsageError("generate gives one answer a prompt", hint="repeat the prompt; each repetition is sampled on its own")
+    out: dict[int, Completion] = {}
+    for window in windows(Row(number, None, {}) for number in range(len(prompts))):
+        works = []
+        for row in window:
+            request = engine.prepare(_prompt(prompts[row.index]), settings, row.index)
+            works.append(Work(row, request, len(request.tokens), request.max_new_tokens))
+        for batch in batches(works, rows=batch_size, tokens=_BATCH_TOKENS, width=settings.num_beams):
+            answers = engine.generate([work.payload for work in batch], settings)
+            out |= {work.row.index: answer for work, (answer,) in zip(batch, answers, strict=True)}
+    if failed := next((answer.error for answer in out.values() if answer.error), None):
+        raise ModelError(failed)
+    return [out[number] for number in range(len(prompts))]
+
+
+def score(model: Engine | str, texts: Sequence[str], *, context: int | None = None, stride: int | None = None) -> list[Likelihood]:
+    """How likely each text is under the model: log-likelihood in nats with counts of tokens, words and bytes, and figures made of them.
+
+    context and stride: of the windows in tokens; None takes the model's own context, without overlap (the protocol of
+    lm-evaluation-harness). Raises InputError for a text that can't be scored.
+    """
+    from llmkit.metrics.perplexity import Windows
+    from llmkit.rows.fields import DocumentFields
+    from llmkit.tasks.score import Scoring, likelihood
+
+    engine = load(model) if isinstance(model, str) else model
+    chosen = context or engine.context or 1024
+    task = Scoring(engine, Windows(chosen, stride or chosen), DocumentFields(None, False, False), "the texts", batch_tokens=_BATCH_TOKENS)
+    works = [task.prepare(Row(number, None, {"text": text})) for number, text in enumerate(texts)]
+    if error := next((work.error for work in works if work.error is not None), None):
+        raise error
+    out: dict[int, Likelihood] = {}
+    for batch in batches(works, rows=None, tokens=_BATCH_TOKENS):
+        out |= {work.row.index: likelihood(answer.fields) for work, answer in zip(batch, task.answer(batch), strict=True)}
+    return [out[number] for number in range(len(texts))]
+
+
+def translate(
+    model: Engine | str,
+    texts: Sequence[str],
+    *,
+    source: str | None = None,
+    target: str | None = None,
+    num_beams: int | None = None,
+    length_penalty: float = 1.0,
+    max_new_tokens: int | None = None,
+) -> list[Translation]:
+    """Each text in another language, in order: `llmkit.translate("builtin:en-fr", ["Good morning."], target="fr")`.
+
+    Texts are cut into sentences that fit the model and joined again with their white space. source and target: names or codes of
+    languages; None for the model's own. num_beams: None for 4 with an encoder-decoder, 1 otherwise.
+    Raises UsageError for a language that the model does not know, InputError for a text that can't be translated.
+    """
+    from llmkit.tasks.route import Route, RouteSettings, translating
+    from llmkit.translation.languages import language
+
+    engine = load(model) if isinstance(model, str) else model
+    ends = [None if name is None else language(name) for name in (source, target)]
+    settings = RouteSettings(ends[0], ends[1], num_beams=num_beams, length_penalty=length_penalty, max_new_tokens=max_new_tokens)
+    task = translating(Route(engine, None, engine), settings, sample="", text_field=None, file_name="the texts")
+    works = [task.prepare(Row(number, None, {"text": text})) for number, text in enumerate(texts)]
+    if error := next((work.error for work in works if work.error is not None), None):
+        raise error
+    out: dict[int, Translation] = {}
+    for batch in batches(works, rows=None, tokens=_BATCH_TOKENS, width=task.width):
+        for work, answer in zip(batch, task.answer(batch), strict=True):
+            text, reason = answer.fields["translation"], answer.fields["finish_reason"]
+            out[work.row.index] = Translation(text, reason, answer.prompt_tokens, answer.completion_tokens, answer.error)
+    return [out[number] for number in range(len(texts))]
+
+
+def evaluate(
+    metrics: str | Sequence[str],
+    predictions: Sequence[str],
+    references: Sequence[str | Sequence[str]],
+    settings: TextSettings | None = None,
+) -> list[Score]:
+    """Scores of texts against references, each with its signature: `llmkit.evaluate("bleu,chrf", hypotheses, references)`.
+
+    references: a text, or several, a prediction. Imports no torch. Raises UsageError for an unknown metric or lists of different lengths.
+    """
+    from llmkit.metrics.registry import TextSettings, chosen, compute
+
+    names = chosen(metrics if isinstance(metrics, str) else ",".join(metrics))
+    if len(predictions) != len(references) or not predictions:
+        raise UsageError(f"{len(predictions):,} predictions and {len(references):,} references", hint="one entry of each a row")
+    expected = [[entry] if isinstance(entry, str) else list(entry) for entry in references]
+    return [score for name in names for score in compute(name, list(predictions), expected, settings or TextSettings())]
+
+
+def finetune(settings: FinetuneSettings, output: str, *, overwrite: bool = False, restart: bool = False) -> Finetuned:
+    """Trains an adapter (or all weights) into the folder `output`, or goes on with the run there, as `llmkit finetune` does.
+
+    settings: `FinetuneSettings(DataSettings("train.jsonl"), ModelSettings("gpt2"))` and more of `llmkit.training.settings`.
+    overwrite: replace a finished result, once the new one is complete. restart: drop an unfinished run's checkpoints.
+    Raises UsageError, InputError, OutputError, JobChangedError, UnavailableError or ModelError before any training, and TrainingError for
+    a run that diverged.
+    """
+    from llmkit.training.finetune import finetune as run
+
+    return run(settings, output, overwrite=overwrite, restart=restart)
+
+
+def _prompt(given: str | Sequence[dict[str, Any]]) -> Prompt:
+    return Prompt(text=given) if isinstance(given, str) else Prompt(messages=tuple(given))
