@@ -103,8 +103,6 @@ PARTS = (
         for metric in ("BLEU", "CHRF", "TER")
         for part, names in (("_extract_corpus_statistics", ("hypotheses", "references")), ("_compute_score_from_stats", ("stats",)))
     ),
-    PrivatePart("python-docx", "documents", "docx.section:_Header._element", "1.2", "the text of headers could not be reached"),
-    PrivatePart("python-docx", "documents", "docx.section:_Footer._element", "1.2", "the text of footers could not be reached"),
     PrivatePart(
         "bitsandbytes", "4-bit training", "bitsandbytes.nn:Linear4bit.support_avx512bf16_for_cpu", "0.50",
         "4-bit layers could have no gradient on some CPUs", find=_attribute_of_4bit_layer,

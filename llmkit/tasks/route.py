@@ -70,7 +70,7 @@ def translating(
     """
     source = settings.source
     if settings.detect:
-        source = detect(sample)
+        source = detect(sample, [each for each, _ in family(route.first.facts()).sources])
         notice(f"the text is {source.name} ({source.tag})")
     if route.pivot is None:
         return _step(route.first, _direction(route.first, source, settings.target), settings, text_field, file_name)

@@ -5,7 +5,6 @@ Knows pieces, checks and the engine's interface; not languages.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +17,7 @@ from llmkit.jobs.outcome import Answer
 from llmkit.rows import Row
 from llmkit.tasks.generate import Fields, placed
 from llmkit.translation.checks import KEPT, problems
+from llmkit.translation.documents.base import Marks
 from llmkit.translation.families import Direction
 from llmkit.translation.glossary import Glossary
 from llmkit.translation.markup import Marked, strip
@@ -51,7 +51,7 @@ class TranslationOptions:
     """
 
     output_field: str = "translation"
-    keep: re.Pattern[str] | None = None
+    keep: Marks | None = None
     glossary: Glossary | None = None
     best: int = 1
     scored: bool = False
@@ -196,6 +196,11 @@ class Translating:
             for piece, part in zip(pieces.pieces, parts, strict=True)
             if part.problems
         ]  # fmt: skip
+        keep = self.options.keep
+        problem = None if keep is None else keep.problem(cut.marked.text, out[self.options.output_field])
+        if problem is not None:
+            found.append(f"'{cut.marked.text[:60]}': {problem}, so it was left as it was")
+            out[self.options.output_field] = cut.marked.text
         return Answer(out, " / ".join(found) or None, out["prompt_tokens"], out["completion_tokens"])
 
     def _translated(self, source: str, answers: Sequence[Completion]) -> Translated:

@@ -9,10 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
-#: Things that must come through as they are: printf and brace placeholders, shell variables, URLs, e-mail addresses.
-PLACEHOLDER = re.compile(
-    r"%(?:\(\w+\))?[-+0#]*\d*(?:\.\d+)?[sdifgxX]|\$\{\w+\}|\{\w*\}|https?://[^\s<>\"']*[^\s<>\"'.,;:!?)]|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
-)
+from llmkit.translation.placeholders import PLACEHOLDER
+
 #: A single digit is often written as a word.
 _NUMBER = re.compile(r"\d{2,}")
 #: What can be put back word for word where a model has lost it.
@@ -23,11 +21,11 @@ _RATIO = (0.3, 3.5)
 
 
 def problems(source: str, translation: str, finish_reason: str) -> list[str]:
-    """What is wrong with a piece, empty when nothing was found."""
-    found = [check(source, translation) for check in _CHECKS]
+    """What is wrong with a piece, empty when nothing is."""
+    said = [check(source, translation) for check in _CHECKS]
     if finish_reason == "length":
-        found.append("it was cut off at --max-new-tokens")
-    return [problem for problem in found if problem]
+        said.append("it was cut off at --max-new-tokens")
+    return [problem for problem in said if problem]
 
 
 def _nothing(source: str, translation: str) -> str | None:

@@ -81,14 +81,87 @@ def family(facts: ModelFacts) -> Family:
 def _marian(facts: ModelFacts) -> Family | None:
     if facts.model_type != "marian":
         return None
-    targets = _codes(facts, r">>(\w+)<<")
-    pair = re.search(r"opus-mt-(?:tc-\w+-)?([a-zA-Z]{2,3})-([a-zA-Z]{2,3})$", facts.reference.partition("@")[0].rstrip("/"))
-    known = facts.languages or (pair.groups() if pair else ())
-    sources = tuple((lang, lang.tag) for lang in map(_known, known[:1]) if lang)
+    targets = _codes(facts, r">>(\w+)<<", regions=True)
+    name = re.search(r"opus-mt-(?:tc-[a-z]+-)?([a-zA-Z_]+)-([a-zA-Z_]+)$", facts.reference.partition("@")[0].rstrip("/"))
+    card = [lang for code in facts.languages if (lang := _single(code)) is not None]
+    if name is not None:  # the card lists languages by the alphabet
+        single = _named(name[2])
+        sources = _named(name[1]) or tuple(
+            lang for lang in card if not any(lang.matches(t) for t, _ in targets or [(t, "") for t in single])
+        )
+    else:
+        sources, single = tuple(card[:1]), tuple(card[1:2])
+    read = tuple((lang, lang.tag) for lang in sources)
     if targets:
-        return Family("Marian", sources, targets, False, lambda s, t, _, code: Direction(s, t, prefix=f"{code} "))
-    single = tuple((lang, lang.tag) for lang in map(_known, known[1:2]) if lang)
-    return Family("Marian", sources, single, False, lambda s, t, *_: Direction(s, t))
+        return Family("Marian", read, targets, False, lambda s, t, _, code: Direction(s, t, prefix=f"{code} "))
+    return Family("Marian", read, tuple((lang, lang.tag) for lang in single), False, lambda s, t, *_: Direction(s, t))
+
+
+#: Groups of languages (ISO 639-5) in the names of OPUS-MT models.
+_GROUPS = frozenset(
+    [
+        "aav",
+        "afa",
+        "alv",
+        "art",
+        "bat",
+        "bnt",
+        "cau",
+        "cel",
+        "cpf",
+        "cpp",
+        "cus",
+        "dra",
+        "euq",
+        "fiu",
+        "gem",
+        "gmq",
+        "gmw",
+        "iir",
+        "inc",
+        "ine",
+        "ira",
+        "itc",
+        "map",
+        "mkh",
+        "mul",
+        "nic",
+        "nai",
+        "phi",
+        "poz",
+        "pqe",
+        "roa",
+        "sai",
+        "sal",
+        "sem",
+        "sit",
+        "sla",
+        "synth",
+        "taw",
+        "trk",
+        "tut",
+        "urj",
+        "wak",
+        "zle",
+        "zls",
+        "zlw",
+        "zls",
+    ]
+)
+
+
+def _single(code: str) -> Language | None:
+    return None if code.casefold() in _GROUPS else _known(code)
+
+
+def _named(part: str) -> tuple[Language, ...]:
+    """The languages in one half of a model's name, none for a group ('zle', 'ROMANCE')."""
+    found = tuple(_single(code) for code in part.split("_")) if part.islower() else ()
+    return tuple(lang for lang in found if lang is not None)
+
+
+#: mBART-25 has 25 languages and puts the language behind the text; mBART-50 has 52 and puts it before.
+_OLD_MBART = 25
 
 
 def _by_tokens(name: str, pattern: str) -> Callable[[ModelFacts], Family | None]:
@@ -98,6 +171,11 @@ def _by_tokens(name: str, pattern: str) -> Callable[[ModelFacts], Family | None]
         codes = _codes(facts, pattern) if facts.model_type in ("m2m_100", "nllb-moe", "mbart") else ()
         if len(codes) < 2:
             return None
+        if facts.model_type == "mbart" and len(codes) == _OLD_MBART:
+            raise InputError(
+                f"{facts.reference}: mBART-25 models are told their languages in another way, which llmkit does not write",
+                hint="mBART-50, NLLB and M2M100 models work",
+            )
         return Family(name, codes, codes, True, lambda s, t, a, b: Direction(s, t, source_token=a, target_token=b))
 
     return find
@@ -145,20 +223,20 @@ FAMILIES: tuple[Callable[[ModelFacts], Family | None], ...] = (
 )
 
 
-def _codes(facts: ModelFacts, pattern: str) -> Codes:
+def _codes(facts: ModelFacts, pattern: str, *, regions: bool = False) -> Codes:
     """The model's tokens that name a language, with the language."""
     found = []
     for token in facts.tokens:
         match = re.fullmatch(pattern, token)
-        if match and (lang := _known(match[1])):
+        if match and (lang := _known(match[1], regions=regions)):
             found.append((lang, token))
     return tuple(found)
 
 
-def _known(code: str) -> Language | None:
+def _known(code: str, *, regions: bool = False) -> Language | None:
     # mBART writes a region where others write a script; that region says nothing of a language it alone has
     try:
-        return language(code.partition("_")[0] if re.fullmatch(r"[a-z]{2}_[A-Z]{2}", code) else code)
+        return language(code.partition("_")[0] if not regions and re.fullmatch(r"[a-z]{2}_[A-Z]{2}", code) else code)
     except UsageError:
         return None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from llmkit.errors import InputError, UsageError
@@ -38,16 +38,70 @@ class Language:
 
         return str(langcodes.get(self.tag).display_name())
 
+    @property
+    def region(self) -> str | None:
+        """'BR' of 'pt-BR'."""
+        import langcodes
+
+        return langcodes.get(self.tag).territory
+
     def matches(self, other: Language) -> bool:
         """Whether they are the same language in the same script; regions may differ."""
-        return self.primary == other.primary and self.script == other.script
+        return self.primary == other.primary and _same_script(self.script, other.script)
+
+    def related(self, other: Language) -> bool:
+        """Whether one is what the other usually means: Standard Arabic for Arabic, Norwegian Bokmål for Norwegian."""
+        return _macro(self.primary) == _macro(other.primary) and _same_script(self.script, other.script)
+
+
+#: Scripts that include others (ISO 15924).
+_INCLUDED = {"Hang": "Kore", "Hira": "Jpan", "Kana": "Jpan"}
+#: Members of macrolanguages (ISO 639-3) that langcodes does not put together.
+_MACRO = {"nb": "no", "nn": "no", "quy": "qu", "quz": "qu", "pbt": "ps", "fil": "tl", "ekk": "et", "gug": "gn"}
+
+
+def _same_script(one: str, other: str) -> bool:
+    one, other = _INCLUDED.get(one, one), _INCLUDED.get(other, other)
+    return one == other or ({one, other} & {"Hani"} == {"Hani"} and {one, other} <= {"Hani", "Hans", "Hant"})
+
+
+def _macro(primary: str) -> str:
+    import langcodes
+
+    found = langcodes.standardize_tag(primary, macro=True).split("-")[0]
+    return _MACRO.get(found, found)
+
+
+def _qualified(text: str) -> Language | None:
+    """A language with its script or region as `Language.name` writes them: 'Hausa (Latin)', 'Chinese (Simplified)'."""
+    import langcodes
+
+    match = re.fullmatch(r"(.+?) \((.+)\)", text)
+    if match is None:
+        return None
+    plain = language(match[1])
+    for script in _SCRIPTS:
+        made = Language(langcodes.standardize_tag(f"{plain.primary}-{script}", macro=False))
+        if text.casefold() in (made.name.casefold(), f"{plain.name} ({langcodes.get(f'und-{script}').script_name()})".casefold()):
+            return Language(langcodes.standardize_tag(langcodes.get(made.tag).simplify_script(), macro=False))
+    for region in _REGIONS:
+        if text.casefold() == Language(f"{plain.primary}-{region}").name.casefold():
+            return Language(f"{plain.primary}-{region}")
+    return None
+
+
+_SCRIPTS = (
+    "Arab", "Armn", "Beng", "Cyrl", "Deva", "Ethi", "Geor", "Grek", "Gujr", "Guru", "Hang", "Hans", "Hant", "Hebr", "Jpan", "Khmr", "Knda",
+    "Kore", "Laoo", "Latn", "Mlym", "Mong", "Mymr", "Nkoo", "Olck", "Orya", "Sinh", "Taml", "Telu", "Tfng", "Thai", "Tibt",
+)  # fmt: skip
+_REGIONS = ("AF", "AR", "AU", "BE", "BR", "CA", "CH", "CN", "DE", "ES", "FR", "GB", "HK", "IN", "MX", "PT", "SI", "TW", "US", "XX")
 
 
 def language(text: str, option: str = "--to") -> Language:
     """The language that `text` names: in English, in itself, or by a code. Raises UsageError with "did you mean"."""
     import langcodes
 
-    asked = text.strip()
+    asked = text.strip().replace(" (individual language)", "")
     code = asked.replace("_", "-")
     near = None
     try:
@@ -55,6 +109,10 @@ def language(text: str, option: str = "--to") -> Language:
             found = langcodes.get(code)
             if found.is_valid() and found.language:
                 return Language(langcodes.standardize_tag(found.simplify_script(), macro=False))
+        if (qualified := _qualified(asked)) is not None:
+            return qualified
+        if asked.casefold() in _ALIASES:
+            return Language(_ALIASES[asked.casefold()])
         found = langcodes.find(asked)  # also finds what is only like a name
         near = str(found.display_name())
         if asked.casefold() in (near.casefold(), str(found.autonym()).casefold()):
@@ -66,6 +124,8 @@ def language(text: str, option: str = "--to") -> Language:
     raise UsageError(f"{option} {asked[:60] or '(empty)'}: no language is known by that name", hint=hint)
 
 
+#: Names that langcodes does not know.
+_ALIASES = {"simplified chinese": "zh", "traditional chinese": "zh-Hant", "tamasheq": "taq"}
 #: Enough to guess what a misspelt name meant.
 _NAMES = (
     "Afrikaans", "Arabic", "Bengali", "Bulgarian", "Catalan", "Chinese", "Croatian", "Czech", "Danish", "Dutch", "English", "Estonian",
@@ -76,16 +136,37 @@ _NAMES = (
 
 
 def pick(wanted: Language, offered: Iterable[tuple[Language, str]]) -> str | None:
-    """The model's own code for a language: the same tag first, then the same language and script."""
-    among = list(offered)
-    exact = next((code for lang, code in among if lang.tag == wanted.tag), None)
-    return exact or next((code for lang, code in among if lang.matches(wanted)), None)
+    """The model's own code for a language: the same tag first, then the same language and script, without a region if it can be."""
+    near = [(lang, code) for lang, code in offered if lang.tag == wanted.tag or lang.related(wanted)]
+
+    def distance(offer: tuple[Language, str]) -> tuple[bool, ...]:
+        lang, code = offer
+        written = wanted.tag.replace("-", "_") in code  # >>pt_BR<< before >>pt_br<<
+        return (
+            lang.tag != wanted.tag,
+            lang.region not in (None, wanted.region),
+            lang.primary != wanted.primary,
+            lang.primary == "nn",
+            not written,
+        )
+
+    return min(near, key=distance)[1] if near else None
 
 
-def detect(text: str) -> Language:
-    """The language of a text, by py3langid. Raises InputError for a text without letters."""
+def detect(text: str, among: Sequence[Language] = ()) -> Language:
+    """The language of a text, by py3langid. among: the languages that it may be, any if there are none.
+
+    Raises InputError for a text without letters.
+    """
     import py3langid
 
+    if len(among) == 1:
+        return among[0]
     if not any(c.isalpha() for c in text):
         raise InputError("there is no letter to tell a language by", hint="name the language with --from")
-    return Language(str(py3langid.classify(text[:20_000])[0]))
+    for label, _ in py3langid.rank(text[:20_000]):
+        guess = Language(str(label))
+        near = guess if not among else next((lang for lang in among if lang.related(guess)), None)
+        if near is not None:
+            return near
+    raise InputError("its language can't be told among those that the model reads", hint="name the language with --from")

@@ -7,11 +7,27 @@ exact where word order is alike, and near where it is not; nothing is ever lost 
 
 from __future__ import annotations
 
+import bisect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from llmkit.translation.pieces import Pieces
+
+
+class Match(Protocol):
+    """A place in a text."""
+
+    def start(self) -> int: ...
+    def end(self) -> int: ...
+    def group(self) -> str: ...
+
+
+class Finder(Protocol):
+    """Finds the markup of a text: a compiled pattern, or a document's marks."""
+
+    def finditer(self, text: str, /) -> Iterable[Match]: ...
 
 
 @dataclass(frozen=True)
@@ -49,37 +65,49 @@ class Marked:
         return "".join(out)
 
 
-def strip(text: str, keep: re.Pattern[str]) -> Marked:
+def strip(text: str, keep: Finder) -> Marked:
     """Takes out what `keep` finds. What stood between two spaces, or a space and a stop, takes one of them with it."""
-    plain = ""
+    plain: list[str] = []
+    size, last = 0, ""
     items: list[Item] = []
     at = 0
     matches = list(keep.finditer(text))
-    for number, match in enumerate(matches):
-        plain += text[at : match.start()]
-        found, at = match.group(), match.end()
-        before, after = plain[-1:], _next(text, matches, number)
-        opens = bool(after) and not after.isspace() and after not in _STOPS and not before.isalnum()
-        if before == " " and text[at : at + 1] == " ":
-            found, at, opens = found + " ", at + 1, True
-        elif before == " " and plain.strip() and (not after or after in _STOPS) and not (items and items[-1].offset == len(plain)):
-            found, plain, opens = " " + found, plain[:-1], False
-        items.append(Item(len(plain), found, opens))
-    return Marked(text, plain + text[at:], tuple(items))
+    following = _following(text, matches)
+    for match, after in zip(matches, following, strict=True):
+        run = text[at : match.start()]
+        plain += [run] if run else []
+        size += len(run)
+        last = run[-1:] or last
+        marked, at = match.group(), match.end()
+        opens = bool(after) and not after.isspace() and after not in _STOPS and not last.isalnum()
+        if last == " " and text[at : at + 1] == " ":
+            marked, at, opens = marked + " ", at + 1, True
+        elif last == " " and run.strip() and (not after or after in _STOPS):
+            marked, opens = " " + marked, False
+            plain[-1] = run[:-1]
+            size, last = size - 1, run[-2:-1]
+        elif last == " " and not run and items and size > 1 and (not after or after in _STOPS):
+            # several pieces one after another: the space before the first of them goes with it
+            plain[-1], size, opens = plain[-1][:-1], size - 1, False
+            first = next((n for n in range(len(items) - 1, -1, -1) if items[n].offset <= size), -1) + 1
+            items[first:] = [Item(size, (" " if n == first else "") + items[n].text, False) for n in range(first, len(items))]
+            last = ""
+        items.append(Item(size, marked, opens))
+    return Marked(text, "".join([*plain, text[at:]]), tuple(items))
 
 
 #: What belongs to the word before it.
 _STOPS = frozenset(".,;:!?)]}»”…")
 
 
-def _next(text: str, matches: Sequence[re.Match[str]], number: int) -> str:
-    """The character after a piece of markup and those that follow it at once."""
-    end = matches[number].end()
-    for match in matches[number + 1 :]:
-        if match.start() != end:
-            break
-        end = match.end()
-    return text[end : end + 1]
+def _following(text: str, matches: Sequence[Match]) -> list[str]:
+    """For each piece of markup the character after it and those that follow it at once."""
+    out: list[str] = []
+    for number in range(len(matches) - 1, -1, -1):
+        end = matches[number].end()
+        touches = number + 1 < len(matches) and matches[number + 1].start() == end
+        out.append(out[-1] if touches else text[end : end + 1])
+    return out[::-1]
 
 
 def _take(items: list[Item], end: int, *, inner: bool = False) -> list[Item]:
@@ -97,12 +125,13 @@ def _moved(item: Item, by: int) -> Item:
 
 
 def _exact(text: str, begin: int, items: Sequence[Item]) -> str:
-    out, at = "", 0
+    out: list[str] = []
+    at = 0
     for item in items:
         place = min(max(item.offset - begin, at), len(text))
-        out += text[at:place] + item.text
+        out += [text[at:place], item.text]
         at = place
-    return out + text[at:]
+    return "".join([*out, text[at:]])
 
 
 def _placed(source: str, translation: str, items: Sequence[Item]) -> str:
@@ -112,10 +141,15 @@ def _placed(source: str, translation: str, items: Sequence[Item]) -> str:
     out: list[Item] = []
     least = 0
     for item in items:
-        wanted = round(len(translation) * item.offset / max(len(source), 1))
-        places = [p for p in (starts if item.opens else ends) if p >= least] or [len(translation)]
-        last = item.offset >= len(source)
-        place = len(translation) if last else min(places, key=lambda p: abs(p - wanted))
-        out.append(Item(place, item.text, item.opens))
-        least = place
+        wanted = max(round(len(translation) * item.offset / max(len(source), 1)), least)
+        place = len(translation) if item.offset >= len(source) else _nearest(starts if item.opens else ends, wanted, least)
+        out.append(Item(len(translation) if place is None else place, item.text, item.opens))
+        least = out[-1].offset
     return _exact(translation, 0, out)
+
+
+def _nearest(places: Sequence[int], wanted: int, least: int) -> int | None:
+    """The one of the sorted places, from `least` on, that is nearest to `wanted`."""
+    number = bisect.bisect_left(places, wanted)
+    near = [place for place in places[max(number - 1, 0) : number + 1] if place >= least]
+    return min(near, key=lambda place: abs(place - wanted), default=None)

@@ -14,7 +14,7 @@ _CLAUSE = re.compile(r"(?<=[,;:—–])\s+")
 
 @dataclass(frozen=True)
 class Piece:
-    """text: without space around it. before: what leads up to it and is not translated: space, markup."""
+    """text: without space around it, with a letter in it. before: what leads up to it and is not translated: space, numbers, markup."""
 
     text: str
     before: str = ""
@@ -22,7 +22,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Pieces:
-    """The pieces of a text in order, and the space after the last one."""
+    """The pieces of a text in order, and what is after the last one."""
 
     pieces: tuple[Piece, ...]
     after: str = ""
@@ -82,7 +82,7 @@ def _pieces(parts: list[str]) -> Pieces:
     space = ""
     for part in parts:
         body = part.strip()
-        if not body:
+        if not any(c.isalpha() for c in body):  # nothing to translate: a model would make words of it
             space += part
             continue
         at = part.index(body)

@@ -49,8 +49,8 @@ _OPTIONAL = {
     "rouge_score": ("the metric rouge", "metrics"),
     "matplotlib": ("plots", "plot"),
     "bitsandbytes": ("--quantize", "quantize"),
-    "polib": ("translating .po", "documents"),
-    "python-docx": ("translating .docx", "documents"),
+    "babel": ("headers of .po", "documents"),
+    "lxml": ("translating .docx", "documents"),
 }
 
 

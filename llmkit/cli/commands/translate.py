@@ -26,7 +26,7 @@ from llmkit.cli.running import model_identity, open_model, summarise
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SourceFields
-from llmkit.translation.documents.formats import is_document, open_document
+from llmkit.translation.documents.formats import BECOMES, is_document, open_document
 from llmkit.translation.documents.rows import document_rows, writer
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def translate(
     pivot_language = None if pivot is None else language(pivot, "--pivot")
     source_language = None if source in (None, "auto") else language(source or "", "--from")
     target_language = None if target is None else language(target)
-    rows, document = (None, None) if input is None else _open(ctx, rows_in, output, model.offline, text_field, n_best)
+    named = None if target_language is None else target_language.tag
+    rows, document = (None, None) if input is None else _open(ctx, rows_in, output, model.offline, named)
     asked = RouteSettings(
         source_language, target_language, source == "auto", answers.num_beams, length_penalty, answers.max_new_tokens,
         TranslationOptions(output_field, document.keep if document else None, _glossary(glossary), n_best, scores),
@@ -167,22 +168,20 @@ def _check_forms(ctx: typer.Context, input: str | None, languages: bool) -> None
         refuse(ctx, ("text", "input", "source", "target", "pivot", "pivot_model", *_ABOUT_ANSWERS), "has no use with --languages")
 
 
-def _open(
-    ctx: typer.Context, rows_in: opt.RowsIn, output: str | None, offline: bool, text_field: str | None, n_best: int
-) -> tuple[Rows, Document | None]:
+def _open(ctx: typer.Context, rows_in: opt.RowsIn, output: str | None, offline: bool, target: str | None) -> tuple[Rows, Document | None]:
     """The rows of a file; of a document its segments. Raises InputError or UsageError."""
     input = rows_in.input or ""
     if not is_document(input) or rows_in.input_format != "auto":
         return open_rows(input, **rows_in.reading, offline=offline), None
     ending = Path(input).suffix.lower()
-    if output not in (None, "-") and Path(output or "").suffix.lower() not in (ending, ".jsonl"):
+    if output not in (None, "-") and Path(output or "").suffix.lower() not in (*BECOMES.get(ending, (ending,)), ".jsonl"):
         raise UsageError(f"a {ending} document is translated into one", hint=f"--output NAME{ending}, or .jsonl for its segments as rows")
     if ending == ".docx" and output in (None, "-"):
         raise UsageError("a .docx file cannot be written to standard output", hint="name a file with --output NAME.docx")
     refuse(ctx, ("limit", "text_field", "n_best"), "is for rows; a document is translated as a whole", hint="remove it")
     if ending == ".docx":
         refuse(ctx, ("encoding",), "does not apply to a .docx file", hint="remove it")
-    document, data = open_document(input, encoding="utf-8" if ending == ".docx" else rows_in.encoding)
+    document, data = open_document(input, target, rows_in.encoding)
     return document_rows(document, data, input), document
 
 

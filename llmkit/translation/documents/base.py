@@ -8,68 +8,188 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from llmkit.errors import InputError
 
+#: Places [begin, end) of marks in a text, in order.
+Places = tuple[tuple[int, int], ...]
+
 
 @dataclass(frozen=True)
 class Segment:
-    """A text to translate. raw: as it stands in the file, escapes and line ends included. line: where it begins, from 1."""
+    """A text to translate. raw: as it stands in the file, escapes and line ends included. line: where it begins, from 1.
+
+    marks: what in `text` is no prose and goes back as it is: tags, links, code, placeholders. kind: how the format writes it.
+    """
 
     text: str
     raw: str
     line: int
+    marks: Places = ()
+    kind: str = ""
+
+    def prose(self) -> str:
+        """The text without its marks."""
+        return "".join(text for text, mark in parts(self.text, self) or () if not mark)
 
 
 class Document(Protocol):
-    """keep: markup inside segments that is not to be translated, None where there is none."""
+    """keep: the marks inside segments, and the proof of a translation."""
 
     @property
-    def keep(self) -> re.Pattern[str] | None: ...
+    def keep(self) -> Marks: ...
 
     @property
     def segments(self) -> Sequence[Segment]: ...
 
-    def build(self, translations: Sequence[str]) -> bytes:
-        """The file, with a translation in the place of each segment."""
+    def build(self, translations: Sequence[str | None]) -> bytes:
+        """The file, with a translation in the place of each segment; None leaves the segment as it was."""
         ...
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A place in a text, with the methods of a match."""
+
+    begin: int
+    stop: int
+    text: str
+
+    def start(self) -> int:
+        return self.begin
+
+    def end(self) -> int:
+        return self.stop
+
+    def group(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Marks of a document's segments by their text. compare: what a segment's structure is, from its translation.
+
+    Segments of the same text have the same marks in all formats, because a format reads them from the text alone.
+    """
+
+    segments: Sequence[Segment]
+    compare: Callable[[str, Segment], object] | None = None
+
+    @cached_property
+    def _by_text(self) -> dict[str, Segment]:
+        return {segment.text: segment for segment in reversed(self.segments)}
+
+    def finditer(self, text: str) -> Iterator[Mark]:
+        segment = self._by_text.get(text)
+        for begin, end in segment.marks if segment else ():
+            yield Mark(begin, end, text[begin:end])
+
+    def problem(self, text: str, translation: str) -> str | None:
+        """What is wrong with the structure of a translation, or nothing. text: the segment's."""
+        segment = self._by_text.get(text)
+        if segment is None or text == translation:
+            return None
+        if parts(translation, segment) is None:
+            return "its markup is not all there"
+        if self.compare is not None and self.compare(translation, segment) != self.compare(text, segment):
+            return "its markup would read differently"
+        return None
+
+
+def parts(translation: str, segment: Segment) -> list[tuple[str, bool]] | None:
+    """A translation as (text, whether it is a mark), or None where a mark of the segment is missing or out of order."""
+    if translation == segment.text:
+        out, at = [], 0
+        for begin, end in segment.marks:
+            out += [(translation[at:begin], False), (translation[begin:end], True)]
+            at = end
+        return [*out, (translation[at:], False)]
+    out, at = [], 0
+    for begin, end in segment.marks:
+        mark = segment.text[begin:end]
+        place = translation.find(mark, at)
+        if place < 0:
+            return None
+        out += [(translation[at:place], False), (mark, True)]
+        at = place + len(mark)
+    return [*out, (translation[at:], False)]
+
+
+@dataclass(frozen=True)
 class TextDocument:
-    """A text file: `between[i]` comes before segment i, the last one after all. write: a translation as the format writes it."""
+    """A text file: `between[i]` comes before segment i, the last one after all. write: a translation as the format writes it.
+
+    compare: see Marks. encoding: of the file that is built; what it lacks is written as character references.
+    """
 
     between: tuple[str, ...]
     segments: tuple[Segment, ...]
     write: Callable[[str, Segment], str]
-    keep: re.Pattern[str] | None = None
+    compare: Callable[[str, Segment], object] | None = None
+    encoding: str = "utf-8"
+    keep: Marks = field(init=False)
 
-    def build(self, translations: Sequence[str]) -> bytes:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keep", Marks(self.segments, self.compare))
+
+    def build(self, translations: Sequence[str | None]) -> bytes:
         out = [self.between[0]]
         for segment, text, after in zip(self.segments, translations, self.between[1:], strict=True):
-            out += [segment.raw if text == segment.text else self.write(text, segment), after]
-        return "".join(out).encode("utf-8")
+            out += [segment.raw if text is None or text == segment.text else self.write(text, segment), after]
+        return "".join(out).encode(self.encoding, errors="strict" if self.encoding == "utf-8" else "xmlcharrefreplace")
+
+
+@dataclass(frozen=True)
+class Span:
+    """A segment before it is cut out: its place [begin, end) in the source, its text and marks."""
+
+    begin: int
+    end: int
+    text: str
+    marks: Places = ()
+    kind: str = ""
 
 
 def cut(
     source: str,
-    spans: Sequence[tuple[int, int]],
-    read: Callable[[str], str],
+    spans: Sequence[Span],
     write: Callable[[str, Segment], str],
-    keep: re.Pattern[str] | None = None,
+    compare: Callable[[str, Segment], object] | None = None,
+    encoding: str = "utf-8",
 ) -> TextDocument:
-    """A document from the places [begin, end) of its segments in `source`, in order; `read` makes the text of what stands there."""
+    """A document from the places of its segments in `source`, in order."""
     between, segments, at, line = [], [], 0, 1
-    for begin, end in spans:
-        line += source.count("\n", at, begin)
-        between.append(source[at:begin])
-        raw = source[begin:end]
-        segments.append(Segment(read(raw), raw, line))
+    for span in spans:
+        line += source.count("\n", at, span.begin)
+        between.append(source[at : span.begin])
+        raw = source[span.begin : span.end]
+        segments.append(Segment(span.text, raw, line, span.marks, span.kind))
         line += raw.count("\n")
-        at = end
-    return TextDocument((*between, source[at:]), tuple(segments), write, keep)
+        at = span.end
+    return TextDocument((*between, source[at:]), tuple(segments), write, compare, encoding)
+
+
+def joined(pieces: Sequence[tuple[str, bool]]) -> tuple[str, Places]:
+    """The text of (text, whether it is a mark), and the places of the marks. Empty pieces and space at the ends are left out."""
+    text, marks, at = [], [], 0
+    for piece, mark in pieces:
+        if mark and piece:
+            marks.append((at, at + len(piece)))
+        text.append(piece)
+        at += len(piece)
+    return "".join(text), tuple(marks)
+
+
+def with_marks(text: str, pattern: re.Pattern[str]) -> list[tuple[str, bool]]:
+    """The text in pieces (text, whether `pattern` finds it)."""
+    out, at = [], 0
+    for match in pattern.finditer(text):
+        out += [(text[at : match.start()], False), (match.group(), True)]
+        at = match.end()
+    return [*out, (text[at:], False)]
 
 
 def decoded(data: bytes, name: str) -> str:
@@ -78,13 +198,23 @@ def decoded(data: bytes, name: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as exc:
         line = data.count(b"\n", 0, exc.start) + 1
-        raise InputError(f"byte {exc.start + 1} is not UTF-8", path=name, line=line, hint="convert it: iconv -t utf-8") from exc
+        hint = "name its encoding with --encoding, for example --encoding latin-1"
+        raise InputError(f"byte {exc.start + 1} is not UTF-8", path=name, line=line, hint=hint) from exc
 
 
 def lines_of(source: str) -> Iterator[tuple[int, str]]:
     """(where it begins, the line with its end). Only \\n, \\r\\n and \\r end a line."""
     for match in re.finditer(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+\Z", source):
         yield match.start(), match.group()
+
+
+def one_line(raw: str) -> str:
+    """Lines as one, a space between them; space at the ends of the text stays."""
+    lines = re.split(r"\r\n|\n|\r", raw)
+    if len(lines) == 1:
+        return raw
+    inner = [line.strip(" \t") for line in lines[1:-1]]
+    return " ".join([lines[0].rstrip(" \t"), *(line for line in inner if line), lines[-1].lstrip(" \t")])
 
 
 def has_letters(text: str) -> bool:

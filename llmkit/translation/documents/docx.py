@@ -1,6 +1,7 @@
-"""Word documents (.docx): the text of paragraphs, in tables, headers and footers too; runs and styles stay.
+"""Word documents (.docx): all text that people read, in paragraphs of every part; runs, styles and everything else stay.
 
-By python-docx, which resolves no external entity. The archive is measured before it is opened.
+Read and written as XML by lxml: a text element gets another text, no element is moved. A paragraph is a segment, also over
+changes of format, links, insertions and fields, which are marks in it; tabs and line breaks cut it.
 """
 
 from __future__ import annotations
@@ -8,89 +9,196 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from llmkit.errors import InputError, UnavailableError
-from llmkit.private_parts import require
-from llmkit.translation.documents.base import Segment, has_letters
+from llmkit.translation.documents.base import Marks, Segment, has_letters, joined, parts
 
 #: Bytes that an archive may unpack to, and how many times its own size.
 _MOST, _RATIO = 500_000_000, 200
+_PARTS = re.compile(r"word/(?:document|(?:header|footer)\d*|footnotes|endnotes|comments)\.xml")
+_PROPERTIES = "docProps/core.xml"
+_SPACE = "{http://www.w3.org/XML/1998/namespace}space"
+#: Elements that hold no text of the sentence: deleted text, field codes, properties, phonetic guides.
+_LEFT_OUT = frozenset(("del", "moveFrom", "instrText", "delText", "pPr", "rPr", "sdtPr", "sdtEndPr", "rt", "fldData"))
+_CUTS = frozenset(("tab", "br", "cr", "ptab"))
+#: What Word notes for itself between the texts of a sentence.
+_UNSEEN = frozenset(("lastRenderedPageBreak", "proofErr", "bookmarkStart", "bookmarkEnd", "rPr", "softHyphen"))
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """Neighboring text elements of one format: the first gets the text, the others none."""
+
+    elements: tuple[Any, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(element.text or "" for element in self.elements)
+
+    def write(self, text: str) -> None:
+        self.elements[0].text = text
+        for element in self.elements[1:]:
+            element.text = ""
+        if text != text.strip():
+            self.elements[0].set(_SPACE, "preserve")
 
 
 class WordDocument:
-    """A paragraph of one format is a segment; one of several is a segment for each run of like format."""
+    """roots: the parts that hold text, parsed. slots: those of each segment."""
 
-    keep: re.Pattern[str] | None = None
+    def __init__(self, data: bytes, roots: dict[str, Any]) -> None:
+        self._data, self._roots = data, roots
+        found = [(slots, segment) for slots in _slots(roots) if (segment := _segment(slots)) is not None]
+        self._slots = [slots for slots, _ in found]
+        self.segments = tuple(Segment(s.text, s.raw, number, s.marks) for number, (_, s) in enumerate(found, 1))
 
-    def __init__(self, document: Any) -> None:
-        self._document = document
-        self._groups = [group for p in _paragraphs(document) for group in _groups(p) if has_letters(_text(group))]
-        self.segments = tuple(Segment(_text(group), _text(group), number) for number, group in enumerate(self._groups, 1))
+    @cached_property
+    def keep(self) -> Marks:
+        return Marks(self.segments)
 
-    def build(self, translations: Sequence[str]) -> bytes:
-        for group, segment, text in zip(self._groups, self.segments, translations, strict=True):
-            if text != segment.text:
-                group[0].text = text
-                for run in group[1:]:
-                    run.text = ""
+    def build(self, translations: Sequence[str | None]) -> bytes:
+        """The same bytes each time: entries keep their order and dates; parts without a change keep their bytes."""
+        changed = False
+        for slots, segment, text in zip(self._slots, self.segments, translations, strict=True):
+            pieces = None if text is None or text == segment.text else parts(text, segment)
+            source = [piece for piece, mark in parts(segment.text, segment) or [] if not mark]
+            for slot, piece in zip(slots, source if pieces is None else [piece for piece, mark in pieces if not mark], strict=True):
+                if slot.text != piece:
+                    slot.write(piece)
+            changed = changed or pieces is not None
+        return self._written() if changed else self._data
+
+    def _written(self) -> bytes:
+        from lxml import etree
+
         out = io.BytesIO()
-        self._document.save(out)
+        with zipfile.ZipFile(io.BytesIO(self._data)) as before, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as after:
+            for info in before.infolist():
+                root = self._roots.get(info.filename)
+                content = (
+                    before.read(info) if root is None else etree.tostring(root, xml_declaration=True, encoding="UTF-8", standalone=True)
+                )
+                fixed = zipfile.ZipInfo(info.filename, date_time=(1980, 1, 1, 0, 0, 0))
+                fixed.compress_type, fixed.external_attr = info.compress_type, info.external_attr
+                after.writestr(fixed, content)
         return out.getvalue()
 
 
-def parse(data: bytes, name: str) -> WordDocument:
-    """Raises InputError for a file that is no Word document or unpacks to too much, UnavailableError without python-docx."""
+def parse(data: bytes, name: str, target: str | None = None) -> WordDocument:
+    """Raises InputError for a file that is no Word document or unpacks to too much, UnavailableError without lxml."""
     try:
-        import docx
+        from lxml import etree
     except ImportError as exc:
-        raise UnavailableError("translating .docx files needs python-docx", hint="pip install 'llmkit[documents]'") from exc
-    require("documents")
+        raise UnavailableError("translating .docx files needs lxml", hint="pip install 'llmkit[documents]'") from exc
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             size = sum(info.file_size for info in archive.infolist())
             if size > min(_MOST, max(_RATIO * len(data), 1_000_000)):
                 raise InputError(f"unpacks to {size:,} bytes from {len(data):,}, so it is not opened", path=name)
-        return WordDocument(docx.Document(io.BytesIO(data)))
-    except InputError:
-        raise
-    except Exception as exc:
-        # zipfile, lxml and python-docx each have their own errors
+            names = sorted((n for n in archive.namelist() if _PARTS.fullmatch(n)), key=lambda n: (n != "word/document.xml", n))
+            if "word/document.xml" not in names:
+                raise InputError("is no Word document: it holds no word/document.xml", path=name)
+            names += [_PROPERTIES] if _PROPERTIES in archive.namelist() else []
+            roots = {n: etree.fromstring(archive.read(n), parser) for n in names}
+    except (
+        zipfile.BadZipFile,
+        etree.XMLSyntaxError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        OSError,
+        ValueError,
+        zlib.error,
+    ) as exc:
         raise InputError(f"is no Word document: {' '.join(str(exc).split())[:200]}", path=name) from exc
+    return WordDocument(data, roots)
 
 
-def _paragraphs(document: Any) -> Iterator[Any]:
-    """Every paragraph in the order of the file: body, tables, then headers and footers."""
-    from docx.text.paragraph import Paragraph
-
-    parts = [document.element.body]
-    for section in document.sections:
-        parts += [part._element for part in (section.header, section.footer) if not part.is_linked_to_previous]
-    for element in parts:
-        for child in element.iter("{http://schemas.openxmlformats.org/wordprocessingml/2006/main}p"):
-            yield Paragraph(child, document)
+def _local(element: Any) -> str:
+    tag = element.tag
+    return tag.rpartition("}")[2] if isinstance(tag, str) else ""
 
 
-def _groups(paragraph: Any) -> list[list[Any]]:
-    """Neighbouring runs of one format. A run that holds more than text (a break, a picture) stands alone."""
-    groups: list[list[Any]] = []
-    before: Any = None
-    for run in paragraph.runs:
-        properties = run.element.rPr
-        style = properties.xml if properties is not None else ""
-        plain = all(child.tag.endswith(("}t", "}rPr")) for child in run.element)
-        key = (style, plain)
-        if not plain:
-            before = None
+def _slots(roots: dict[str, Any]) -> Iterator[list[_Slot]]:
+    """The slots of every segment, part after part."""
+    for name, root in roots.items():
+        if name == _PROPERTIES:
+            yield from ([_Slot((e,))] for e in root if _local(e) in ("title", "subject", "description") and e.text)
             continue
-        if groups and key == before:
-            groups[-1].append(run)
+        for paragraph in root.iter("{*}p"):
+            if "wordprocessingml" in paragraph.tag or "purl.oclc.org" in paragraph.tag:
+                yield from _sentences(paragraph)
+
+
+def _sentences(paragraph: Any) -> Iterator[list[_Slot]]:
+    """A paragraph's slots, cut at tabs and line breaks."""
+    groups: list[list[Any]] = []
+    before: object = None
+    for element in _walk(paragraph):
+        name = _local(element)
+        if name in _CUTS:
+            if groups:
+                yield [_Slot(tuple(group)) for group in groups]
+            groups, before = [], None
+        elif name == "t":
+            key = _format(element, paragraph)
+            if groups and key == before:
+                groups[-1].append(element)
+            else:
+                groups.append([element])
+            before = key
+        elif name not in _UNSEEN:
+            before = None
+    if groups:
+        yield [_Slot(tuple(group)) for group in groups]
+
+
+def _walk(paragraph: Any) -> Iterator[Any]:
+    """The elements of a paragraph that are text or stand between it, in order; a text box has paragraphs of its own."""
+    stack = list(reversed(paragraph))
+    while stack:
+        element = stack.pop()
+        name = _local(element)
+        if not name or name in _LEFT_OUT:
+            continue
+        if name in ("drawing", "pict", "object", "AlternateContent", "tabs"):
+            yield element
+            continue
+        if len(element) == 0 or name == "t":
+            yield element
         else:
-            groups.append([run])
-        before = key
-    return groups
+            stack += reversed(element)
 
 
-def _text(runs: Sequence[Any]) -> str:
-    return "".join(run.text for run in runs)
+def _format(text: Any, paragraph: Any) -> tuple[Any, ...]:
+    """What text elements of one slot share: the run's properties, and the elements around the run."""
+    from lxml import etree
+
+    run = text.getparent()
+    properties = next((etree.tostring(child, with_tail=False) for child in run if _local(child) == "rPr"), b"")
+    around, element = [], run.getparent()
+    while element is not None and element is not paragraph:
+        around.append(element)
+        element = element.getparent()
+    return (properties, *around)
+
+
+def _segment(slots: list[_Slot]) -> Segment | None:
+    """The slots as one text, with a mark from each to the next."""
+    texts = [slot.text for slot in slots]
+    if not has_letters("".join(texts)):
+        return None
+    first = 1
+    while any(f"<{first + n}>" in text for text in texts for n in range(len(texts))):
+        first += len(texts)
+    pieces: list[tuple[str, bool]] = []
+    for number, text in enumerate(texts):
+        pieces += [*([(f"<{first + number - 1}>", True)] if number else []), (text, False)]
+    text, marks = joined(pieces)
+    return Segment(text, text, 0, marks)

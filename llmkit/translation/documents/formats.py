@@ -1,48 +1,79 @@
-"""Document formats by the ending of the file's name. A new one is a module here and its line in `FORMATS`."""
+"""Document formats by the ending of the file's name. A new one is a module here and its line in `FORMATS`.
+
+Other packages add theirs as entry points of the group `llmkit.documents`: the ending as the name (".rst"), and a function
+`parse(data, name, target)` that gives a Document.
+"""
 
 from __future__ import annotations
 
+import codecs
 import importlib
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 from llmkit.errors import InputError
 from llmkit.translation.documents.base import Document
 
-#: Ending → module, whose `parse(data, name)` gives a Document.
+#: Ending → module, whose `parse(data, name, target)` gives a Document.
 FORMATS = {
     ".md": "markdown",
     ".markdown": "markdown",
+    ".mdx": "markdown",
     ".html": "html",
     ".htm": "html",
     ".srt": "subtitles",
     ".vtt": "subtitles",
     ".po": "gettext",
+    ".pot": "gettext",
     ".docx": "docx",
 }
+#: Formats whose output may have another ending than the input: a template of a catalogue becomes a catalogue.
+BECOMES = {".pot": (".pot", ".po"), ".md": (".md", ".markdown", ".mdx"), ".html": (".html", ".htm"), ".htm": (".html", ".htm")}
+#: Files that are no text.
+BINARY = frozenset((".docx",))
 #: Larger documents are not held in memory.
 _MOST = 200_000_000
 
 
 def is_document(path: str) -> bool:
-    return Path(path).suffix.lower() in FORMATS
+    ending = Path(path).suffix.lower()
+    return ending in FORMATS or bool(_others(ending))
 
 
-def open_document(path: str, *, encoding: str = "utf-8") -> tuple[Document, bytes]:
-    """The document and the bytes of its file. encoding: of a document that is text; the translation is written in UTF-8.
+def open_document(path: str, target: str | None = None, encoding: str = "utf-8") -> tuple[Document, bytes]:
+    """The document and the bytes of its file. target: the tag of the language it is to be in, for headers that name it.
 
-    Raises InputError for a file that can't be read or is not of its format."""
+    encoding: of text files; a byte order mark of UTF-16 wins. What is written is UTF-8. Raises InputError for a file that
+    can't be read or is not of its format.
+    """
     try:
         if Path(path).stat().st_size > _MOST:
-            raise InputError(f"has more than {_MOST:,} bytes", path=path, hint="cut it into several files")
+            raise InputError(f"has more than {_MOST:,} bytes", path=path, hint="split it into several files")
         data = Path(path).read_bytes()
     except OSError as exc:
         raise InputError(f"cannot be read: {exc.strerror}", path=path) from exc
-    module = importlib.import_module(f"llmkit.translation.documents.{FORMATS[Path(path).suffix.lower()]}")
-    text = data
-    if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
-        try:
-            text = data.decode(encoding).encode("utf-8")
-        except ValueError as exc:
-            raise InputError(f"is not {encoding}: {exc}", path=path, hint="name its encoding with --encoding") from exc
-    document: Document = module.parse(text, path)
+    ending = Path(path).suffix.lower()
+    document: Document = _parser(ending)(data if ending in BINARY else _utf8(data, path, encoding), path, target)
     return document, data
+
+
+def _parser(ending: str) -> Any:
+    if ending in FORMATS:
+        return importlib.import_module(f"llmkit.translation.documents.{FORMATS[ending]}").parse
+    return _others(ending)[0].load()
+
+
+def _others(ending: str) -> list[Any]:
+    return [point for point in entry_points(group="llmkit.documents") if point.name == ending]
+
+
+def _utf8(data: bytes, path: str, encoding: str) -> bytes:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    try:
+        if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
+            return data
+        return data.decode(encoding).encode("utf-8")
+    except (LookupError, UnicodeDecodeError) as exc:
+        raise InputError(f"cannot be read as {encoding}: {exc}", path=path, hint="name its encoding with --encoding") from exc

@@ -1,15 +1,20 @@
-"""HTML: the text between tags, a segment from one block to the next; tags, attributes, scripts, comments and entities stay.
+"""HTML: the text between tags and in attributes that people read; tags, scripts, comments and references stay.
 
-Places of tags come from the standard library's html.parser, which does not build a tree: depth costs nothing.
+The file is read token by token as the HTML standard says (13.2.5, tokenization), because no parser of it tells where a token
+stands. One pass, no tree: depth and unclosed tags cost nothing.
 """
 
 from __future__ import annotations
 
+import codecs
 import html
 import re
-from html.parser import HTMLParser
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
-from llmkit.translation.documents.base import Segment, TextDocument, cut, decoded, has_letters
+from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, decoded, has_letters, joined, one_line, parts, with_marks
+from llmkit.translation.placeholders import IN_PROSE
 
 #: Elements inside a sentence; all others end one.
 _INLINE = frozenset(
@@ -18,104 +23,265 @@ _INLINE = frozenset(
         "nobr", "q", "rp", "rt", "ruby", "s", "small", "span", "strike", "strong", "sub", "sup", "time", "tt", "u", "wbr",
     )
 )  # fmt: skip
-#: Elements whose content is no prose.
-_VERBATIM = frozenset(("script", "style", "pre", "code", "kbd", "samp", "var", "textarea", "svg", "math", "template"))
-#: Tags, and entities that would be markup if they were characters.
-_TAG = re.compile(r"""<(?:"[^"]*"|'[^']*'|[^<>"'])*>|&(?:lt|gt);|&amp;(?=\#?\w+;)|&\#(?:0*(?:38|60|62)|[xX]0*(?:26|3[cCeE]));""")
+#: Elements whose content is no prose; those in a sentence stand in it as one mark.
+_VERBATIM = frozenset(("pre", "textarea", "svg", "template"))
+_CODE = frozenset(("code", "kbd", "samp", "var", "math"))
+#: Elements whose content the standard reads up to their end tag, whatever it holds.
+_RAW = frozenset(("script", "style", "textarea", "xmp", "iframe", "noembed", "noframes"))
+_VOID = frozenset(
+    ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr")
+)  # fmt: skip
+#: Elements without an end tag end where one of these begins.
+_ENDS = {
+    "li": {"li"}, "dt": {"dt", "dd"}, "dd": {"dt", "dd"}, "option": {"option", "optgroup"}, "td": {"td", "th", "tr", "tbody", "tfoot"},
+    "th": {"td", "th", "tr", "tbody", "tfoot"}, "tr": {"tr", "tbody", "tfoot"},
+    "p": {
+        "address", "article", "aside", "blockquote", "details", "div", "dl", "fieldset", "figure", "footer", "form", "h1", "h2", "h3", "h4",
+        "h5", "h6", "header", "hr", "main", "menu", "nav", "ol", "p", "pre", "section", "table", "ul",
+    },
+}  # fmt: skip
+#: Attributes that people read (HTML standard, translatable attributes).
+_READ = frozenset(("title", "alt", "placeholder", "aria-label", "aria-description", "label", "abbr"))
+_META = frozenset(("description", "keywords", "og:title", "og:description", "twitter:title", "twitter:description"))
+_TAG = re.compile(r"""<(/?)([a-zA-Z][^\s/>]*+)((?>[^>"'=]++|=\s*+"[^"]*+"|=\s*+'[^']*+'|=\s*+[^\s>"']*+|["'])*+)>""")
+_ATTRIBUTE = re.compile(r"""([^\s"'>/=]++)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s>"']++)))?+""")
+_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
+Kind = Literal["text", "start", "end", "other"]
 
 
-def parse(data: bytes, name: str) -> TextDocument:
-    """The document of an HTML file."""
-    source = decoded(data, name)
+@dataclass(frozen=True)
+class _Token:
+    """A part [begin, end) of the source. name: of a tag, in small letters."""
+
+    kind: Kind
+    begin: int
+    end: int
+    name: str = ""
+    attributes: tuple[tuple[str, int, int], ...] = ()
+
+
+def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
+    """The document of an HTML file, in the charset that it declares. target: what `lang` becomes."""
+    encoding = _encoding(data)
+    source = decoded(data, name) if encoding == "utf-8" else data.decode(encoding, errors="replace")
+    if encoding != "utf-8" and source.encode(encoding, errors="replace") != data:
+        source = decoded(data, name)
+    if target is not None:
+        source = _in_language(source, target)
+    return cut(source, spans(source), write, compare, encoding)
+
+
+def _in_language(source: str, target: str) -> str:
+    """The source with the language of the whole page, if it names one, changed."""
+    page = next((token for token in _tokens(source) if token.kind == "start" and token.name == "html"), None)
+    for name, begin, end in reversed(page.attributes if page else ()):
+        if name in ("lang", "xml:lang") and begin < end:
+            source = source[:begin] + target + source[end:]
+    return source
+
+
+def _encoding(data: bytes) -> str:
+    match = _CHARSET.search(data[:4096])
+    try:
+        named = codecs.lookup(match[1].decode("ascii")).name if match else "utf-8"
+    except (LookupError, UnicodeDecodeError):
+        return "utf-8"
+    # the standard reads Latin-1 and ASCII as windows-1252; what both have in common is written either way
+    return "utf-8" if named.startswith(("utf", "rot", "hex", "base64", "zlib", "bz2", "uu", "quopri")) else named
+
+
+def spans(source: str) -> list[Span]:
+    """The segments of HTML: runs of text and inline tags that hold a letter, and attributes that people read."""
     finder = _Finder(source)
-    finder.feed(source)
-    finder.close()
+    for token in _tokens(source):
+        finder.take(token)
     finder.end_segment()
-    return cut(source, finder.spans, _read, _write, _TAG)
+    return sorted(finder.spans, key=lambda span: span.begin)
 
 
-class _Finder(HTMLParser):
-    """Collects the places of segments: runs of text and inline tags that hold a letter."""
+def _tokens(source: str) -> Iterator[_Token]:
+    at, size = 0, len(source)
+    while at < size:
+        begin = source.find("<", at)
+        begin = size if begin < 0 else begin
+        if begin > at:
+            yield _Token("text", at, begin)
+        if begin == size:
+            return
+        token = _markup(source, begin)
+        yield token
+        at = token.end
+        if token.kind == "start" and token.name in _RAW:
+            close = re.compile(rf"</{token.name}(?=[\s/>])", re.IGNORECASE).search(source, at)
+            end = close.start() if close else size
+            if end > at:
+                yield _Token("other", at, end)
+            at = end
+
+
+def _markup(source: str, at: int) -> _Token:
+    """The token that begins with a `<`. What never ends reaches to the end of the file."""
+    size = len(source)
+    for opening, closing in (("<!--", "-->"), ("<![CDATA[", "]]>"), ("<!", ">"), ("<?", ">")):
+        if source.startswith(opening, at):
+            end = source.find(closing, at + len(opening))
+            return _Token("other", at, size if end < 0 else end + len(closing))
+    following = source[at + 1 : at + 3]
+    if not re.match(r"/?[a-zA-Z]", following):
+        return _Token("text", at, at + 1)
+    match = _TAG.match(source, at)
+    if match is None:
+        return _Token("other", at, size)
+    attributes = tuple(_attributes(match))
+    return _Token("end" if match[1] else "start", at, match.end(), match[2].lower(), attributes)
+
+
+def _attributes(match: re.Match[str]) -> Iterator[tuple[str, int, int]]:
+    for attribute in _ATTRIBUTE.finditer(match.string, match.start(3), match.end(3)):
+        group = next((n for n in (2, 3, 4) if attribute[n] is not None), 0)
+        begin, end = attribute.span(group) if group else (attribute.end(), attribute.end())
+        yield attribute[1].lower(), begin, end
+
+
+class _Finder:
+    """Collects segments from tokens."""
 
     def __init__(self, source: str) -> None:
-        super().__init__(convert_charrefs=False)
         self.source = source
-        self.spans: list[tuple[int, int]] = []
-        self._lines = [0, *(m.end() for m in re.finditer("\n", source))]
-        self._begin: int | None = None
-        self._end = 0
-        self._verbatim: list[str] = []
+        self.spans: list[Span] = []
+        self._parts: list[tuple[int, int, bool]] = []  # begin, end, whether it is a mark
+        self._left_out: list[str] = []  # open elements, the first of which is not translated
+        self._code = False
+        self._begin = 0
+        self._waiting: list[Span] = []  # of attributes since the last segment
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        untranslated = dict(attrs).get("translate") == "no"
-        if self._verbatim:
-            if tag == self._verbatim[-1]:
-                self._verbatim.append(tag)
+    def take(self, token: _Token) -> None:
+        if self._left_out:
+            self._inside(token)
+            if self._left_out or not self._ended_by(token):
+                return
+        if token.kind == "text":
+            self._parts.append((token.begin, token.end, False))
+        elif token.kind == "other":
+            self._parts.append((token.begin, token.end, True))
+        elif token.kind == "start" and self._is_left_out(token):
+            self._left_out = [token.name]
+            self._code = token.name in _CODE
+            self._begin = token.begin
+            if not self._code and token.name not in _INLINE:
+                self.end_segment()
+        else:
+            self._tag(token)
+
+    def _tag(self, token: _Token) -> None:
+        if token.name not in _INLINE:
+            self.end_segment()
+        else:
+            self._parts.append((token.begin, token.end, True))
+        if token.kind == "start":
+            self._attributes(token)
+
+    def _is_left_out(self, token: _Token) -> bool:
+        if token.name in _VOID or (self.source.endswith("/>", token.begin, token.end) and token.name not in _VERBATIM | _CODE):
+            return False
+        if self.source.endswith("/>", token.begin, token.end):
+            return False
+        return token.name in _VERBATIM or token.name in _CODE or self._untranslated(token)
+
+    def _untranslated(self, token: _Token) -> bool:
+        values = {name: self.source[a:b].strip().lower() for name, a, b in token.attributes if name in ("translate", "class")}
+        return values.get("translate") == "no" or "notranslate" in values.get("class", "").split()
+
+    def _inside(self, token: _Token) -> None:
+        """A token in an element that is left out: what it holds is followed until it ends."""
+        first = self._left_out[0]
+        if token.kind == "start" and token.name not in _VOID:
+            if token.name in _ENDS.get(self._left_out[-1], ()):
+                self._left_out.pop()
+            if self._left_out or token.name not in _ENDS.get(first, ()):
+                if not self.source.endswith("/>", token.begin, token.end):
+                    self._left_out.append(token.name)
+                return
+        elif token.kind == "end":
+            if token.name in self._left_out:
+                while self._left_out.pop() != token.name:
+                    pass
+            elif first in _ENDS:
+                self._left_out = []  # its parent ends
+        if not self._left_out:
+            end = token.end if token.kind == "end" and token.name == first else token.begin
+            if self._parts or self._code or first in _INLINE:
+                self._parts.append((self._begin, end, True))
+
+    def _ended_by(self, token: _Token) -> bool:
+        """Whether a token that ended the element is also one of its own."""
+        return not (self._parts and self._parts[-1][1] == token.end) and not (token.kind == "end" and not self._parts)
+
+    def _attributes(self, token: _Token) -> None:
+        values = {name: (a, b) for name, a, b in token.attributes}
+        if self._untranslated(token):
             return
-        if tag in _VERBATIM or untranslated:
-            self.end_segment()
-            self._verbatim.append(tag)
-        elif tag not in _INLINE:
-            self.end_segment()
+        for name, (a, b) in values.items():
+            meta = token.name == "meta" and name == "content" and self._meta(values)
+            if (meta or (name in _READ and token.name != "meta")) and has_letters(self.source[a:b]):
+                self._attribute(a, b)
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if not self._verbatim and tag not in _INLINE:
-            self.end_segment()
+    def _meta(self, values: dict[str, tuple[int, int]]) -> bool:
+        names = [self.source[slice(*values[key])].lower() for key in ("name", "property") if key in values]
+        return any(name in _META for name in names)
 
-    def handle_endtag(self, tag: str) -> None:
-        if self._verbatim:
-            if tag == self._verbatim[-1]:
-                self._verbatim.pop()
-        elif tag not in _INLINE:
-            self.end_segment()
-
-    def handle_data(self, data: str) -> None:
-        self._text(len(data), has_letters(data))
-
-    def handle_entityref(self, name: str) -> None:
-        self._reference(f"&{name}", has_letters(html.unescape(f"&{name};")))
-
-    def handle_charref(self, name: str) -> None:
-        self._reference(f"&#{name}", has_letters(html.unescape(f"&#{name};")))
-
-    def handle_comment(self, data: str) -> None:
-        self.end_segment()
-
-    def handle_pi(self, data: str) -> None:
-        self.end_segment()
-
-    def unknown_decl(self, data: str) -> None:
-        self.end_segment()
+    def _attribute(self, begin: int, end: int) -> None:
+        """A value as a segment of its own, if the segment around it is not one yet."""
+        text, marks = joined(with_marks(html.unescape(self.source[begin:end]), IN_PROSE))
+        quote = self.source[begin - 1]
+        self._waiting.append(Span(begin, end, text, marks, f"attribute {quote}"))
 
     def end_segment(self) -> None:
-        if self._begin is not None:
-            self.spans.append((self._begin, self._end))
-        self._begin = None
+        """From the first run of text that holds a letter to the last."""
+        waiting, self._waiting = self._waiting, []
+        worded = [n for n, (a, b, mark) in enumerate(self._parts) if not mark and has_letters(html.unescape(self.source[a:b]))]
+        inside = (0, 0)
+        if worded:
+            run = self._parts[worded[0] : worded[-1] + 1]
+            span = _span(self.source, run)
+            self.spans.append(span)
+            inside = (span.begin, span.end)
+        # an attribute of a tag inside a sentence is part of the sentence's mark
+        self.spans += [span for span in waiting if not inside[0] <= span.begin < inside[1]]
+        self._parts = []
 
-    def _reference(self, text: str, letters: bool) -> None:
-        at = self._at()
-        self._text(len(text) + (self.source[at + len(text) : at + len(text) + 1] == ";"), letters)
 
-    def _text(self, length: int, letters: bool) -> None:
-        """Text that belongs to a segment: one begins with its first letter's run, and ends with the last that holds one."""
-        if self._verbatim or not letters:
-            return
-        at = self._at()
-        if self._begin is None:
-            self._begin = at
-        self._end = at + length
-
-    def _at(self) -> int:
-        line, column = self.getpos()
-        return self._lines[line - 1] + column
+def _span(source: str, run: list[tuple[int, int, bool]]) -> Span:
+    begin, end = run[0][0], run[-1][1]
+    first, last = source[begin : run[0][1]], source[run[-1][0] : end]
+    begin, end = begin + len(first) - len(first.lstrip()), end - (len(last) - len(last.rstrip()))
+    pieces: list[tuple[str, bool]] = []
+    for a, b, mark in run:
+        text = source[max(a, begin) : min(b, end)]
+        pieces += [(text, True)] if mark else with_marks(_read(text), IN_PROSE)
+    text, marks = joined(pieces)
+    return Span(begin, end, text, marks)
 
 
 def _read(raw: str) -> str:
-    """Entities as characters, lines joined; tags, and entities that would be markup, stay as they are written."""
-    parts = re.split(f"({_TAG.pattern})", re.sub(r"[ \t]*\r?\n[ \t\r\n]*", " ", raw))
-    return "".join(part if i % 2 else html.unescape(part) for i, part in enumerate(parts))
+    """References as characters, lines joined."""
+    return html.unescape(one_line(raw))
 
 
-def _write(text: str, _: Segment) -> str:
-    parts = re.split(f"({_TAG.pattern})", text)
-    return "".join(part if i % 2 else html.escape(part, quote=False).replace("\xa0", "&nbsp;") for i, part in enumerate(parts))
+def write(text: str, segment: Segment) -> str:
+    """Prose with references for what would be markup."""
+    out = []
+    for part, mark in parts(text, segment) or [(text, False)]:
+        if mark:
+            out.append(part)
+            continue
+        written = html.escape(part, quote=False).replace("\xa0", "&nbsp;")
+        if segment.kind.startswith("attribute"):
+            written = html.escape(part, quote=True) if segment.kind[-1] in "\"'" else re.sub(r"\s+", "&#32;", html.escape(part))
+        out.append(written)
+    return "".join(out)
+
+
+def compare(text: str, segment: Segment) -> object:
+    """The tags of a segment."""
+    return [(t.kind, t.name, t.end - t.begin) for t in _tokens(write(text, segment)) if t.kind != "text"]

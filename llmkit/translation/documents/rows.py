@@ -17,10 +17,14 @@ def document_rows(document: Document, data: bytes, name: str) -> Rows:
 
 
 def writer(document: Document, field: str) -> Callable[[Iterable[Mapping[str, Any]]], Iterator[bytes]]:
-    """Makes the file of the answered rows, whose translation is in `field`. A segment without one keeps its text."""
+    """Makes the file of the answered rows, whose translation is in `field`. A segment without one stays as it was."""
 
     def write(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-        texts = [row.get(field) for row in rows]
-        yield document.build([t if isinstance(t, str) else s.text for t, s in zip(texts, document.segments, strict=True)])
+        yield document.build([_translation(row, field, s.text) for row, s in zip(rows, document.segments, strict=True)])
 
     return write
+
+
+def _translation(row: Mapping[str, Any], field: str, source: str) -> str | None:
+    text = row.get(field)
+    return text if isinstance(text, str) and not (row.get("error") and text == source) else None

@@ -1,0 +1,153 @@
+"""Where each mark of Markdown stands inside a block: markdown-it-py's own rules, watched while they run.
+
+The library's inline tokens have no places. Its rules have: each is called with a position and moves it, so a rule that is
+wrapped tells the place of what it has read. Knows Markdown's marks; not blocks.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.rules_inline import StateInline
+    from markdown_it.token import Token
+
+#: Read before all other marks: template marks, JSX, footnotes, attributes.
+_OPAQUE = re.compile(r"\{\{[^{}\n]*\}\}|\{%[^%\n]*%\}|\{[^{}\n]*\}|\[\^[^\]\s]+\]|\$\{[^{}\n]*\}")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part [begin, end) of a block's content.
+
+    text: prose as it is read, or the mark as it is written. breaks: a line break that is meant.
+    """
+
+    begin: int
+    end: int
+    text: str
+    mark: bool
+    breaks: bool = False
+
+
+@dataclass
+class _Watch:
+    """What the rules of one text have read."""
+
+    state: StateInline | None = None
+    pieces: list[Piece] = field(default_factory=list)
+    delimiters: list[tuple[int, int, Token]] = field(default_factory=list)
+
+
+def parser() -> MarkdownIt:
+    """markdown-it-py with the blocks that people's files hold, and rules that can be watched."""
+    from markdown_it import MarkdownIt
+    from mdit_py_plugins.admon import admon_plugin
+    from mdit_py_plugins.container import container_plugin
+    from mdit_py_plugins.deflist import deflist_plugin
+    from mdit_py_plugins.dollarmath import dollarmath_plugin
+    from mdit_py_plugins.footnote import footnote_plugin
+
+    md = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    container_plugin(md, "any", validate=lambda *_: True)
+    admon_plugin(md)
+    footnote_plugin(md, inline=False)
+    deflist_plugin(md)
+    dollarmath_plugin(md, allow_space=False, allow_digits=False, double_inline=True)
+    md.core.ruler.enableOnly(["normalize", "block"])
+    md.inline.ruler.before("text", "opaque", _opaque)
+    md.inline.ruler2.disable("fragments_join")
+    watch = _Watch()
+    for name, rule in zip(md.inline.ruler.get_active_rules(), md.inline.ruler.getRules(""), strict=True):
+        md.inline.ruler.at(name, _watched(name, rule, watch))
+    md.options["watch"] = watch
+    return md
+
+
+def _opaque(state: StateInline, silent: bool) -> bool:
+    match = _OPAQUE.match(state.src, state.pos, state.posMax) if state.src[state.pos] in "{[$" else None
+    if match is None:
+        return False
+    if not silent:
+        token = state.push("opaque", "", 0)
+        token.content = match.group()
+    state.pos = match.end()
+    return True
+
+
+def _watched(name: str, rule: Callable[[StateInline, bool], bool], watch: _Watch) -> Callable[[StateInline, bool], bool]:
+    """The rule, telling `watch` what it has read."""
+
+    def run(state: StateInline, silent: bool) -> bool:
+        begin, count, pending = state.pos, len(state.tokens), bool(state.pending)
+        done = rule(state, silent)
+        if done and not silent and state is watch.state:
+            _note(name, state, begin, state.tokens[count + pending :], watch)
+        return done
+
+    return run
+
+
+def _note(name: str, state: StateInline, begin: int, tokens: list[Token], watch: _Watch) -> None:
+    end, source = state.pos, state.src
+    if name in ("emphasis", "strikethrough"):
+        for token in tokens:
+            watch.delimiters.append((begin, begin + len(token.content), token))
+            begin += len(token.content)
+    elif name in ("link", "image"):
+        opened = begin + (2 if name == "image" else 1)
+        label = state.md.helpers.parseLinkLabel(state, opened - 1, name == "link")
+        state.pos = end
+        closing = source[label:end]
+        if closing in ("]", "][]"):  # a reference by its own words: it is named, because the words change
+            closing = f"][{' '.join(source[opened:label].split())}]"
+        watch.pieces += [Piece(begin, opened, source[begin:opened], True), Piece(label, end, closing, True)]
+    elif name == "newline" or (name == "escape" and source[begin : begin + 2] == "\\\n"):
+        hard = name == "escape" or source[max(begin - 2, 0) : begin] == "  "
+        watch.pieces.append(Piece(begin, end, " ", False, hard))
+    elif name in ("escape", "entity"):
+        text = source[begin + 1 : end] if name == "escape" else html.unescape(source[begin:end])
+        watch.pieces.append(Piece(begin, end, text, False))
+    elif name != "text":
+        watch.pieces.append(Piece(begin, end, source[begin:end], True))
+
+
+def pieces_of(md: MarkdownIt, env: dict[str, Any], content: str) -> list[Piece]:
+    """The content of a block in pieces, in order, without gaps."""
+    from markdown_it.rules_inline import StateInline
+
+    watch: _Watch = md.options["watch"]
+    watch.state, watch.pieces, watch.delimiters = StateInline(content, md, env, []), [], []
+    md.inline.tokenize(watch.state)
+    for rule in md.inline.ruler2.getRules(""):
+        rule(watch.state)
+    watch.state = None
+    marks = [Piece(a, b, content[a:b], True) for a, b, token in watch.delimiters if token.type != "text" or not token.content]
+    out: list[Piece] = []
+    at = 0
+    for piece in sorted([*watch.pieces, *marks], key=lambda piece: piece.begin):
+        if piece.begin > at:
+            out.append(Piece(at, piece.begin, content[at : piece.begin].replace("\n", " "), False))
+        if piece.begin >= at:
+            out.append(piece)
+            at = piece.end
+    if at < len(content):
+        out.append(Piece(at, len(content), content[at:].replace("\n", " "), False))
+    return out
+
+
+def skeleton(md: MarkdownIt, env: dict[str, Any], content: str) -> list[tuple[str, str]]:
+    """The marks of a text in order, what they are and where they lead, without words."""
+    from markdown_it.rules_inline import StateInline
+
+    state = StateInline(content, md, env, [])
+    md.inline.tokenize(state)
+    for rule in md.inline.ruler2.getRules(""):
+        rule(state)
+    named = [(t.type, str({k: v for k, v in t.attrs.items() if k != "alt"}) if t.attrs else t.content) for t in state.tokens]
+    return [token for token in named if token[0] not in ("text", "softbreak", "text_special")]

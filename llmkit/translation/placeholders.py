@@ -1,0 +1,33 @@
+"""Placeholders and the like inside prose: what a program puts something in for, or what a model must not change.
+
+Knows texts; not formats or models.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: printf (C, Python, Objective-C, with positions, lengths and %%), without the flag " ", which "100% of" would match.
+PRINTF = r"%(?:\d+\$)?(?:\(\w+\))?[-+0#']*(?:\d+|\*)?(?:\.(?:\d+|\*))?(?:hh|ll|[hlLqjzt])?[diouxXeEfFgGaAcsSpn@](?![A-Za-z]{2})|%%"
+#: Qt's %1, %L2, %n.
+QT = r"%L?\d{1,2}(?![\d%])"
+#: Templates: {{ x }}, {% if %}, {# note #}, <% x %>, <?php x ?>.
+TEMPLATE = r"\{\{[^{}\n]*\}\}|\{%[^\n]*?%\}|\{#[^\n{}]*#\}|<%[^<>\n]*%>|<\?[^<>\n]*\?>"
+#: Python's {user.name}, {n:.2f}, {0!r}, {a[0]}, {x:>{width}}; JavaScript's ${x}; {{ as itself.
+BRACE = r"\$?\{(?!\s)[\w.\[\]!'\"]*(?::(?:[^{}\n]|\{\w*\})*)?\}|\{\{|\}\}"
+_URL = r"https?://[^\s<>\"']*[^\s<>\"'.,;:!?)]"
+_MAIL = r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
+#: GitHub's :+1: and :tired_face:.
+EMOJI = r"(?<![\w:]):(?:\+1|-1|[a-z][\w+-]*):(?![\w:])"
+_COMMON = f"{TEMPLATE}|{BRACE}|{_URL}|{_MAIL}"
+
+#: In any document.
+PLACEHOLDER = re.compile(f"{_COMMON}|{PRINTF}|{QT}")
+#: In prose that is no program's: a percent sign is one.
+IN_PROSE = re.compile(f"{_COMMON}|{EMOJI}|{PRINTF}")
+#: In entries whose format flag says what it is.
+BY_FLAG = {
+    "c-format": re.compile(f"{_URL}|{_MAIL}|{PRINTF}|% [-+0#]*\\d*[diouxXeEfFgGcs]"),
+    "python-brace-format": re.compile(f"{_COMMON}"),
+    "qt-format": re.compile(f"{_URL}|{_MAIL}|%n|{QT}"),
+}
