@@ -65,7 +65,7 @@ def _parser(ending: str) -> Any:
 
 
 def _others(ending: str) -> list[Any]:
-    return [point for point in entry_points(group="llmkit.documents") if point.name == ending]
+    return [point for point in entry_points(group="llmkit.documents") if "." + point.name == ending]
 
 
 def _utf8(data: bytes, path: str, encoding: str) -> bytes:
