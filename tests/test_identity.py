@@ -23,7 +23,7 @@ JOBS: dict[str, tuple[list[str], dict[str, list[str]]]] = {
         ["generate", "-i", "rows.jsonl", "--max-new-tokens", "2"],
         {
             "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "template": ["{note}"], "prompt_field": ["note"],
-            "output_field": ["answer"], "max_new_tokens": ["3"], "min_new_tokens": ["1"], "temperature": ["1"],
+            "output_field": ["answer"], "continue": [], "max_new_tokens": ["3"], "min_new_tokens": ["1"], "temperature": ["1"],
             "top_k": ["5", "--temperature", "1"], "top_p": ["0.5", "--temperature", "1"], "min_p": ["0.1", "--temperature", "1"],
             "repetition_penalty": ["1.5"], "no_repeat_ngram_size": ["2"], "num_beams": ["2"], "length_penalty": ["2", "--num-beams", "2"],
             "num_samples": ["2", "--temperature", "1"], "stop": ["e"], "seed": ["7"], "prompt_lookup": ["3"],

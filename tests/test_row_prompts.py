@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Run, write_rows
 
 from llmkit.errors import RowError, UsageError
 from llmkit.rows import open_rows
@@ -285,3 +286,23 @@ def test_assistant_turns_without_text_are_not_scored() -> None:
     assert before is not None
     assert before.messages is not None
     assert len(before.messages) == 3
+
+
+def test_an_assistants_last_message_is_continued_only_when_that_is_asked_for(run: Run, llama: Path, tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "By the"}]
+    rows = write_rows(tmp_path / "in.jsonl", [{"messages": messages}])
+    arguments = ["generate", "-m", llama, "-i", rows, "--max-new-tokens", "2"]
+    refused = run(*arguments)
+    assert refused.code == 3
+    assert "the last message of field 'messages' has role 'assistant'" in refused.out
+    assert run(*arguments, "--continue").code == 0
+
+
+def test_settings_of_batch_requests_that_have_no_effect_are_named_once(run: Run, tmp_path: Path) -> None:
+    body = {"prompt": "Once", "max_tokens": 9, "temperature": 0.5}
+    rows = write_rows(
+        tmp_path / "in.jsonl", [{"custom_id": str(i), "method": "POST", "url": "/v1/completions", "body": body} for i in range(3)]
+    )
+    ran = run("generate", "-i", rows, "--max-new-tokens", "2")
+    assert ran.code == 0
+    assert ran.err.count("max_tokens, temperature") == 1

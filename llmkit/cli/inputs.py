@@ -24,7 +24,7 @@ _PATIENCE = 1.0
 #: Options about rows and their file, which one text has no use for.
 ONLY_WITH_INPUT = (
     "output", "output_field", "template", "prompt_field", "text_field", "input_format", "encoding", "limit", "overwrite", "restart",
-    "retry_failed", "max_time", "max_errors", "batch_size", "batch_tokens", "verify_batching",
+    "retry_failed", "max_time", "max_errors", "batch_size", "batch_tokens", "verify_batching", "continue_last",
 )  # fmt: skip
 
 

@@ -37,6 +37,8 @@ class Answering:
         self.output_field = output_field
         self.width = decoding.num_samples if decoding.samples else decoding.num_beams
         self.truncated = 0
+        #: Settings that rows carry (of the OpenAI batch format) and that have no effect here.
+        self.unused: set[str] = set()
 
     def prepare(self, row: Row) -> Work:
         try:
@@ -45,6 +47,7 @@ class Answering:
         except InputError as exc:
             return Work(row, error=placed(exc, row, self.source))
         self.truncated += bool(request.truncated)
+        self.unused.update(prompt.unused)
         return Work(row, request, len(request.tokens), request.max_new_tokens)
 
     def answer(self, batch: Sequence[Work]) -> list[Answer]:

@@ -17,7 +17,7 @@ from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.inputs import only_with_input, output_of, read_prompt
-from llmkit.cli.parsing import RUN, SHOW, count_option, option
+from llmkit.cli.parsing import DECODING, RUN, SHOW, count_option, option
 from llmkit.cli.running import model_identity, open_model, summarise
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import ModelError, UsageError
@@ -49,6 +49,9 @@ def generate(
     rows_out: opt.AnswersOut,
     decode: opt.DecodingOptions,
     chat: opt.ChatOptions,
+    continue_last: Annotated[
+        bool, option("--continue", help="Continue a conversation's last message when it is the assistant's.", panel=DECODING)
+    ] = False,
     echo: Annotated[bool, option("--echo", help="Print the prompt before its answer.", panel=SHOW)] = False,
     job: opt.AnswerJobOptions,
     verify_batching: Annotated[
@@ -66,7 +69,7 @@ def generate(
     hint = '--template "Summarize: {text}" puts words around each row'
     refuse(ctx, ("prompt", "json_output", "echo"), "cannot be combined with --input", hint=hint)
     settings = job.job
-    fields = PromptFields(template, prompt_field)
+    fields = PromptFields(template, prompt_field, continue_last=continue_last)
     rows = open_rows(input, **rows_in.reading, text_field="prompt", offline=model.offline)
     run = _Job(
         call,
@@ -165,6 +168,9 @@ class _Job:
             if self.limit != 0:
                 out.notice(f"no rows in {self.rows.name}")
             return 0
+        if task.unused:
+            names = ", ".join(sorted(task.unused))
+            out.warn(f"settings in the rows that are not used: {names}; the options of this command count")
         if task.truncated:
             out.warn(f"{task.truncated:,} prompts were cut to fit the model's context")
         if self.verify:
