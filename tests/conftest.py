@@ -76,7 +76,12 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
     def call(*arguments: object) -> Ran:
         capfd.readouterr()
-        code = app.run([str(a) for a in arguments])
+        before = dict(os.environ)
+        try:
+            code = app.run([str(a) for a in arguments])
+        finally:  # --offline holds for a process, which here is that of all tests
+            os.environ.clear()
+            os.environ.update(before)
         sys.stdout.flush()
         captured = capfd.readouterr()
         return Ran(code, captured.out, captured.err)

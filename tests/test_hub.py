@@ -282,10 +282,12 @@ def test_a_flipped_bit_in_the_cache_is_found(generate: Generate, tmp_path: Path)
     assert "SHA-256" in ran.err
 
 
-@pytest.mark.parametrize("reference", ["../../etc", "org/na\nme", "x" * 300, "x" * 4000, "org/../x", "a b"])
-def test_names_never_become_paths_outside_the_cache(generate: Generate, hub: Hub, reference: str) -> None:
+@pytest.mark.parametrize(
+    ("reference", "code"), [("../../etc", 5), ("org/na\nme", 5), ("x" * 300, 2), ("x" * 4000, 2), ("org/../x", 5), ("a b", 5)]
+)
+def test_names_never_become_paths_outside_the_cache(generate: Generate, hub: Hub, reference: str, code: int) -> None:
     ran = generate(reference)
-    assert ran.code == 5
+    assert ran.code == code
     assert "Traceback" not in ran.err
     assert hub.asked == []
 

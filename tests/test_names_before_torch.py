@@ -16,9 +16,9 @@ from llmkit.models.settings import ModelSettings
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--device", "gpu", "unknown device 'gpu'"),
-        ("--dtype", "float8", "unknown dtype 'float8'"),
-        ("--quantize", "4bit", "unknown quantization '4bit'"),
+        ("--device", "gpu", "'gpu' is not one of auto, cpu"),
+        ("--dtype", "float8", "'float8' is not one of auto, float32"),
+        ("--quantize", "4bit", "'4bit' is not one of none, int8"),
     ],
 )
 def test_an_unknown_name_is_a_usage_error_without_torch(option: str, value: str, message: str) -> None:

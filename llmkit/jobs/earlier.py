@@ -58,6 +58,8 @@ class Saved:
         done: dict[int, Outcome] = {}
         while self._next is not None and self._next[0] == number:
             for outcome, digest in self._next[1]:
+                if outcome.index not in lines:
+                    raise self._fewer_rows()
                 if digests.get(outcome.index) != digest:
                     line = f", line {lines[outcome.index]}" if lines.get(outcome.index) else ""
                     raise JobChangedError(
@@ -72,9 +74,12 @@ class Saved:
     def end(self) -> None:
         """Raises JobChangedError when the journal holds rows that the input does not."""
         if self._next is not None:
-            raise JobChangedError(
-                f"{self._name}: has fewer rows than were answered before", hint="the input has changed; --restart starts over"
-            )
+            raise self._fewer_rows()
+
+    def _fewer_rows(self) -> JobChangedError:
+        return JobChangedError(
+            f"{self._name}: has fewer rows than were answered before", hint="the input has changed; --restart starts over"
+        )
 
 
 class JournalRows:

@@ -55,7 +55,8 @@ class Here:
 
     def _answers(self, batch: Sequence[Work]) -> list[Answer]:
         if self._most is not None and len(batch) > self._most:
-            parts = (batch[start : start + self._most] for start in range(0, len(batch), self._most))
+            size = self._most  # which may become smaller on the way
+            parts = [batch[start : start + size] for start in range(0, len(batch), size)]
             return [answer for part in parts for answer in self._answers(part)]
         try:
             return self._task.answer(batch)

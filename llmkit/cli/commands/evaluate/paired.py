@@ -23,7 +23,7 @@ def paired_test(options: Mapping[str, Any]) -> str | None:
     test = "bs" if options["paired_bs"] else "ar" if options["paired_ar"] else None
     if test is None:
         return None
-    if other := next((name for name in _ONE_RESULT if options[name]), None):
+    if other := next((name for name in _ONE_RESULT if options.get(name)), None):
         hint = "it compares files of saved outputs: -p FILE -p FILE -r FILE"
         if other in ("fail_if", "baseline", "max_regression", "report"):
             hint = "score one system with --report base.json, then the other with --baseline base.json"
