@@ -14,6 +14,7 @@ from llmkit.errors import RowError, UsageError
 from llmkit.rows import open_rows
 from llmkit.rows.fields import DocumentFields, PromptFields, SourceFields, prediction, references, row_id
 from llmkit.rows.reading import Row
+from llmkit.rows.samples import SampleFields
 
 USER, ANSWER = {"role": "user", "content": "Name a fruit."}, {"role": "assistant", "content": "A fruit is"}
 CALL = {"type": "function", "id": "c1", "function": {"name": "f", "arguments": {"city": "Rome"}}}
@@ -143,14 +144,23 @@ def test_the_text_parts_of_a_content_are_its_text() -> None:
 @pytest.mark.parametrize("kind", ["image_url", "input_audio"])
 def test_a_content_part_that_is_no_text_is_an_error_that_names_it(kind: str) -> None:
     error = reason(PromptFields(), row(messages=[{"role": "user", "content": [{"type": kind, kind: {"url": "x"}}]}]))
-    assert f"message 1 of field 'messages' has a content part of type '{kind}'" in error.message
+    assert f"message 1 of field 'messages' has a content part 1 of type '{kind}'" in error.message
 
 
 @pytest.mark.parametrize(
-    "message", [{}, {"role": "user"}, {"content": "a"}, {"role": 1, "content": "a"}, {"role": "user", "content": None}, "hi", None]
+    ("message", "problem"),
+    [
+        ({}, "has no text 'role'"),
+        ({"role": "user"}, "has no text 'content'"),
+        ({"content": "a"}, "has no text 'role'"),
+        ({"role": 1, "content": "a"}, "has no text 'role'"),
+        ({"role": "user", "content": None}, "has no text 'content'"),
+        ("hi", "is text; an object with 'role' and 'content' is needed"),
+        (None, "is null; an object with 'role' and 'content' is needed"),
+    ],
 )
-def test_a_message_without_role_or_content_is_an_error(message: Any) -> None:
-    assert "message 2 of field 'messages' has no text 'role' and 'content'" in reason(PromptFields(), row(messages=[USER, message])).message
+def test_a_message_without_role_or_content_is_an_error(message: Any, problem: str) -> None:
+    assert f"message 2 of field 'messages' {problem}" in reason(PromptFields(), row(messages=[USER, message])).message
 
 
 def test_sharegpt_roles_become_the_templates_roles() -> None:
@@ -306,3 +316,19 @@ def test_settings_of_batch_requests_that_have_no_effect_are_named_once(run: Run,
     ran = run("generate", "-i", rows, "--max-new-tokens", "2")
     assert ran.code == 0
     assert ran.err.count("max_tokens, temperature") == 1
+
+
+def test_training_and_prompts_read_the_same_messages() -> None:
+    older = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"city": "Rome"}'}}
+    talk = [
+        USER,
+        older,
+        {"role": "function", "content": "14:05"},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "Two."}]},
+    ]
+    trained = SampleFields().sample(row(messages=json.dumps(talk)), "r.csv")  # a cell of a table
+    prompt = PromptFields(continue_last=True).prompt(row(messages=talk), "r.jsonl")
+    assert trained.messages == prompt.messages
+    assert trained.messages is not None
+    assert trained.messages[1]["tool_calls"][0]["function"] == CALL["function"]
+    assert [message["role"] for message in trained.messages] == ["user", "assistant", "tool", "assistant"]

@@ -79,16 +79,16 @@ def test_bad_rows_are_named_by_line_and_left_out_when_allowed(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("messages", "message"),
     [
-        ([{"role": "user", "content": "a"}], "no turn of the assistant to train on"),
-        ([{"role": "assistant", "content": "a"}], "no turn of the assistant to train on"),
-        ([{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}], "no turn of the assistant to train on"),
+        ([{"role": "user", "content": "a"}], "no assistant message to train on"),
+        ([{"role": "assistant", "content": "a"}], "no assistant message to train on"),
+        ([{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}], "no assistant message to train on"),
         (
             [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}, {"role": "assistant", "content": "c"}],
             "has role 'system'; only the first may",
         ),
         ([{"role": "user", "content": "a"}, *[{"role": "assistant", "content": "c"}] * 2], "both have role 'assistant'"),
         ([{"role": "user"}], "has no text 'content'"),
-        ("hi", "not a list"),
+        ("hi", "not a JSON list"),
     ],
 )
 def test_conversations_that_teach_nothing_or_are_out_of_order_are_bad_rows(tmp_path: Path, messages: Any, message: str) -> None:
@@ -108,7 +108,7 @@ def test_fields_can_be_named_and_names_must_go_together(tmp_path: Path) -> None:
 @given(st.lists(st.text(min_size=1).filter(lambda t: t.strip()), min_size=1, max_size=60))
 def test_equal_rows_never_stand_on_both_sides_of_a_split(texts: list[str]) -> None:
     found = check_rows((Row(i, i + 1, {"text": t}) for i, t in enumerate(texts)), SampleFields(), "rows", share=0.3)
-    train, valid = ([s.text or "" for s in side] for side in (found.samples, found.held))
+    train, valid = ([s.text or "" for s in side] for side in (found.samples, found.held_out))
     assert sorted(train + valid) == sorted(texts)
     assert not set(train) & set(valid)
 
@@ -151,7 +151,7 @@ def peak_of_training_rows(path: Path, count: int, length: int) -> int:
     finally:
         tracemalloc.stop()
     assert len(examples) == len(found.samples)
-    assert len(found.samples) + len(found.held) == count
+    assert len(found.samples) + len(found.held_out) == count
     return peak
 
 

@@ -109,7 +109,7 @@ def test_every_part_of_a_row_that_changes_the_training_is_used(row: dict[str, An
         ([user("a"), assistant(None, tool_calls=[{"function": {}}])], "message 2 .* without the name of a function"),
         ([user("a"), assistant("b", weight=0.5)], "message 2 .* weight 0.5"),
         ([{"from": "martian", "value": "a"}], "message 1 .* is from 'martian'"),
-        ([user("a"), assistant("")], "no turn of the assistant to train on"),
+        ([user("a"), assistant("")], "no assistant message to train on"),
         ([user("a"), assistant(None)], "message 2 .* has no text 'content'"),
     ],
 )

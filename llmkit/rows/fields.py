@@ -12,7 +12,7 @@ from typing import Any
 
 from llmkit.errors import RowError, UsageError
 from llmkit.rows.base import Row
-from llmkit.rows.messages import CONVERSATIONS, Message, asked, batch_request, conversation, messages_of, row_error, tools_of
+from llmkit.rows.messages import CONVERSATIONS, Message, batch_request, check_last, conversation, messages_of, row_error, tools_of
 from llmkit.rows.template import Template, named_fields
 from llmkit.rows.values import type_name
 
@@ -130,7 +130,8 @@ class PromptFields:
 
 
 def _conversation_prompt(value: Any, name: str, row: Row, fields: dict[str, Any], file_name: str, continue_last: bool = False) -> Prompt:
-    messages = asked(conversation(value, name, row, file_name), name, row, file_name, continue_last=continue_last)
+    messages = conversation(value, name, row, file_name)
+    check_last(messages, name, row, file_name, continue_last=continue_last)
     own = continue_last and messages[-1]["role"] == "assistant"
     return Prompt(messages=messages, tools=tools_of(fields, row, file_name), continue_last=own)
 

@@ -1,7 +1,8 @@
 """Conversations in a row: messages of OpenAI's form or ShareGPT's, tools, and batch requests.
 
-A message keeps all of its keys, since chat templates read more than role and content: `name`, `tool_calls`,
-`tool_call_id`, `reasoning_content`. Knows forms of rows; not templates or models.
+Prompts and training rows are read here alike, so a model is trained on the messages it is asked with. A message keeps all of
+its keys, since chat templates read more than role and content: `name`, `tool_calls`, `tool_call_id`, `reasoning_content`.
+Knows forms of rows; not templates or models.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from llmkit.errors import RowError
 from llmkit.rows.base import Row
 from llmkit.rows.values import from_json, type_name
 
-#: `role` and `content` are texts ('' for a message that only calls tools); further keys are as the row has them.
+#: `role` and `content` are texts ('' for a message that only calls tools); keys with null are left out, others are as in the row.
 Message = dict[str, Any]
 
 _SHAREGPT_ROLES = {
@@ -48,19 +49,18 @@ def messages_of(value: list[Any], name: str, row: Row, file_name: str) -> tuple[
     return tuple(_message(item, f"message {number} of field '{name}'", row, file_name) for number, item in enumerate(value, 1))
 
 
-def asked(messages: tuple[Message, ...], name: str, row: Row, file_name: str, *, continue_last: bool = False) -> tuple[Message, ...]:
-    """`messages`, of which the last is not the model's own unless it is to be continued. Raises RowError."""
+def check_last(messages: tuple[Message, ...], name: str, row: Row, file_name: str, *, continue_last: bool = False) -> None:
+    """Raises RowError where the last message is the model's own, unless it is to be continued and has a content."""
     last = messages[-1]
     if last["role"] == "assistant" and not continue_last:
         raise row_error(
-            f"the last message of field '{name}' has role 'assistant', so there is nothing to answer",
+            f"the last message of field '{name}' has role 'assistant'; a model answers other roles",
             row,
             file_name,
             hint="--continue continues that message; or remove it from the row",
         )
     if continue_last and last["role"] == "assistant" and not last["content"]:
         raise row_error(f"the last message of field '{name}' has no content to continue", row, file_name)
-    return messages
 
 
 def tools_of(fields: dict[str, Any], row: Row, file_name: str) -> tuple[dict[str, Any], ...] | None:
@@ -83,24 +83,27 @@ def batch_request(row: Row) -> dict[str, Any] | None:
 
 def _message(item: Any, what: str, row: Row, file_name: str) -> Message:
     if not isinstance(item, dict):
-        raise row_error(f"{what} has no text 'role' and 'content'; it is {type_name(item)}", row, file_name)
-    message = {key: value for key, value in item.items() if key not in ("from", "value")}
+        raise row_error(f"{what} is {type_name(item)}; an object with 'role' and 'content' is needed", row, file_name)
+    message = {key: value for key, value in item.items() if key not in ("from", "value") and value is not None}
     speaker = item.get("role", item.get("from"))
-    if not isinstance(speaker, str):
-        raise row_error(f"{what} has no text 'role' and 'content'", row, file_name)
-    role = speaker if "role" in item else _SHAREGPT_ROLES.get(speaker)
+    if not isinstance(speaker, str) or not speaker:
+        raise row_error(f"{what} has no text 'role'", row, file_name)
+    role = ("tool" if speaker == "function" else speaker) if "role" in item else _SHAREGPT_ROLES.get(speaker)
     if role is None:
         known = ", ".join(_SHAREGPT_ROLES)
         raise row_error(f"{what} is from '{speaker[:40]}', which is no known role", row, file_name, hint=f"one of {known}")
     content = item.get("content", item.get("value"))
     if "role" not in item and speaker == "function_call":
         message["tool_calls"], content = _sharegpt_calls(content, what, row, file_name), None
-    elif message.get("tool_calls") is not None:
+    elif "tool_calls" in message:
         message["tool_calls"] = _tool_calls(message["tool_calls"], what, row, file_name)
+    elif "function_call" in message:  # OpenAI's older form of a single call
+        message["tool_calls"] = _tool_calls([{"type": "function", "function": message["function_call"]}], what, row, file_name)
+    message.pop("function_call", None)
     if isinstance(content, list):
         content = _joined(content, what, row, file_name)
-    if content is None and not any(message.get(key) for key in ("tool_calls", "function_call", "reasoning_content")):
-        raise row_error(f"{what} has no text 'role' and 'content'", row, file_name)
+    if content is None and not message.get("tool_calls") and not message.get("reasoning_content"):
+        raise row_error(f"{what} has no text 'content'", row, file_name)
     if content is not None and not isinstance(content, str):
         raise row_error(f"{what}: its 'content' is {type_name(content)}; text is needed", row, file_name)
     return {"role": role, "content": content or "", **{k: v for k, v in message.items() if k not in ("role", "content")}}
@@ -109,18 +112,15 @@ def _message(item: Any, what: str, row: Row, file_name: str) -> Message:
 def _joined(parts: list[Any], what: str, row: Row, file_name: str) -> str:
     """The text parts of a message, one after another. Raises RowError for an image or the like."""
     texts = []
-    for part in parts:
+    for number, part in enumerate(parts, 1):
+        is_text = isinstance(part, dict) and isinstance(part.get("text"), str)
         if isinstance(part, str):
             texts.append(part)
-        elif (
-            isinstance(part, dict)
-            and isinstance(part.get("text"), str)
-            and part.get("type", "text") in ("text", "input_text", "output_text")
-        ):
+        elif is_text and part.get("type", "text") in ("text", "input_text", "output_text"):
             texts.append(part["text"])
         else:
             kind = part.get("type") if isinstance(part, dict) else type_name(part)
-            raise row_error(f"{what} has a content part of type '{str(kind)[:40]}'; only text can be read", row, file_name)
+            raise row_error(f"{what} has a content part {number} of type '{str(kind)[:40]}'; only text can be read", row, file_name)
     return "".join(texts)
 
 
@@ -130,11 +130,13 @@ def _tool_calls(calls: Any, what: str, row: Row, file_name: str) -> list[Any]:
         raise row_error(f"{what}: its 'tool_calls' is not a list of objects", row, file_name)
     out = []
     for call in calls:
+        if "function" not in call and isinstance(call.get("name"), str):
+            call = {"type": "function", "function": call}
         function = call.get("function")
-        if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-            arguments = _object(function["arguments"])
-            if arguments is not None:
-                call = call | {"function": function | {"arguments": arguments}}
+        if isinstance(function, dict):
+            arguments = function.get("arguments", {})
+            parsed = _object(arguments) if isinstance(arguments, str) else None
+            call = call | {"function": function | {"arguments": arguments if parsed is None else parsed}}
         out.append(call)
     return out
 

@@ -14,16 +14,19 @@ from typing import Any
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.rows.base import Row
 from llmkit.rows.fields import missing_field, pair, text_of
+from llmkit.rows.messages import Message, conversation, row_error, tools_of
 from llmkit.rows.spool import Spool
-from llmkit.rows.turns import COLUMNS, Conversation, Turn, check_roles, conversation
 
 _PAIRS = (("source", "target"), ("source", "tgt"), ("src", "tgt"), ("src", "target"), ("src", "ref"), ("src", "reference"))
+#: Columns that a conversation uses beside its own.
+_BESIDE = ("system", "tools")
 #: Names of a prompt and what completes it.
 _COMPLETIONS = (("prompt", "completion"), ("prompt", "response"), ("question", "answer"))
 #: Columns of a row that name its languages.
 _LANGUAGES = (("source_lang", "target_lang"), ("src_lang", "tgt_lang"), ("source_language", "target_language"), ("from", "to"))
 #: Columns that change what other programs train, and that are not used here.
 _TELLING = frozenset(("weight", "loss_mask", "labels", "train", "chosen", "rejected", "history", "system", "tools", "functions", "images"))
+_EMPTY_COMPLETION = "the completion is empty; an example needs one"
 #: Bad rows that a message lists.
 _LISTED = 10
 
@@ -42,7 +45,7 @@ class Sample:
     text: str | None = None
     prompt: str | None = None
     completion: str | None = None
-    messages: tuple[Turn, ...] | None = None
+    messages: tuple[Message, ...] | None = None
     first: int = 0
     untrained: tuple[int, ...] = ()
     tools: list[Any] | None = None
@@ -63,33 +66,33 @@ class SampleFields:
         if self.text is not None and self.prompt is not None:
             raise UsageError("--text-field and --prompt-field both say what is trained", hint="use only one of them")
 
-    def sample(self, row: Row, source: str) -> Sample:
+    def sample(self, row: Row, file_name: str) -> Sample:
         """What `row` trains. Raises RowError with the line and the fields that are there."""
         if row.error is not None:
             raise row.error
         format = self._format(row)
         if format is None:
             raise RowError(
-                missing_field("text', 'messages', or 'prompt' and 'completion", row, source, None).reason,
-                path=source, line=row.line, hint="name the fields: --prompt-field and --completion-field, or --text-field",
+                missing_field("text', 'messages', or 'prompt' and 'completion", row, file_name, None).reason,
+                path=file_name, line=row.line, hint="name the fields: --prompt-field and --completion-field, or --text-field",
             )  # fmt: skip
-        sample = Sample(format, row.line, _digest(row.fields), **self._parts(format, row, source))
+        sample = Sample(format, row.line, _digest(row.fields), **self._parts(format, row, file_name))
         if sample.completion is not None and not sample.completion.strip():
-            raise RowError("the completion is empty, so there is nothing to train on", path=source, line=row.line)
+            raise row_error(_EMPTY_COMPLETION, row, file_name)
         if sample.text is not None and not sample.text.strip():
-            raise RowError("the text is empty, so there is nothing to train on", path=source, line=row.line)
+            raise row_error("the text is empty; an example needs a text", row, file_name)
         return sample
 
     def used(self, format: str) -> frozenset[str]:
         """The columns that rows of a format use."""
         if self.text is not None or self.prompt is not None:
-            return frozenset(n for n in (self.text, self.prompt, self.completion, *COLUMNS) if n is not None)
+            return frozenset(n for n in (self.text, self.prompt, self.completion, *_BESIDE) if n is not None)
         return {
             "text": frozenset(("text",)),
-            "messages": frozenset(("messages", *COLUMNS)),
-            "sharegpt": frozenset(("conversations", *COLUMNS)),
-            "prompt and completion": frozenset((*(n for both in _COMPLETIONS for n in both), *COLUMNS)),
-            "alpaca": frozenset(("instruction", "input", "output", "history", *COLUMNS)),
+            "messages": frozenset(("messages", *_BESIDE)),
+            "sharegpt": frozenset(("conversations", *_BESIDE)),
+            "prompt and completion": frozenset((*(n for both in _COMPLETIONS for n in both), *_BESIDE)),
+            "alpaca": frozenset(("instruction", "input", "output", "history", *_BESIDE)),
             "source and target": frozenset(("translation", *(n for both in (*_PAIRS, *_LANGUAGES) for n in both))),
         }[format]
 
@@ -111,30 +114,30 @@ class SampleFields:
             return "source and target"
         return "text" if "text" in fields else None
 
-    def _parts(self, format: str, row: Row, source: str) -> dict[str, Any]:
+    def _parts(self, format: str, row: Row, file_name: str) -> dict[str, Any]:
         if format == "text":
-            return {"text": text_of(row, self.text or "text", source, "--text-field")}
+            return {"text": text_of(row, self.text or "text", file_name, "--text-field")}
         if format in ("messages", "sharegpt"):
             name = "messages" if format == "messages" else "conversations"
-            return _talk(conversation(row, row.fields[name], name, source), 0, row, source)
+            return _talk(row.fields[name], name, 0, row, file_name)
         if format == "prompt and completion":
-            return self._completion(row, source)
+            return self._completion(row, file_name)
         if format == "alpaca":
-            return _alpaca(row, source)
-        before, after = pair(row, source)
+            return _alpaca(row, file_name)
+        before, after = pair(row, file_name)
         return {"prompt": before, "completion": after, "languages": _languages(row)}
 
-    def _completion(self, row: Row, source: str) -> dict[str, Any]:
+    def _completion(self, row: Row, file_name: str) -> dict[str, Any]:
         names = ((self.prompt or "prompt", self.completion or "completion"),) if self.prompt else _COMPLETIONS
         prompt, completion = next(((a, b) for a, b in names if a in row.fields and b in row.fields), names[0])
         before, after = row.fields.get(prompt), row.fields.get(completion)
         if isinstance(before, list) and isinstance(after, list):
-            first = len(conversation(row, before, prompt, source).turns)
-            conversation(row, after, completion, source)
-            return _talk(conversation(row, [*before, *after], prompt, source), first, row, source)
-        question = text_of(row, prompt, source, "--prompt-field")
-        answer = text_of(row, completion, source, "--completion-field")
-        return _asked(question, answer, (), row, source)
+            first = len(_training_conversation(before, prompt, row, file_name).messages)
+            _training_conversation(after, completion, row, file_name)
+            return _talk([*before, *after], prompt, first, row, file_name)
+        question = text_of(row, prompt, file_name, "--prompt-field")
+        answer = text_of(row, completion, file_name, "--completion-field")
+        return _pair(question, answer, (), row, file_name)
 
 
 class Samples(Spool[Sample]):
@@ -168,13 +171,13 @@ def _from_bytes(data: bytes) -> Sample:
 
 @dataclass
 class CheckedRows:
-    """All rows of a file, judged. held: samples that are held out of training.
+    """All rows of a file, checked. held_out: samples that are held out of training.
 
     formats: rows by format; bad: the rows that can't be used and why; unused: rows by column that no format uses.
     """
 
     samples: Samples = field(default_factory=Samples)
-    held: Samples = field(default_factory=Samples)
+    held_out: Samples = field(default_factory=Samples)
     formats: dict[str, int] = field(default_factory=dict)
     first_lines: dict[str, int | None] = field(default_factory=dict)
     bad: list[RowError] = field(default_factory=list)
@@ -191,7 +194,7 @@ class CheckedRows:
         return [name for name in self.unused if name in _TELLING]
 
 
-def check_rows(rows: Iterable[Row], fields: SampleFields, source: str, *, max_errors: int = 0, share: float = 0.0) -> CheckedRows:
+def check_rows(rows: Iterable[Row], fields: SampleFields, file_name: str, *, max_errors: int = 0, share: float = 0.0) -> CheckedRows:
     """Every row's sample; about `share` of them are held out by their content's hash, so equal rows never stand on both sides.
 
     Raises InputError for a file without a usable row, of mixed formats, or with more bad rows than allowed."""
@@ -200,7 +203,7 @@ def check_rows(rows: Iterable[Row], fields: SampleFields, source: str, *, max_er
     for row in rows:
         out.rows += 1
         try:
-            sample = fields.sample(row, source)
+            sample = fields.sample(row, file_name)
         except RowError as exc:
             out.bad.append(exc)
             continue
@@ -209,16 +212,16 @@ def check_rows(rows: Iterable[Row], fields: SampleFields, source: str, *, max_er
             if row.fields[name] not in (None, "", [], {}):
                 out.unused[name] = out.unused.get(name, 0) + 1
         out.first_lines.setdefault(sample.format, sample.line or out.rows)
-        (out.held if int(sample.digest[:8], 16) < bound else out.samples).append(sample)
+        (out.held_out if int(sample.digest[:8], 16) < bound else out.samples).append(sample)
     if len(out.bad) > max_errors:
         raise InputError(
-            _list_errors(out), hint=f"fix them, or leave up to N out with --max-errors N; {out.bad[0].hint or ''}".rstrip("; ")
+            _list_errors(out), hint=f"fix them, or skip up to N of them with --max-errors N; {out.bad[0].hint or ''}".rstrip("; ")
         )
-    if not (out.samples or out.held):
-        raise InputError("no rows to train on", path=source)
+    if not (out.samples or out.held_out):
+        raise InputError("no rows to train on", path=file_name)
     if len(out.formats) > 1:
         parts = ", ".join(f"{count:,} of {name} (first at line {out.first_lines[name]})" for name, count in out.formats.items())
-        raise InputError(f"rows of several formats: {parts}", path=source, hint="one format a file; or name a field")
+        raise InputError(f"rows of several formats: {parts}", path=file_name, hint="one format a file; or name a field")
     return out
 
 
@@ -228,36 +231,97 @@ def _list_errors(checked: CheckedRows) -> str:
     return f"{len(checked.bad):,} of {checked.rows:,} rows can't be used: {shown}{more}"
 
 
-def _talk(talk: Conversation, first: int, row: Row, source: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Conversation:
+    """untrained: indices of the assistant's messages that are read and not trained."""
+
+    messages: tuple[Message, ...]
+    untrained: tuple[int, ...]
+    tools: list[Any] | None
+
+
+def _training_conversation(value: Any, name: str, row: Row, file_name: str) -> _Conversation:
+    """The messages in field `name`, with the row's columns 'system' and 'tools'. Raises RowError that names what is wrong."""
+    messages: list[Message] = []
+    untrained: list[int] = []
+    system = row.fields.get("system")
+    for number, message in enumerate(conversation(value, name, row, file_name), 1):
+        try:
+            trained = _is_trained(message)
+            _check_calls(message)
+        except ValueError as exc:
+            raise row_error(f"message {number} of field '{name}' {exc}", row, file_name) from exc
+        if number == 1 and message["role"] not in ("system", "developer") and isinstance(system, str) and system.strip():
+            messages.append({"role": "system", "content": system})
+        if not trained:
+            untrained.append(len(messages))
+        messages.append({key: item for key, item in message.items() if key != "weight"})
+    tools = tools_of(row.fields, row, file_name)
+    return _Conversation(tuple(messages), tuple(untrained), None if tools is None else list(tools))
+
+
+def _is_trained(message: Message) -> bool:
+    """False for weight 0, axolotl's "train": false, and an empty message of the assistant. Raises ValueError for other weights."""
+    weight = message.get("weight", 1)
+    if isinstance(weight, bool) or weight not in (0, 1):
+        raise ValueError(f"has weight {weight!r}; 0 and 1 are known")
+    empty = not any(message.get(name) for name in ("content", "tool_calls", "reasoning_content", "thinking"))
+    return weight == 1 and message.get("train") is not False and not (empty and message["role"] == "assistant")
+
+
+def _check_calls(message: Message) -> None:
+    """Raises ValueError for a tool call that can't be trained: without a function's name, or with arguments that are not JSON."""
+    for call in message.get("tool_calls", ()):
+        function = call.get("function")
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise ValueError("has a tool call without the name of a function")
+        if isinstance(function["arguments"], str):
+            raise ValueError(f"calls '{function['name'][:40]}' with arguments that are not a JSON object")
+
+
+def _check_roles(talk: _Conversation, first: int, row: Row, file_name: str) -> None:
+    """Raises RowError: the assistant answers once, a system message comes first, and from `first` on one message is trained."""
+    roles = [message["role"] for message in talk.messages]
+    for number, role in enumerate(roles[1:], 2):
+        if role == "system":
+            raise row_error(f"message {number} has role 'system'; only the first may", row, file_name)
+        if role == "assistant" == roles[number - 2]:
+            raise row_error(f"messages {number - 1} and {number} both have role 'assistant'", row, file_name)
+    if not any(role == "assistant" and i > 0 and i >= first and i not in talk.untrained for i, role in enumerate(roles)):
+        raise row_error("no assistant message to train on follows another message", row, file_name)
+
+
+def _talk(value: Any, name: str, first: int, row: Row, file_name: str) -> dict[str, Any]:
     """The parts of a conversation's sample."""
-    check_roles(talk, first, row, source)
-    return {"messages": talk.turns, "first": first, "untrained": talk.untrained, "tools": talk.tools}
+    talk = _training_conversation(value, name, row, file_name)
+    _check_roles(talk, first, row, file_name)
+    return {"messages": talk.messages, "first": first, "untrained": talk.untrained, "tools": talk.tools}
 
 
-def _asked(question: str, answer: str, history: tuple[Turn, ...], row: Row, source: str) -> dict[str, Any]:
-    """A prompt and its completion; a conversation where the row has a system text, tools or earlier turns."""
-    asked = [*history, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    talk = conversation(row, asked, "prompt", source)
-    if len(talk.turns) == 2 and talk.tools is None:
+def _pair(question: str, answer: str, history: tuple[Message, ...], row: Row, file_name: str) -> dict[str, Any]:
+    """A prompt and its completion; a conversation where the row has a system text, tools or earlier messages."""
+    value = [*history, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    talk = _training_conversation(value, "prompt", row, file_name)
+    if len(talk.messages) == 2 and talk.tools is None:
         return {"prompt": question, "completion": answer}
     if not answer.strip():
-        raise RowError("the completion is empty, so there is nothing to train on", path=source, line=row.line)
-    return {"messages": talk.turns, "untrained": talk.untrained, "tools": talk.tools}
+        raise row_error(_EMPTY_COMPLETION, row, file_name)
+    return {"messages": talk.messages, "untrained": talk.untrained, "tools": talk.tools}
 
 
-def _alpaca(row: Row, source: str) -> dict[str, Any]:
-    question = text_of(row, "instruction", source)
+def _alpaca(row: Row, file_name: str) -> dict[str, Any]:
+    question = text_of(row, "instruction", file_name)
     if row.fields.get("input"):
-        question += "\n\n" + text_of(row, "input", source)
-    turns: list[Turn] = []
+        question += "\n\n" + text_of(row, "input", file_name)
+    turns: list[Message] = []
     history = row.fields.get("history") or []
     if not isinstance(history, list):
-        raise RowError("field 'history' is not a list of pairs", path=source, line=row.line)
+        raise row_error("field 'history' is not a list of pairs", row, file_name)
     for number, both in enumerate(history, 1):
         if not isinstance(both, list) or len(both) != 2 or not all(isinstance(text, str) for text in both):
-            raise RowError(f"entry {number} of field 'history' is not a pair of texts", path=source, line=row.line)
+            raise row_error(f"entry {number} of field 'history' is not a pair of texts", row, file_name)
         turns += [{"role": "user", "content": both[0]}, {"role": "assistant", "content": both[1]}]
-    return _asked(question, text_of(row, "output", source, "--completion-field"), tuple(turns), row, source)
+    return _pair(question, text_of(row, "output", file_name, "--completion-field"), tuple(turns), row, file_name)
 
 
 def _languages(row: Row) -> tuple[str, str] | None:

@@ -17,9 +17,9 @@ from typing import Any
 from llmkit.engines.chat import ChatSettings, render
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.rows.fields import Prompt
+from llmkit.rows.messages import Message
 from llmkit.rows.samples import Sample
 from llmkit.rows.spool import Spool
-from llmkit.rows.turns import Turn
 from llmkit.training.languages import Directions, token_id
 
 
@@ -145,7 +145,7 @@ class Encoder:
             return [self._example([(sample.text, True)], first, sample)]
         prompt, completion = self._asked(sample)
         if self.template is not None:
-            turns: tuple[Turn, ...] = ({"role": "user", "content": prompt}, {"role": "assistant", "content": completion})
+            turns: tuple[Message, ...] = ({"role": "user", "content": prompt}, {"role": "assistant", "content": completion})
             return [self._example(segments, [], sample) for segments in self._turns(replace(sample, messages=turns))]
         return [self._example([(prompt, self.full_loss), (completion, True)], first, sample)]
 
@@ -252,11 +252,11 @@ class Encoder:
             done = after
         return [segments] if whole else alone
 
-    def _render(self, messages: tuple[Turn, ...], ask: bool, tools: list[Any] | None) -> str:
+    def _render(self, messages: tuple[Message, ...], ask: bool, tools: list[Any] | None) -> str:
         return render(Prompt(messages=messages, tools=tuple(tools or ()) or None), self.tokenizer, self.chat, ask=ask)[0]
 
 
-def _check_answer(before: str, answer: str, message: Turn) -> None:
+def _check_answer(before: str, answer: str, message: Message) -> None:
     """Raises InputError for a template that leaves tool calls out, or that writes its generation prompt unasked.
 
     That prompt would be trained as part of every answer.
