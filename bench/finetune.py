@@ -152,7 +152,7 @@ def main() -> None:
 
 
 def run(name: str, command: list[str], out: str) -> Found:
-    """Speed as the process told it, and its peak memory."""
+    """Speed as the process reported it, and its peak memory."""
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=said, stderr=said)

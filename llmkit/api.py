@@ -77,7 +77,7 @@ def generate(
 ) -> list[Completion]:
     """The answer to each prompt, in order: `llmkit.generate("builtin:stories", ["Once upon a time"], max_new_tokens=20)`.
 
-    prompts: texts, or conversations (lists of messages with 'role' and 'content'). batch_size: rows a batch, None for automatic; it
+    prompts: texts, or conversations (lists of messages with 'role' and 'content'). batch_size: rows per batch, None for automatic; it
     changes no greedy float32 answer. decoding: fields of `llmkit.Decoding`, as temperature, top_p, num_beams, stop, seed.
     Raises InputError for a prompt that is empty or too long, UsageError for settings that can't be meant, ModelError when the
     model's scores are not numbers.

@@ -7,7 +7,7 @@
     ├── OutputError              2   an output that can't be written to, or belongs to another run
     ├── JobChangedError          2   a resume of something else than what was begun
     ├── RowsFailedError          3   more rows failed than --max-errors allows
-    ├── GateError                4   a quality gate failed, or a rerun gave another result
+    ├── GateError                4   a quality gate failed, or a rerun gave a different result
     ├── TrainingError            6   a training run that was stopped by its watch (NaN, divergence), resumable
     ├── UnavailableError         5   the environment: no such model, no network, no device, missing extra
     │   ├── ModelError           5   ... a model whose files don't fit together
@@ -51,7 +51,7 @@ class InputError(LlmkitError):
 
 
 class RowError(InputError):
-    """One row that can't be used. A job writes it into the row and goes on."""
+    """One row that can't be used. A job writes it into the row and continues."""
 
     def __init__(self, message: str, *, path: str | Path | None = None, line: int | None = None, hint: str | None = None) -> None:
         super().__init__(message, path=path, line=line, hint=hint)

@@ -1,4 +1,4 @@
-"""Files that are replaced only by something whole, and locks: how llmkit writes, in one place.
+"""Files that are replaced only by complete files, and locks: how llmkit writes, in one place.
 
 Beside an output NAME lie, while a run works, companions of its own: a lock (`.NAME.llmkit-lock`, which stays), a journal and a
 part. A companion is opened only when it is our own regular file: a link, a FIFO or a user's file at its name is refused.
@@ -25,7 +25,7 @@ _LONGEST_PID = 20
 
 
 def companion(path: Path, ending: str, *, hidden: bool = False) -> Path:
-    """The name beside `path` that ends with `.ending`; one that would be too long is cut and told apart by a hash.
+    """The name beside `path` that ends with `.ending`; one that would be too long is cut and made unique by a hash.
 
     hidden: with a dot in front, for what stays there.
     """
@@ -119,7 +119,7 @@ def acquire(path: Path, shown: str) -> Any:
 
 
 def write_whole(path: Path, data: str | bytes | Iterable[bytes]) -> None:
-    """`data` under the name of `path`, whole and synced, or not at all. Raises OSError, with nothing left beside."""
+    """`data` under the name of `path`, complete and synced, or not at all. Raises OSError, with nothing left beside."""
     part = companion(path, "part")
     check_own(part, "the unfinished file")
     try:
@@ -139,7 +139,7 @@ def replace_folder(new: Path, path: Path) -> None:
     """Gives the folder `new` the name of `path`, in the place of one that is there.
 
     A folder that is not empty can't be replaced in one step: the old one is renamed aside first and removed last, so at any
-    point of failure one of both is whole, and when the second rename fails the old one gets its name back. Raises OSError.
+    point of failure one of both is complete, and when the second rename fails the old one gets its name back. Raises OSError.
     """
     sync_tree(new)
     aside = companion(path, "llmkit-old", hidden=True)
@@ -206,5 +206,5 @@ def file_sha256(path: Path) -> str:
 def unwritable(shown: str, exc: OSError) -> UnavailableError:
     """What to say when a disk is full or gone: the work is kept."""
     return UnavailableError(
-        f"{shown}: cannot be written: {exc.strerror}; what is done is kept", hint="make room, then run the same command again"
+        f"{shown}: cannot be written: {exc.strerror}; finished work is kept", hint="make room, then run the same command again"
     )

@@ -60,9 +60,9 @@ def test_labels_classify_texts(run: Run, tmp_path: Path) -> None:
     ("row", "said"),
     [
         ({"question": "x", "answer": 0}, "choices"),
-        ({"question": "x", "choices": ["a"], "answer": 0}, "two texts or more"),
-        ({"question": "x", "choices": ["a", "b"], "answer": 2}, "none of the choices"),
-        ({"question": "x", "choices": ["a", "b"], "answer": "c"}, "none of the choices"),
+        ({"question": "x", "choices": ["a"], "answer": 0}, "at least two texts"),
+        ({"question": "x", "choices": ["a", "b"], "answer": 2}, "not one of the choices"),
+        ({"question": "x", "choices": ["a", "b"], "answer": "c"}, "not one of the choices"),
         ({"question": "x", "choices": ["a", "b"]}, "no field 'answer'"),
         ({"choices": ["a", "b"], "answer": 0}, "question"),
     ],

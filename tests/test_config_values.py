@@ -87,7 +87,7 @@ def test_a_record_can_not_consent_to_running_code(run: Run, tmp_path: Path, cons
     path.write_text(json.dumps(record(options={"input": "i.jsonl"} | consent)))
     ran = run("rerun", path) if command == "rerun" else run("generate", "x", "--config", path)
     assert ran.code == 2
-    assert "a record can't consent to that" in ran.err
+    assert "a record cannot allow that" in ran.err
 
 
 def test_a_users_own_configuration_may_consent(run: Run, tmp_path: Path) -> None:

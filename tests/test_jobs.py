@@ -100,7 +100,7 @@ def test_a_signal_ends_the_run_after_the_batch_and_says_how_to_go_on(
     running.send_signal(number)
     ended = finish(running)
     assert ended.code == code
-    assert "run the same command again to go on" in ended.err
+    assert "run the same command again to continue" in ended.err
     assert "Traceback" not in ended.err
     assert run(*job, "-o", out).code == 0
     assert run(*job, "-o", reference).code == 0
@@ -191,7 +191,7 @@ def test_a_resume_with_changed_input_is_refused_with_its_line(run: Run, job: lis
     ran = run(*job, "-o", half)
     assert ran.code == 2
     assert "line " in ran.err
-    assert "is not the one that was answered before" in ran.err
+    assert "has changed since the earlier run" in ran.err
     path.write_text("".join(lines[:3]))
     fewer = run(*job, "-o", half)
     assert fewer.code == 2
@@ -228,7 +228,7 @@ def test_a_full_disk_keeps_what_is_done(process: Process, run: Run, job: list[st
 
     ran = process(*job, "-o", out, preexec_fn=small_files)
     assert ran.code == 5
-    assert "what is done is kept" in ran.err
+    assert "finished work is kept" in ran.err
     assert run(*job, "-o", out).code == 0
     assert run(*job, "-o", reference).code == 0
     assert out.read_bytes() == reference.read_bytes()
@@ -322,7 +322,7 @@ sys.exit(run([*arguments, "-o", {str(out)!r}]))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
-    assert "out of memory with 512 rows at once; going on with 256" in done.stderr
+    assert "out of memory with 512 rows at once; continuing with 256" in done.stderr
     assert run(*arguments, "-o", reference).code == 0
     assert [row["text"] for row in read_rows(out)] == [row["text"] for row in read_rows(reference)]
 
@@ -356,7 +356,7 @@ def test_rerun_says_whether_the_result_is_the_same(run: Run, job: list[str], tmp
     Path(f"{out}.run.json").write_text(json.dumps(record))
     ran = run("rerun", f"{out}.run.json")
     assert ran.code == 4
-    assert "another result" in ran.err
+    assert "different result" in ran.err
 
 
 @pytest.mark.parametrize("command", [["perplexity"], ["score", "--metrics", "exact_match", "--max-new-tokens", "2"]])

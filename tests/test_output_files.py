@@ -44,7 +44,7 @@ def test_a_table_of_failed_rows_still_has_the_answers_column(run: Run, tmp_path:
 def test_several_samples_do_not_fit_a_line_of_text(run: Run, rows: Path, tmp_path: Path) -> None:
     ran = run("generate", "-i", rows, "-o", tmp_path / "out.txt", "-n", "2", "--temperature", "1", "-m", "no-such-folder/")
     assert ran.code == 2
-    assert "one answer a line" in ran.err
+    assert "one answer per line" in ran.err
 
 
 @pytest.mark.parametrize("name", ["poetry.lock", "out.jsonl.lock", ".out.jsonl.lock"])

@@ -81,7 +81,7 @@ def test_short_names_of_precisions_are_accepted(run: Run, dtype: str) -> None:
         ("translate x --to fr --text-field y", "--text-field needs --input"),
         ("generate -i x.jsonl --echo", "--echo cannot be combined with -i"),
         ("translate -i x.txt --to fr --json", "--json cannot be combined with -i"),
-        ("translate x --languages", "text has no use with --languages"),
+        ("translate x --languages", "text cannot be combined with --languages"),
         ("evaluate score -p x -r x -o z.jsonl", "-o needs --model"),
         ("evaluate score -p x -r x --device cpu", "--device needs --model"),
         ("evaluate score -p x -r x --max-new-tokens 3", "--max-new-tokens needs --model"),

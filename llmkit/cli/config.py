@@ -62,12 +62,12 @@ def record_options(content: dict[str, Any], path: str | Path, consented: tuple[s
     for name in _CONSENT:
         if options.get(name) not in (None, False) and name not in consented:
             raise UsageError(
-                f"{path}: the recorded run used {_flag(name)}, which runs code; a record can't consent to that",
+                f"{path}: the recorded run used {_flag(name)}, which runs code; a record cannot allow that",
                 hint=f"read that code first, then add {_flag(name)} to this command",
             )
     if "trust_remote_code" not in consented and _runs_a_module(options.get("metrics")):
         raise UsageError(
-            f"{path}: metrics: the record names a module, which runs code; a record can't consent to that",
+            f"{path}: metrics: the record names a module, which runs code; a record cannot allow that",
             hint="read that code first, then add --trust-remote-code to this command",
         )
     return {name: value for name, value in options.items() if name not in (*_NOT_FROM_RECORDS, *_CONSENT)}
@@ -112,7 +112,7 @@ def _of_command(content: dict[Any, Any], path: str, names: list[str]) -> dict[st
                 tables.append(value)
         elif isinstance(value, dict) and not _of_another_command(key):
             raise UsageError(
-                f"{path}: unknown table '{key}'", hint=did_you_mean(key, _command_names(), otherwise="tables are named like commands")
+                f"{path}: unknown table '{key}'", hint=did_you_mean(key, _command_names(), default="tables are named like commands")
             )
         else:
             out[key] = value

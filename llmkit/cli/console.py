@@ -69,7 +69,7 @@ class Console:
 
     @contextmanager
     def steps(self, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
-        """Progress of a known number of steps: told the step that is done, and what to show beside it."""
+        """Progress of a known number of steps: called with the finished step and a text to show beside it."""
         if self.quiet:
             yield lambda step, beside: None
         elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
@@ -105,7 +105,7 @@ def traceback(exc: BaseException) -> None:
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
     """A table on stdout: the answer of commands that list things. right: columns of numbers.
 
-    On a terminal control characters are made visible; off it a row is a line, however long.
+    On a terminal control characters are made visible; off it each row is one line, however long.
     """
     from rich.console import Console as RichConsole
     from rich.table import Table

@@ -19,7 +19,7 @@ from llmkit.rows.text import read_text
 if TYPE_CHECKING:
     from llmkit.jobs.output import Output, Writer
 
-#: Seconds without input after which a person is told what is waited for.
+#: Seconds without input after which a notice says what is waited for.
 _PATIENCE = 1.0
 #: Options about rows and their file, which one text has no use for.
 ONLY_WITH_INPUT = (
@@ -41,11 +41,11 @@ def read_prompt(words: Sequence[str] | None, example: str) -> str:
     given = list(words or ())
     texts = [word for word in given if word != "-"]
     if len(texts) > 1 or len(given) - len(texts) > 1:
-        raise UsageError(f"one text is expected, not {len(given)} arguments: '{given[1]}'", hint="put quotes around the text")
+        raise UsageError(f"expected one text, not {len(given)} arguments: '{given[1]}'", hint="put quotes around the text")
     if given and "-" not in given:
         return texts[0]
     if not given and not _stdin_is_piped():
-        raise UsageError("there is no prompt", hint=f"{example}, or -i FILE for many")
+        raise UsageError("no prompt given", hint=f"{example}, or -i FILE for many")
     piped = _read_stdin()
     if not texts:
         return piped.removesuffix("\n")

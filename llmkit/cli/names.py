@@ -4,13 +4,13 @@ from __future__ import annotations
 
 #: A command's name, its module, and the line the help page shows for it (so that help imports no command).
 COMMANDS: dict[str, tuple[str, str]] = {
-    "generate": ("llmkit.cli.commands.generate", "Text from a prompt, or an answer to every row of a file."),
-    "finetune": ("llmkit.cli.commands.finetune", "A LoRA adapter from a data file, by a run that resumes."),
-    "merge": ("llmkit.cli.commands.merge", "An adapter and its base as one model, shown to answer alike."),
-    "translate": ("llmkit.cli.commands.translate", "A text, the lines of a file, or a field of its rows, in another language."),
-    "evaluate": ("llmkit.cli.commands.evaluate", "Numbers about a model or about saved outputs."),
-    "models": ("llmkit.cli.commands.models", "What is here: built-in and cached models, and what one needs."),
-    "doctor": ("llmkit.cli.commands.doctor", "What works on this machine, and the fix for what does not."),
+    "generate": ("llmkit.cli.commands.generate", "Generate text from a prompt, or an answer to each row of a file."),
+    "finetune": ("llmkit.cli.commands.finetune", "Train a LoRA adapter from a data file; the same command resumes."),
+    "merge": ("llmkit.cli.commands.merge", "Merge an adapter into its base, and compare their answers."),
+    "translate": ("llmkit.cli.commands.translate", "Translate a text, the lines of a file, or a field of its rows."),
+    "evaluate": ("llmkit.cli.commands.evaluate", "Measure a model, or saved outputs."),
+    "models": ("llmkit.cli.commands.models", "List built-in and cached models, and show what a model needs."),
+    "doctor": ("llmkit.cli.commands.doctor", "Show what works on this machine, and how to fix what does not."),
     "rerun": ("llmkit.cli.commands.rerun", "Run a recorded run again and say whether the result is the same."),
 }
 

@@ -48,7 +48,7 @@ Template = Annotated[
 ]
 TextField = Annotated[str | None, option("--text-field", help="The field that holds the text.", panel=INPUT, metavar="NAME")]
 PromptField = Annotated[str | None, option("--prompt-field", help="The field that holds the prompt.", panel=INPUT, metavar="NAME")]
-MaxErrors = Annotated[int | None, count_option("--max-errors", help="Stop after more than N rows with errors.", panel=RUN)]
+MaxErrors = Annotated[int | None, count_option("--max-errors", help="Stop when more than N rows have failed.", panel=RUN)]
 MaxNewTokens = Annotated[int | None, count_option("--max-new-tokens", help="Maximum number of new tokens. [default: 128]", panel=DECODING)]
 LengthPenalty = Annotated[float, number_option("--length-penalty", help="Beam search: above 0 favors longer answers.", panel=DECODING)]
 Stop = Annotated[list[str] | None, option("--stop", help="End the answer before this text (repeatable).", panel=DECODING, metavar="TEXT")]
@@ -244,33 +244,34 @@ class DecodingOptions:
         float | None, number_option("--min-p", help="Drop tokens below P times the probability of the most likely one.", panel=DECODING)
     ] = None
     repetition_penalty: Annotated[
-        float, number_option("--repetition-penalty", help="Above 1: repeated tokens become less likely.", panel=DECODING)
+        float, number_option("--repetition-penalty", help="Above 1 makes repeated tokens less likely.", panel=DECODING)
     ] = 1.0
     no_repeat_ngram_size: Annotated[
-        int, count_option("--no-repeat-ngram-size", help="No N-gram of tokens occurs twice.", panel=DECODING)
+        int, count_option("--no-repeat-ngram-size", help="Do not repeat any N-gram of tokens.", panel=DECODING)
     ] = 0
     num_beams: Annotated[int, count_option("--num-beams", help="Beam search with N beams.", panel=DECODING)] = 1
     length_penalty: LengthPenalty = 1.0
-    num_samples: Annotated[int, count_option("--num-samples", "-n", help="N answers to each prompt.", panel=DECODING)] = 1
+    num_samples: Annotated[int, count_option("--num-samples", "-n", help="Number of answers per prompt.", panel=DECODING)] = 1
     stop: Stop = None
-    seed: Annotated[int, count_option("--seed", help="Random seed of sampling, 0 to 2^64 - 1.", panel=DECODING)] = 0
+    seed: Annotated[int, count_option("--seed", help="Random seed for sampling, 0 to 2^64 - 1.", panel=DECODING)] = 0
     prompt_lookup: Annotated[
-        int | None, count_option("--prompt-lookup", help="Speculate N tokens from n-grams of the prompt.", panel=DECODING)
+        int | None, count_option("--prompt-lookup", help="Speculative decoding: draft N tokens from n-grams of the prompt.", panel=DECODING)
     ] = None
     draft_model: Annotated[
-        str | None, option("--draft-model", help="Speculate with this smaller model.", panel=DECODING, metavar="REF")
+        str | None, option("--draft-model", help="Speculative decoding: this smaller model drafts tokens.", panel=DECODING, metavar="REF")
     ] = None
     json_schema: Annotated[
         str | None,
-        option(
-            "--json-schema", help="The answer is JSON of this schema (a file, or the JSON itself).", panel=DECODING, metavar="FILE|JSON"
-        ),
+        option("--json-schema", help="Answer with JSON of this schema (a file, or the JSON itself).", panel=DECODING, metavar="FILE|JSON"),
     ] = None
-    regex: Annotated[str | None, option("--regex", help="The answer matches this regular expression.", panel=DECODING)] = None
+    regex: Annotated[str | None, option("--regex", help="Answer with text that matches this regular expression.", panel=DECODING)] = None
     truncate: Annotated[
         str,
         choice_option(
-            "--truncate", help="Prompts longer than the context (none: an error).", panel=DECODING, values=("none", "left", "right")
+            "--truncate",
+            help="Side to cut when a prompt exceeds the context (none: an error).",
+            panel=DECODING,
+            values=("none", "left", "right"),
         ),
     ] = "none"
     logprobs: Annotated[bool, option("--logprobs", help="Also write each token with its log-probability.", panel=DECODING)] = False

@@ -21,10 +21,10 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _TRUE, _FALSE = {"1", "true", "yes", "on", "t", "y"}, {"0", "false", "no", "off", "f", "n"}
 
 
-def did_you_mean(word: str, names: Iterable[str], *, otherwise: str | None = None) -> str | None:
-    """A hint with the name that is closest to `word`; `otherwise` where none is close."""
+def did_you_mean(word: str, names: Iterable[str], *, default: str | None = None) -> str | None:
+    """A hint with the name that is closest to `word`; `default` where none is close."""
     close = difflib.get_close_matches(word, list(names), n=1)
-    return f"did you mean '{close[0]}'?" if close else otherwise
+    return f"did you mean '{close[0]}'?" if close else default
 
 
 def option(*names: str, help: str, panel: str, callback: Callable[..., Any] | None = None, **more: Any) -> Any:
@@ -152,7 +152,7 @@ def batch_size(text: str) -> str:
 
 
 def rows_a_batch(text: str) -> int | None:
-    """Rows a batch, None for auto. Raises typer.BadParameter."""
+    """Rows per batch, None for auto. Raises typer.BadParameter."""
     if text == "auto":
         return None
     if not text.isdecimal() or int(text) < 1:

@@ -30,7 +30,7 @@ def open_model(
     from llmkit.engines.registry import open_engine
 
     if settings.reference == default:
-        out.notice(f"{default}: a small demonstration model; -m names a bigger one, for example -m {_BIGGER.get(default, '')}")
+        out.notice(f"{default}: a small demonstration model; choose a bigger one with -m, for example -m {_BIGGER.get(default, '')}")
     return open_engine(settings, chat=chat, draft=draft, report=out.detail, warn=out.warn)
 
 
@@ -39,11 +39,11 @@ def model_identity(engine: Engine) -> dict[str, Any]:
     return {f"model.{name}": value for name, value in engine.identity.as_dict().items()}
 
 
-def summarise(tally: Tally, engine: Engine, out: Console) -> int:
+def summarize(tally: Tally, engine: Engine, out: Console) -> int:
     """The closing lines of a run that read rows, and its exit code."""
     if tally.replaced:
         names = ", ".join(f"'{name}'" for name in sorted(tally.replaced))
-        out.notice(f"the answer's fields replace fields of the input: {names}; --output-field names another one for the answer")
+        out.notice(f"fields of the answer replace fields of the input: {names}; choose another name with --output-field")
     if tally.failed:
         out.warn(f"{tally.failed:,} of {tally.rows:,} rows failed" + (f"; the first: {tally.first_error}" if tally.first_error else ""))
     about = engine.identity.as_dict()

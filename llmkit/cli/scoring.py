@@ -27,14 +27,16 @@ class GateOptions:
 
     fail_if: Annotated[
         list[str] | None,
-        option("--fail-if", help='Exit with 4 if this is true: "perplexity > 30" (repeatable).', panel=SCORING, metavar="CONDITION"),
+        option("--fail-if", help='Exit with code 4 if this is true: "perplexity > 30" (repeatable).', panel=SCORING, metavar="CONDITION"),
     ] = None
     baseline: Annotated[
         str | None, option("--baseline", help="Compare with an earlier --report FILE.json of the same rows.", panel=SCORING, metavar="FILE")
     ] = None
     max_regression: Annotated[
         str | None,
-        option("--max-regression", help="Exit with 4 if worse than the baseline by more than 2% or 0.5.", panel=SCORING, metavar="BOUND"),
+        option(
+            "--max-regression", help="Exit with code 4 if worse than the baseline by more than 2% or 0.5.", panel=SCORING, metavar="BOUND"
+        ),
     ] = None
     test: Test = "auto"
     report: Annotated[
@@ -98,7 +100,9 @@ class MetricOptions:
     smooth_method: Annotated[
         str, choice_option("--smooth-method", help="Smoothing of BLEU.", panel=SCORING, values=("exp", "floor", "add-k", "none"))
     ] = "exp"
-    smooth_value: Annotated[float | None, number_option("--smooth-value", help="BLEU: value for floor and add-k.", panel=SCORING)] = None
+    smooth_value: Annotated[
+        float | None, number_option("--smooth-value", help="BLEU: value for smoothing floor and add-k.", panel=SCORING)
+    ] = None
     chrf_char_order: Annotated[int, count_option("--chrf-char-order", help="chrF: character n-grams up to N.", panel=SCORING)] = 6
     chrf_word_order: Annotated[
         int, count_option("--chrf-word-order", help="chrF: word n-grams up to N; 2 gives chrF++.", panel=SCORING)
@@ -107,7 +111,7 @@ class MetricOptions:
     confidence: Annotated[bool, option("--confidence", "-ci", help="95% intervals for BLEU, chrF and TER by bootstrap.", panel=SCORING)] = (
         False
     )
-    confidence_n: Annotated[int, count_option("--confidence-n", help="Resamples for --confidence.", panel=SCORING)] = 1000
+    confidence_n: Annotated[int, count_option("--confidence-n", help="Number of resamples for --confidence.", panel=SCORING)] = 1000
     normalize: Annotated[
         str, option("--normalize", help="exact_match and f1: none, or some of unicode,case,punctuation,articles,space.", panel=SCORING)
     ] = "none"
@@ -130,5 +134,5 @@ class PairedOptions:
     paired_ar: Annotated[
         bool, option("--paired-ar", help="Compare several -p with the first: approximate randomization.", panel=SCORING)
     ] = False
-    paired_bs_n: Annotated[int, count_option("--paired-bs-n", help="Resamples of --paired-bs.", panel=SCORING)] = 1000
-    paired_ar_n: Annotated[int, count_option("--paired-ar-n", help="Trials of --paired-ar.", panel=SCORING)] = 10_000
+    paired_bs_n: Annotated[int, count_option("--paired-bs-n", help="Number of resamples for --paired-bs.", panel=SCORING)] = 1000
+    paired_ar_n: Annotated[int, count_option("--paired-ar-n", help="Number of trials for --paired-ar.", panel=SCORING)] = 10_000

@@ -14,7 +14,7 @@ from llmkit.training.settings import FULL_RATE, LORA_RATE, CheckpointSettings, L
 class DataOptions(RowFormat):
     """The rows of a fine-tuning run, and what of them is trained."""
 
-    train: Annotated[str | None, option("--train", help="Training rows, instead of the argument.", panel=DATA, metavar="FILE")] = None
+    train: Annotated[str | None, option("--train", help="Training rows (instead of the argument).", panel=DATA, metavar="FILE")] = None
     valid: Annotated[str | None, option("--valid", help="Validation rows.", panel=DATA, metavar="FILE")] = None
     valid_split: Annotated[
         str | None,
@@ -30,7 +30,7 @@ class DataOptions(RowFormat):
         int | None,
         count_option("--max-length", help="Longer rows are cut to N tokens. [default: the context, at most 2048]", panel=DATA),
     ] = None
-    full_loss: Annotated[bool, option("--full-loss/--completion-only-loss", help="Train on prompts, too.", panel=DATA)] = False
+    full_loss: Annotated[bool, option("--full-loss/--completion-only-loss", help="Also train on prompts.", panel=DATA)] = False
     packing: Annotated[
         str, choice_option("--packing", help="auto packs several rows into one where the model allows.", panel=DATA, values=("auto", "off"))
     ] = "auto"
@@ -90,7 +90,7 @@ class OptimizationOptions:
         ),
     ] = "linear"  # fmt: skip
     warmup_ratio: Annotated[
-        float, number_option("--warmup-ratio", help="Share of the steps in which the learning rate rises.", panel=TRAINING)
+        float, number_option("--warmup-ratio", help="Fraction of the steps in which the learning rate rises.", panel=TRAINING)
     ] = 0.03
     weight_decay: Annotated[float, number_option("--weight-decay", help="Weight decay of AdamW.", panel=TRAINING)] = 0.0
     max_grad_norm: Annotated[
@@ -103,9 +103,9 @@ class OptimizationOptions:
         int | None,
         count_option("--early-stopping", help="Stop after N evaluations without improvement; keep the best.", panel=TRAINING),
     ] = None
-    gradient_checkpointing: Annotated[bool, option("--gradient-checkpointing", help="Use less memory and more time.", panel=TRAINING)] = (
-        False
-    )
+    gradient_checkpointing: Annotated[
+        bool, option("--gradient-checkpointing", help="Recompute activations: less memory, more time.", panel=TRAINING)
+    ] = False
     seed: Annotated[int, count_option("--seed", help="Random seed for row order and initial weights.", panel=TRAINING)] = 0
 
     def settings(self, *, full: bool) -> Optimization:

@@ -65,7 +65,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What tells one kind of model from another.
+    """What distinguishes kinds of models.
 
     languages: tags from the model's card, in order. task_prefixes: of T5's configuration. tokens: the vocabulary.
     """
@@ -83,7 +83,7 @@ class ModelFacts:
 class ModelIdentity:
     """What makes two answers comparable: the engine, and the model that it runs as. Hashes are SHA-256 in hexadecimal.
 
-    device: 'cpu', 'cuda', ...; None for what an engine can't know (a server tells no hash of its weights).
+    device: 'cpu', 'cuda', ...; None for what an engine can't know (a server shows no hash of its weights).
     """
 
     engine: str

@@ -105,11 +105,9 @@ class Decoding:
     def _check_combinations(self) -> None:
         filters = [n for n in ("top_k", "top_p", "min_p") if getattr(self, n) is not None]
         if filters and not self.samples:
-            raise UsageError(
-                f"{_flag(filters[0])} shapes sampling, and temperature 0 is greedy", hint="add --temperature 1, or leave it away"
-            )
+            raise UsageError(f"{_flag(filters[0])} has no effect at temperature 0", hint="add --temperature 1, or remove it")
         if self.samples and self.num_beams > 1:
-            raise UsageError("--num-beams searches for the likeliest answer, --temperature draws one", hint="leave one of them away")
+            raise UsageError("--num-beams and --temperature cannot be combined: beam search does not sample", hint="use only one of them")
         if self.num_samples > 1 and not self.samples and self.num_beams == 1:
             raise UsageError(f"-n {self.num_samples}: greedy answers would all be the same", hint="add --temperature 1, or --num-beams")
         if 1 < self.num_beams < self.num_samples:
@@ -117,21 +115,19 @@ class Decoding:
                 f"-n {self.num_samples}: {self.num_beams} beams give at most {self.num_beams} answers", hint="raise --num-beams"
             )
         if self.length_penalty != 1.0 and self.num_beams == 1:
-            raise UsageError("--length-penalty only matters in beam search", hint="add --num-beams 4, or leave it away")
+            raise UsageError("--length-penalty needs beam search", hint="add --num-beams 4, or remove it")
         if self.max_new_tokens is not None and self.max_length is not None:
-            raise UsageError("--max-new-tokens and --max-length both limit the answer", hint="give one of them")
+            raise UsageError("--max-new-tokens and --max-length cannot be combined", hint="use only one of them")
         if self.min_new_tokens > (self.max_new_tokens or self.max_length or DEFAULT_NEW_TOKENS):
             raise UsageError("--min-new-tokens is more than the longest answer allowed")
         if self.prompt_lookup is not None and self.draft_model is not None:
-            raise UsageError("--prompt-lookup and --draft-model are two ways to speculate", hint="give one of them")
+            raise UsageError("--prompt-lookup and --draft-model cannot be combined", hint="use only one of them")
         if self.speculates and self.num_beams > 1:
-            raise UsageError("speculation works on one continuation, beam search on several", hint="leave one of them away")
+            raise UsageError("speculation and --num-beams cannot be combined", hint="use only one of them")
         if self.json_schema is not None and self.regex is not None:
-            raise UsageError("--json-schema and --regex both constrain the answer", hint="give one of them")
+            raise UsageError("--json-schema and --regex cannot be combined", hint="use only one of them")
         if self.constrained and (self.num_beams > 1 or self.speculates):
-            raise UsageError(
-                "constrained answers work with greedy decoding and sampling only", hint="leave --num-beams and speculation away"
-            )
+            raise UsageError("--json-schema and --regex cannot be combined with --num-beams or speculation", hint="use only one of them")
 
 
 def _flag(name: str) -> str:

@@ -48,7 +48,7 @@ def windows(rows: Iterable[Row]) -> Iterator[list[Row]]:
 def batches(window: Sequence[Work], *, rows: int | None, tokens: int, width: int = 1) -> list[list[Work]]:
     """Cuts a window into batches of rows of like length, longest first, so that too large a batch shows at once.
 
-    rows: at most so many a batch (None: 64); tokens: at most so many positions a batch, padding, answer and the `width`
+    rows: at most this many per batch (None: 64); tokens: at most this many positions per batch, padding, answer and the `width`
     continuations of each row (beams or samples) counted: each row may take as many as the longest prompt and the longest
     answer of its batch have together. Each row is in exactly one batch; rows with an error are in none.
     """

@@ -65,5 +65,5 @@ class Here:
                 raise
         # Outside the handler: its traceback would keep the failed batch in memory during the next try.
         self._most = len(batch) // 2
-        self._report.warn(f"out of memory with {len(batch)} rows at once; going on with {self._most}")
+        self._report.warn(f"out of memory with {len(batch)} rows at once; continuing with {self._most}")
         return self._answers(batch)

@@ -1,4 +1,4 @@
-"""The journal beside an unfinished output: what is done, synced to disk, one line a batch.
+"""The journal beside an unfinished output: what is done, synced to disk, one line per batch.
 
 A line is a CRC-32, a space and JSON. The checksum goes on from that of the line before, so lines of another run can't stand
 under this run's header. The first line says which run this is. A torn last line is dropped; anything else that does not read
@@ -37,8 +37,8 @@ class Journal:
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         self.path, self.identity = path, dict(identity)
         self._synced = 0.0
-        self._end = 0  # where the whole lines end
-        self._crc = 0  # of the last whole line
+        self._end = 0  # where the complete lines end
+        self._crc = 0  # of the last complete line
         self._handle = open_own(path, "the journal")
         try:
             self.resumed = self._read()
@@ -77,7 +77,7 @@ class Journal:
         os.close(self._handle)
 
     def _read(self) -> bool:
-        """Whether there was a run to go on with. Drops a torn last line, and writes the header of a new journal."""
+        """Whether there was a run to continue. Drops a torn last line, and writes the header of a new journal."""
         with self.path.open("rb") as file:
             header = file.readline()
             _check_ours(header, self.path)

@@ -1,7 +1,7 @@
 """The output of a job: checked before anything is loaded, locked while it is made, there under its name when complete.
 
 Beside OUTPUT lie, while the job runs, OUTPUT.journal and for a moment OUTPUT.part; afterwards OUTPUT.run.json. The format is
-told by the ending: a format is a function from answered rows to bytes, in `FORMATS` or under the entry points `llmkit.outputs`.
+chosen by the file's ending: a format is a function from answered rows to bytes, in `FORMATS` or under the entry points `llmkit.outputs`.
 Knows files; not rows or models.
 """
 
@@ -32,7 +32,7 @@ Writer = Callable[[Iterable[Mapping[str, Any]]], Iterator[bytes]]
 class Output:
     """One output path, held by this process. A symbolic link is followed, as other tools do.
 
-    answer: the field that a .txt output holds, a line a row. write: makes the whole output of the answered rows, for one that
+    answer: the field that a .txt output holds, one line per row. write: makes the whole output of the answered rows, for one that
     is not rows. Raises OutputError or UsageError for a name that can't be.
     """
 
@@ -142,7 +142,7 @@ def jsonl_line(row: Mapping[str, Any]) -> str:
 
 
 def format_of(path: Path) -> Format:
-    """The format that a name's ending tells. Raises UsageError."""
+    """The format that a name's ending stands for. Raises UsageError."""
     ending = _ending(path)
     if ending in FORMATS:
         return FORMATS[ending]

@@ -1,4 +1,4 @@
-"""What a run tells whoever started it: notices, warnings and progress. Knows no terminal; the command line's Console is one."""
+"""What a run reports to its caller: notices, warnings and progress. Knows no terminal; the command line's Console is one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Report(Protocol):
     def progress(self, what: str, done: int = 0) -> AbstractContextManager[Progress]: ...
 
     def steps(self, total: int, done: int = 0) -> AbstractContextManager[Callable[[int, str], None]]:
-        """Progress of a known number of steps: told the step that is done, and what to show beside it."""
+        """Progress of a known number of steps: called with the finished step and a text to show beside it."""
         ...
 
 

@@ -30,7 +30,7 @@ from llmkit.rows import Row, Rows
 class JobSettings:
     """How a job runs; none of it changes an answer but `batch_size` and `batch_tokens`, in the last bits.
 
-    batch_size: rows a batch, None for automatic; max_time: seconds.
+    batch_size: rows per batch, None for automatic; max_time: seconds.
     """
 
     batch_size: int | None = None
@@ -92,7 +92,7 @@ def stream_job(rows: Rows, task: Task, settings: JobSettings, report: Report, wr
 def file_job(
     rows: Rows, task: Task, settings: JobSettings, output: Output, report: Report, run: RunName, executor: Executor | None = None
 ) -> Tally:
-    """Answers rows into `output`, or goes on with a run that was ended.
+    """Answers rows into `output`, or continues a run that was ended.
 
     Raises StoppedError or TimeUpError with the work kept, JobChangedError for another run's journal, OutputError for another
     run's output, RowsFailedError past the errors allowed, and UnavailableError when the disk or the memory is full.

@@ -39,9 +39,9 @@ class Stopping:
             signal.signal(number, handler)
 
     def due(self) -> LlmkitError | None:
-        """Why the run has to end, None when it may go on."""
-        kept = "; what is done is kept" if self._resumable else ""
-        hint = "run the same command again to go on" if self._resumable else "with --output FILE a run can go on"
+        """Why the run has to end, None when it may continue."""
+        kept = "; finished work is kept" if self._resumable else ""
+        hint = "run the same command again to continue" if self._resumable else "a run with --output FILE can be continued"
         if self._signal is not None:
             return StoppedError(self._signal, f"stopped by {signal.Signals(self._signal).name}{kept}", hint=hint)
         if self._deadline is not None and time.monotonic() >= self._deadline:

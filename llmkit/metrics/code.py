@@ -74,13 +74,13 @@ def passes(programs: Sequence[Program], limits: Limits, *, workers: int) -> list
 def check_samples(k: int, samples: Sequence[int]) -> None:
     """samples: how many each row has. Raises UsageError where a row has too few for pass@k."""
     if k < 1 or min(samples, default=k) < k:
-        raise UsageError(f"pass@{k} needs {k} samples a row, and one has {min(samples)}", hint="a smaller -k, or generate -n more")
+        raise UsageError(f"pass@{k} needs {k} samples per row, but one row has {min(samples)}", hint="a smaller -k, or generate -n more")
 
 
 def pass_at_k(k: int, results: Sequence[Sequence[bool]]) -> Score:
     """The chance, in percent, that one of `k` samples passes: the unbiased estimate from all samples of each row.
 
-    results: a truth value a sample, k samples a row at least. Raises UsageError for fewer.
+    results: a truth value per sample, at least k samples per row. Raises UsageError for fewer.
     """
     check_samples(k, [len(row) for row in results])
     rows = [100 * (1 - math.comb(len(row) - sum(row), k) / math.comb(len(row), k)) for row in results]

@@ -30,7 +30,7 @@ def external(name: str, predictions: Sequence[str], references: Sequence[Sequenc
     """
     if not is_local(name) and not trust_remote_code:
         raise UsageError(
-            f"--metrics: there is no metric '{name}' here, and a module from a hub is code that would run here",
+            f"--metrics: there is no metric '{name}', and a metric module from a hub runs code on this machine",
             hint="read it, then add --trust-remote-code; or name a module of your own by its path",
         )
     import evaluate
@@ -43,7 +43,7 @@ def external(name: str, predictions: Sequence[str], references: Sequence[Sequenc
     try:
         found = module.compute(predictions=list(predictions), references=_shaped(module, references))
     except Exception as exc:
-        raise InputError(f"the metric module {name} refuses the texts: {_named(exc)}") from exc
+        raise InputError(f"the metric module {name} cannot score these texts: {_named(exc)}") from exc
     sign = signature(module=stem, version=f"evaluate-{importlib.metadata.version('evaluate')}")
     numbers = {key: value for key, value in (found or {}).items() if isinstance(value, int | float) and not isinstance(value, bool)}
     if not numbers:
@@ -52,7 +52,7 @@ def external(name: str, predictions: Sequence[str], references: Sequence[Sequenc
 
 
 def _shaped(module: Any, references: Sequence[Sequence[str]]) -> list[Any]:
-    """Lists of texts where the module takes several references, else one text a row."""
+    """Lists of texts where the module takes several references, else one text per row."""
     features = module.features
     kinds = [f["references"] for f in (features if isinstance(features, list) else [features])]
     single = any(type(kind).__name__ == "Value" for kind in kinds)

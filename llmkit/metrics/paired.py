@@ -62,7 +62,7 @@ def paired(
 
     check_paired(metrics, test)
     if len(systems) < 2:
-        raise UsageError(f"--paired-{test} compares systems", hint="give two -p FILE or more; the first is the baseline")
+        raise UsageError(f"--paired-{test} needs at least two systems", hint="give at least two -p FILE; the first is the baseline")
     references = [example.references for example in systems[0][1]]
     for name, examples in systems[1:]:
         if len(examples) != len(references):

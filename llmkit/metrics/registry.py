@@ -113,7 +113,7 @@ def chosen(text: str, *, trust_remote_code: bool = False) -> tuple[str, ...]:
                 raise UsageError(f"--metrics: there is no metric '{part}'", hint=hint)
             asked.append(part)
     if not asked:
-        raise UsageError("--metrics names none", hint=f"some of {', '.join(known)}")
+        raise UsageError("--metrics is empty", hint=f"some of {', '.join(known)}")
     return tuple(dict.fromkeys(asked))
 
 

@@ -6,7 +6,7 @@ Two processes: this one keeps watch, a forked one runs the program. The program 
 same names. Only when the test has run to its end is a secret sent back, so whatever ends early, by exit() too, has not passed. The
 watching process ends the program at its time limit, when the process that asked is gone, and with all that the program started.
 
-What each system can hold is told by `probe()`; none of it is a guarantee against hostile code.
+`probe()` shows what each system can enforce; none of it is a guarantee against hostile code.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _limit(job: dict[str, Any]) -> bool:
 
 
 def _own() -> int:
-    """Processes that this user has, where the system tells."""
+    """Processes that this user has, where the system shows it."""
     count = 0
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc"):

@@ -113,7 +113,7 @@ def read(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder}: no adapter_config.json", hint="name the folder that finetune wrote") from exc
     kind = config.get("peft_type", "LORA")
     if kind not in (None, "LORA"):
-        raise UsageError(f"{folder}: adapters of type {str(kind)[:40]} are not read", hint="LoRA, with its variants, is")
+        raise UsageError(f"{folder}: adapters of type {str(kind)[:40]} are not supported", hint="LoRA and its variants are")
     library = (config.get("auto_mapping") or {}).get("parent_library") if isinstance(config.get("auto_mapping"), dict | None) else "?"
     if library is not None and not str(library).startswith("transformers."):  # peft writes that of the base's class
         raise UsageError(f"{folder}: the adapter brings code of its own ({str(library)[:100]}), which is not run")

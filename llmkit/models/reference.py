@@ -95,7 +95,7 @@ def _check_known_hash(location: Location, checkpoint: Checkpoint) -> None:
     for path, expected in known.items():
         if file_sha256(path) != expected:
             raise ModelError(
-                f"{path}: its content does not have the SHA-256 it should",
+                f"{path}: its SHA-256 is not the expected one",
                 hint="install llmkit again" if location.is_builtin else f"delete {os.path.realpath(path)} and run again",
             )
 
@@ -116,7 +116,7 @@ def _from_hub(reference: str, name: str, revision: str | None, *, offline: bool,
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=offline))
     except hub.GatedRepoError as exc:
         raise UnavailableError(
-            f"{name} is gated: the hub wants you to accept its terms", hint="accept them on the model's page, then log in: hf auth login"
+            f"{name} is gated: its terms must be accepted first", hint="accept them on the model's page, then log in: hf auth login"
         ) from exc
     except hub.RevisionNotFoundError as exc:
         raise UnavailableError(

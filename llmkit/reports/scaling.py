@@ -34,14 +34,14 @@ def fit(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
 
     sizes, losses = np.log([n for n, _ in points]), np.log([loss for _, loss in points])
     if len(set(sizes.tolist())) < 2:
-        raise InputError("a power law needs models of two sizes or more")
+        raise InputError("a power law needs models of at least two sizes")
     slope, intercept = np.polyfit(sizes, losses, 1)
     alpha = -float(slope)
     return alpha, float(np.exp(intercept / alpha)) if alpha else float("inf")
 
 
 def draw(points: Sequence[tuple[str, int, float]], metric: str, path: str) -> dict[str, Any]:
-    """Draws (name, parameters, loss) and the law, and tells what was fitted."""
+    """Draws (name, parameters, loss) and the law, and describes the fit."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter

@@ -22,12 +22,12 @@ __all__ = ["Message", "Prompt", "PromptFields", "messages_of", "row_error"]
 PROMPTS = ("prompt", "messages", "instruction", "conversations")
 SOURCES = ("source", "src", "prompt", "instruction", "question", "text")
 TARGETS = ("target", "tgt", "completion", "output", "response", "reference", "ref", "answer")
-#: `text` tells least: it may be the source as well.
+#: `text` comes last: it may be the source as well.
 PREDICTIONS = ("prediction", "predictions", "prediction_text", "translation", "hypothesis", "output", "text")
 REFERENCES = ("references", "reference", "ref", "target", "tgt", "answer", "answers")
 #: The right one of several choices.
 RIGHT_CHOICES = ("answer", "answerKey", "label", "target")
-#: Programs: the first two go on from the prompt, the others stand alone.
+#: Programs: the first two continue the prompt, the others stand alone.
 PROGRAMS = ("texts", "text", "predictions", "prediction")
 #: What a report shows of a row: the question, the source, the text that was scored.
 QUESTIONS = ("question", "text", "prompt")
@@ -84,7 +84,7 @@ class PromptFields:
 
     def __post_init__(self) -> None:
         if self.template is not None and self.field is not None:
-            raise UsageError("--template and --prompt-field both say where the prompt comes from", hint="use only one of them")
+            raise UsageError("--template and --prompt-field cannot be combined", hint="use only one of them")
         _ = self._parsed_template  # a template that names no field is refused now
 
     @cached_property
@@ -159,7 +159,7 @@ class DocumentFields:
         if "text" in row.fields:
             return [(None, text_of(row, "text", file_name))]
         if any(name in row.fields for name in CONVERSATIONS):
-            raise row_error("a conversation; its assistant turns can be scored", row, file_name, hint="add --completion-only")
+            raise row_error("the row is a conversation; its assistant messages can be scored", row, file_name, hint="add --completion-only")
         if "prompt" in row.fields and "completion" in row.fields:
             return [(None, text_of(row, "prompt", file_name) + text_of(row, "completion", file_name))]
         raise missing_field("text", row, file_name, "--text-field")
@@ -170,7 +170,7 @@ class DocumentFields:
             messages = conversation(row.fields[name], name, row, file_name)
             turns = [i for i, m in enumerate(messages) if m["role"] == "assistant" and i > 0 and m["content"]]
             if not turns:
-                raise row_error(f"field '{name}' holds no text of an assistant after another message", row, file_name)
+                raise row_error(f"field '{name}' has no assistant message with text after another message", row, file_name)
             tools = tools_of(row.fields, row, file_name)
             return [(Prompt(messages=messages[:i], tools=tools), messages[i]["content"]) for i in turns]
         before, after = pair(row, file_name)

@@ -1,6 +1,6 @@
-"""Rows of JSON: an object a line, or a list of objects read one element at a time.
+"""Rows of JSON: one object per line, or a list of objects read one element at a time.
 
-A row that can't be read carries its error; the stream goes on. Each element is cut out by counting brackets and parsed by
+A row that can't be read carries its error; the stream continues. Each element is cut out by counting brackets and parsed by
 itself, so that time is linear, memory is that of one row, and a `.json` row is read by the same rules as a `.jsonl` row.
 (ijson, a streaming parser, loses the digits of numbers and half surrogate pairs, takes the last of two equal keys, and
 needs memory in the square of the depth.)
@@ -23,7 +23,7 @@ _VISIBLE = re.compile(r"[^ \t\r\n]")
 
 
 def json_lines(source: Source, encoding: str, text_field: str) -> Iterator[Row]:
-    """An object a line; blank lines are skipped."""
+    """One object per line; blank lines are skipped."""
     with source:
         index = 0
         for number, line in enumerate(lines(source, encoding), 1):
@@ -76,7 +76,7 @@ def _one_value(row: Row, name: str) -> InputError:
     around = next((n for n, v in row.fields.items() if isinstance(v, list) and v and all(isinstance(i, dict) for i in v)), None)
     if around is None:
         return InputError(
-            "is one JSON object, not a list of objects", path=name, hint="put it in [ ], or --input-format jsonl for an object a line"
+            "is one JSON object, not a list of objects", path=name, hint="put it in [ ], or --input-format jsonl for one object per line"
         )
     return InputError(
         f"is one JSON object around a list, not a list of objects (its field '{around[:60]}' holds {len(row.fields[around]):,} objects)",

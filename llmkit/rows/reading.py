@@ -1,7 +1,7 @@
 """Rows from a file, a stream or a hub data set, one at a time, so that memory does not grow with the input.
 
 A format is a function from an opened source to rows, in `FORMATS`. A row that can't be read carries its error;
-the stream goes on. Knows formats; not what a command does with the fields.
+the stream continues. Knows formats; not what a command does with the fields.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _checked(stream: Iterator[Row], name: str) -> Iterator[Row]:
 
 
 def _txt(source: Source, encoding: str, text_field: str) -> Iterator[Row]:
-    """A line a row; a blank line is a row with an empty text, so that lines of two files stay beside each other."""
+    """One row per line; a blank line is a row with an empty text, so that lines of two files stay beside each other."""
     with source:
         for index, line in enumerate(lines(source, encoding)):
             yield Row(index, index + 1, {text_field: line}, plain=True)

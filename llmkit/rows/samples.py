@@ -62,9 +62,9 @@ class SampleFields:
 
     def __post_init__(self) -> None:
         if (self.prompt is None) != (self.completion is None):
-            raise UsageError("--prompt-field and --completion-field go together", hint="name both, or --text-field")
+            raise UsageError("--prompt-field and --completion-field must be used together", hint="name both, or --text-field")
         if self.text is not None and self.prompt is not None:
-            raise UsageError("--text-field and --prompt-field both say what is trained", hint="use only one of them")
+            raise UsageError("--text-field and --prompt-field cannot be combined", hint="use only one of them")
 
     def sample(self, row: Row, file_name: str) -> Sample:
         """What `row` trains. Raises RowError with the line and the fields that are there."""
@@ -221,7 +221,7 @@ def check_rows(rows: Iterable[Row], fields: SampleFields, file_name: str, *, max
         raise InputError("no rows to train on", path=file_name)
     if len(out.formats) > 1:
         parts = ", ".join(f"{count:,} of {name} (first at line {out.first_lines[name]})" for name, count in out.formats.items())
-        raise InputError(f"rows of several formats: {parts}", path=file_name, hint="one format a file; or name a field")
+        raise InputError(f"rows of several formats: {parts}", path=file_name, hint="use one format per file, or name a field")
     return out
 
 

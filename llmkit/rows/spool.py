@@ -1,4 +1,4 @@
-"""A list that lies on disk, for what must be seen whole before it is used: memory does not grow with it."""
+"""A list on disk, for what must be complete before it is used: memory does not grow with it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Rows of tables: comma- and tab-separated text, and parquet.
 
-A row that can't be read carries its error; the stream goes on.
+A row that can't be read carries its error; the stream continues.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _bad_quotes(exc: csv.Error, name: str, line: int) -> InputError:
 
 
 def _check_header(header: Sequence[str], name: str, line: int | None) -> None:
-    """Raises InputError for columns that can't be told apart."""
+    """Raises InputError for columns with the same name."""
     seen: dict[str, int] = {}
     for number, column in enumerate(header, 1):
         if column in seen:

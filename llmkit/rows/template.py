@@ -52,7 +52,7 @@ def _value(row: Row, name: str, file_name: str) -> str:
     fields = named_fields(row)
     if name not in fields:
         there = ", ".join(str(n)[:60] for n in list(row.fields)[:12]) or "none"
-        raise row_error(f"no field '{name[:80]}' (fields: {there})", row, file_name, hint="name a field that is there in --template")
+        raise row_error(f"no field '{name[:80]}' (fields: {there})", row, file_name, hint="use a field of the rows in --template")
     value = fields[name]
     if isinstance(value, str) and type_name(value) == "text":
         return value

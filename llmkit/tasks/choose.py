@@ -38,7 +38,7 @@ class ChoiceFields:
         if self.labels is not None and not all(label.strip() for label in self.labels):
             raise UsageError("--labels: one of the labels is empty", hint='for example --labels "positive,negative"')
         if self.labels is not None and (len(self.labels) < 2 or len(set(self.labels)) < len(self.labels)):
-            raise UsageError("--labels needs two different labels or more", hint='for example --labels "positive,negative"')
+            raise UsageError("--labels needs at least two different labels", hint='for example --labels "positive,negative"')
 
     def choices(self, row: Row, source: str) -> tuple[tuple[str, ...], int]:
         """The choices of a row and the place of the right one. Raises RowError."""
@@ -52,7 +52,7 @@ class ChoiceFields:
         place = _place(row.fields[right], given, names)
         if place is None:
             raise RowError(
-                f"field '{right}' is none of the choices", path=source, line=row.line, hint="a choice, its letter, or its number from 0"
+                f"field '{right}' is not one of the choices", path=source, line=row.line, hint="a choice, its letter, or its number from 0"
             )
         return given, place
 
@@ -64,7 +64,7 @@ def _listed(row: Row, source: str) -> tuple[tuple[str, ...], tuple[str, ...] | N
     if isinstance(value, dict):
         value, names = value.get("text"), value.get("label")
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(c, str) and c for c in value):
-        raise RowError("field 'choices' is no list of two texts or more", path=source, line=row.line, hint="or give --labels")
+        raise RowError("field 'choices' is not a list of at least two texts", path=source, line=row.line, hint="or give --labels")
     if blank := next((i for i, c in enumerate(value, 1) if not c.strip()), None):
         raise RowError(f"choice {blank} of field 'choices' is blank", path=source, line=row.line, hint="a choice is a text")
     if isinstance(names, list) and len(names) == len(value):

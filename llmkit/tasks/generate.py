@@ -26,8 +26,8 @@ class Fields(Protocol):
 class Answering:
     """Gives each row the field `output_field` with what is known of the answer.
 
-    verify: so many rows are answered a second time alone; `verified` counts them, `unlike` names those that came out
-    otherwise (input row numbers from 1).
+    verify: the number of rows that are answered a second time, alone; `verified` counts them, `unlike` holds the numbers
+    (from 1) of those that gave a different answer.
     """
 
     def __init__(self, engine: Engine, decoding: Decoding, fields: Fields, output_field: str, source: str, *, verify: int = 0) -> None:

@@ -47,7 +47,7 @@ class Translated:
 class TranslationOptions:
     """How texts are translated. keep: markup inside them that stays. glossary: terms to be found in the translation.
 
-    best: so many translations of each text; scored: with the mean log-probability of their tokens.
+    best: number of translations of each text; scored: with the mean log-probability of their tokens.
     """
 
     output_field: str = "translation"

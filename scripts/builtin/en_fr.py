@@ -121,7 +121,7 @@ def _tokenizer(path: Path, pairs: Pairs) -> Tokenizer:
 
 
 def _french_spacing(text: str) -> str:
-    """The corpus mixes four kinds of space before ? ! : ; and after «; its commonest, the plain one, is learnt."""
+    """The corpus mixes four kinds of space before ? ! : ; and after «; its commonest, the plain one, is trained."""
     return re.sub("[\u00a0\u202f\u2009]", " ", text)
 
 

@@ -1,6 +1,6 @@
 """The training loop of both built-in models: Muon and AdamW, warm-up / constant / linear decay, checkpoints.
 
-Knows parameters, steps and a loss; not what is being learnt. A run may end at any moment: the same call goes on
+Knows parameters, steps and a loss; not what is trained. A run may end at any moment: the same call goes on
 from the newest checkpoint, and a batch is a function of the step number alone.
 """
 

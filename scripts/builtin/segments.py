@@ -1,4 +1,4 @@
-"""BPE-dropout: other segmentations of a text for training, so that few sentences are not learnt by heart.
+"""BPE-dropout: other segmentations of a text for training, so that few sentences are not memorized.
 
 At every merge each candidate is left out with a probability; see Provilkov, Emelianenko and Voita, "BPE-Dropout:
 Simple and Effective Subword Regularization", ACL 2020. The tokenizers library has it too, but takes no seed.

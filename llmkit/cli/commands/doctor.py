@@ -64,10 +64,10 @@ class Finding:
     fix: str | None = None
 
 
-@add(app, "doctor", help="What works on this machine, and the fix for what does not.")
+@add(app, "doctor", help="Show what works on this machine, and how to fix what does not.")
 def doctor(
     *,
-    quick: Annotated[bool, option("--quick", help="Leave out what needs torch: devices and precisions.", panel=RUN)] = False,
+    quick: Annotated[bool, option("--quick", help="Skip the checks that need torch: devices and precisions.", panel=RUN)] = False,
     display: opt.JsonDebug,
 ) -> int:
     findings = list(_basics())

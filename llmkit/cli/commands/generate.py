@@ -18,7 +18,7 @@ from llmkit.cli import options as opt
 from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.inputs import only_with_input, output_of, read_prompt
 from llmkit.cli.parsing import DECODING, RUN, SHOW, count_option, option
-from llmkit.cli.running import model_identity, open_model, summarise
+from llmkit.cli.running import model_identity, open_model, summarize
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import ModelError, UsageError
 from llmkit.rows import Rows, open_rows
@@ -35,12 +35,13 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 
-@add(app, "generate", help="Text from a prompt, or an answer to every row of a file.")
+@add(app, "generate", help="Generate text from a prompt, or an answer to each row of a file.")
 def generate(
     ctx: typer.Context,
     *,
     prompt: Annotated[
-        list[str] | None, typer.Argument(metavar="[PROMPT] [-]", help="The prompt; - is standard input, put before it.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[PROMPT] [-]", help="The prompt. - reads standard input and puts it first.", show_default=False),
     ] = None,
     model: opt.ModelOptions,
     rows_in: opt.RowsIn,
@@ -83,7 +84,7 @@ def generate(
         identity(ctx, "generate"),
     )
     if call.decoding.num_samples > 1 and output is not None and output.lower().endswith(".txt"):
-        raise UsageError(f"--num-samples {call.decoding.num_samples}: a .txt output holds one answer a line", hint="name a .jsonl output")
+        raise UsageError(f"--num-samples {call.decoding.num_samples}: a .txt output holds one answer per line", hint="name a .jsonl output")
     target = output_of(None if output == "-" else output, input, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field)
     if target is None:
         return run.to_stdout()
@@ -113,7 +114,7 @@ def _one_prompt(call: Call, prompt: str, *, json_output: bool, echo: bool) -> in
     engine = call.engine()
     request = engine.prepare(Prompt(text=prompt), call.decoding)
     if request.truncated:
-        call.out.warn(f"{request.truncated:,} tokens of the prompt were cut away")
+        call.out.warn(f"{request.truncated:,} tokens of the prompt were cut")
     one_stream = call.decoding.num_beams == 1 and call.decoding.num_samples == 1
     if json_output or not one_stream:
         answers = engine.generate([request], call.decoding)[0]
@@ -175,7 +176,7 @@ class _Job:
             out.warn(f"{task.truncated:,} prompts were cut to fit the model's context")
         if self.verify:
             _report_verified(task, out)
-        return summarise(tally, task.engine, out)
+        return summarize(tally, task.engine, out)
 
 
 def _report_verified(task: Answering, out: console.Console) -> None:

@@ -18,7 +18,7 @@ from llmkit.cli.command import add
 from llmkit.cli.parsing import MODEL, SHOW, choice_option, option
 from llmkit.models import builtin
 
-app = typer.Typer(add_completion=False, help="What is here: built-in and cached models, and what one needs.", invoke_without_command=True)
+app = typer.Typer(add_completion=False, help="List built-in and cached models, and show what a model needs.", invoke_without_command=True)
 
 
 @app.callback()
@@ -40,7 +40,7 @@ def models(
     console.table(("model", "revision", "size"), [(name, revision[:12], _size(size)) for name, revision, size in rows], right=("size",))
 
 
-@add(app, "show", help="Size, architecture, license, and whether it fits this machine. No weight is loaded.")
+@add(app, "show", help="Show size, architecture, license, and whether it fits this machine. Loads no weights.")
 def show(
     *,
     reference: Annotated[str, typer.Argument(metavar="REF", help="builtin:NAME, a folder, or org/name[@revision].")],
@@ -76,7 +76,7 @@ def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[
         "revision": location.revision,
         "architecture": (checkpoint.config.get("architectures") or [checkpoint.model_type])[0],
         "kind": "sequence-to-sequence" if checkpoint.is_encoder_decoder else "causal",
-        "licence": front.get("license"),
+        "license": front.get("license"),
         "parameters": checkpoint.parameters,
         "bytes": checkpoint.bytes,
         "weights_dtype": ", ".join(sorted({t.dtype for t in checkpoint.tensors.values()})),

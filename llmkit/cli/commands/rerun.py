@@ -63,7 +63,7 @@ def rerun(
         out.notice(f"same result: {result['rows']:,} rows, SHA-256 {result['output_sha256'][:16]}")
         return code
     raise GateError(
-        f"another result: SHA-256 {again['result']['output_sha256'][:16]}, recorded {result['output_sha256'][:16]}",
+        f"different result: SHA-256 {again['result']['output_sha256'][:16]}, recorded {result['output_sha256'][:16]}",
         hint="the lines above say what has changed"
         if changed
         else "other library builds or processors round differently; --output keeps the new result",

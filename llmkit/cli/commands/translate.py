@@ -22,7 +22,7 @@ from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.inputs import only_with_input, output_of, read_prompt
 from llmkit.cli.parsing import DECODING, INPUT, MODEL, SHOW, count_option, option
 from llmkit.cli.parsing import language as language_name
-from llmkit.cli.running import model_identity, open_model, summarise
+from llmkit.cli.running import model_identity, open_model, summarize
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SourceFields
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 DEFAULT = "builtin:en-fr"
-#: Rows from which --from auto tells the language of a file.
+#: Rows from which --from auto detects the language of a file.
 _SAMPLE = 50
 #: Options that a list of languages has no use for.
 _ABOUT_ANSWERS = ("num_beams", "max_new_tokens", "length_penalty", "n_best", "scores", "glossary", "json_output")
@@ -51,12 +51,13 @@ _OUT = opt.AnswersOut(output_field="translation")
 _MODEL = opt.ModelOptions(model=DEFAULT)
 
 
-@add(app, "translate", help="A text, the lines of a file, or a field of its rows, with nothing lost in silence.")
+@add(app, "translate", help="Translate a text, the lines of a file, or a field of its rows, and report what may be lost.")
 def translate(
     ctx: typer.Context,
     *,
     text: Annotated[
-        list[str] | None, typer.Argument(metavar="[TEXT] [-]", help="The text; - is standard input, put before it.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[TEXT] [-]", help="The text. - reads standard input and puts it first.", show_default=False),
     ] = None,
     source: Annotated[
         str | None,
@@ -70,7 +71,7 @@ def translate(
     rows_out: opt.AnswersOut = _OUT,
     answers: opt.AnswerOptions,
     length_penalty: opt.LengthPenalty = 1.0,
-    n_best: Annotated[int, count_option("--n-best", help="The N best translations of each text.", panel=DECODING)] = 1,
+    n_best: Annotated[int, count_option("--n-best", help="Return the N best translations of each text.", panel=DECODING)] = 1,
     scores: Annotated[
         bool, option("--scores", help="Also write the mean log-probability of each translation's tokens.", panel=DECODING)
     ] = False,
@@ -80,11 +81,16 @@ def translate(
     pivot: Annotated[
         str | None,
         option(
-            "--pivot", help="Translate into this language first, then from it.", panel=DECODING, metavar="LANGUAGE", parser=language_name
+            "--pivot",
+            help="Translate into this language first, then into the target.",
+            panel=DECODING,
+            metavar="LANGUAGE",
+            parser=language_name,
         ),
     ] = None,
     pivot_model: Annotated[
-        str | None, option("--pivot-model", help="The model of the second half of a pivot. [default: the same]", panel=MODEL, metavar="REF")
+        str | None,
+        option("--pivot-model", help="The model for the second step of a pivot. [default: the same]", panel=MODEL, metavar="REF"),
     ] = None,
     chat_template: opt.ChatTemplate = "auto",
     job: opt.AnswerJobOptions,
@@ -153,7 +159,7 @@ def _glossary(path: str | None) -> Glossary | None:
 
 def _check_pivot(pivot: str | None, pivot_model: str | None, n_best: int, scores: bool) -> None:
     if pivot is None and pivot_model is not None:
-        raise UsageError("--pivot-model is the second half of a pivot", hint="name the language between with --pivot")
+        raise UsageError("--pivot-model needs --pivot", hint="name the pivot language with --pivot")
     if pivot is not None and (n_best > 1 or scores):
         raise UsageError("--n-best and --scores cannot be combined with --pivot", hint="use only one of them")
 
@@ -165,7 +171,7 @@ def _check_forms(ctx: typer.Context, input: str | None, languages: bool) -> None
     if input is None:
         only_with_input(ctx)
     if languages:
-        refuse(ctx, ("text", "input", "source", "target", "pivot", "pivot_model", *_ABOUT_ANSWERS), "has no use with --languages")
+        refuse(ctx, ("text", "input", "source", "target", "pivot", "pivot_model", *_ABOUT_ANSWERS), "cannot be combined with --languages")
 
 
 def _open(ctx: typer.Context, rows_in: opt.RowsIn, output: str | None, offline: bool, target: str | None) -> tuple[Rows, Document | None]:
@@ -178,7 +184,7 @@ def _open(ctx: typer.Context, rows_in: opt.RowsIn, output: str | None, offline: 
         raise UsageError(f"a {ending} document is translated into one", hint=f"--output NAME{ending}, or .jsonl for its segments as rows")
     if ending == ".docx" and output in (None, "-"):
         raise UsageError("a .docx file cannot be written to standard output", hint="name a file with --output NAME.docx")
-    refuse(ctx, ("limit", "text_field", "n_best"), "is for rows; a document is translated as a whole", hint="remove it")
+    refuse(ctx, ("limit", "text_field", "n_best"), "applies to rows, not to documents", hint="remove it")
     if ending == ".docx":
         refuse(ctx, ("encoding",), "does not apply to a .docx file", hint="remove it")
     document, data = open_document(input, target, rows_in.encoding)
@@ -201,7 +207,7 @@ def _one(task: Translating, text: str, as_json: bool) -> int:
         score = f"{answer['score']:.4f}\t" if "score" in answer else ""
         console.write("".join(score + line.rstrip("\n") + "\n" for line in texts))
     if "error" in answer:
-        raise RowsFailedError(f"something may be lost: {answer['error']}")
+        raise RowsFailedError(f"the translation may be incomplete: {answer['error']}")
     return 0
 
 
@@ -219,8 +225,8 @@ def _summary(tally: Tally, task: Translating, rows: Rows, out: console.Console) 
         out.notice(f"no rows in {rows.name}")
         return 0
     if task.tried_again:
-        out.notice(f"{task.tried_again:,} pieces were tried again in smaller ones")
-    return summarise(tally, task.engine, out)
+        out.notice(f"{task.tried_again:,} pieces were split and translated again")
+    return summarize(tally, task.engine, out)
 
 
 def _to_stdout(rows: Rows, task: Translating, settings: JobSettings, document: Document | None, out: console.Console) -> Tally:

@@ -1,4 +1,4 @@
-"""What `generate` of transformers is told for a batch, and what it tells: its configuration, which rows run together, its stream.
+"""What `generate` of transformers gets for a batch, and what it reports: its configuration, which rows run together, its stream.
 
 Knows settings and rows; not how text becomes tokens.
 """

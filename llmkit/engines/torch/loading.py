@@ -78,7 +78,7 @@ def tokenizer_sha256(tokenizer: Any) -> str:
 
 
 def model_facts(location: Location, checkpoint: Checkpoint, tokenizer: Any, chat: ChatSettings) -> ModelFacts:
-    """What tells one kind of model from another; no weight is read."""
+    """What distinguishes kinds of models; no weight is read."""
     from llmkit.models.card import read_card
 
     languages = read_card(location.folder)[0].get("language")
@@ -145,7 +145,7 @@ def load(
 ) -> LoadedModel:
     """Resolves, checks and loads a model; nothing is read into memory that does not fit.
 
-    report: told in a line how device and precision were chosen and what memory is needed. warn: told what will be slow.
+    report: gets one line on the choice of device and precision and the memory needed. warn: gets what will be slow.
     Raises ModelError, UnavailableError, UsageError or OutOfMemoryError.
     """
     prepared = prepare(settings)

@@ -28,7 +28,7 @@ def check(quantize: str, device: Device, checkpoint: Checkpoint) -> None:
 
 
 def arguments(quantize: str, device: Device) -> dict[str, Any]:
-    """What `from_pretrained` is told."""
+    """The quantization argument of `from_pretrained`."""
     if quantize == "none":
         return {}
     from transformers import BitsAndBytesConfig

@@ -15,7 +15,7 @@ import typer
 
 from llmkit.cli.commands.evaluate import choice, code, compare, perplexity, text
 
-app = typer.Typer(add_completion=False, help="Numbers about a model or about saved outputs.")
+app = typer.Typer(add_completion=False, help="Measure a model, or saved outputs.")
 
 
 @app.callback(invoke_without_command=True)

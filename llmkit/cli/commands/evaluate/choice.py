@@ -14,7 +14,7 @@ from llmkit.cli import options as opt
 from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
 from llmkit.cli.parsing import INPUT, option
-from llmkit.cli.running import model_identity, open_model, summarise
+from llmkit.cli.running import model_identity, open_model, summarize
 from llmkit.cli.scoring import GateOptions
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.metrics.base import Example, Result, signature
@@ -36,7 +36,7 @@ def choice(
     rows_in: opt.RowsIn,
     template: opt.Template = None,
     labels: Annotated[
-        str | None, option("--labels", help="Choices of every row: positive,negative.", panel=INPUT, metavar="A,B,...")
+        str | None, option("--labels", help="The choices for every row: positive,negative.", panel=INPUT, metavar="A,B,...")
     ] = None,
     answer_field: Annotated[
         str | None, option("--answer-field", help="The field with the right choice.", panel=INPUT, metavar="NAME")
@@ -50,7 +50,7 @@ def choice(
     out, input, output, batch_tokens = display.console, rows_in.input, rows_out.output, job.batch_tokens
     end = gates.ending(NAMES, json_output=display.json_output)
     if input is None:
-        raise UsageError("there is nothing to score", hint="name questions with --input FILE")
+        raise UsageError("no input given", hint="name questions with --input FILE")
     if output is None:
         refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
     from llmkit.engines.chat import ChatSettings
@@ -82,7 +82,7 @@ def choice(
     finally:
         if target is not None:
             target.release()
-    summarise(tally, engine, out)
+    summarize(tally, engine, out)
     if tally.failed or not found:
         first = tally.first_error or f"no rows in {rows.name}"
         raise RowsFailedError(f"{tally.failed:,} rows could not be scored, so there is no accuracy; {first}")

@@ -21,15 +21,15 @@ from llmkit.rows.fields import PROGRAMS, first_name, row_id
 
 
 def register(app: typer.Typer) -> None:
-    add(app, "code", help="pass@k of generated programs, by running them.")(code)
+    add(app, "code", help="Run generated programs and compute pass@k.")(code)
 
 
 def code(
     *,
     rows_in: opt.RowsIn,
-    run_code: Annotated[bool, option("--run-code", help="Yes, run the programs on this machine.", panel=SCORING)] = False,
-    k: Annotated[str, option("--k", "-k", help="Which pass@k: 1,10.", panel=SCORING)] = "1",
-    code_timeout: Annotated[float, number_option("--code-timeout", help="Seconds a program may take.", panel=SCORING)] = 10.0,
+    run_code: Annotated[bool, option("--run-code", help="Allow running the programs on this machine.", panel=SCORING)] = False,
+    k: Annotated[str, option("--k", "-k", help="Values of k for pass@k: 1,10.", panel=SCORING)] = "1",
+    code_timeout: Annotated[float, number_option("--code-timeout", help="Time limit per program, in seconds.", panel=SCORING)] = 10.0,
     gates: GateOptions,
     display: opt.Display,
 ) -> int:
@@ -39,7 +39,7 @@ def code(
     wanted = [int(part) for part in k.split(",")]
     end = gates.ending([f"pass@{n}" for n in wanted], json_output=display.json_output)
     if input is None:
-        raise UsageError("there is nothing to score", hint="name rows with --input FILE")
+        raise UsageError("no input given", hint="name rows with --input FILE")
     if not run_code:
         raise UsageError(
             "pass@k runs the programs that a model wrote, with your rights",
@@ -59,7 +59,7 @@ def code(
         asked = row.fields.get("prompt")
         examples.append(Example(row_id(row.fields, row.index + 1), row_digest([check], asked), check, own[0]))
     if not programs:
-        raise InputError("there is no row to score", path=rows.name)
+        raise InputError("there are no rows to score", path=rows.name)
     for n in wanted:
         check_samples(n, [len(own) for own in programs])
     apart = isolation()
@@ -73,7 +73,7 @@ def code(
 
 
 def _programs(row: Row, source: str) -> tuple[list[str], str]:
-    """The programs of a row and the test that runs after each: `text(s)` go on from the `prompt`, `prediction(s)` stand alone."""
+    """The programs of a row and the test that runs after each: `text(s)` continue the `prompt`, `prediction(s)` stand alone."""
     if row.error is not None:
         raise row.error
     name = first_name(row.fields, PROGRAMS)

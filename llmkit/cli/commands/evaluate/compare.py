@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    add(app, "compare", help="Results of several runs against the first, on the same rows.")(compare)
+    add(app, "compare", help="Compare results of several runs with the first, on the same rows.")(compare)
 
 
 def compare(
@@ -34,14 +34,14 @@ def compare(
     test: Test = "auto",
     plot: Annotated[
         str | None,
-        option("--plot", help="Draw loss against parameters with a power law: .png, .svg or .pdf.", panel=SHOW, metavar="FILE"),
+        option("--plot", help="Plot loss against parameters with a power law: .png, .svg or .pdf.", panel=SHOW, metavar="FILE"),
     ] = None,
     display: opt.JsonQuiet,
 ) -> None:
     from llmkit.reports.results import read
 
     if len(results) < 2:
-        raise UsageError("a comparison needs two results or more", hint="llmkit evaluate compare A.json B.json")
+        raise UsageError("a comparison needs at least two results", hint="llmkit evaluate compare A.json B.json")
     if plot is not None:
         from llmkit.reports.scaling import check
 
@@ -87,7 +87,7 @@ def _scaling(results: dict[str, Result], plot: str) -> dict[str, Any]:
         bits = next((s.value for s in result.scores if s.name == "bits_per_byte"), None)
         parameters = result.about.get("parameters")
         if parameters is None or (loss is None and bits is None):
-            raise InputError("no loss of a model is in it", path=name, hint="--plot goes with results of evaluate perplexity")
+            raise InputError("no loss of a model is in it", path=name, hint="--plot needs results of evaluate perplexity")
         points.append((name, int(parameters), loss, bits))
     # Losses per token of different tokenizers can't lie on one curve; bits per byte can.
     metric = "bits_per_byte" if all(p[3] is not None for p in points) else "mean loss per token"

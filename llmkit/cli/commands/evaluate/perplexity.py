@@ -18,7 +18,7 @@ from llmkit.cli import options as opt
 from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
 from llmkit.cli.parsing import INPUT, SCORING, count_option, option
-from llmkit.cli.running import model_identity, open_model, summarise
+from llmkit.cli.running import model_identity, open_model, summarize
 from llmkit.cli.scoring import GateOptions
 from llmkit.errors import UsageError
 from llmkit.metrics.base import Example, Result, digest, signature
@@ -50,9 +50,7 @@ def perplexity(
     model: opt.ModelOptions,
     rows_in: opt.RowsIn,
     text_field: opt.TextField = None,
-    by_line: Annotated[
-        bool, option("--by-line", help="Each line of a .txt file is a document; otherwise the file is one.", panel=INPUT)
-    ] = False,
+    by_line: Annotated[bool, option("--by-line", help="Each line of a .txt file is a document, instead of the file.", panel=INPUT)] = False,
     rows_out: opt.RowsOut,
     concatenate: Annotated[bool, option("--concatenate", help="Join the documents with the model's separator.", panel=SCORING)] = False,
     completion_only: Annotated[
@@ -73,7 +71,7 @@ def perplexity(
     out, input, output = display.console, rows_in.input, rows_out.output
     end = gates.ending(NAMES, json_output=display.json_output)
     if input is None:
-        raise UsageError("there is nothing to score", hint="name texts with --input FILE")
+        raise UsageError("no input given", hint="name texts with --input FILE")
     if concatenate:
         refuse(ctx, _ABOUT_EACH, "cannot be combined with --concatenate", hint="use only one of them")
         output, completion_only = None, False
@@ -202,7 +200,7 @@ class _Run:
         counts = {"documents": len(found.documents), "tokens": sum(d.tokens for d in found.documents)}
         counts |= {"words": sum(d.words for d in found.documents), "bytes": sum(d.bytes for d in found.documents)}
         if empty := sum(d.tokens == 0 for d in found.documents):
-            self.out.warn(f"{empty:,} documents hold no token to score")
+            self.out.warn(f"{empty:,} documents have no token to score")
             counts["empty"] = empty
         return Result(
             numbers,
@@ -233,5 +231,5 @@ class _Run:
         return signature(**sign)
 
     def _end(self, found: _Found, tally: Tally) -> _Found:
-        found.code = summarise(tally, self.engine, self.out)
+        found.code = summarize(tally, self.engine, self.out)
         return found

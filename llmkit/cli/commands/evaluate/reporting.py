@@ -100,7 +100,7 @@ def ending(
     test = named_test(test)
     if max_regression is not None:
         if baseline is None:
-            raise UsageError("--max-regression needs a --baseline to hold against")
+            raise UsageError("--max-regression needs --baseline")
         regression(max_regression)
     earlier = None
     if baseline is not None:

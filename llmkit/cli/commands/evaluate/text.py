@@ -97,7 +97,7 @@ def score(
             )
         ((_, examples),) = systems
     elif input is None or references:
-        what = "there is nothing to score" if input is None else "--references needs --predictions"
+        what = "no input given" if input is None else "--references needs --predictions"
         raise UsageError(what, hint="-p FILE -r FILE, or -i ROWS")
     else:
         rows = open_rows(input, **rows_in.reading, offline=placement.offline)
@@ -120,7 +120,7 @@ def score(
             answered, about = run.to(output, input, rows_out.overwrite, job.restart, options, identity(ctx, "evaluate score"))
             examples = [_example(Row(i, i + 1, row), row["prediction"], rows.name, fields) for i, row in enumerate(answered)]
     if not examples:
-        raise InputError("there is no row to score", path=predictions[0] if predictions else input)
+        raise InputError("there are no rows to score", path=predictions[0] if predictions else input)
     _unique(examples, predictions[0] if predictions else str(input))
     hypotheses, expected = [e.prediction for e in examples], [e.references for e in examples]
     found = tuple(score for name in asked for score in compute(name, hypotheses, expected, settings))
@@ -140,9 +140,9 @@ def _check_forms(ctx: typer.Context, saved: SavedOutputs, pairs: PairedOptions, 
     if pairs.paired_bs and pairs.paired_ar:
         refuse(ctx, ("paired_ar",), "cannot be combined with --paired-bs", hint="use only one of them")
     if not saved.predictions:
-        refuse(ctx, ("paired_bs", "paired_ar"), "needs --predictions", hint="give two -p FILE or more")
+        refuse(ctx, ("paired_bs", "paired_ar"), "needs --predictions", hint="give at least two -p FILE")
     if paired:
-        refuse(ctx, _ABOUT_PAIRS, "has no use in a paired test", hint="remove it")
+        refuse(ctx, _ABOUT_PAIRS, "cannot be combined with a paired test", hint="remove it")
     for switch, number in (("paired_bs", "paired_bs_n"), ("paired_ar", "paired_ar_n"), ("confidence", "confidence_n")):
         if not ctx.params[switch]:
             refuse(ctx, (number,), f"needs --{switch.replace('_', '-')}")
@@ -180,7 +180,7 @@ def _example(row: Row, answer: str, source: str, fields: _Fields) -> Example:
 
 
 def _asked(row: Row, fields: _Fields) -> Any:
-    """What a model was asked, as far as the row tells: a text, messages, or None. `text` may be an answer as well."""
+    """What a model was asked, as far as the row shows: a text, messages, or None. `text` may be an answer as well."""
     both = row.fields.get("translation")
     if fields.field is None and isinstance(both, dict):
         return next(iter(both.values()), None)
@@ -240,7 +240,7 @@ class _Answers:
         self, output: str | None, input: str, overwrite: bool, restart: bool, options: dict[str, Any], known: dict[str, Any]
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The answered rows, and what is known of the model. Raises RowsFailedError for a row that could not be answered."""
-        from llmkit.cli.running import model_identity, open_model, summarise
+        from llmkit.cli.running import model_identity, open_model, summarize
         from llmkit.engines.chat import ChatSettings
         from llmkit.engines.decoding import Decoding
         from llmkit.jobs.outcome import Tally
@@ -265,7 +265,7 @@ class _Answers:
         finally:
             if target is not None:
                 target.release()
-        summarise(tally, engine, self.out)
+        summarize(tally, engine, self.out)
         if tally.failed:
             raise RowsFailedError(f"{tally.failed:,} rows have no answer, so there is no score; the first: {tally.first_error}")
         return found, {
