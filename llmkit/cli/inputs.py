@@ -6,8 +6,9 @@ import os
 import stat
 import sys
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -38,13 +39,13 @@ def read_prompt(words: Sequence[str] | None, example: str) -> str:
 
     example: a command that is shown when there is neither. Raises UsageError or InputError.
     """
-    given = list(words or ())
-    texts = [word for word in given if word != "-"]
-    if len(texts) > 1 or len(given) - len(texts) > 1:
-        raise UsageError(f"expected one text, not {len(given)} arguments: '{given[1]}'", hint="put quotes around the text")
-    if given and "-" not in given:
+    words = list(words or ())
+    texts = [word for word in words if word != "-"]
+    if len(texts) > 1 or len(words) - len(texts) > 1:
+        raise UsageError(f"expected one text, not {len(words)} arguments: '{words[1]}'", hint="put quotes around the text")
+    if words and "-" not in words:
         return texts[0]
-    if not given and not _stdin_is_piped():
+    if not words and not _stdin_is_piped():
         raise UsageError("no prompt given", hint=f"{example}, or -i FILE for many")
     piped = _read_stdin()
     if not texts:
@@ -65,17 +66,27 @@ def _read_stdin() -> str:
         waiting.cancel()
 
 
+@contextmanager
 def output_of(
-    output: str | None, input: str, *, overwrite: bool, restart: bool, answer: str = "text", write: Writer | None = None
-) -> Output | None:
-    """Takes hold of the file for the rows, None where none is asked for. answer and write: see `Output`. Raises OutputError."""
+    output: str | None, input: str, known: Mapping[str, Any], *, overwrite: bool, restart: bool, answer: str = "text",
+    write: Writer | None = None,
+) -> Iterator[Output | None]:  # fmt: skip
+    """The file for the rows, locked until the end of the `with` block; None without `output`.
+
+    known: the run's identity as far as its options tell it. answer and write: see `Output`. Raises OutputError, also for a
+    finished output of another run.
+    """
     if output is None:
-        return None
+        yield None
+        return
     if input and os.path.realpath(output) == os.path.realpath(input):
         raise OutputError(f"{output} is the input", hint="name another output")
     from llmkit.jobs.output import Output
+    from llmkit.jobs.run import check_finished
 
-    return Output(output, overwrite=overwrite, restart=restart, answer=answer, write=write)
+    with Output(output, overwrite=overwrite, restart=restart, answer=answer, write=write) as target:
+        check_finished(target, known)
+        yield target
 
 
 def _stdin_is_piped() -> bool:

@@ -116,6 +116,25 @@ def file_job(
     return tally
 
 
+def answer_rows(
+    rows: Rows, task: Task, settings: JobSettings, output: Output | None, report: Report, run: RunName,
+    take: Callable[[dict[str, Any], bool], None],
+) -> Tally:  # fmt: skip
+    """Answers rows, into `output` where there is one, and hands each output row to `take`, with whether it failed.
+
+    Raises what `file_job` raises, or `answered` without an output.
+    """
+    if output is None:
+        tally = Tally()
+        for outcome in answered(rows, task, settings, report, tally):
+            take(outcome.line(), outcome.answer.error is not None)
+        return tally
+    tally = file_job(rows, task, settings, output, report, run)
+    for row, failed in output.read_rows(tally.failed_rows):
+        take(row, failed)
+    return tally
+
+
 class _Loop:
     """One pass over the rows: what the journal holds is skipped, the rest answered and appended."""
 

@@ -62,7 +62,7 @@ def generate(
 ) -> int:
     out = display.console
     call = Call(model.settings, decode.decoding(ctx), chat.chat_template, chat.system, out)
-    input, output, output_field, limit = rows_in.input, rows_out.output, rows_out.output_field, rows_in.limit
+    input, output, output_field = rows_in.input, rows_out.output, rows_out.output_field
     if input is None:
         only_with_input(ctx)
         text = read_prompt(prompt, 'llmkit generate "Once upon a time"')
@@ -72,6 +72,7 @@ def generate(
     settings = job.job
     fields = PromptFields(template, prompt_field, continue_last=continue_last)
     rows = open_rows(input, **rows_in.reading, text_field="prompt", offline=model.offline)
+    known = identity(ctx, "generate")
     run = _Job(
         call,
         rows,
@@ -79,19 +80,15 @@ def generate(
         output_field,
         settings,
         verify_batching,
-        limit,
+        rows_in.limit,
         options_set_by_user(ctx, leave=("overwrite", "restart", "retry_failed", "max_time")),
-        identity(ctx, "generate"),
+        known,
     )
     if call.decoding.num_samples > 1 and output is not None and output.lower().endswith(".txt"):
         raise UsageError(f"--num-samples {call.decoding.num_samples}: a .txt output holds one answer per line", hint="name a .jsonl output")
-    target = output_of(None if output == "-" else output, input, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field)
-    if target is None:
-        return run.to_stdout()
-    try:
-        return run.to_file(target)
-    finally:
-        target.release()
+    path = None if output == "-" else output
+    with output_of(path, input, known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field) as target:
+        return run.answer(target)
 
 
 @dataclass(frozen=True)
@@ -142,21 +139,17 @@ class _Job:
     output_field: str
     settings: JobSettings
     verify: int
-    limit: int | None
+    max_rows: int | None
     options: dict[str, Any]
     known: dict[str, Any]
 
-    def to_stdout(self) -> int:
-        from llmkit.jobs.run import stream_job
+    def answer(self, output: Output | None) -> int:
+        """Answers the rows into `output`, or onto standard output. Returns the exit code."""
+        from llmkit.jobs.run import RunName, file_job, stream_job
 
         task = self._task(self.call.engine())
-        return self._report(stream_job(self.rows, task, self.settings, self.call.out, console.write), task)
-
-    def to_file(self, output: Output) -> int:
-        from llmkit.jobs.run import RunName, check_finished, file_job
-
-        check_finished(output, self.known)
-        task = self._task(self.call.engine())
+        if output is None:
+            return self._report(stream_job(self.rows, task, self.settings, self.call.out, console.write), task)
         run = RunName("generate", self.options, self.known | model_identity(task.engine))
         return self._report(file_job(self.rows, task, self.settings, output, self.call.out, run), task)
 
@@ -166,7 +159,7 @@ class _Job:
     def _report(self, tally: Tally, task: Answering) -> int:
         out = self.call.out
         if tally.rows == 0:
-            if self.limit != 0:
+            if self.max_rows != 0:
                 out.notice(f"no rows in {self.rows.name}")
             return 0
         if task.unused:

@@ -34,8 +34,8 @@ def models(
     rows = [(f"builtin:{name}", "", _folder_bytes(f"builtin:{name}")) for name in builtin.names()]
     rows += cached_models()
     if json_output:
-        found = [{"model": name, "revision": revision or None, "bytes": size} for name, revision, size in rows]
-        console.write(json.dumps(found, ensure_ascii=False) + "\n")
+        listed = [{"model": name, "revision": revision or None, "bytes": size} for name, revision, size in rows]
+        console.write(json.dumps(listed, ensure_ascii=False) + "\n")
         return
     console.table(("model", "revision", "size"), [(name, revision[:12], _size(size)) for name, revision, size in rows], right=("size",))
 

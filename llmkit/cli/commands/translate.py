@@ -110,22 +110,21 @@ def translate(
     target_language = None if target is None else language(target)
     named = None if target_language is None else target_language.tag
     rows, document = (None, None) if input is None else _open(ctx, rows_in, output, model.offline, named)
-    asked = RouteSettings(
+    wanted = RouteSettings(
         source_language, target_language, source == "auto", answers.num_beams, length_penalty, answers.max_new_tokens,
         TranslationOptions(output_field, document.keep if document else None, _glossary(glossary), n_best, scores),
         settings.batch_size, settings.batch_tokens,
     )  # fmt: skip
-    given = None if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr')
+    prompt = None if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr')
     to_file = None if output == "-" or input is None else output
     write = writer(document, output_field) if document is not None and output is not None and is_document(output) else None
-    job_target = output_of(to_file, input or "", overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write)
-    try:
+    known = identity(ctx, "translate")
+    with output_of(
+        to_file, input or "", known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write
+    ) as job_target:
         from llmkit.engines.chat import ChatSettings
-        from llmkit.jobs.run import RunName, check_finished, file_job
+        from llmkit.jobs.run import RunName, file_job
 
-        known = identity(ctx, "translate")
-        if job_target is not None:
-            check_finished(job_target, known)
         call = model.settings
         engine = open_model(call, out, default=DEFAULT, chat=ChatSettings(chat_template))
         if languages:
@@ -134,11 +133,11 @@ def translate(
         if pivot is not None and pivot_model is not None:
             second = open_model(replace(call, reference=pivot_model, adapter=None), out, default=DEFAULT, chat=ChatSettings(chat_template))
         route = Route(engine, pivot_language, second)
-        sample = given or ""
+        sample = prompt or ""
         if rows is not None:
-            sample = _sample(rows, text_field) if asked.detect else ""
+            sample = _sample(rows, text_field) if wanted.detect else ""
         name = rows.name if rows is not None else "the text"
-        task = translating(route, asked, sample=sample, text_field=text_field, file_name=name, notice=out.notice)
+        task = translating(route, wanted, sample=sample, text_field=text_field, file_name=name, notice=out.notice)
         if rows is None:
             return _one(task, sample, display.json_output)
         if job_target is None:
@@ -146,9 +145,6 @@ def translate(
         leave = ("overwrite", "restart", "retry_failed", "max_time")
         run = RunName("translate", options_set_by_user(ctx, leave=leave), known | model_identity(engine) | _resolved(route, task))
         return _summary(file_job(rows, task, settings, job_target, out, run), task, rows, out)
-    finally:
-        if job_target is not None:
-            job_target.release()
 
 
 def _glossary(path: str | None) -> Glossary | None:
@@ -197,8 +193,8 @@ def _one(task: Translating, text: str, as_json: bool) -> int:
     work = task.prepare(Row(0, None, {"text": text}))
     if work.error is not None:
         raise work.error
-    (found,) = task.answer([work])
-    answer: dict[str, Any] = {**found.fields, **({} if found.error is None else {"error": found.error})}
+    (answered,) = task.answer([work])
+    answer: dict[str, Any] = {**answered.fields, **({} if answered.error is None else {"error": answered.error})}
     if as_json:
         about = {"text": text, "from": direction.source.tag if direction.source else None, "to": (task.onward or task).direction.target.tag}
         console.write(json.dumps(about | answer, ensure_ascii=False) + "\n")
@@ -249,8 +245,8 @@ def _sample(rows: Rows, field: str | None) -> str:
 
     def texts() -> Iterator[str]:
         for row in rows.peek(_SAMPLE):
-            if row.error is None and (found := fields.prompt(row, rows.name).text):
-                yield found
+            if row.error is None and (text := fields.prompt(row, rows.name).text):
+                yield text
 
     return "\n".join(texts())
 

@@ -54,8 +54,7 @@ def choice(
     if output is None:
         refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
     from llmkit.engines.chat import ChatSettings
-    from llmkit.jobs.outcome import Tally
-    from llmkit.jobs.run import RunName, answered, check_finished, file_job
+    from llmkit.jobs.run import RunName, answer_rows
     from llmkit.metrics.perplexity import Windows
     from llmkit.rows.fields import PromptFields
     from llmkit.tasks.choose import DEFAULT_TEMPLATE, ChoiceFields, Choosing
@@ -64,43 +63,33 @@ def choice(
     fields = ChoiceFields(PromptFields(pattern), tuple(part.strip() for part in labels.split(",")) if labels else None, answer_field)
     rows = open_rows(input, **rows_in.reading, offline=model.offline)
     settings = job.settings()
-    target = rows_output(output, input, overwrite=rows_out.overwrite, restart=job.restart)
     known = identity(ctx, "evaluate choice")
-    try:
-        if target is not None:
-            check_finished(target, known)
+    scored: list[dict[str, Any]] = []
+    with rows_output(output, input, known, overwrite=rows_out.overwrite, restart=job.restart) as target:
         engine = open_model(model.settings, out, chat=ChatSettings(chat_template))
         most = engine.context or 1024
         task = Choosing(engine, Windows(most, most), fields, rows.name, batch_tokens=batch_tokens)
-        if target is None:
-            tally = Tally()
-            found = [outcome.line() for outcome in answered(rows, task, settings, out, tally)]
-        else:
-            run = RunName("evaluate choice", options_set_by_user(ctx, leave=NOT_THE_JOBS), known | model_identity(engine))
-            tally = file_job(rows, task, settings, target, out, run)
-            found = [row for row, _ in target.read_rows(tally.failed_rows)]
-    finally:
-        if target is not None:
-            target.release()
+        run = RunName("evaluate choice", options_set_by_user(ctx, leave=NOT_THE_JOBS), known | model_identity(engine))
+        tally = answer_rows(rows, task, settings, target, out, run, lambda row, _: scored.append(row))
     summarize(tally, engine, out)
-    if tally.failed or not found:
+    if tally.failed or not scored:
         first = tally.first_error or f"no rows in {rows.name}"
         raise RowsFailedError(f"{tally.failed:,} rows could not be scored, so there is no accuracy; {first}")
     about = {"input": rows.name, "input_sha256": rows.sha256, **engine.identity.as_dict()}
-    end.finish(_result(found, task.protocol(pattern), about), out)
+    end.finish(_result(scored, task.protocol(pattern), about), out)
     return 0
 
 
-def _result(found: list[dict[str, Any]], sign: str, about: dict[str, Any]) -> Result:
+def _result(rows: list[dict[str, Any]], sign: str, about: dict[str, Any]) -> Result:
     from llmkit.metrics.accuracy import accuracy
 
     version = signature(version=f"llmkit-{__version__}")
     scores = (
-        accuracy("accuracy", [row["correct"] for row in found], f"{sign}|norm:none|{version}"),
-        accuracy("accuracy_normalized", [row["correct_normalized"] for row in found], f"{sign}|norm:characters|{version}"),
+        accuracy("accuracy", [row["correct"] for row in rows], f"{sign}|norm:none|{version}"),
+        accuracy("accuracy_normalized", [row["correct_normalized"] for row in rows], f"{sign}|norm:characters|{version}"),
     )
     examples = []
-    for number, row in enumerate(found, 1):
-        asked = first_text(row, QUESTIONS)
-        examples.append(Example(row_id(row, number), row["digest"], asked, row["choice"], (row["right"],)))
-    return Result(scores, len(found), about=about, examples=tuple(examples))
+    for number, row in enumerate(rows, 1):
+        question = first_text(row, QUESTIONS)
+        examples.append(Example(row_id(row, number), row["digest"], question, row["choice"], (row["right"],)))
+    return Result(scores, len(rows), about=about, examples=tuple(examples))

@@ -56,8 +56,7 @@ def code(
     for row in rows:
         own, check = _programs(row, rows.name)
         programs.append([Program(program, check) for program in own])
-        asked = row.fields.get("prompt")
-        examples.append(Example(row_id(row.fields, row.index + 1), row_digest([check], asked), check, own[0]))
+        examples.append(Example(row_id(row.fields, row.index + 1), row_digest([check], row.fields.get("prompt")), check, own[0]))
     if not programs:
         raise InputError("there are no rows to score", path=rows.name)
     for n in wanted:
@@ -72,26 +71,26 @@ def code(
     return 0
 
 
-def _programs(row: Row, source: str) -> tuple[list[str], str]:
+def _programs(row: Row, file_name: str) -> tuple[list[str], str]:
     """The programs of a row and the test that runs after each: `text(s)` continue the `prompt`, `prediction(s)` stand alone."""
     if row.error is not None:
         raise row.error
     name = first_name(row.fields, PROGRAMS)
     value: Any = row.fields.get(name or "")
-    found = [value] if isinstance(value, str) else value
+    programs = [value] if isinstance(value, str) else value
     check = row.fields.get("test")
-    if not isinstance(found, list) or not found or not all(isinstance(p, str) for p in found) or not isinstance(check, str):
+    if not isinstance(programs, list) or not programs or not all(isinstance(p, str) for p in programs) or not isinstance(check, str):
         there = ", ".join(list(row.fields)[:12]) or "none"
         missing = "test" if not isinstance(check, str) else "texts"
-        raise RowError(f"no field '{missing}' with code (fields: {there})", path=source, line=row.line)
+        raise RowError(f"no field '{missing}' with code (fields: {there})", path=file_name, line=row.line)
     entry_point = row.fields.get("entry_point")
     if entry_point is not None and not isinstance(entry_point, str):
-        raise RowError("field 'entry_point' is not text", path=source, line=row.line)
+        raise RowError("field 'entry_point' is not text", path=file_name, line=row.line)
     from llmkit.metrics.code import complete_test
 
     try:
         check = complete_test(check, entry_point)
     except InputError as exc:
-        raise RowError(exc.message, path=source, line=row.line, hint=exc.hint) from exc
+        raise RowError(exc.message, path=file_name, line=row.line, hint=exc.hint) from exc
     prompt = row.fields.get("prompt", "") if name in ("text", "texts") else ""
-    return [f"{prompt}{program}" for program in found], check
+    return [f"{prompt}{program}" for program in programs], check

@@ -47,19 +47,19 @@ def compare(
 
         check(plot)
     read_results = [read(path) for path in results]
-    found = [
+    compared = [
         (name, comparisons(read_results[0], result, results[0], name, test=test))
         for name, result in zip(results[1:], read_results[1:], strict=True)
     ]
     law = _scaling(dict(zip(results, read_results, strict=True)), plot) if plot is not None else None
     if display.json_output:
-        rows = [{"result": name} | each.as_json() for name, several in found for each in several]
+        rows = [{"result": name} | each.as_json() for name, several in compared for each in several]
         content: dict[str, Any] = {"baseline": results[0], "comparisons": rows}
         console.write(json.dumps(content | ({"scaling": law} if law else {}), ensure_ascii=False, allow_nan=False) + "\n")
         return
-    _table(results[0], found)
+    _table(results[0], compared)
     out = display.console
-    for _, several in found[:1]:
+    for _, several in compared[:1]:
         for each in several:
             if each.power:
                 out.notice(each.power)
@@ -67,9 +67,9 @@ def compare(
         out.notice(f"{law['metric']}: {law['formula']}; {plot}")
 
 
-def _table(baseline: str, found: list[tuple[str, list[Comparison]]]) -> None:
+def _table(baseline: str, compared: list[tuple[str, list[Comparison]]]) -> None:
     rows = []
-    for name, several in found:
+    for name, several in compared:
         for c in several:
             interval = "" if c.interval is None else f"{c.interval[0]:+.4g} to {c.interval[1]:+.4g}"
             effect, p_value = "" if c.effect is None else f"{c.effect:+.2f}", "" if c.p_value is None else f"{c.p_value:.3g}"

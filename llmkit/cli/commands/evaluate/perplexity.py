@@ -7,7 +7,7 @@ llmkit evaluate perplexity -i documents.jsonl -o per-document.jsonl --stride 256
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +27,6 @@ from llmkit.rows.fields import SCORED, first_text, row_id
 
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
-    from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output
     from llmkit.jobs.run import JobSettings, RunName
     from llmkit.metrics.perplexity import Likelihood, Windows
@@ -79,14 +78,11 @@ def perplexity(
         refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
     rows = open_rows(input, **rows_in.reading, offline=model.offline, whole_text=not by_line, text_field=text_field or "text")
     from llmkit.engines.chat import ChatSettings
-    from llmkit.jobs.run import RunName, check_finished
+    from llmkit.jobs.run import RunName
 
     settings = job.settings(max_errors=max_errors)
-    target = rows_output(output, input, overwrite=rows_out.overwrite, restart=job.restart)
     known = identity(ctx, "evaluate perplexity")
-    try:
-        if target is not None:
-            check_finished(target, known)
+    with rows_output(output, input, known, overwrite=rows_out.overwrite, restart=job.restart) as target:
         engine = open_model(model.settings, out, chat=ChatSettings(chat_template))
         run = _Run(
             engine,
@@ -99,16 +95,11 @@ def perplexity(
             "separator" if concatenate else "no",
         )
         if concatenate:
-            found = run.concatenated()
-        elif target is None:
-            found = run.in_memory()
+            measured = run.concatenated()
         else:
-            found = run.to_file(target, RunName("evaluate perplexity", options_set_by_user(ctx, leave=NOT_THE_JOBS), known))
-    finally:
-        if target is not None:
-            target.release()
-    end.finish(run.result(found), out)
-    return found.code
+            measured = run.each(target, RunName("evaluate perplexity", options_set_by_user(ctx, leave=NOT_THE_JOBS), known))
+    end.finish(run.result(measured), out)
+    return measured.code
 
 
 def _windows(engine: Engine, context: int | None, stride: int | None) -> Windows:
@@ -123,7 +114,7 @@ def _windows(engine: Engine, context: int | None, stride: int | None) -> Windows
 
 
 @dataclass
-class _Found:
+class _Measured:
     """Likelihoods of the documents, and the windows of the last one."""
 
     documents: list[Likelihood] = field(default_factory=list)
@@ -134,17 +125,16 @@ class _Found:
     #: The field whose text a report shows.
     shown: str = "text"
 
-    def add(self, scored: Iterable[tuple[Mapping[str, Any], bool]]) -> None:
-        """scored: output rows, and whether each failed."""
+    def add(self, row: Mapping[str, Any], failed: bool) -> None:
+        """Counts an output row."""
         from llmkit.tasks.score import likelihood
 
-        for row, failed in scored:
-            self.rows += 1
-            if not failed:
-                self.documents.append(likelihood(row))
-                text = first_text(row, (self.shown, *SCORED))
-                self.examples.append(Example(row_id(row, self.rows), row["digest"], text[:_SHOWN]))
-                self.blocks = [(v, n) for v, n in row.get("blocks", ())]
+        self.rows += 1
+        if not failed:
+            self.documents.append(likelihood(row))
+            text = first_text(row, (self.shown, *SCORED))
+            self.examples.append(Example(row_id(row, self.rows), row["digest"], text[:_SHOWN]))
+            self.blocks = [(v, n) for v, n in row.get("blocks", ())]
 
 
 @dataclass(frozen=True)
@@ -158,56 +148,49 @@ class _Run:
     completion_only: bool
     join: str = "no"
 
-    def in_memory(self) -> _Found:
-        from llmkit.jobs.outcome import Tally
-        from llmkit.jobs.run import answered
-
-        found, tally = _Found(shown=self.text_field or "text"), Tally()
-        found.add((o.line(), o.answer.error is not None) for o in answered(self.rows, self._task(), self.settings, self.out, tally))
-        return self._end(found, tally)
-
-    def to_file(self, output: Output, run: RunName) -> _Found:
-        from llmkit.jobs.run import file_job
+    def each(self, output: Output | None, run: RunName) -> _Measured:
+        """Each document by itself, its scores in `output` where there is one."""
+        from llmkit.jobs.run import answer_rows
 
         run = replace(run, identity={**run.identity, **model_identity(self.engine), "resolved.protocol": self._protocol()})
-        tally = file_job(self.rows, self._task(), self.settings, output, self.out, run)
-        found = _Found(shown=self.text_field or "text")
-        found.add(output.read_rows(tally.failed_rows))
-        return self._end(found, tally)
+        measured = _Measured(shown=self.text_field or "text")
+        tally = answer_rows(self.rows, self._task(), self.settings, output, self.out, run, measured.add)
+        measured.code = summarize(tally, self.engine, self.out)
+        return measured
 
-    def concatenated(self) -> _Found:
+    def concatenated(self) -> _Measured:
         from llmkit.metrics.perplexity import Likelihood
         from llmkit.tasks.score import concatenated
 
         task = self._task()
-        whole, documents, words, size = concatenated(self.rows, task.fields, self.engine, self.rows.name)
-        (blocks,) = task.score([whole])
-        return _Found(
+        joined, documents, words, size = concatenated(self.rows, task.fields, self.engine, self.rows.name)
+        (blocks,) = task.score([joined])
+        return _Measured(
             [Likelihood(sum(v for v, _ in blocks), sum(n for _, n in blocks), words, size)],
             blocks,
-            [Example("1", digest(*map(str, whole.tokens)))],
+            [Example("1", digest(*map(str, joined.tokens)))],
             documents,
         )
 
-    def result(self, found: _Found) -> Result:
+    def result(self, measured: _Measured) -> Result:
         from llmkit.metrics.perplexity import scores
 
         if remark := self.engine.bos_remark():
             self.out.warn(remark)
         about = self.engine.identity.as_dict()
-        single = found.blocks if len(found.documents) == 1 else []
-        numbers = scores(found.documents, blocks=single, protocol=self._protocol(), tokenizer=about["tokenizer_sha256"][:8])
-        counts = {"documents": len(found.documents), "tokens": sum(d.tokens for d in found.documents)}
-        counts |= {"words": sum(d.words for d in found.documents), "bytes": sum(d.bytes for d in found.documents)}
-        if empty := sum(d.tokens == 0 for d in found.documents):
+        single = measured.blocks if len(measured.documents) == 1 else []
+        numbers = scores(measured.documents, blocks=single, protocol=self._protocol(), tokenizer=about["tokenizer_sha256"][:8])
+        counts = {"documents": len(measured.documents), "tokens": sum(d.tokens for d in measured.documents)}
+        counts |= {"words": sum(d.words for d in measured.documents), "bytes": sum(d.bytes for d in measured.documents)}
+        if empty := sum(d.tokens == 0 for d in measured.documents):
             self.out.warn(f"{empty:,} documents have no token to score")
             counts["empty"] = empty
         return Result(
             numbers,
-            found.rows,
+            measured.rows,
             counts,
             about={"input": self.rows.name, "input_sha256": self.rows.sha256, **about},
-            examples=tuple(found.examples),
+            examples=tuple(measured.examples),
         )
 
     def _task(self) -> Scoring:
@@ -229,7 +212,3 @@ class _Run:
             if chat := engine.identity.as_dict().get("chat_template_sha256"):
                 sign["chat"] = str(chat)[:8]
         return signature(**sign)
-
-    def _end(self, found: _Found, tally: Tally) -> _Found:
-        found.code = summarize(tally, self.engine, self.out)
-        return found

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmkit.cli import console
 from llmkit.cli.inputs import output_of
@@ -124,13 +125,15 @@ def ending(
     )
 
 
-def rows_output(output: str | None, input: str, *, overwrite: bool, restart: bool) -> Output | None:
-    """Takes hold of the file for the scored rows, None where none is asked for. Raises OutputError."""
+def rows_output(
+    output: str | None, input: str, known: Mapping[str, Any], *, overwrite: bool, restart: bool
+) -> AbstractContextManager[Output | None]:
+    """The file for the scored rows, see `output_of`. Raises OutputError for one that can't hold them."""
     if output == "-":
         raise OutputError("--output -: the result is on standard output, so the scored rows need a file", hint="name a .jsonl file")
     if output is not None and Path(output).suffix.lower() != ".jsonl":
         raise OutputError(f"{output}: scored rows are written as .jsonl", hint="name a .jsonl file")
-    return output_of(output, input, overwrite=overwrite, restart=restart)
+    return output_of(output, input, known, overwrite=overwrite, restart=restart)
 
 
 def _table(result: Result) -> None:

@@ -70,11 +70,11 @@ def score(
     from llmkit.metrics.registry import TextSettings, chosen, compute, score_names
 
     out, input, output = display.console, rows_in.input, rows_out.output
-    predictions, references, encoding, limit = saved.predictions, saved.references, rows_in.encoding, rows_in.limit
+    predictions, references, encoding, max_rows = saved.predictions, saved.references, rows_in.encoding, rows_in.limit
     _check_forms(ctx, saved, pairs, scores_a_model=model is not None and not predictions)
     trust_remote_code = placement.trust_remote_code
-    asked = chosen(metric.metrics, trust_remote_code=trust_remote_code)
-    names = score_names(asked)
+    metric_names = chosen(metric.metrics, trust_remote_code=trust_remote_code)
+    names = score_names(metric_names)
     against_first = paired_test({n: v for n, v in ctx.params.items() if n not in PLACES or on_command_line(ctx, n)})
     overlap = metric.overlap
     settings = TextSettings(overlap, steps(metric.normalize), trust_remote_code)
@@ -83,7 +83,7 @@ def score(
     if predictions:
         if not references:
             raise UsageError("--predictions needs --references", hint="add -r FILE, one line per prediction")
-        systems = [(path, _from_files(path, references, encoding, limit)) for path in predictions]
+        systems = [(path, _from_files(path, references, encoding, max_rows)) for path in predictions]
         if against_first:
             from llmkit.metrics.paired import paired
 
@@ -121,10 +121,10 @@ def score(
             examples = [_example(Row(i, i + 1, row), row["prediction"], rows.name, fields) for i, row in enumerate(answered)]
     if not examples:
         raise InputError("there are no rows to score", path=predictions[0] if predictions else input)
-    _unique(examples, predictions[0] if predictions else str(input))
+    _check_ids(examples, predictions[0] if predictions else str(input))
     hypotheses, expected = [e.prediction for e in examples], [e.references for e in examples]
-    found = tuple(score for name in asked for score in compute(name, hypotheses, expected, settings))
-    end.finish(Result(found, len(examples), about=about, examples=tuple(examples)), out)
+    scores = tuple(score for name in metric_names for score in compute(name, hypotheses, expected, settings))
+    end.finish(Result(scores, len(examples), about=about, examples=tuple(examples)), out)
     return 0
 
 
@@ -148,10 +148,10 @@ def _check_forms(ctx: typer.Context, saved: SavedOutputs, pairs: PairedOptions, 
             refuse(ctx, (number,), f"needs --{switch.replace('_', '-')}")
 
 
-def _from_files(path: str, others: Sequence[str], encoding: str, limit: int | None) -> list[Example]:
+def _from_files(path: str, others: Sequence[str], encoding: str, max_rows: int | None) -> list[Example]:
     """Line N of each file belongs together. Raises InputError for files of different length and empty references."""
     names = [path, *others]
-    streams = [open_rows(name, format="txt", encoding=encoding, max_rows=limit) for name in names]
+    streams = [open_rows(name, format="txt", encoding=encoding, max_rows=max_rows) for name in names]
     examples: list[Example] = []
     for number, rows in enumerate(itertools.zip_longest(*streams), 1):
         if None in rows:
@@ -172,14 +172,13 @@ def _from_rows(rows: Rows, prediction_field: str | None, fields: _Fields) -> lis
     return examples
 
 
-def _example(row: Row, answer: str, source: str, fields: _Fields) -> Example:
-    expected = fields.expected(row, source)
-    asked = _asked(row, fields)
+def _example(row: Row, answer: str, file_name: str, fields: _Fields) -> Example:
+    expected = fields.expected(row, file_name)
     shown = first_text(row.fields, SHOWN_SOURCES)
-    return Example(row_id(row.fields, row.index + 1), row_digest(expected, asked), shown, answer, expected)
+    return Example(row_id(row.fields, row.index + 1), row_digest(expected, _question(row, fields)), shown, answer, expected)
 
 
-def _asked(row: Row, fields: _Fields) -> Any:
+def _question(row: Row, fields: _Fields) -> Any:
     """What a model was asked, as far as the row shows: a text, messages, or None. `text` may be an answer as well."""
     both = row.fields.get("translation")
     if fields.field is None and isinstance(both, dict):
@@ -191,12 +190,12 @@ def _asked(row: Row, fields: _Fields) -> Any:
     return row.fields.get(name or "")
 
 
-def _unique(examples: Sequence[Example], source: str) -> None:
+def _check_ids(examples: Sequence[Example], file_name: str) -> None:
     """Rows are paired by id, so an id may occur once. Raises InputError naming both rows."""
     seen: dict[str, int] = {}
     for number, example in enumerate(examples, 1):
         if example.id in seen:
-            raise InputError(f"rows {seen[example.id]} and {number} have the same id '{example.id[:80]}'", path=source)
+            raise InputError(f"rows {seen[example.id]} and {number} have the same id '{example.id[:80]}'", path=file_name)
         seen[example.id] = number
 
 
@@ -243,32 +242,21 @@ class _Answers:
         from llmkit.cli.running import model_identity, open_model, summarize
         from llmkit.engines.chat import ChatSettings
         from llmkit.engines.decoding import Decoding
-        from llmkit.jobs.outcome import Tally
-        from llmkit.jobs.run import RunName, answered, check_finished, file_job
+        from llmkit.jobs.run import RunName, answer_rows
         from llmkit.tasks.generate import Answering
 
-        target = rows_output(output, input, overwrite=overwrite, restart=restart)
-        try:
-            if target is not None:
-                check_finished(target, known)
+        answered: list[dict[str, Any]] = []
+        with rows_output(output, input, known, overwrite=overwrite, restart=restart) as target:
             engine = open_model(self.model, self.out, chat=ChatSettings(*self.chat))
             beams = self.decoding["num_beams"] or (4 if engine.encoder_decoder else 1)
             decoding = Decoding(**self.decoding | {"num_beams": beams})
             task = Answering(engine, decoding, self.fields, "prediction", self.rows.name)
-            if target is None:
-                tally = Tally()
-                found = [outcome.line() for outcome in answered(self.rows, task, self.settings, self.out, tally)]
-            else:
-                run = RunName("evaluate score", options, known | model_identity(engine))
-                tally = file_job(self.rows, task, self.settings, target, self.out, run)
-                found = [row for row, _ in target.read_rows(tally.failed_rows)]
-        finally:
-            if target is not None:
-                target.release()
+            run = RunName("evaluate score", options, known | model_identity(engine))
+            tally = answer_rows(self.rows, task, self.settings, target, self.out, run, lambda row, _: answered.append(row))
         summarize(tally, engine, self.out)
         if tally.failed:
             raise RowsFailedError(f"{tally.failed:,} rows have no answer, so there is no score; the first: {tally.first_error}")
-        return found, {
+        return answered, {
             "input": self.rows.name,
             "input_sha256": self.rows.sha256,
             **engine.identity.as_dict(),
