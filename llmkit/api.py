@@ -188,5 +188,5 @@ def finetune(settings: FinetuneSettings, output: str, *, overwrite: bool = False
     return run(settings, output, overwrite=overwrite, restart=restart)
 
 
-def _prompt(given: str | Sequence[dict[str, Any]]) -> Prompt:
-    return Prompt(text=given) if isinstance(given, str) else Prompt(messages=tuple(given))
+def _prompt(prompt: str | Sequence[dict[str, Any]]) -> Prompt:
+    return Prompt(text=prompt) if isinstance(prompt, str) else Prompt(messages=tuple(prompt))

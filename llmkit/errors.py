@@ -20,6 +20,7 @@ A message says what is wrong and where; the hint says what to do.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -117,6 +118,14 @@ class TimeUpError(LlmkitError):
 
 
 def one_line(problem: object, most: int = 300) -> str:
-    """An exception (or a text) as one line of at most `most` characters; an exception without a text by its class."""
+    """An exception (or a text) as one line of at most `most` characters; for an exception without a text the name of its class."""
     text = " ".join(str(problem).split()) or type(problem).__name__
     return text if len(text) <= most else text[:most] + "..."
+
+
+def did_you_mean(word: str, names: Iterable[str], *, default: str | None = None, cutoff: float = 0.6) -> str | None:
+    """A hint with the one of `names` that is closest to `word`, else `default`. cutoff: likeness from 0 to 1 that it needs."""
+    import difflib
+
+    close = difflib.get_close_matches(word, list(names), n=1, cutoff=cutoff)
+    return f"did you mean '{close[0]}'?" if close else default

@@ -37,11 +37,11 @@ class PrivatePart:
     def problem(self) -> str | None:
         """What is wrong with the part in the installed version; None when it is as it was seen."""
         try:
-            found = self.find() if self.find is not None else _attribute(self.part)
+            target = self.find() if self.find is not None else _attribute(self.part)
         except (ImportError, AttributeError):
             return f"{self.library} {version(self.library)} has no {self.part}"
         if self.parameters:
-            names = [name for name in inspect.signature(found).parameters if name != "self"]
+            names = [name for name in inspect.signature(target).parameters if name != "self"]
             if tuple(names[: len(self.parameters)]) != self.parameters:
                 return f"{self.part} of {self.library} {version(self.library)} takes ({', '.join(names)})"
         return None
@@ -49,10 +49,10 @@ class PrivatePart:
 
 def _attribute(part: str) -> Any:
     module, _, names = part.partition(":")
-    found: Any = importlib.import_module(module)
+    target: Any = importlib.import_module(module)
     for name in names.split("."):
-        found = getattr(found, name)
-    return found
+        target = getattr(target, name)
+    return target
 
 
 def _devices_of_arguments() -> Any:

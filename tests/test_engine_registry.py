@@ -32,7 +32,7 @@ def test_a_folder_or_a_hub_name_goes_to_torch() -> None:
 def test_an_unknown_engine_is_a_usage_error_that_names_the_near_one() -> None:
     with pytest.raises(UsageError, match="unknown engine 'torhc'") as caught:
         choose(ModelSettings("gpt2"), "torhc")
-    assert caught.value.hint == "did you mean torch?"
+    assert caught.value.hint == "did you mean 'torch'?"
 
 
 def test_what_an_engine_does_not_have_is_refused_before_it_is_opened() -> None:

@@ -131,7 +131,7 @@ def test_of_plain_text_each_line_that_is_not_blank_is_a_row(run: Run, tmp_path: 
         (["--learning-rate", "0"], "above 0"),
         (["--learning-rate", "nan"], "above 0"),
         (["--lora-r", "33"], "above the width"),
-        (["--target-modules", "q_prj"], "did you mean q_proj"),
+        (["--target-modules", "q_prj"], "did you mean 'q_proj'"),
         (["--batch-size", "0"], "1 or more"),
         (["--lora-dropout", "1"], "below 1"),
         (["--epochs", "-1"], "above 0"),

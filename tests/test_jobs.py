@@ -429,7 +429,7 @@ def test_batches_hold_each_row_once_within_the_budget() -> None:
         assert sorted(w.row.index for batch in planned for w in batch) == list(range(len(works)))
         for batch in planned:
             assert len(batch) <= rows
-            positions = max(w.length for w in batch) + max(w.limit for w in batch)
+            positions = max(w.length for w in batch) + max(w.max_new_tokens for w in batch)
             assert len(batch) == 1 or positions * len(batch) * width <= tokens
 
     check()

@@ -60,7 +60,7 @@ def test_a_folder_that_is_not_there_is_named(refused: Refused) -> None:
 
 
 def test_an_unknown_built_in_model_suggests_the_right_one(refused: Refused) -> None:
-    refused("builtin:storys", 2, "did you mean builtin:stories?")
+    refused("builtin:storys", 2, "did you mean 'stories'?")
 
 
 def test_an_unknown_architecture_names_the_installed_transformers(run: Run, model: Path) -> None:

@@ -80,5 +80,5 @@ def test_a_batch_mixes_limits_and_stays_within_the_budget() -> None:
     works = [Work(Row(i, i + 1, {}), None, length, limit) for i, (length, limit) in enumerate([(5, 7), (9, 3), (2, 4), (6, 6)])]
     planned = batches(works, rows=None, tokens=64, width=1)
     assert sorted(w.row.index for batch in planned for w in batch) == [0, 1, 2, 3]
-    assert all((max(w.length for w in b) + max(w.limit for w in b)) * len(b) <= 64 for b in planned)
+    assert all((max(w.length for w in b) + max(w.max_new_tokens for w in b)) * len(b) <= 64 for b in planned)
     assert [len(batch) for batch in planned] == [4]

@@ -268,7 +268,8 @@ def test_standard_input_is_translated(process: Process) -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(["--to", "Frensh"], "did you mean French"), (["--to", "de"], "does not know German"), (["--from", "fr", "--to", "fr"], "both French"),
+    [(["--to", "Frensh"], "did you mean 'French'"),
+     (["--to", "de"], "does not know German"), (["--from", "fr", "--to", "fr"], "both French"),
      (["--from", "de", "--to", "fr"], "does not know German"), (["--to", "fr", "-o", "x.txt"], "needs --input")],
 )  # fmt: skip
 def test_languages_that_cannot_be_are_refused(run: Run, options: list[str], said: str) -> None:

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 from llmkit.cli import console, streams
 from llmkit.cli.command import usage_error
-from llmkit.cli.names import COMMANDS, normalize
+from llmkit.cli.names import COMMANDS, module_of, normalize
 from llmkit.errors import LlmkitError
 from llmkit.version import __version__
 
@@ -40,10 +40,9 @@ class LazyGroup(TyperGroup):
         cmd_name = _SPELLINGS.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS:
             return None
-        module, line = COMMANDS[cmd_name]
         if ctx.resilient_parsing or _listing(ctx):
-            return typer.main.get_command(_named(cmd_name, line))
-        command = typer.main.get_command(importlib.import_module(module).app)
+            return typer.main.get_command(_named(cmd_name, COMMANDS[cmd_name]))
+        command = typer.main.get_command(importlib.import_module(module_of(cmd_name)).app)
         command.name = cmd_name
         _draw(command, self.rich_markup_mode)
         return command

@@ -160,11 +160,11 @@ def as_given(ctx: Any, message: str) -> str:
     """`message` with each option it names written as the user gave it."""
     names = {o: p.name for p in ctx.command.params for o in p.opts if o.startswith("--")}
 
-    def given(match: re.Match[str]) -> str:
+    def named_as_typed(match: re.Match[str]) -> str:
         name = names.get(match.group())
         return option_name(ctx, name) if name is not None else match.group()
 
-    return re.sub(r"--[a-z][a-z0-9-]*", given, message)
+    return re.sub(r"--[a-z][a-z0-9-]*", named_as_typed, message)
 
 
 def usage_error(exc: typer.TyperException) -> LlmkitError:

@@ -16,9 +16,9 @@ from typing import Any
 import typer
 
 from llmkit.cli.command import CONFIGURED, TYPED
-from llmkit.cli.names import COMMANDS, normalize
-from llmkit.cli.parsing import did_you_mean, truth
-from llmkit.errors import InputError, UsageError
+from llmkit.cli.names import COMMANDS, module_of, normalize
+from llmkit.cli.parsing import truth
+from llmkit.errors import InputError, UsageError, did_you_mean, one_line
 
 #: Bytes of a file of options. tomllib takes quadratic time for a key of many parts.
 _MOST = {".toml": 1 << 15, ".json": 1 << 24, ".yaml": 1 << 18, ".yml": 1 << 18}
@@ -37,7 +37,7 @@ def load_config(ctx: typer.Context, value: str | None) -> str | None:
     names = ctx.command_path.split()[1:]
     origins: dict[str, str] = ctx.meta.setdefault(CONFIGURED, {})
     defaults: dict[str, Any] = dict(ctx.default_map or {})
-    for key, found in _options(value, names, ctx.meta.get(TYPED, [])).items():
+    for key, content in _options(value, names, ctx.meta.get(TYPED, [])).items():
         parameter = _parameter(ctx.command, key)
         if parameter is None:
             if key in origins or _of_another_command(key):
@@ -45,7 +45,7 @@ def load_config(ctx: typer.Context, value: str | None) -> str | None:
             known = [p.opts[0].lstrip("-") for p in ctx.command.params]
             raise UsageError(f"{value}: unknown option '{key}'", hint=did_you_mean(normalize(key), known))
         origins[parameter.name] = f"{value}: {key}"
-        defaults[parameter.name] = _value(parameter, found, f"{value}: {key}")
+        defaults[parameter.name] = _value(parameter, content, f"{value}: {key}")
     ctx.default_map = defaults
     return value
 
@@ -154,7 +154,7 @@ def _content(text: str, suffix: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as exc:
-        raise ValueError(" ".join(str(exc).split())) from exc
+        raise ValueError(one_line(exc)) from exc
 
 
 def _parameter(command: Any, key: str) -> Any:
@@ -194,8 +194,8 @@ def _shown(value: Any) -> str:
 def _commands() -> dict[str, Any]:
     """Every command and subcommand by its name; loads the modules of all commands, none of them heavy."""
     out: dict[str, Any] = {}
-    for name, (module, _) in COMMANDS.items():
-        command = typer.main.get_command(importlib.import_module(module).app)
+    for name in COMMANDS:
+        command = typer.main.get_command(importlib.import_module(module_of(name)).app)
         out[name] = command
         out |= getattr(command, "commands", {})
     return out

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-#: A command's name, its module, and the line the help page shows for it (so that help imports no command).
-COMMANDS: dict[str, tuple[str, str]] = {
-    "generate": ("llmkit.cli.commands.generate", "Generate text from a prompt, or an answer to each row of a file."),
-    "finetune": ("llmkit.cli.commands.finetune", "Train a LoRA adapter from a data file; the same command resumes."),
-    "merge": ("llmkit.cli.commands.merge", "Merge an adapter into its base, and compare their answers."),
-    "translate": ("llmkit.cli.commands.translate", "Translate a text, the lines of a file, or a field of its rows."),
-    "evaluate": ("llmkit.cli.commands.evaluate", "Measure a model, or saved outputs."),
-    "models": ("llmkit.cli.commands.models", "List built-in and cached models, and show what a model needs."),
-    "doctor": ("llmkit.cli.commands.doctor", "Show what works on this machine, and how to fix what does not."),
-    "rerun": ("llmkit.cli.commands.rerun", "Run a recorded run again and say whether the result is the same."),
+#: Commands, each a module of its name in `commands/`, with the line that the help page shows (so that help imports no command).
+COMMANDS = {
+    "generate": "Generate text from a prompt, or for each row of a file.",
+    "finetune": "Train a LoRA adapter; the same command resumes.",
+    "merge": "Merge an adapter into its base, and compare their answers.",
+    "translate": "Translate a text, the lines of a file, or a field of its rows.",
+    "evaluate": "Measure a model, or saved outputs.",
+    "models": "List built-in and cached models, and show what a model needs.",
+    "doctor": "Show what works on this machine, and how to fix what does not.",
+    "rerun": "Repeat a recorded run and compare the results.",
 }
 
 #: Names known from other tools, each accepted for ours but not listed.
@@ -41,6 +41,11 @@ ALIASES: dict[str, str] = {
     "neftune-noise-alpha": "neftune",
     "save-total-limit": "keep-checkpoints",
 }
+
+
+def module_of(command: str) -> str:
+    """The full name of a command's module."""
+    return f"llmkit.cli.commands.{command}"
 
 
 def normalize(name: str) -> str:

@@ -55,6 +55,13 @@ Stop = Annotated[list[str] | None, option("--stop", help="End the answer before 
 ChatTemplate = Annotated[str, option("--chat-template", help="auto (the model's, if it has one), none, or a Jinja file.", panel=DECODING)]
 
 
+def text_argument(name: str) -> Any:
+    """The positional text of a command that answers one text or many rows."""
+    return typer.Argument(
+        metavar=f"[{name}] [-]", help=f"The {name.lower()}. - reads standard input and puts it first.", show_default=False
+    )
+
+
 @dataclass(frozen=True)
 class Reference:
     model: Annotated[str, option("--model", "-m", help=_REF, panel=MODEL, metavar="REF")] = DEFAULT

@@ -5,12 +5,13 @@ A value that can't be meant is refused while the command line is parsed, before 
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import typer
+
+from llmkit.errors import did_you_mean
 
 #: Panels of the help page.
 MODEL, INPUT, DECODING, SCORING, RUN, SHOW = "Model", "Input and output", "Decoding", "Scoring", "Run", "Display"
@@ -19,12 +20,6 @@ DATA, LORA, TRAINING = "Data", "Adapter", "Training"
 _SCALES = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _TRUE, _FALSE = {"1", "true", "yes", "on", "t", "y"}, {"0", "false", "no", "off", "f", "n"}
-
-
-def did_you_mean(word: str, names: Iterable[str], *, default: str | None = None) -> str | None:
-    """A hint with the name that is closest to `word`; `default` where none is close."""
-    close = difflib.get_close_matches(word, list(names), n=1)
-    return f"did you mean '{close[0]}'?" if close else default
 
 
 def option(*names: str, help: str, panel: str, callback: Callable[..., Any] | None = None, **more: Any) -> Any:
@@ -58,10 +53,10 @@ def count(value: Any) -> int | None:
     text = str(value).strip()
     scale = _SCALES.get(text[-1:].lower(), 1)
     try:
-        found = float(text[:-1] if scale > 1 else text) * scale
-        if found != int(found) or found < 0:
+        number = float(text[:-1] if scale > 1 else text) * scale
+        if number != int(number) or number < 0:
             raise ValueError
-        return int(text) if scale == 1 and text.isdecimal() else int(found)  # a float does not hold every seed
+        return int(text) if scale == 1 and text.isdecimal() else int(number)  # a float does not hold every seed
     except (ValueError, OverflowError):
         raise typer.BadParameter(f"'{value}' is not a whole number of 0 or more (10k, 2M and 1e3 are)") from None
 
@@ -71,13 +66,13 @@ def number(value: Any) -> float | None:
     if value is None:
         return None
     try:
-        found = float(value)
+        number = float(value)
     except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
+        number = math.nan
+    if not math.isfinite(number):
         hint = f" (write {str(value).replace(',', '.')})" if "," in str(value) else " (0.7 and 2e-4 are)"
         raise typer.BadParameter(f"'{value}' is not a number{hint}")
-    return found
+    return number
 
 
 def choice(values: tuple[str, ...], aliases: Mapping[str, str]) -> Callable[[str], str]:
@@ -118,12 +113,12 @@ def seconds(text: str | None) -> float | None:
         return None
     scale = _SECONDS.get(text[-1:])
     try:
-        found = float(text[:-1] if scale else text) * (scale or 1.0)
+        number = float(text[:-1] if scale else text) * (scale or 1.0)
     except ValueError:
-        found = -1.0
-    if not 0 < found < math.inf:
+        number = -1.0
+    if not 0 < number < math.inf:
         raise typer.BadParameter(f"'{text}' is not a time (90s, 55m and 2h are)")
-    return found
+    return number
 
 
 def share(text: str | None) -> str | None:

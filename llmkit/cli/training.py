@@ -37,7 +37,7 @@ class DataOptions(RowFormat):
     chat_template: ChatTemplate = "auto"
 
     @property
-    def held(self) -> float:
+    def held_out(self) -> float:
         """The share of the rows that validates."""
         return fraction(self.valid_split)
 

@@ -6,7 +6,6 @@ A new engine is one folder with an `EngineKind` and one line here; another packa
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from llmkit.engines import torch
 from llmkit.engines.base import EngineKind
-from llmkit.errors import UnavailableError, UsageError, one_line
+from llmkit.errors import UnavailableError, UsageError, did_you_mean, one_line
 
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
@@ -52,8 +51,7 @@ def choose(settings: ModelSettings, engine: str = "auto") -> EngineKind:
     elif engine in known:
         chosen = known[engine]
     else:
-        near = difflib.get_close_matches(engine, known, 1)
-        raise UsageError(f"unknown engine '{engine}'", hint=f"did you mean {near[0]}?" if near else f"auto, {', '.join(known)}")
+        raise UsageError(f"unknown engine '{engine}'", hint=did_you_mean(engine, known, default=f"auto, {', '.join(known)}"))
     chosen.check_settings(settings)
     return chosen
 

@@ -22,12 +22,12 @@ AUTO_ROWS = 64
 
 @dataclass(frozen=True)
 class Work:
-    """A row made ready. length: tokens of its prompt; limit: tokens of its answer; error: why it can't be answered."""
+    """A row made ready. length: tokens of its prompt; max_new_tokens: of its answer; error: why it can't be answered."""
 
     row: Row
     payload: Any = None
     length: int = 0
-    limit: int = 0
+    max_new_tokens: int = 0
     error: LlmkitError | None = None
 
 
@@ -54,13 +54,13 @@ def batches(window: Sequence[Work], *, rows: int | None, tokens: int, width: int
     """
     most = rows or AUTO_ROWS
     out: list[list[Work]] = []
-    ready = sorted((w for w in window if w.error is None), key=lambda w: (-w.length - w.limit, -w.length, w.row.index))
-    length = limit = 0
+    ready = sorted((w for w in window if w.error is None), key=lambda w: (-w.length - w.max_new_tokens, -w.length, w.row.index))
+    length = max_new_tokens = 0
     for work in ready:
-        length, limit = max(length, work.length), max(limit, work.limit)
-        if out and len(out[-1]) < most and (length + limit) * (len(out[-1]) + 1) * width <= tokens:
+        length, max_new_tokens = max(length, work.length), max(max_new_tokens, work.max_new_tokens)
+        if out and len(out[-1]) < most and (length + max_new_tokens) * (len(out[-1]) + 1) * width <= tokens:
             out[-1].append(work)
         else:
             out.append([work])
-            length, limit = work.length, work.limit
+            length, max_new_tokens = work.length, work.max_new_tokens
     return out

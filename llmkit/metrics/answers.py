@@ -29,11 +29,11 @@ STEPS = tuple(_STEPS)
 
 def steps(text: str) -> tuple[str, ...]:
     """The normalization steps of a comma-separated list, in the order they are applied. Raises UsageError."""
-    asked = [] if text == "none" else [name.strip() for name in text.split(",")]
-    for name in asked:
+    wanted = [] if text == "none" else [name.strip() for name in text.split(",")]
+    for name in wanted:
         if name not in _STEPS:
             raise UsageError(f"--normalize: there is no step '{name}'", hint=f"none, or some of {', '.join(STEPS)}")
-    return tuple(name for name in STEPS if name in asked)
+    return tuple(name for name in STEPS if name in wanted)
 
 
 def exact_match(

@@ -93,20 +93,20 @@ def pass_at_k(k: int, results: Sequence[Sequence[bool]]) -> Score:
 
 def isolation() -> str:
     """What keeps the programs apart on this machine, and what does not."""
-    held = ["time", *(["memory and file size"] if os.name == "posix" else [])]
-    open_: list[str] = []
+    enforced = ["time", *(["memory and file size"] if os.name == "posix" else [])]
+    missing: list[str] = []
     with _undumpable():
-        answer = _ask({"probe": True}, os.getcwd(), 30.0).get("held")
-    found = answer if isinstance(answer, list) else []
-    held += ["no network"] if "network" in found else []
-    open_ += [] if "network" in found else ["the network is not cut off"]
-    held += ["no other process in sight"] if "processes" in found else []
-    if "processes" not in found and "user" not in found:
-        open_.append("other processes of this user can be ended")
-    open_ += [] if "environment" in found else ["what this process was started with can be read"]
-    held += ["a user without rights"] if "user" in found else []
-    open_.append("files that all users may read can be read" if "user" in found else "files of this user can be read and changed")
-    return f"limits: {', '.join(held)}; {'; '.join(open_)}"
+        answer = _ask({"probe": True}, os.getcwd(), 30.0).get("enforced")
+    limits = answer if isinstance(answer, list) else []
+    enforced += ["no network"] if "network" in limits else []
+    missing += [] if "network" in limits else ["the network is not cut off"]
+    enforced += ["no other process in sight"] if "processes" in limits else []
+    if "processes" not in limits and "user" not in limits:
+        missing.append("other processes of this user can be ended")
+    missing += [] if "environment" in limits else ["what this process was started with can be read"]
+    enforced += ["a user without rights"] if "user" in limits else []
+    missing.append("files that all users may read can be read" if "user" in limits else "files of this user can be read and changed")
+    return f"limits: {', '.join(enforced)}; {'; '.join(missing)}"
 
 
 def _calls(tree: ast.Module, name: str) -> bool:
@@ -164,10 +164,10 @@ def _answer(process: subprocess.Popen[bytes], seconds: float) -> dict[str, objec
     finally:
         timer.cancel()
     try:
-        found = json.loads(line)
+        content = json.loads(line)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 @contextmanager

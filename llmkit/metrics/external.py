@@ -41,13 +41,13 @@ def external(name: str, predictions: Sequence[str], references: Sequence[Sequenc
         raise UnavailableError(f"the metric module {name} can't be loaded: {_named(exc)}") from exc
     stem = Path(name).stem
     try:
-        found = module.compute(predictions=list(predictions), references=_shaped(module, references))
+        result = module.compute(predictions=list(predictions), references=_shaped(module, references))
     except Exception as exc:
         raise InputError(f"the metric module {name} cannot score these texts: {_named(exc)}") from exc
     sign = signature(module=stem, version=f"evaluate-{importlib.metadata.version('evaluate')}")
-    numbers = {key: value for key, value in (found or {}).items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    numbers = {key: value for key, value in (result or {}).items() if isinstance(value, int | float) and not isinstance(value, bool)}
     if not numbers:
-        raise InputError(f"the metric module {name} gave no number: {', '.join(map(str, found or {})) or 'nothing'}")
+        raise InputError(f"the metric module {name} gave no number: {', '.join(map(str, result or {})) or 'nothing'}")
     return tuple(Score(key if key == stem else f"{stem}_{key}", float(value), sign) for key, value in numbers.items())
 
 

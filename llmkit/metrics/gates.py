@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import operator
 import re
@@ -15,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmkit.errors import UsageError
+from llmkit.errors import UsageError, did_you_mean
 from llmkit.metrics.base import Gate, Score
 
 if TYPE_CHECKING:
@@ -82,8 +81,7 @@ def _parse(text: str, names: Sequence[str]) -> Condition:
     name = match["name"].lower().replace("-", "_")
     name = _SHORT.get(name, name) if name not in names else name
     if name not in names and not any(name.startswith(f"{known}_") for known in names):
-        close = difflib.get_close_matches(name, [*names, *_SHORT], n=1, cutoff=0.5)
-        hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(names)}"
+        hint = did_you_mean(name, [*names, *_SHORT], default=f"there are {', '.join(names)}", cutoff=0.5)
         raise UsageError(f"--fail-if '{text}': this run computes no '{match['name']}'", hint=hint)
     if match["unit"] and name in _NOT_PERCENT:
         raise UsageError(f"--fail-if '{text}': {name} is not a percentage", hint=f'for example "{name} {match["op"]} 2"')

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import UnavailableError, UsageError
+from llmkit.errors import UnavailableError, UsageError, one_line
 from llmkit.metrics.base import Score
 from llmkit.metrics.statistics import Statistic, sacrebleu_metric, sacrebleu_units
 
@@ -110,13 +110,13 @@ def _score(
     try:
         metric = sacrebleu_metric(name, options)
     except (RuntimeError, ImportError) as exc:  # a tokenizer whose library is missing
-        raise UnavailableError(f"--tokenize {settings.tokenize}: {' '.join(str(exc).split())[:200]}") from exc
-    found = metric.corpus_score(predictions, streams, n_bootstrap=max(1, settings.confidence_n))
+        raise UnavailableError(f"--tokenize {settings.tokenize}: {one_line(exc)}") from exc
+    result = metric.corpus_score(predictions, streams, n_bootstrap=max(1, settings.confidence_n))
     interval = None
     if settings.confidence_n > 1:
-        ci = json.loads(found.format(width=_DIGITS, signature=str(metric.get_signature()), is_json=True))
+        ci = json.loads(result.format(width=_DIGITS, signature=str(metric.get_signature()), is_json=True))
         # a score of 0 on every resample is left out there
-        mean, half = ci.get("confidence_mean", float(found.score)), ci.get("confidence_var", 0.0)
+        mean, half = ci.get("confidence_mean", float(result.score)), ci.get("confidence_var", 0.0)
         interval = (mean - half, mean + half)
     units = sacrebleu_units(metric, predictions, streams)
-    return Score(name, float(found.score), str(metric.get_signature()), interval, higher, units, Statistic(name, options=options))
+    return Score(name, float(result.score), str(metric.get_signature()), interval, higher, units, Statistic(name, options=options))

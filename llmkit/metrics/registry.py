@@ -5,14 +5,13 @@ An installed package adds its own by the entry point group `llmkit.metrics`: the
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from llmkit.errors import UnavailableError, UsageError
+from llmkit.errors import UnavailableError, UsageError, did_you_mean, one_line
 from llmkit.metrics import answers, external, overlap, words
 from llmkit.metrics.base import Score
 from llmkit.metrics.overlap import OverlapSettings
@@ -77,13 +76,12 @@ def metric_named(name: str) -> TextMetric:
         return _OURS[name]
     entry = _added()[name]
     try:
-        found = entry.load()
+        metric = entry.load()
     except Exception as exc:  # the package's own code
-        line = " ".join(str(exc).split())[:200]
-        raise UnavailableError(f"the metric {name} of {entry.value} can't be loaded: {type(exc).__name__}: {line}") from exc
-    if not isinstance(found, TextMetric):
+        raise UnavailableError(f"the metric {name} of {entry.value} can't be loaded: {type(exc).__name__}: {one_line(exc)}") from exc
+    if not isinstance(metric, TextMetric):
         raise UnavailableError(f"the metric {name}: {entry.value} is not a llmkit.metrics.registry.TextMetric")
-    return found
+    return metric
 
 
 def is_percentage(name: str) -> bool:
@@ -96,25 +94,25 @@ def chosen(text: str, *, trust_remote_code: bool = False) -> tuple[str, ...]:
 
     Raises UsageError, with "did you mean", for a name that is neither ours nor a module that may be run.
     """
-    asked: list[str] = []
+    wanted: list[str] = []
     known = names()
     for part in (name.strip() for name in text.split(",")):
         own = part.lower().replace("-", "_")
         if own in _FAMILIES:
-            asked += _FAMILIES[own]
+            wanted += _FAMILIES[own]
         elif own in known:
-            asked.append(own)
+            wanted.append(own)
         elif own.startswith("pass@"):
             raise UsageError(f"--metrics: {part} is measured by running code", hint="llmkit evaluate code")
         elif part:
             if not external.is_local(part) and not trust_remote_code:
-                close = difflib.get_close_matches(own, [*known, *_FAMILIES], n=1)
-                hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}; a hub's need --trust-remote-code"
+                default = f"there are {', '.join(known)}; a hub's need --trust-remote-code"
+                hint = did_you_mean(own, [*known, *_FAMILIES], default=default)
                 raise UsageError(f"--metrics: there is no metric '{part}'", hint=hint)
-            asked.append(part)
-    if not asked:
+            wanted.append(part)
+    if not wanted:
         raise UsageError("--metrics is empty", hint=f"some of {', '.join(known)}")
-    return tuple(dict.fromkeys(asked))
+    return tuple(dict.fromkeys(wanted))
 
 
 def score_names(metrics: Sequence[str]) -> tuple[str, ...]:

@@ -61,13 +61,13 @@ def run(program: str, test: str) -> bool:
 
 def watch(job: dict[str, Any]) -> bool:
     """Runs the job in a process of its own; whether it passed within its limits."""
-    held = leave()
+    enforced = leave()
     secret = secrets.token_bytes(16)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _child(job, secret, writing, held)
+        _child(job, secret, writing, enforced)
     os.close(writing)
     try:
         return _read(reading, len(secret), time.monotonic() + float(job["seconds"])) == secret
@@ -75,12 +75,12 @@ def watch(job: dict[str, Any]) -> bool:
         _end(child)
 
 
-def _child(job: dict[str, Any], secret: bytes, writing: int, held: set[str]) -> None:
+def _child(job: dict[str, Any], secret: bytes, writing: int, enforced: set[str]) -> None:
     """In the forked process: gives up what it may not have, runs the job, and says when it passed. Does not return."""
     passed = False
     try:
         os.setsid()
-        if "processes" in held and not _first_process():
+        if "processes" in enforced and not _first_process():
             os._exit(1)
         _limit(job)
         own = os.getpid()
@@ -163,11 +163,11 @@ def leave() -> set[str]:
     everything = _NEW_MOUNTS | sum(_NEW_NAMESPACES.values())
     if libc.unshare(everything) == 0 or libc.unshare(_NEW_USER | everything) == 0:
         return set(_NEW_NAMESPACES)
-    held = set()
+    enforced = set()
     for name, flag in _NEW_NAMESPACES.items():
         if libc.unshare(flag) == 0 or libc.unshare(_NEW_USER | flag) == 0:
-            held.add(name)
-    return held
+            enforced.add(name)
+    return enforced
 
 
 def _mount_own_processes() -> None:
@@ -179,17 +179,17 @@ def _mount_own_processes() -> None:
 
 def _read(reading: int, size: int, until: float) -> bytes:
     """What the child sends, until it has ended, its time is over, or the process that asked is gone."""
-    found = b""
-    while len(found) < size and (left := until - time.monotonic()) > 0:
+    data = b""
+    while len(data) < size and (left := until - time.monotonic()) > 0:
         ready, _, _ = select.select([reading, 0], [], [], left)
         if 0 in ready and not os.read(0, 1):
             return b""
         if reading in ready:
-            piece = os.read(reading, size - len(found))
+            piece = os.read(reading, size - len(data))
             if not piece:
-                return found
-            found += piece
-    return found
+                return data
+            data += piece
+    return data
 
 
 def _end(child: int) -> None:
@@ -220,35 +220,35 @@ def _children() -> list[int]:
 
 
 def probe() -> dict[str, Any]:
-    """What is held here: 'held', a list of 'network', 'processes', 'environment' and 'user'.
+    """What is enforced here: 'enforced', a list of 'network', 'processes', 'environment' and 'user'.
 
     'environment': a program can't read what the process that asked was started with. 'user': it runs as a user without rights.
     """
     asking = os.getppid()
-    held = leave()
+    enforced = leave()
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        found = b""
+        flags = b""
         try:
-            if "processes" in held and not _first_process():
+            if "processes" in enforced and not _first_process():
                 os._exit(0)
             # by what was done: in a user namespace of its own every user looks like nobody
-            found += b"u" if _limit({"seconds": 5, "memory": 1 << 30}) else b""
+            flags += b"u" if _limit({"seconds": 5, "memory": 1 << 30}) else b""
             try:
                 with open(f"/proc/{asking}/environ", "rb") as file:
                     file.read(1)
             except OSError:
-                found += b"e"
+                flags += b"e"
         finally:
-            os.write(writing, found + b".")
+            os.write(writing, flags + b".")
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as file:
-        found = file.read()
+        flags = file.read()
     os.waitpid(child, 0)
-    names = held | ({"environment"} if b"e" in found else set()) | ({"user"} if b"u" in found else set())
-    return {"held": sorted(names)}
+    names = enforced | ({"environment"} if b"e" in flags else set()) | ({"user"} if b"u" in flags else set())
+    return {"enforced": sorted(names)}
 
 
 if __name__ == "__main__":

@@ -98,10 +98,10 @@ class Comparison:
 
 def named_test(name: str) -> str:
     """The significance test of that name, old spellings included. Raises UsageError."""
-    found = ALIASES.get(name, name)
-    if found not in TESTS:
+    test = ALIASES.get(name, name)
+    if test not in TESTS:
         raise UsageError(f"--test {name}: unknown", hint=f"one of {', '.join(TESTS)}")
-    return found
+    return test
 
 
 def compare(
@@ -178,8 +178,8 @@ def _detectable(baseline: Numbers, system: Numbers, statistic: Statistic, error:
         # McNemar's test sees one row less than there are (its continuity), and eight losses where six are needed.
         differing = max(8.0, float((baseline[:, 0] != system[:, 0]).sum()))
         return min(100.0, 100 * (1 + (t_quantile(count - 1) + t_quantile(count - 1, power=True)) * math.sqrt(differing)) / count)
-    found = (t_quantile(count - 1) + t_quantile(count - 1, power=True)) * error
-    return found if found > 0 else None
+    least = (t_quantile(count - 1) + t_quantile(count - 1, power=True)) * error
+    return least if least > 0 else None
 
 
 def _bootstrap_differences(baseline: Numbers, system: Numbers, statistic: Statistic, rng: np.random.Generator) -> Numbers:

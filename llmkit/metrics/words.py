@@ -28,9 +28,9 @@ def wer(predictions: Sequence[str], references: Sequence[Sequence[str]], normali
             words = apply(reference, normalize)
             if not words.strip():
                 raise InputError(f"row {number}: a reference has no word after normalization")
-            found = jiwer.process_words(words, apply(prediction, normalize))
-            errors = found.substitutions + found.deletions + found.insertions
-            counts.append((100.0 * errors, float(found.hits + found.substitutions + found.deletions)))
+            measures = jiwer.process_words(words, apply(prediction, normalize))
+            errors = measures.substitutions + measures.deletions + measures.insertions
+            counts.append((100.0 * errors, float(measures.hits + measures.substitutions + measures.deletions)))
         units.append(min(counts, key=lambda c: c[0] / c[1]))
     return _score("wer", np.array(units), normalize, "jiwer", higher=False)
 
@@ -40,8 +40,8 @@ def rouge(kind: str, predictions: Sequence[str], references: Sequence[Sequence[s
     scorer = _library("rouge_score.rouge_scorer", "rouge-score").RougeScorer([kind], use_stemmer=False)
     rows = []
     for prediction, refs in zip(predictions, references, strict=True):
-        found = scorer.score_multi([apply(r, normalize) for r in refs], apply(prediction, normalize))
-        rows.append(100 * float(found[kind].fmeasure))
+        by_kind = scorer.score_multi([apply(r, normalize) for r in refs], apply(prediction, normalize))
+        rows.append(100 * float(by_kind[kind].fmeasure))
     return _score(kind.lower(), mean_units(rows), normalize, "rouge-score", stem=False)
 
 

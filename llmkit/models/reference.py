@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmkit.errors import ModelError, UnavailableError, UsageError
+from llmkit.errors import ModelError, UnavailableError, UsageError, one_line
 from llmkit.models import builtin
 from llmkit.models.checkpoint import Checkpoint, file_sha256, read_checkpoint
 
@@ -143,7 +143,7 @@ def _from_hub(reference: str, name: str, revision: str | None, *, offline: bool,
         if not isinstance(exc, OSError) and not _is_connection_error(exc):
             raise
         raise UnavailableError(
-            f"{name} could not be downloaded: {type(exc).__name__}: {str(exc).splitlines()[0]}", hint="run the same command again"
+            f"{name} could not be downloaded: {type(exc).__name__}: {one_line(exc)}", hint="run the same command again"
         ) from exc
     return Location(reference, folder, folder.name)
 

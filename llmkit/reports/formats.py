@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
-from llmkit.errors import UnavailableError, UsageError
+from llmkit.errors import UnavailableError, UsageError, one_line
 from llmkit.metrics.base import Result
 
 GROUP = "llmkit.reports"
@@ -75,10 +75,11 @@ def _format(ending: str) -> Render:
         return _OURS[ending]
     entry = _added()[ending]
     try:
-        found: Render = entry.load()
+        loaded: Render = entry.load()
     except Exception as exc:  # the package's own code
-        line = " ".join(str(exc).split())[:200]
-        raise UnavailableError(f"the report format {ending} of {entry.value} can't be loaded: {type(exc).__name__}: {line}") from exc
-    if not callable(found):
+        raise UnavailableError(
+            f"the report format {ending} of {entry.value} can't be loaded: {type(exc).__name__}: {one_line(exc)}"
+        ) from exc
+    if not callable(loaded):
         raise UnavailableError(f"the report format {ending}: {entry.value} is not a function")
-    return found
+    return loaded

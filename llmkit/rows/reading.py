@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmkit.errors import InputError, LlmkitError, RowError, UnavailableError, UsageError
+from llmkit.errors import InputError, LlmkitError, RowError, UnavailableError, UsageError, one_line
 from llmkit.rows.base import Row
 from llmkit.rows.json_rows import json_lines, json_list
 from llmkit.rows.tables import parquet, separated
@@ -112,16 +112,16 @@ def _format_of(source: Source) -> str:
 
 def _checked(stream: Iterator[Row], name: str) -> Iterator[Row]:
     """Gives up on an input whose first rows are all broken."""
-    held: list[Row] = []
+    waiting: list[Row] = []
     for row in stream:
-        held.append(row)
+        waiting.append(row)
         if row.error is None:
             break
-        if len(held) == HOPELESS:
-            first: RowError | None = held[0].error
+        if len(waiting) == HOPELESS:
+            first: RowError | None = waiting[0].error
             hint = (first.hint if first is not None else None) or row.error.hint
             raise InputError(f"the first {HOPELESS} rows are all broken; {row.error.message}", hint=hint)
-    yield from held
+    yield from waiting
     yield from stream
 
 
@@ -166,8 +166,7 @@ def _hub_rows(path: str, offline: bool) -> Iterator[Row]:
         raise
     except Exception as exc:
         # datasets raises many kinds of its own and of its HTTP clients
-        first = (str(exc).splitlines() or [""])[0]
-        raise UnavailableError(f"{path}: {type(exc).__name__}: {first}") from exc
+        raise UnavailableError(f"{path}: {type(exc).__name__}: {one_line(exc)}") from exc
 
 
 def _plain_row(content: dict[str, Any], index: int, name: str) -> Row:

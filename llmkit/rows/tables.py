@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from llmkit.errors import InputError, RowError, UnavailableError
+from llmkit.errors import InputError, RowError, UnavailableError, one_line
 from llmkit.rows.base import Row
 from llmkit.rows.text import MAX_CHARACTERS, Source, lines
 from llmkit.rows.values import plain_value
@@ -65,21 +65,21 @@ def _enclosing_quotes(stream: Iterator[str]) -> Iterator[str]:
             yield line
             line = next(stream, None)
             continue
-        held, closed = [line], False
+        pending, closed = [line], False
         for following in itertools.islice(stream, _CELL_LINES):
-            held.append(following)
+            pending.append(following)
             closing = _CLOSING.match(following)
             closed = closing is not None and _MORE.fullmatch(following[closing.end() :].rstrip("\r\n")) is not None
             if closed or (closing is None and "\t" in following):
                 break
         if closed:
-            yield from held
+            yield from pending
             line = next(stream, None)
-        elif len(held) > 1 and "\t" in held[-1] and not _CLOSING.match(held[-1]):
-            line = held.pop()  # a row by itself
-            yield from map(_literal, held)
+        elif len(pending) > 1 and "\t" in pending[-1] and not _CLOSING.match(pending[-1]):
+            line = pending.pop()  # a row by itself
+            yield from map(_literal, pending)
         else:
-            yield from map(_literal, held)
+            yield from map(_literal, pending)
             line = next(stream, None)
 
 
@@ -164,8 +164,7 @@ def parquet(source: Source, encoding: str, text_field: str) -> Iterator[Row]:
                     index += 1
         except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as exc:
             # pyarrow raises ValueError and OverflowError for damaged metadata, too
-            first = (str(exc).splitlines() or [type(exc).__name__])[0]
-            raise InputError(f"is not a complete parquet file: {first}", path=source.name) from exc
+            raise InputError(f"is not a complete parquet file: {one_line(exc)}", path=source.name) from exc
 
 
 def _batch_rows(batch: Any, begin: int, name: str) -> Iterator[Row]:
@@ -179,6 +178,6 @@ def _batch_rows(batch: Any, begin: int, name: str) -> Iterator[Row]:
                 fields[column] = plain_value(values[number].as_py())
             except (ValueError, OverflowError, TypeError, KeyError) as exc:
                 # years beyond 9999, bytes that are no UTF-8, maps with two equal keys, nanoseconds without pandas
-                reason = " ".join(str(exc).split())[:200] or type(exc).__name__
+                reason = one_line(exc)
                 error = error or RowError(f"column '{column[:80]}' can't be read: {reason}", path=f"{name}, row {begin + number + 1}")
         yield Row(begin + number, None, fields, error)

@@ -134,7 +134,7 @@ def texts(source: Source, encoding: str = "utf-8") -> Iterator[str]:
         try:
             text = newlines.decode(decoder.decode(chunk, not chunk), not chunk)
         except UnicodeDecodeError as exc:
-            # The decoder's object is what it held back and this chunk together.
+            # The decoder's object is what it kept back and this chunk together.
             line = number + _line_ends(bytes(exc.object[: exc.start]))
             raise InputError(
                 f"byte {offset - pending + exc.start + 1} (0x{exc.object[exc.start]:02x}) is not {encoding}",

@@ -40,33 +40,36 @@ class ChoiceFields:
         if self.labels is not None and (len(self.labels) < 2 or len(set(self.labels)) < len(self.labels)):
             raise UsageError("--labels needs at least two different labels", hint='for example --labels "positive,negative"')
 
-    def choices(self, row: Row, source: str) -> tuple[tuple[str, ...], int]:
+    def choices(self, row: Row, file_name: str) -> tuple[tuple[str, ...], int]:
         """The choices of a row and the place of the right one. Raises RowError."""
         if row.error is not None:
             raise row.error
-        given, names = (self.labels, None) if self.labels is not None else _listed(row, source)
+        choices, names = (self.labels, None) if self.labels is not None else _choices(row, file_name)
         right = self.answer_field or first_name(row.fields, RIGHT_CHOICES) or "answer"
         if right not in row.fields:
             there = ", ".join(list(row.fields)[:12]) or "none"
-            raise RowError(f"no field '{right}' (fields: {there})", path=source, line=row.line, hint="name it with --answer-field")
-        place = _place(row.fields[right], given, names)
+            raise RowError(f"no field '{right}' (fields: {there})", path=file_name, line=row.line, hint="name it with --answer-field")
+        place = _place(row.fields[right], choices, names)
         if place is None:
             raise RowError(
-                f"field '{right}' is not one of the choices", path=source, line=row.line, hint="a choice, its letter, or its number from 0"
+                f"field '{right}' is not one of the choices",
+                path=file_name,
+                line=row.line,
+                hint="a choice, its letter, or its number from 0",
             )
-        return given, place
+        return choices, place
 
 
-def _listed(row: Row, source: str) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+def _choices(row: Row, file_name: str) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
     """The texts of `choices`, and their names where they have some ({"text": [...], "label": [...]})."""
     value: Any = row.fields.get("choices")
     names: Any = None
     if isinstance(value, dict):
         value, names = value.get("text"), value.get("label")
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(c, str) and c for c in value):
-        raise RowError("field 'choices' is not a list of at least two texts", path=source, line=row.line, hint="or give --labels")
+        raise RowError("field 'choices' is not a list of at least two texts", path=file_name, line=row.line, hint="or give --labels")
     if blank := next((i for i, c in enumerate(value, 1) if not c.strip()), None):
-        raise RowError(f"choice {blank} of field 'choices' is blank", path=source, line=row.line, hint="a choice is a text")
+        raise RowError(f"choice {blank} of field 'choices' is blank", path=file_name, line=row.line, hint="a choice is a text")
     if isinstance(names, list) and len(names) == len(value):
         return tuple(value), tuple(map(str, names))
     return tuple(value), None
@@ -100,8 +103,8 @@ class Choosing:
 
     width = 1
 
-    def __init__(self, engine: Engine, windows: Windows, fields: ChoiceFields, source: str, *, batch_tokens: int) -> None:
-        self.engine, self.windows, self.fields, self.source, self.batch_tokens = engine, windows, fields, source, batch_tokens
+    def __init__(self, engine: Engine, windows: Windows, fields: ChoiceFields, file_name: str, *, batch_tokens: int) -> None:
+        self.engine, self.windows, self.fields, self.file_name, self.batch_tokens = engine, windows, fields, file_name, batch_tokens
 
     @property
     def delimiter(self) -> str:
@@ -118,11 +121,11 @@ class Choosing:
 
     def prepare(self, row: Row) -> Work:
         try:
-            choices, right = self.fields.choices(row, self.source)
-            prompt = self.fields.prompt.prompt(row, self.source)
+            choices, right = self.fields.choices(row, self.file_name)
+            prompt = self.fields.prompt.prompt(row, self.file_name)
             pairs = [self.engine.encode_pair(prompt, self.delimiter + choice.strip(), split="white space") for choice in choices]
         except InputError as exc:
-            return Work(row, error=placed(exc, row, self.source))
+            return Work(row, error=placed(exc, row, self.file_name))
         return Work(
             row,
             (choices, right, pairs, row_digest([*choices, str(right)], asdict(prompt))),

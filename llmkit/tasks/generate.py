@@ -30,10 +30,10 @@ class Answering:
     (from 1) of those that gave a different answer.
     """
 
-    def __init__(self, engine: Engine, decoding: Decoding, fields: Fields, output_field: str, source: str, *, verify: int = 0) -> None:
+    def __init__(self, engine: Engine, decoding: Decoding, fields: Fields, output_field: str, file_name: str, *, verify: int = 0) -> None:
         self.verify, self.verified = verify, 0
         self.unlike: list[int] = []
-        self.engine, self.decoding, self.fields, self.source = engine, decoding, fields, source
+        self.engine, self.decoding, self.fields, self.file_name = engine, decoding, fields, file_name
         self.output_field = output_field
         self.width = decoding.num_samples if decoding.samples else decoding.num_beams
         self.truncated = 0
@@ -42,10 +42,10 @@ class Answering:
 
     def prepare(self, row: Row) -> Work:
         try:
-            prompt = self.fields.prompt(row, self.source)
+            prompt = self.fields.prompt(row, self.file_name)
             request = self.engine.prepare(prompt, self.decoding, row.index)
         except InputError as exc:
-            return Work(row, error=placed(exc, row, self.source))
+            return Work(row, error=placed(exc, row, self.file_name))
         self.truncated += bool(request.truncated)
         self.unused.update(prompt.unused)
         return Work(row, request, len(request.tokens), request.max_new_tokens)
@@ -84,8 +84,8 @@ def answer_of(answers: Sequence[Completion], name: str, decoding: Decoding) -> A
     return Answer(out, None, first.prompt_tokens, sum(a.completion_tokens for a in answers))
 
 
-def placed(exc: InputError, row: Row, source: str) -> InputError:
+def placed(exc: InputError, row: Row, file_name: str) -> InputError:
     """The error with its file and line, when it does not name them itself."""
-    if exc.message.startswith(source):
+    if exc.message.startswith(file_name):
         return exc
-    return InputError(exc.message, path=source, line=row.line or row.index + 1, hint=exc.hint)
+    return InputError(exc.message, path=file_name, line=row.line or row.index + 1, hint=exc.hint)

@@ -36,16 +36,16 @@ class Scoring:
 
     width = 1
 
-    def __init__(self, engine: Engine, windows: Windows, fields: DocumentFields, source: str, *, batch_tokens: int) -> None:
-        self.engine, self.windows, self.fields, self.source = engine, windows, fields, source
+    def __init__(self, engine: Engine, windows: Windows, fields: DocumentFields, file_name: str, *, batch_tokens: int) -> None:
+        self.engine, self.windows, self.fields, self.file_name = engine, windows, fields, file_name
         self.batch_tokens = batch_tokens
 
     def prepare(self, row: Row) -> Work:
         try:
-            spans = self.fields.spans(row, self.source)
+            spans = self.fields.spans(row, self.file_name)
             pairs = [self._pair(prompt, text) for prompt, text in spans]
         except InputError as exc:
-            return Work(row, error=placed(exc, row, self.source))
+            return Work(row, error=placed(exc, row, self.file_name))
         texts = [text for _, text in spans]
         size = sum(len(t.encode("utf-8", "replace")) for t in texts)
         document = _Document(pairs, sum(map(count_words, texts)), size, _digest_of(spans))
@@ -78,8 +78,8 @@ def score_pairs(engine: Engine, windows: Windows, pairs: Sequence[Pair], *, batc
         sequences = [pairs[number].tokens[begin:end] for number, begin, _, end in chosen]
         sources = [pairs[number].encoder_tokens or [] for number, *_ in chosen] if engine.encoder_decoder else None
         scored = engine.score(sequences, [first - begin for _, begin, first, _ in chosen], sources)
-        for i, found in zip(group, scored, strict=True):
-            values[i] = sum(found)
+        for i, log_probs in zip(group, scored, strict=True):
+            values[i] = sum(log_probs)
     out: list[list[tuple[float, int]]] = [[] for _ in pairs]
     for (number, _, first, end), value in zip(pieces, values, strict=True):
         out[number].append((value, end - first))
@@ -91,7 +91,7 @@ def likelihood(row: Mapping[str, Any]) -> Likelihood:
     return Likelihood(row["log_likelihood"], row["tokens"], row["words"], row["bytes"])
 
 
-def concatenated(rows: Iterable[Row], fields: DocumentFields, engine: Engine, source: str) -> tuple[Pair, int, int, int]:
+def concatenated(rows: Iterable[Row], fields: DocumentFields, engine: Engine, file_name: str) -> tuple[Pair, int, int, int]:
     """All documents as one sequence with the model's separator between them; then documents, words and bytes.
 
     Raises RowError for a row that can't be used: one missing document would shift all that follow.
@@ -102,7 +102,7 @@ def concatenated(rows: Iterable[Row], fields: DocumentFields, engine: Engine, so
     tokens: list[int] = [] if engine.bos is None else [engine.bos]
     documents = words = size = 0
     for row in rows:
-        ((_, text),) = fields.spans(row, source)
+        ((_, text),) = fields.spans(row, file_name)
         tokens += ([separator] if documents else []) + engine.encode(text)
         documents, words, size = documents + 1, words + count_words(text), size + len(text.encode("utf-8", "replace"))
     return Pair(tokens, 1), documents, words, size

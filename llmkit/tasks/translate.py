@@ -68,7 +68,7 @@ class _Cut:
 class Translating:
     """Gives each row its translation, `finish_reason` and token counts, and `error` where a check found something lost.
 
-    onward: a second leg, which translates the translations (a pivot).
+    onward: a second half, which translates the translations (a pivot).
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class Translating:
         direction: Direction,
         fields: Fields,
         options: TranslationOptions,
-        source: str,
+        file_name: str,
         *,
         batch_size: int | None = None,
         batch_tokens: int = 16_384,
         onward: Translating | None = None,
     ) -> None:
-        self.engine, self.direction, self.fields, self.options, self.source = engine, direction, fields, options, source
+        self.engine, self.direction, self.fields, self.options, self.file_name = engine, direction, fields, options, file_name
         stops = (*decoding.stop, *direction.stop)
         self.decoding = replace(decoding, first_token=direction.target_token, stop=stops, num_samples=options.best, logprobs=options.scored)
         self.width = self.decoding.num_beams
@@ -93,9 +93,9 @@ class Translating:
 
     def prepare(self, row: Row) -> Work:
         try:
-            text = self.fields.prompt(row, self.source).text or ""
+            text = self.fields.prompt(row, self.file_name).text or ""
         except InputError as exc:
-            return Work(row, error=placed(exc, row, self.source))
+            return Work(row, error=placed(exc, row, self.file_name))
         marked = Marked(text, text, ()) if self.options.keep is None else strip(text, self.options.keep)
         pieces = self.pieces(marked.plain)
         size = min(sum(len(self.engine.encode(p.text)) for p in pieces.pieces), self.batch_tokens)
@@ -112,9 +112,9 @@ class Translating:
     def translate(self, texts: Sequence[str]) -> list[Translated]:
         """Each text's translation; one that a check objects to is tried again around what was lost, and in smaller pieces."""
         out = self._once(texts)
-        for place, (text, found) in enumerate(zip(texts, out, strict=True)):
-            if found.problems:
-                out[place] = self._again(text, found)
+        for place, (text, first) in enumerate(zip(texts, out, strict=True)):
+            if first.problems:
+                out[place] = self._again(text, first)
         return out
 
     def _again(self, text: str, first: Translated) -> Translated:
@@ -126,8 +126,8 @@ class Translating:
         self.tried_again += 1
         for smaller in ways:
             if best.problems and [piece.text for piece in smaller.pieces] != [text]:
-                found = self._joined(text, smaller)
-                best = found if len(found.problems) < len(best.problems) else best
+                other = self._joined(text, smaller)
+                best = other if len(other.problems) < len(best.problems) else best
         return best
 
     def _joined(self, text: str, smaller: Pieces) -> Translated:
@@ -147,22 +147,22 @@ class Translating:
         out: dict[int, Translated] = {}
         for batch in batches(works, rows=self.batch_size, tokens=self.batch_tokens, width=self.width):
             answers = self.engine.generate([work.payload for work in batch], self.decoding)
-            for work, found in zip(batch, answers, strict=True):
-                out[work.row.index] = self._translated(texts[work.row.index], found)
-        legs = [out[number] for number in range(len(texts))]
-        return legs if self.onward is None else self._onward(self.onward, texts, legs)
+            for work, answer in zip(batch, answers, strict=True):
+                out[work.row.index] = self._translated(texts[work.row.index], answer)
+        halfway = [out[number] for number in range(len(texts))]
+        return halfway if self.onward is None else self._onward(self.onward, texts, halfway)
 
-    def _onward(self, second: Translating, texts: Sequence[str], legs: Sequence[Translated]) -> list[Translated]:
-        """The second leg, from what the first has written. Its checks look at both ends."""
-        cut = [second.pieces(leg.text) for leg in legs]
+    def _onward(self, second: Translating, texts: Sequence[str], halfway: Sequence[Translated]) -> list[Translated]:
+        """The second half, from what the first has written. Its checks look at both ends."""
+        cut = [second.pieces(half.text) for half in halfway]
         done = iter(second.translate([piece.text for pieces in cut for piece in pieces.pieces]))
         out = []
-        for text, leg, pieces in zip(texts, legs, cut, strict=True):
+        for text, half, pieces in zip(texts, halfway, cut, strict=True):
             parts = [next(done) for _ in pieces.pieces]
             joined = pieces.joined([part.text for part in parts])
-            reason = "length" if "length" in (leg.finish_reason, *(p.finish_reason for p in parts)) else leg.finish_reason
-            prompt = leg.prompt_tokens + sum(p.prompt_tokens for p in parts)
-            completion = leg.completion_tokens + sum(p.completion_tokens for p in parts)
+            reason = "length" if "length" in (half.finish_reason, *(p.finish_reason for p in parts)) else half.finish_reason
+            prompt = half.prompt_tokens + sum(p.prompt_tokens for p in parts)
+            completion = half.completion_tokens + sum(p.completion_tokens for p in parts)
             out.append(Translated(joined, reason, prompt, completion, self._problems(text, joined, reason)))
         return out
 
@@ -191,7 +191,7 @@ class Translating:
         out["completion_tokens"] = sum(part.completion_tokens for part in parts)
         if self.options.scored:
             out["score"] = sum(part.score or 0.0 for part in parts) / max(out["completion_tokens"], 1)
-        found = [
+        lost = [
             f"'{piece.text[:60]}': {'; '.join(part.problems)}"
             for piece, part in zip(pieces.pieces, parts, strict=True)
             if part.problems
@@ -199,17 +199,17 @@ class Translating:
         keep = self.options.keep
         problem = None if keep is None else keep.problem(cut.marked.text, out[self.options.output_field])
         if problem is not None:
-            found.append(f"'{cut.marked.text[:60]}': {problem}, so it was left as it was")
+            lost.append(f"'{cut.marked.text[:60]}': {problem}, so it was left as it was")
             out[self.options.output_field] = cut.marked.text
-        return Answer(out, " / ".join(found) or None, out["prompt_tokens"], out["completion_tokens"])
+        return Answer(out, " / ".join(lost) or None, out["prompt_tokens"], out["completion_tokens"])
 
-    def _translated(self, source: str, answers: Sequence[Completion]) -> Translated:
+    def _translated(self, source_text: str, answers: Sequence[Completion]) -> Translated:
         answer, *others = answers
         if answer.error:
             return Translated("", "error", answer.prompt_tokens, 0, (answer.error,))
         text = answer.text.strip()
         score = sum(token.logprob for token in answer.logprobs) if answer.logprobs is not None else None
         # what the first leg of a pivot has lost shows at its end
-        found = () if self.onward is not None else self._problems(source, text, answer.finish_reason)
+        lost = () if self.onward is not None else self._problems(source_text, text, answer.finish_reason)
         rest = tuple(other.text.strip() for other in others)
-        return Translated(text, answer.finish_reason, answer.prompt_tokens, answer.completion_tokens, found, rest, score)
+        return Translated(text, answer.finish_reason, answer.prompt_tokens, answer.completion_tokens, lost, rest, score)

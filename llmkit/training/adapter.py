@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
 from llmkit.engines.torch.loading import LoadedModel
-from llmkit.errors import UsageError
+from llmkit.errors import UsageError, did_you_mean
 from llmkit.private_parts import require
 from llmkit.training.settings import LoraSettings
 
@@ -139,8 +138,7 @@ def _chosen(modules: dict[str, tuple[int, int]], settings: LoraSettings, model_t
     ends = sorted({name.rpartition(".")[2] for name in modules})
     for target in settings.targets:
         if target not in ends:
-            close = difflib.get_close_matches(target, ends, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(ends)}"
+            hint = did_you_mean(target, ends, default=f"there are {', '.join(ends)}")
             raise UsageError(f"--target-modules {target}: the model has no such linear layer", hint=hint)
         if target in fused:
             raise UsageError(f"--target-modules {target}: an adapter on it has no effect in a {model_type} model", hint="leave it out")

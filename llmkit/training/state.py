@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit import files
-from llmkit.errors import OutputError
+from llmkit.errors import OutputError, one_line
 
 FORMAT = 2
 #: What to do about a file that is not ours.
@@ -73,7 +73,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise FileNotFoundError(path) from exc
     except (OSError, ValueError, RecursionError) as exc:
-        raise OutputError(f"{path}: cannot be read: {' '.join(str(exc).split())[:100]}", hint=ELSEWHERE) from exc
+        raise OutputError(f"{path}: cannot be read: {one_line(exc, 100)}", hint=ELSEWHERE) from exc
     if not isinstance(content, dict):
         raise OutputError(f"{path}: not a JSON object", hint=ELSEWHERE)
     return content
@@ -97,7 +97,7 @@ def read_state(path: Path) -> RunState | None:
         if not isinstance(state.identity, dict) or not isinstance(state.seconds, (int, float)) or not before:
             raise TypeError("a value of the wrong type")
     except (TypeError, ValueError, KeyError, AttributeError) as exc:
-        raise OutputError(f"{path}: damaged: {' '.join(str(exc).split())[:100]}", hint=ELSEWHERE) from exc
+        raise OutputError(f"{path}: damaged: {one_line(exc, 100)}", hint=ELSEWHERE) from exc
     return state
 
 

@@ -5,13 +5,12 @@ A family is a function in `FAMILIES` that knows its models by their configuratio
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llmkit.engines.base import ModelFacts
-from llmkit.errors import InputError, UsageError
+from llmkit.errors import InputError, UsageError, did_you_mean
 from llmkit.rows.fields import Prompt
 from llmkit.translation.languages import Language, language, pick
 
@@ -247,6 +246,6 @@ def _code(wanted: Language, offered: Sequence[tuple[Language, str]], option: str
     if code := pick(wanted, offered):
         return code
     names = sorted({lang.name for lang, _ in offered})
-    close = difflib.get_close_matches(wanted.name, names, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"it knows {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+    default = f"it knows {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+    hint = did_you_mean(wanted.name, names, default=default)
     raise UsageError(f"{option} {wanted.tag}: the model does not know {wanted.name}", hint=hint)

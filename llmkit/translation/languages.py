@@ -5,12 +5,11 @@ Knows names and codes, by langcodes; not models.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from llmkit.errors import InputError, UsageError
+from llmkit.errors import InputError, UsageError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -119,8 +118,8 @@ def language(text: str, option: str = "--to") -> Language:
             return Language(found.to_tag())
     except (LookupError, ValueError):
         pass
-    close = near or next(iter(difflib.get_close_matches(asked.title(), _NAMES, n=1)), None)
-    hint = f"did you mean {close}?" if close else "a name (French), or a code (fr, fra, pt-BR, zho_Hant)"
+    default = "a name (French), or a code (fr, fra, pt-BR, zho_Hant)"
+    hint = f"did you mean '{near}'?" if near else did_you_mean(asked.title(), _NAMES, default=default)
     raise UsageError(f"{option} {asked[:60] or '(empty)'}: no language is known by that name", hint=hint)
 
 

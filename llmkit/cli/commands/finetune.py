@@ -59,7 +59,7 @@ def finetune(
     fields = SampleFields(rows_in.text_field, rows_in.prompt_field, rows_in.completion_field)
     settings = FinetuneSettings(
         data=DataSettings(
-            source, rows_in.valid, rows_in.held, fields, rows_in.input_format, rows_in.encoding, rows_in.limit,
+            source, rows_in.valid, rows_in.held_out, fields, rows_in.input_format, rows_in.encoding, rows_in.limit,
             rows_in.max_errors or 0, rows_in.chat_template,
         ),
         model=ModelSettings(

@@ -35,14 +35,11 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 
-@add(app, "generate", help="Generate text from a prompt, or an answer to each row of a file.")
+@add(app, "generate", help="Generate text from a prompt, or for each row of a file.")
 def generate(
     ctx: typer.Context,
     *,
-    prompt: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[PROMPT] [-]", help="The prompt. - reads standard input and puts it first.", show_default=False),
-    ] = None,
+    prompt: Annotated[list[str] | None, opt.text_argument("PROMPT")] = None,
     model: opt.ModelOptions,
     rows_in: opt.RowsIn,
     template: opt.Template = None,

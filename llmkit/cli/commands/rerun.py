@@ -35,7 +35,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
 app = typer.Typer(add_completion=False)
 
 
-@add(app, "rerun", help="Run a recorded run again and say whether the result is the same.")
+@add(app, "rerun", help="Repeat a recorded run and compare the results.")
 def rerun(
     *,
     record: Annotated[str, typer.Argument(metavar="RECORD", help="The .run.json beside an output, or run.json in an adapter's folder.")],

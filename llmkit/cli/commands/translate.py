@@ -55,10 +55,7 @@ _MODEL = opt.ModelOptions(model=DEFAULT)
 def translate(
     ctx: typer.Context,
     *,
-    text: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[TEXT] [-]", help="The text. - reads standard input and puts it first.", show_default=False),
-    ] = None,
+    text: Annotated[list[str] | None, opt.text_argument("TEXT")] = None,
     source: Annotated[
         str | None,
         option("--from", help="Source language: a name or a code; auto detects it.", panel=INPUT, metavar="LANGUAGE", parser=language_name),

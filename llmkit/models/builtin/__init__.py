@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llmkit.errors import UnavailableError, UsageError
+from llmkit.errors import UnavailableError, UsageError, did_you_mean
 
 #: Name → SHA-256 of its model.safetensors.
 CHECKSUMS: dict[str, str] = {
@@ -21,11 +21,8 @@ def names() -> list[str]:
 
 def folder(name: str) -> Path:
     """The folder of a built-in model. Raises UsageError for an unknown name."""
-    import difflib
-
     if name not in CHECKSUMS:
-        close = difflib.get_close_matches(name, CHECKSUMS, n=1)
-        hint = f"did you mean builtin:{close[0]}?" if close else f"there are {', '.join('builtin:' + n for n in CHECKSUMS)}"
+        hint = did_you_mean(name, CHECKSUMS, default=f"there are {', '.join('builtin:' + n for n in CHECKSUMS)}")
         raise UsageError(f"there is no built-in model '{name}'", hint=hint)
     path = Path(__file__).parent / name.replace("-", "_")
     if not (path / "model.safetensors").exists():
