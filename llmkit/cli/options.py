@@ -31,6 +31,7 @@ from llmkit.cli.parsing import (
     seconds,
 )
 from llmkit.models.builtin import DEFAULT
+from llmkit.rows.reading import FORMATS
 
 if TYPE_CHECKING:
     from llmkit.engines.decoding import Decoding
@@ -122,9 +123,7 @@ class ModelOptions(Placement, Reference):
 class RowFormat:
     input_format: Annotated[
         str,
-        choice_option(
-            "--input-format", help="Format of the rows.", panel=INPUT, values=("auto", "txt", "jsonl", "json", "csv", "tsv", "parquet")
-        ),
+        choice_option("--input-format", help="Format of the rows.", panel=INPUT, values=("auto", *FORMATS)),
     ] = "auto"
     encoding: Annotated[
         str, option("--encoding", help="Character encoding of the input.", panel=INPUT, parser=encoding, metavar="NAME")

@@ -197,10 +197,12 @@ def _ending(path: Path) -> str:
 
 
 _JSON_LINES = (".jsonl", ".ndjson", ".jl")
+#: A format by its ending. A new one is a function and one line here.
 FORMATS: dict[str, Format] = {
     **dict.fromkeys(_JSON_LINES, _jsonl),
     ".txt": _text,
     ".csv": functools.partial(_table, separator=","),
     ".tsv": functools.partial(_table, separator="\t"),
 }
-_SHOWN = (".jsonl", ".txt", ".csv", ".tsv")
+#: Endings that a message names.
+_SHOWN = tuple(ending for ending in FORMATS if ending not in _JSON_LINES[1:])

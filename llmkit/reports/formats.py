@@ -1,4 +1,4 @@
-"""Report formats by the ending of the file's name.
+"""Report formats by the ending of the file's name. A new one is a module here and its line in `_OURS`.
 
 An installed package adds its own by the entry point group `llmkit.reports`: the ending without its dot, and a function from a
 `Result` to text.
@@ -6,6 +6,7 @@ An installed package adds its own by the entry point group `llmkit.reports`: the
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -18,31 +19,13 @@ GROUP = "llmkit.reports"
 Render = Callable[[Result], str]
 
 
-def _html(result: Result) -> str:
-    from llmkit.reports.page import to_html
-
-    return to_html(result)
-
-
-def _json(result: Result) -> str:
-    from llmkit.reports.results import to_json
-
-    return to_json(result)
-
-
-def _junit(result: Result) -> str:
-    from llmkit.reports.junit import to_junit
-
-    return to_junit(result)
-
-
-def _markdown(result: Result) -> str:
-    from llmkit.reports.markdown import to_markdown
-
-    return to_markdown(result)
-
-
-_OURS: dict[str, Render] = {".json": _json, ".md": _markdown, ".xml": _junit, ".html": _html}
+#: Ending → the module here and the function in it that makes the report.
+_OURS = {
+    ".json": ("results", "to_json"),
+    ".md": ("markdown", "to_markdown"),
+    ".xml": ("junit", "to_junit"),
+    ".html": ("page", "to_html"),
+}
 
 
 @cache
@@ -72,7 +55,9 @@ def render(path: str, result: Result) -> str:
 
 def _format(ending: str) -> Render:
     if ending in _OURS:
-        return _OURS[ending]
+        module, function = _OURS[ending]
+        ours: Render = getattr(importlib.import_module(f"llmkit.reports.{module}"), function)
+        return ours
     entry = _added()[ending]
     try:
         loaded: Render = entry.load()
