@@ -77,9 +77,7 @@ class Saved:
             raise self._fewer_rows()
 
     def _fewer_rows(self) -> JobChangedError:
-        return JobChangedError(
-            f"{self._name}: has fewer rows than in the earlier run", hint="--restart starts over"
-        )
+        return JobChangedError(f"{self._name}: has fewer rows than in the earlier run", hint="--restart starts over")
 
 
 class JournalRows:
