@@ -5,7 +5,7 @@
     answers = llmkit.generate(model, ["Once upon a time", "The king"], max_new_tokens=20)
     print(answers[0].text)
 
-A model is loaded once and used as often as wanted. Nothing is printed, nothing is written but by `finetune`, and every error is a
+A model is loaded once and used as often as needed. Nothing is printed, nothing is written but by `finetune`, and every error is a
 `LlmkitError`. Heavy libraries are imported when a function is called.
 """
 
@@ -85,7 +85,7 @@ def generate(
     engine = load(model) if isinstance(model, str) else model
     settings = Decoding(**decoding)
     if settings.num_samples > 1:
-        raise UsageError("generate gives one answer a prompt", hint="repeat the prompt; each repetition is sampled on its own")
+        raise UsageError("generate gives one answer per prompt", hint="repeat the prompt; each repetition is sampled on its own")
     out: dict[int, Completion] = {}
     for window in windows(Row(number, None, {}) for number in range(len(prompts))):
         works = []
@@ -164,19 +164,19 @@ def evaluate(
 ) -> list[Score]:
     """Scores of texts against references, each with its signature: `llmkit.evaluate("bleu,chrf", hypotheses, references)`.
 
-    references: a text, or several, a prediction. Imports no torch. Raises UsageError for an unknown metric or lists of different lengths.
+    references: per prediction, a text or several. Imports no torch. Raises UsageError for an unknown metric or lists of different lengths.
     """
     from llmkit.metrics.registry import TextSettings, chosen, compute
 
     names = chosen(metrics if isinstance(metrics, str) else ",".join(metrics))
     if len(predictions) != len(references) or not predictions:
-        raise UsageError(f"{len(predictions):,} predictions and {len(references):,} references", hint="one entry of each a row")
+        raise UsageError(f"{len(predictions):,} predictions and {len(references):,} references", hint="both need one entry per row")
     expected = [[entry] if isinstance(entry, str) else list(entry) for entry in references]
     return [score for name in names for score in compute(name, list(predictions), expected, settings or TextSettings())]
 
 
 def finetune(settings: FinetuneSettings, output: str, *, overwrite: bool = False, restart: bool = False) -> Finetuned:
-    """Trains an adapter (or all weights) into the folder `output`, or goes on with the run there, as `llmkit finetune` does.
+    """Trains an adapter (or all weights) into the folder `output`, or continues the run there, as `llmkit finetune` does.
 
     settings: `FinetuneSettings(DataSettings("train.jsonl"), ModelSettings("gpt2"))` and more of `llmkit.training.settings`.
     overwrite: replace a finished result, once the new one is complete. restart: drop an unfinished run's checkpoints.
