@@ -5,7 +5,7 @@
     answers = llmkit.generate(model, ["Once upon a time", "The king"], max_new_tokens=20)
     print(answers[0].text)
 
-A model is loaded once and used as often as needed. Nothing is printed, nothing is written but by `finetune`, and every error is a
+A model is loaded once and used as often as needed. Nothing is printed, only `finetune` writes files, and every error is a
 `LlmkitError`. Heavy libraries are imported when a function is called.
 """
 
@@ -61,8 +61,8 @@ def load(
     """A model in memory: `builtin:NAME`, a folder, or a hub id `org/name[@revision]`.
 
     chat_template: 'auto' (the model's own), 'none', or a Jinja file. system: a system message before each conversation.
-    Raises ModelError for a model that is damaged or unsafe, UnavailableError for one that can't be had, OutOfMemoryError for one that
-    does not fit, UsageError for a name that can't be meant.
+    Raises ModelError for a model that is damaged or unsafe, UnavailableError for one that is not available, OutOfMemoryError for one that
+    does not fit, UsageError for an invalid name.
     """
     from llmkit.engines.chat import ChatSettings
     from llmkit.engines.registry import open_engine
@@ -79,7 +79,7 @@ def generate(
 
     prompts: texts, or conversations (lists of messages with 'role' and 'content'). batch_size: rows per batch, None for automatic; it
     changes no greedy float32 answer. decoding: fields of `llmkit.Decoding`, as temperature, top_p, num_beams, stop, seed.
-    Raises InputError for a prompt that is empty or too long, UsageError for settings that can't be meant, ModelError when the
+    Raises InputError for a prompt that is empty or too long, UsageError for invalid settings, ModelError when the
     model's scores are not numbers.
     """
     engine = load(model) if isinstance(model, str) else model

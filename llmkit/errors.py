@@ -1,7 +1,7 @@
 """Every error that a user can cause or meet, as a tree.
 
     LlmkitError                  1   a bug, or an error of no other kind
-    ├── UsageError               2   an option or argument that can't be meant
+    ├── UsageError               2   an invalid option or argument
     ├── InputError               2   a file or row that can't be used
     │   └── RowError             2   ... one row of it; inside a job it becomes a row with "error"
     ├── OutputError              2   an output that can't be written to, or belongs to another run
@@ -36,7 +36,7 @@ class LlmkitError(Exception):
 
 
 class UsageError(LlmkitError):
-    """An option or argument that can't be meant."""
+    """An invalid option or argument."""
 
     exit_code = 2
 

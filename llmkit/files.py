@@ -93,7 +93,7 @@ def acquire(path: Path, shown: str) -> Any:
     """The lock of the output at `path`, held until its `release()`.
 
     The lock's file stays: once it is removed, two processes can hold two files of one name (tox-dev/filelock #574).
-    Raises OutputError when another process holds it, or when something that is no lock of llmkit's lies at its name.
+    Raises OutputError when another process holds it, or when something else than a lock of llmkit has its name.
     """
     import filelock
 

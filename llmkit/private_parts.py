@@ -1,6 +1,6 @@
 """Every private part of a library that llmkit leans on: what it is, what for, and with which versions it was seen.
 
-A part that a new version renames would otherwise be switched off in silence. `require` says so before work starts;
+A part that a new version renames would be switched off without notice. `require` says so before work starts;
 pyproject.toml holds the upper bounds. Whatever is private and used goes through this list. Imports a library only when one of
 its parts is asked for.
 """

@@ -1,3 +1,3 @@
-"""The version, alone, so that every room can name it."""
+"""The version, in a module of its own, so that every package can import it."""
 
 __version__ = "0.1.0"

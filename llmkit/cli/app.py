@@ -113,7 +113,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     streams.prepare()
-    # Boxes are for eyes; a pipe gets plain lines, which are also drawn in half the time.
+    # Boxes are for people; a pipe gets plain lines, which also take half the time.
     app.rich_markup_mode = "rich" if sys.stdout.isatty() else None
     debug = "--debug" in arguments or os.environ.get("LLMKIT_DEBUG", "") not in ("", "0")
     try:

@@ -53,7 +53,7 @@ def load_config(ctx: typer.Context, value: str | None) -> str | None:
 def record_options(content: dict[str, Any], path: str | Path, consented: tuple[str, ...]) -> dict[str, Any]:
     """The options of a run record, without places to write. consented: options of consent that a person has given.
 
-    Raises InputError for options that can't be meant, UsageError where the run needs a consent that is not given.
+    Raises InputError for invalid options, UsageError where the run needs a consent that is not given.
     """
     options = content.get("options")
     if not isinstance(options, dict):

@@ -1,4 +1,4 @@
-"""What a person sees: notices, progress and tables on stderr; stdout carries data and nothing else.
+"""What people see: notices, progress and tables on stderr; stdout carries data and nothing else.
 
 Knows terminals; not models, rows or jobs.
 """

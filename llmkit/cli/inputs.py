@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Seconds without input after which a notice says what is waited for.
 _PATIENCE = 1.0
-#: Options about rows and their file, which one text has no use for.
+#: Options about rows and their file, which do not apply to one text.
 ONLY_WITH_INPUT = (
     "output", "output_field", "template", "prompt_field", "text_field", "input_format", "encoding", "limit", "overwrite", "restart",
     "retry_failed", "max_time", "max_errors", "batch_size", "batch_tokens", "verify_batching", "continue_last",

@@ -1,6 +1,6 @@
 """How an option is declared, and how its text becomes a value: counts, numbers, choices, times, shares.
 
-A value that can't be meant is refused while the command line is parsed, before anything heavy is imported.
+An invalid value is refused while the command line is parsed, before anything heavy is imported.
 """
 
 from __future__ import annotations

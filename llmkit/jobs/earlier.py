@@ -81,7 +81,7 @@ class Saved:
 
 
 class JournalRows:
-    """The output rows that a complete journal holds, in input order, a window at a time; can be walked again."""
+    """The output rows that a complete journal holds, in input order, one window at a time; can be iterated again."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal

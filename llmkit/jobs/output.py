@@ -176,7 +176,7 @@ def _text(rows: Iterable[Mapping[str, Any]], answer: str) -> Iterator[bytes]:
 def _table(rows: Iterable[Mapping[str, Any]], answer: str, separator: str) -> Iterator[bytes]:
     """Columns are the union of all rows' fields in the order of their first occurrence, the answer's among them, "error" last.
 
-    What is no text or number is JSON in its cell.
+    A value that is not text or a number is JSON in its cell.
     """
     names = dict.fromkeys(name for row in rows for name in row)
     columns = [*(n for n in dict.fromkeys([*names, answer]) if n != "error"), "error"]

@@ -38,7 +38,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Gate:
-    """A condition that was checked. message: what was found, for people."""
+    """A condition that was checked. message: the outcome, for people."""
 
     condition: str
     passed: bool
@@ -58,7 +58,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Result:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     counts: whole numbers worth knowing (tokens, documents). examples: the rows that were scored, for pairing and reports.
     started: when the run began (ISO 8601, UTC); seconds: how long it took.

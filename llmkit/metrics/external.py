@@ -25,7 +25,7 @@ def is_local(name: str) -> bool:
 def external(name: str, predictions: Sequence[str], references: Sequence[Sequence[str]], *, trust_remote_code: bool) -> tuple[Score, ...]:
     """The numbers that a metric module computes, named after the module and their keys.
 
-    Raises UsageError for a hub module without consent, UnavailableError for one that can't be had, InputError for
+    Raises UsageError for a hub module without consent, UnavailableError for one that is not available, InputError for
     texts that it refuses.
     """
     if not is_local(name) and not trust_remote_code:

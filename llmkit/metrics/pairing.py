@@ -1,4 +1,4 @@
-"""Two results held against each other: the same rows, the same signature, and only then a comparison."""
+"""Two results are compared only if rows and signature are the same."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Location:
 def locate(reference: str, *, offline: bool = False, trust_remote_code: bool = False) -> Location:
     """The folder of `reference`, downloading from the hub where needed and allowed.
 
-    Raises UsageError for a name that can't be meant, ModelError or UnavailableError for what can't be had.
+    Raises UsageError for an invalid name, ModelError or UnavailableError for a model that is damaged or not available.
     """
     if reference.startswith("builtin:"):
         return Location(reference, builtin.folder(reference.removeprefix("builtin:")))

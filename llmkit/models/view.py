@@ -41,7 +41,7 @@ class View:
         try:
             self._home = tempfile.TemporaryDirectory(prefix="llmkit-view-", ignore_cleanup_errors=True)
         except OSError as exc:
-            raise UnavailableError(f"there is no place for temporary files: {exc.strerror or exc}", hint="set TMPDIR") from exc
+            raise UnavailableError(f"no folder for temporary files can be written: {exc.strerror or exc}", hint="set TMPDIR") from exc
         # the name is part of the one under which transformers keeps a model's own code
         self.folder = Path(self._home.name) / (name or "model")
         self.folder.mkdir()

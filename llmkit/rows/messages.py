@@ -43,7 +43,7 @@ def conversation(value: Any, name: str, row: Row, file_name: str) -> tuple[Messa
 
 
 def messages_of(value: list[Any], name: str, row: Row, file_name: str) -> tuple[Message, ...]:
-    """The messages of a list, each with all its keys. Raises RowError naming the message that is none."""
+    """The messages of a list, each with all its keys. Raises RowError naming the invalid message."""
     if not value:
         raise row_error(f"field '{name}' holds no message", row, file_name)
     return tuple(_message(item, f"message {number} of field '{name}'", row, file_name) for number, item in enumerate(value, 1))

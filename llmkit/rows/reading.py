@@ -31,7 +31,7 @@ _MAX_TEXT = 1 << 30
 
 @dataclass
 class Rows:
-    """A stream of rows that can be walked once. After its end `count` and `sha256` are those of the whole input."""
+    """A stream of rows that can be walked once. After its end, `count` and `sha256` are those of the complete input."""
 
     name: str
     _stream: Iterator[Row]

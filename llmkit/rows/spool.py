@@ -16,7 +16,7 @@ T = TypeVar("T")
 class Spool(Sequence[T], Generic[T]):
     """Items as bytes, one after another, in a temporary file without a name: it is gone when the process is, however it ends.
 
-    In memory are eight bytes an item. pack and unpack: an item as bytes, and back.
+    Memory holds eight bytes per item. pack and unpack: an item to bytes, and back.
     """
 
     def __init__(self, pack: Callable[[T], bytes], unpack: Callable[[bytes], T]) -> None:

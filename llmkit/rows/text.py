@@ -122,7 +122,7 @@ class _Hashing(io.RawIOBase):
 def texts(source: Source, encoding: str = "utf-8") -> Iterator[str]:
     """The content of `source` as text, in pieces that never end between CR and LF. A byte-order mark is dropped.
 
-    Raises InputError naming the byte and line that can't be decoded, or an encoding that is none.
+    Raises InputError naming the byte and line that can't be decoded, or an unknown encoding.
     """
     decoder = _decoder(encoding, source.name)
     newlines = io.IncrementalNewlineDecoder(None, translate=False)

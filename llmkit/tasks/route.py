@@ -1,4 +1,4 @@
-"""How a text gets from one language to another: by one model, or over a third language by one model or two.
+"""How a text is translated: by one model, or through a third language by one or two models.
 
 Knows engines, families of models and languages; not rows or files.
 """
@@ -22,7 +22,7 @@ _MOST_NEW_TOKENS = 1024
 
 @dataclass(frozen=True)
 class Route:
-    """The models. pivot: the language between, from which `second` translates on; None translates in one step with `first`."""
+    """The models. pivot: the language between, from which `second` translates; None translates in one step with `first`."""
 
     first: Engine
     pivot: Language | None
@@ -64,7 +64,7 @@ def translating(
     file_name: str,
     notice: Callable[[str], None] = lambda _: None,
 ) -> Translating:
-    """The task that translates rows. sample: text from which the source language is detected; notice: told which it is.
+    """The task that translates rows. sample: text from which the source language is detected; notice: called with a line that names it.
 
     Raises UsageError for languages that a model does not know, InputError for a sample without letters.
     """

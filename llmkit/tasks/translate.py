@@ -29,7 +29,7 @@ _LIMITS = (32, 64, 128, 256, 512, 1024)
 
 @dataclass(frozen=True)
 class Translated:
-    """A piece's translation. problems: what the checks found, also after another try in smaller pieces.
+    """A piece's translation. problems: the failed checks, also after another try in smaller pieces.
 
     others: the next best translations. score: the sum of the answer's log-probabilities, in nats, where it was asked for.
     """
@@ -45,7 +45,7 @@ class Translated:
 
 @dataclass(frozen=True)
 class TranslationOptions:
-    """How texts are translated. keep: markup inside them that stays. glossary: terms to be found in the translation.
+    """How texts are translated. keep: markup inside them that stays. glossary: terms that the translation must hold.
 
     best: number of translations of each text; scored: with the mean log-probability of their tokens.
     """
@@ -66,9 +66,9 @@ class _Cut:
 
 
 class Translating:
-    """Gives each row its translation, `finish_reason` and token counts, and `error` where a check found something lost.
+    """Gives each row its translation, `finish_reason` and token counts, and `error` where a check failed.
 
-    onward: a second half, which translates the translations (a pivot).
+    onward: the second step of a pivot, which translates the translations.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Translating:
         return split(text, self.direction.source.tag if self.direction.source else "en", self._fits)
 
     def translate(self, texts: Sequence[str]) -> list[Translated]:
-        """Each text's translation; one that a check objects to is tried again around what was lost, and in smaller pieces."""
+        """Each text's translation; one that fails a check is tried again around what was lost, and in smaller pieces."""
         out = self._once(texts)
         for place, (text, first) in enumerate(zip(texts, out, strict=True)):
             if first.problems:
@@ -153,7 +153,7 @@ class Translating:
         return halfway if self.onward is None else self._onward(self.onward, texts, halfway)
 
     def _onward(self, second: Translating, texts: Sequence[str], halfway: Sequence[Translated]) -> list[Translated]:
-        """The second half, from what the first has written. Its checks look at both ends."""
+        """The second step, from the translations of the first. Its checks compare the original with the final text."""
         cut = [second.pieces(half.text) for half in halfway]
         done = iter(second.translate([piece.text for pieces in cut for piece in pieces.pieces]))
         out = []
@@ -209,7 +209,7 @@ class Translating:
             return Translated("", "error", answer.prompt_tokens, 0, (answer.error,))
         text = answer.text.strip()
         score = sum(token.logprob for token in answer.logprobs) if answer.logprobs is not None else None
-        # what the first leg of a pivot has lost shows at its end
+        # what the first step of a pivot has lost is seen after the second
         lost = () if self.onward is not None else self._problems(source_text, text, answer.finish_reason)
         rest = tuple(other.text.strip() for other in others)
         return Translated(text, answer.finish_reason, answer.prompt_tokens, answer.completion_tokens, lost, rest, score)

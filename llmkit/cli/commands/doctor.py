@@ -1,4 +1,4 @@
-"""`llmkit doctor`: what works on this machine, and the fix for what does not.
+"""`llmkit doctor`: show what works on this machine, and how to fix what does not.
 
 llmkit doctor
 llmkit doctor --quick --json

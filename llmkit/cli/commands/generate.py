@@ -1,4 +1,4 @@
-"""`llmkit generate`: text from a prompt, or an answer to every row of a file.
+"""`llmkit generate`: generate text from a prompt, or for each row of a file.
 
 llmkit generate "Once upon a time" --temperature 0.8 --echo
 cat notes.txt | llmkit generate "Summarize:" - -m org/chat-model

@@ -1,4 +1,4 @@
-"""`llmkit merge`: an adapter and its base as one model folder, shown to answer alike.
+"""`llmkit merge`: merge an adapter into its base, and compare their answers.
 
 llmkit merge adapters/mine -o models/mine
 llmkit merge adapters/mine -m models/base -o models/mine --dtype bfloat16

@@ -1,4 +1,4 @@
-"""`llmkit models`: what is here, and what one model needs, from config and headers alone.
+"""`llmkit models`: list models, and show what one needs, from config and headers alone.
 
 llmkit models
 llmkit models show builtin:stories

@@ -1,4 +1,4 @@
-"""`llmkit rerun`: a recorded run again, and whether the result is the same.
+"""`llmkit rerun`: repeat a recorded run and compare the results.
 
 llmkit rerun answers.jsonl.run.json
 """

@@ -1,4 +1,4 @@
-"""`llmkit translate`: a text, the lines of a file, a field of its rows, or a document, with nothing lost in silence.
+"""`llmkit translate`: translate a text, the lines of a file, a field of its rows, or a document, and report what may be lost.
 
 llmkit translate "Good morning." --to fr
 llmkit translate -i lines.txt -o lines.fr.txt --to fr
@@ -43,7 +43,7 @@ app = typer.Typer(add_completion=False)
 DEFAULT = "builtin:en-fr"
 #: Rows from which --from auto detects the language of a file.
 _SAMPLE = 50
-#: Options that a list of languages has no use for.
+#: Options that do not apply to a list of languages.
 _ABOUT_ANSWERS = ("num_beams", "max_new_tokens", "length_penalty", "n_best", "scores", "glossary", "json_output")
 
 
@@ -185,7 +185,7 @@ def _open(ctx: typer.Context, rows_in: opt.RowsIn, output: str | None, offline: 
 
 
 def _one(task: Translating, text: str, as_json: bool) -> int:
-    """One text to stdout; what a check objects to is an error, exit code 3."""
+    """One text to stdout; a failed check is an error with exit code 3."""
     direction = task.direction
     work = task.prepare(Row(0, None, {"text": text}))
     if work.error is not None:

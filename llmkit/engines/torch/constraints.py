@@ -31,7 +31,7 @@ class Constraint:
                 self.grammar = llguidance.LLMatcher.grammar_from_regex(decoding.regex)
             else:
                 self.grammar = llguidance.LLMatcher.grammar_from_json_schema(
-                    # small models otherwise write white space without end where the schema allows any
+                    # small models could write white space without end where the schema allows any
                     read_schema(decoding.json_schema or ""),
                     defaults={"whitespace_flexible": False},
                 )

@@ -35,7 +35,7 @@ from llmkit.rows.fields import Prompt
 class TorchEngine:
     """A model of transformers that answers. draft: a smaller one that speculates for it.
 
-    owns_model: nobody else uses the models, so their weights may be given up for a faster layout as it is made. Otherwise
+    owns_model: nobody else uses the models, so their weights may be given up for a faster layout as it is made. If not,
     they stay as they are, and the layout takes memory beside them.
     """
 

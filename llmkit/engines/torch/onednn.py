@@ -56,7 +56,7 @@ def use_onednn(model: Any, *, keep: bool, owned: bool) -> Any:
 
     keep: hold on to the plain weights, too (for models whose code reads them at every step). The layer that makes the
     scores keeps its own in any case: it may share it with the embeddings.
-    owned: nobody else uses `model`, so it is changed in place and each weight is freed as its new layout is made. Otherwise
+    owned: nobody else uses `model`, so it is changed in place and each weight is freed as its new layout is made. If not owned,
     `model` stays as it is, and what is returned shares with it all weights that have no new layout.
     """
     if model.device.type != "cpu" or not torch.backends.mkldnn.is_available() or not available("onednn"):

@@ -1,7 +1,7 @@
 """Panics of the tokenizers library, which is written in Rust, as errors.
 
 Python sees them as `pyo3_runtime.PanicException`, a BaseException that no `except Exception` catches; the class can't be
-imported. The library also prints where it panicked; that goes to stderr and can't be had in another way.
+imported. The library also prints where it panicked; that goes to stderr, and there is no other way to get it.
 """
 
 from __future__ import annotations

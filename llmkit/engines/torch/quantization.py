@@ -17,7 +17,7 @@ _KINDS = ("cuda", "xpu", "cpu")
 
 
 def check(quantize: str, device: Device, checkpoint: Checkpoint) -> None:
-    """Raises UsageError for an unknown name, UnavailableError where it can't be had, ModelError for a model that is already quantized."""
+    """Raises UsageError for an unknown name, UnavailableError without support for it, ModelError for a model that is already quantized."""
     check_quantize(quantize)
     if "quantization_config" in checkpoint.config:
         raise ModelError(f"{checkpoint.folder}: the weights are already quantized", hint="run without --quantize")

@@ -111,7 +111,7 @@ def uniform_number(seed: int, row: int, sample: int, step: int) -> float:
 
 
 class _Unpadded(LogitsProcessor):  # type: ignore[misc]
-    """Shows a processor each row without its padding, which would otherwise count as text that occurred."""
+    """Shows a processor each row without its padding, which would count as text that occurred."""
 
     def __init__(self, processor: LogitsProcessor, padding: Sequence[int]) -> None:
         self.processor, self.padding = processor, padding

@@ -1,4 +1,4 @@
-"""`llmkit evaluate`: numbers about a model or about saved outputs, each with its signature, and gates for CI.
+"""`llmkit evaluate`: measure a model or saved outputs, each number with its signature, and gates for CI.
 
 llmkit evaluate perplexity -m gpt2 -i book.txt --fail-if "perplexity > 30"
 llmkit evaluate bleu -p hypotheses.txt -r references.txt

@@ -1,4 +1,4 @@
-"""`llmkit evaluate compare`: results of several runs against the first, on the same rows.
+"""`llmkit evaluate compare`: compare results of several runs with the first, on the same rows.
 
 llmkit evaluate compare base.json tuned.json
 llmkit evaluate compare small.json medium.json large.json --plot scaling.png

@@ -10,14 +10,14 @@ from llmkit.cli import console
 from llmkit.errors import UsageError
 from llmkit.metrics.paired import PairedResult
 
-#: Options that a paired test has no place for: it has several systems, and so no one result.
+#: Options that cannot be combined with a paired test: it has several systems, and so no single result.
 _ONE_RESULT = ("fail_if", "baseline", "max_regression", "report", "output", "input", "model")
 #: ... of which a value from the environment or a configuration file is for other commands.
 PLACES = ("output", "input", "model")
 
 
 def paired_test(options: Mapping[str, Any]) -> str | None:
-    """'bs', 'ar' or None, as asked. Raises UsageError for options that cannot be combined with a paired test."""
+    """'bs', 'ar' or None. Raises UsageError for options that cannot be combined with a paired test."""
     if options["paired_bs"] and options["paired_ar"]:
         raise UsageError("--paired-bs and --paired-ar cannot be combined", hint="use only one of them")
     test = "bs" if options["paired_bs"] else "ar" if options["paired_ar"] else None

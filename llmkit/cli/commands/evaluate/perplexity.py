@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 #: Characters of a document that a report shows.
 _SHOWN = 300
-#: Options about single documents, which one joined text has no use for.
+#: Options about single documents, which do not apply to one joined text.
 _ABOUT_EACH = ("output", "completion_only", "batch_size", "max_errors", "max_time", "restart", "overwrite")
 NAMES = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "mean_log_likelihood")
 

@@ -1,4 +1,4 @@
-"""How every evaluation ends: gates, baseline, the answer on stdout, reports, the exit code."""
+"""How every evaluation ends: gates, baseline, the result on stdout, reports, the exit code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOT_THE_JOBS = ("overwrite", "restart", "max_time", "fail_if", "report", "json_o
 
 @dataclass(frozen=True)
 class Ending:
-    """What is to happen with a result; built, and so checked, before anything is computed."""
+    """What to do with a result. It is built, and so checked, before anything is computed."""
 
     conditions: tuple[Condition, ...]
     reports: tuple[str, ...]
@@ -71,7 +71,7 @@ class Ending:
             raise GateError("; ".join(failed))
 
     def _against_baseline(self, result: Result, out: console.Console) -> list[Gate]:
-        """Says how each score compares with the baseline's. Raises InputError or UsageError where that makes no sense."""
+        """Says how each score compares with the baseline's. Raises InputError or UsageError where they cannot be compared."""
         if self.baseline is None:
             return []
         gates = []

@@ -179,7 +179,7 @@ def _example(row: Row, answer: str, file_name: str, fields: _Fields) -> Example:
 
 
 def _question(row: Row, fields: _Fields) -> Any:
-    """What a model was asked, as far as the row shows: a text, messages, or None. `text` may be an answer as well."""
+    """The prompt of a model, as far as the row shows it: a text, messages, or None. `text` may be an answer as well."""
     both = row.fields.get("translation")
     if fields.field is None and isinstance(both, dict):
         return next(iter(both.values()), None)
@@ -210,7 +210,7 @@ def _lengths(names: Sequence[str], streams: Sequence[Rows], number: int, short: 
 
 @dataclass(frozen=True)
 class _Fields(SourceFields):
-    """A row's prompt; a row without references is an error before the model is asked."""
+    """A row's prompt; a row without references is an error before the model runs."""
 
     reference_field: str | None = None
 
