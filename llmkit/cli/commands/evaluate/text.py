@@ -70,7 +70,7 @@ def score(
     from llmkit.metrics.registry import TextSettings, chosen, compute, score_names
 
     out, input, output = display.console, rows_in.input, rows_out.output
-    predictions, references, encoding, max_rows = saved.predictions, saved.references, rows_in.encoding, rows_in.limit
+    predictions, references = saved.predictions, saved.references
     _check_forms(ctx, saved, pairs, scores_a_model=model is not None and not predictions)
     trust_remote_code = placement.trust_remote_code
     metric_names = chosen(metric.metrics, trust_remote_code=trust_remote_code)
@@ -81,21 +81,14 @@ def score(
     end = gates.ending(names, json_output=display.json_output)
     about: dict[str, Any] = {}
     if predictions:
-        if not references:
-            raise UsageError("--predictions needs --references", hint="add -r FILE, one line per prediction")
-        systems = [(path, _from_files(path, references, encoding, max_rows)) for path in predictions]
+        systems = _saved_systems(predictions, references, rows_in)
         if against_first:
             from llmkit.metrics.paired import paired
 
             samples = pairs.paired_bs_n if pairs.paired_bs else pairs.paired_ar_n
             show_paired(paired(systems, names, overlap, against_first, samples), as_json=display.json_output)
             return 0
-        if len(systems) > 1:
-            raise UsageError(
-                f"{len(systems)} files of predictions",
-                hint="--paired-bs or --paired-ar compares them; several references are -r FILE -r FILE",
-            )
-        ((_, examples),) = systems
+        examples = _only_one(systems)
     elif input is None or references:
         what = "no input given" if input is None else "--references needs --predictions"
         raise UsageError(what, hint="-p FILE -r FILE, or -i ROWS")
@@ -107,15 +100,8 @@ def score(
         else:
             if output is None:
                 refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
-            run = _Answers(
-                placement.settings_of(model),
-                rows,
-                job.settings(),
-                fields,
-                {"max_new_tokens": answers.max_new_tokens, "num_beams": answers.num_beams, "stop": tuple(stop or ())},
-                (chat.chat_template, chat.system),
-                out,
-            )
+            decoding = {"max_new_tokens": answers.max_new_tokens, "num_beams": answers.num_beams, "stop": tuple(stop or ())}
+            run = _Answers(placement.settings_of(model), rows, job.settings(), fields, decoding, (chat.chat_template, chat.system), out)
             options = options_set_by_user(ctx, leave=NOT_THE_JOBS)
             answered, about = run.to(output, input, rows_out.overwrite, job.restart, options, identity(ctx, "evaluate score"))
             examples = [_example(Row(i, i + 1, row), row["prediction"], rows.name, fields) for i, row in enumerate(answered)]
@@ -146,6 +132,22 @@ def _check_forms(ctx: typer.Context, saved: SavedOutputs, pairs: PairedOptions, 
     for switch, number in (("paired_bs", "paired_bs_n"), ("paired_ar", "paired_ar_n"), ("confidence", "confidence_n")):
         if not ctx.params[switch]:
             refuse(ctx, (number,), f"needs --{switch.replace('_', '-')}")
+
+
+def _saved_systems(predictions: Sequence[str], references: Sequence[str] | None, rows_in: opt.RowsIn) -> list[tuple[str, list[Example]]]:
+    """The saved outputs of each file with the references. Raises UsageError or InputError."""
+    if not references:
+        raise UsageError("--predictions needs --references", hint="add -r FILE, one line per prediction")
+    return [(path, _from_files(path, references, rows_in.encoding, rows_in.limit)) for path in predictions]
+
+
+def _only_one(systems: list[tuple[str, list[Example]]]) -> list[Example]:
+    """The examples of the only system. Raises UsageError for several."""
+    if len(systems) > 1:
+        raise UsageError(
+            f"{len(systems)} files of predictions", hint="--paired-bs or --paired-ar compares them; several references are -r FILE -r FILE"
+        )
+    return systems[0][1]
 
 
 def _from_files(path: str, others: Sequence[str], encoding: str, max_rows: int | None) -> list[Example]:
