@@ -45,10 +45,10 @@ class Glossary:
 
     def violations(self, source: str, translation: str) -> list[str]:
         """Terms of `source` whose translation is missing, or there less often. Each counts for itself, as whole words."""
-        asked = Counter(self._term(match.group()) for match in self.pattern.finditer(source))
+        wanted = Counter(self._term(match.group()) for match in self.pattern.finditer(source))
         written: dict[str, int] = {}
         out = []
-        for (term, target), count in asked.items():
+        for (term, target), count in wanted.items():
             key = target.casefold()
             if key not in written:
                 form = rf"(?<!\w){re.escape(key)}{'(?:s|x|es)?' if key[-1:].isalpha() else ''}(?!\w)"

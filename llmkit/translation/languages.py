@@ -67,8 +67,8 @@ def _same_script(one: str, other: str) -> bool:
 def _macro(primary: str) -> str:
     import langcodes
 
-    found = langcodes.standardize_tag(primary, macro=True).split("-")[0]
-    return _MACRO.get(found, found)
+    macro = langcodes.standardize_tag(primary, macro=True).split("-")[0]
+    return _MACRO.get(macro, macro)
 
 
 def _qualified(text: str) -> Language | None:
@@ -100,27 +100,27 @@ def language(text: str, option: str = "--to") -> Language:
     """The language that `text` names: in English, in itself, or by a code. Raises UsageError with "did you mean"."""
     import langcodes
 
-    asked = text.strip().replace(" (individual language)", "")
-    code = asked.replace("_", "-")
+    wanted = text.strip().replace(" (individual language)", "")
+    code = wanted.replace("_", "-")
     near = None
     try:
         if re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", code):
             found = langcodes.get(code)
             if found.is_valid() and found.language:
                 return Language(langcodes.standardize_tag(found.simplify_script(), macro=False))
-        if (qualified := _qualified(asked)) is not None:
+        if (qualified := _qualified(wanted)) is not None:
             return qualified
-        if asked.casefold() in _ALIASES:
-            return Language(_ALIASES[asked.casefold()])
-        found = langcodes.find(asked)  # also finds what is only like a name
+        if wanted.casefold() in _ALIASES:
+            return Language(_ALIASES[wanted.casefold()])
+        found = langcodes.find(wanted)  # also finds what is only like a name
         near = str(found.display_name())
-        if asked.casefold() in (near.casefold(), str(found.autonym()).casefold()):
+        if wanted.casefold() in (near.casefold(), str(found.autonym()).casefold()):
             return Language(found.to_tag())
     except (LookupError, ValueError):
         pass
     default = "a name (French), or a code (fr, fra, pt-BR, zho_Hant)"
-    hint = f"did you mean '{near}'?" if near else did_you_mean(asked.title(), _NAMES, default=default)
-    raise UsageError(f"{option} {asked[:60] or '(empty)'}: no language is known by that name", hint=hint)
+    hint = f"did you mean '{near}'?" if near else did_you_mean(wanted.title(), _NAMES, default=default)
+    raise UsageError(f"{option} {wanted[:60] or '(empty)'}: no language is known by that name", hint=hint)
 
 
 #: Names that langcodes does not know.

@@ -55,7 +55,7 @@ def clauses(text: str, fits: Callable[[str], bool]) -> Pieces:
     return _pieces([part for clause in parts for part in _fitting(clause, fits)])
 
 
-def around(text: str, kept: re.Pattern[str], cut: Callable[[str], Pieces], write: Callable[[str], str] = lambda found: found) -> Pieces:
+def around(text: str, kept: re.Pattern[str], cut: Callable[[str], Pieces], write: Callable[[str], str] = lambda text: text) -> Pieces:
     """The text's pieces with what `kept` finds left out of them: it stands between pieces, as `write` gives it.
 
     cut: makes the pieces of what lies between. What holds no letter is left out, too.

@@ -33,8 +33,8 @@ def continuation(tokenizer: Any, before: Sequence[int], ids: Sequence[int]) -> s
 
 def find_stop(text: str, stops: Sequence[str]) -> int | None:
     """Where the first stop string begins."""
-    found = [at for stop in stops if (at := text.find(stop)) >= 0]
-    return min(found) if found else None
+    places = [at for stop in stops if (at := text.find(stop)) >= 0]
+    return min(places) if places else None
 
 
 class TextStream:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from llmkit.errors import InputError, UnavailableError
+from llmkit.errors import InputError, UnavailableError, one_line
 from llmkit.translation.documents.base import Marks, Segment, has_letters, joined, parts
 
 #: Bytes that an archive may unpack to, and how many times its own size.
@@ -53,9 +53,9 @@ class WordDocument:
 
     def __init__(self, data: bytes, roots: dict[str, Any]) -> None:
         self._data, self._roots = data, roots
-        found = [(slots, segment) for slots in _slots(roots) if (segment := _segment(slots)) is not None]
-        self._slots = [slots for slots, _ in found]
-        self.segments = tuple(Segment(s.text, s.raw, number, s.marks) for number, (_, s) in enumerate(found, 1))
+        segments = [(slots, segment) for slots in _slots(roots) if (segment := _segment(slots)) is not None]
+        self._slots = [slots for slots, _ in segments]
+        self.segments = tuple(Segment(s.text, s.raw, number, s.marks) for number, (_, s) in enumerate(segments, 1))
 
     @cached_property
     def keep(self) -> Marks:
@@ -116,7 +116,7 @@ def parse(data: bytes, name: str, target: str | None = None) -> WordDocument:
         ValueError,
         zlib.error,
     ) as exc:
-        raise InputError(f"is no Word document: {' '.join(str(exc).split())[:200]}", path=name) from exc
+        raise InputError(f"is no Word document: {one_line(exc)}", path=name) from exc
     return WordDocument(data, roots)
 
 
