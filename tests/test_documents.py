@@ -298,7 +298,7 @@ def test_archives_that_unpack_to_too_much_and_files_that_are_none_are_refused(tm
     with zipfile.ZipFile(entity, "w") as archive:
         archive.writestr("[Content_Types].xml", '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><Types>&e;</Types>')
     for data in (b"not a zip", entity.getvalue()):
-        with pytest.raises(InputError, match="no Word document"):
+        with pytest.raises(InputError, match="not a Word document"):
             parse(data, "x.docx")
     with pytest.raises(InputError, match="no cue"):
         subtitles.parse(b"Hello\n", "x.srt")

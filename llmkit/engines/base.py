@@ -145,11 +145,13 @@ class EngineKind:
         """Raises UsageError for an adapter, a device or a quantization that the engine does not have."""
         able, device = self.capabilities, settings.device.partition(":")[0]
         if settings.adapter is not None and not able.adapters:
-            raise UsageError(f"the engine {self.name} takes no adapter", hint="merge the adapter into its base first")
+            raise UsageError(f"the engine {self.name} does not support adapters", hint="merge the adapter into its base first")
         if device != "auto" and device not in able.devices:
             raise UsageError(f"the engine {self.name} does not run on {device}", hint=f"auto, {', '.join(able.devices)}")
         if settings.quantize not in able.quantizations:
-            raise UsageError(f"the engine {self.name} has no quantization {settings.quantize}", hint=", ".join(able.quantizations))
+            raise UsageError(
+                f"the engine {self.name} does not support quantization {settings.quantize}", hint=", ".join(able.quantizations)
+            )
 
     def check_decoding(self, decoding: Decoding) -> None:
         """Raises UsageError for a way of decoding that the engine does not have."""

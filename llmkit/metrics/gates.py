@@ -48,12 +48,12 @@ class Condition:
         """A score that is not a number fails, and so does one that a metric module did not compute."""
         score = next((s for s in scores if s.name == self.name), None)
         if score is None:
-            return Gate(self.text, False, f"'{self.text}': there is no such score; there are {', '.join(s.name for s in scores)}")
+            return Gate(self.text, False, f"'{self.text}': unknown score; available are {', '.join(s.name for s in scores)}")
         if math.isnan(score.value):
             return Gate(self.text, False, f"{self.name} is not a number")
         failed = _OPERATORS[self.op](score.value, self.bound)
         by = f" by {abs(score.value - self.bound):.4g}" if math.isfinite(score.value) else ""
-        verdict = f"fails '{self.text}'{by}" if failed else f"keeps clear of '{self.text}'{by}"
+        verdict = f"fails '{self.text}'{by}" if failed else f"passes '{self.text}'{by}"
         return Gate(self.text, not failed, f"{self.name} {score.value:.6g} {verdict}")
 
     @property

@@ -54,12 +54,12 @@ class Family:
         """Raises UsageError for a language that the model does not know, that is missing, or that is the same twice."""
         if target is None:
             if len(self.targets) != 1:
-                raise UsageError("which language?", hint="name it with --to, for example --to fr")
+                raise UsageError("no target language given", hint="name it with --to, for example --to fr")
             target = self.targets[0][0]
         if source is None and len(self.sources) == 1:
             source = self.sources[0][0]
         if source is None and self.needs_source:
-            raise UsageError("the model wants to know what language it reads", hint="name it with --from, or --from auto")
+            raise UsageError("this model needs the source language", hint="name it with --from, or --from auto")
         if source is not None and source.matches(target):
             raise UsageError(f"--from and --to are both {target.name}")
         source_code = _code(source, self.sources, "--from") if source is not None else ""
@@ -72,7 +72,7 @@ def family(facts: ModelFacts) -> Family:
         if found := find(facts):
             return found
     raise InputError(
-        f"{facts.reference}: llmkit does not know how this model ({facts.model_type}) is told its languages",
+        f"{facts.reference}: llmkit does not know how to select languages for this model ({facts.model_type})",
         hint="known are Marian, NLLB, M2M100, mBART-50, T5 and MADLAD, and causal models by prompt",
     )
 
@@ -172,7 +172,7 @@ def _by_tokens(name: str, pattern: str) -> Callable[[ModelFacts], Family | None]
             return None
         if facts.model_type == "mbart" and len(codes) == _OLD_MBART:
             raise InputError(
-                f"{facts.reference}: mBART-25 models are told their languages in another way, which llmkit does not write",
+                f"{facts.reference}: mBART-25 models mark languages in a way that llmkit does not support",
                 hint="mBART-50, NLLB and M2M100 models work",
             )
         return Family(name, codes, codes, True, lambda s, t, a, b: Direction(s, t, source_token=a, target_token=b))

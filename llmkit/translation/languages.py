@@ -162,10 +162,10 @@ def detect(text: str, among: Sequence[Language] = ()) -> Language:
     if len(among) == 1:
         return among[0]
     if not any(c.isalpha() for c in text):
-        raise InputError("there is no letter to tell a language by", hint="name the language with --from")
+        raise InputError("the text has no letters to detect a language from", hint="name the language with --from")
     for label, _ in py3langid.rank(text[:20_000]):
         guess = Language(str(label))
         near = guess if not among else next((lang for lang in among if lang.related(guess)), None)
         if near is not None:
             return near
-    raise InputError("its language can't be told among those that the model reads", hint="name the language with --from")
+    raise InputError("its language can't be detected among those of the model", hint="name the language with --from")

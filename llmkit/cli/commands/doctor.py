@@ -94,7 +94,7 @@ def _basics() -> Iterator[Finding]:
         try:
             yield Finding(name, True, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(name, True, f"not installed; {purpose} won't work", f"pip install 'llmkit[{extra}]'")
+            yield Finding(name, True, f"not installed; needed for {purpose}", f"pip install 'llmkit[{extra}]'")
     for name in builtin.names():
         yield _builtin(name)
     yield _cache()
@@ -145,8 +145,8 @@ def _devices() -> Iterator[Finding]:
             yield Finding(kind, True, "none", exc.hint if kind == "cpu" else None)
             continue
         working = [dtype for dtype in DTYPES if _multiplies(device.name, getattr(torch, dtype))]
-        said = [f"{dtype} (slow)" if slow_precision(Device(device.name, dtype, "")) else dtype for dtype in working]
-        yield Finding(kind, bool(working), f"{', '.join(said)}; auto takes {device.dtype}")
+        precisions = [f"{dtype} (slow)" if slow_precision(Device(device.name, dtype, "")) else dtype for dtype in working]
+        yield Finding(kind, bool(working), f"{', '.join(precisions)}; auto uses {device.dtype}")
 
 
 def _multiplies(device: str, dtype: object) -> bool:

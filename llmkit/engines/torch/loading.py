@@ -201,8 +201,8 @@ def _refuse_adapter_beside(checkpoint: Checkpoint) -> None:
     beside = checkpoint.folder / "adapter_config.json"
     if beside.exists():
         raise ModelError(
-            f"{beside}: an adapter lies beside the model's weights, and it is not clear which of the two is meant",
-            hint=f"--adapter {checkpoint.folder} puts it on; without that file the model is used alone",
+            f"{beside}: the folder holds both an adapter and a model's weights",
+            hint=f"--adapter {checkpoint.folder} uses both; remove that file to use the model alone",
         )
 
 
@@ -304,4 +304,4 @@ def _peft(adapter: Adapter) -> Iterator[None]:
         yield
     except Exception as exc:
         # a configuration of a stranger can make it raise anything
-        raise ModelError(f"the adapter {adapter.reference} can't be put on the model: {one_line(exc)}") from exc
+        raise ModelError(f"the adapter {adapter.reference} does not fit the model: {one_line(exc)}") from exc

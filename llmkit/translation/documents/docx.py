@@ -90,7 +90,7 @@ class WordDocument:
 
 
 def parse(data: bytes, name: str, target: str | None = None) -> WordDocument:
-    """Raises InputError for a file that is no Word document or unpacks to too much, UnavailableError without lxml."""
+    """Raises InputError for a file that is not a Word document or unpacks to too much, UnavailableError without lxml."""
     try:
         from lxml import etree
     except ImportError as exc:
@@ -103,7 +103,7 @@ def parse(data: bytes, name: str, target: str | None = None) -> WordDocument:
                 raise InputError(f"unpacks to {size:,} bytes from {len(data):,}, so it is not opened", path=name)
             names = sorted((n for n in archive.namelist() if _PARTS.fullmatch(n)), key=lambda n: (n != "word/document.xml", n))
             if "word/document.xml" not in names:
-                raise InputError("is no Word document: it holds no word/document.xml", path=name)
+                raise InputError("is not a Word document: it holds no word/document.xml", path=name)
             names += [_PROPERTIES] if _PROPERTIES in archive.namelist() else []
             roots = {n: etree.fromstring(archive.read(n), parser) for n in names}
     except (
@@ -116,7 +116,7 @@ def parse(data: bytes, name: str, target: str | None = None) -> WordDocument:
         ValueError,
         zlib.error,
     ) as exc:
-        raise InputError(f"is no Word document: {one_line(exc)}", path=name) from exc
+        raise InputError(f"is not a Word document: {one_line(exc)}", path=name) from exc
     return WordDocument(data, roots)
 
 

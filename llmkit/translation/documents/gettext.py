@@ -123,7 +123,7 @@ def _entries(source: str, name: str) -> Iterator[_Entry]:
             continue
         match = _LINE.fullmatch(line.lstrip("\ufeff"))
         if match is None or not (match[1] or keyword):
-            raise InputError("is no line of a gettext catalogue", path=name, line=number, hint='for example: msgid "Hello"')
+            raise InputError("is not a line of a gettext catalog", path=name, line=number, hint='for example: msgid "Hello"')
         if match[1] in ("msgctxt", "msgid") and entry.begin >= 0:
             yield entry
             entry = _Entry()
