@@ -99,9 +99,9 @@ def test_conversations_that_teach_nothing_or_are_out_of_order_are_bad_rows(tmp_p
 def test_fields_can_be_named_and_names_must_go_together(tmp_path: Path) -> None:
     found = judged(tmp_path, [{"q": "a", "a": "b", "text": "t"}], SampleFields(prompt="q", completion="a"))
     assert (found.samples[0].prompt, found.samples[0].completion) == ("a", "b")
-    with pytest.raises(UsageError, match="go together"):
+    with pytest.raises(UsageError, match="must be used together"):
         SampleFields(prompt="q")
-    with pytest.raises(UsageError, match="both say"):
+    with pytest.raises(UsageError, match="cannot be combined"):
         SampleFields(text="t", prompt="q", completion="a")
 
 

@@ -45,7 +45,7 @@ _REF = "builtin:NAME, a folder, or a hub id org/name[@revision]."
 Output = Annotated[str | None, option("--output", "-o", help="Output file or folder.", panel=INPUT, metavar="PATH")]
 Overwrite = Annotated[bool, option("--overwrite", help="Replace an existing output.", panel=INPUT)]
 Template = Annotated[
-    str | None, option("--template", help='Makes the prompt from row fields: "Summarize: {text}".', panel=INPUT, metavar="TEXT")
+    str | None, option("--template", help='Make the prompt from row fields: "Summarize: {text}".', panel=INPUT, metavar="TEXT")
 ]
 TextField = Annotated[str | None, option("--text-field", help="The field that holds the text.", panel=INPUT, metavar="NAME")]
 PromptField = Annotated[str | None, option("--prompt-field", help="The field that holds the prompt.", panel=INPUT, metavar="NAME")]
