@@ -19,19 +19,19 @@ def readme_command(name: str) -> str:
 
 def test_ci_runs_the_commands_that_the_readme_shows() -> None:
     script = (ROOT / ".ci" / "run").read_text()
-    assert 'eval "$(python scripts/readme.py run)"' in script
-    assert 'eval "$(python scripts/readme.py test)"' in script
+    assert 'eval "$(python3 scripts/readme.py run)"' in script
+    assert 'eval "$(python3 scripts/readme.py test)"' in script
 
 
 def test_the_first_command_installs_and_writes_a_story_offline() -> None:
     first = readme_command("run")
-    assert first.startswith("python -m pip install")
+    assert first.startswith("python3 -m venv .venv && . .venv/bin/activate && python -m pip install")
     assert "llmkit generate --offline" in first
     assert "\n" not in first
 
 
 def test_the_second_command_installs_and_runs_the_tests() -> None:
     second = readme_command("test")
-    assert second.startswith("python -m pip install")
+    assert second.startswith("python3 -m venv .venv && . .venv/bin/activate && python -m pip install")
     assert second.endswith("python -m pytest")
     assert "\n" not in second
