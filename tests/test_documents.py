@@ -361,9 +361,9 @@ def test_columns_of_a_table_are_translated(run: Run, tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["-o", "x.srt"], "is translated into one"),
-        (["-o", "x.md", "--limit", "1"], "translated as a whole"),
-        (["-o", "x.md", "--n-best", "2"], "translated as a whole"),
-        (["-o", "x.md", "--text-field", "a"], "translated as a whole"),
+        (["-o", "x.md", "--limit", "1"], "applies to rows, not to documents"),
+        (["-o", "x.md", "--n-best", "2"], "applies to rows, not to documents"),
+        (["-o", "x.md", "--text-field", "a"], "applies to rows, not to documents"),
     ],
 )
 def test_what_means_nothing_for_a_document_is_refused(
