@@ -303,7 +303,7 @@ def test_rows_are_translated_as_a_job_and_scored_without_glue(process: Process, 
     found = read_rows(out)
     assert found[0]["translation"].startswith("Merci")
     assert {"id", "source", "finish_reason", "prompt_tokens", "completion_tokens"} <= found[0].keys()
-    assert "already whole" in run("translate", "-i", rows, "-o", out, "--to", "fr").err
+    assert "already complete" in run("translate", "-i", rows, "-o", out, "--to", "fr").err
     assert run("rerun", f"{out}.run.json").code == 0
     piped = run("translate", "-i", rows, "--to", "fr", "-q")
     score = process("evaluate", "bleu", "-i", "-", "--json", stdin=piped.out.encode())
@@ -326,7 +326,7 @@ def test_what_a_model_loses_word_for_word_is_put_back(run: Run, tmp_path: Path) 
     out = tmp_path / "out.jsonl"
     ran = run("translate", "-i", rows, "-o", out, "--to", "fr")
     assert ran.code == 0
-    assert "tried again" in ran.err
+    assert "translated again" in ran.err
     assert all(kept in str(read_rows(out)[1]["translation"]) for kept in ("0123456789", "https://example.org/a?b=c"))
 
 
