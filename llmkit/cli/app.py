@@ -17,15 +17,12 @@ from typer.core import TyperGroup
 
 from llmkit.cli import console, streams
 from llmkit.cli.command import usage_error
-from llmkit.cli.names import COMMANDS, module_of, normalize
+from llmkit.cli.names import COMMANDS, SPELLINGS, module_of, normalize
 from llmkit.errors import LlmkitError
 from llmkit.version import __version__
 
 #: An opening bracket that is not escaped yet.
 _BRACKET = re.compile(r"(?<!\\)\[")
-
-#: Another spelling that people type.
-_SPELLINGS = {"fine-tune": "finetune"}
 
 _VERSION = f"llmkit {__version__}\n"
 
@@ -37,7 +34,7 @@ class LazyGroup(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        cmd_name = _SPELLINGS.get(cmd_name, cmd_name)
+        cmd_name = SPELLINGS.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS:
             return None
         if ctx.resilient_parsing or _listing(ctx):

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from llmkit.cli.command import CONFIGURED, TYPED
-from llmkit.cli.names import COMMANDS, module_of, normalize
+from llmkit.cli.names import COMMANDS, SPELLINGS, module_of, normalize
 from llmkit.cli.parsing import truth
 from llmkit.errors import InputError, UsageError, did_you_mean, one_line
 
@@ -34,7 +34,7 @@ def load_config(ctx: typer.Context, value: str | None) -> str | None:
     """Makes the options of the file `value` the command's defaults. Raises InputError or UsageError naming file and key."""
     if value is None:
         return None
-    names = ctx.command_path.split()[1:]
+    names = [SPELLINGS.get(name, name) for name in ctx.command_path.split()[1:]]
     origins: dict[str, str] = ctx.meta.setdefault(CONFIGURED, {})
     defaults: dict[str, Any] = dict(ctx.default_map or {})
     for key, content in _options(value, names, ctx.meta.get(TYPED, [])).items():

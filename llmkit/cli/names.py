@@ -14,6 +14,8 @@ COMMANDS = {
     "rerun": "Repeat a recorded run and compare the results.",
 }
 
+#: Another spelling of a command that people type.
+SPELLINGS = {"fine-tune": "finetune"}
 #: Names known from other tools, each accepted for ours but not listed.
 ALIASES: dict[str, str] = {
     "max-tokens": "max-new-tokens",
