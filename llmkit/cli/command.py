@@ -16,6 +16,7 @@ from typing import Any, TypeVar, get_type_hints
 import typer
 from typer.core import TyperCommand
 
+from llmkit.cli import console
 from llmkit.cli.names import normalize
 from llmkit.errors import LlmkitError, UsageError
 
@@ -42,8 +43,9 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except UsageError as exc:
-            exc.message = as_given(ctx, exc.message)
+        except LlmkitError as exc:
+            exc.message = as_given(ctx, console.with_options(exc.message))
+            exc.hint = exc.hint and console.with_options(exc.hint)
             raise
 
 

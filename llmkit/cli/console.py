@@ -143,7 +143,13 @@ def _has_surrogates(text: str) -> bool:
     return False
 
 
+def with_options(message: str) -> str:
+    """`message` with each setting that it names in backticks, as the library does, as the option: `max_errors` is --max-errors."""
+    return re.sub(r"`([a-z][a-z0-9_]*)`", lambda match: "--" + match[1].replace("_", "-"), message)
+
+
 def _say(message: str) -> None:
+    message = with_options(message)
     message = _CREDENTIALS.sub("//***@", message)
     try:
         print(visible(message) if sys.stderr.isatty() else message, file=sys.stderr, flush=True)
