@@ -5,9 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from llmkit.cli.options import ChatTemplate, MaxErrors, PromptField, RowFormat, RunOptions, TextField
+from llmkit.cli.options import ChatTemplate, MaxErrors, PromptField, RowFormat, RunOptions, Template, TextField
 from llmkit.cli.parsing import DATA, LORA, RUN, SHOW, TRAINING, choice_option, count_option, fraction, number_option, option, share
-from llmkit.training.settings import FULL_RATE, LORA_RATE, CheckpointSettings, LoraSettings, LossSettings, Optimization
+from llmkit.cli.parsing import language as language_name
+from llmkit.rows.samples import SampleFields
+from llmkit.training.settings import (
+    FULL_RATE,
+    LORA_RATE,
+    CheckpointSettings,
+    DataSettings,
+    LanguageSettings,
+    LoraSettings,
+    LossSettings,
+    Optimization,
+)
 
 
 @dataclass(frozen=True)
@@ -18,8 +29,9 @@ class DataOptions(RowFormat):
     valid: Annotated[str | None, option("--valid", help="Validation rows.", panel=DATA, metavar="FILE")] = None
     valid_split: Annotated[
         str | None,
-        option("--valid-split", help="Hold out this share of the rows for validation: 5%.", panel=DATA, metavar="SHARE", parser=share),
+        option("--valid-split", help="Use this share of the rows for validation only: 5%.", panel=DATA, metavar="SHARE", parser=share),
     ] = None
+    template: Template = None
     text_field: TextField = None
     prompt_field: PromptField = None
     completion_field: Annotated[
@@ -35,11 +47,25 @@ class DataOptions(RowFormat):
         str, choice_option("--packing", help="auto packs several rows into one where the model allows.", panel=DATA, values=("auto", "off"))
     ] = "auto"
     chat_template: ChatTemplate = "auto"
+    source_language: Annotated[
+        str | None,
+        option(
+            "--from", help="Source language of rows with a source and a target that name none.", panel=DATA, metavar="LANGUAGE",
+            parser=language_name,
+        ),
+    ] = None  # fmt: skip
+    target_language: Annotated[
+        str | None, option("--to", help="Target language of these rows.", panel=DATA, metavar="LANGUAGE", parser=language_name)
+    ] = None
 
-    @property
-    def held_out(self) -> float:
-        """The share of the rows that validates."""
-        return fraction(self.valid_split)
+    def settings(self, train: str) -> DataSettings:
+        """train: the file with the training rows. Raises UsageError."""
+        return DataSettings(
+            train, self.valid, fraction(self.valid_split),
+            SampleFields(self.text_field, self.prompt_field, self.completion_field, self.template),
+            self.input_format, self.encoding, self.limit, self.max_errors or 0, self.chat_template,
+            LanguageSettings(self.source_language, self.target_language),
+        )  # fmt: skip
 
     @property
     def loss(self) -> LossSettings:
@@ -101,19 +127,22 @@ class OptimizationOptions:
     ] = None
     early_stopping: Annotated[
         int | None,
-        count_option("--early-stopping", help="Stop after N evaluations without improvement; keep the best.", panel=TRAINING),
+        count_option("--early-stopping", help="Stop after N evaluations without improvement.", panel=TRAINING),
     ] = None
     gradient_checkpointing: Annotated[
         bool, option("--gradient-checkpointing", help="Recompute activations: less memory, more time.", panel=TRAINING)
     ] = False
     seed: Annotated[int, count_option("--seed", help="Random seed for row order and initial weights.", panel=TRAINING)] = 0
+    watch: Annotated[bool, option("--watch/--no-watch", help="Stop when the loss stays at exactly 0 or has diverged.", panel=TRAINING)] = (
+        True
+    )
 
     def settings(self, *, full: bool) -> Optimization:
         """Raises UsageError."""
         rate = self.learning_rate if self.learning_rate is not None else FULL_RATE if full else LORA_RATE
         return Optimization(
             self.epochs, self.max_steps, self.batch_size, self.grad_accum, rate, self.lr_scheduler, self.warmup_ratio, self.weight_decay,
-            self.max_grad_norm, self.neftune, self.early_stopping, self.gradient_checkpointing, self.seed,
+            self.max_grad_norm, self.neftune, self.early_stopping, self.gradient_checkpointing, self.seed, self.watch,
         )  # fmt: skip
 
 
@@ -126,6 +155,10 @@ class TrainingRunOptions(RunOptions):
         int | None, count_option("--eval-steps", help="Steps between evaluations. [default: as checkpoints]", panel=RUN)
     ] = None
     keep_checkpoints: Annotated[int, count_option("--keep-checkpoints", help="Keep the newest N checkpoints.", panel=RUN)] = 2
+    keep: Annotated[
+        str,
+        choice_option("--keep", help="Weights of the result, by validation loss or of the last step.", panel=RUN, values=("best", "last")),
+    ] = "best"
     dry_run: Annotated[bool, option("--dry-run", help="Check the data, time two steps, and write nothing.", panel=RUN)] = False
     report_to: Annotated[
         list[str] | None,
@@ -134,4 +167,4 @@ class TrainingRunOptions(RunOptions):
 
     @property
     def checkpoints(self) -> CheckpointSettings:
-        return CheckpointSettings(self.save_steps, self.keep_checkpoints, self.eval_steps)
+        return CheckpointSettings(self.save_steps, self.keep_checkpoints, self.eval_steps, self.keep)

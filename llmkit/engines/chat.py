@@ -53,7 +53,7 @@ def render(prompt: Prompt, tokenizer: Any, settings: ChatSettings, *, ask: bool 
             raise UsageError(
                 f"{what} needs a chat template, and the model has none", hint="give one with --chat-template FILE, or use a chat model"
             )
-        return prompt.text or "", True
+        return prompt.plain or prompt.text or "", True
     messages = list(prompt.messages) if prompt.messages is not None else [{"role": "user", "content": prompt.text or ""}]
     if settings.system is not None and not any(m["role"] == "system" for m in messages):
         messages.insert(0, {"role": "system", "content": settings.system})

@@ -58,13 +58,15 @@ def row_id(fields: Mapping[str, Any], number: int) -> str:
 class Prompt:
     """What a model is asked: a text, or the messages of a conversation. Exactly one is set.
 
-    first_token: a token that the model reads before the text (the language of NLLB and its kin).
+    plain: what a model without a chat template reads instead of the text. first_token: a token that the model reads before the
+    text (the language of NLLB and its kin).
     tools: what the chat template is shown of tools. continue_last: the last message is the model's own, to be continued.
     unused: settings of a batch request that are not applied.
     """
 
     text: str | None = None
     messages: tuple[Message, ...] | None = None
+    plain: str | None = None
     first_token: str | None = None
     tools: tuple[dict[str, Any], ...] | None = None
     continue_last: bool = False
@@ -112,10 +114,9 @@ class PromptFields:
         value = row.fields.get(name)
         if isinstance(value, list) or (name in CONVERSATIONS and name in row.fields):
             return _conversation_prompt(value, name, row, row.fields, file_name, self.continue_last)
-        text = text_of(row, name, file_name)
-        if name == "instruction" and row.fields.get("input"):
-            text += "\n\n" + text_of(row, "input", file_name)
-        return Prompt(text=text)
+        if name == "instruction":
+            return instruction(row, file_name)
+        return Prompt(text=text_of(row, name, file_name))
 
     def _request(self, body: dict[str, Any], row: Row, file_name: str) -> Prompt:
         """The prompt of a batch request: for chat completions its messages, for completions its text."""
@@ -174,7 +175,24 @@ class DocumentFields:
             tools = tools_of(row.fields, row, file_name)
             return [(Prompt(messages=messages[:i], tools=tools), messages[i]["content"]) for i in turns]
         before, after = pair(row, file_name)
-        return [(Prompt(text=before), after)]
+        asked = instruction(row, file_name) if first_name(row.fields, SOURCES) == "instruction" else Prompt(text=before)
+        return [(asked, after)]
+
+
+def instruction(row: Row, file_name: str) -> Prompt:
+    """The prompt of a row with 'instruction' and perhaps 'input'. Raises RowError.
+
+    A model without a chat template reads it in the layout of Stanford Alpaca (Taori et al. 2023), on which such models are
+    trained by most programs.
+    """
+    asked = text_of(row, "instruction", file_name)
+    given = text_of(row, "input", file_name) if row.fields.get("input") else ""
+    about, more = (", paired with an input that provides further context", f"### Input:\n{given}\n\n") if given else ("", "")
+    plain = (
+        f"Below is an instruction that describes a task{about}. Write a response that appropriately completes the request.\n\n"
+        f"### Instruction:\n{asked}\n\n{more}### Response:\n"
+    )
+    return Prompt(text=f"{asked}\n\n{given}" if given else asked, plain=plain)
 
 
 def pair(row: Row, file_name: str) -> tuple[str, str]:
@@ -232,6 +250,8 @@ class SourceFields:
         value = row.fields.get(name)
         if isinstance(value, list) or (name == "messages" and name in row.fields):
             return _conversation_prompt(value, name, row, row.fields, file_name)
+        if name == "instruction" and self.field is None:
+            return instruction(row, file_name)
         return Prompt(text=text_of(row, name, file_name, "--source-field"))
 
 

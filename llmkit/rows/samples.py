@@ -9,13 +9,15 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.rows.base import Row
-from llmkit.rows.fields import missing_field, pair, text_of
+from llmkit.rows.fields import TARGETS, first_name, instruction, missing_field, pair, text_of
 from llmkit.rows.messages import Message, conversation, row_error, tools_of
 from llmkit.rows.spool import Spool
+from llmkit.rows.template import Template
 
 _PAIRS = (("source", "target"), ("source", "tgt"), ("src", "tgt"), ("src", "target"), ("src", "ref"), ("src", "reference"))
 #: Columns that a conversation uses beside its own.
@@ -36,6 +38,7 @@ class Sample:
     """What one row trains. Either `text` alone, `completion` after `prompt`, or the assistant's `messages` from `first` on.
 
     digest: of the row's fields, the same for the same row anywhere. untrained: messages that are read and not trained.
+    plain: what a model without a chat template is asked, where that is not `prompt`.
     tools: of the conversation. languages: of source and target, where the row names them.
     """
 
@@ -45,6 +48,7 @@ class Sample:
     text: str | None = None
     prompt: str | None = None
     completion: str | None = None
+    plain: str | None = None
     messages: tuple[Message, ...] | None = None
     first: int = 0
     untrained: tuple[int, ...] = ()
@@ -59,12 +63,23 @@ class SampleFields:
     text: str | None = None
     prompt: str | None = None
     completion: str | None = None
+    template: str | None = None
 
     def __post_init__(self) -> None:
+        if self.template is not None:
+            if self.text is not None or self.prompt is not None:
+                other = "--text-field" if self.prompt is None else "--prompt-field"
+                raise UsageError(f"--template and {other} both say what the model is asked", hint="use only one of them")
+            _ = self._parsed_template  # a template that names no field is refused now
+            return
         if (self.prompt is None) != (self.completion is None):
             raise UsageError("--prompt-field and --completion-field must be used together", hint="name both, or --text-field")
         if self.text is not None and self.prompt is not None:
             raise UsageError("--text-field and --prompt-field cannot be combined", hint="use only one of them")
+
+    @cached_property
+    def _parsed_template(self) -> Template | None:
+        return None if self.template is None else Template(self.template)
 
     def sample(self, row: Row, file_name: str) -> Sample:
         """What `row` trains. Raises RowError with the line and the fields that are there."""
@@ -85,6 +100,8 @@ class SampleFields:
 
     def used(self, format: str) -> frozenset[str]:
         """The columns that rows of a format use."""
+        if self._parsed_template is not None:
+            return frozenset((*self._parsed_template.names, *([self.completion] if self.completion else TARGETS), *_BESIDE))
         if self.text is not None or self.prompt is not None:
             return frozenset(n for n in (self.text, self.prompt, self.completion, *_BESIDE) if n is not None)
         return {
@@ -100,7 +117,7 @@ class SampleFields:
         fields = row.fields
         if self.text is not None:
             return "text"
-        if self.prompt is not None:
+        if self.prompt is not None or self.template is not None:
             return "prompt and completion"
         if "messages" in fields:
             return "messages"
@@ -128,6 +145,10 @@ class SampleFields:
         return {"prompt": before, "completion": after, "languages": _languages(row)}
 
     def _completion(self, row: Row, file_name: str) -> dict[str, Any]:
+        if self._parsed_template is not None:
+            name = self.completion or first_name(row.fields.keys() - set(self._parsed_template.names), TARGETS) or "completion"
+            question = self._parsed_template.fill(row, file_name)
+            return _pair(question, text_of(row, name, file_name, "--completion-field"), (), row, file_name)
         names = ((self.prompt or "prompt", self.completion or "completion"),) if self.prompt else _COMPLETIONS
         prompt, completion = next(((a, b) for a, b in names if a in row.fields and b in row.fields), names[0])
         before, after = row.fields.get(prompt), row.fields.get(completion)
@@ -310,9 +331,7 @@ def _pair(question: str, answer: str, history: tuple[Message, ...], row: Row, fi
 
 
 def _alpaca(row: Row, file_name: str) -> dict[str, Any]:
-    question = text_of(row, "instruction", file_name)
-    if row.fields.get("input"):
-        question += "\n\n" + text_of(row, "input", file_name)
+    asked = instruction(row, file_name)
     turns: list[Message] = []
     history = row.fields.get("history") or []
     if not isinstance(history, list):
@@ -321,7 +340,8 @@ def _alpaca(row: Row, file_name: str) -> dict[str, Any]:
         if not isinstance(both, list) or len(both) != 2 or not all(isinstance(text, str) for text in both):
             raise row_error(f"entry {number} of field 'history' is not a pair of texts", row, file_name)
         turns += [{"role": "user", "content": both[0]}, {"role": "assistant", "content": both[1]}]
-    return _pair(question, text_of(row, "output", file_name, "--completion-field"), tuple(turns), row, file_name)
+    parts = _pair(asked.text or "", text_of(row, "output", file_name, "--completion-field"), tuple(turns), row, file_name)
+    return parts | ({"plain": asked.plain} if "prompt" in parts else {})
 
 
 def _languages(row: Row) -> tuple[str, str] | None:

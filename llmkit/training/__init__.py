@@ -1,1 +1,1 @@
-"""Fine-tuning: rows become tokens with a mask, an adapter is trained on them, and what was won is measured."""
+"""Fine-tuning: rows become tokens with a mask, an adapter is trained on them, and the improvement is measured."""

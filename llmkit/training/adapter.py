@@ -119,6 +119,16 @@ def frozen_experts(model: Any) -> int:
     return sum(p.numel() for name, p in model.named_parameters() if p.ndim == 3 and "expert" in name and not p.requires_grad)
 
 
+def narrow_layers(model: Any, settings: LoraSettings) -> tuple[str, ...]:
+    """Names of layers that the adapter is not put on because they are narrower than its rank; none where layers are named."""
+    return () if settings.targets else tuple(sorted(_narrow(linear_modules(model), settings.r)))
+
+
+def _narrow(modules: dict[str, tuple[int, int]], rank: int) -> set[str]:
+    # peft takes the ends of names, so one narrow layer excludes all of its name
+    return {name.rpartition(".")[2] for name, shape in modules.items() if min(shape) < rank}
+
+
 def _chosen(modules: dict[str, tuple[int, int]], settings: LoraSettings, model_type: str) -> dict[str, tuple[int, int]]:
     """The layers that the adapter goes on. Raises UsageError for a name that is not there, and for a rank above a width.
 
@@ -127,8 +137,7 @@ def _chosen(modules: dict[str, tuple[int, int]], settings: LoraSettings, model_t
     fused = _MAMBA_FUSED if model_type in _MAMBA else ()
     if not settings.targets:
         usable = {name: shape for name, shape in modules.items() if name.rpartition(".")[2] not in fused}
-        # peft takes the ends of names, so one narrow layer leaves out all of its name
-        narrow = {name.rpartition(".")[2] for name, shape in usable.items() if min(shape) < settings.r}
+        narrow = _narrow(usable, settings.r)
         chosen = {name: shape for name, shape in usable.items() if name.rpartition(".")[2] not in narrow}
         if usable and not chosen:
             raise _too_wide(usable, settings.r)
@@ -141,7 +150,9 @@ def _chosen(modules: dict[str, tuple[int, int]], settings: LoraSettings, model_t
             hint = did_you_mean(target, ends, default=f"there are {', '.join(ends)}")
             raise UsageError(f"--target-modules {target}: the model has no such linear layer", hint=hint)
         if target in fused:
-            raise UsageError(f"--target-modules {target}: an adapter on it has no effect in a {model_type} model", hint="leave it out")
+            raise UsageError(
+                f"--target-modules {target}: an adapter on it has no effect in a {model_type} model", hint="remove it from --target-modules"
+            )
     named = {name: shape for name, shape in modules.items() if name.rpartition(".")[2] in settings.targets}
     if any(min(shape) < settings.r for shape in named.values()):
         raise _too_wide(named, settings.r)

@@ -49,9 +49,9 @@ class Example:
 
 
 class Examples(Spool[Example]):
-    """All examples of a file, on disk, with what was cut or left out on the way.
+    """All examples of a file, on disk, with what was cut or skipped on the way.
 
-    tokens and trained: of all together; width: positions of the widest; longest: before it was cut; empty: lines left out.
+    tokens and trained: of all together; width: positions of the widest; longest: before it was cut; empty: lines without a trained token.
     """
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ class Encoder:
         return self.start is not None
 
     def examples(self, samples: Iterable[Sample], source: str) -> Examples:
-        """Every sample's examples; those without a trained token are left out and counted."""
+        """Every sample's examples; those without a trained token are skipped and counted."""
         out = Examples()
         for sample in samples:
             try:
@@ -147,7 +147,7 @@ class Encoder:
         if self.template is not None:
             turns: tuple[Message, ...] = ({"role": "user", "content": prompt}, {"role": "assistant", "content": completion})
             return [self._example(segments, [], sample) for segments in self._turns(replace(sample, messages=turns))]
-        return [self._example([(prompt, self.full_loss), (completion, True)], first, sample)]
+        return [self._example([(sample.plain or prompt, self.full_loss), (completion, True)], first, sample)]
 
     def _asked(self, sample: Sample) -> tuple[str, str]:
         """Prompt and completion of a causal model: of source and target what `translate` asks, and what it wants to read."""
@@ -164,7 +164,7 @@ class Encoder:
                 hint="rows with 'source' and 'target', or 'prompt' and 'completion'",
             )
         direction = self.directions.of(sample) if self.directions is not None else None
-        prompt = Prompt(text=sample.prompt) if direction is None else direction.prompt(sample.prompt)
+        prompt = Prompt(text=sample.plain or sample.prompt) if direction is None else direction.prompt(sample.prompt)
         if prompt.first_token is None:
             source = list(self.tokenizer(prompt.text)["input_ids"])
         else:

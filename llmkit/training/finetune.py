@@ -16,7 +16,7 @@ from llmkit.errors import UnavailableError, UsageError
 from llmkit.jobs.report import Report, Silent
 from llmkit.training.data import TrainingRows, read_data
 from llmkit.training.processes import Processes, from_environment
-from llmkit.training.settings import FinetuneSettings
+from llmkit.training.settings import FinetuneSettings, LanguageSettings
 
 if TYPE_CHECKING:
     from llmkit.engines.torch.loading import Prepared
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A finished run. record: as in run.json; trained: False when the folder held this very result already."""
+    """A finished run. record: as in run.json; trained: False when the folder has this very result already."""
 
     folder: str
     record: dict[str, Any]
@@ -97,14 +97,14 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     prepared = prepare(replace(settings.model, device=device, dtype=dtype))
     if (slow := slow_precision(prepared.device)) is not None:
         report.warn(f"--dtype {prepared.device.dtype}: {slow}")
-    encoder = _encoder(prepared, settings)
+    encoder = _encoder(prepared, settings, rows.checked.format)
     train = encoder.examples(rows.train, rows.source)
     check_examples(train, rows.source, report.warn)
     valid = encoder.examples(rows.valid, rows.valid_source or "")
     _tell_unused(rows, encoder, report)
     plan = RunPlan(
         prepared, encoder, train, valid, settings.lora, settings.optimization, settings.loss, settings.checkpoints,
-        settings.data.languages, processes, rows.checked.format, rows.train.sha256, rows.valid.sha256 if rows.valid else None,
+        settings.data, processes, rows.checked.format, rows.train.sha256, rows.valid.sha256 if rows.valid else None,
     )  # fmt: skip
     for samples in (rows.train, rows.valid):
         samples.close()
@@ -112,7 +112,7 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     return plan
 
 
-def _encoder(prepared: Prepared, settings: FinetuneSettings) -> Encoder:
+def _encoder(prepared: Prepared, settings: FinetuneSettings, format: str) -> Encoder:
     from llmkit.engines.chat import ChatSettings
     from llmkit.engines.torch.loading import context_of
     from llmkit.training.examples import Encoder
@@ -126,6 +126,8 @@ def _encoder(prepared: Prepared, settings: FinetuneSettings) -> Encoder:
         start = prepared.checkpoint.config.get("decoder_start_token_id", prepared.tokenizer.pad_token_id)
     chat = ChatSettings(settings.data.chat_template)
     known = directions(prepared, chat, settings.data.languages)
+    if settings.data.languages != LanguageSettings() and format != "source and target" and not known.by_tokens:
+        raise UsageError(f"--from and --to are for rows with a source and a target; these are of {format}", hint="remove them")
     return Encoder(prepared.tokenizer, chat, asked or min(context or 2048, 2048), start, settings.loss.full_loss, known)
 
 
@@ -137,6 +139,9 @@ def _tell_unused(rows: TrainingRows, encoder: Encoder, report: Report) -> None:
 
 
 def _tell_frozen(ready: Ready, report: Report) -> None:
+    if ready.narrow_layers:
+        layers = ", ".join(ready.narrow_layers)
+        report.notice(f"no adapter on {layers}: narrower than the rank; a smaller --lora-r includes them")
     if ready.frozen_experts:
         report.warn(f"the adapter is not on the experts: {ready.frozen_experts:,} of {ready.parameters:,} parameters stay frozen")
 

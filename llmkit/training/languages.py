@@ -33,7 +33,7 @@ class Directions:
 
     def of(self, sample: Sample) -> Direction | None:
         """None for a row that is trained as it is. Raises UsageError for a language that is missing or that the model does not know."""
-        if self.known is None or (sample.format != "source and target" and not self._by_tokens):
+        if self.known is None or (sample.format != "source and target" and not self.by_tokens):
             return None
         source, target = sample.languages or (self.settings.source, self.settings.target)
         if (source, target) not in self._made:
@@ -43,7 +43,7 @@ class Directions:
         return direction
 
     @property
-    def _by_tokens(self) -> bool:
+    def by_tokens(self) -> bool:
         """Whether the model can't write without being told a language by a token."""
         return self.known is not None and self.known.name in ("NLLB", "M2M100", "mBART-50")
 
@@ -51,7 +51,7 @@ class Directions:
         try:
             return known.direction(None if source is None else language(source), None if target is None else language(target))
         except UsageError as exc:
-            if source is None and target is None and not self._by_tokens:
+            if source is None and target is None and not self.by_tokens:
                 return None  # no language is named anywhere: rows of another task
             raise UsageError(exc.message, hint=f"{exc.hint}; {_ROWS}" if target is not None else _ROWS) from exc
 

@@ -1,6 +1,6 @@
 """An adapter and its base become one model, and are shown to answer alike.
 
-The sum is made in float32 whatever the weights are stored in, and the merged model is held against base and adapter on
+The sum is made in float32 whatever the weights are stored in, and the merged model is compared with base and adapter on
 sample prompts before anything gets its name.
 """
 
@@ -117,7 +117,7 @@ class Target:
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
-        """An empty folder to write the model into, held by this process; it is gone after the block. See `commit`."""
+        """An empty folder to write the model into, locked by this process; it is gone after the block. See `commit`."""
         with files.locked(self.path, self.name):
             if self.part.is_symlink() or (self.part.exists() and not self.part.is_dir()):
                 raise OutputError(f"{self.part}: something else is where the unfinished model goes", hint="move it away")

@@ -71,7 +71,7 @@ def lines(preflight: dict[str, Any]) -> list[str]:
     ]
     if empty := preflight["without_trained_token"]:
         listed = ", ".join(str(line) for line in empty[:5])
-        out.append(f"left out:    {len(empty):,} rows without a trained token (line {listed}{', ...' if len(empty) > 5 else ''})")
+        out.append(f"skipped:     {len(empty):,} rows without a trained token (line {listed}{', ...' if len(empty) > 5 else ''})")
     hours, minutes = divmod(preflight["seconds"] / 60, 60)
     packed = "several rows packed into one" if preflight["packed"] else "rows padded, those of like length together"
     gib = 1 << 30
@@ -90,7 +90,7 @@ def lines(preflight: dict[str, Any]) -> list[str]:
 def summary(ready: Ready, checked: CheckedRows) -> list[str]:
     """The preflight of a run that begins, in two lines."""
     plan = ready.plan
-    bad = f", {len(checked.bad):,} left out as not usable" if checked.bad else ""
+    bad = f", {len(checked.bad):,} skipped as not usable" if checked.bad else ""
     return [
         f"{len(plan.train):,} examples of {plan.format}{bad}, {plan.train.trained:,} of {plan.train.tokens:,} tokens trained; "
         f"{len(plan.valid):,} to validate",

@@ -56,7 +56,7 @@ def finish(
 ) -> dict[str, Any]:
     """Writes the result beside, gives it its place when it is complete, and returns the record.
 
-    last: the run's newest checkpoint. options: for the record. about: the data and what it held.
+    last: the run's newest checkpoint. options: for the record. about: facts of the data.
     """
     from llmkit.training.trainer import metrics_line
 

@@ -9,7 +9,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from llmkit.models.memory import matrices
 from llmkit.training.checkpoints import RunFolder, Saved
 from llmkit.training.examples import Encoder, Examples
 from llmkit.training.processes import Processes
-from llmkit.training.settings import CheckpointSettings, LanguageSettings, LoraSettings, LossSettings, Optimization, record
+from llmkit.training.settings import CheckpointSettings, DataSettings, LoraSettings, LossSettings, Optimization, record
 from llmkit.version import __version__
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class RunPlan:
     optimization: Optimization
     loss: LossSettings
     checkpoints: CheckpointSettings
-    languages: LanguageSettings
+    data: DataSettings
     processes: Processes
     format: str
     train_sha256: str
@@ -77,7 +77,8 @@ class RunPlan:
             "train_sha256": self.train_sha256,
             "valid_sha256": self.valid_sha256,
         }
-        out |= record(self.lora, self.optimization, self.loss, self.languages) | {"checkpoints.result": self.checkpoints.result}
+        out |= record(self.lora, self.optimization, self.loss, self.data.languages) | {"checkpoints.result": self.checkpoints.result}
+        out |= {f"fields.{name}": value for name, value in asdict(self.data.fields).items()}
         return {name: value for name, value in out.items() if value is not None}
 
     def memory(self) -> memory.MemoryEstimate:
@@ -101,7 +102,8 @@ class RunPlan:
 class Ready:
     """A run with its model in memory. packed: whether a row holds several examples.
 
-    frozen_experts: parameters of a mixture's experts, on which the adapter does not go.
+    frozen_experts: parameters of a mixture's experts, on which the adapter does not go. narrow_layers: names of layers that it
+    does not go on because they are narrower than its rank.
     """
 
     plan: RunPlan
@@ -112,6 +114,7 @@ class Ready:
     trained: int
     parameters: int
     frozen_experts: int = 0
+    narrow_layers: tuple[str, ...] = ()
 
     def stream(self, steps: int) -> Stream:
         """The batches of the run's first `steps` steps."""
@@ -139,18 +142,19 @@ def build(plan: RunPlan) -> Ready:
     import torch
 
     from llmkit.engines.torch.scoring import plain_head
-    from llmkit.training.adapter import frozen_experts, keep_differentiable, trainable, unfrozen, with_adapter
+    from llmkit.training.adapter import frozen_experts, keep_differentiable, narrow_layers, trainable, unfrozen, with_adapter
     from llmkit.training.batches import Collator, allows_packing
 
     loaded = read_weights(plan.prepared)
     model = loaded.model
     keep_differentiable(model)
-    packed = False
+    packed, narrow = False, tuple[str, ...]()
     if plan.loss.packing == "auto" and not plan.encoder.encoder_decoder:
         packed = allows_packing(model, min(len(plan.prepared.tokenizer), model.get_input_embeddings().weight.shape[0]))
     if plan.lora is None:
         model = unfrozen(loaded)
     else:
+        narrow = narrow_layers(model, plan.lora)
         model = with_adapter(loaded, plan.lora, quantized=plan.prepared.settings.quantize != "none", seed=plan.optimization.seed)
     model.config.use_cache = False
     if plan.optimization.gradient_checkpointing:
@@ -163,7 +167,7 @@ def build(plan: RunPlan) -> Ready:
         head = plain_head(model, few | {"use_cache": False})
     model.train()
     trained, parameters = trainable(model)
-    return Ready(plan, loaded, model, head, packed, trained, parameters, frozen_experts(model) if plan.lora is not None else 0)
+    return Ready(plan, loaded, model, head, packed, trained, parameters, frozen_experts(model) if plan.lora is not None else 0, narrow)
 
 
 def train(
@@ -212,7 +216,7 @@ def timed_steps(ready: Ready) -> float:
 
 
 def check_examples(train: Examples, source: str, report: Callable[[str], None]) -> None:
-    """Raises InputError when no example has a trained token; reports those that were cut or left out."""
+    """Raises InputError when no example has a trained token; reports those that were cut or skipped."""
     if not train:
         cut = f"all {len(train.empty):,} rows lose every trained token when they are cut"
         what = cut if train.truncated else "no row has a trained token"
@@ -221,4 +225,4 @@ def check_examples(train: Examples, source: str, report: Callable[[str], None]) 
         report(f"{train.truncated:,} rows are longer than --max-length and were cut; the longest has {train.longest:,} tokens")
     if train.empty:
         lines = ", ".join(str(line) for line in train.empty[:5])
-        report(f"{len(train.empty):,} rows have no trained token and were left out (line {lines}{', ...' if len(train.empty) > 5 else ''})")
+        report(f"{len(train.empty):,} rows have no trained token and were skipped (line {lines}{', ...' if len(train.empty) > 5 else ''})")

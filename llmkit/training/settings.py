@@ -160,8 +160,8 @@ class LanguageSettings:
 class DataSettings:
     """Which rows are trained on and which validate.
 
-    valid: a file of its own; valid_share: else a share of the training rows, held out. limit: rows read of the training file.
-    max_errors: bad rows that are left out. chat_template: auto, none or a Jinja file.
+    valid: a file of its own; valid_share: else a share of the training rows, not trained on. limit: rows read of the training file.
+    max_errors: bad rows that are skipped. chat_template: auto, none or a Jinja file.
     """
 
     train: str
@@ -197,7 +197,7 @@ class FinetuneSettings:
 
 
 def record(*settings: Any) -> dict[str, Any]:
-    """Settings for the run record, by their names; what was not given is left out."""
+    """Settings for the run record, by their names, without those that are None."""
     out: dict[str, Any] = {}
     for part in settings:
         if part is not None:

@@ -265,7 +265,7 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
             self.trainer.context.reason = reason
             control.should_save = control.should_training_stop = True
         elif state.global_step >= state.max_steps and self.trainer.context.validation:
-            control.should_evaluate = True  # the last weights, too, are held against the best
+            control.should_evaluate = True  # the last weights, too, are compared with the best
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if best_step(state.log_history) == state.global_step:

@@ -23,18 +23,18 @@ def likelihoods(model: Any, examples: Sequence[Example], *, pad: int, chosen: Se
     scorer = Scorer(model, pad=pad, encoder_decoder=encoder_decoder)
     was_training = model.training
     model.eval()
-    found: dict[int, Likelihood] = {}
+    by_index: dict[int, Likelihood] = {}
     try:
         for group in _groups(examples, chosen):
-            held = [examples[i] for i in group]
-            sources = [list(e.source or ()) for e in held] if encoder_decoder else None
-            scored = scorer.score([list(e.tokens) for e in held], [1] * len(group), sources)
-            for i, example, scores in zip(group, held, scored, strict=True):
+            chosen_examples = [examples[i] for i in group]
+            sources = [list(e.source or ()) for e in chosen_examples] if encoder_decoder else None
+            scored = scorer.score([list(e.tokens) for e in chosen_examples], [1] * len(group), sources)
+            for i, example, scores in zip(group, chosen_examples, scored, strict=True):
                 total = sum(score for score, trained in zip(scores, example.loss_mask[1:], strict=True) if trained)
-                found[i] = Likelihood(total, example.trained, example.words, example.bytes)
+                by_index[i] = Likelihood(total, example.trained, example.words, example.bytes)
     finally:
         model.train(was_training)
-    return [found[i] for i in chosen]
+    return [by_index[i] for i in chosen]
 
 
 def mean_loss(documents: Sequence[Likelihood]) -> float:

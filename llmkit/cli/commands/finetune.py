@@ -17,7 +17,6 @@ from llmkit.cli import options as opt
 from llmkit.cli.command import add, options_set_by_user, refuse
 from llmkit.cli.training import DataOptions, LoraOptions, OptimizationOptions, TrainingRunOptions
 from llmkit.errors import UsageError
-from llmkit.rows.samples import SampleFields
 from llmkit.training.processes import from_environment
 
 if TYPE_CHECKING:
@@ -51,17 +50,15 @@ def finetune(
     display: opt.Display,
 ) -> int:
     from llmkit.models.settings import ModelSettings
-    from llmkit.training.settings import DataSettings, FinetuneSettings
+    from llmkit.training.settings import FinetuneSettings
 
     full, source = adapter.full, _source(data, rows_in.train)
     if full:
         refuse(ctx, _ONLY_LORA, "cannot be combined with --full", hint="use only one of them")
-    fields = SampleFields(rows_in.text_field, rows_in.prompt_field, rows_in.completion_field)
+    if rows_in.valid is None and rows_in.valid_split is None:
+        refuse(ctx, ("keep", "eval_steps"), "needs validation rows", hint="--valid FILE, or --valid-split 5%")
     settings = FinetuneSettings(
-        data=DataSettings(
-            source, rows_in.valid, rows_in.held_out, fields, rows_in.input_format, rows_in.encoding, rows_in.limit,
-            rows_in.max_errors or 0, rows_in.chat_template,
-        ),
+        data=rows_in.settings(source),
         model=ModelSettings(
             reference.model, None, precision.device, precision.dtype, access.offline, access.trust_remote_code, precision.quantize
         ),

@@ -1,0 +1,161 @@
+"""Options of `llmkit finetune` that decide what is trained: each acts, is in the identity, and is refused where it has no effect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import STORIES, Copy, Run, write_rows
+
+ALPACA = [{"instruction": "Name the capital of France.", "input": "", "output": "Paris"}] * 3
+
+
+def first(run: Run, *arguments: object) -> str:
+    """The first example as --dry-run shows it, what is trained between « and »."""
+    done = run("finetune", *arguments, "--dry-run", "--json")
+    assert done.code == 0, done.err
+    return str(json.loads(done.out)["first"])
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "pairs.jsonl", [{"source": "Hello.", "target": "Bonjour."}] * 4)
+
+
+def test_from_and_to_give_the_rows_the_prompt_of_translate(run: Run, pairs: Path) -> None:
+    plain = first(run, pairs, "-m", STORIES)
+    asked = first(run, pairs, "-m", STORIES, "--from", "en", "--to", "fr")
+    assert plain == "<s>Hello.«Bonjour.</s>»"
+    assert "English" in asked
+    assert "French" in asked
+    assert asked.endswith("« Bonjour.</s>»")
+
+
+def test_languages_for_rows_without_a_source_and_a_target_are_refused(run: Run, tmp_path: Path, pairs: Path) -> None:
+    rows = write_rows(tmp_path / "text.jsonl", [{"text": "Hello."}])
+    done = run("finetune", rows, "-m", STORIES, "--to", "fr", "--dry-run")
+    assert done.code == 2
+    assert "--from and --to are for rows with a source and a target; these are of text" in done.err
+    unknown = run("finetune", pairs, "-m", STORIES, "--to", "Frensh", "--dry-run")
+    assert unknown.code == 2
+    assert "--to: 'Frensh' is not a language; did you mean" in unknown.err
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["--from", "en", "--to", "de"], "language.target"),
+        (["--no-watch"], "optimization.watch"),
+        (["--keep", "last", "--valid-split", "50%"], "checkpoints.result"),
+        (["--prompt-field", "source", "--completion-field", "other"], "fields.completion"),
+        (["--template", "Say {source}: ", "--completion-field", "target"], "fields.template"),
+        (["--text-field", "other"], "fields.text"),
+    ],
+)
+def test_another_value_of_an_option_is_another_run(run: Run, tmp_path: Path, options: list[str], name: str) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"source": f"Hello {i}.", "target": "Bonjour.", "other": "Salut."} for i in range(8)])
+    same = [rows, "-m", STORIES, "-o", tmp_path / "ad", "--max-steps", "1", "--max-length", "32"]
+    base = ["--from", "en", "--to", "fr"] if "--from" in options else ["--valid-split", "50%"] if "--keep" in options else []
+    assert run("finetune", *same, *base).code == 0
+    again = run("finetune", *same, *options)
+    assert again.code == 2
+    assert name in again.err
+    assert "--overwrite replaces it" in again.err
+
+
+def test_keep_last_takes_the_weights_of_the_last_step(run: Run, tmp_path: Path, texts: Path, gpt2: Path, words: list[str]) -> None:
+    others = write_rows(tmp_path / "others.jsonl", [{"text": w[::-1] * 3} for w in words])
+    same = ["finetune", texts, "-m", gpt2, "--valid", others, "--max-steps", "20", "--eval-steps", "2", "--learning-rate", "5e-2"]
+    same += ["--batch-size", "4", "--lr-scheduler", "constant"]
+    for keep in ("best", "last"):
+        assert run(*same, "-o", tmp_path / keep, "--keep", keep).code == 0
+    best, last = (json.loads((tmp_path / keep / "run.json").read_text())["result"] for keep in ("best", "last"))
+    assert (best["kept_step"] < 20, last["kept_step"]) == (True, 20)
+    assert best["output_sha256"] != last["output_sha256"]
+
+
+def test_what_to_keep_needs_validation_rows(run: Run, pairs: Path) -> None:
+    done = run("finetune", pairs, "-m", STORIES, "--dry-run", "--keep", "last")
+    assert done.code == 2
+    assert "--keep needs validation rows" in done.err
+    assert "--valid FILE" in done.err
+
+
+def test_without_the_watch_a_loss_of_zero_is_trained_on(run: Run, tmp_path: Path, gpt2: Path, copy_of: Copy) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    model = copy_of(gpt2)
+    tensors = load_file(model / "model.safetensors")
+    letter = json.loads((model / "tokenizer.json").read_text())["model"]["vocab"]["a"]
+    for name, value in (("ln_f.weight", 0.0), ("ln_f.bias", 1.0), ("wte.weight", 0.0)):  # sure of the letter a after anything
+        tensors[f"transformer.{name}"].fill_(value)
+    tensors["transformer.wte.weight"][letter] = torch.ones(32) * 100
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    rows = write_rows(tmp_path / "rows.jsonl", [{"text": "a" * 20}] * 4)
+    same = ["finetune", rows, "-m", model, "--max-length", "8", "--epochs", "6"]
+    assert run(*same, "-o", tmp_path / "watched").code == 6
+    done = run(*same, "-o", tmp_path / "unwatched", "--no-watch")
+    assert done.code == 0, done.err
+
+
+def test_alpaca_rows_have_alpacas_layout_in_training_and_in_generation(run: Run, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "alpaca.jsonl", ALPACA)
+    shown = first(run, rows, "-m", STORIES)
+    assert shown == (
+        "<s>Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\nName the capital of France.\n\n### Response:\n«Paris</s>»"
+    )
+    with_input = write_rows(tmp_path / "input.jsonl", [{"instruction": "Add.", "input": "1 and 2", "output": "3"}])
+    assert "### Instruction:\nAdd.\n\n### Input:\n1 and 2\n\n### Response:\n«3" in first(run, with_input, "-m", STORIES)
+    asked = write_rows(tmp_path / "asked.jsonl", [{"prompt": shown.removeprefix("<s>").partition("«")[0]}])
+    answers = []
+    for name, path in (("layout", rows), ("written", asked)):
+        assert run("generate", "-i", path, "-m", STORIES, "-o", tmp_path / f"{name}.jsonl", "--max-new-tokens", "8").code == 0
+        answer = json.loads((tmp_path / f"{name}.jsonl").read_text().splitlines()[0])
+        answers.append((answer["prompt_tokens"], answer["text"]))
+    assert answers[0] == answers[1]
+
+
+def test_a_chat_model_is_asked_an_instruction_by_its_template(run: Run, tmp_path: Path, gpt2: Path) -> None:
+    rows = write_rows(tmp_path / "alpaca.jsonl", ALPACA)
+    template = tmp_path / "chat.jinja"
+    template.write_text(
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    assert first(run, rows, "-m", gpt2, "--chat-template", template).startswith("[user] Name the capital of France.\n[assistant] «Paris")
+
+
+def test_a_template_makes_the_prompt_as_it_does_in_generate(run: Run, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"topic": "bees", "answer": "Bees hum."}])
+    assert first(run, rows, "-m", STORIES, "--template", "About {topic}: ") == "<s>About bees: «Bees hum.</s>»"
+    named = write_rows(tmp_path / "named.jsonl", [{"topic": "bees", "note": "Bees hum.", "answer": "no"}])
+    options = ["--template", "About {topic}: ", "--completion-field", "note"]
+    assert first(run, named, "-m", STORIES, *options) == "<s>About bees: «Bees hum.</s>»"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--template", "Say {topic}", "--prompt-field", "topic"], "--template and --prompt-field both say what the model is asked"),
+        (["--template", "Say {topic}", "--text-field", "topic"], "--template and --text-field both say what the model is asked"),
+        (["--template", "Say it"], "--template names no field"),
+        (["--template", "Say {other}"], "line 1: no field 'other'"),
+        (["--template", "Say {topic}", "--completion-field", "other"], "line 1: no field 'other'"),
+        (["--template", "Say {answer}"], "line 1: no field 'completion'"),
+    ],
+)
+def test_a_template_that_can_not_be_meant_is_refused(run: Run, tmp_path: Path, options: list[str], message: str) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"topic": "bees", "answer": "Bees hum."}])
+    done = run("finetune", rows, "-m", STORIES, "--dry-run", *options)
+    assert done.code == 2
+    assert message in done.err
+
+
+def test_a_tracker_that_is_not_installed_is_named_with_what_to_install(run: Run, pairs: Path, tmp_path: Path) -> None:
+    done = run("finetune", pairs, "-m", STORIES, "-o", tmp_path / "ad", "--report-to", "mlflow")
+    assert done.code == 5
+    assert "--report-to mlflow: it is not installed" in done.err
+    assert "hint: pip install mlflow" in done.err
+    assert not (tmp_path / "ad").exists()
