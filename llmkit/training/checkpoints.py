@@ -118,6 +118,8 @@ class RunFolder:
                 raise JobChangedError(f"{self.name} holds another run: {'; '.join(changes)}", hint="--overwrite replaces it")
             self._check_result(self.record["result"]["files"])
             return "finished"
+        if self.state is not None and self.state.earlier and not restart:
+            raise JobChangedError(f"{self.name}: an earlier version of llmkit began the run there", hint="--restart starts over")
         if self.state is not None and not self.finished:
             changes = differences(self.state.identity, identity)
             goes_on = not changes and not restart and (not overwrite or bool(self.state.replaces))
@@ -259,14 +261,18 @@ class RunFolder:
             raise OutputError(f"{self.name}: not writable", hint="name another folder")
 
     def _check_room(self) -> None:
-        """Raises OutputError for something else at a name that the run needs."""
+        """Raises OutputError for something else at a name that the run needs: now, and not after a night of training."""
         for path in (self.checkpoints, self.staging, self.final, *self.checkpoints.glob("checkpoint-*")):
             if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
                 raise OutputError(f"{path}: something else is where a folder of the run goes", hint=ELSEWHERE)
         for name in ("state.json", "metrics.jsonl"):
             files.check_own(self.checkpoints / name, "a file of the run")
+        own = {*self._result_files(), *(("run.json",) if self.record is not None else ())}
+        own |= {*self.state.files, *self.state.replaces} if self.state is not None else set()
         for name in ("run.json", "metrics.jsonl", "README.md", "loss.png", "adapter_config.json", "adapter_model.safetensors"):
-            if os.path.lexists(self.path / name) and not stat.S_ISREG(os.lstat(self.path / name).st_mode):
+            if not os.path.lexists(self.path / name):
+                continue
+            if name not in own or not stat.S_ISREG(os.lstat(self.path / name).st_mode):
                 raise OutputError(f"{self.path / name}: something else is where a file of the result goes", hint=ELSEWHERE)
 
     def _write(self) -> None:

@@ -15,7 +15,7 @@ _SHOWN = 1500
 def facts(ready: Ready, checked: CheckedRows, source: str, seconds_a_step: float) -> dict[str, Any]:
     """The preflight as an object. seconds_a_step: as timed."""
     plan, train = ready.plan, ready.plan.train
-    memory = plan.memory()
+    memory = ready.memory
     tokenizer = ready.loaded.tokenizer
 
     def decode(tokens: list[int]) -> str:
@@ -95,5 +95,5 @@ def summary(ready: Ready, checked: CheckedRows) -> list[str]:
         f"{len(plan.train):,} examples of {plan.format}{bad}, {plan.train.trained:,} of {plan.train.tokens:,} tokens trained; "
         f"{len(plan.valid):,} to validate",
         f"{ready.trained:,} of {ready.parameters:,} parameters, "
-        f"{plan.steps:,} steps of {plan.optimization.rows_a_step(plan.processes.count):,} rows; {plan.memory()}",
+        f"{plan.steps:,} steps of {plan.optimization.rows_a_step(plan.processes.count):,} rows; {ready.memory}",
     ]

@@ -25,8 +25,11 @@ from llmkit.training.settings import CheckpointSettings, DataSettings, LoraSetti
 from llmkit.version import __version__
 
 if TYPE_CHECKING:
-    from llmkit.training.batches import Stream
+    from llmkit.training.batches import Collator, Stream
+    from llmkit.training.footprint import Shape
 
+#: What to do about a run that does not fit.
+_SMALLER = "a smaller --batch-size or --max-length, --gradient-checkpointing, or a smaller model"
 #: Steps that are timed before a run's length is told.
 TIMED_STEPS = 2
 
@@ -97,11 +100,20 @@ class RunPlan:
             free=free_bytes(self.prepared.device.name),
         )
 
+    def stream(self, steps: int, packed: bool) -> Stream:
+        """The batches of the run's first `steps` steps. packed: whether a row holds several examples."""
+        from llmkit.training.batches import Stream
+
+        optimization = self.optimization
+        parts = optimization.grad_accum * self.processes.count
+        return Stream(self.train, size=optimization.batch_size, parts=parts, steps=steps, seed=optimization.seed, grouped=not packed)
+
 
 @dataclass(frozen=True)
 class Ready:
     """A run with its model in memory. packed: whether a row holds several examples.
 
+    memory: of the whole run, measured on the model. positions: of the batches of each of the first steps, padding included.
     frozen_experts: parameters of a mixture's experts, on which the adapter does not go. narrow_layers: names of layers that it
     does not go on because they are narrower than its rank.
     """
@@ -113,18 +125,14 @@ class Ready:
     packed: bool
     trained: int
     parameters: int
+    memory: memory.MemoryEstimate
+    positions: tuple[int, ...]
     frozen_experts: int = 0
     narrow_layers: tuple[str, ...] = ()
 
     def stream(self, steps: int) -> Stream:
         """The batches of the run's first `steps` steps."""
-        from llmkit.training.batches import Stream
-
-        optimization = self.plan.optimization
-        parts = optimization.grad_accum * self.plan.processes.count
-        return Stream(
-            self.plan.train, size=optimization.batch_size, parts=parts, steps=steps, seed=optimization.seed, grouped=not self.packed
-        )
+        return self.plan.stream(steps, self.packed)
 
 
 def check_weights(plan: RunPlan) -> None:
@@ -133,7 +141,7 @@ def check_weights(plan: RunPlan) -> None:
         raise UsageError("quantized weights can't be trained", hint="use only one of --full and --quantize")
     plan.memory().check(
         f"training {plan.prepared.location.reference}",
-        hint="a smaller --batch-size or --max-length, --gradient-checkpointing, or a smaller model",
+        hint=_SMALLER,
     )
 
 
@@ -144,7 +152,9 @@ def build(plan: RunPlan) -> Ready:
     from llmkit.engines.torch.scoring import plain_head
     from llmkit.training.adapter import frozen_experts, keep_differentiable, narrow_layers, trainable, unfrozen, with_adapter
     from llmkit.training.batches import Collator, allows_packing
+    from llmkit.training.footprint import shapes, widest
 
+    free = plan.memory().free
     loaded = read_weights(plan.prepared)
     model = loaded.model
     keep_differentiable(model)
@@ -157,17 +167,60 @@ def build(plan: RunPlan) -> Ready:
         narrow = narrow_layers(model, plan.lora)
         model = with_adapter(loaded, plan.lora, quantized=plan.prepared.settings.quantize != "none", seed=plan.optimization.seed)
     model.config.use_cache = False
-    if plan.optimization.gradient_checkpointing:
-        recompute = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        recompute({"use_reentrant": False})
-    few = Collator(plan.pad, packed, plan.encoder.encoder_decoder)(plan.train[:1])
+    collate = Collator(plan.pad, packed, plan.encoder.encoder_decoder)
+    few = collate(plan.train[:1])
     few = {name: value[:, :4].to(loaded.device.name) for name, value in few.items() if name != "labels"}
     model.eval()
     with torch.inference_mode():
         head = plain_head(model, few | {"use_cache": False})
     model.train()
     trained, parameters = trainable(model)
-    return Ready(plan, loaded, model, head, packed, trained, parameters, frozen_experts(model) if plan.lora is not None else 0, narrow)
+    batches = shapes(plan.stream(plan.steps, packed), collate)
+    needed = _memory(plan, model, head, collate, widest(batches), trained, free)
+    if plan.optimization.gradient_checkpointing:
+        recompute = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        recompute({"use_reentrant": False})
+    parts = plan.optimization.grad_accum * plan.processes.count
+    positions = tuple(sum(shape.positions for shape in batches[i : i + parts]) for i in range(0, len(batches), parts))
+    return Ready(
+        plan,
+        loaded,
+        model,
+        head,
+        packed,
+        trained,
+        parameters,
+        needed,
+        positions,
+        frozen_experts(model) if plan.lora is not None else 0,
+        narrow,
+    )
+
+
+def _memory(plan: RunPlan, model: Any, head: Any, collate: Collator, batch: Shape, trained: int, free: int) -> memory.MemoryEstimate:
+    """Memory of the run by what the model keeps for its widest batch. Raises OutOfMemoryError when it does not fit."""
+    from llmkit.training.footprint import kept, program_bytes, score_bytes
+
+    checkpoint, device, full = plan.prepared.checkpoint, model.device, plan.lora is None
+    activations = kept(model, head, collate).bytes(batch, cpu=device.type == "cpu")
+    size = memory.bytes_of(plan.prepared.device.dtype)
+    if plan.optimization.gradient_checkpointing:  # what a block reads, and one block whole
+        layers, hidden = memory.depth_and_width(checkpoint)
+        activations = activations // layers + 2 * layers * hidden * batch.positions * size
+    vocabulary = int(model.get_input_embeddings().weight.shape[0])
+    needed = memory.MemoryEstimate(
+        {
+            "program": program_bytes(device),
+            "weights": memory.weight_bytes(checkpoint, plan.prepared.settings.quantize, size),
+            # a gradient and two moments of AdamW; the parameters of an adapter are not among the weights
+            "trained parameters": (12 if full else 16) * trained,
+            "activations": activations,
+            "scores": score_bytes(batch, vocabulary, device, whole=head is None),
+        },
+        free,
+    )
+    needed.check(f"training {plan.prepared.location.reference}", hint=_SMALLER)
+    return needed
 
 
 def train(
@@ -207,12 +260,13 @@ def train(
 
 
 def timed_steps(ready: Ready) -> float:
-    """Seconds a step takes: the second of two that are trained and thrown away."""
+    """Seconds a step takes on average: the second of two that are trained and thrown away, scaled to the batches of the run."""
     from llmkit.training.trainer import Hooks
 
     ends: list[float] = []
     train(ready, None, steps=TIMED_STEPS, hooks=Hooks(step=lambda *_: ends.append(time.monotonic())))
-    return ends[-1] - ends[-2]
+    mean = sum(ready.positions) / len(ready.positions)
+    return (ends[-1] - ends[-2]) * mean / ready.positions[min(1, len(ready.positions) - 1)]
 
 
 def check_examples(train: Examples, source: str, report: Callable[[str], None]) -> None:

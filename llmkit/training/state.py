@@ -48,6 +48,11 @@ class RunState:
     before: list[list[float]] | None = None
 
     @property
+    def earlier(self) -> bool:
+        """Whether an earlier version of llmkit began the run. Only its files are known then, to be removed."""
+        return not self.identity
+
+    @property
     def digest(self) -> str:
         """A short name of the run: of all that must be the same for it to go on."""
         content = json.dumps(self.identity, sort_keys=True, default=str)
@@ -85,7 +90,9 @@ def read_state(path: Path) -> RunState | None:
         content = read_json(path)
     except FileNotFoundError:
         return None
-    if content.pop("format", None) != FORMAT:
+    if (version := content.pop("format", None)) == 1:
+        return _earlier(path, content)
+    if version != FORMAT:
         raise OutputError(f"{path}: written by another version of llmkit", hint=ELSEWHERE)
     try:
         for name in ("checkpoints", "pending"):
@@ -99,6 +106,15 @@ def read_state(path: Path) -> RunState | None:
     except (TypeError, ValueError, KeyError, AttributeError) as exc:
         raise OutputError(f"{path}: damaged: {one_line(exc, 100)}", hint=ELSEWHERE) from exc
     return state
+
+
+def _earlier(path: Path, content: dict[str, Any]) -> RunState:
+    """The state of a run in format 1: its manifest alone. Raises OutputError for a damaged one."""
+    try:
+        known = {_text(n): Entry(0, "", {_text(f): _text(h) for f, h in files.items()}) for n, files in content["checkpoints"].items()}
+    except (TypeError, KeyError, AttributeError) as exc:
+        raise OutputError(f"{path}: damaged: {' '.join(str(exc).split())[:100]}", hint=ELSEWHERE) from exc
+    return RunState({}, known, files=("metrics.jsonl",))
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
