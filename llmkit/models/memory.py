@@ -99,12 +99,6 @@ def bytes_of(dtype: str) -> int:
     return _BYTES[dtype]
 
 
-def depth_and_width(checkpoint: Checkpoint) -> tuple[int, int]:
-    """Layers of a model, of encoder and decoder together, and the width of its hidden states."""
-    shape = _shape(checkpoint)
-    return shape.layers * (2 if checkpoint.is_encoder_decoder else 1), shape.hidden
-
-
 def matrices(checkpoint: Checkpoint) -> list[tuple[int, int]]:
     """Shapes of the linear layers inside the blocks: those that are quantized, and that adapters go on."""
     tensors = checkpoint.tensors.items()
