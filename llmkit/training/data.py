@@ -34,10 +34,10 @@ def read_data(settings: DataSettings, *, offline: bool = False) -> TrainingRows:
         max_errors=settings.max_errors, share=settings.valid_share,
     )  # fmt: skip
     if settings.valid is None:
-        train, held = checked.samples, checked.held_out
-        if settings.valid_share and not (train and held):
-            raise UsageError(f"--valid-split leaves {len(train)} rows to train on and {len(held)} to validate", hint="another share")
-        return TrainingRows(rows.name, rows.name if settings.valid_share else None, checked, train, held)
+        train, aside = checked.samples, checked.held_out
+        if settings.valid_share and not (train and aside):
+            raise UsageError(f"--valid-split leaves {len(train)} rows to train on and {len(aside)} to validate", hint="another share")
+        return TrainingRows(rows.name, rows.name if settings.valid_share else None, checked, train, aside)
     others = _open(settings, settings.valid, None, offline)
     valid = check_rows(_lines(others, settings.valid, settings.format), settings.fields, others.name, max_errors=settings.max_errors)
     return TrainingRows(rows.name, others.name, checked, checked.samples, valid.samples)
