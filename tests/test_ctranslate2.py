@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, Process, Run, read_rows, write_rows
+from conftest import PATIENCE, Run, read_rows, write_rows
 
 import llmkit
 from llmkit.engines.base import Engine
@@ -79,7 +81,7 @@ def answers(engine: Engine, texts: list[str], decoding: Decoding, size: int = 25
     ids=["greedy", "total length", "beams", "stop strings", "to the end of the context"],
 )
 def test_stories_go_on_as_on_torch(torch_stories: Engine, stories: Engine, ragged: list[str], decoding: Decoding) -> None:
-    texts = ragged[:4] if decoding.max_new_tokens == 480 else ragged + SENTENCES[::8]
+    texts = ragged[:4] if decoding.max_new_tokens == 480 else ragged + SENTENCES[::8] + ODD
     assert answers(stories, texts, decoding) == answers(torch_stories, texts, decoding)
 
 
@@ -90,7 +92,8 @@ def test_stories_go_on_as_on_torch(torch_stories: Engine, stories: Engine, ragge
 )
 def test_200_sentences_are_translated_as_on_torch(torch_en_fr: Engine, en_fr: Engine, decoding: Decoding) -> None:
     assert len(SENTENCES) == 200
-    assert answers(en_fr, SENTENCES, decoding) == answers(torch_en_fr, SENTENCES, decoding)
+    texts = SENTENCES + ODD[2:]
+    assert answers(en_fr, texts, decoding) == answers(torch_en_fr, texts, decoding)
 
 
 def test_an_answer_does_not_depend_on_its_neighbors(stories: Engine, en_fr: Engine, ragged: list[str]) -> None:
@@ -148,7 +151,9 @@ def test_prompts_become_the_same_ids_and_errors(request: pytest.FixtureRequest, 
                 Prompt(text=text), " yes", split=split
             )
     assert (engine.bos, engine.eos, engine.context, engine.bos_remark()) == (expected.bos, expected.eos, expected.context, None)
-    assert engine.facts() == expected.facts()
+    found, wanted = engine.facts(), expected.facts()
+    assert replace(found, tokens=()) == replace(wanted, tokens=())
+    assert sorted(found.tokens) == sorted(wanted.tokens)
     about = engine.identity.as_dict()
     assert about.pop("engine") == "ctranslate2"
     assert about | {"engine": "torch"} == expected.identity.as_dict()
@@ -313,7 +318,7 @@ except KeyboardInterrupt:
         assert (done.returncode, done.stdout, done.stderr) == (0, "stopped\n", "")
 
 
-def test_a_damaged_file_is_refused(process: Process, tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     package = Path(llmkit.__file__).parent
     copy = tmp_path / "llmkit"
     shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
@@ -321,7 +326,10 @@ def test_a_damaged_file_is_refused(process: Process, tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    ran = process("generate", "Once", env={"PYTHONPATH": str(tmp_path)})
-    assert ran.code == 5
-    assert "SHA-256" in ran.err
-    assert "install llmkit again" in ran.err
+    done = subprocess.run(
+        [sys.executable, "-m", "llmkit", "generate", "Once"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        timeout=PATIENCE, stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 5
+    assert "SHA-256" in done.stderr
+    assert "install llmkit again" in done.stderr

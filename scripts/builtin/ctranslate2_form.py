@@ -3,7 +3,7 @@
     python scripts/builtin/ctranslate2_form.py       writes llmkit/models/builtin/*/ctranslate2, prints the checksums
 
 The numbers are those of the safetensors file, bit for bit: stories is bfloat16 and stays it, en-fr float16; the engine computes
-with them in float32. The printed checksums belong into llmkit/models/builtin/__init__.py.
+with them in float32. The printed checksums go into llmkit/models/builtin/__init__.py.
 """
 
 from __future__ import annotations

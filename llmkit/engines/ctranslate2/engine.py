@@ -46,10 +46,11 @@ class CTranslate2Engine:
         start = self._config.get("decoder_start_token_id")
         context = int(self._config["max_position_embeddings"])
         self._codec = Codec(tokenizer, self.chat, context, (self._eos,), self.bos, self.encoder_decoder, start)
-        tokens = {number: token for token, number in tokenizer.get_vocab().items()}
+        ids = tokenizer.get_vocab()
+        self._tokens = tuple(sorted(ids, key=ids.__getitem__))
         self._runner = Runner(
             lambda: builtin.converted(name),
-            [tokens[number] for number in range(len(tokens))],
+            self._tokens,
             translates=self.encoder_decoder,
             compute="int8_float32" if quantize == "int8" else "float32",
         )
@@ -83,7 +84,7 @@ class CTranslate2Engine:
             has_chat_template=self.chat.source(self._codec.tokenizer) is not None,
             languages=builtin.LANGUAGES[self._name],
             task_prefixes=(),
-            tokens=tuple(self._codec.tokenizer.get_vocab()),
+            tokens=self._tokens,
         )
 
     def bos_remark(self) -> str | None:

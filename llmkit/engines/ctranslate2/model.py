@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
-from llmkit.errors import ModelError, OutOfMemoryError, one_line
+from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, one_line
 from llmkit.models.devices import available_cores
 
 #: Rows of one call.
@@ -68,8 +68,8 @@ class Runner:
                 try:
                     result = seen.get(timeout=_LOOK_SECONDS)
                 except queue.Empty:
-                    if running.done():
-                        return
+                    if running.done() and seen.empty():
+                        return  # it has failed
                     continue
                 yield int(result.token_id)
                 if result.is_last:
@@ -124,9 +124,7 @@ class Runner:
         """The model with threads for so many rows; once it has all cores it keeps them."""
         threads = 1 if rows == 1 else available_cores()
         if not self._loaded or self._loaded[0][0] < threads:
-            import ctranslate2
-
-            kind = ctranslate2.Translator if self._translates else ctranslate2.Generator
+            kind = _library("Translator" if self._translates else "Generator")
             files = dict(self._read())
             self._loaded.clear()
             with _errors(rows):
@@ -134,6 +132,17 @@ class Runner:
                 model = kind("builtin", device="cpu", compute_type=self._compute, intra_threads=threads, files=files)
             self._loaded.append((threads, model))
         return self._loaded[0][1]
+
+
+def _library(name: str) -> Any:
+    """A class of the library. Raises UnavailableError where it can't be loaded."""
+    try:
+        import ctranslate2
+
+        # without what it is compiled from, the library imports and has no such class
+        return getattr(ctranslate2, name)
+    except (ImportError, AttributeError) as exc:
+        raise UnavailableError(f"CTranslate2 can't be loaded: {one_line(exc)}", hint="install it again, or --engine torch") from exc
 
 
 def _parts(prompts: Sequence[Sequence[int]], limits: Sequence[int], *, same_limit: bool) -> Iterator[list[int]]:

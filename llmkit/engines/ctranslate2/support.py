@@ -6,6 +6,7 @@ n-grams are other functions there than in transformers, and depend on the other 
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING
 
 from llmkit.models import builtin
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 def reason(settings: ModelSettings, decoding: Decoding | None) -> str | None:
     """Why the engine can't run a model with these settings, or can't decode so; None when it can."""
+    if importlib.util.find_spec("ctranslate2") is None:
+        return "the package ctranslate2 is not installed"
     name = settings.reference.removeprefix("builtin:")
     if not settings.reference.startswith("builtin:") or name not in builtin.CONVERTED:
         return "it runs the built-in models alone"
