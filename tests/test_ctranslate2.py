@@ -92,13 +92,14 @@ def test_stories_go_on_as_on_torch(torch_stories: Engine, stories: Engine, ragge
 )
 def test_200_sentences_are_translated_as_on_torch(torch_en_fr: Engine, en_fr: Engine, decoding: Decoding) -> None:
     assert len(SENTENCES) == 200
-    texts = SENTENCES + ODD[2:]
+    texts = SENTENCES + (ODD[2:] if decoding.num_beams == 1 else [])
     assert answers(en_fr, texts, decoding) == answers(torch_en_fr, texts, decoding)
 
 
 def test_an_answer_does_not_depend_on_its_neighbors(stories: Engine, en_fr: Engine, ragged: list[str]) -> None:
     greedy, beams = Decoding(max_new_tokens=20), Decoding(max_new_tokens=40, num_beams=4)
-    assert answers(stories, ragged, greedy) == answers(stories, ragged, greedy, size=1)
+    texts = ["", *ragged, "", "Once"]  # without a text there is the first token alone
+    assert answers(stories, texts, greedy) == answers(stories, texts, greedy, size=1)
     assert answers(en_fr, SENTENCES[::9], beams) == answers(en_fr, SENTENCES[::9], beams, size=1)
 
 
@@ -226,7 +227,7 @@ def test_what_the_engine_does_not_have_is_an_error_when_it_is_named(run: Run) ->
         ran = run("generate", "Once", "--engine", "ctranslate2", *arguments)
         assert ran.code == 2
         assert why in ran.err
-        assert "hint" in ran.err.lower() or len(ran.err.splitlines()) > 1
+        assert ran.err.splitlines()[-1].startswith("hint:")
         assert ran.out == ""
 
 

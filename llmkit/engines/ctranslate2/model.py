@@ -21,7 +21,8 @@ from llmkit.models.devices import available_cores
 _ROWS = 32
 #: Tokens of one call that scores: the logits of all are in memory at once.
 _SCORED_TOKENS = 4096
-#: transformers searches on until no open beam can win; one more round of finished beams is the same (50 of 50 sentences).
+#: transformers searches on until no open beam can win; this gives the same for 1,200 of 1,200 sentences of Tatoeba. Of 40 texts of
+#: random signs, which en-fr can make nothing of, 5 come to another end.
 _PATIENCE = 2.0
 #: Seconds between looks at whether a call has failed while its next token is waited for.
 _LOOK_SECONDS = 0.2
@@ -146,11 +147,17 @@ def _library(name: str) -> Any:
 
 
 def _parts(prompts: Sequence[Sequence[int]], limits: Sequence[int], *, same_limit: bool) -> Iterator[list[int]]:
-    """Which prompts run together: of like length, and with one limit where the limit decides more than where an answer ends."""
-    order = sorted(range(len(prompts)), key=lambda i: (limits[i] if same_limit else 0, len(prompts[i])))
+    """Which prompts run together: of like length, and with one limit where the limit decides more than where an answer ends.
+
+    Beside a prompt of one token the library gives the others back with their prompts (4.8.5), so those have calls of their own.
+    """
+
+    def apart(one: int, other: int) -> bool:
+        return (len(prompts[one]) == 1) != (len(prompts[other]) == 1) or (same_limit and limits[one] != limits[other])
+
     part: list[int] = []
-    for i in order:
-        if part and (len(part) == _ROWS or (same_limit and limits[part[0]] != limits[i])):
+    for i in sorted(range(len(prompts)), key=lambda i: (limits[i] if same_limit else 0, len(prompts[i]))):
+        if part and (len(part) == _ROWS or apart(part[0], i)):
             yield part
             part = []
         part.append(i)
