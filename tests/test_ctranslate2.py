@@ -165,11 +165,12 @@ def test_a_stream_writes_what_torch_writes(torch_stories: Engine, stories: Engin
     decoding = Decoding(max_new_tokens=60, stop=stop)
     found = []
     for engine in (torch_stories, stories):
-        pieces: list[str] = []
-        answer = engine.stream(engine.prepare(Prompt(text="Once upon a time"), decoding), decoding, pieces.append)
-        assert "".join(pieces) == answer.text
-        found.append((answer, [piece for piece in pieces if piece]))
-    assert found[0] == found[1]
+        for text in ("Once upon a time", ""):
+            pieces: list[str] = []
+            answer = engine.stream(engine.prepare(Prompt(text=text), decoding), decoding, pieces.append)
+            assert "".join(pieces) == answer.text
+            found.append((answer, [piece for piece in pieces if piece]))
+    assert found[:2] == found[2:]
 
 
 def test_an_encoder_decoder_streams_too(torch_en_fr: Engine, en_fr: Engine) -> None:
@@ -229,6 +230,14 @@ def test_what_the_engine_does_not_have_is_an_error_when_it_is_named(run: Run) ->
         assert why in ran.err
         assert ran.err.splitlines()[-1].startswith("hint:")
         assert ran.out == ""
+
+
+@pytest.mark.parametrize("engine", ["auto", "ctranslate2"])
+def test_a_built_in_model_that_is_not_there_is_an_error_that_names_the_near_one(run: Run, engine: str) -> None:
+    ran = run("generate", "Once", "-m", "builtin:storys", "--engine", engine)
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1] == "hint: did you mean builtin:stories?"
+    assert "ctranslate2" not in ran.err
 
 
 def test_what_goes_to_torch_says_why_in_one_notice(run: Run) -> None:

@@ -21,8 +21,10 @@ def reason(settings: ModelSettings, decoding: Decoding | None) -> str | None:
     if importlib.util.find_spec("ctranslate2") is None:
         return "the package ctranslate2 is not installed"
     name = settings.reference.removeprefix("builtin:")
-    if not settings.reference.startswith("builtin:") or name not in builtin.CONVERTED:
-        return "it runs the built-in models alone"
+    if not settings.reference.startswith("builtin:"):
+        return "it runs only the built-in models"
+    if name not in builtin.CONVERTED:
+        return None  # opening it says which there are
     if settings.dtype not in ("auto", "float32"):
         return f"it computes in float32, not in {settings.dtype}"
     if settings.trust_remote_code:
