@@ -236,7 +236,7 @@ def test_what_the_engine_does_not_have_is_an_error_when_it_is_named(run: Run) ->
 def test_a_built_in_model_that_is_not_there_is_an_error_that_names_the_near_one(run: Run, engine: str) -> None:
     ran = run("generate", "Once", "-m", "builtin:storys", "--engine", engine)
     assert ran.code == 2
-    assert ran.err.splitlines()[-1] == "hint: did you mean builtin:stories?"
+    assert ran.err.splitlines()[-1] == "hint: did you mean 'stories'?"
     assert "ctranslate2" not in ran.err
 
 
