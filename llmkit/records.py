@@ -16,7 +16,7 @@ from typing import Any
 from llmkit.files import file_sha256
 from llmkit.version import __version__
 
-_LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "numpy")
+_LIBRARIES = ("torch", "ctranslate2", "transformers", "tokenizers", "peft", "safetensors", "numpy")
 
 #: Options that can't change an answer, each with the reason. Every other option is part of a run's identity.
 CANNOT_CHANGE_AN_ANSWER: dict[str, str] = {
@@ -25,6 +25,7 @@ CANNOT_CHANGE_AN_ANSWER: dict[str, str] = {
     "model": "the hashes of weights and tokenizer say which",
     "adapter": "the hash of its weights says which",
     "draft_model": "its name and hash are part of the model's identity",
+    "engine": "the engine that was chosen is part of the model's identity",
     "device": "the device that was chosen is part of the model's identity",
     "dtype": "the precision that was chosen is part of the model's identity",
     "quantize": "what was chosen is part of the model's identity",

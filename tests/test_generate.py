@@ -13,7 +13,7 @@ from conftest import Copy, Process, Run, read_rows, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmkit.engines.torch.detokenize import TextStream, decode, find_stop
+from llmkit.engines.detokenize import TextStream, decode, find_stop
 
 SHORT = ["--max-new-tokens", "8"]
 

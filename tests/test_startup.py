@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE, Run
 
-HEAVY = ("torch", "transformers", "datasets", "peft", "evaluate", "pandas", "pyarrow")
+HEAVY = ("torch", "ctranslate2", "transformers", "datasets", "peft", "evaluate", "pandas", "pyarrow")
 
 
 @pytest.mark.parametrize(

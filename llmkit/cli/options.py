@@ -96,7 +96,12 @@ class Precision:
 
 
 @dataclass(frozen=True)
-class Placement(Access, Precision):
+class EngineName:
+    engine: Annotated[str, option("--engine", help="auto, torch, or ctranslate2 (built-in models).", panel=MODEL, metavar="NAME")] = "auto"
+
+
+@dataclass(frozen=True)
+class Placement(Access, Precision, EngineName):
     """How a model is opened, whichever it is."""
 
     adapter: Annotated[str | None, option("--adapter", help="A LoRA adapter: a folder or a hub id.", panel=MODEL, metavar="REF")] = None

@@ -13,6 +13,7 @@ from llmkit.models.builtin import DEFAULT
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
     from llmkit.engines.chat import ChatSettings
+    from llmkit.engines.decoding import Decoding
     from llmkit.jobs.outcome import Tally
     from llmkit.models.settings import ModelSettings
 
@@ -21,17 +22,27 @@ _BIGGER = {DEFAULT: "Qwen/Qwen3-0.6B", "builtin:en-fr": "Helsinki-NLP/opus-mt-en
 
 
 def open_model(
-    settings: ModelSettings, out: Console, *, default: str = DEFAULT, chat: ChatSettings | None = None, draft: str | None = None
+    settings: ModelSettings,
+    out: Console,
+    *,
+    engine: str,
+    decoding: Decoding | None = None,
+    default: str = DEFAULT,
+    chat: ChatSettings | None = None,
+    draft: str | None = None,
 ) -> Engine:
     """The engine for a model reference; says so when the model is `default`, a small one.
 
-    Raises what `llmkit.engines.torch.loading.load` raises.
+    engine: its name, or 'auto'. decoding: how answers will be decoded, where that is known. Raises what
+    `llmkit.engines.registry.open_engine` raises.
     """
     from llmkit.engines.registry import open_engine
 
     if settings.reference == default:
         out.notice(f"{default}: a small demonstration model; choose a bigger one with -m, for example -m {_BIGGER.get(default, '')}")
-    return open_engine(settings, chat=chat, draft=draft, report=out.detail, warn=out.warn)
+    return open_engine(
+        settings, engine=engine, decoding=decoding, chat=chat, draft=draft, report=out.detail, warn=out.warn, notice=out.notice
+    )
 
 
 def model_identity(engine: Engine) -> dict[str, Any]:

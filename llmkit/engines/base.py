@@ -5,6 +5,7 @@ Knows requests and answers; nothing of tensors, servers or files.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -130,13 +131,15 @@ class EngineKind:
     """An engine before it is opened.
 
     opener: 'module:function' with the signature of `llmkit.engines.torch.engine.open_engine`, imported when it is called.
-    prefixes: of the model references that are this engine's own, such as 'openai:'.
+    prefixes: of the model references that are this engine's own, such as 'openai:'. limits: 'module:function' that says why
+    the engine can't run (settings, decoding or None), or None; for what capabilities do not tell.
     """
 
     name: str
     capabilities: Capabilities
     opener: str
     prefixes: tuple[str, ...] = ()
+    limits: str | None = None
 
     def claims(self, reference: str) -> bool:
         return reference.startswith(self.prefixes) if self.prefixes else False
@@ -152,6 +155,7 @@ class EngineKind:
             raise UsageError(
                 f"the engine {self.name} does not support quantization {settings.quantize}", hint=", ".join(able.quantizations)
             )
+        self._check_limits(settings, None)
 
     def check_decoding(self, decoding: Decoding) -> None:
         """Raises UsageError for a way of decoding that the engine does not have."""
@@ -164,7 +168,23 @@ class EngineKind:
             (decoding.speculates, able.speculation, "speculation"),
         ):
             if asked and not has:
-                raise UsageError(f"the engine {self.name} has no {what}")
+                hint = None if self.prefixes else "--engine torch"  # which can't run a reference that is another engine's own
+                raise UsageError(f"the engine {self.name} has no {what}", hint=hint)
+
+    def check(self, settings: ModelSettings, decoding: Decoding | None) -> None:
+        """Raises UsageError for what the engine does not have, of settings and of a way of decoding."""
+        self.check_settings(settings)
+        if decoding is not None:
+            self.check_decoding(decoding)
+            self._check_limits(settings, decoding)
+
+    def _check_limits(self, settings: ModelSettings, decoding: Decoding | None) -> None:
+        if self.limits is None:
+            return
+        module, _, name = self.limits.partition(":")
+        reason: str | None = getattr(importlib.import_module(module), name)(settings, decoding)
+        if reason is not None:
+            raise UsageError(f"{settings.reference} can't run on the engine {self.name}: {reason}", hint="--engine torch")
 
 
 class TextEngine(Protocol):

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmkit.engines.templates import apply
 from llmkit.errors import InputError, UsageError
 from llmkit.rows.fields import Prompt
 
@@ -54,6 +53,8 @@ def render(prompt: Prompt, tokenizer: Any, settings: ChatSettings, *, ask: bool 
                 f"{what} needs a chat template, and the model has none", hint="give one with --chat-template FILE, or use a chat model"
             )
         return prompt.plain or prompt.text or "", True
+    from llmkit.engines.templates import apply  # only here: it needs what starts processes
+
     messages = list(prompt.messages) if prompt.messages is not None else [{"role": "user", "content": prompt.text or ""}]
     if settings.system is not None and not any(m["role"] == "system" for m in messages):
         messages.insert(0, {"role": "system", "content": settings.system})

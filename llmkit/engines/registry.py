@@ -11,17 +11,18 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from llmkit.engines import torch
+from llmkit.engines import ctranslate2, torch
 from llmkit.engines.base import EngineKind
 from llmkit.errors import UnavailableError, UsageError, did_you_mean, one_line
 
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
     from llmkit.engines.chat import ChatSettings
+    from llmkit.engines.decoding import Decoding
     from llmkit.models.settings import ModelSettings
 
 GROUP = "llmkit.engines"
-_BUILT_IN = (torch.ENGINE,)
+_BUILT_IN = (torch.ENGINE, ctranslate2.ENGINE)
 
 
 def engines() -> dict[str, EngineKind]:
@@ -40,11 +41,15 @@ def engines() -> dict[str, EngineKind]:
     return out
 
 
-def choose(settings: ModelSettings, engine: str = "auto") -> EngineKind:
-    """The engine that `engine` names, or for 'auto' the one whose references `settings.reference` is one of, else torch.
+def choose(settings: ModelSettings, engine: str = "auto", decoding: Decoding | None = None) -> tuple[EngineKind, str | None]:
+    """The engine that `engine` names, and for 'auto' why a lighter one was not chosen where it might have been.
 
-    Raises UsageError for an unknown name, or for settings that the engine does not have.
+    'auto' is the engine whose references `settings.reference` is one of; else for answers decoded as `decoding` by a built-in
+    model CTranslate2, where it gives the same text as torch does; else torch. Raises UsageError for an unknown name, or for what
+    the engine does not have.
     """
+    if engine == "auto" and settings.reference.startswith("builtin:"):  # nobody else's, so that no other package is asked
+        return _light(settings, decoding)
     known = engines()
     if engine == "auto":
         chosen = next((kind for kind in known.values() if kind.claims(settings.reference)), torch.ENGINE)
@@ -52,23 +57,41 @@ def choose(settings: ModelSettings, engine: str = "auto") -> EngineKind:
         chosen = known[engine]
     else:
         raise UsageError(f"unknown engine '{engine}'", hint=did_you_mean(engine, known, default=f"auto, {', '.join(known)}"))
-    chosen.check_settings(settings)
-    return chosen
+    chosen.check(settings, decoding)
+    return chosen, None
+
+
+def _light(settings: ModelSettings, decoding: Decoding | None) -> tuple[EngineKind, str | None]:
+    """CTranslate2 where its answers are torch's, else torch and why, where a user would wonder."""
+    torch.ENGINE.check(settings, decoding)
+    if decoding is None or settings.quantize != "none":  # other roundings give other answers: only when it is named
+        return torch.ENGINE, None
+    try:
+        ctranslate2.ENGINE.check(settings, decoding)
+    except UsageError as exc:
+        return torch.ENGINE, exc.message
+    return ctranslate2.ENGINE, None
 
 
 def open_engine(
     settings: ModelSettings,
     *,
     engine: str = "auto",
+    decoding: Decoding | None = None,
     chat: ChatSettings | None = None,
     draft: str | None = None,
     report: Callable[[str], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> Engine:
     """Loads the model (and the draft model that speculates for it) with the engine that is chosen for it.
 
+    decoding: how answers will be decoded; without it 'auto' is torch. notice: told in a line why not a lighter engine.
     Raises UsageError as `choose` does, and what the engine raises: ModelError, UnavailableError or OutOfMemoryError.
     """
-    module, _, name = choose(settings, engine).opener.partition(":")
+    chosen, why = choose(settings, engine, decoding)
+    if why is not None:
+        notice(f"{why}; torch runs instead, which takes longer to start")
+    module, _, name = chosen.opener.partition(":")
     opened: Engine = getattr(importlib.import_module(module), name)(settings, chat=chat, draft=draft, report=report, warn=warn)
     return opened

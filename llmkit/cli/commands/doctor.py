@@ -30,6 +30,7 @@ app = typer.Typer(add_completion=False)
 
 _NEEDED = (
     "torch",
+    "ctranslate2",
     "transformers",
     "tokenizers",
     "safetensors",
@@ -110,6 +111,7 @@ def _builtin(name: str) -> Finding:
 
     try:
         _, checkpoint = resolve(f"builtin:{name}")
+        builtin.converted(name)
     except LlmkitError as exc:
         return Finding(f"builtin:{name}", False, exc.message, exc.hint)
     return Finding(f"builtin:{name}", True, f"{checkpoint.parameters:,} parameters")

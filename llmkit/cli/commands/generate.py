@@ -58,7 +58,7 @@ def generate(
     display: opt.Display,
 ) -> int:
     out = display.console
-    call = Call(model.settings, decode.decoding(ctx), chat.chat_template, chat.system, out)
+    call = Call(model.settings, model.engine, decode.decoding(ctx), chat.chat_template, chat.system, out)
     input, output, output_field = rows_in.input, rows_out.output, rows_out.output_field
     if input is None:
         only_with_input(ctx)
@@ -93,6 +93,7 @@ class Call:
     """What both forms of the command share."""
 
     model: ModelSettings
+    engine_name: str
     decoding: Decoding
     chat_template: str
     system: str | None
@@ -101,7 +102,8 @@ class Call:
     def engine(self) -> Engine:
         from llmkit.engines.chat import ChatSettings
 
-        return open_model(self.model, self.out, chat=ChatSettings(self.chat_template, self.system), draft=self.decoding.draft_model)
+        chat, draft = ChatSettings(self.chat_template, self.system), self.decoding.draft_model
+        return open_model(self.model, self.out, engine=self.engine_name, decoding=self.decoding, chat=chat, draft=draft)
 
 
 def _one_prompt(call: Call, prompt: str, *, json_output: bool, echo: bool) -> int:

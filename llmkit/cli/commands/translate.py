@@ -31,9 +31,10 @@ from llmkit.translation.documents.rows import document_rows, writer
 
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
+    from llmkit.engines.decoding import Decoding
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.run import JobSettings
-    from llmkit.tasks.route import Route
+    from llmkit.tasks.route import Route, RouteSettings
     from llmkit.tasks.translate import Translating
     from llmkit.translation.documents.base import Document
     from llmkit.translation.glossary import Glossary
@@ -123,12 +124,14 @@ def translate(
         from llmkit.jobs.run import RunName, file_job
 
         call = model.settings
-        engine = open_model(call, out, default=DEFAULT, chat=ChatSettings(chat_template))
+        known_decoding = _known(wanted, reads_all=call.reference == DEFAULT)
+        how: dict[str, Any] = {"engine": model.engine, "decoding": known_decoding, "default": DEFAULT, "chat": ChatSettings(chat_template)}
+        engine = open_model(call, out, **how)
         if languages:
             return _list(engine)
         second = engine
         if pivot is not None and pivot_model is not None:
-            second = open_model(replace(call, reference=pivot_model, adapter=None), out, default=DEFAULT, chat=ChatSettings(chat_template))
+            second = open_model(replace(call, reference=pivot_model, adapter=None), out, **how)
         route = Route(engine, pivot_language, second)
         sample = prompt or ""
         if rows is not None:
@@ -142,6 +145,23 @@ def translate(
         leave = ("overwrite", "restart", "retry_failed", "max_time")
         run = RunName("translate", options_set_by_user(ctx, leave=leave), known | model_identity(engine) | _resolved(route, task))
         return _summary(file_job(rows, task, settings, job_target, out, run), task, rows, out)
+
+
+def _known(wanted: RouteSettings, *, reads_all: bool) -> Decoding:
+    """How translations are decoded, as far as it counts for the choice of an engine.
+
+    reads_all: by an encoder-decoder. Of the built-in models the other one is causal, and its translation ends with the line.
+    """
+    from llmkit.engines.decoding import Decoding
+
+    best = wanted.options.best
+    return Decoding(
+        num_beams=wanted.num_beams or max(4 if reads_all else 1, best),
+        num_samples=best,
+        length_penalty=wanted.length_penalty,
+        logprobs=wanted.options.scored,
+        stop=() if reads_all else ("\n",),
+    )
 
 
 def _glossary(path: str | None) -> Glossary | None:

@@ -16,7 +16,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from llmkit.engines.base import Request
 from llmkit.engines.decoding import Decoding
-from llmkit.engines.torch.detokenize import TextStream
+from llmkit.engines.detokenize import TextStream
 from llmkit.engines.torch.devices import is_out_of_memory
 from llmkit.errors import OutOfMemoryError
 

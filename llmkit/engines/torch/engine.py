@@ -16,18 +16,17 @@ from transformers import StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
 from llmkit.engines.base import Completion, ModelFacts, ModelIdentity, Pair, Request, TokenScore
-from llmkit.engines.chat import ChatSettings, render
+from llmkit.engines.chat import ChatSettings
+from llmkit.engines.codec import Codec
 from llmkit.engines.decoding import Decoding
+from llmkit.engines.detokenize import TextStream
 from llmkit.engines.torch.batch import Streamer, as_out_of_memory, decoding_config, own_settings, parts
 from llmkit.engines.torch.constraints import Constraint
-from llmkit.engines.torch.detokenize import TextStream, continuation, decode, decode_piece, find_stop
 from llmkit.engines.torch.generation_config import clean, end_tokens
 from llmkit.engines.torch.loading import LoadedModel, load, model_facts, tokenizer_sha256
 from llmkit.engines.torch.onednn import use_onednn
-from llmkit.engines.torch.panics import panics
 from llmkit.engines.torch.sampling import NanGuard, RowLimits, StopStrings, chain
 from llmkit.engines.torch.scoring import Scorer
-from llmkit.errors import InputError
 from llmkit.models.settings import ModelSettings
 from llmkit.rows.fields import Prompt
 
@@ -54,11 +53,13 @@ class TorchEngine:
         models = [each for each in (self.loaded, self.draft) if each is not None]
         self._configs = [(each.model, clean(each.model.generation_config, vocabulary=each.vocabulary)) for each in models]
         ends = end_tokens(self.tokenizer, self._configs[0][1])
-        self.eos, self._end = frozenset(ends), ends[:1]
+        self.eos = frozenset(ends)
         pad = self.tokenizer.pad_token_id
         self.pad = int(pad if pad is not None else next(iter(sorted(self.eos)), 0))
         # The model's configuration knows BOS for tokenizers that don't (and T5 has none).
         self.bos = self.tokenizer.bos_token_id
+        start = getattr(self.model.generation_config, "decoder_start_token_id", None)
+        self._codec = Codec(self.tokenizer, self.chat, loaded.context, ends, self.bos, self.encoder_decoder, start)
         self._scorer = Scorer(self.model, pad=self.pad, encoder_decoder=self.encoder_decoder)
 
     @cached_property
@@ -97,22 +98,7 @@ class TorchEngine:
         return None
 
     def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
-        tokens = self._encode(prompt)
-        context = self.context
-        room = context
-        if context is not None and not self.encoder_decoder:
-            room = context - 1  # for at least one token of answer
-        if room is not None and len(tokens) > room:
-            if decoding.truncate == "none":
-                kind = "tokens" if self.encoder_decoder else "tokens with one token of answer"
-                raise InputError(
-                    f"the prompt is {len(tokens) - room:,} tokens too long: it has {len(tokens):,}, the model takes {context:,} {kind}",
-                    hint="--truncate left keeps its end, --truncate right its beginning",
-                )
-            wanted = decoding.max_new_tokens or 1
-            keep = room if self.encoder_decoder else max(room // 2, context - wanted) if context else room
-            return self._request(_cut(tokens, keep, decoding.truncate, self.bos), decoding, number, len(tokens) - keep)
-        return self._request(tokens, decoding, number, 0)
+        return self._codec.prepare(prompt, decoding, number)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> list[list[Completion]]:
         if decoding.speculates and len(requests) > 1:
@@ -125,19 +111,20 @@ class TorchEngine:
         else:
             outputs = self._run_in_parts(rows, numbers, decoding)
         each = decoding.num_samples
-        answers = [self._completion(requests[i // each], ids, decoding) for i, ids in enumerate(outputs)]
+        asked = [requests[i // each] for i in range(len(outputs))]
+        answers = [self._codec.completion(request, ids, decoding) for request, ids in zip(asked, outputs, strict=True)]
         if decoding.logprobs:
-            answers = self._with_logprobs(requests, outputs, answers, each)
+            answers = self._codec.with_logprobs(asked, outputs, answers, self.score)
         return [answers[i : i + each] for i in range(0, len(answers), each)]
 
     def stream(self, request: Request, decoding: Decoding, write: Callable[[str], None]) -> Completion:
         if decoding.num_beams > 1 or decoding.num_samples > 1:
             raise ValueError("beams and several samples have no one stream")
-        text = TextStream(self.tokenizer, self._text_before(request), decoding.stop)
+        text = TextStream(self.tokenizer, self._codec.text_before(request), decoding.stop)
         outputs = self._run([request], [(request.number, 0)], decoding, streamer=Streamer(text, write, self.eos, self.encoder_decoder))
         write(text.finish())
-        answer = self._completion(request, outputs[0], decoding)
-        return self._with_logprobs([request], outputs, [answer], 1)[0] if decoding.logprobs else answer
+        answer = self._codec.completion(request, outputs[0], decoding)
+        return self._codec.with_logprobs([request], outputs, [answer], self.score)[0] if decoding.logprobs else answer
 
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
@@ -147,76 +134,13 @@ class TorchEngine:
         return scores
 
     def score_answers(self, items: Sequence[tuple[Prompt, str]]) -> list[list[TokenScore]]:
-        pairs = [self.encode_pair(prompt, answer) for prompt, answer in items]
-        read = [pair.encoder_tokens or [] for pair in pairs] if self.encoder_decoder else None
-        scores = self.score([pair.tokens for pair in pairs], [pair.begin for pair in pairs], read)
-        return [
-            [TokenScore(decode_piece(self.tokenizer, t), s) for t, s in zip(pair.tokens[pair.begin :], values, strict=True)]
-            for pair, values in zip(pairs, scores, strict=True)
-        ]
+        return self._codec.score_answers(items, self.score)
 
     def encode(self, text: str) -> list[int]:
-        return self._ids(text, special=False)
+        return self._codec.encode(text)
 
     def encode_pair(self, prompt: Prompt, answer: str, *, split: str = "spaces") -> Pair:
-        if self.encoder_decoder:
-            start = self.model.generation_config.decoder_start_token_id
-            # what the decoder is trained to end with
-            # Marian has a tokenizer for each side
-            written = self.tokenizer(text_target=answer, add_special_tokens=False)["input_ids"]
-            target = [*written, *self._end]
-            return Pair([start, *target], 1, self._encode(prompt))
-        text, special = render(prompt, self.tokenizer, self.chat)
-        # What is white between the two belongs to the answer's first token (lm-evaluation-harness, `_encode_pair`).
-        kept = text.rstrip() if split == "white space" else text.rstrip(" ")
-        whole, first = self.encode(text + answer), self._opening() if special else []
-        while first and whole[: len(first)] == first:  # a prompt that spells the BOS out; never two
-            whole = whole[len(first) :]
-        begin = min(len(self.encode(kept)), len(whole))
-        if not first and begin == 0:
-            # an answer to nothing follows what separates texts (its `prefix_token_id`)
-            first = sorted(self.eos)[:1] if self.bos is None else [self.bos]
-        return Pair([*first, *whole], len(first) + begin, None)
-
-    def _opening(self) -> list[int]:
-        """The ids that the tokenizer itself puts before a text."""
-        plain, dressed = self.encode("a"), self._ids("a", special=True)
-        at = next((i for i in range(len(dressed)) if dressed[i : i + len(plain)] == plain), 0)
-        return dressed[:at]
-
-    def _encode(self, prompt: Prompt) -> list[int]:
-        if prompt.first_token is not None:
-            return [self._token(prompt.first_token), *self.encode(prompt.text or ""), *self._end]
-        text, special = render(prompt, self.tokenizer, self.chat)
-        ids = self._ids(text, special=special)
-        while len(ids) > 1 and self.bos is not None and ids[0] == ids[1] == self.bos:
-            ids = ids[1:]
-        if not ids and self.bos is not None:
-            ids = [self.bos]
-        if not ids or (not text and self.encoder_decoder):
-            raise InputError("the prompt is empty, and the model has no token to begin a text with", hint="give it some text")
-        return ids
-
-    def _token(self, token: str) -> int:
-        number: int | None = self.tokenizer.convert_tokens_to_ids(token)
-        if number is None or (number == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token):
-            raise InputError(f"the model has no token '{token}'")
-        return number
-
-    def _ids(self, text: str, *, special: bool) -> list[int]:
-        # half a surrogate pair is no character; the model is shown U+FFFD
-        whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        with panics(lambda reason: InputError(f"the model's tokenizer can't read the text: {reason}")):
-            return list(self.tokenizer(whole, add_special_tokens=special)["input_ids"])
-
-    def _request(self, tokens: list[int], decoding: Decoding, number: int, truncated: int) -> Request:
-        limit = decoding.new_tokens(len(tokens), self.context, shared_context=not self.encoder_decoder)
-        if limit < 1:
-            raise InputError(
-                f"the prompt has {len(tokens):,} tokens, which leaves none of --max-length {decoding.max_length} for the answer",
-                hint="raise --max-length, or use --max-new-tokens",
-            )
-        return Request(tuple(tokens), limit, number, truncated)
+        return self._codec.encode_pair(prompt, answer, split=split)
 
     def _run_in_parts(self, rows: Sequence[Request], numbers: Sequence[tuple[int, int]], decoding: Decoding) -> list[list[int] | None]:
         """As `_run`, in as few calls as there must be so that each row's answer is the one that it gets alone."""
@@ -253,7 +177,7 @@ class TorchEngine:
             speculation["assistant_model"] = self.draft.model
             if not self._draft_shares_tokens:
                 speculation |= {"tokenizer": self.tokenizer, "assistant_tokenizer": self.draft.tokenizer}
-        first = None if decoding.first_token is None else self._token(decoding.first_token)
+        first = None if decoding.first_token is None else self._codec.token(decoding.first_token)
         own = self._configs[0][1]
         config = decoding_config(own, decoding, max(limits), pad=self.pad, eos=self.eos, first_token=first)
         with as_out_of_memory(len(rows)), torch.inference_mode(), own_settings(self._configs):
@@ -280,55 +204,6 @@ class TorchEngine:
         device = self.loaded.device.name
         return torch.tensor(ids, device=device), torch.tensor(ones, device=device), padding
 
-    def _completion(self, request: Request, ids: list[int] | None, decoding: Decoding) -> Completion:
-        if ids is None:
-            return Completion("", "error", len(request.tokens), 0, error="the model's scores are NaN; try --dtype float32")
-        end = next((i for i, token in enumerate(ids) if token in self.eos), None)
-        kept = ids if end is None else ids[:end]
-        text = continuation(self.tokenizer, self._text_before(request), kept)
-        reason = "length" if end is None else "eos"
-        tokens = len(kept) + (end is not None)
-        stop = find_stop(text, decoding.stop)
-        if stop is not None:
-            reason, tokens = "stop", self._tokens_until(kept, text, stop, decoding.stop)
-            text = text[:stop]
-        return Completion(text, reason, len(request.tokens), tokens)
-
-    def _tokens_until(self, ids: list[int], text: str, stop: int, stops: Sequence[str]) -> int:
-        """How many of `ids` were needed to write the stop string: what follows is padding."""
-        low, high = 1, len(ids)
-        while low < high:
-            middle = (low + high) // 2
-            if find_stop(decode(self.tokenizer, ids[:middle]), stops) is not None:
-                high = middle
-            else:
-                low = middle + 1
-        return low
-
-    def _with_logprobs(
-        self, requests: Sequence[Request], outputs: list[list[int] | None], answers: list[Completion], each: int
-    ) -> list[Completion]:
-        out = []
-        for i, (ids, answer) in enumerate(zip(outputs, answers, strict=True)):
-            if ids is None:
-                out.append(answer)
-                continue
-            kept = ids[: answer.completion_tokens]
-            tokens = requests[i // each].tokens
-            scores = self._score_answer(tokens, kept)
-            pieces = [TokenScore(decode_piece(self.tokenizer, t), s) for t, s in zip(kept, scores, strict=True)]
-            out.append(replace(answer, logprobs=tuple(pieces)))
-        return out
-
-    def _score_answer(self, prompt: Sequence[int], answer: Sequence[int]) -> list[float]:
-        if not self.encoder_decoder:
-            return self.score([[*prompt, *answer]], [len(prompt)])[0]
-        start = self.model.generation_config.decoder_start_token_id
-        return self.score([[start, *answer]], [1], [prompt])[0]
-
-    def _text_before(self, request: Request) -> Sequence[int]:
-        return () if self.encoder_decoder else request.tokens
-
     def _constrain(self, decoding: Decoding) -> Constraint | None:
         if not decoding.constrained:
             return None
@@ -353,14 +228,6 @@ def open_engine(
     loaded = load(settings, report, warn)
     helper = load(replace(settings, reference=draft, adapter=None), report) if draft else None
     return TorchEngine(loaded, chat=chat, draft=helper, owns_model=True)
-
-
-def _cut(tokens: list[int], keep: int, side: str, bos: int | None) -> list[int]:
-    if side == "right":
-        return tokens[:keep]
-    if bos is not None and tokens[0] == bos and keep > 1:
-        return [bos, *tokens[len(tokens) - keep + 1 :]]
-    return tokens[len(tokens) - keep :]
 
 
 def _fast(loaded: LoadedModel, *, owned: bool) -> LoadedModel:

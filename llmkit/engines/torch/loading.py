@@ -17,9 +17,9 @@ from typing import Any
 
 from llmkit.engines.base import ModelFacts
 from llmkit.engines.chat import ChatSettings
+from llmkit.engines.panics import panics
 from llmkit.engines.torch import quantization
 from llmkit.engines.torch.devices import free_bytes, is_out_of_memory, select, slow_precision, torch_dtype
-from llmkit.engines.torch.panics import panics
 from llmkit.errors import ModelError, OutOfMemoryError, one_line
 from llmkit.models import configuration, memory
 from llmkit.models.adapters import Adapter, resolve_adapter

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from llmkit.engines.decoding import Decoding
-from llmkit.engines.torch.detokenize import decode, find_stop
+from llmkit.engines.detokenize import decode, find_stop
 
 if TYPE_CHECKING:
     from llmkit.engines.torch.constraints import Constraint

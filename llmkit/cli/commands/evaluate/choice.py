@@ -66,7 +66,7 @@ def choice(
     known = identity(ctx, "evaluate choice")
     scored: list[dict[str, Any]] = []
     with rows_output(output, input, known, overwrite=rows_out.overwrite, restart=job.restart) as target:
-        engine = open_model(model.settings, out, chat=ChatSettings(chat_template))
+        engine = open_model(model.settings, out, engine=model.engine, chat=ChatSettings(chat_template))
         most = engine.context or 1024
         task = Choosing(engine, Windows(most, most), fields, rows.name, batch_tokens=batch_tokens)
         run = RunName("evaluate choice", options_set_by_user(ctx, leave=NOT_THE_JOBS), known | model_identity(engine))

@@ -83,7 +83,7 @@ def perplexity(
     settings = job.settings(max_errors=max_errors)
     known = identity(ctx, "evaluate perplexity")
     with rows_output(output, input, known, overwrite=rows_out.overwrite, restart=job.restart) as target:
-        engine = open_model(model.settings, out, chat=ChatSettings(chat_template))
+        engine = open_model(model.settings, out, engine=model.engine, chat=ChatSettings(chat_template))
         run = _Run(
             engine,
             rows,

@@ -101,7 +101,16 @@ def score(
             if output is None:
                 refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
             decoding = {"max_new_tokens": answers.max_new_tokens, "num_beams": answers.num_beams, "stop": tuple(stop or ())}
-            run = _Answers(placement.settings_of(model), rows, job.settings(), fields, decoding, (chat.chat_template, chat.system), out)
+            run = _Answers(
+                placement.settings_of(model),
+                placement.engine,
+                rows,
+                job.settings(),
+                fields,
+                decoding,
+                (chat.chat_template, chat.system),
+                out,
+            )
             options = options_set_by_user(ctx, leave=NOT_THE_JOBS)
             answered, about = run.to(output, input, rows_out.overwrite, job.restart, options, identity(ctx, "evaluate score"))
             examples = [_example(Row(i, i + 1, row), row["prediction"], rows.name, fields) for i, row in enumerate(answered)]
@@ -230,6 +239,7 @@ class _Answers:
     """A model's answers to rows, by the job loop."""
 
     model: ModelSettings
+    engine: str
     rows: Rows
     settings: JobSettings
     fields: _Fields
@@ -249,7 +259,7 @@ class _Answers:
 
         answered: list[dict[str, Any]] = []
         with rows_output(output, input, known, overwrite=overwrite, restart=restart) as target:
-            engine = open_model(self.model, self.out, chat=ChatSettings(*self.chat))
+            engine = open_model(self.model, self.out, engine=self.engine, chat=ChatSettings(*self.chat))
             beams = self.decoding["num_beams"] or (4 if engine.encoder_decoder else 1)
             decoding = Decoding(**self.decoding | {"num_beams": beams})
             task = Answering(engine, decoding, self.fields, "prediction", self.rows.name)

@@ -1,0 +1,195 @@
+"""Prompts become token ids, and ids become answers: what engines that run a model here have in common.
+
+Knows a tokenizer with the attributes and calls of transformers' (tokenizer_file.py has one without transformers), chat
+templates and limits; not models, and it imports no heavy library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmkit.engines.base import Completion, Pair, Request, TokenScore
+from llmkit.engines.chat import ChatSettings, render
+from llmkit.engines.decoding import Decoding
+from llmkit.engines.detokenize import continuation, decode, decode_piece, find_stop
+from llmkit.engines.panics import panics
+from llmkit.errors import InputError
+from llmkit.rows.fields import Prompt
+
+#: Scores of sequences from an index on, as `Engine.score` gives them.
+Score = Callable[[Sequence[Sequence[int]], Sequence[int], Sequence[Sequence[int]] | None], list[list[float]]]
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Text to ids and back, for one model.
+
+    ends: the ids that end an answer; the first is what a text is trained to end with. bos: the id that begins a text, None
+    without one. start: what the decoder of an encoder-decoder reads first. context: positions of the model, None without a
+    limit; prompt and answer share them, but for an encoder-decoder, where each side has as many.
+    """
+
+    tokenizer: Any
+    chat: ChatSettings
+    context: int | None
+    ends: tuple[int, ...]
+    bos: int | None
+    encoder_decoder: bool = False
+    start: int | None = None
+
+    @property
+    def eos(self) -> frozenset[int]:
+        return frozenset(self.ends)
+
+    def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
+        """As `TextEngine.prepare`."""
+        tokens = self.encode_prompt(prompt)
+        context = self.context
+        room = context
+        if context is not None and not self.encoder_decoder:
+            room = context - 1  # for at least one token of answer
+        if room is not None and len(tokens) > room:
+            if decoding.truncate == "none":
+                kind = "tokens" if self.encoder_decoder else "tokens with one token of answer"
+                raise InputError(
+                    f"the prompt is {len(tokens) - room:,} tokens too long: it has {len(tokens):,}, the model takes {context:,} {kind}",
+                    hint="--truncate left keeps its end, --truncate right its beginning",
+                )
+            wanted = decoding.max_new_tokens or 1
+            keep = room if self.encoder_decoder else max(room // 2, context - wanted) if context else room
+            return self._request(_cut(tokens, keep, decoding.truncate, self.bos), decoding, number, len(tokens) - keep)
+        return self._request(tokens, decoding, number, 0)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, no special token added."""
+        return self._ids(text, special=False)
+
+    def encode_prompt(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt, special tokens included. Raises InputError for one that is empty."""
+        if prompt.first_token is not None:
+            return [self.token(prompt.first_token), *self.encode(prompt.text or ""), *self.ends[:1]]
+        text, special = render(prompt, self.tokenizer, self.chat)
+        ids = self._ids(text, special=special)
+        while len(ids) > 1 and self.bos is not None and ids[0] == ids[1] == self.bos:
+            ids = ids[1:]
+        if not ids and self.bos is not None:
+            ids = [self.bos]
+        if not ids or (not text and self.encoder_decoder):
+            raise InputError("the prompt is empty, and the model has no token to begin a text with", hint="give it some text")
+        return ids
+
+    def encode_pair(self, prompt: Prompt, answer: str, *, split: str = "spaces") -> Pair:
+        """As `Engine.encode_pair`."""
+        if self.encoder_decoder:
+            # what the decoder is trained to end with
+            # Marian has a tokenizer for each side
+            written = self.tokenizer(text_target=answer, add_special_tokens=False)["input_ids"]
+            target = [*written, *self.ends[:1]]
+            return Pair([self.start, *target], 1, self.encode_prompt(prompt))  # type: ignore[list-item]
+        text, special = render(prompt, self.tokenizer, self.chat)
+        # What is white between the two belongs to the answer's first token (lm-evaluation-harness, `_encode_pair`).
+        kept = text.rstrip() if split == "white space" else text.rstrip(" ")
+        whole, first = self.encode(text + answer), self._opening() if special else []
+        while first and whole[: len(first)] == first:  # a prompt that spells the BOS out; never two
+            whole = whole[len(first) :]
+        begin = min(len(self.encode(kept)), len(whole))
+        if not first and begin == 0:
+            # an answer to nothing follows what separates texts (its `prefix_token_id`)
+            first = sorted(self.eos)[:1] if self.bos is None else [self.bos]
+        return Pair([*first, *whole], len(first) + begin, None)
+
+    def token(self, token: str) -> int:
+        """The id of a token by its name. Raises InputError for one that the model does not have."""
+        number: int | None = self.tokenizer.convert_tokens_to_ids(token)
+        if number is None or (number == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token):
+            raise InputError(f"the model has no token '{token}'")
+        return number
+
+    def text_before(self, request: Request) -> Sequence[int]:
+        """The tokens that an answer's text follows."""
+        return () if self.encoder_decoder else request.tokens
+
+    def completion(self, request: Request, ids: list[int] | None, decoding: Decoding) -> Completion:
+        """The answer that `ids` are, with what follows an end token or a stop string; None where the scores were NaN."""
+        if ids is None:
+            return Completion("", "error", len(request.tokens), 0, error="the model's scores are NaN; try --dtype float32")
+        end = next((i for i, token in enumerate(ids) if token in self.eos), None)
+        kept = ids if end is None else ids[:end]
+        text = continuation(self.tokenizer, self.text_before(request), kept)
+        reason = "length" if end is None else "eos"
+        tokens = len(kept) + (end is not None)
+        stop = find_stop(text, decoding.stop)
+        if stop is not None:
+            reason, tokens = "stop", self._tokens_until(kept, decoding.stop)
+            text = text[:stop]
+        return Completion(text, reason, len(request.tokens), tokens)
+
+    def score_answers(self, items: Sequence[tuple[Prompt, str]], score: Score) -> list[list[TokenScore]]:
+        """As `TextEngine.score_answers`, with an engine's `score`."""
+        pairs = [self.encode_pair(prompt, answer) for prompt, answer in items]
+        read = [pair.encoder_tokens or [] for pair in pairs] if self.encoder_decoder else None
+        scores = score([pair.tokens for pair in pairs], [pair.begin for pair in pairs], read)
+        return [self._scored(pair.tokens[pair.begin :], values) for pair, values in zip(pairs, scores, strict=True)]
+
+    def with_logprobs(
+        self, requests: Sequence[Request], outputs: Sequence[list[int] | None], answers: Sequence[Completion], score: Score
+    ) -> list[Completion]:
+        """Each answer (of ids `outputs`, to the request at its place) with its tokens' log-probabilities by an engine's `score`."""
+        out = []
+        for request, ids, answer in zip(requests, outputs, answers, strict=True):
+            if ids is None:
+                out.append(answer)
+                continue
+            kept = ids[: answer.completion_tokens]
+            out.append(replace(answer, logprobs=tuple(self._scored(kept, self._score_answer(request.tokens, kept, score)))))
+        return out
+
+    def _scored(self, ids: Sequence[int], values: Sequence[float]) -> list[TokenScore]:
+        return [TokenScore(decode_piece(self.tokenizer, t), s) for t, s in zip(ids, values, strict=True)]
+
+    def _score_answer(self, prompt: Sequence[int], answer: Sequence[int], score: Score) -> list[float]:
+        if not self.encoder_decoder:
+            return score([[*prompt, *answer]], [len(prompt)], None)[0]
+        return score([[self.start, *answer]], [1], [prompt])[0]  # type: ignore[list-item]
+
+    def _opening(self) -> list[int]:
+        """The ids that the tokenizer itself puts before a text."""
+        plain, dressed = self.encode("a"), self._ids("a", special=True)
+        at = next((i for i in range(len(dressed)) if dressed[i : i + len(plain)] == plain), 0)
+        return dressed[:at]
+
+    def _ids(self, text: str, *, special: bool) -> list[int]:
+        # half a surrogate pair is no character; the model is shown U+FFFD
+        whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        with panics(lambda reason: InputError(f"the model's tokenizer can't read the text: {reason}")):
+            return list(self.tokenizer(whole, add_special_tokens=special)["input_ids"])
+
+    def _request(self, tokens: list[int], decoding: Decoding, number: int, truncated: int) -> Request:
+        limit = decoding.new_tokens(len(tokens), self.context, shared_context=not self.encoder_decoder)
+        if limit < 1:
+            raise InputError(
+                f"the prompt has {len(tokens):,} tokens, which leaves none of --max-length {decoding.max_length} for the answer",
+                hint="raise --max-length, or use --max-new-tokens",
+            )
+        return Request(tuple(tokens), limit, number, truncated)
+
+    def _tokens_until(self, ids: list[int], stops: Sequence[str]) -> int:
+        """How many of `ids` were needed to write the stop string: what follows is padding."""
+        low, high = 1, len(ids)
+        while low < high:
+            middle = (low + high) // 2
+            if find_stop(decode(self.tokenizer, ids[:middle]), stops) is not None:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+
+def _cut(tokens: list[int], keep: int, side: str, bos: int | None) -> list[int]:
+    if side == "right":
+        return tokens[:keep]
+    if bos is not None and tokens[0] == bos and keep > 1:
+        return [bos, *tokens[len(tokens) - keep + 1 :]]
+    return tokens[len(tokens) - keep :]

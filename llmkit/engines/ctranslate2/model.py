@@ -1,0 +1,176 @@
+"""A built-in model as CTranslate2 runs it: token ids in, token ids and log-probabilities out.
+
+Knows the library; not text, prompts or chat templates. Call by call (release 4.8): nothing of a call is left running when it
+returns, for what still runs at exit would abort the process; a call has few rows, since Ctrl-C waits for it; and the loaded
+model is dropped before the interpreter ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import weakref
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any
+
+from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, one_line
+from llmkit.models.devices import available_cores
+
+#: Rows of one call.
+_ROWS = 32
+#: Tokens of one call that scores: the logits of all are in memory at once.
+_SCORED_TOKENS = 4096
+#: transformers searches on until no open beam can win; this gives the same for 1,200 of 1,200 sentences of Tatoeba. Of 40 texts of
+#: random signs, which en-fr can make nothing of, 5 come to another end.
+_PATIENCE = 2.0
+#: Seconds between looks at whether a call has failed while its next token is waited for.
+_LOOK_SECONDS = 0.2
+
+
+class Runner:
+    """The loaded model. One text is as fast on one core as on all, and takes less of them.
+
+    read: gives the files of the model by name, checked. compute: 'float32' or 'int8_float32'. vocabulary: tokens by id.
+    """
+
+    def __init__(self, read: Callable[[], Mapping[str, bytes]], vocabulary: Sequence[str], *, translates: bool, compute: str) -> None:
+        self._read, self._translates, self._compute = read, translates, compute
+        self._tokens = list(vocabulary)
+        self._ids = {token: number for number, token in enumerate(self._tokens)}
+        self._loaded: list[tuple[int, Any]] = []
+        self._model(1)
+        weakref.finalize(self, self._loaded.clear)
+
+    def answers(self, prompts: Sequence[Sequence[int]], limits: Sequence[int], *, ends: Sequence[int], beams: int = 1) -> list[list[int]]:
+        """The answer to each prompt, greedy or by beam search, with its end token unless its limit cut it off."""
+        out: dict[int, list[int]] = {}
+        for part in _parts(prompts, limits, same_limit=beams > 1):
+            longest = max(limits[i] for i in part)
+            options = self._options(ends, longest) | {"beam_size": beams}
+            if beams > 1:
+                options["patience"] = _PATIENCE
+            results = self._call(self._generate(len(prompts)), [prompts[i] for i in part], options)
+            out |= {i: self._found(result)[: limits[i]] for i, result in zip(part, results, strict=True)}
+        return [out[i] for i in range(len(prompts))]
+
+    def steps(self, prompt: Sequence[int], limit: int, *, ends: Sequence[int]) -> Generator[int, None, None]:
+        """The tokens of a greedy answer one by one, its end token with them. To be closed when it is not read to its end."""
+        done, seen = threading.Event(), queue.SimpleQueue[Any]()
+
+        def step(result: Any) -> bool:
+            seen.put(result)
+            return done.is_set()
+
+        options = self._options(ends, limit) | {"beam_size": 1, "asynchronous": True, "callback": step}
+        (running,) = self._call(self._generate(1), [prompt], options)
+        try:
+            while True:
+                try:
+                    result = seen.get(timeout=_LOOK_SECONDS)
+                except queue.Empty:
+                    if running.done() and seen.empty():
+                        return  # it has failed
+                    continue
+                yield int(result.token_id)
+                if result.is_last:
+                    return
+        finally:
+            done.set()
+            with _errors(1):
+                running.result()
+
+    def score(self, sequences: Sequence[Sequence[int]], sources: Sequence[Sequence[int]] | None, eos: int) -> list[list[float]]:
+        """Natural-log probabilities of each sequence's tokens from its second on. sources: what the encoder of each reads."""
+        # a sequence of one token has nothing to score
+        rows = [i for i, tokens in enumerate(sequences) if len(tokens) > 1]
+        if not rows:
+            return [[] for _ in sequences]
+        options = {"max_input_length": 0, "max_batch_size": _SCORED_TOKENS, "batch_type": "tokens"}
+        model = self._model(len(sequences))
+        with _errors(len(rows)):
+            if sources is None:
+                results = model.score_batch([self._names(sequences[i]) for i in rows], **options)
+            else:
+                # the library begins with the start token and scores an end token of its own
+                written = [sequences[i][1:-1] if sequences[i][-1] == eos else sequences[i][1:] for i in rows]
+                read = [self._names(sources[i]) for i in rows]
+                results = model.score_batch(read, [self._names(tokens) for tokens in written], **options)
+        found = {i: list(result.log_probs)[: len(sequences[i]) - 1] for i, result in zip(rows, results, strict=True)}
+        return [found.get(i, []) for i in range(len(sequences))]
+
+    def _options(self, ends: Sequence[int], limit: int) -> dict[str, Any]:
+        shared = {"end_token": list(ends), "return_end_token": True}
+        if self._translates:
+            return shared | {"max_input_length": 0, "max_decoding_length": limit, "min_decoding_length": 0}
+        return shared | {"max_length": limit, "min_length": 0, "include_prompt_in_result": False}
+
+    def _generate(self, rows: int) -> Any:
+        model = self._model(rows)
+        return model.translate_batch if self._translates else model.generate_batch
+
+    def _call(self, generate: Any, prompts: Sequence[Sequence[int]], options: Mapping[str, Any]) -> Any:
+        with _errors(len(prompts)):
+            return generate([self._names(prompt) for prompt in prompts], **options)
+
+    def _found(self, result: Any) -> list[int]:
+        if self._translates:
+            return [self._ids[token] for token in result.hypotheses[0]]
+        return list(result.sequences_ids[0])
+
+    def _names(self, ids: Sequence[int]) -> list[str]:
+        return [self._tokens[number] for number in ids]
+
+    def _model(self, rows: int) -> Any:
+        """The model with threads for so many rows; once it has all cores it keeps them."""
+        threads = 1 if rows == 1 else available_cores()
+        if not self._loaded or self._loaded[0][0] < threads:
+            kind = _library("Translator" if self._translates else "Generator")
+            files = dict(self._read())
+            self._loaded.clear()
+            with _errors(rows):
+                # the name is shown in errors alone: the files are those that were checked
+                model = kind("builtin", device="cpu", compute_type=self._compute, intra_threads=threads, files=files)
+            self._loaded.append((threads, model))
+        return self._loaded[0][1]
+
+
+def _library(name: str) -> Any:
+    """A class of the library. Raises UnavailableError where it can't be loaded."""
+    try:
+        import ctranslate2
+
+        # without what it is compiled from, the library imports and has no such class
+        return getattr(ctranslate2, name)
+    except (ImportError, AttributeError) as exc:
+        raise UnavailableError(f"CTranslate2 can't be loaded: {one_line(exc)}", hint="install it again, or --engine torch") from exc
+
+
+def _parts(prompts: Sequence[Sequence[int]], limits: Sequence[int], *, same_limit: bool) -> Iterator[list[int]]:
+    """Which prompts run together: of like length, and with one limit where the limit decides more than where an answer ends.
+
+    Beside a prompt of one token the library gives the others back with their prompts (4.8.5), so those have calls of their own.
+    """
+
+    def apart(one: int, other: int) -> bool:
+        return (len(prompts[one]) == 1) != (len(prompts[other]) == 1) or (same_limit and limits[one] != limits[other])
+
+    part: list[int] = []
+    for i in sorted(range(len(prompts)), key=lambda i: (limits[i] if same_limit else 0, len(prompts[i]))):
+        if part and (len(part) == _ROWS or apart(part[0], i)):
+            yield part
+            part = []
+        part.append(i)
+    if part:
+        yield part
+
+
+@contextlib.contextmanager
+def _errors(rows: int) -> Iterator[None]:
+    """What the library raises, as ours."""
+    try:
+        yield
+    except MemoryError as exc:
+        raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller --batch-size or --max-new-tokens") from exc
+    except RuntimeError as exc:
+        raise ModelError(f"CTranslate2 can't run the model: {one_line(exc)}", hint="--engine torch") from exc
