@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,15 @@ def test_heavy_libraries_are_imported_inside_functions(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_modules_stay_under_400_lines(path: Path) -> None:
     assert len((PACKAGE / path).read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", [m for m in MODULES if room(m) not in {"cli", "__main__"}], ids=str)
+def test_messages_of_the_library_name_settings_and_no_options(path: Path) -> None:
+    """A program that calls the library has no command line: a setting stands in backticks, and the command line writes its option."""
+    if str(path) in {"reports/page.py", "training/card.py"}:  # CSS variables; commands that a reader copies
+        return
+    tree = ast.parse((PACKAGE / path).read_text())
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, kinds)}
+    texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value not in docstrings]
+    assert [text for text in texts if re.search(r"(?<![\w-])--[a-z]", text)] == []

@@ -168,7 +168,7 @@ class EngineKind:
             (decoding.speculates, able.speculation, "speculation"),
         ):
             if asked and not has:
-                hint = None if self.prefixes else "--engine torch"  # which can't run a reference that is another engine's own
+                hint = None if self.prefixes else "`engine` torch"  # which can't run a reference that is another engine's own
                 raise UsageError(f"the engine {self.name} has no {what}", hint=hint)
 
     def check(self, settings: ModelSettings, decoding: Decoding | None) -> None:
@@ -184,7 +184,7 @@ class EngineKind:
         module, _, name = self.limits.partition(":")
         reason: str | None = getattr(importlib.import_module(module), name)(settings, decoding)
         if reason is not None:
-            raise UsageError(f"{settings.reference} can't run on the engine {self.name}: {reason}", hint="--engine torch")
+            raise UsageError(f"{settings.reference} can't run on the engine {self.name}: {reason}", hint="`engine` torch")
 
 
 class TextEngine(Protocol):

@@ -29,7 +29,7 @@ class ChatSettings:
             try:
                 return Path(self.template).read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as exc:
-                raise InputError(f"the chat template can't be read: {exc}", hint="--chat-template auto, none, or a file") from exc
+                raise InputError(f"the chat template can't be read: {exc}", hint="`chat_template` auto, none, or a file") from exc
         own = getattr(tokenizer, "chat_template", None)
         return own if isinstance(own, str) else own.get("default") if isinstance(own, dict) else None
 
@@ -48,9 +48,9 @@ def render(prompt: Prompt, tokenizer: Any, settings: ChatSettings, *, ask: bool 
     source = settings.source(tokenizer)
     if source is None:
         if prompt.messages is not None or settings.system is not None:
-            what = "--system" if prompt.messages is None else "the prompt is a conversation, which"
+            what = "`system`" if prompt.messages is None else "the prompt is a conversation, which"
             raise UsageError(
-                f"{what} needs a chat template, and the model has none", hint="give one with --chat-template FILE, or use a chat model"
+                f"{what} needs a chat template, and the model has none", hint="give one with `chat_template` FILE, or use a chat model"
             )
         return prompt.plain or prompt.text or "", True
     from llmkit.engines.templates import apply  # only here: it needs what starts processes

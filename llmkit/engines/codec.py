@@ -55,7 +55,7 @@ class Codec:
                 kind = "tokens" if self.encoder_decoder else "tokens with one token of answer"
                 raise InputError(
                     f"the prompt is {len(tokens) - room:,} tokens too long: it has {len(tokens):,}, the model takes {context:,} {kind}",
-                    hint="--truncate left keeps its end, --truncate right its beginning",
+                    hint="`truncate` left keeps its end, `truncate` right its beginning",
                 )
             wanted = decoding.max_new_tokens or 1
             keep = room if self.encoder_decoder else max(room // 2, context - wanted) if context else room
@@ -114,7 +114,7 @@ class Codec:
     def completion(self, request: Request, ids: list[int] | None, decoding: Decoding) -> Completion:
         """The answer that `ids` are, with what follows an end token or a stop string; None where the scores were NaN."""
         if ids is None:
-            return Completion("", "error", len(request.tokens), 0, error="the model's scores are NaN; try --dtype float32")
+            return Completion("", "error", len(request.tokens), 0, error="the model's scores are NaN; try `dtype` float32")
         end = next((i for i, token in enumerate(ids) if token in self.eos), None)
         kept = ids if end is None else ids[:end]
         text = continuation(self.tokenizer, self.text_before(request), kept)
@@ -170,8 +170,8 @@ class Codec:
         limit = decoding.new_tokens(len(tokens), self.context, shared_context=not self.encoder_decoder)
         if limit < 1:
             raise InputError(
-                f"the prompt has {len(tokens):,} tokens, which leaves none of --max-length {decoding.max_length} for the answer",
-                hint="raise --max-length, or use --max-new-tokens",
+                f"the prompt has {len(tokens):,} tokens, which leaves none of `max_length` {decoding.max_length} for the answer",
+                hint="raise `max_length`, or use `max_new_tokens`",
             )
         return Request(tuple(tokens), limit, number, truncated)
 

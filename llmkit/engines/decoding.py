@@ -96,39 +96,39 @@ class Decoding:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UsageError(f"{_flag(name)} {getattr(self, name)}: it must be 1 or more")
         if not 0 <= self.seed < 2**64:
-            raise UsageError(f"--seed {self.seed}: it must be between 0 and 2^64 - 1")
+            raise UsageError(f"`seed` {self.seed}: it must be between 0 and 2^64 - 1")
         if "" in self.stop:
-            raise UsageError("--stop: an empty text would end every answer at once")
+            raise UsageError("`stop`: an empty text would end every answer at once")
         if self.truncate not in ("none", "left", "right"):
-            raise UsageError(f"--truncate {self.truncate}: it must be none, left or right")
+            raise UsageError(f"`truncate` {self.truncate}: it must be none, left or right")
 
     def _check_combinations(self) -> None:
         filters = [n for n in ("top_k", "top_p", "min_p") if getattr(self, n) is not None]
         if filters and not self.samples:
-            raise UsageError(f"{_flag(filters[0])} has no effect at temperature 0", hint="add --temperature 1, or remove it")
+            raise UsageError(f"{_flag(filters[0])} has no effect at temperature 0", hint="add `temperature` 1, or remove it")
         if self.samples and self.num_beams > 1:
-            raise UsageError("--num-beams and --temperature cannot be combined: beam search does not sample", hint="use only one of them")
+            raise UsageError("`num_beams` and `temperature` cannot be combined: beam search does not sample", hint="use only one of them")
         if self.num_samples > 1 and not self.samples and self.num_beams == 1:
-            raise UsageError(f"-n {self.num_samples}: greedy answers would all be the same", hint="add --temperature 1, or --num-beams")
+            raise UsageError(f"-n {self.num_samples}: greedy answers would all be the same", hint="add `temperature` 1, or `num_beams`")
         if 1 < self.num_beams < self.num_samples:
             raise UsageError(
-                f"-n {self.num_samples}: {self.num_beams} beams give at most {self.num_beams} answers", hint="raise --num-beams"
+                f"-n {self.num_samples}: {self.num_beams} beams give at most {self.num_beams} answers", hint="raise `num_beams`"
             )
         if self.length_penalty != 1.0 and self.num_beams == 1:
-            raise UsageError("--length-penalty needs beam search", hint="add --num-beams 4, or remove it")
+            raise UsageError("`length_penalty` needs beam search", hint="add `num_beams` 4, or remove it")
         if self.max_new_tokens is not None and self.max_length is not None:
-            raise UsageError("--max-new-tokens and --max-length cannot be combined", hint="use only one of them")
+            raise UsageError("`max_new_tokens` and `max_length` cannot be combined", hint="use only one of them")
         if self.min_new_tokens > (self.max_new_tokens or self.max_length or DEFAULT_NEW_TOKENS):
-            raise UsageError("--min-new-tokens is more than the longest answer allowed")
+            raise UsageError("`min_new_tokens` is more than the longest answer allowed")
         if self.prompt_lookup is not None and self.draft_model is not None:
-            raise UsageError("--prompt-lookup and --draft-model cannot be combined", hint="use only one of them")
+            raise UsageError("`prompt_lookup` and `draft_model` cannot be combined", hint="use only one of them")
         if self.speculates and self.num_beams > 1:
-            raise UsageError("speculation and --num-beams cannot be combined", hint="use only one of them")
+            raise UsageError("speculation and `num_beams` cannot be combined", hint="use only one of them")
         if self.json_schema is not None and self.regex is not None:
-            raise UsageError("--json-schema and --regex cannot be combined", hint="use only one of them")
+            raise UsageError("`json_schema` and `regex` cannot be combined", hint="use only one of them")
         if self.constrained and (self.num_beams > 1 or self.speculates):
-            raise UsageError("--json-schema and --regex cannot be combined with --num-beams or speculation", hint="use only one of them")
+            raise UsageError("`json_schema` and `regex` cannot be combined with `num_beams` or speculation", hint="use only one of them")
 
 
 def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    return f"`{name}`"

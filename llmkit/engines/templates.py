@@ -27,7 +27,7 @@ MEMORY = 1 << 30
 CHARACTERS = 10_000_000
 #: How often the child's memory is looked at where the system does not limit it.
 _LOOK_SECONDS = 0.05
-_HINT = "--chat-template none, or another template"
+_HINT = "`chat_template` none, or another template"
 #: Of the environment, what Python and the clock need; no token or key.
 _ENVIRONMENT = (
     "PATH",
@@ -123,7 +123,7 @@ class Renderer:
         if answer.get("kind") == "limit":
             raise ModelError(f"the chat template can't be used: {reason}", hint=_HINT)
         raise InputError(
-            f"the chat template refuses the conversation: {reason}", hint="look at the order of its roles, or use --chat-template none"
+            f"the chat template refuses the conversation: {reason}", hint="look at the order of its roles, or use `chat_template` none"
         )
 
     def _ask(self, request: bytes, seconds: float) -> bytes:

@@ -64,7 +64,7 @@ class Saved:
                     line = f", line {lines[outcome.index]}" if lines.get(outcome.index) else ""
                     raise JobChangedError(
                         f"{self._name}{line}: row {outcome.index + 1} has changed since the earlier run",
-                        hint="--restart starts over",
+                        hint="`restart` starts over",
                     )
                 done[outcome.index] = outcome
             self.seconds += self._next[2]
@@ -77,7 +77,7 @@ class Saved:
             raise self._fewer_rows()
 
     def _fewer_rows(self) -> JobChangedError:
-        return JobChangedError(f"{self._name}: has fewer rows than in the earlier run", hint="--restart starts over")
+        return JobChangedError(f"{self._name}: has fewer rows than in the earlier run", hint="`restart` starts over")
 
 
 class JournalRows:
@@ -105,12 +105,12 @@ def failed_run(output: Output, identity: Mapping[str, Any]) -> Iterator[tuple[di
     """
     record = output.read_record()
     if not output.path.exists() or record is None:
-        raise OutputError(f"{output.name}: there is no finished run to retry", hint="remove --retry-failed")
+        raise OutputError(f"{output.name}: there is no finished run to retry", hint="remove `retry_failed`")
     if not output.holds_rows:
-        raise UsageError("--retry-failed needs a .jsonl output: other formats do not hold all of a row")
+        raise UsageError("`retry_failed` needs a .jsonl output: other formats do not hold all of a row")
     before = {name: value for name, value in record["identity"].items() if name != "rows_sha256"}
     if changes := differences(before, identity):
-        raise another_run(output, changes, "run the first command again with --retry-failed")
+        raise another_run(output, changes, "run the first command again with `retry_failed`")
     output.check_complete(record)
     return output.read_rows(record["result"].get("failed_rows") or [])
 
@@ -123,7 +123,7 @@ def not_failed(window: Sequence[Row], kept: Iterator[tuple[dict[str, Any], bool]
         if before is None or (row.error is None and not row.fields.keys() <= before.keys()):
             raise JobChangedError(
                 f"{name}: row {row.index + 1} has changed since the earlier run",
-                hint="--overwrite starts over",
+                hint="`overwrite` starts over",
             )
         if not failed:
             answer = {field: value for field, value in before.items() if row.fields.get(field, _MISSING) != value}
@@ -135,7 +135,7 @@ def check_same_rows(output: Output, rows_sha256: str) -> None:
     """Raises JobChangedError when the rows are not those of the finished run. What a row's answer replaced shows only here."""
     record = output.read_record() or {}
     if record.get("identity", {}).get("rows_sha256") != rows_sha256:
-        raise JobChangedError(f"{output.name}: the input has changed since the earlier run", hint="--overwrite starts over")
+        raise JobChangedError(f"{output.name}: the input has changed since the earlier run", hint="`overwrite` starts over")
 
 
 _MISSING = object()
@@ -170,7 +170,7 @@ def tally_of(result: Mapping[str, Any]) -> Tally:
 
 
 def not_ours(output: Output) -> OutputError:
-    return OutputError(f"{output.name} exists, and there is no record of the run that wrote it", hint="--overwrite replaces it")
+    return OutputError(f"{output.name} exists, and there is no record of the run that wrote it", hint="`overwrite` replaces it")
 
 
 def another_run(output: Output, changes: Sequence[str], hint: str) -> OutputError:

@@ -88,14 +88,14 @@ class Journal:
                 return False
             content, self._crc = _parse(header, 0, self.path)
             if content.get("journal") != FORMAT:
-                raise JobChangedError(f"{self.path}: a journal of another format ({content.get('journal')})", hint="--restart starts over")
+                raise JobChangedError(f"{self.path}: a journal of another format ({content.get('journal')})", hint="`restart` starts over")
             before = content.get("identity")
             if not isinstance(before, dict):
                 raise damaged(self.path)
             if changes := differences(before, self.identity):
                 raise JobChangedError(
                     f"{self.path}: the unfinished run used other options: {'; '.join(changes)}",
-                    hint="--restart starts over, or run the first command again",
+                    hint="`restart` starts over, or run the first command again",
                 )
             self._end = len(header)
             for line in file:
@@ -130,7 +130,7 @@ def check_journal(path: Path) -> None:
 
 
 def damaged(path: Path) -> JobChangedError:
-    return JobChangedError(f"{path}: the journal was damaged or edited", hint="--restart starts over")
+    return JobChangedError(f"{path}: the journal was damaged or edited", hint="`restart` starts over")
 
 
 def _check_ours(start: bytes, path: Path) -> None:

@@ -41,7 +41,7 @@ class JobSettings:
 
     def __post_init__(self) -> None:
         if self.batch_tokens < 1:
-            raise UsageError("--batch-tokens must be 1 or more")
+            raise UsageError("`batch_tokens` must be 1 or more")
 
 
 #: Parts of an identity that are known when the model is loaded, or the rows are read.
@@ -222,7 +222,7 @@ def check_finished(output: Output, known: Mapping[str, Any]) -> None:
         raise earlier.not_ours(output)
     there = {name: value for name, value in record["identity"].items() if not name.startswith(_KNOWN_LATER)}
     if changes := differences(there, known):
-        raise earlier.another_run(output, changes, "--overwrite replaces it")
+        raise earlier.another_run(output, changes, "`overwrite` replaces it")
 
 
 def _complete_before(output: Output, rows: Rows, run: RunName, report: Report) -> Tally:
@@ -235,7 +235,7 @@ def _complete_before(output: Output, rows: Rows, run: RunName, report: Report) -
         digest.update(row_digest(row).encode())
     changes = differences(record["identity"], {**run.identity, "rows_sha256": digest.hexdigest()})
     if changes:
-        raise earlier.another_run(output, changes, "--overwrite replaces it")
+        raise earlier.another_run(output, changes, "`overwrite` replaces it")
     output.check_complete(record)
     report.notice(f"{output.name} is already complete")
     return earlier.tally_of(record["result"])
@@ -270,4 +270,4 @@ def _failed(work: Work) -> Outcome:
 
 def _check_errors(failed: int, tally: Tally, settings: JobSettings) -> None:
     if settings.max_errors is not None and failed > settings.max_errors:
-        raise RowsFailedError(f"{failed:,} rows failed, more than --max-errors {settings.max_errors}; the first: {tally.first_error}")
+        raise RowsFailedError(f"{failed:,} rows failed, more than `max_errors` {settings.max_errors}; the first: {tally.first_error}")

@@ -41,11 +41,11 @@ class Stopping:
     def due(self) -> LlmkitError | None:
         """Why the run has to end, None when it may continue."""
         kept = "; finished work is kept" if self._resumable else ""
-        hint = "run the same command again to continue" if self._resumable else "a run with --output FILE can be continued"
+        hint = "run the same command again to continue" if self._resumable else "a run with `output` FILE can be continued"
         if self._signal is not None:
             return StoppedError(self._signal, f"stopped by {signal.Signals(self._signal).name}{kept}", hint=hint)
         if self._deadline is not None and time.monotonic() >= self._deadline:
-            return TimeUpError(f"stopped by --max-time{kept}", hint=hint)
+            return TimeUpError(f"stopped by `max_time`{kept}", hint=hint)
         return None
 
     def check(self) -> None:

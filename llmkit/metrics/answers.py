@@ -32,7 +32,7 @@ def steps(text: str) -> tuple[str, ...]:
     wanted = [] if text == "none" else [name.strip() for name in text.split(",")]
     for name in wanted:
         if name not in _STEPS:
-            raise UsageError(f"--normalize: there is no step '{name}'", hint=f"none, or some of {', '.join(STEPS)}")
+            raise UsageError(f"`normalize`: there is no step '{name}'", hint=f"none, or some of {', '.join(STEPS)}")
     return tuple(name for name in STEPS if name in wanted)
 
 

@@ -30,8 +30,8 @@ def external(name: str, predictions: Sequence[str], references: Sequence[Sequenc
     """
     if not is_local(name) and not trust_remote_code:
         raise UsageError(
-            f"--metrics: there is no metric '{name}', and a metric module from a hub runs code on this machine",
-            hint="read it, then add --trust-remote-code; or name a module of your own by its path",
+            f"`metrics`: there is no metric '{name}', and a metric module from a hub runs code on this machine",
+            hint="read it, then add `trust_remote_code`; or name a module of your own by its path",
         )
     import evaluate
 

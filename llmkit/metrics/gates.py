@@ -77,14 +77,14 @@ def conditions(texts: Sequence[str], names: Sequence[str]) -> list[Condition]:
 def _parse(text: str, names: Sequence[str]) -> Condition:
     match = _CONDITION.fullmatch(text)
     if match is None or not math.isfinite(float(match["number"])):
-        raise UsageError(f"--fail-if '{text}' is not a condition", hint='for example "perplexity > 30"')
+        raise UsageError(f"`fail_if` '{text}' is not a condition", hint='for example "perplexity > 30"')
     name = match["name"].lower().replace("-", "_")
     name = _SHORT.get(name, name) if name not in names else name
     if name not in names and not any(name.startswith(f"{known}_") for known in names):
         hint = did_you_mean(name, [*names, *_SHORT], default=f"there are {', '.join(names)}", cutoff=0.5)
-        raise UsageError(f"--fail-if '{text}': this run computes no '{match['name']}'", hint=hint)
+        raise UsageError(f"`fail_if` '{text}': this run computes no '{match['name']}'", hint=hint)
     if match["unit"] and name in _NOT_PERCENT:
-        raise UsageError(f"--fail-if '{text}': {name} is not a percentage", hint=f'for example "{name} {match["op"]} 2"')
+        raise UsageError(f"`fail_if` '{text}': {name} is not a percentage", hint=f'for example "{name} {match["op"]} 2"')
     return Condition(text.strip(), name, match["op"], float(match["number"]), bool(match["unit"]))
 
 
@@ -101,7 +101,7 @@ def regression(text: str) -> Regression:
     """The bound in '2%' or '0.5'. Raises UsageError."""
     match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(%?)\s*", text)
     if match is None:
-        raise UsageError(f"--max-regression '{text}': neither a percentage nor a number", hint="for example 2% or 0.5")
+        raise UsageError(f"`max_regression` '{text}': neither a percentage nor a number", hint="for example 2% or 0.5")
     return Regression(text, float(match[1]) / (100 if match[2] else 1), bool(match[2]))
 
 

@@ -40,15 +40,15 @@ class OverlapSettings:
         """Raises UsageError for values outside their bounds, and for a smoothing value that nothing reads."""
         if self.smooth_value is not None:
             if not (math.isfinite(self.smooth_value) and self.smooth_value >= 0):
-                raise UsageError(f"--smooth-value {self.smooth_value:g}: it must be 0 or more")
+                raise UsageError(f"`smooth_value` {self.smooth_value:g}: it must be 0 or more")
             if self.smooth_method not in ("floor", "add-k"):
-                raise UsageError("--smooth-value is for --smooth-method floor and add-k", hint="add one of them, or remove --smooth-value")
+                raise UsageError("`smooth_value` is for `smooth_method` floor and add-k", hint="add one of them, or remove `smooth_value`")
         if self.chrf_char_order < 1:
-            raise UsageError(f"--chrf-char-order {self.chrf_char_order}: it must be 1 or more")
+            raise UsageError(f"`chrf_char_order` {self.chrf_char_order}: it must be 1 or more")
         if self.chrf_beta < 1:
-            raise UsageError(f"--chrf-beta {self.chrf_beta}: it must be 1 or more")
+            raise UsageError(f"`chrf_beta` {self.chrf_beta}: it must be 1 or more")
         if self.confidence_n == 1:
-            raise UsageError("--confidence-n 1: an interval needs 2 resamples or more")
+            raise UsageError("`confidence_n` 1: an interval needs 2 resamples or more")
 
 
 def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]], settings: OverlapSettings) -> Score:
@@ -56,9 +56,9 @@ def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]], settin
     from sacrebleu.metrics import BLEU
 
     if settings.tokenize not in (None, *TOKENIZERS):
-        raise UsageError(f"--tokenize {settings.tokenize}: unknown", hint=f"one of {', '.join(TOKENIZERS)}")
+        raise UsageError(f"`tokenize` {settings.tokenize}: unknown", hint=f"one of {', '.join(TOKENIZERS)}")
     if settings.smooth_method not in BLEU.SMOOTH_DEFAULTS:
-        raise UsageError(f"--smooth-method {settings.smooth_method}: unknown", hint=f"one of {', '.join(BLEU.SMOOTH_DEFAULTS)}")
+        raise UsageError(f"`smooth_method` {settings.smooth_method}: unknown", hint=f"one of {', '.join(BLEU.SMOOTH_DEFAULTS)}")
     _refuse_download(settings.tokenize)
     return _score("bleu", predictions, references, settings)
 
@@ -92,7 +92,7 @@ def _refuse_download(tokenizer: str | None) -> None:
     known = SPM_MODELS.get(tokenizer or "")
     if known is not None and not (Path(SACREBLEU_DIR) / "models" / Path(known["url"]).name).exists():
         raise UnavailableError(
-            f"--tokenize {tokenizer} needs sacrebleu's model file, and nothing is downloaded to compute a number",
+            f"`tokenize` {tokenizer} needs sacrebleu's model file, and nothing is downloaded to compute a number",
             hint=f"run sacrebleu -tok {tokenizer} once with a network",
         )
 
@@ -110,7 +110,7 @@ def _score(
     try:
         metric = sacrebleu_metric(name, options)
     except (RuntimeError, ImportError) as exc:  # a tokenizer whose library is missing
-        raise UnavailableError(f"--tokenize {settings.tokenize}: {one_line(exc)}") from exc
+        raise UnavailableError(f"`tokenize` {settings.tokenize}: {one_line(exc)}") from exc
     result = metric.corpus_score(predictions, streams, n_bootstrap=max(1, settings.confidence_n))
     interval = None
     if settings.confidence_n > 1:

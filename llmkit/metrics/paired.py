@@ -46,7 +46,7 @@ class PairedResult:
 def check_paired(metrics: Sequence[str], test: str) -> None:
     """Raises UsageError for metrics that sacrebleu does not have."""
     if other := next((name for name in metrics if name not in SACREBLEU), None):
-        raise UsageError(f"--paired-{test} is for {', '.join(SACREBLEU)}, not {other}", hint="--baseline compares any metric")
+        raise UsageError(f"`paired_{test}` is for {', '.join(SACREBLEU)}, not {other}", hint="`baseline` compares any metric")
 
 
 def paired(
@@ -62,7 +62,7 @@ def paired(
 
     check_paired(metrics, test)
     if len(systems) < 2:
-        raise UsageError(f"--paired-{test} needs at least two systems", hint="give at least two -p FILE; the first is the baseline")
+        raise UsageError(f"`paired_{test}` needs at least two systems", hint="give at least two -p FILE; the first is the baseline")
     references = [example.references for example in systems[0][1]]
     for name, examples in systems[1:]:
         if len(examples) != len(references):

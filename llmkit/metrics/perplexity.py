@@ -32,10 +32,10 @@ class Windows:
 
     def __post_init__(self) -> None:
         if self.context < 1:
-            raise UsageError(f"--context {self.context}: it must be 1 or more")
+            raise UsageError(f"`context` {self.context}: it must be 1 or more")
         if not 1 <= self.stride <= self.context:
             raise UsageError(
-                f"--stride {self.stride}: it must be between 1 and the context, {self.context}",
+                f"`stride` {self.stride}: it must be between 1 and the context, {self.context}",
                 hint="a stride above the context would leave tokens unscored",
             )
 

@@ -103,15 +103,15 @@ def chosen(text: str, *, trust_remote_code: bool = False) -> tuple[str, ...]:
         elif own in known:
             wanted.append(own)
         elif own.startswith("pass@"):
-            raise UsageError(f"--metrics: {part} is measured by running code", hint="llmkit evaluate code")
+            raise UsageError(f"`metrics`: {part} is measured by running code", hint="llmkit evaluate code")
         elif part:
             if not external.is_local(part) and not trust_remote_code:
-                default = f"there are {', '.join(known)}; a hub's need --trust-remote-code"
+                default = f"there are {', '.join(known)}; a hub's need `trust_remote_code`"
                 hint = did_you_mean(own, [*known, *_FAMILIES], default=default)
-                raise UsageError(f"--metrics: there is no metric '{part}'", hint=hint)
+                raise UsageError(f"`metrics`: there is no metric '{part}'", hint=hint)
             wanted.append(part)
     if not wanted:
-        raise UsageError("--metrics is empty", hint=f"some of {', '.join(known)}")
+        raise UsageError("`metrics` is empty", hint=f"some of {', '.join(known)}")
     return tuple(dict.fromkeys(wanted))
 
 

@@ -100,7 +100,7 @@ def named_test(name: str) -> str:
     """The significance test of that name, old spellings included. Raises UsageError."""
     test = ALIASES.get(name, name)
     if test not in TESTS:
-        raise UsageError(f"--test {name}: unknown", hint=f"one of {', '.join(TESTS)}")
+        raise UsageError(f"`test` {name}: unknown", hint=f"one of {', '.join(TESTS)}")
     return test
 
 
@@ -123,7 +123,7 @@ def compare(
     """
     chosen = named_test(test)
     if chosen == "mcnemar" and not statistic.right_or_wrong:
-        raise UsageError(f"--test mcnemar: the rows of {name} are not right or wrong", hint="bootstrap or randomization")
+        raise UsageError(f"`test` mcnemar: the rows of {name} are not right or wrong", hint="bootstrap or randomization")
     if chosen == "auto":
         chosen = "mcnemar" if statistic.right_or_wrong else "randomization"
     before, now = values or (float(statistic(sums_of(baseline))[0]), float(statistic(sums_of(system))[0]))
@@ -155,7 +155,7 @@ def _why_not(before: float, now: float, count: int, unit: str) -> str:
     """Why no test can be made; empty where one can."""
     if not math.isfinite(before) or not math.isfinite(now):
         return "no test: a score is infinite" if not math.isnan(before) and not math.isnan(now) else "no test: a score is not a number"
-    return f"no test: one of {unit} shows nothing about others; --max-regression sets a bound" if count < 2 else ""
+    return f"no test: one of {unit} shows nothing about others; `max_regression` sets a bound" if count < 2 else ""
 
 
 def _p_value(chosen: str, baseline: Numbers, system: Numbers, statistic: Statistic, observed: float, seed: int) -> tuple[float, str]:

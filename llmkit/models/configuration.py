@@ -117,7 +117,7 @@ def refuse_code(folder: Path, config: dict[str, Any], trusted: bool) -> None:
         names = ", ".join(sorted({c.rpartition("--")[2].partition(".")[0] + ".py" for c in code}))
         raise UsageError(
             f"{folder}: the model brings Python code of its own ({names[:200]})",
-            hint="read it, then add --trust-remote-code to run it",
+            hint="read it, then add `trust_remote_code` to run it",
         )
 
 
@@ -140,13 +140,13 @@ def _check_loader(path: Path, config: dict[str, Any]) -> None:
     if not isinstance(method, str) or method not in _LOADERS:
         raise ModelError(
             f"{path}: 'quantization_config' has the method {str(method)[:60]}, which llmkit does not load",
-            hint="use the model's unquantized weights, with --quantize int8 or int4",
+            hint="use the model's unquantized weights, with `quantize` int8 or int4",
         )
     missing = [name for name in _LOADERS[method] if not _installed(name)]
     if missing:
         raise ModelError(
             f"{path}: the weights are quantized with {method}, and {' and '.join(missing)} is not installed",
-            hint=f"pip install {' '.join(n.partition('.')[0] for n in missing)}, or use the unquantized model with --quantize int4",
+            hint=f"pip install {' '.join(n.partition('.')[0] for n in missing)}, or use the unquantized model with `quantize` int4",
         )
 
 
@@ -156,7 +156,7 @@ def _check_kernels(path: Path, part: dict[str, Any], trusted: bool) -> None:
         if isinstance(value, str) and ("/" in value or ":" in value) and not trusted:
             raise UsageError(
                 f"{path}: '{name}' names a kernel, code that is fetched from a hub ({value[:100]})",
-                hint="add --trust-remote-code to run it, or delete the field",
+                hint="add `trust_remote_code` to run it, or delete the field",
             )
 
 

@@ -39,7 +39,7 @@ class MemoryEstimate:
     def __str__(self) -> str:
         return f"needs {self.needs / _GIB:.1f} GiB, {self.free / _GIB:.1f} GiB free"
 
-    def check(self, what: str, hint: str = "a smaller model, a smaller --batch-tokens, --dtype bfloat16, or another --device") -> None:
+    def check(self, what: str, hint: str = "a smaller model, a smaller `batch_tokens`, `dtype` bfloat16, or another `device`") -> None:
         """Raises OutOfMemoryError with the arithmetic when it does not fit."""
         if not self.fits:
             parts = " + ".join(f"{name} {size / _GIB:.1f}" for name, size in self.parts.items())

@@ -42,9 +42,9 @@ def check(path: str) -> None:
     """Refuses a report that could not be written, before anything is computed. Raises UsageError or UnavailableError."""
     folder = Path(path).absolute().parent
     if Path(path).suffix.lower() not in endings():
-        raise UsageError(f"--report {path}: unknown ending", hint=f"one of {', '.join(endings())}")
+        raise UsageError(f"`report` {path}: unknown ending", hint=f"one of {', '.join(endings())}")
     if not folder.is_dir() or Path(path).is_dir():
-        raise UsageError(f"--report {path}: there is no folder {folder}" if not folder.is_dir() else f"--report {path} is a folder")
+        raise UsageError(f"`report` {path}: there is no folder {folder}" if not folder.is_dir() else f"`report` {path} is a folder")
     _format(Path(path).suffix.lower())
 
 

@@ -76,10 +76,10 @@ def read(path: str) -> Result:
             raise ValueError("rows and units differ in number")
         return Result(tuple(scores), content["rows"], content["counts"], about=content["about"], examples=examples)
     except OSError as exc:
-        raise InputError(f"cannot be read: {exc.strerror}", path=path, hint="a result is written by --report results.json") from exc
+        raise InputError(f"cannot be read: {exc.strerror}", path=path, hint="a result is written by `report` results.json") from exc
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as exc:
         raise InputError(
             f"is not a result of llmkit evaluate ({type(exc).__name__}: {exc})",
             path=path,
-            hint="a result is written by --report results.json",
+            hint="a result is written by `report` results.json",
         ) from exc

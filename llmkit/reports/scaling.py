@@ -18,11 +18,11 @@ def check(path: str) -> None:
     import importlib.util
 
     if Path(path).suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"--plot {path}: plots are .png, .svg or .pdf")
+        raise UsageError(f"`plot` {path}: plots are .png, .svg or .pdf")
     if not Path(path).absolute().parent.is_dir():
-        raise UsageError(f"--plot {path}: there is no folder {Path(path).absolute().parent}")
+        raise UsageError(f"`plot` {path}: there is no folder {Path(path).absolute().parent}")
     if importlib.util.find_spec("matplotlib") is None:
-        raise UnavailableError("--plot needs matplotlib", hint="pip install 'llmkit[plot]'")
+        raise UnavailableError("`plot` needs matplotlib", hint="pip install 'llmkit[plot]'")
 
 
 def fit(points: Sequence[tuple[int, float]]) -> tuple[float, float]:

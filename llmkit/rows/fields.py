@@ -86,7 +86,7 @@ class PromptFields:
 
     def __post_init__(self) -> None:
         if self.template is not None and self.field is not None:
-            raise UsageError("--template and --prompt-field cannot be combined", hint="use only one of them")
+            raise UsageError("`template` and `prompt_field` cannot be combined", hint="use only one of them")
         _ = self._parsed_template  # a template that names no field is refused now
 
     @cached_property
@@ -156,14 +156,14 @@ class DocumentFields:
         if self.paired or self.completion_only:
             return self._completions(row, file_name)
         if self.field is not None:
-            return [(None, text_of(row, self.field, file_name, "--text-field"))]
+            return [(None, text_of(row, self.field, file_name, "`text_field`"))]
         if "text" in row.fields:
             return [(None, text_of(row, "text", file_name))]
         if any(name in row.fields for name in CONVERSATIONS):
-            raise row_error("the row is a conversation; its assistant messages can be scored", row, file_name, hint="add --completion-only")
+            raise row_error("the row is a conversation; its assistant messages can be scored", row, file_name, hint="add `completion_only`")
         if "prompt" in row.fields and "completion" in row.fields:
             return [(None, text_of(row, "prompt", file_name) + text_of(row, "completion", file_name))]
-        raise missing_field("text", row, file_name, "--text-field")
+        raise missing_field("text", row, file_name, "`text_field`")
 
     def _completions(self, row: Row, file_name: str) -> list[tuple[Prompt | None, str]]:
         name = first_name(row.fields, CONVERSATIONS)
@@ -214,7 +214,7 @@ def pair(row: Row, file_name: str) -> tuple[str, str]:
     return text, text_of(row, after, file_name)
 
 
-def text_of(row: Row, name: str, file_name: str, option: str = "--prompt-field") -> str:
+def text_of(row: Row, name: str, file_name: str, option: str = "`prompt_field`") -> str:
     """The text of the field `name`. Raises RowError when it is not there or not text; option: what names another field."""
     fields = named_fields(row)
     if name not in fields:
@@ -226,10 +226,10 @@ def text_of(row: Row, name: str, file_name: str, option: str = "--prompt-field")
     return value
 
 
-def missing_field(name: str, row: Row, file_name: str, option: str | None = "--prompt-field") -> RowError:
+def missing_field(name: str, row: Row, file_name: str, option: str | None = "`prompt_field`") -> RowError:
     """The error of a row without the field `name`, with the fields that it has."""
     there = ", ".join(str(n)[:60] for n in list(row.fields)[:12]) or "none"
-    hint = None if option is None else f"name the field with {option}" + (", or use --template" if option == "--prompt-field" else "")
+    hint = None if option is None else f"name the field with {option}" + (", or use `template`" if option == "`prompt_field`" else "")
     return row_error(f"no field '{name}' (fields: {there})", row, file_name, hint=hint)
 
 
@@ -252,7 +252,7 @@ class SourceFields:
             return _conversation_prompt(value, name, row, row.fields, file_name)
         if name == "instruction" and self.field is None:
             return instruction(row, file_name)
-        return Prompt(text=text_of(row, name, file_name, "--source-field"))
+        return Prompt(text=text_of(row, name, file_name, "`source_field`"))
 
 
 def references(row: Row, file_name: str, name: str | None = None) -> tuple[str, ...]:
@@ -267,7 +267,7 @@ def references(row: Row, file_name: str, name: str | None = None) -> tuple[str, 
     value = row.fields.get(name)
     if isinstance(value, dict) and isinstance(value.get("text"), list):
         value = value["text"]
-    texts = value if isinstance(value, list) else [text_of(row, name, file_name, "--reference-field")]
+    texts = value if isinstance(value, list) else [text_of(row, name, file_name, "`reference_field`")]
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise row_error(f"field '{name}' has an empty reference, or one that is not text", row, file_name)
     return tuple(texts)
@@ -289,6 +289,6 @@ def prediction(row: Row, file_name: str, name: str | None = None, *, reference: 
     others = [n for n in there if n != "text"]
     if name is None and len(others) > 1 and "prediction" not in others:
         names = "' and '".join(others)
-        hint = "name the right one with --prediction-field"
+        hint = "name the right one with `prediction_field`"
         raise RowError(f"fields '{names}' could both be the prediction", path=file_name, line=row.line, hint=hint)
-    return text_of(row, name or next(iter(there), "prediction"), file_name, "--prediction-field")
+    return text_of(row, name or next(iter(there), "prediction"), file_name, "`prediction_field`")

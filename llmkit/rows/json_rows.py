@@ -31,7 +31,7 @@ def json_lines(source: Source, encoding: str, text_field: str) -> Iterator[Row]:
                 continue
             hint = None
             if index == 0 and line.lstrip().startswith("["):
-                hint = "is this a JSON list of rows? --input-format json reads one"
+                hint = "is this a JSON list of rows? `input_format` json reads one"
             yield _row(line, index, number, source.name, hint)
             index += 1
 
@@ -76,7 +76,7 @@ def _one_value(row: Row, name: str) -> InputError:
     around = next((n for n, v in row.fields.items() if isinstance(v, list) and v and all(isinstance(i, dict) for i in v)), None)
     if around is None:
         return InputError(
-            "is one JSON object, not a list of objects", path=name, hint="put it in [ ], or --input-format jsonl for one object per line"
+            "is one JSON object, not a list of objects", path=name, hint="put it in [ ], or `input_format` jsonl for one object per line"
         )
     return InputError(
         f"is one JSON object around a list, not a list of objects (its field '{around[:60]}' holds {len(row.fields[around]):,} objects)",
@@ -195,7 +195,7 @@ class _Cutter:
 
     def _unexpected(self, mark: str) -> InputError:
         where = "after the list" if self.ended else f"after object {self.elements}" if self.elements else "at the beginning"
-        hint = "a list of objects: [{...}, {...}]; --input-format names another format"
+        hint = "a list of objects: [{...}, {...}]; `input_format` names another format"
         return InputError(f"is not a JSON list of objects: {mark!r} {where}", path=self.name, line=self.line + 1, hint=hint)
 
 

@@ -57,7 +57,7 @@ def check_last(messages: tuple[Message, ...], name: str, row: Row, file_name: st
             f"the last message of field '{name}' has role 'assistant'; a model answers other roles",
             row,
             file_name,
-            hint="--continue continues that message; or remove it from the row",
+            hint="`continue` continues that message; or remove it from the row",
         )
     if continue_last and last["role"] == "assistant" and not last["content"]:
         raise row_error(f"the last message of field '{name}' has no content to continue", row, file_name)

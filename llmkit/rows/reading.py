@@ -105,7 +105,7 @@ def _format_of(source: Source) -> str:
         return ending
     if source.path != "-" and ending:
         raise UsageError(
-            f"{source.path}: no input format is known by the ending '.{ending}'", hint=f"--input-format one of {', '.join(FORMATS)}"
+            f"{source.path}: no input format is known by the ending '.{ending}'", hint=f"`input_format` one of {', '.join(FORMATS)}"
         )
     return "jsonl" if source.first().lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else "txt"
 

@@ -68,14 +68,14 @@ class SampleFields:
     def __post_init__(self) -> None:
         if self.template is not None:
             if self.text is not None or self.prompt is not None:
-                other = "--text-field" if self.prompt is None else "--prompt-field"
-                raise UsageError(f"--template and {other} both say what the model is asked", hint="use only one of them")
+                other = "`text_field`" if self.prompt is None else "`prompt_field`"
+                raise UsageError(f"`template` and {other} both say what the model is asked", hint="use only one of them")
             _ = self._parsed_template  # a template that names no field is refused now
             return
         if (self.prompt is None) != (self.completion is None):
-            raise UsageError("--prompt-field and --completion-field must be used together", hint="name both, or --text-field")
+            raise UsageError("`prompt_field` and `completion_field` must be used together", hint="name both, or `text_field`")
         if self.text is not None and self.prompt is not None:
-            raise UsageError("--text-field and --prompt-field cannot be combined", hint="use only one of them")
+            raise UsageError("`text_field` and `prompt_field` cannot be combined", hint="use only one of them")
 
     @cached_property
     def _parsed_template(self) -> Template | None:
@@ -89,7 +89,7 @@ class SampleFields:
         if format is None:
             raise RowError(
                 missing_field("text', 'messages', or 'prompt' and 'completion", row, file_name, None).reason,
-                path=file_name, line=row.line, hint="name the fields: --prompt-field and --completion-field, or --text-field",
+                path=file_name, line=row.line, hint="name the fields: `prompt_field` and `completion_field`, or `text_field`",
             )  # fmt: skip
         sample = Sample(format, row.line, _digest(row.fields), **self._parts(format, row, file_name))
         if sample.completion is not None and not sample.completion.strip():
@@ -133,7 +133,7 @@ class SampleFields:
 
     def _parts(self, format: str, row: Row, file_name: str) -> dict[str, Any]:
         if format == "text":
-            return {"text": text_of(row, self.text or "text", file_name, "--text-field")}
+            return {"text": text_of(row, self.text or "text", file_name, "`text_field`")}
         if format in ("messages", "sharegpt"):
             name = "messages" if format == "messages" else "conversations"
             return _talk(row.fields[name], name, 0, row, file_name)
@@ -148,7 +148,7 @@ class SampleFields:
         if self._parsed_template is not None:
             name = self.completion or first_name(row.fields.keys() - set(self._parsed_template.names), TARGETS) or "completion"
             question = self._parsed_template.fill(row, file_name)
-            return _pair(question, text_of(row, name, file_name, "--completion-field"), (), row, file_name)
+            return _pair(question, text_of(row, name, file_name, "`completion_field`"), (), row, file_name)
         names = ((self.prompt or "prompt", self.completion or "completion"),) if self.prompt else _COMPLETIONS
         prompt, completion = next(((a, b) for a, b in names if a in row.fields and b in row.fields), names[0])
         before, after = row.fields.get(prompt), row.fields.get(completion)
@@ -156,8 +156,8 @@ class SampleFields:
             first = len(_training_conversation(before, prompt, row, file_name).messages)
             _training_conversation(after, completion, row, file_name)
             return _talk([*before, *after], prompt, first, row, file_name)
-        question = text_of(row, prompt, file_name, "--prompt-field")
-        answer = text_of(row, completion, file_name, "--completion-field")
+        question = text_of(row, prompt, file_name, "`prompt_field`")
+        answer = text_of(row, completion, file_name, "`completion_field`")
         return _pair(question, answer, (), row, file_name)
 
 
@@ -236,7 +236,7 @@ def check_rows(rows: Iterable[Row], fields: SampleFields, file_name: str, *, max
         (out.held_out if int(sample.digest[:8], 16) < bound else out.samples).append(sample)
     if len(out.bad) > max_errors:
         raise InputError(
-            _list_errors(out), hint=f"fix them, or skip up to N of them with --max-errors N; {out.bad[0].hint or ''}".rstrip("; ")
+            _list_errors(out), hint=f"fix them, or skip up to N of them with `max_errors` N; {out.bad[0].hint or ''}".rstrip("; ")
         )
     if not (out.samples or out.held_out):
         raise InputError("no rows to train on", path=file_name)
@@ -340,7 +340,7 @@ def _alpaca(row: Row, file_name: str) -> dict[str, Any]:
         if not isinstance(both, list) or len(both) != 2 or not all(isinstance(text, str) for text in both):
             raise row_error(f"entry {number} of field 'history' is not a pair of texts", row, file_name)
         turns += [{"role": "user", "content": both[0]}, {"role": "assistant", "content": both[1]}]
-    parts = _pair(asked.text or "", text_of(row, "output", file_name, "--completion-field"), tuple(turns), row, file_name)
+    parts = _pair(asked.text or "", text_of(row, "output", file_name, "`completion_field`"), tuple(turns), row, file_name)
     return parts | ({"plain": asked.plain} if "prompt" in parts else {})
 
 

@@ -31,12 +31,12 @@ class Template:
                 continue
             name = match[1]
             if name is None or not name.strip() or '"' in name or "\n" in name or re.search(r"![rsa]$", name):
-                raise UsageError(f"--template: {_shown(text, match)} does not name a field", hint=_EXAMPLE)
+                raise UsageError(f"`template`: {_shown(text, match)} does not name a field", hint=_EXAMPLE)
             self._parts.append((literal, name))
             literal = ""
         self._end = literal + text[at:]
         if not self._parts:
-            raise UsageError("--template names no field, so every prompt would be the same", hint=_EXAMPLE)
+            raise UsageError("`template` names no field, so every prompt would be the same", hint=_EXAMPLE)
 
     @property
     def names(self) -> list[str]:
@@ -52,7 +52,7 @@ def _value(row: Row, name: str, file_name: str) -> str:
     fields = named_fields(row)
     if name not in fields:
         there = ", ".join(str(n)[:60] for n in list(row.fields)[:12]) or "none"
-        raise row_error(f"no field '{name[:80]}' (fields: {there})", row, file_name, hint="use a field of the rows in --template")
+        raise row_error(f"no field '{name[:80]}' (fields: {there})", row, file_name, hint="use a field of the rows in `template`")
     value = fields[name]
     if isinstance(value, str) and type_name(value) == "text":
         return value

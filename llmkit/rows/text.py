@@ -30,7 +30,7 @@ _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 #: How other files than text begin: what they are, and what to do.
 _MAGIC = (
     (b"\x1f\x8b", "gzip", "unpack it first, or give it a name that ends with .gz"),
-    (b"PAR1", "parquet", "--input-format parquet"),
+    (b"PAR1", "parquet", "`input_format` parquet"),
     (b"PK\x03\x04", "a ZIP archive (or .xlsx, .docx)", "unpack it, or save the sheet as .csv"),
     (b"\xfd7zXZ\x00", "xz", "unpack it first"),
     (b"BZh", "bzip2", "unpack it first"),
@@ -140,11 +140,11 @@ def texts(source: Source, encoding: str = "utf-8") -> Iterator[str]:
                 f"byte {offset - pending + exc.start + 1} (0x{exc.object[exc.start]:02x}) is not {encoding}",
                 path=source.name,
                 line=line,
-                hint="name the file's encoding with --encoding, for example --encoding latin-1",
+                hint="name the file's encoding with `encoding`, for example `encoding` latin-1",
             ) from exc
         except UnicodeError as exc:
             hint = "name its byte order: utf-16-le or utf-16-be" if "BOM" in str(exc) else "utf-8, utf-16, latin-1, cp1252, ..."
-            raise InputError(f"is not {encoding}: {exc}", path=source.name, line=number, hint=f"--encoding: {hint}") from exc
+            raise InputError(f"is not {encoding}: {exc}", path=source.name, line=number, hint=f"`encoding`: {hint}") from exc
         offset += len(chunk)
         if text:
             text, begun = text if begun else text.removeprefix("\ufeff"), True
@@ -185,7 +185,7 @@ def read_text(path: str, encoding: str = "utf-8") -> str:
 
 
 def _decoder(encoding: str, name: str) -> codecs.IncrementalDecoder:
-    hint = "--encoding: utf-8, utf-16, latin-1, cp1252, ..."
+    hint = "`encoding`: utf-8, utf-16, latin-1, cp1252, ..."
     try:
         info = codecs.lookup(encoding)
         if info.name in _OF_NAMES:
@@ -208,7 +208,7 @@ def _refuse_other_content(chunk: bytes, encoding: str, name: str) -> None:
     """What begins like something else than text in this encoding. Raises InputError."""
     named = encoding.lower().replace("-", "").replace("_", "")
     if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not named.startswith(("utf16", "utf32")):
-        raise InputError("byte 1: this is UTF-16, not " + encoding, path=name, line=1, hint="add --encoding utf-16")
+        raise InputError("byte 1: this is UTF-16, not " + encoding, path=name, line=1, hint="add `encoding` utf-16")
     for magic, what, hint in _MAGIC:
         if chunk.startswith(magic) and (b"\0" in chunk or magic == b"\x1f\x8b"):
             raise InputError(f"holds {what}, not text", path=name, hint=hint)
@@ -217,7 +217,7 @@ def _refuse_other_content(chunk: bytes, encoding: str, name: str) -> None:
 def _open(path: str) -> IO[bytes]:
     if path == "-":
         if sys.stdin is None or sys.stdin.closed:
-            raise InputError("standard input is closed", hint="pipe rows in, or name a file with --input")
+            raise InputError("standard input is closed", hint="pipe rows in, or name a file with `input`")
         return sys.stdin.buffer
     try:
         if stat.S_ISDIR(os.stat(path).st_mode):

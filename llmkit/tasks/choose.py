@@ -36,9 +36,9 @@ class ChoiceFields:
 
     def __post_init__(self) -> None:
         if self.labels is not None and not all(label.strip() for label in self.labels):
-            raise UsageError("--labels: one of the labels is empty", hint='for example --labels "positive,negative"')
+            raise UsageError("`labels`: one of the labels is empty", hint='for example `labels` "positive,negative"')
         if self.labels is not None and (len(self.labels) < 2 or len(set(self.labels)) < len(self.labels)):
-            raise UsageError("--labels needs at least two different labels", hint='for example --labels "positive,negative"')
+            raise UsageError("`labels` needs at least two different labels", hint='for example `labels` "positive,negative"')
 
     def choices(self, row: Row, file_name: str) -> tuple[tuple[str, ...], int]:
         """The choices of a row and the place of the right one. Raises RowError."""
@@ -48,7 +48,7 @@ class ChoiceFields:
         right = self.answer_field or first_name(row.fields, RIGHT_CHOICES) or "answer"
         if right not in row.fields:
             there = ", ".join(list(row.fields)[:12]) or "none"
-            raise RowError(f"no field '{right}' (fields: {there})", path=file_name, line=row.line, hint="name it with --answer-field")
+            raise RowError(f"no field '{right}' (fields: {there})", path=file_name, line=row.line, hint="name it with `answer_field`")
         place = _place(row.fields[right], choices, names)
         if place is None:
             raise RowError(
@@ -67,7 +67,7 @@ def _choices(row: Row, file_name: str) -> tuple[tuple[str, ...], tuple[str, ...]
     if isinstance(value, dict):
         value, names = value.get("text"), value.get("label")
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(c, str) and c for c in value):
-        raise RowError("field 'choices' is not a list of at least two texts", path=file_name, line=row.line, hint="or give --labels")
+        raise RowError("field 'choices' is not a list of at least two texts", path=file_name, line=row.line, hint="or give `labels`")
     if blank := next((i for i, c in enumerate(value, 1) if not c.strip()), None):
         raise RowError(f"choice {blank} of field 'choices' is blank", path=file_name, line=row.line, hint="a choice is a text")
     if isinstance(names, list) and len(names) == len(value):

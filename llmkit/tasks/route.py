@@ -48,10 +48,10 @@ class RouteSettings:
 
     def __post_init__(self) -> None:
         if self.options.best < 1:
-            raise UsageError(f"--n-best {self.options.best}: it must be 1 or more")
+            raise UsageError(f"`n_best` {self.options.best}: it must be 1 or more")
         if self.num_beams is not None and self.options.best > self.num_beams:
             raise UsageError(
-                f"--n-best {self.options.best}: {self.num_beams} beams give at most {self.num_beams} translations", hint="raise --num-beams"
+                f"`n_best` {self.options.best}: {self.num_beams} beams give at most {self.num_beams} translations", hint="raise `num_beams`"
             )
 
 

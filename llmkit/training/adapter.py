@@ -142,16 +142,16 @@ def _chosen(modules: dict[str, tuple[int, int]], settings: LoraSettings, model_t
         if usable and not chosen:
             raise _too_wide(usable, settings.r)
         if not chosen:
-            raise UsageError("the model has no linear layer that an adapter could go on", hint="--full trains all weights")
+            raise UsageError("the model has no linear layer that an adapter could go on", hint="`full` trains all weights")
         return chosen
     ends = sorted({name.rpartition(".")[2] for name in modules})
     for target in settings.targets:
         if target not in ends:
             hint = did_you_mean(target, ends, default=f"there are {', '.join(ends)}")
-            raise UsageError(f"--target-modules {target}: the model has no such linear layer", hint=hint)
+            raise UsageError(f"`target_modules` {target}: the model has no such linear layer", hint=hint)
         if target in fused:
             raise UsageError(
-                f"--target-modules {target}: an adapter on it has no effect in a {model_type} model", hint="remove it from --target-modules"
+                f"`target_modules` {target}: an adapter on it has no effect in a {model_type} model", hint="remove it from `target_modules`"
             )
     named = {name: shape for name, shape in modules.items() if name.rpartition(".")[2] in settings.targets}
     if any(min(shape) < settings.r for shape in named.values()):
@@ -161,8 +161,8 @@ def _chosen(modules: dict[str, tuple[int, int]], settings: LoraSettings, model_t
 
 def _too_wide(modules: dict[str, tuple[int, int]], rank: int) -> UsageError:
     name, width = min(((name, min(shape)) for name, shape in modules.items()), key=lambda item: item[1])
-    hint = f"--lora-r {width} or less, or --target-modules without '{name.rpartition('.')[2]}'"
-    return UsageError(f"--lora-r {rank} is above the width of '{name}', {width}", hint=hint)
+    hint = f"`lora_r` {width} or less, or `target_modules` without '{name.rpartition('.')[2]}'"
+    return UsageError(f"`lora_r` {rank} is above the width of '{name}', {width}", hint=hint)
 
 
 def _conv1d(model: Any) -> bool:

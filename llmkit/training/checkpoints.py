@@ -115,16 +115,16 @@ class RunFolder:
         """
         if self.record is not None and self.finished and not overwrite:
             if changes := differences(self.record["identity"], identity):
-                raise JobChangedError(f"{self.name} holds another run: {'; '.join(changes)}", hint="--overwrite replaces it")
+                raise JobChangedError(f"{self.name} holds another run: {'; '.join(changes)}", hint="`overwrite` replaces it")
             self._check_result(self.record["result"]["files"])
             return "finished"
         if self.state is not None and self.state.earlier and not restart:
-            raise JobChangedError(f"{self.name}: an earlier version of llmkit began the run there", hint="--restart starts over")
+            raise JobChangedError(f"{self.name}: an earlier version of llmkit began the run there", hint="`restart` starts over")
         if self.state is not None and not self.finished:
             changes = differences(self.state.identity, identity)
             goes_on = not changes and not restart and (not overwrite or bool(self.state.replaces))
             if changes and not (restart or overwrite):
-                hint = "--restart starts over, or run the first command again"
+                hint = "`restart` starts over, or run the first command again"
                 raise JobChangedError(f"{self.name}: the unfinished run used other options: {'; '.join(changes)}", hint=hint)
             self._check_room()
             return "resume" if goes_on else "fresh"
@@ -203,7 +203,7 @@ class RunFolder:
             except OutputError as exc:
                 warn(f"{self.name}: {name} is not read: {exc.message}")
         if names:
-            raise OutputError(f"{self.name}: none of its checkpoints is complete", hint="--restart starts over")
+            raise OutputError(f"{self.name}: none of its checkpoints is complete", hint="`restart` starts over")
         return None
 
     def saved(self, step: int) -> Saved:
@@ -248,7 +248,7 @@ class RunFolder:
             path = self.path / name
             if name.endswith((".safetensors", "adapter_config.json")) and (not path.is_file() or file_sha256(path) != sha256):
                 what = "is not the file that was written" if path.is_file() else "is missing"
-                raise OutputError(f"{path}: {what}", hint="--overwrite trains it again")
+                raise OutputError(f"{path}: {what}", hint="`overwrite` trains it again")
 
     def _check(self) -> None:
         files.check_name(self.path, self.name)

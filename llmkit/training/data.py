@@ -36,7 +36,7 @@ def read_data(settings: DataSettings, *, offline: bool = False) -> TrainingRows:
     if settings.valid is None:
         train, aside = checked.samples, checked.held_out
         if settings.valid_share and not (train and aside):
-            raise UsageError(f"--valid-split leaves {len(train)} rows to train on and {len(aside)} to validate", hint="another share")
+            raise UsageError(f"`valid_split` leaves {len(train)} rows to train on and {len(aside)} to validate", hint="another share")
         return TrainingRows(rows.name, rows.name if settings.valid_share else None, checked, train, aside)
     others = _open(settings, settings.valid, None, offline)
     valid = check_rows(_lines(others, settings.valid, settings.format), settings.fields, others.name, max_errors=settings.max_errors)

@@ -241,7 +241,7 @@ class Encoder:
             if not after.startswith(before):
                 raise InputError(
                     "the chat template does not write an answer right after its generation prompt",
-                    hint="give a template that does with --chat-template FILE",
+                    hint="give a template that does with `chat_template` FILE",
                 )
             answer = after[len(before) :]
             _check_answer(before, answer, messages[number])
@@ -265,14 +265,14 @@ def _check_answer(before: str, answer: str, message: Message) -> None:
         if call["function"]["name"] not in answer:
             raise InputError(
                 "the chat template writes no tool calls, so there is nothing to train on",
-                hint="give a template that does with --chat-template FILE",
+                hint="give a template that does with `chat_template` FILE",
             )
     content = message["content"].strip()
     tail = answer.partition(content)[2].strip() if content else ""
     if tail and before.rstrip().endswith(tail):
         raise InputError(
             f"the chat template writes its generation prompt ({tail[:40]}) after an answer, too",
-            hint="put it between {% if add_generation_prompt %} and {% endif %}, and give the template with --chat-template FILE",
+            hint="put it between {% if add_generation_prompt %} and {% endif %}, and give the template with `chat_template` FILE",
         )
 
 

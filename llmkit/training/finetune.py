@@ -96,7 +96,7 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     dtype = "float32" if settings.lora is None and settings.model.dtype == "auto" else settings.model.dtype  # see Micikevicius et al. 2018
     prepared = prepare(replace(settings.model, device=device, dtype=dtype))
     if (slow := slow_precision(prepared.device)) is not None:
-        report.warn(f"--dtype {prepared.device.dtype}: {slow}")
+        report.warn(f"`dtype` {prepared.device.dtype}: {slow}")
     encoder = _encoder(prepared, settings, rows.checked.format)
     train = encoder.examples(rows.train, rows.source)
     check_examples(train, rows.source, report.warn)
@@ -120,14 +120,14 @@ def _encoder(prepared: Prepared, settings: FinetuneSettings, format: str) -> Enc
 
     context, asked = context_of(prepared.checkpoint.config), settings.loss.max_length
     if asked is not None and context is not None and asked > context:
-        raise UsageError(f"--max-length {asked}: the model reads at most {context} tokens at once")
+        raise UsageError(f"`max_length` {asked}: the model reads at most {context} tokens at once")
     start = None
     if prepared.checkpoint.is_encoder_decoder:
         start = prepared.checkpoint.config.get("decoder_start_token_id", prepared.tokenizer.pad_token_id)
     chat = ChatSettings(settings.data.chat_template)
     known = directions(prepared, chat, settings.data.languages)
     if settings.data.languages != LanguageSettings() and format != "source and target" and not known.by_tokens:
-        raise UsageError(f"--from and --to are for rows with a source and a target; these are of {format}", hint="remove them")
+        raise UsageError(f"`from` and `to` are for rows with a source and a target; these are of {format}", hint="remove them")
     return Encoder(prepared.tokenizer, chat, asked or min(context or 2048, 2048), start, settings.loss.full_loss, known)
 
 
@@ -141,7 +141,7 @@ def _tell_unused(rows: TrainingRows, encoder: Encoder, report: Report) -> None:
 def _tell_frozen(ready: Ready, report: Report) -> None:
     if ready.narrow_layers:
         layers = ", ".join(ready.narrow_layers)
-        report.notice(f"no adapter on {layers}: narrower than the rank; a smaller --lora-r includes them")
+        report.notice(f"no adapter on {layers}: narrower than the rank; a smaller `lora_r` includes them")
     if ready.frozen_experts:
         report.warn(f"the adapter is not on the experts: {ready.frozen_experts:,} of {ready.parameters:,} parameters stay frozen")
 
@@ -198,9 +198,9 @@ def _check_trackers(names: Sequence[str]) -> None:
         known = sorted(integrations.INTEGRATION_TO_CALLBACK)
         for name in names:
             if name not in there and name in known:
-                raise UnavailableError(f"--report-to {name}: it is not installed", hint=f"pip install {_PACKAGES.get(name, name)}")
+                raise UnavailableError(f"`report_to` {name}: it is not installed", hint=f"pip install {_PACKAGES.get(name, name)}")
             if name not in there:
-                raise UnavailableError(f"--report-to {name}: no such tracker is known", hint=f"known are {', '.join(known)}")
+                raise UnavailableError(f"`report_to` {name}: no such tracker is known", hint=f"known are {', '.join(known)}")
 
 
 #: Trackers whose package has another name.
@@ -259,7 +259,7 @@ def _finish(ready: Ready, rows: TrainingRows, folder: RunFolder, options: dict[s
     if improvement is not None:
         report.notice(improvement_line(improvement))
     else:
-        report.notice("no validation rows: --valid FILE or --valid-split 5% measures the improvement")
+        report.notice("no validation rows: `valid` FILE or `valid_split` 5% measures the improvement")
     result, device = record["result"], ready.loaded.device
     report.notice(
         f"{folder.name}: {result['steps']:,} steps, {result['trained_tokens']:,} trained tokens in {duration(result['seconds'])}, "

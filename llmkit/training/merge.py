@@ -110,7 +110,7 @@ class Target:
             raise OutputError(f"{name} is a file; a model is a folder", hint="name a folder")
         if self.path.exists() and any(self.path.iterdir()):
             if not overwrite:
-                raise OutputError(f"{name} exists and is not empty", hint="--overwrite replaces it")
+                raise OutputError(f"{name} exists and is not empty", hint="`overwrite` replaces it")
             self._check_own()
         if not self.path.parent.is_dir():
             raise OutputError(f"{name}: there is no folder {self.path.parent}", hint=f"mkdir -p {self.path.parent}")
@@ -190,14 +190,14 @@ def _load(settings: MergeSettings, report: Report) -> LoadedModel:
     if base is None:
         named = read_adapter_config(settings.adapter, offline=settings.offline).get("base_model_name_or_path")
         if not isinstance(named, str) or not named:
-            raise ModelError(f"{settings.adapter}: names no base", hint="name it with --model REF")
+            raise ModelError(f"{settings.adapter}: names no base", hint="name it with `model` REF")
         base = named
         report.notice(f"base: {base}, named by the adapter")
     _, checkpoint = resolve(base, offline=settings.offline, trust_remote_code=settings.trust_remote_code)
     if "quantization_config" in checkpoint.config:
         raise ModelError(
             f"{base} is quantized, and an adapter merged into rounded weights is not the adapter that was trained",
-            hint="name the unquantized base with --model REF",
+            hint="name the unquantized base with `model` REF",
         )
     asked = ModelSettings(base, settings.adapter, settings.device, "float32", settings.offline, settings.trust_remote_code)
     return load(asked, report.detail)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from llmkit.training.footprint import Shape
 
 #: What to do about a run that does not fit.
-_SMALLER = "a smaller --batch-size or --max-length, --gradient-checkpointing, or a smaller model"
+_SMALLER = "a smaller `batch_size` or `max_length`, `gradient_checkpointing`, or a smaller model"
 #: Steps that are timed before a run's length is told.
 TIMED_STEPS = 2
 
@@ -138,7 +138,7 @@ class Ready:
 def check_weights(plan: RunPlan) -> None:
     """Refuses what can't be trained before weights are read. Raises UsageError, or OutOfMemoryError with the arithmetic."""
     if plan.lora is None and plan.prepared.settings.quantize != "none":
-        raise UsageError("quantized weights can't be trained", hint="use only one of --full and --quantize")
+        raise UsageError("quantized weights can't be trained", hint="use only one of `full` and `quantize`")
     plan.memory().check(
         f"training {plan.prepared.location.reference}",
         hint=_SMALLER,
@@ -274,9 +274,9 @@ def check_examples(train: Examples, source: str, report: Callable[[str], None]) 
     if not train:
         cut = f"all {len(train.empty):,} rows lose every trained token when they are cut"
         what = cut if train.truncated else "no row has a trained token"
-        raise InputError(what, path=source, hint="a larger --max-length" if train.truncated else "look at the rows with --dry-run")
+        raise InputError(what, path=source, hint="a larger `max_length`" if train.truncated else "look at the rows with `dry_run`")
     if train.truncated:
-        report(f"{train.truncated:,} rows are longer than --max-length and were cut; the longest has {train.longest:,} tokens")
+        report(f"{train.truncated:,} rows are longer than `max_length` and were cut; the longest has {train.longest:,} tokens")
     if train.empty:
         lines = ", ".join(str(line) for line in train.empty[:5])
         report(f"{len(train.empty):,} rows have no trained token and were skipped (line {lines}{', ...' if len(train.empty) > 5 else ''})")

@@ -36,11 +36,11 @@ class LoraSettings:
 
     def __post_init__(self) -> None:
         if self.r < 1:
-            raise UsageError(f"--lora-r {self.r}: it must be 1 or more")
+            raise UsageError(f"`lora_r` {self.r}: it must be 1 or more")
         if not self.alpha > 0:
-            raise UsageError(f"--lora-alpha {self.alpha:g}: it must be above 0")
+            raise UsageError(f"`lora_alpha` {self.alpha:g}: it must be above 0")
         if not 0 <= self.dropout < 1:
-            raise UsageError(f"--lora-dropout {self.dropout:g}: it must be from 0 up to below 1")
+            raise UsageError(f"`lora_dropout` {self.dropout:g}: it must be from 0 up to below 1")
 
 
 @dataclass(frozen=True)
@@ -69,22 +69,22 @@ class Optimization:
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", _SCHEDULE_NAMES.get(self.schedule, self.schedule))
         if not 0 < self.learning_rate < math.inf:
-            raise UsageError(f"--learning-rate {self.learning_rate:g}: it must be above 0", hint="2e-4 is usual for LoRA")
+            raise UsageError(f"`learning_rate` {self.learning_rate:g}: it must be above 0", hint="2e-4 is usual for LoRA")
         if not 0 < self.epochs < math.inf:
-            raise UsageError(f"--epochs {self.epochs:g}: it must be above 0")
+            raise UsageError(f"`epochs` {self.epochs:g}: it must be above 0")
         for name in ("batch_size", "grad_accum", "max_steps", "early_stopping"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise UsageError(f"--{name.replace('_', '-')} {value}: it must be 1 or more")
+                raise UsageError(f"`{name}` {value}: it must be 1 or more")
         if self.schedule not in SCHEDULES:
-            raise UsageError(f"unknown schedule '{self.schedule}'", hint=f"--lr-scheduler one of {', '.join(SCHEDULES)}")
+            raise UsageError(f"unknown schedule '{self.schedule}'", hint=f"`lr_scheduler` one of {', '.join(SCHEDULES)}")
         if not 0 <= self.warmup < 1:
-            raise UsageError(f"--warmup-ratio {self.warmup:g}: it is a share of the steps, from 0 up to below 1")
+            raise UsageError(f"`warmup_ratio` {self.warmup:g}: it is a share of the steps, from 0 up to below 1")
         for name, value in (("weight-decay", self.weight_decay), ("max-grad-norm", self.max_grad_norm), ("neftune", self.neftune or 0.0)):
             if not 0 <= value < math.inf:
-                raise UsageError(f"--{name} {value:g}: it must be 0 or more")
+                raise UsageError(f"`{name.replace('-', '_')}` {value:g}: it must be 0 or more")
         if not 0 <= self.seed < 1 << 32:
-            raise UsageError(f"--seed {self.seed}: it must be from 0 to 2^32 - 1")
+            raise UsageError(f"`seed` {self.seed}: it must be from 0 to 2^32 - 1")
 
     def steps(self, examples: int, processes: int = 1) -> int:
         """Optimizer steps that `examples` make in the epochs asked for. The last step of an epoch takes the rows that are left."""
@@ -113,7 +113,7 @@ class LossSettings:
 
     def __post_init__(self) -> None:
         if self.max_length is not None and self.max_length < 2:
-            raise UsageError(f"--max-length {self.max_length}: it must be 2 or more")
+            raise UsageError(f"`max_length` {self.max_length}: it must be 2 or more")
         if self.packing not in ("auto", "off"):
             raise UsageError(f"unknown packing '{self.packing}'", hint="auto or off")
 
@@ -132,12 +132,12 @@ class CheckpointSettings:
 
     def __post_init__(self) -> None:
         if self.keep < 1:
-            raise UsageError(f"--keep-checkpoints {self.keep}: it must be 1 or more", hint="a run resumes from a checkpoint")
+            raise UsageError(f"`keep_checkpoints` {self.keep}: it must be 1 or more", hint="a run resumes from a checkpoint")
         if self.result not in ("best", "last"):
             raise UsageError(f"unknown result '{self.result}'", hint="best or last")
         for name, value in (("save-steps", self.steps), ("eval-steps", self.evaluate_steps)):
             if value is not None and value < 1:
-                raise UsageError(f"--{name} {value}: it must be 1 or more")
+                raise UsageError(f"`{name.replace('-', '_')}` {value}: it must be 1 or more")
 
     def every(self, total: int) -> int:
         """Steps between checkpoints of a run of `total` steps."""
@@ -177,7 +177,7 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         if self.valid is not None and self.valid_share:
-            raise UsageError("--valid and --valid-split both say which rows validate", hint="use only one of them")
+            raise UsageError("`valid` and `valid_split` both say which rows validate", hint="use only one of them")
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class FinetuneSettings:
 
     def __post_init__(self) -> None:
         if self.optimization.early_stopping is not None and self.data.valid is None and not self.data.valid_share:
-            raise UsageError("--early-stopping needs validation rows", hint="--valid FILE, or --valid-split 5%")
+            raise UsageError("`early_stopping` needs validation rows", hint="`valid` FILE, or `valid_split` 5%")
 
 
 def record(*settings: Any) -> dict[str, Any]:

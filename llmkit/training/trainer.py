@@ -178,7 +178,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
                 raise
             raise OutOfMemoryError(
                 f"out of memory at step {self.state.global_step + 1}; the last checkpoint is kept",
-                hint="a smaller --batch-size with a larger --grad-accum, a smaller --max-length, or --gradient-checkpointing",
+                hint="a smaller `batch_size` with a larger `grad_accum`, a smaller `max_length`, or `gradient_checkpointing`",
             ) from exc
         self.watch.finite(float(loss), self.state.global_step + 1)
         self._step_loss += float(loss)

@@ -60,7 +60,7 @@ class Watch:
     def tokens(self, count: int, step: int) -> None:
         """Raises TrainingError for a step whose batch holds no trained token."""
         if count == 0:
-            raise TrainingError(f"step {step}: no token of the batch is trained", hint="look at the rows with --dry-run")
+            raise TrainingError(f"step {step}: no token of the batch is trained", hint="look at the rows with `dry_run`")
 
     def finite(self, value: float, step: int) -> None:
         """Raises TrainingError for a loss that is NaN or infinite."""
@@ -77,7 +77,7 @@ class Watch:
         if not self._on:
             return
         if self._zeros >= self._enough_zeros:
-            hint = "--dry-run marks the tokens that are trained; is the answer already in the prompt?"
+            hint = "`dry_run` marks the tokens that are trained; is the answer already in the prompt?"
             raise self.gone_wrong(f"the loss has been exactly 0 for {self._zeros} steps, so nothing is trained", step, hint)
         bound = _DIVERGED * statistics.fmean(self._first) + 1
         if len(self._losses) == _REMEMBERED and min(self._losses) > bound:
@@ -102,6 +102,6 @@ class Watch:
 
     @staticmethod
     def gone_wrong(
-        what: str, step: int, hint: str = "a smaller --learning-rate, --dtype float32, or look at the rows near this step"
+        what: str, step: int, hint: str = "a smaller `learning_rate`, `dtype` float32, or look at the rows near this step"
     ) -> TrainingError:
         return TrainingError(f"step {step}: {what}; the last good checkpoint is kept", hint=hint)

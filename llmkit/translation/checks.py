@@ -24,7 +24,7 @@ def problems(source: str, translation: str, finish_reason: str) -> list[str]:
     """What is wrong with a piece, empty when nothing is."""
     said = [check(source, translation) for check in _CHECKS]
     if finish_reason == "length":
-        said.append("it was cut off at --max-new-tokens")
+        said.append("it was cut off at the limit of new tokens")
     return [problem for problem in said if problem]
 
 

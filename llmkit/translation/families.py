@@ -54,16 +54,16 @@ class Family:
         """Raises UsageError for a language that the model does not know, that is missing, or that is the same twice."""
         if target is None:
             if len(self.targets) != 1:
-                raise UsageError("no target language given", hint="name it with --to, for example --to fr")
+                raise UsageError("no target language given", hint="name it with `to`, for example `to` fr")
             target = self.targets[0][0]
         if source is None and len(self.sources) == 1:
             source = self.sources[0][0]
         if source is None and self.needs_source:
-            raise UsageError("this model needs the source language", hint="name it with --from, or --from auto")
+            raise UsageError("this model needs the source language", hint="name it with `from`, or `from` auto")
         if source is not None and source.matches(target):
-            raise UsageError(f"--from and --to are both {target.name}")
-        source_code = _code(source, self.sources, "--from") if source is not None else ""
-        return self.make(source, target, source_code, _code(target, self.targets, "--to"))
+            raise UsageError(f"`from` and `to` are both {target.name}")
+        source_code = _code(source, self.sources, "`from`") if source is not None else ""
+        return self.make(source, target, source_code, _code(target, self.targets, "`to`"))
 
 
 def family(facts: ModelFacts) -> Family:

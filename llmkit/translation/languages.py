@@ -96,7 +96,7 @@ _SCRIPTS = (
 _REGIONS = ("AF", "AR", "AU", "BE", "BR", "CA", "CH", "CN", "DE", "ES", "FR", "GB", "HK", "IN", "MX", "PT", "SI", "TW", "US", "XX")
 
 
-def language(text: str, option: str = "--to") -> Language:
+def language(text: str, option: str = "`to`") -> Language:
     """The language that `text` names: in English, in itself, or by a code. Raises UsageError with "did you mean"."""
     import langcodes
 
@@ -162,10 +162,10 @@ def detect(text: str, among: Sequence[Language] = ()) -> Language:
     if len(among) == 1:
         return among[0]
     if not any(c.isalpha() for c in text):
-        raise InputError("the text has no letters to detect a language from", hint="name the language with --from")
+        raise InputError("the text has no letters to detect a language from", hint="name the language with `from`")
     for label, _ in py3langid.rank(text[:20_000]):
         guess = Language(str(label))
         near = guess if not among else next((lang for lang in among if lang.related(guess)), None)
         if near is not None:
             return near
-    raise InputError("its language can't be detected among those of the model", hint="name the language with --from")
+    raise InputError("its language can't be detected among those of the model", hint="name the language with `from`")

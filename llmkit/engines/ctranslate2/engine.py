@@ -140,7 +140,7 @@ def _check(decoding: Decoding) -> None:
     """No answer at all where it would not be torch's. Raises UsageError."""
     ENGINE.check_decoding(decoding)
     if (why := decoding_reason(decoding)) is not None:
-        raise UsageError(f"the engine {ENGINE.name} can't do this: {why}", hint="--engine torch")
+        raise UsageError(f"the engine {ENGINE.name} can't do this: {why}", hint="`engine` torch")
 
 
 def open_engine(
@@ -153,7 +153,7 @@ def open_engine(
 ) -> CTranslate2Engine:
     """Loads a built-in model. Raises ModelError, UnavailableError or OutOfMemoryError."""
     if draft is not None:
-        raise UnavailableError(f"the engine {ENGINE.name} has no speculation", hint="--engine torch")
+        raise UnavailableError(f"the engine {ENGINE.name} has no speculation", hint="`engine` torch")
     engine = CTranslate2Engine(settings.reference.removeprefix("builtin:"), quantize=settings.quantize, chat=chat)
     precision = "int8" if settings.quantize == "int8" else "float32"
     report(f"{settings.reference}: CTranslate2; cpu, {precision}, {available_cores()} threads (1 for one text)")

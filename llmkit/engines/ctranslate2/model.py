@@ -143,7 +143,7 @@ def _library(name: str) -> Any:
         # without what it is compiled from, the library imports and has no such class
         return getattr(ctranslate2, name)
     except (ImportError, AttributeError) as exc:
-        raise UnavailableError(f"CTranslate2 can't be loaded: {one_line(exc)}", hint="install it again, or --engine torch") from exc
+        raise UnavailableError(f"CTranslate2 can't be loaded: {one_line(exc)}", hint="install it again, or `engine` torch") from exc
 
 
 def _parts(prompts: Sequence[Sequence[int]], limits: Sequence[int], *, same_limit: bool) -> Iterator[list[int]]:
@@ -171,6 +171,6 @@ def _errors(rows: int) -> Iterator[None]:
     try:
         yield
     except MemoryError as exc:
-        raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller --batch-size or --max-new-tokens") from exc
+        raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller `batch_size` or `max_new_tokens`") from exc
     except RuntimeError as exc:
-        raise ModelError(f"CTranslate2 can't run the model: {one_line(exc)}", hint="--engine torch") from exc
+        raise ModelError(f"CTranslate2 can't run the model: {one_line(exc)}", hint="`engine` torch") from exc

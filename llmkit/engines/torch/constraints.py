@@ -23,7 +23,7 @@ class Constraint:
             import llguidance
             import llguidance.hf
         except ImportError as exc:
-            raise UnavailableError("--json-schema and --regex need llguidance", hint="pip install 'llmkit[constrained]'") from exc
+            raise UnavailableError("`json_schema` and `regex` need llguidance", hint="pip install 'llmkit[constrained]'") from exc
         self._llguidance = llguidance
         self._tokenizer = llguidance.hf.from_tokenizer(tokenizer, n_vocab=vocabulary)
         try:
@@ -74,5 +74,5 @@ def read_schema(text: str) -> str:
     try:
         json.loads(text)
     except (ValueError, RecursionError) as exc:
-        raise UsageError(f"--json-schema: not JSON: {exc}") from exc
+        raise UsageError(f"`json_schema`: not JSON: {exc}") from exc
     return text

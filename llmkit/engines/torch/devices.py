@@ -34,16 +34,16 @@ def select(device: str = "auto", dtype: str = "auto") -> Device:
         kind = next((k for k in ("cuda", "xpu", "mps") if _count(k)), "cpu")
     if not _count(kind):
         raise UnavailableError(
-            f"--device {device}: this machine has no {kind} device that torch {torch.__version__} can use", hint=f"available: {_there()}"
+            f"`device` {device}: this machine has no {kind} device that torch {torch.__version__} can use", hint=f"available: {_there()}"
         )
     if int(index or 0) >= _count(kind):
         raise UnavailableError(
-            f"--device {device}: there are {_count(kind)} {kind} devices, numbered from 0", hint=f"available: {_there()}"
+            f"`device` {device}: there are {_count(kind)} {kind} devices, numbered from 0", hint=f"available: {_there()}"
         )
     name = f"{kind}:{index or 0}" if kind in ("cuda", "xpu") else kind
     chosen, reason = _auto_dtype(name) if dtype == "auto" else (dtype, "as asked")
     if kind == "cuda" and chosen == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise UnavailableError(f"{name} has no bfloat16", hint="--dtype float16 or float32")
+        raise UnavailableError(f"{name} has no bfloat16", hint="`dtype` float16 or float32")
     return Device(name, chosen, reason)
 
 

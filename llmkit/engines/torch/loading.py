@@ -156,7 +156,7 @@ def load(
         prepared.checkpoint, dtype=device.dtype, quantize=settings.quantize, tokens=_PLANNED_TOKENS, free=free_bytes(device.name)
     )
     if (slow := slow_precision(device)) is not None:
-        warn(f"--dtype {device.dtype}: {slow}")
+        warn(f"`dtype` {device.dtype}: {slow}")
     needed.check(f"{settings.reference} in {device.dtype} on {device.name}")
     report(f"{settings.reference}: {needed}; {device.name}, {device.dtype} ({device.reason}), {torch.get_num_threads()} threads")
     return read_weights(prepared)
@@ -202,7 +202,7 @@ def _refuse_adapter_beside(checkpoint: Checkpoint) -> None:
     if beside.exists():
         raise ModelError(
             f"{beside}: the folder holds both an adapter and a model's weights",
-            hint=f"--adapter {checkpoint.folder} uses both; remove that file to use the model alone",
+            hint=f"`adapter` {checkpoint.folder} uses both; remove that file to use the model alone",
         )
 
 
@@ -262,7 +262,7 @@ def _loading(settings: ModelSettings, device: Device, known: ModelError) -> Iter
         if is_out_of_memory(exc):
             raise OutOfMemoryError(
                 f"{settings.reference} does not fit on {device.name}: {one_line(exc)}",
-                hint="a smaller model, or --dtype bfloat16" + ("" if device.kind == "cpu" else ", or --device cpu"),
+                hint="a smaller model, or `dtype` bfloat16" + ("" if device.kind == "cpu" else ", or `device` cpu"),
             ) from exc
         raise ModelError(f"{known.message}: {one_line(exc)}", hint=known.hint) from exc
 

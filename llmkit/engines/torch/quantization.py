@@ -20,11 +20,11 @@ def check(quantize: str, device: Device, checkpoint: Checkpoint) -> None:
     """Raises UsageError for an unknown name, UnavailableError without support for it, ModelError for a model that is already quantized."""
     check_quantize(quantize)
     if "quantization_config" in checkpoint.config:
-        raise ModelError(f"{checkpoint.folder}: the weights are already quantized", hint="run without --quantize")
+        raise ModelError(f"{checkpoint.folder}: the weights are already quantized", hint="run without `quantize`")
     if device.kind not in _KINDS:
-        raise UnavailableError(f"--quantize {quantize}: there is no kernel for {device.kind}", hint=f"--device one of {', '.join(_KINDS)}")
+        raise UnavailableError(f"`quantize` {quantize}: there is no kernel for {device.kind}", hint=f"`device` one of {', '.join(_KINDS)}")
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise UnavailableError(f"--quantize {quantize} needs bitsandbytes", hint="pip install 'llmkit[quantize]'")
+        raise UnavailableError(f"`quantize` {quantize} needs bitsandbytes", hint="pip install 'llmkit[quantize]'")
 
 
 def arguments(quantize: str, device: Device) -> dict[str, Any]:

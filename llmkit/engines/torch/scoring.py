@@ -162,5 +162,5 @@ def token_log_probs(states: torch.Tensor, targets: torch.Tensor, head: Head | No
         pieces.append(scores.gather(1, wanted[:, None]).squeeze(1) - scores.logsumexp(-1))
     found = torch.cat(pieces) if pieces else torch.zeros(0)
     if torch.isnan(found).any():
-        raise ModelError("the model's scores are NaN", hint="try --dtype float32; if they still are, the weights are damaged")
+        raise ModelError("the model's scores are NaN", hint="try `dtype` float32; if they still are, the weights are damaged")
     return found

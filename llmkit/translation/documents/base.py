@@ -198,7 +198,7 @@ def decoded(data: bytes, name: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as exc:
         line = data.count(b"\n", 0, exc.start) + 1
-        hint = "name its encoding with --encoding, for example --encoding latin-1"
+        hint = "name its encoding with `encoding`, for example `encoding` latin-1"
         raise InputError(f"byte {exc.start + 1} is not UTF-8", path=name, line=line, hint=hint) from exc
 
 

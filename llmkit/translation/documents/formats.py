@@ -76,4 +76,4 @@ def _utf8(data: bytes, path: str, encoding: str) -> bytes:
             return data
         return data.decode(encoding).encode("utf-8")
     except (LookupError, UnicodeDecodeError) as exc:
-        raise InputError(f"cannot be read as {encoding}: {exc}", path=path, hint="name its encoding with --encoding") from exc
+        raise InputError(f"cannot be read as {encoding}: {exc}", path=path, hint="name its encoding with `encoding`") from exc
