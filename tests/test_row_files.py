@@ -144,7 +144,7 @@ def test_an_encoding_that_is_none_of_text_is_refused(tmp_path: Path, encoding: s
     error = refusal(tmp_path / "a.txt", "aGVsbG8K\n", encoding=encoding)
     assert "encoding" in error.message
     assert error.hint is not None
-    assert "--encoding" in error.hint
+    assert "`encoding`" in error.hint
 
 
 def test_utf16_without_a_byte_order_mark_names_the_two_orders(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_template_looks_nothing_up_inside_a_value(name: str) -> None:
 def test_braces_that_name_no_field_are_explained(template: str) -> None:
     with pytest.raises(UsageError) as caught:
         PromptFields(template)
-    assert caught.value.message.startswith("--template")
+    assert caught.value.message.startswith("`template`")
     assert caught.value.hint is not None
     assert "{{ and }}" in caught.value.hint
 
@@ -192,7 +192,7 @@ def test_a_conversation_that_ends_with_the_assistant_is_refused_or_continued() -
     error = reason(PromptFields(), one)
     assert "the last message of field 'messages' has role 'assistant'" in error.message
     assert error.hint is not None
-    assert "--continue" in error.hint
+    assert "`continue`" in error.hint
     prompt = PromptFields(continue_last=True).prompt(one, "r.jsonl")
     assert prompt.continue_last
     assert prompt.messages == (USER, ANSWER)

@@ -96,7 +96,7 @@ def test_invalid_utf8_names_byte_and_line(tmp_path: Path) -> None:
     path.write_bytes(b"one\ntwo\nthr\xffee\n")
     with pytest.raises(InputError, match=r"line 3: byte 12 \(0xff\)") as caught:
         read(path)
-    assert "--encoding" in str(caught.value.hint)
+    assert "`encoding`" in str(caught.value.hint)
 
 
 def test_invalid_utf8_far_into_the_file_names_its_byte(tmp_path: Path) -> None:
