@@ -111,7 +111,7 @@ def test_utf16_is_recognised_and_read_when_named(tmp_path: Path) -> None:
     path.write_bytes("héllo\nworld".encode("utf-16"))
     with pytest.raises(InputError, match="UTF-16") as caught:
         read(path)
-    assert caught.value.hint == "add --encoding utf-16"
+    assert caught.value.hint == "add `encoding` utf-16"
     assert read(path, encoding="utf-16") == [{"text": "héllo"}, {"text": "world"}]
 
 

@@ -91,7 +91,7 @@ def test_languages_that_a_model_lacks_are_refused() -> None:
         nllb.direction(language("en"), language("de"))
     with pytest.raises(UsageError, match="needs the source language"):
         nllb.direction(None, language("fr"))
-    with pytest.raises(UsageError, match="--from and --to are both French"):
+    with pytest.raises(UsageError, match="`from` and `to` are both French"):
         nllb.direction(language("fr"), language("fra"))
     with pytest.raises(UsageError, match="no target language given"):
         nllb.direction(language("en"), None)
