@@ -49,6 +49,11 @@ CANNOT_CHANGE_AN_ANSWER: dict[str, str] = {
     "max_regression": "what is made of the result",
     "test": "what is made of the result",
     "languages": "lists, and answers nothing",
+    "data.train": "the hash of the rows says what was read",
+    "data.valid": "the hash of the rows says what was read",
+    "data.max_errors": "when a run gives up",
+    "data.chat_template": "the hash of the template is part of the model's identity",
+    "checkpoint.keep": "how many of the newest checkpoints stay",
     "echo": "what is printed",
 }
 

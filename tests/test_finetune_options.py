@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -42,23 +44,66 @@ def test_languages_for_rows_without_a_source_and_a_target_are_refused(run: Run, 
     assert "--to: 'Frensh' is not a language; did you mean" in unknown.err
 
 
+_TRAINED: dict[str, Path] = {}
+
+
+def trained_once(run: Run, tmp_path: Path, arguments: list[object]) -> bytes:
+    """The folder `ad` that these arguments train; the same ones train it once a session. Gives its record."""
+    key = " ".join(map(str, arguments[6:]))
+    if key in _TRAINED:
+        shutil.copytree(_TRAINED[key], tmp_path / "ad")
+    else:
+        done = run(*arguments)
+        assert done.code == 0, done.err
+        _TRAINED[key] = shutil.copytree(tmp_path / "ad", Path(tempfile.mkdtemp()) / "ad")
+    return (tmp_path / "ad" / "run.json").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("options", "name"),
     [
-        (["--from", "en", "--to", "de"], "language.target"),
+        (["--from", "en", "--to", "de"], "data.languages.target"),
         (["--no-watch"], "optimization.watch"),
-        (["--keep", "last", "--valid-split", "50%"], "checkpoints.result"),
-        (["--prompt-field", "source", "--completion-field", "other"], "fields.completion"),
-        (["--template", "Say {source}: ", "--completion-field", "target"], "fields.template"),
-        (["--text-field", "other"], "fields.text"),
+        (["--keep", "last", "--valid-split", "50%"], "checkpoint.result"),
+        (["--prompt-field", "source", "--completion-field", "other"], "data.fields.completion"),
+        (["--template", "Say {source}: ", "--completion-field", "target"], "data.fields.template"),
+        (["--text-field", "other"], "data.fields.text"),
+        (["--input-format", "jsonl"], "data.format"),
+        (["--encoding", "latin-1"], "data.encoding"),
+        (["--limit", "6"], "data.limit"),
+        (["--max-length", "31"], "loss.max_length"),
+        (["--full-loss"], "loss.full_loss"),
+        (["--packing", "off"], "loss.packing"),
+        (["--lora-r", "8"], "lora.r"),
+        (["--lora-alpha", "8"], "lora.alpha"),
+        (["--lora-dropout", "0.1"], "lora.dropout"),
+        (["--target-modules", "q_proj"], "lora.targets"),
+        (["--rslora"], "lora.rslora"),
+        (["--dora"], "lora.dora"),
+        (["--full"], "lora.r"),
+        (["--epochs", "2"], "optimization.epochs"),
+        (["--max-steps", "2"], "optimization.max_steps"),
+        (["--batch-size", "4"], "optimization.batch_size"),
+        (["--grad-accum", "2"], "optimization.grad_accum"),
+        (["--learning-rate", "1e-3"], "optimization.learning_rate"),
+        (["--lr-scheduler", "cosine"], "optimization.schedule"),
+        (["--warmup-ratio", "0.2"], "optimization.warmup"),
+        (["--weight-decay", "0.1"], "optimization.weight_decay"),
+        (["--max-grad-norm", "2"], "optimization.max_grad_norm"),
+        (["--neftune", "5"], "optimization.neftune"),
+        (["--gradient-checkpointing"], "optimization.gradient_checkpointing"),
+        (["--seed", "3"], "optimization.seed"),
+        (["--save-steps", "1"], "checkpoint.steps"),
     ],
 )
 def test_another_value_of_an_option_is_another_run(run: Run, tmp_path: Path, options: list[str], name: str) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"source": f"Hello {i}.", "target": "Bonjour.", "other": "Salut."} for i in range(8)])
-    same = [rows, "-m", STORIES, "-o", tmp_path / "ad", "--max-steps", "1", "--max-length", "32"]
     base = ["--from", "en", "--to", "fr"] if "--from" in options else ["--valid-split", "50%"] if "--keep" in options else []
-    assert run("finetune", *same, *base).code == 0
-    again = run("finetune", *same, *options)
+    same = ["--max-steps", "1", "--max-length", "32"]
+    out = ["finetune", rows, "-m", STORIES, "-o", tmp_path / "ad"]
+    record = trained_once(run, tmp_path, [*out, *same, *base])
+    again = run(*out, *same, *options)
+    assert (tmp_path / "ad" / "run.json").read_bytes() == record
     assert again.code == 2
     assert name in again.err
     assert "--overwrite replaces it" in again.err

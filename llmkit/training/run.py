@@ -9,10 +9,11 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmkit import records
 from llmkit.engines.torch.devices import free_bytes
 from llmkit.engines.torch.loading import LoadedModel, Prepared, read_weights, tokenizer_sha256
 from llmkit.errors import InputError, LlmkitError, UsageError
@@ -22,7 +23,6 @@ from llmkit.training.checkpoints import RunFolder, Saved
 from llmkit.training.examples import Encoder, Examples
 from llmkit.training.processes import Processes
 from llmkit.training.settings import CheckpointSettings, DataSettings, LoraSettings, LossSettings, Optimization, record
-from llmkit.version import __version__
 
 if TYPE_CHECKING:
     from llmkit.training.batches import Collator, Stream
@@ -62,27 +62,27 @@ class RunPlan:
         return int(next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None))
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to go on."""
-        checkpoint, device = self.prepared.checkpoint, self.prepared.device
+        """What must be the same for a run to go on: every setting but those that can't change what is trained."""
         tokenizer = self.prepared.tokenizer
-        out: dict[str, Any] = {
-            "llmkit": __version__,
-            "command": "finetune",
-            "model.model": self.prepared.location.reference,
-            "model.revision": self.prepared.location.revision,
-            "model.weights_sha256": checkpoint.sha256,
-            "model.tokenizer_sha256": tokenizer_sha256(tokenizer),
-            "model.chat_template_sha256": self.encoder.chat.sha256(tokenizer),
-            "model.device": device.kind,
-            "model.dtype": device.dtype,
-            "model.quantize": self.prepared.settings.quantize,
-            "processes": self.processes.count,
-            "train_sha256": self.train_sha256,
-            "valid_sha256": self.valid_sha256,
+        model = {
+            "model": self.prepared.location.reference,
+            "revision": self.prepared.location.revision,
+            "weights_sha256": self.prepared.checkpoint.sha256,
+            "tokenizer_sha256": tokenizer_sha256(tokenizer),
+            "chat_template_sha256": self.encoder.chat.sha256(tokenizer),
+            "device": self.prepared.device.kind,
+            "dtype": self.prepared.device.dtype,
+            "quantize": self.prepared.settings.quantize,
         }
-        out |= record(self.lora, self.optimization, self.loss, self.data.languages) | {"checkpoints.result": self.checkpoints.result}
-        out |= {f"fields.{name}": value for name, value in asdict(self.data.fields).items()}
-        return {name: value for name, value in out.items() if value is not None}
+        options = record(self.lora, self.optimization, self.loss, self.checkpoints, self.data)
+        return records.identity(
+            "finetune",
+            options,
+            model=model,
+            processes=self.processes.count,
+            train_sha256=self.train_sha256,
+            valid_sha256=self.valid_sha256,
+        )
 
     def memory(self) -> memory.MemoryEstimate:
         """What training would take, against what is free."""

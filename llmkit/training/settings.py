@@ -197,11 +197,17 @@ class FinetuneSettings:
 
 
 def record(*settings: Any) -> dict[str, Any]:
-    """Settings for the run record, by their names, without those that are None."""
+    """Settings by the names of their group and field ('lora.r', 'data.fields.text'), without those that are None."""
     out: dict[str, Any] = {}
-    for part in settings:
-        if part is not None:
-            prefix = type(part).__name__.lower().removesuffix("settings")
-            values = asdict(part).items()
-            out |= {f"{prefix}.{name}": list(v) if isinstance(v, tuple) else v for name, v in values if v is not None}
+
+    def add(prefix: str, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                add(f"{prefix}.{name}", value)
+            elif value is not None:
+                out[f"{prefix}.{name}"] = list(value) if isinstance(value, tuple) else value
+
+    for group in settings:
+        if group is not None:
+            add(type(group).__name__.lower().removesuffix("settings"), asdict(group))
     return out
