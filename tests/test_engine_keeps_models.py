@@ -70,7 +70,7 @@ def test_a_row_whose_scores_are_nan_has_an_error_with_log_probabilities_too(llam
         engine.model.get_input_embeddings().weight.fill_(torch.nan)
     for decoding in (Decoding(max_new_tokens=3), Decoding(max_new_tokens=3, logprobs=True)):
         ((answer,),) = engine.generate([engine.prepare(Prompt(text="Once"), decoding)], decoding)
-        assert answer.error == "the model's scores are NaN; try --dtype float32"
+        assert answer.error == "the model's scores are NaN; float32 may help"
         assert answer.finish_reason == "error"
 
 

@@ -113,7 +113,7 @@ def test_a_jsonl_file_that_holds_a_json_list_names_the_other_format(tmp_path: Pa
     rows = rows_of(tmp_path / "a.jsonl", '[\n{"a": 1}\n]\n')
     assert rows[0].error is not None
     assert rows[0].error.hint is not None
-    assert "--input-format json" in rows[0].error.hint
+    assert "`input_format` json" in rows[0].error.hint
 
 
 @pytest.mark.parametrize("ending", ["json", "jsonl"])

@@ -127,7 +127,7 @@ def test_a_template_that_writes_no_tool_calls_is_refused() -> None:
 def test_the_hint_for_unknown_fields_names_every_option() -> None:
     with pytest.raises(RowError) as caught:
         SampleFields().sample(Row(0, 1, {"q": "a", "a": "b"}), "rows")
-    assert "--prompt-field and --completion-field, or --text-field" in (caught.value.hint or "")
+    assert "`prompt_field` and `completion_field`, or `text_field`" in (caught.value.hint or "")
 
 
 def test_columns_that_are_not_used_are_counted_and_those_that_tell_what_to_train_are_named() -> None:

@@ -162,6 +162,6 @@ def test_an_adapter_leaves_out_what_peft_refuses_and_what_is_narrower_than_its_r
         with_adapter(loaded, LoraSettings(targets=("out_proj",)), quantized=False, seed=0)
     with pytest.raises(UsageError, match=r"above the width of .*dt_proj") as caught:
         with_adapter(loaded, LoraSettings(targets=("dt_proj", "in_proj")), quantized=False, seed=0)
-    assert "--target-modules without 'dt_proj'" in (caught.value.hint or "")
+    assert "`target_modules` without 'dt_proj'" in (caught.value.hint or "")
     model = with_adapter(loaded, LoraSettings(), quantized=False, seed=0)
     assert sorted(model.peft_config["default"].target_modules) == ["in_proj", "x_proj"]

@@ -114,7 +114,7 @@ class Codec:
     def completion(self, request: Request, ids: list[int] | None, decoding: Decoding) -> Completion:
         """The answer that `ids` are, with what follows an end token or a stop string; None where the scores were NaN."""
         if ids is None:
-            return Completion("", "error", len(request.tokens), 0, error="the model's scores are NaN; try `dtype` float32")
+            return Completion("", "error", len(request.tokens), 0, error="the model's scores are NaN; float32 may help")
         end = next((i for i, token in enumerate(ids) if token in self.eos), None)
         kept = ids if end is None else ids[:end]
         text = continuation(self.tokenizer, self.text_before(request), kept)
