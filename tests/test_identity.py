@@ -231,3 +231,17 @@ def test_a_template_may_name_the_field_that_the_answer_takes(run: Run, tmp_path:
     (row,) = [json.loads(line) for line in out.read_text().splitlines()]
     assert row["text"] == "A king."
     assert isinstance(row["summary"], str)
+
+
+def test_what_is_made_of_a_result_changes_no_byte_of_the_scored_rows(run: Run, files: Path) -> None:
+    out, other = files / "out.jsonl", files / "other.jsonl"
+    arguments = ["evaluate", "perplexity", "-i", "rows.jsonl"]
+    assert run(*arguments, "-o", out, "--report", "base.json").code == 0
+    changes = [
+        ["--fail-if", "token_perplexity > 1e9"], ["--report", "r.md"], ["--json"], ["--baseline", "base.json"],
+        ["--baseline", "base.json", "--test", "bootstrap"], ["--baseline", "base.json", "--max-regression", "2%"], ["--debug"],
+    ]  # fmt: skip
+    for change in changes:
+        assert run(*arguments, "-o", out, *change).code == 0, change
+        assert run(*arguments, "-o", other, "--overwrite", *change).code == 0
+        assert other.read_bytes() == out.read_bytes()

@@ -459,3 +459,41 @@ def test_a_second_signal_ends_the_run_at_once(job: list[str], tmp_path: Path) ->
             break
     assert finish(running).code == 143
     assert len((tmp_path / "out.jsonl.journal").read_bytes().splitlines()) <= 1  # no batch was finished
+
+
+def test_batches_that_come_back_in_another_order_give_the_same_bytes(llama: Path, tmp_path: Path, words: list[str]) -> None:
+    """An executor of workers elsewhere answers batches as they are ready; one writer journals them."""
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import llmkit
+    from llmkit.engines.decoding import Decoding
+    from llmkit.jobs.executor import Answered
+    from llmkit.jobs.output import Output
+    from llmkit.jobs.report import Silent
+    from llmkit.jobs.run import JobSettings, RunName, file_job
+    from llmkit.rows import open_rows
+    from llmkit.rows.fields import PromptFields
+    from llmkit.tasks.generate import Answering
+
+    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": " ".join(words[: 1 + i % 9])} for i in range(60)])
+    engine = llmkit.load(str(llama), chat_template="none")
+
+    class Backwards:
+        def __init__(self, task: Answering) -> None:
+            self.task = task
+
+        def run(self, batches: Iterable[Sequence[Work]]) -> Iterator[Answered]:
+            for batch in reversed(list(batches)):
+                for part in (batch[len(batch) // 2 :], batch[: len(batch) // 2]):
+                    if part:
+                        yield part, self.task.answer(part)
+
+    outputs = []
+    for name in ("here", "elsewhere"):
+        task = Answering(engine, Decoding(max_new_tokens=3), PromptFields(), "text", "in.jsonl")
+        with Output(str(tmp_path / f"{name}.jsonl")) as output:
+            executor = Backwards(task) if name == "elsewhere" else None
+            file_job(open_rows(str(rows)), task, JobSettings(batch_size=8), output, Silent(), RunName("generate"), executor)
+        outputs.append((tmp_path / f"{name}.jsonl").read_bytes())
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0].splitlines()) == 60
