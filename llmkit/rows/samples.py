@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -104,47 +104,20 @@ class SampleFields:
             return frozenset((*self._parsed_template.names, *([self.completion] if self.completion else TARGETS), *_BESIDE))
         if self.text is not None or self.prompt is not None:
             return frozenset(n for n in (self.text, self.prompt, self.completion, *_BESIDE) if n is not None)
-        return {
-            "text": frozenset(("text",)),
-            "messages": frozenset(("messages", *_BESIDE)),
-            "sharegpt": frozenset(("conversations", *_BESIDE)),
-            "prompt and completion": frozenset((*(n for both in _COMPLETIONS for n in both), *_BESIDE)),
-            "alpaca": frozenset(("instruction", "input", "output", "history", *_BESIDE)),
-            "source and target": frozenset(("translation", *(n for both in (*_PAIRS, *_LANGUAGES) for n in both))),
-        }[format]
+        return _FORMATS[format].columns
 
     def _format(self, row: Row) -> str | None:
-        fields = row.fields
         if self.text is not None:
             return "text"
         if self.prompt is not None or self.template is not None:
             return "prompt and completion"
-        if "messages" in fields:
-            return "messages"
-        if "conversations" in fields:
-            return "sharegpt"
-        if any(a in fields and b in fields for a, b in _COMPLETIONS):
-            return "prompt and completion"
-        if "instruction" in fields and "output" in fields:
-            return "alpaca"
-        if isinstance(fields.get("translation"), dict) or any(a in fields and b in fields for a, b in _PAIRS):
-            return "source and target"
-        return "text" if "text" in fields else None
+        return next((name for name, format in _FORMATS.items() if format.known(row.fields)), None)
 
     def _parts(self, format: str, row: Row, file_name: str) -> dict[str, Any]:
-        if format == "text":
-            return {"text": text_of(row, self.text or "text", file_name, "`text_field`")}
-        if format in ("messages", "sharegpt"):
-            name = "messages" if format == "messages" else "conversations"
-            return _talk(row.fields[name], name, 0, row, file_name)
-        if format == "prompt and completion":
-            return self._completion(row, file_name)
-        if format == "alpaca":
-            return _alpaca(row, file_name)
-        before, after = pair(row, file_name)
-        return {"prompt": before, "completion": after, "languages": _languages(row)}
+        return _FORMATS[format].parts(self, row, file_name)
 
-    def _completion(self, row: Row, file_name: str) -> dict[str, Any]:
+    def completed(self, row: Row, file_name: str) -> dict[str, Any]:
+        """The parts of a prompt with its completion, by the fields or the template that are named. Raises RowError."""
         if self._parsed_template is not None:
             name = self.completion or first_name(row.fields.keys() - set(self._parsed_template.names), TARGETS) or "completion"
             question = self._parsed_template.fill(row, file_name)
@@ -359,3 +332,60 @@ def _languages(row: Row) -> tuple[str, str] | None:
 def _digest(fields: dict[str, Any]) -> str:
     content = json.dumps(fields, sort_keys=True, default=str)
     return hashlib.sha256(content.encode("ascii", "backslashreplace")).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class _Format:
+    """A format of training rows. known: whether a row's fields are of it; columns: those it uses; parts: fields of the row's `Sample`."""
+
+    known: Callable[[Mapping[str, Any]], bool]
+    columns: frozenset[str]
+    parts: Callable[[SampleFields, Row, str], dict[str, Any]]
+
+
+def _either(fields: Mapping[str, Any], pairs: Sequence[tuple[str, str]]) -> bool:
+    return any(a in fields and b in fields for a, b in pairs)
+
+
+def _columns(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(name for both in pairs for name in both)
+
+
+def _translation(_: SampleFields, row: Row, file_name: str) -> dict[str, Any]:
+    before, after = pair(row, file_name)
+    return {"prompt": before, "completion": after, "languages": _languages(row)}
+
+
+#: By name; the first that knows a row has it.
+_FORMATS: dict[str, _Format] = {
+    "messages": _Format(
+        lambda fields: "messages" in fields,
+        frozenset(("messages", *_BESIDE)),
+        lambda _, row, name: _talk(row.fields["messages"], "messages", 0, row, name),
+    ),
+    "sharegpt": _Format(
+        lambda fields: "conversations" in fields,
+        frozenset(("conversations", *_BESIDE)),
+        lambda _, row, name: _talk(row.fields["conversations"], "conversations", 0, row, name),
+    ),
+    "prompt and completion": _Format(
+        lambda fields: _either(fields, _COMPLETIONS),
+        frozenset((*_columns(_COMPLETIONS), *_BESIDE)),
+        lambda named, row, name: named.completed(row, name),
+    ),
+    "alpaca": _Format(
+        lambda fields: "instruction" in fields and "output" in fields,
+        frozenset(("instruction", "input", "output", "history", *_BESIDE)),
+        lambda _, row, name: _alpaca(row, name),
+    ),
+    "source and target": _Format(
+        lambda fields: isinstance(fields.get("translation"), dict) or _either(fields, _PAIRS),
+        frozenset(("translation", *_columns((*_PAIRS, *_LANGUAGES)))),
+        _translation,
+    ),
+    "text": _Format(
+        lambda fields: "text" in fields,
+        frozenset(("text",)),
+        lambda named, row, name: {"text": text_of(row, named.text or "text", name, "`text_field`")},
+    ),
+}
