@@ -94,11 +94,11 @@ def test_progress_is_shown_on_a_terminal_only(run: Run, prompts: Path, tmp_path:
     assert len(piped.err.splitlines()) == 2  # the notice about the model, and the summary
 
 
-def test_no_color_is_honoured() -> None:
-    _, coloured = on_a_terminal("--help")
+def test_no_color_is_honored() -> None:
+    _, colored = on_a_terminal("--help")
     _, plain = on_a_terminal("--help", env={"NO_COLOR": "1"})
     color = re.compile(r"\x1b\[(\d+;)*3\d")
-    assert color.search(coloured)
+    assert color.search(colored)
     assert not color.search(plain)
 
 

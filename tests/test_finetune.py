@@ -87,7 +87,7 @@ def test_an_encoder_decoder_learns_targets(run: Run, tmp_path: Path, pairs: Path
     assert answer.strip().isupper()
 
 
-def test_a_quantised_base_is_trained_with_the_gradients_of_its_weights(run: Run, tmp_path: Path, texts: Path, words: list[str]) -> None:
+def test_a_quantized_base_is_trained_with_the_gradients_of_its_weights(run: Run, tmp_path: Path, texts: Path, words: list[str]) -> None:
     pytest.importorskip("bitsandbytes", reason="the extra 'quantize' is not for this system")
     losses = {}
     for bits in ("none", "int4"):

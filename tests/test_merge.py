@@ -71,7 +71,7 @@ def test_an_adapter_of_another_base_is_refused_by_shape_and_by_hash(
     assert not (tmp_path / "merged").exists()
 
 
-def test_a_quantised_base_is_refused(run: Run, tmp_path: Path, trained: Path, copy_of: Copy, llama: Path) -> None:
+def test_a_quantized_base_is_refused(run: Run, tmp_path: Path, trained: Path, copy_of: Copy, llama: Path) -> None:
     model = copy_of(llama)
     config: dict[str, Any] = json.loads((model / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}

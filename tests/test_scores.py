@@ -71,7 +71,7 @@ def test_rows_may_have_different_numbers_of_references(run: Run, tmp_path: Path)
     assert found["scores"]["bleu"] == expected.score
 
 
-def test_exact_match_and_f1_say_their_normalisation(run: Run, tmp_path: Path) -> None:
+def test_exact_match_and_f1_say_their_normalization(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"prediction": "The King!", "reference": "king"}, {"prediction": "x", "reference": "y z"}])
     plain = json.loads(run("evaluate", "score", "--metrics", "exact_match,f1", "-i", rows, "--json").out)
     squad = run("evaluate", "score", "--metrics", "exact_match,f1", "-i", rows, "--json", "--normalize", "case,punctuation,articles,space")

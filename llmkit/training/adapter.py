@@ -103,7 +103,7 @@ def linear_modules(model: Any) -> dict[str, tuple[int, int]]:
 
 
 def trainable(model: Any) -> tuple[int, int]:
-    """Numbers of trained parameters and of all. A quantised matrix counts its elements as stored."""
+    """Numbers of trained parameters and of all. A quantized matrix counts its elements as stored."""
     counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
     return sum(n for n, trained in counts if trained), sum(n for n, _ in counts)
 

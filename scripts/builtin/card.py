@@ -37,7 +37,7 @@ A small Llama that continues a text as an old children's book would: {parameters
 {width}, a byte-level BPE of {vocabulary:,} tokens, a context of {context} tokens. A demonstration that works offline, not a
 source of facts.
 
-## Data and licence
+## Data and license
 
 Trained by `scripts/builtin/stories.py` on {train} books of Project Gutenberg in the public domain in the United States: {children}
 children's books, weighted up and last, and {fiction} works of fiction. Whole books are held out: {valid} for validation, {test}
@@ -80,7 +80,7 @@ library_name: transformers
 A small Marian model that translates everyday English sentences to French: {parameters} parameters, {layers} encoder and
 {decoder_layers} decoder layers of width {width}, one byte-level BPE of {vocabulary:,} tokens for both languages.
 
-## Data and licence
+## Data and license
 
 Trained by `scripts/builtin/en_fr.py` on {train:,} sentence pairs of the Tatoeba project (tatoeba.org, CC BY 2.0 FR), as selected
 by manythings.org/anki. No pair of the validation and test splits shares its English or its French side, compared without case,
