@@ -102,25 +102,24 @@ def score(
                 refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
             decoding = {"max_new_tokens": answers.max_new_tokens, "num_beams": answers.num_beams, "stop": tuple(stop or ())}
             run = _Answers(
-                placement.settings_of(model),
-                placement.engine,
-                rows,
-                job.settings(),
-                fields,
-                decoding,
-                (chat.chat_template, chat.system),
-                out,
-            )
+                placement.settings_of(model), placement.engine, rows, job.settings(), fields, decoding,
+                (chat.chat_template, chat.system), out,
+            )  # fmt: skip
             options = options_set_by_user(ctx, leave=NOT_THE_JOBS)
             answered, about = run.to(output, input, rows_out.overwrite, job.restart, options, identity(ctx, "evaluate score"))
             examples = [_example(Row(i, i + 1, row), row["prediction"], rows.name, fields) for i, row in enumerate(answered)]
-    if not examples:
-        raise InputError("there are no rows to score", path=predictions[0] if predictions else input)
-    _check_ids(examples, predictions[0] if predictions else str(input))
+    _check_examples(examples, predictions[0] if predictions else str(input))
     hypotheses, expected = [e.prediction for e in examples], [e.references for e in examples]
     scores = tuple(score for name in metric_names for score in compute(name, hypotheses, expected, settings))
     end.finish(Result(scores, len(examples), about=about, examples=tuple(examples)), out)
     return 0
+
+
+def _check_examples(examples: Sequence[Example], path: str) -> None:
+    """Raises InputError for a file without a row, or with two of one id."""
+    if not examples:
+        raise InputError("there are no rows to score", path=path)
+    _check_ids(examples, path)
 
 
 def _check_forms(ctx: typer.Context, saved: SavedOutputs, pairs: PairedOptions, *, scores_a_model: bool) -> None:
