@@ -32,6 +32,9 @@ for name in [n for n in os.environ if n.startswith("LLMKIT_")]:
 # Tests run side by side: a worker and the processes that it starts compute with one thread each.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
+    # ... and a thread that waits gives its core to the other worker instead of turning on the spot
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 STORIES = "builtin:stories"
 #: Seconds that one step of a test may take on a slow machine before it counts as standing still.
