@@ -6,6 +6,7 @@ Only its functions import torch.
 from __future__ import annotations
 
 import functools
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 #: A precision that takes this many times as long as float32 is one that the processor has no instructions for.
 _EMULATED = 4.0
+#: Seconds: a clock at least this fine can time one small matrix product.
+_FINE_CLOCK = 1e-6
 
 
 def select(device: str = "auto", dtype: str = "auto") -> Device:
@@ -55,16 +58,17 @@ def cpu_slowdown(dtype: str) -> float:
     """
     import torch
 
-    def seconds(kind: torch.dtype) -> float:
-        matrix = torch.ones(128, 128, dtype=kind)
-        times = []
-        for _ in range(4):  # the first one chooses a kernel
-            start = time.perf_counter()
+    # the time of this thread alone, so that other processes on the same cores do not count
+    fine = time.get_clock_info("thread_time").resolution < _FINE_CLOCK
+    clock = time.thread_time if fine else time.perf_counter
+    matrices = [torch.ones(128, 128, dtype=kind) for kind in (torch.float32, getattr(torch, dtype))]
+    best = [math.inf, math.inf]
+    for _ in range(6):  # the first one chooses a kernel
+        for i, matrix in enumerate(matrices):
+            start = clock()
             matrix @ matrix
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    return seconds(getattr(torch, dtype)) / seconds(torch.float32)
+            best[i] = min(best[i], clock() - start)
+    return best[1] / max(best[0], _FINE_CLOCK)
 
 
 def training_dtype(device: str) -> torch.dtype:
