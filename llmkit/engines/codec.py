@@ -6,6 +6,7 @@ templates and limits; not models, and it imports no heavy library.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -193,3 +194,23 @@ def _cut(tokens: list[int], keep: int, side: str, bos: int | None) -> list[int]:
     if bos is not None and tokens[0] == bos and keep > 1:
         return [bos, *tokens[len(tokens) - keep + 1 :]]
     return tokens[len(tokens) - keep :]
+
+
+class CodecEngine(ABC):
+    """What engines that run a model here have in common: texts go through a codec, and the engine itself sees ids."""
+
+    _codec: Codec
+
+    @abstractmethod
+    def score(
+        self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
+    ) -> list[list[float]]: ...
+
+    def score_answers(self, items: Sequence[tuple[Prompt, str]]) -> list[list[TokenScore]]:
+        return self._codec.score_answers(items, self.score)
+
+    def encode(self, text: str) -> list[int]:
+        return self._codec.encode(text)
+
+    def encode_pair(self, prompt: Prompt, answer: str, *, split: str = "spaces") -> Pair:
+        return self._codec.encode_pair(prompt, answer, split=split)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from llmkit.errors import RowError, UsageError
 from llmkit.rows.base import Row
 from llmkit.rows.messages import CONVERSATIONS, Message, batch_request, check_last, conversation, messages_of, row_error, tools_of
-from llmkit.rows.template import Template, named_fields
+from llmkit.rows.template import Templated, named_fields
 from llmkit.rows.values import type_name
 
 __all__ = ["Message", "Prompt", "PromptFields", "messages_of", "row_error"]
@@ -74,7 +73,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class PromptFields:
+class PromptFields(Templated):
     """How a row becomes a prompt: by a template, a named field, or the names that are known.
 
     continue_last: a conversation may end with the assistant's turn, which is continued; else it is an error of the row.
@@ -87,18 +86,14 @@ class PromptFields:
     def __post_init__(self) -> None:
         if self.template is not None and self.field is not None:
             raise UsageError("`template` and `prompt_field` cannot be combined", hint="use only one of them")
-        _ = self._parsed_template  # a template that names no field is refused now
-
-    @cached_property
-    def _parsed_template(self) -> Template | None:
-        return None if self.template is None else Template(self.template)
+        _ = self.parsed_template  # a template that names no field is refused now
 
     def prompt(self, row: Row, file_name: str) -> Prompt:
         """The prompt of `row`. Raises RowError with the line and the fields that are there."""
         if row.error is not None:
             raise row.error
-        if self._parsed_template is not None:
-            return Prompt(text=self._parsed_template.fill(row, file_name))
+        if self.parsed_template is not None:
+            return Prompt(text=self.parsed_template.fill(row, file_name))
         if self.field is not None:
             return self._from(self.field, row, file_name)
         present = [name for name in PROMPTS if name in row.fields]

@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from llmkit.errors import InputError, RowError, UsageError
@@ -17,7 +16,7 @@ from llmkit.rows.base import Row
 from llmkit.rows.fields import TARGETS, first_name, instruction, missing_field, pair, text_of
 from llmkit.rows.messages import Message, conversation, row_error, tools_of
 from llmkit.rows.spool import Spool
-from llmkit.rows.template import Template
+from llmkit.rows.template import Templated
 
 _PAIRS = (("source", "target"), ("source", "tgt"), ("src", "tgt"), ("src", "target"), ("src", "ref"), ("src", "reference"))
 #: Columns that a conversation uses beside its own.
@@ -57,7 +56,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class SampleFields:
+class SampleFields(Templated):
     """Which fields are trained: those named, else the names in use."""
 
     text: str | None = None
@@ -70,16 +69,12 @@ class SampleFields:
             if self.text is not None or self.prompt is not None:
                 other = "`text_field`" if self.prompt is None else "`prompt_field`"
                 raise UsageError(f"`template` and {other} both say what the model is asked", hint="use only one of them")
-            _ = self._parsed_template  # a template that names no field is refused now
+            _ = self.parsed_template  # a template that names no field is refused now
             return
         if (self.prompt is None) != (self.completion is None):
             raise UsageError("`prompt_field` and `completion_field` must be used together", hint="name both, or `text_field`")
         if self.text is not None and self.prompt is not None:
             raise UsageError("`text_field` and `prompt_field` cannot be combined", hint="use only one of them")
-
-    @cached_property
-    def _parsed_template(self) -> Template | None:
-        return None if self.template is None else Template(self.template)
 
     def sample(self, row: Row, file_name: str) -> Sample:
         """What `row` trains. Raises RowError with the line and the fields that are there."""
@@ -100,8 +95,8 @@ class SampleFields:
 
     def used(self, format: str) -> frozenset[str]:
         """The columns that rows of a format use."""
-        if self._parsed_template is not None:
-            return frozenset((*self._parsed_template.names, *([self.completion] if self.completion else TARGETS), *_BESIDE))
+        if self.parsed_template is not None:
+            return frozenset((*self.parsed_template.names, *([self.completion] if self.completion else TARGETS), *_BESIDE))
         if self.text is not None or self.prompt is not None:
             return frozenset(n for n in (self.text, self.prompt, self.completion, *_BESIDE) if n is not None)
         return _FORMATS[format].columns
@@ -118,9 +113,9 @@ class SampleFields:
 
     def completed(self, row: Row, file_name: str) -> dict[str, Any]:
         """The parts of a prompt with its completion, by the fields or the template that are named. Raises RowError."""
-        if self._parsed_template is not None:
-            name = self.completion or first_name(row.fields.keys() - set(self._parsed_template.names), TARGETS) or "completion"
-            question = self._parsed_template.fill(row, file_name)
+        if self.parsed_template is not None:
+            name = self.completion or first_name(row.fields.keys() - set(self.parsed_template.names), TARGETS) or "completion"
+            question = self.parsed_template.fill(row, file_name)
             return _pair(question, text_of(row, name, file_name, "`completion_field`"), (), row, file_name)
         names = ((self.prompt or "prompt", self.completion or "completion"),) if self.prompt else _COMPLETIONS
         prompt, completion = next(((a, b) for a, b in names if a in row.fields and b in row.fields), names[0])

@@ -7,6 +7,7 @@ value. `{{` and `}}` are braces. Numbers and booleans are written as JSON writes
 from __future__ import annotations
 
 import re
+from functools import cached_property
 
 from llmkit.errors import UsageError
 from llmkit.rows.base import Row
@@ -73,3 +74,14 @@ def _shown(text: str, match: re.Match[str]) -> str:
     if match[1] is None:  # a brace without its partner
         return f"the brace in '{text[match.start() : match.start() + 12]}'"
     return f"'{match[0][:40]}'"
+
+
+class Templated:
+    """Settings with a template that makes prompts of rows."""
+
+    template: str | None
+
+    @cached_property
+    def parsed_template(self) -> Template | None:
+        """The template, parsed once; None where there is none. Raises UsageError for one that names no field."""
+        return None if self.template is None else Template(self.template)

@@ -5,13 +5,7 @@ from llmkit.engines.base import Capabilities, EngineKind
 ENGINE = EngineKind(
     name="ctranslate2",
     capabilities=Capabilities(
-        token_ids=True,
-        streaming=True,
-        beams=True,
-        logprobs=True,
-        scoring=True,
-        devices=("cpu",),
-        quantizations=("none", "int8"),
+        token_ids=True, streaming=True, beams=True, logprobs=True, scoring=True, devices=("cpu",), quantizations=("none", "int8")
     ),
     opener="llmkit.engines.ctranslate2.engine:open_engine",
     limits="llmkit.engines.ctranslate2.support:reason",

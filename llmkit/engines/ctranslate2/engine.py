@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from llmkit.engines.base import Completion, ModelFacts, ModelIdentity, Pair, Request, TokenScore
+from llmkit.engines.base import Completion, ModelFacts, ModelIdentity, Request
 from llmkit.engines.chat import ChatSettings
-from llmkit.engines.codec import Codec
+from llmkit.engines.codec import Codec, CodecEngine
 from llmkit.engines.ctranslate2 import ENGINE
 from llmkit.engines.ctranslate2.model import Runner
 from llmkit.engines.ctranslate2.support import decoding_reason
@@ -29,7 +29,7 @@ from llmkit.models.smallfiles import read_object
 from llmkit.rows.fields import Prompt
 
 
-class CTranslate2Engine:
+class CTranslate2Engine(CodecEngine):
     """A built-in model by its name."""
 
     name = ENGINE.name
@@ -126,15 +126,6 @@ class CTranslate2Engine:
         scores = self._runner.score(sequences, sources if self.encoder_decoder else None, self._eos)
         return [values[first - 1 :] for values, first in zip(scores, begin, strict=True)]
 
-    def score_answers(self, items: Sequence[tuple[Prompt, str]]) -> list[list[TokenScore]]:
-        return self._codec.score_answers(items, self.score)
-
-    def encode(self, text: str) -> list[int]:
-        return self._codec.encode(text)
-
-    def encode_pair(self, prompt: Prompt, answer: str, *, split: str = "spaces") -> Pair:
-        return self._codec.encode_pair(prompt, answer, split=split)
-
 
 def _check(decoding: Decoding) -> None:
     """No answer at all where it would not be torch's. Raises UsageError."""
@@ -143,13 +134,15 @@ def _check(decoding: Decoding) -> None:
         raise UsageError(f"the engine {ENGINE.name} can't do this: {why}", hint="`engine` torch")
 
 
+_Tell = Callable[[str], None]
+
+
+def _ignore(_: str) -> None:
+    pass
+
+
 def open_engine(
-    settings: ModelSettings,
-    *,
-    chat: ChatSettings | None = None,
-    draft: str | None = None,
-    report: Callable[[str], None] = lambda _: None,
-    warn: Callable[[str], None] = lambda _: None,
+    settings: ModelSettings, *, chat: ChatSettings | None = None, draft: str | None = None, report: _Tell = _ignore, warn: _Tell = _ignore
 ) -> CTranslate2Engine:
     """Loads a built-in model. Raises ModelError, UnavailableError or OutOfMemoryError."""
     if draft is not None:

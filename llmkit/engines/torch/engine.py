@@ -15,9 +15,9 @@ import torch
 from transformers import StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
-from llmkit.engines.base import Completion, ModelFacts, ModelIdentity, Pair, Request, TokenScore
+from llmkit.engines.base import Completion, ModelFacts, ModelIdentity, Request
 from llmkit.engines.chat import ChatSettings
-from llmkit.engines.codec import Codec
+from llmkit.engines.codec import Codec, CodecEngine
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import TextStream
 from llmkit.engines.torch.batch import Streamer, as_out_of_memory, decoding_config, own_settings, parts
@@ -31,7 +31,7 @@ from llmkit.models.settings import ModelSettings
 from llmkit.rows.fields import Prompt
 
 
-class TorchEngine:
+class TorchEngine(CodecEngine):
     """A model of transformers that answers. draft: a smaller one that speculates for it.
 
     owns_model: nobody else uses the models, so their weights may be given up for a faster layout as it is made. If not,
@@ -132,15 +132,6 @@ class TorchEngine:
         with as_out_of_memory(len(sequences)):
             scores: list[list[float]] = self._scorer.score(sequences, begin, sources)
         return scores
-
-    def score_answers(self, items: Sequence[tuple[Prompt, str]]) -> list[list[TokenScore]]:
-        return self._codec.score_answers(items, self.score)
-
-    def encode(self, text: str) -> list[int]:
-        return self._codec.encode(text)
-
-    def encode_pair(self, prompt: Prompt, answer: str, *, split: str = "spaces") -> Pair:
-        return self._codec.encode_pair(prompt, answer, split=split)
 
     def _run_in_parts(self, rows: Sequence[Request], numbers: Sequence[tuple[int, int]], decoding: Decoding) -> list[list[int] | None]:
         """As `_run`, in as few calls as there must be so that each row's answer is the one that it gets alone."""
