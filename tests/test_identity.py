@@ -65,8 +65,8 @@ CHANGES = [(command, name) for command, (_, changes) in JOBS.items() for name in
 #: Options whose change the identity holds, but that the walk can't try on this output: a reason each.
 NOT_TRIED = {
     "max_length": "excludes --max-new-tokens (its own test)",
-    "system": "needs a chat model (tests/test_jobs.py)", "draft_model": "needs a second model", "pivot": "needs a way back",
-    "pivot_model": "needs a pivot", "completion_only": "needs rows of another form", "concatenate": "takes no output",
+    "system": "has its own test below", "draft_model": "has its own test below", "pivot": "has its own test below",
+    "pivot_model": "needs a pivot", "completion_only": "has its own test below", "concatenate": "takes no output",
     "prediction_field": "of saved outputs", "predictions": "takes no output", "references": "takes no output",
 }  # fmt: skip
 #: Options that decide the number made of the answers, not the answers: `evaluate score` computes it anew from the rows.
@@ -245,3 +245,44 @@ def test_what_is_made_of_a_result_changes_no_byte_of_the_scored_rows(run: Run, f
         assert run(*arguments, "-o", out, *change).code == 0, change
         assert run(*arguments, "-o", other, "--overwrite", *change).code == 0
         assert other.read_bytes() == out.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "change", "name"),
+    [
+        (["generate", "-i", "rows.jsonl", "-m", "LLAMA"], ["--system", "Be kind."], "system"),
+        (["generate", "-i", "rows.jsonl"], ["--draft-model", "builtin:stories"], "model.engine"),
+        (["generate", "-i", "rows.jsonl"], ["--engine", "torch"], "model.engine"),
+        (
+            ["evaluate", "perplexity", "-m", "LLAMA", "-i", "pairs.jsonl", "--chat-template", "none"],
+            ["--completion-only"],
+            "completion_only",
+        ),
+        (["translate", "-i", "rows.jsonl", "-m", "LLAMA", "--to", "fr", "--text-field", "text"], ["--pivot", "de"], "pivot"),
+    ],
+    ids=lambda part: str(part[0]) if isinstance(part, list) else str(part),
+)
+def test_options_that_need_a_model_of_their_own_are_refused_by_name(
+    run: Run, files: Path, llama: Path, arguments: list[str], change: list[str], name: str
+) -> None:
+    write_rows(files / "pairs.jsonl", [{"prompt": "the king", "completion": " lived", "text": "the king lived"}])
+    job = [str(llama) if word == "LLAMA" else word for word in arguments]
+    job += [] if job[0] == "evaluate" else ["--max-new-tokens", "2"]
+    run(*job, "-o", "out.jsonl")
+    before = (files / "out.jsonl").read_bytes()
+    ran = run(*job, "-o", "out.jsonl", *change)
+    assert ran.code == 2, ran.err
+    assert f"{name} was" in ran.err
+    assert (files / "out.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change", [["--trust-remote-code"], ["--engine", "torch"], ["--restart"], ["--config", "empty.toml"], ["--debug"]], ids=lambda c: c[0]
+)
+def test_an_option_on_the_list_changes_no_byte_of_another_models_answers(run: Run, files: Path, llama: Path, change: list[str]) -> None:
+    (files / "empty.toml").write_text("")
+    arguments = ["generate", "-m", llama, "-i", "rows.jsonl", "--max-new-tokens", "2", "--chat-template", "none"]
+    assert run(*arguments, "-o", "out.jsonl").code == 0
+    assert run(*arguments, "-o", "other.jsonl", *change).code == 0
+    assert (files / "other.jsonl").read_bytes() == (files / "out.jsonl").read_bytes()
+    assert run(*arguments, "-o", "out.jsonl", *change).code == 0
