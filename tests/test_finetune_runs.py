@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE, Copy, Process, Run, finish, kill, read_rows, start, until, write_rows
 
-from llmkit.models.checkpoint import file_sha256
+from llmkit.files import file_sha256
 
 
 def weights(folder: Path) -> str:

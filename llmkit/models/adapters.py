@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import ModelError
+from llmkit.files import file_sha256
 from llmkit.models import lora
-from llmkit.models.checkpoint import Checkpoint, Tensor, file_sha256, read_header
+from llmkit.models.checkpoint import Checkpoint, Tensor, read_header
 from llmkit.models.reference import Location, locate
 from llmkit.models.smallfiles import MAX_INDEX, read_object
 from llmkit.models.view import View, chat_template

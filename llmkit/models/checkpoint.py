@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import ModelError
+from llmkit.files import file_sha256
 from llmkit.models import configuration
 from llmkit.models.smallfiles import MAX_INDEX, open_regular, parse_object, read_object
 
@@ -160,11 +161,6 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[Tensor, int, int]:
         case {"dtype": str(dtype)} if dtype not in _DTYPE_BYTES:
             raise ModelError(f"{path}: tensor '{name[:200]}' has the unknown type {dtype[:40]}", hint="a newer llmkit may know it")
     raise ModelError(f"{path}: its header is not safetensors: tensor '{name[:200]}' has no usable type, shape and offsets", hint=_AGAIN)
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _weight_files(folder: Path) -> tuple[tuple[Path, ...], dict[str, str] | None]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmkit.errors import ModelError, UnavailableError, UsageError, one_line
+from llmkit.files import file_sha256
 from llmkit.models import builtin
-from llmkit.models.checkpoint import Checkpoint, file_sha256, read_checkpoint
+from llmkit.models.checkpoint import Checkpoint, read_checkpoint
 
 _HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?)(@(?P<revision>[\w./-]+))?")
 #: What is fetched from the hub: never pickles, never other frameworks' weights.
