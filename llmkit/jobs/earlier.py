@@ -170,8 +170,10 @@ def tally_of(result: Mapping[str, Any]) -> Tally:
 
 
 def not_ours(output: Output) -> OutputError:
+    """The error for an output that no run of llmkit is known to have made."""
     return OutputError(f"{output.name} exists, and there is no record of the run that wrote it", hint="`overwrite` replaces it")
 
 
 def another_run(output: Output, changes: Sequence[str], hint: str) -> OutputError:
+    """The error for an output of another run. changes: phrases of `records.differences`."""
     return OutputError(f"{output.name} exists and belongs to another run: {'; '.join(changes)}", hint=hint)

@@ -130,6 +130,7 @@ def check_journal(path: Path) -> None:
 
 
 def damaged(path: Path) -> JobChangedError:
+    """The error for a journal that does not read as it was written."""
     return JobChangedError(f"{path}: the journal was damaged or edited", hint="`restart` starts over")
 
 

@@ -109,6 +109,7 @@ def digest(*texts: str) -> str:
 
 
 def json_number(value: float) -> float | str:
+    """`value` as JSON can hold it: 'inf', '-inf' or 'nan' for what is no number there."""
     return value if math.isfinite(value) else "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
 
 

@@ -6,10 +6,12 @@ from llmkit.metrics.base import Score
 
 
 def number_text(score: Score) -> str:
+    """A score as reports and tables show it."""
     return figure(score.value, score.value)
 
 
 def interval_text(score: Score) -> str:
+    """A score's interval as reports and tables show it; empty where there is none."""
     if score.interval is None:
         return ""
     low, high = (figure(x, score.value) for x in score.interval)

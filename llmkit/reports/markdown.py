@@ -7,6 +7,7 @@ from llmkit.reports.figures import interval_text, number_text
 
 
 def to_markdown(result: Result) -> str:
+    """The result as a Markdown page."""
     lines = ["| metric | score | 95% interval | signature |", "|---|---:|---|---|"]
     lines += [f"| {cell(s.name)} | {number_text(s)} | {interval_text(s)} | `{cell(s.signature)}` |" for s in result.scores]
     lines += ["", ", ".join([f"{result.rows:,} rows", *(f"{n:,} {name}" for name, n in result.counts.items())])]

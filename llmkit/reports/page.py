@@ -27,6 +27,7 @@ svg { width: 100%; height: auto } rect { fill: var(--bar) } text { fill: var(--t
 
 
 def to_html(result: Result) -> str:
+    """The result as one HTML page that needs no other file."""
     parts = [
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>llmkit evaluate</title><style>{_STYLE}</style></head><body>",

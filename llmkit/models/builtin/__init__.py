@@ -34,6 +34,7 @@ DEFAULT = "builtin:stories"
 
 
 def names() -> list[str]:
+    """The names of the built-in models, without 'builtin:'."""
     return list(CHECKSUMS)
 
 

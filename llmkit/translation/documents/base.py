@@ -218,4 +218,5 @@ def one_line(raw: str) -> str:
 
 
 def has_letters(text: str) -> bool:
+    """Whether a text has a letter, so that there is something to translate."""
     return any(c.isalpha() for c in text)

@@ -37,6 +37,7 @@ _MOST = 200_000_000
 
 
 def is_document(path: str) -> bool:
+    """Whether the name's ending is that of a document format."""
     ending = Path(path).suffix.lower()
     return ending in FORMATS or bool(_others(ending))
 
