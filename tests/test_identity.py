@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import typer
-from conftest import Run, write_rows
+from conftest import Copy, Run, write_rows
 
 from llmkit.records import CANNOT_CHANGE_AN_ANSWER, differences, identity
 
@@ -66,7 +66,7 @@ CHANGES = [(command, name) for command, (_, changes) in JOBS.items() for name in
 NOT_TRIED = {
     "max_length": "excludes --max-new-tokens (its own test)",
     "system": "has its own test below", "draft_model": "has its own test below", "pivot": "has its own test below",
-    "pivot_model": "needs a pivot", "completion_only": "has its own test below", "concatenate": "takes no output",
+    "pivot_model": "has its own test below", "completion_only": "has its own test below", "concatenate": "takes no output",
     "prediction_field": "of saved outputs", "predictions": "takes no output", "references": "takes no output",
 }  # fmt: skip
 #: Options that decide the number made of the answers, not the answers: `evaluate score` computes it anew from the rows.
@@ -259,14 +259,25 @@ def test_what_is_made_of_a_result_changes_no_byte_of_the_scored_rows(run: Run, f
             "completion_only",
         ),
         (["translate", "-i", "rows.jsonl", "-m", "LLAMA", "--to", "fr", "--text-field", "text"], ["--pivot", "de"], "pivot"),
+        (
+            ["translate", "-i", "rows.jsonl", "-m", "LLAMA", "--to", "fr", "--text-field", "text", "--pivot", "de"],
+            ["--pivot-model", "COPY"],
+            "pivot_model",
+        ),
+        (["generate", "-i", "rows.jsonl", "-m", "LLAMA", "--chat-template", "none"], ["--adapter", "ADAPTER"], "model.adapter"),
     ],
     ids=lambda part: str(part[0]) if isinstance(part, list) else str(part),
 )
 def test_options_that_need_a_model_of_their_own_are_refused_by_name(
-    run: Run, files: Path, llama: Path, arguments: list[str], change: list[str], name: str
+    run: Run, files: Path, llama: Path, copy_of: Copy, arguments: list[str], change: list[str], name: str
 ) -> None:
     write_rows(files / "pairs.jsonl", [{"prompt": "the king", "completion": " lived", "text": "the king lived"}])
-    job = [str(llama) if word == "LLAMA" else word for word in arguments]
+    named = {"LLAMA": llama, "COPY": copy_of(llama) if "COPY" in change else None, "ADAPTER": files / "adapter"}
+    job = [str(named.get(word, word)) for word in arguments]
+    change = [str(named.get(word, word)) for word in change]
+    if "--adapter" in change:
+        trained = ["--max-steps", "1", "--lora-r", "2", "--chat-template", "none", "-q"]
+        assert run("finetune", "rows.jsonl", "-m", llama, "-o", "adapter", "--text-field", "text", *trained).code == 0
     job += [] if job[0] == "evaluate" else ["--max-new-tokens", "2"]
     run(*job, "-o", "out.jsonl")
     before = (files / "out.jsonl").read_bytes()
@@ -286,3 +297,20 @@ def test_an_option_on_the_list_changes_no_byte_of_another_models_answers(run: Ru
     assert run(*arguments, "-o", "other.jsonl", *change).code == 0
     assert (files / "other.jsonl").read_bytes() == (files / "out.jsonl").read_bytes()
     assert run(*arguments, "-o", "out.jsonl", *change).code == 0
+
+
+@pytest.mark.parametrize("change", [["--echo"], ["--json"], ["-v"]], ids=lambda c: c[0])
+def test_what_is_printed_beside_an_answer_changes_no_byte_of_it(run: Run, change: list[str]) -> None:
+    arguments = ["generate", "Once upon a", "--max-new-tokens", "4"]
+    plain, changed = run(*arguments), run(*arguments, *change)
+    answer = json.loads(changed.out)["text"] if change == ["--json"] else changed.out.removeprefix("Once upon a")
+    assert (changed.code, answer.rstrip("\n")) == (0, plain.out.rstrip("\n"))
+
+
+def test_a_list_of_languages_touches_no_output(run: Run, files: Path) -> None:
+    arguments = ["translate", "-i", "rows.jsonl", "-o", "out.jsonl", "--to", "fr", "--text-field", "text"]
+    assert run(*arguments).code == 0
+    before = (files / "out.jsonl").read_bytes(), (files / "out.jsonl.run.json").read_bytes()
+    assert run("translate", "--languages").code == 0
+    assert ((files / "out.jsonl").read_bytes(), (files / "out.jsonl.run.json").read_bytes()) == before
+    assert run(*arguments).code == 0

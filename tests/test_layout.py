@@ -30,6 +30,17 @@ MAY_IMPORT_HEAVY = {
     *(f"metrics/{name}.py" for name in ("intervals", "overlap", "perplexity", "significance", "statistics", "words")),
     "reports/page.py",
 }
+#: Options that a command declares again because they mean another thing there, each with what differs.
+MEANS_ANOTHER_THING = {
+    "--batch-size": "rows per micro-batch of training: always a number",
+    "--device": "where the sum of a merge is made: the CPU by default",
+    "--dtype": "the precision of the merged weights: never 'auto'",
+    "--from": "the languages of training rows: not detected",
+    "--max-length": "of training examples, not of prompt and answer",
+    "--model": "a base that an adapter names itself; what is scored instead of saved outputs",
+    "--seed": "of row order and initial weights",
+    "--to": "the languages of training rows",
+}
 MODULES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))
 
 
@@ -129,3 +140,20 @@ def test_messages_of_the_library_name_settings_and_no_options(path: Path) -> Non
     docstrings = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, kinds)}
     texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value not in docstrings]
     assert [text for text in texts if re.search(r"(?<![\w-])--[a-z]", text)] == []
+
+
+def declared_options(path: Path) -> set[str]:
+    """Long names of the options that a module of the command line declares."""
+    calls = [
+        n for n in ast.walk(ast.parse((PACKAGE / path).read_text())) if isinstance(n, ast.Call) and ast.unparse(n.func).endswith("option")
+    ]
+    words = [a.value for call in calls for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+    return {word for word in words if word.startswith("--")}
+
+
+def test_an_option_is_declared_in_one_place() -> None:
+    where: dict[str, list[str]] = {}
+    for path in (path for path in MODULES if room(path) == "cli"):
+        for name in declared_options(path):
+            where.setdefault(name, []).append(str(path))
+    assert {name: paths for name, paths in where.items() if len(paths) > 1 and name not in MEANS_ANOTHER_THING} == {}

@@ -63,9 +63,15 @@ print(json.dumps(out))
         assert named in said, (arguments, said)
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "bfloat16", "fp32"])
+@pytest.mark.parametrize("dtype", ["bf16", "bfloat16", "fp16", "fp32"])
 def test_short_names_of_precisions_are_accepted(run: Run, dtype: str) -> None:
     assert run("models", "show", "builtin:stories", "--dtype", dtype).code == 0
+
+
+def test_an_answer_in_a_precision_of_short_name_is_the_answer_in_that_precision(run: Run) -> None:
+    arguments = ["generate", "Once upon a", "--max-new-tokens", "3", "--json", "--dtype"]
+    short, full = run(*arguments, "fp32"), run(*arguments, "float32")
+    assert (short.code, short.out) == (0, full.out)
 
 
 @pytest.mark.parametrize(

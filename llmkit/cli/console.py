@@ -46,14 +46,17 @@ class Console:
     verbose: bool = False
 
     def notice(self, message: str) -> None:
+        """One line that a person may want to know; not under `--quiet`."""
         if not self.quiet:
             _say(message)
 
     def detail(self, message: str) -> None:
+        """One line under `--verbose`."""
         if self.verbose and not self.quiet:
             _say(message)
 
     def warn(self, message: str) -> None:
+        """One line that is shown even under `--quiet`."""
         _say(f"warning: {message}")
 
     @contextmanager

@@ -53,6 +53,9 @@ MaxErrors = Annotated[int | None, count_option("--max-errors", help="Stop when m
 MaxNewTokens = Annotated[int | None, count_option("--max-new-tokens", help="Maximum number of new tokens. [default: 128]", panel=DECODING)]
 LengthPenalty = Annotated[float, number_option("--length-penalty", help="Beam search: above 0 favors longer answers.", panel=DECODING)]
 Stop = Annotated[list[str] | None, option("--stop", help="End the answer before this text (repeatable).", panel=DECODING, metavar="TEXT")]
+DebugFlag = Annotated[bool, option("--debug", help="Show tracebacks of errors.", panel=SHOW)]
+JsonFlag = Annotated[bool, option("--json", help="One JSON object on stdout.", panel=SHOW)]
+Dtype = Annotated[str, choice_option("--dtype", help="Precision.", panel=MODEL, values=DTYPES, aliases=DTYPE_ALIASES)]
 ChatTemplate = Annotated[str, option("--chat-template", help="auto (the model's, if it has one), none, or a Jinja file.", panel=DECODING)]
 
 
@@ -65,11 +68,15 @@ def text_argument(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Reference:
+    """Which model."""
+
     model: Annotated[str, option("--model", "-m", help=_REF, panel=MODEL, metavar="REF")] = DEFAULT
 
 
 @dataclass(frozen=True)
 class Trust:
+    """Whether Python code that comes with a model may run."""
+
     trust_remote_code: Annotated[bool, option("--trust-remote-code", help="Run Python code that comes with the model.", panel=MODEL)] = (
         False
     )
@@ -89,7 +96,7 @@ class Precision:
     device: Annotated[str, option("--device", help="auto, cpu, cuda[:N], mps or xpu[:N].", panel=MODEL, parser=device, metavar="NAME")] = (
         "auto"
     )
-    dtype: Annotated[str, choice_option("--dtype", help="Precision.", panel=MODEL, values=DTYPES, aliases=DTYPE_ALIASES)] = "auto"
+    dtype: Dtype = "auto"
     quantize: Annotated[
         str, choice_option("--quantize", help="Weights in 8 or 4 bits (int4 is NF4).", panel=MODEL, values=("none", "int8", "int4"))
     ] = "none"
@@ -97,6 +104,8 @@ class Precision:
 
 @dataclass(frozen=True)
 class EngineName:
+    """Which engine runs the model."""
+
     engine: Annotated[str, option("--engine", help="auto, torch, or ctranslate2 (built-in models).", panel=MODEL, metavar="NAME")] = "auto"
 
 
@@ -107,6 +116,7 @@ class Placement(Access, Precision, EngineName):
     adapter: Annotated[str | None, option("--adapter", help="A LoRA adapter: a folder or a hub id.", panel=MODEL, metavar="REF")] = None
 
     def settings_of(self, reference: str) -> ModelSettings:
+        """How the model `reference` is opened under these options."""
         from llmkit.models.settings import ModelSettings
 
         return ModelSettings(
@@ -121,11 +131,14 @@ class ModelOptions(Placement, Reference):
 
     @property
     def settings(self) -> ModelSettings:
+        """How the chosen model is opened."""
         return self.settings_of(self.model)
 
 
 @dataclass(frozen=True)
 class RowFormat:
+    """How rows are read, and how many."""
+
     input_format: Annotated[
         str,
         choice_option("--input-format", help="Format of the rows.", panel=INPUT, values=("auto", *FORMATS)),
@@ -172,11 +185,15 @@ class RowsOut:
 
 @dataclass(frozen=True)
 class AnswersOut(RowsOut):
+    """The file for the answers, and their field."""
+
     output_field: Annotated[str, option("--output-field", help="The field that receives the answer.", panel=INPUT, metavar="NAME")] = "text"
 
 
 @dataclass(frozen=True)
 class RunOptions:
+    """When a long run stops, and whether it continues."""
+
     restart: Annotated[bool, option("--restart", help="Discard an unfinished run and start again.", panel=RUN)] = False
     max_time: Annotated[
         str | None,
@@ -185,6 +202,7 @@ class RunOptions:
 
     @property
     def max_seconds(self) -> float | None:
+        """The time limit in seconds; None is no limit."""
         return seconds(self.max_time)
 
 
@@ -200,6 +218,7 @@ class JobOptions(RunOptions):
     )
 
     def settings(self, *, max_errors: int | None = 0, retry_failed: bool = False) -> JobSettings:
+        """Settings of the job loop. max_errors: failed rows that are allowed; None allows any number."""
         from llmkit.jobs.run import JobSettings
 
         return JobSettings(
@@ -210,11 +229,14 @@ class JobOptions(RunOptions):
 
 @dataclass(frozen=True)
 class AnswerJobOptions(JobOptions):
+    """How rows are batched, when a job stops, and what happens to rows that failed."""
+
     max_errors: MaxErrors = None
     retry_failed: Annotated[bool, option("--retry-failed", help="Run the failed rows of a finished output again.", panel=RUN)] = False
 
     @property
     def job(self) -> JobSettings:
+        """Settings of the job loop."""
         return self.settings(max_errors=self.max_errors, retry_failed=self.retry_failed)
 
 
@@ -231,6 +253,8 @@ class AnswerOptions:
 
 @dataclass(frozen=True)
 class ChatOptions:
+    """How a prompt becomes a conversation."""
+
     system: Annotated[str | None, option("--system", "-s", help="System message for a chat model.", panel=DECODING, metavar="TEXT")] = None
     chat_template: ChatTemplate = "auto"
 
@@ -305,21 +329,28 @@ class DecodingOptions:
 
 @dataclass(frozen=True)
 class Debug:
-    debug: Annotated[bool, option("--debug", help="Show tracebacks of errors.", panel=SHOW)] = False
+    """Whether errors show their traceback."""
+
+    debug: DebugFlag = False
 
 
 @dataclass(frozen=True)
 class Quiet(Debug):
+    """Whether notices are shown."""
+
     quiet: Annotated[bool, option("--quiet", "-q", help="Warnings and errors only.", panel=SHOW)] = False
 
     @property
     def console(self) -> console.Console:
+        """The console that these options ask for."""
         return console.Console(self.quiet)
 
 
 @dataclass(frozen=True)
 class Json:
-    json_output: Annotated[bool, option("--json", help="One JSON object on stdout.", panel=SHOW)] = False
+    """Whether the result is one JSON object."""
+
+    json_output: JsonFlag = False
 
 
 @dataclass(frozen=True)
@@ -341,6 +372,7 @@ class Display(Quiet, Json):
 
     @property
     def console(self) -> console.Console:
+        """The console that these options ask for."""
         return console.Console(self.quiet, self.verbose)
 
 

@@ -71,6 +71,8 @@ class SavedOutputs:
 
 @dataclass(frozen=True)
 class ScoreFields:
+    """Fields of the rows that hold prediction, reference and source."""
+
     prediction_field: Annotated[
         str | None, option("--prediction-field", help="The field with the saved output.", panel=INPUT, metavar="NAME")
     ] = None
@@ -118,6 +120,7 @@ class MetricOptions:
 
     @property
     def overlap(self) -> OverlapSettings:
+        """Settings of the text metrics."""
         from llmkit.metrics.overlap import OverlapSettings
 
         return OverlapSettings(

@@ -69,11 +69,14 @@ class DataOptions(RowFormat):
 
     @property
     def loss(self) -> LossSettings:
+        """Settings of the loss."""
         return LossSettings(self.max_length, self.full_loss, self.packing)
 
 
 @dataclass(frozen=True)
 class LoraOptions:
+    """Which weights an adapter changes, and with how many parameters."""
+
     lora_r: Annotated[int, count_option("--lora-r", help="LoRA rank.", panel=LORA)] = 16
     lora_alpha: Annotated[
         float | None,
@@ -100,6 +103,8 @@ class LoraOptions:
 
 @dataclass(frozen=True)
 class OptimizationOptions:
+    """How long and how fast a run trains."""
+
     epochs: Annotated[float, number_option("--epochs", help="Passes over the training rows.", panel=TRAINING)] = 3.0
     max_steps: Annotated[int | None, count_option("--max-steps", help="Train for N steps, instead of epochs.", panel=TRAINING)] = None
     batch_size: Annotated[int, count_option("--batch-size", help="Rows per micro-batch.", panel=TRAINING)] = 8
@@ -148,6 +153,8 @@ class OptimizationOptions:
 
 @dataclass(frozen=True)
 class TrainingRunOptions(RunOptions):
+    """When a training run saves, evaluates and stops."""
+
     save_steps: Annotated[
         int | None, count_option("--save-steps", help="Steps between checkpoints. [default: a tenth of the run, at most 500]", panel=RUN)
     ] = None
@@ -167,4 +174,5 @@ class TrainingRunOptions(RunOptions):
 
     @property
     def checkpoints(self) -> CheckpointSettings:
+        """Settings of the checkpoints."""
         return CheckpointSettings(self.save_steps, self.keep_checkpoints, self.eval_steps, self.keep)

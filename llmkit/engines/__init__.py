@@ -1,0 +1,1 @@
+"""What answers: one interface, and a folder per engine."""

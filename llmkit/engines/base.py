@@ -142,6 +142,7 @@ class EngineKind:
     limits: str | None = None
 
     def claims(self, reference: str) -> bool:
+        """Whether the reference begins with a prefix that is this engine's alone."""
         return reference.startswith(self.prefixes) if self.prefixes else False
 
     def check_settings(self, settings: ModelSettings) -> None:

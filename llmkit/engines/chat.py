@@ -34,6 +34,7 @@ class ChatSettings:
         return own if isinstance(own, str) else own.get("default") if isinstance(own, dict) else None
 
     def sha256(self, tokenizer: Any) -> str | None:
+        """Hash of the template's text; None where there is no template."""
         source = self.source(tokenizer)
         return hashlib.sha256(source.encode()).hexdigest() if source else None
 

@@ -42,6 +42,7 @@ class Codec:
 
     @property
     def eos(self) -> frozenset[int]:
+        """Ids that end an answer."""
         return frozenset(self.ends)
 
     def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:

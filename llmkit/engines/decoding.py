@@ -49,14 +49,17 @@ class Decoding:
 
     @property
     def samples(self) -> bool:
+        """Whether tokens are drawn at random."""
         return self.temperature > 0
 
     @property
     def speculates(self) -> bool:
+        """Whether a draft is used (speculative decoding)."""
         return self.prompt_lookup is not None or self.draft_model is not None
 
     @property
     def constrained(self) -> bool:
+        """Whether answers must match a schema or an expression."""
         return self.json_schema is not None or self.regex is not None
 
     def new_tokens(self, prompt_tokens: int, context: int | None, *, shared_context: bool) -> int:

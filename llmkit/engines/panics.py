@@ -24,4 +24,5 @@ def panics(error: Callable[[str], LlmkitError]) -> Iterator[None]:
 
 
 def is_panic(exc: BaseException) -> bool:
+    """Whether `exc` is a panic of a Rust library (PyO3's PanicException is no Exception and has no public name)."""
     return type(exc).__name__ == "PanicException"

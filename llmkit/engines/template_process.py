@@ -126,6 +126,7 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
 
 
 def main(memory: int, seconds: float) -> None:
+    """Answers requests on standard input until it ends: one JSON object a line in, one out."""
     _limit_memory(memory)
     timer = getattr(signal, "setitimer", None)
     for line in sys.stdin.buffer:

@@ -68,12 +68,14 @@ class Journal:
             self._synced = now
 
     def sync(self) -> None:
+        """Forces what was appended to disk."""
         try:
             os.fsync(self._handle)
         except OSError as exc:
             raise unwritable(str(self.path), exc) from exc
 
     def close(self) -> None:
+        """Closes the file; the journal stays."""
         os.close(self._handle)
 
     def _read(self) -> bool:

@@ -83,10 +83,12 @@ class Tally:
 
     @property
     def tokens(self) -> int:
+        """Tokens that were written, or else scored: what a rate counts."""
         return self.completion_tokens or self.scored_tokens
 
     @property
     def exit_code(self) -> int:
+        """0, or 3 when rows failed."""
         return 3 if self.failed else 0
 
     def __str__(self) -> str:

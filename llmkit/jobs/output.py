@@ -43,7 +43,7 @@ class Output:
         files.check_name(Path(path), path)
         self.path = Path(os.path.realpath(path))
         self._check()
-        self.holds_rows = write is None and _ending(self.path) in _JSON_LINES
+        self.holds_rows = write is None and _ending(self.path) in JSON_LINES
         self.write: Writer = write or functools.partial(_written, format_of(self.path), answer)
         self.overwrites = overwrite
         self._lock = files.acquire(self.path, path)
@@ -63,10 +63,12 @@ class Output:
 
     @property
     def journal_path(self) -> Path:
+        """Where unfinished work lies."""
         return files.companion(self.path, "journal")
 
     @property
     def record_path(self) -> Path:
+        """Where the run record lies."""
         return files.companion(self.path, "run.json")
 
     @property
@@ -118,6 +120,7 @@ class Output:
                 yield from_json(line), span is not None and span[0] <= index
 
     def release(self) -> None:
+        """Releases the lock; its file stays."""
         self._lock.release()
 
     def _check(self) -> None:
@@ -196,13 +199,14 @@ def _ending(path: Path) -> str:
     return path.suffix.lower()
 
 
-_JSON_LINES = (".jsonl", ".ndjson", ".jl")
+#: Endings of JSON lines: each row whole, so a program can read it back.
+JSON_LINES = (".jsonl", ".ndjson", ".jl")
 #: A format by its ending. A new one is a function and one line here.
 FORMATS: dict[str, Format] = {
-    **dict.fromkeys(_JSON_LINES, _jsonl),
+    **dict.fromkeys(JSON_LINES, _jsonl),
     ".txt": _text,
     ".csv": functools.partial(_table, separator=","),
     ".tsv": functools.partial(_table, separator="\t"),
 }
 #: Endings that a message names.
-_SHOWN = tuple(ending for ending in FORMATS if ending not in _JSON_LINES[1:])
+_SHOWN = tuple(ending for ending in FORMATS if ending not in JSON_LINES[1:])

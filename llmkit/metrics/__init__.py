@@ -1,0 +1,1 @@
+"""Numbers: each a `Score` with its signature, one file per metric."""

@@ -31,6 +31,7 @@ class PairedResult:
     rows: int
 
     def as_json(self) -> dict[str, Any]:
+        """The result as JSON values."""
         systems = [
             {
                 "system": system.name,

@@ -62,10 +62,12 @@ class Likelihood:
 
     @property
     def perplexity(self) -> float:
+        """exp of the mean negative log-likelihood per unit."""
         return _exp(-self.log_likelihood / self.tokens) if self.tokens else math.nan
 
     @property
     def bits_per_byte(self) -> float:
+        """Mean negative log-likelihood per byte of UTF-8, in bits."""
         return -self.log_likelihood / math.log(2) / self.bytes if self.bytes else math.nan
 
 

@@ -32,6 +32,7 @@ _PROCESSES = 64
 
 
 def main() -> None:
+    """Runs the program on standard input under limits; the last line on stdout says how it ended."""
     job = json.loads(sys.stdin.buffer.readline())
     if "probe" in job:
         answer: dict[str, Any] = probe()

@@ -59,6 +59,7 @@ class Comparison:
 
     @property
     def significant(self) -> bool:
+        """Whether p is below 0.05, and there are rows enough for a test (`LEAST_ROWS`)."""
         return self.p_value is not None and self.p_value < 0.05 and self.rows >= LEAST_ROWS
 
     def __str__(self) -> str:

@@ -60,9 +60,11 @@ class Statistic:
 
     @property
     def right_or_wrong(self) -> bool:
+        """Whether each row counts as 0 or 1."""
         return self.kind == "proportion"
 
     def as_json(self) -> dict[str, Any]:
+        """As JSON values, for a result file."""
         return {"kind": self.kind, "columns": list(self.columns), "options": dict(self.options)}
 
     @classmethod

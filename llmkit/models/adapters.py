@@ -32,6 +32,7 @@ class Adapter:
 
     @property
     def sha256(self) -> str:
+        """Hash of the adapter's weights."""
         return file_sha256(self.folder / "adapter_model.safetensors")
 
     def chat_template(self) -> str | None:

@@ -63,6 +63,7 @@ class Checkpoint:
 
     @property
     def model_type(self) -> str:
+        """The architecture, as config.json names it."""
         return str(self.config["model_type"])
 
     @property
@@ -75,6 +76,7 @@ class Checkpoint:
 
     @property
     def is_encoder_decoder(self) -> bool:
+        """Whether config.json says encoder-decoder."""
         return bool(self.config.get("is_encoder_decoder", False))
 
     @cached_property

@@ -109,6 +109,7 @@ def optional(folder: Path, name: str) -> dict[str, Any]:
 
 
 def refuse_code(folder: Path, config: dict[str, Any], trusted: bool) -> None:
+    """Raises UsageError when configuration or tokenizer name Python code of the folder's own, unless `trusted`."""
     tokenizer = optional(folder, "tokenizer_config.json")
     if trusted:
         return

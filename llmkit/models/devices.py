@@ -30,6 +30,7 @@ class Device:
 
     @property
     def kind(self) -> str:
+        """The device's type: cpu, cuda, mps or xpu."""
         return self.name.partition(":")[0]
 
 

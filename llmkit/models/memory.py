@@ -30,10 +30,12 @@ class MemoryEstimate:
 
     @property
     def needs(self) -> int:
+        """The sum of all parts, in bytes."""
         return sum(self.parts.values())
 
     @property
     def fits(self) -> bool:
+        """Whether that is at most what is free."""
         return self.needs <= self.free
 
     def __str__(self) -> str:

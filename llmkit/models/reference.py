@@ -31,6 +31,7 @@ class Location:
 
     @property
     def is_builtin(self) -> bool:
+        """Whether the model lies in the package."""
         return self.reference.startswith("builtin:")
 
 

@@ -39,6 +39,7 @@ class Stream(torch.utils.data.Dataset[list[Example]]):  # type: ignore[misc]
 
     @property
     def epoch_steps(self) -> int:
+        """Batches per epoch, the last one smaller; each process takes its part of a batch."""
         return -(-len(self.examples) // (self.size * self.parts))
 
     def __len__(self) -> int:

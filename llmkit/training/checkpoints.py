@@ -54,10 +54,12 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def record_path(self) -> Path:
+        """Where the run record lies."""
         return self.path / "run.json"
 
     @property

@@ -38,6 +38,7 @@ class Shape:
 
     @property
     def positions(self) -> int:
+        """Positions of a batch, padding included."""
         return self.rows * self.width
 
 

@@ -26,6 +26,7 @@ class Processes:
 
     @property
     def writes(self) -> bool:
+        """Whether this process writes files (rank 0)."""
         return self.rank == 0
 
     def device(self, asked: str) -> str:

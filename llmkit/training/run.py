@@ -54,10 +54,12 @@ class RunPlan:
 
     @property
     def steps(self) -> int:
+        """Optimizer steps of the whole run."""
         return self.optimization.steps(len(self.train), self.processes.count)
 
     @property
     def pad(self) -> int:
+        """Id of the padding token."""
         tokenizer = self.prepared.tokenizer
         return int(next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None))
 

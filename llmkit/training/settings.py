@@ -100,6 +100,7 @@ class Optimization:
         return warmup if warmup < steps else 0
 
     def rows_a_step(self, processes: int = 1) -> int:
+        """Rows per optimizer step."""
         return self.batch_size * self.grad_accum * processes
 
 

@@ -34,6 +34,7 @@ class Direction:
     stop: tuple[str, ...] = ()
 
     def prompt(self, text: str) -> Prompt:
+        """What the encoder reads: the text with the family's marks."""
         return Prompt(text=f"{self.prefix}{text}{self.suffix}", first_token=self.source_token)
 
 

@@ -1,0 +1,1 @@
+"""The commands, one thin module each; `llmkit.cli.names` lists them."""

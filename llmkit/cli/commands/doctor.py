@@ -71,6 +71,7 @@ def doctor(
     quick: Annotated[bool, option("--quick", help="Skip the checks that need torch: devices and precisions.", panel=RUN)] = False,
     display: opt.JsonDebug,
 ) -> int:
+    """Prints what works here as a table or JSON; exits with 5 when something needed is missing."""
     findings = list(_basics())
     if not quick:
         findings += _devices()

@@ -49,6 +49,7 @@ def finetune(
     run: TrainingRunOptions,
     display: opt.Display,
 ) -> int:
+    """Trains an adapter, or continues the run whose folder `--output` names."""
     from llmkit.models.settings import ModelSettings
     from llmkit.training.settings import FinetuneSettings
 

@@ -57,6 +57,7 @@ def generate(
     ] = 0,
     display: opt.Display,
 ) -> int:
+    """Answers one prompt on stdout, or each row of `--input`."""
     out = display.console
     call = Call(model.settings, model.engine, decode.decoding(ctx), chat.chat_template, chat.system, out)
     input, output, output_field = rows_in.input, rows_out.output, rows_out.output_field

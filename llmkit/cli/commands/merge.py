@@ -47,6 +47,7 @@ def merge(
     access: opt.Access,
     display: opt.JsonQuiet,
 ) -> int:  # fmt: skip
+    """Writes the merged model after its answers were compared with the adapter's."""
     if output is None:
         raise UsageError("no output folder given", hint="name a folder with --output DIR")
     from llmkit.training.merge import PROMPTS, MergeSettings, merge_adapter

@@ -15,7 +15,6 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add
-from llmkit.cli.parsing import MODEL, SHOW, choice_option, option
 from llmkit.models import builtin
 
 app = typer.Typer(add_completion=False, help="List built-in and cached models, and show what a model needs.", invoke_without_command=True)
@@ -24,9 +23,10 @@ app = typer.Typer(add_completion=False, help="List built-in and cached models, a
 @app.callback()
 def models(
     ctx: typer.Context,
-    json_output: Annotated[bool, option("--json", help="One JSON object on stdout.", panel=SHOW)] = False,
-    debug: Annotated[bool, option("--debug", help="Show tracebacks of errors.", panel=SHOW)] = False,
+    json_output: opt.JsonFlag = False,
+    debug: opt.DebugFlag = False,
 ) -> None:
+    """Lists built-in and cached models when no subcommand is given."""
     if ctx.invoked_subcommand is not None:
         return
     from llmkit.models.reference import cached_models
@@ -44,10 +44,11 @@ def models(
 def show(
     *,
     reference: Annotated[str, typer.Argument(metavar="REF", help="builtin:NAME, a folder, or org/name[@revision].")],
-    dtype: Annotated[str, choice_option("--dtype", help="Precision.", panel=MODEL, values=opt.DTYPES, aliases=opt.DTYPE_ALIASES)] = "auto",
+    dtype: opt.Dtype = "auto",
     access: opt.Access,
     display: opt.JsonDebug,
 ) -> None:
+    """Prints what a reference is and needs, from headers and configuration alone."""
     about = _describe(reference, dtype, access.offline, access.trust_remote_code)
     if display.json_output:
         console.write(json.dumps(about, ensure_ascii=False) + "\n")

@@ -43,6 +43,7 @@ def rerun(
     trust: opt.Trust,
     display: opt.Quiet,
 ) -> int:
+    """Runs the recorded command in a scratch folder and compares the results."""
     out = display.console
     content = _read(Path(record))
     consented = ("trust_remote_code",) if trust.trust_remote_code else ()

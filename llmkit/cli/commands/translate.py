@@ -94,6 +94,7 @@ def translate(
     job: opt.AnswerJobOptions,
     display: opt.Display,
 ) -> int:
+    """Translates one text to stdout, or the rows or document of `--input`."""
     out = display.console
     from llmkit.tasks.route import Route, RouteSettings, translating
     from llmkit.tasks.translate import TranslationOptions

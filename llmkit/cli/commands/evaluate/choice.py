@@ -26,6 +26,7 @@ NAMES = ("accuracy", "accuracy_normalized")
 
 
 def register(app: typer.Typer) -> None:
+    """Adds `choice` to the commands of `app`."""
     add(app, "choice", help="Multiple choice and classification: is the right answer the most likely?")(choice)
 
 
@@ -47,6 +48,7 @@ def choice(
     job: opt.JobOptions,
     display: opt.Display,
 ) -> int:
+    """Reads questions, scores their choices with the model, and reports accuracies."""
     out, input, output, batch_tokens = display.console, rows_in.input, rows_out.output, job.batch_tokens
     end = gates.ending(NAMES, json_output=display.json_output)
     if input is None:

@@ -21,6 +21,7 @@ from llmkit.rows.fields import PROGRAMS, first_name, row_id
 
 
 def register(app: typer.Typer) -> None:
+    """Adds `code` to the commands of `app`."""
     add(app, "code", help="Run generated programs and compute pass@k.")(code)
 
 
@@ -33,6 +34,7 @@ def code(
     gates: GateOptions,
     display: opt.Display,
 ) -> int:
+    """Reads problems with their programs, runs each in the sandbox, and reports pass@k."""
     out, input = display.console, rows_in.input
     if not all(part.strip().isdecimal() and int(part) > 0 for part in k.split(",")):
         raise UsageError(f"-k {k}: numbers of 1 or more, like 1,10")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
+    """Adds `compare` to the commands of `app`."""
     add(app, "compare", help="Compare results of several runs with the first, on the same rows.")(compare)
 
 
@@ -38,6 +39,7 @@ def compare(
     ] = None,
     display: opt.JsonQuiet,
 ) -> None:
+    """Reads results of runs, and reports each score's difference from the first with its significance."""
     from llmkit.reports.results import read
 
     if len(results) < 2:

@@ -40,6 +40,7 @@ NAMES = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byt
 
 
 def register(app: typer.Typer) -> None:
+    """Adds `perplexity` to the commands of `app`."""
     add(app, "perplexity", help="How well a model predicts texts: perplexity per token, word and byte, bits per byte.")(perplexity)
 
 
@@ -67,6 +68,7 @@ def perplexity(
     max_errors: opt.MaxErrors = None,
     display: opt.Display,
 ) -> int:
+    """Reads texts, scores their tokens with the model, and reports perplexities."""
     out, input, output = display.console, rows_in.input, rows_out.output
     end = gates.ending(NAMES, json_output=display.json_output)
     if input is None:

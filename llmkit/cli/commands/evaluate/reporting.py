@@ -129,10 +129,12 @@ def rows_output(
     output: str | None, input: str, known: Mapping[str, Any], *, overwrite: bool, restart: bool
 ) -> AbstractContextManager[Output | None]:
     """The file for the scored rows, see `output_of`. Raises OutputError for one that can't hold them."""
+    from llmkit.jobs.output import JSON_LINES
+
     if output == "-":
         raise OutputError("--output -: the result is on standard output, so the scored rows need a file", hint="name a .jsonl file")
-    if output is not None and Path(output).suffix.lower() != ".jsonl":
-        raise OutputError(f"{output}: scored rows are written as .jsonl", hint="name a .jsonl file")
+    if output is not None and Path(output).suffix.lower() not in JSON_LINES:
+        raise OutputError(f"{output}: scored rows are written as {', '.join(JSON_LINES)}", hint="name a .jsonl file")
     return output_of(output, input, known, overwrite=overwrite, restart=restart)
 
 

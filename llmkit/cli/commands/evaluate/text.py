@@ -41,6 +41,7 @@ _ABOUT_PAIRS = ("fail_if", "baseline", "max_regression", "test", "report", "conf
 
 
 def register(app: typer.Typer) -> None:
+    """Adds `bleu` and `score` to the commands of `app`."""
     add(app, "bleu", help="BLEU by sacrebleu: of saved outputs, or of a model's answers.")(score)
     add(app, "score", help="BLEU, chrF, TER, exact match, F1: of saved outputs, or of a model's answers.")(score)
 
@@ -66,6 +67,7 @@ def score(
     job: opt.JobOptions,
     display: opt.Display,
 ) -> int:
+    """Scores saved outputs, or a model's answers, against references."""
     from llmkit.metrics.answers import steps
     from llmkit.metrics.registry import TextSettings, chosen, compute, score_names
 
