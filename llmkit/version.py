@@ -1,3 +1,4 @@
-"""The version, in a module of its own, so that every package can import it."""
+"""The version and the project's address, in a module of their own, so that every package can import them."""
 
 __version__ = "0.1.0"
+HOMEPAGE = "https://github.com/llmkit/llmkit"

@@ -7,28 +7,28 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
 from llmkit.cli import console, streams
-from llmkit.cli.command import usage_error
+from llmkit.cli.command import Group, show_help
+from llmkit.cli.help import Page, shows
+from llmkit.cli.mistakes import usage_error
 from llmkit.cli.names import COMMANDS, SPELLINGS, module_of, normalize
 from llmkit.errors import LlmkitError
 from llmkit.version import __version__
 
-#: An opening bracket that is not escaped yet.
-_BRACKET = re.compile(r"(?<!\\)\[")
-
 _VERSION = f"llmkit {__version__}\n"
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(Group):
     """Commands by name; a command's module is imported when it is called."""
+
+    def listed(self) -> list[tuple[str, str]]:
+        return list(COMMANDS.items())
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -37,46 +37,9 @@ class LazyGroup(TyperGroup):
         cmd_name = SPELLINGS.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS:
             return None
-        if ctx.resilient_parsing or _listing(ctx):
-            return typer.main.get_command(_named(cmd_name, COMMANDS[cmd_name]))
         command = typer.main.get_command(importlib.import_module(module_of(cmd_name)).app)
         command.name = cmd_name
-        _draw(command, self.rich_markup_mode)
         return command
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        ctx.meta["llmkit.resolving"] = True
-        self.commands = cast("Any", dict.fromkeys(COMMANDS))  # for "did you mean"
-        try:
-            return super().resolve_command(ctx, args)
-        finally:
-            ctx.meta["llmkit.resolving"] = False
-
-
-def _draw(command: Any, mode: Any) -> None:
-    """Help pages of `command` and what is under it with boxes ('rich') or plain (None)."""
-    command.rich_markup_mode = mode
-    if mode == "rich":
-        _keep_brackets(command)
-    for inner in getattr(command, "commands", {}).values():
-        _draw(inner, mode)
-
-
-def _keep_brackets(command: Any) -> None:
-    """Rich takes [what stands in brackets] for a style; a backslash in front keeps it."""
-    for item in (command, *command.params):
-        if item.help:
-            item.help = _BRACKET.sub(r"\\[", item.help)
-
-
-def _listing(ctx: Any) -> bool:
-    return not ctx.meta.get("llmkit.resolving", False)
-
-
-def _named(name: str, line: str) -> typer.Typer:
-    stub = typer.Typer(add_completion=False)
-    stub.command(name, help=line)(lambda: None)
-    return stub
 
 
 app = typer.Typer(
@@ -88,7 +51,11 @@ app = typer.Typer(
 )
 
 
+_PAGE = Page(('llmkit generate "Once upon a time"', 'llmkit translate "Good morning" --to fr'))
+
+
 @app.callback(invoke_without_command=True, help="A toolkit for language models: generate, finetune, evaluate, translate.")
+@shows(_PAGE)
 def _root(
     ctx: typer.Context,
     version: bool = typer.Option(False, "--version", "-V", help="Print the version and exit.", is_eager=True),
@@ -96,9 +63,7 @@ def _root(
     if version:
         console.write(_VERSION)
         raise typer.Exit
-    if ctx.invoked_subcommand is None:
-        sys.stderr.write(ctx.get_help() + "\n")  # empty where rich has drawn it already
-        raise typer.Exit(2)
+    show_help(ctx)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -110,8 +75,6 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     streams.prepare()
-    # Boxes are for people; a pipe gets plain lines, which also take half the time.
-    app.rich_markup_mode = "rich" if sys.stdout.isatty() else None
     debug = "--debug" in arguments or os.environ.get("LLMKIT_DEBUG", "") not in ("", "0")
     try:
         code = _call(arguments)
@@ -141,6 +104,8 @@ def _call(arguments: list[str]) -> int:
     if arguments in (["--version"], ["-V"]):  # typer would load pydantic to parse it
         console.write(_VERSION)
         return 0
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     try:
         return int(app(arguments, prog_name="llmkit", standalone_mode=False) or 0)
     except SystemExit as exc:

@@ -1,29 +1,28 @@
 """A command of llmkit: its options come in groups, and each value remembers where it came from.
 
-A group is a dataclass whose fields are Typer options with defaults. `add` gives Typer the flat list of options and the
-command's function the groups. Knows Typer; not what an option means.
+A group of options is a dataclass whose fields are Typer options with defaults. `add` gives Typer the flat list of options and the
+command's function the groups. What is wrong with a command line is told by `llmkit.cli.mistakes`. Knows Typer; not what an option means.
 """
 
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-from llmkit.cli import console
-from llmkit.cli.names import normalize
+from llmkit.cli import console, mistakes
+from llmkit.cli import help as help_pages
+from llmkit.cli.help import Page
+from llmkit.cli.origin import TYPED, as_given, is_given, on_command_line, option_name
 from llmkit.errors import LlmkitError, UsageError
 
-#: Keys of the context's shared state: the words typed, and where values of a configuration file came from.
-TYPED, CONFIGURED = "llmkit.typed", "llmkit.configured"
-
 _F = TypeVar("_F", bound=Callable[..., Any])
+_NO_PAGE = Page()
 
 
 class Command(TyperCommand):
@@ -38,7 +37,18 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta[TYPED] = list(args)
-        return super().parse_args(ctx, args)
+        ctx.allow_extra_args = True
+        try:
+            rest = super().parse_args(ctx, help_pages.asks_for_all(ctx, args))
+        except typer.TyperException as exc:
+            mistakes.place(exc, ctx)
+            raise
+        if rest and not ctx.resilient_parsing:
+            raise mistakes.extra_words(ctx, rest)
+        return rest
+
+    def get_help(self, ctx: Any) -> str:
+        return help_pages.page(self, ctx)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -49,21 +59,54 @@ class Command(TyperCommand):
             raise
 
 
+class Group(TyperGroup):
+    """Commands under a name; says what to type for a name that is none of them."""
+
+    def listed(self) -> list[tuple[str, str]]:
+        """The commands and what they do, as the help page shows them."""
+        return [(name, command.help or "") for name, command in self.commands.items() if not command.hidden]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[TYPED] = list(args)
+        return super().parse_args(ctx, help_pages.asks_for_all(ctx, args))
+
+    def get_help(self, ctx: Any) -> str:
+        return help_pages.page(self, ctx)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
+            raise mistakes.unknown_command(ctx, args, [name for name, _ in self.listed()])
+        return super().resolve_command(ctx, args)
+
+
+def show_help(ctx: typer.Context) -> None:
+    """The help page on stderr, for a group that was called without a command. Raises typer.Exit with 2."""
+    if ctx.invoked_subcommand is None:
+        sys.stderr.write(ctx.get_help() + "\n")
+        raise typer.Exit(2)
+
+
 def _whole(value: str) -> list[str]:
     return [value]
 
 
-def add(app: typer.Typer, name: str, *, help: str) -> Callable[[_F], _F]:
-    """Registers a function as the command `name`; its parameters that are dataclasses are groups of options."""
+def add(
+    app: typer.Typer, name: str, *, help: str, page: Page = _NO_PAGE, without: tuple[str, ...] = (), hidden: bool = False
+) -> Callable[[_F], _F]:
+    """Registers a function as the command `name`; its parameters that are dataclasses are groups of options.
+
+    page: what the help shows beside the options. without: parameters that keep their defaults under this name.
+    """
 
     def register(function: _F) -> _F:
-        app.command(name, help=help, cls=Command, no_args_is_help=False)(_flat(function))
+        flat = _flat(function, without)
+        app.command(name, help=help, cls=Command, no_args_is_help=False, hidden=hidden)(help_pages.shows(page)(flat))
         return function
 
     return register
 
 
-def _flat(function: Callable[..., Any]) -> Callable[..., Any]:
+def _flat(function: Callable[..., Any], without: tuple[str, ...] = ()) -> Callable[..., Any]:
     """A function with the options of all groups as parameters, which calls `function` with the groups."""
     hints = get_type_hints(function, include_extras=True)
     parameters: dict[str, inspect.Parameter] = {}
@@ -82,7 +125,10 @@ def _flat(function: Callable[..., Any]) -> Callable[..., Any]:
                 field.name, inspect.Parameter.KEYWORD_ONLY, default=getattr(default, field.name), annotation=own[field.name]
             )
 
+    kept = {name: parameters.pop(name).default for name in without}
+
     def call(**values: Any) -> Any:
+        values |= kept
         built = {name: kind(**{n: values.pop(n) for n in names}) for name, (kind, names) in groups.items()}
         return function(**values, **built)
 
@@ -90,18 +136,6 @@ def _flat(function: Callable[..., Any]) -> Callable[..., Any]:
     call.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     call.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
     return call
-
-
-def on_command_line(ctx: typer.Context, name: str) -> bool:
-    """Whether the parameter was typed, and not taken from the environment, a configuration file or its default."""
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
-
-
-def is_given(ctx: typer.Context, name: str) -> bool:
-    """Whether the parameter has a value from anywhere but its default."""
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"
 
 
 def refuse(ctx: typer.Context, names: Iterable[str], why: str, *, hint: str | None = None) -> None:
@@ -134,50 +168,3 @@ def identity(ctx: typer.Context, command: str) -> dict[str, Any]:
     options = {name: ctx.params.get(parameter.name or "") for name, parameter in named.items()}
     files = [name for name, parameter in named.items() if "FILE" in str(parameter.metavar or "")]
     return records.identity(command, options, files=files)
-
-
-def option_name(ctx: Any, name: str) -> str:
-    """The parameter as its user gave it: the option as typed, LLMKIT_TOP_P, or 'cfg.toml: top_p'."""
-    parameter = next(p for p in ctx.command.params if p.name == name)
-    source = ctx.get_parameter_source(name)
-    if source is not None and source.name == "ENVIRONMENT":
-        return str(parameter.envvar)
-    if name in ctx.meta.get(CONFIGURED, {}) and (source is None or source.name == "DEFAULT_MAP"):
-        return str(ctx.meta[CONFIGURED][name])
-    options = (*parameter.opts, *parameter.secondary_opts)
-    typed = _typed(ctx.meta.get(TYPED, ()), options)
-    return typed or next((o for o in options if o.startswith("--")), options[0])
-
-
-def _typed(words: Iterable[str], options: Iterable[str]) -> str | None:
-    """The word by which one of `options` was typed, also under an alias."""
-    for word in words:
-        name = word.split("=", 1)[0]
-        if name in options or (name.startswith("--") and "--" + normalize(name[2:]) in options):
-            return name
-    return None
-
-
-def as_given(ctx: Any, message: str) -> str:
-    """`message` with each option it names written as the user gave it."""
-    names = {o: p.name for p in ctx.command.params for o in p.opts if o.startswith("--")}
-
-    def named_as_typed(match: re.Match[str]) -> str:
-        name = names.get(match.group())
-        return option_name(ctx, name) if name is not None else match.group()
-
-    return re.sub(r"--[a-z][a-z0-9-]*", named_as_typed, message)
-
-
-def usage_error(exc: typer.TyperException) -> LlmkitError:
-    """What typer found wrong with the command line, in our form: the option as typed, what is wrong, what to do."""
-    ctx, parameter = getattr(exc, "ctx", None), getattr(exc, "param", None)
-    hint = f"'{ctx.command_path} --help' lists the {'commands' if hasattr(ctx.command, 'commands') else 'options'}" if ctx else None
-    message = exc.format_message().replace("\n", " ")
-    if parameter is not None and ctx is not None and exc.message and parameter.param_type_name == "option":
-        message = f"{option_name(ctx, parameter.name)}: {exc.message}"
-    unknown = getattr(exc, "option_name", None)
-    if ctx is not None and isinstance(unknown, str) and unknown.startswith("--"):
-        typed = _typed(ctx.meta.get(TYPED) or sys.argv[1:], (unknown,))
-        message = message.replace(unknown, typed, 1) if typed else message
-    return UsageError(message, hint=hint)

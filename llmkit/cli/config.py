@@ -15,8 +15,8 @@ from typing import Any
 
 import typer
 
-from llmkit.cli.command import CONFIGURED, TYPED
 from llmkit.cli.names import COMMANDS, SPELLINGS, module_of, normalize
+from llmkit.cli.origin import CONFIGURED, TYPED
 from llmkit.cli.parsing import truth
 from llmkit.errors import InputError, UsageError, did_you_mean, one_line
 

@@ -34,6 +34,13 @@ def visible(text: str) -> str:
     return text.translate(_VISIBLE)
 
 
+def is_colored() -> bool:
+    """Whether standard output is a terminal that shows colors and a person has not switched them off (https://no-color.org)."""
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 class ClosedPipeError(Exception):
     """Nobody reads stdout any more. Not an OSError: click would end the process with 1 for that."""
 

@@ -15,6 +15,7 @@ import typer
 from llmkit.cli import console
 from llmkit.cli.command import refuse
 from llmkit.errors import InputError, OutputError, UsageError
+from llmkit.rows.reading import FORMATS
 from llmkit.rows.text import read_text
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Seconds without input after which a notice says what is waited for.
 _PATIENCE = 1.0
+#: Endings of files with rows.
+_ROWS = tuple(f".{name}{packed}" for name in FORMATS for packed in ("", ".gz"))
 #: Options about rows and their file, which do not apply to one text.
 ONLY_WITH_INPUT = (
     "output", "output_field", "template", "prompt_field", "text_field", "input_format", "encoding", "limit", "overwrite", "restart",
@@ -31,7 +34,15 @@ ONLY_WITH_INPUT = (
 
 def only_with_input(ctx: typer.Context) -> None:
     """Refuses options about many rows where there is one text. Raises UsageError."""
-    refuse(ctx, ONLY_WITH_INPUT, "needs --input", hint="add -i FILE; the answer to one prompt goes to stdout")
+    words = next((ctx.params.get(p.name) for p in ctx.command.params if p.param_type_name == "argument" and p.name), None) or ()
+    file = next((word for word in words if is_rows(word)), None)
+    hint = f"did you mean -i {file}?" if file else "add -i FILE; the answer to one prompt goes to stdout"
+    refuse(ctx, ONLY_WITH_INPUT, "needs --input", hint=hint)
+
+
+def is_rows(text: str) -> bool:
+    """Whether a text is the name of a file that is here, and of a kind that holds rows."""
+    return len(text) < 256 and text.lower().endswith(_ROWS) and os.path.isfile(text)
 
 
 def read_prompt(words: Sequence[str] | None, example: str) -> str:
@@ -44,6 +55,8 @@ def read_prompt(words: Sequence[str] | None, example: str) -> str:
     if len(texts) > 1 or len(words) - len(texts) > 1:
         raise UsageError(f"expected one text, not {len(words)} arguments: '{words[1]}'", hint="put quotes around the text")
     if words and "-" not in words:
+        if is_rows(texts[0]):
+            console.Console().notice(f"the prompt is the text '{texts[0]}'; -i {texts[0]} reads the rows of that file")
         return texts[0]
     if not words and not _stdin_is_piped():
         raise UsageError("no prompt given", hint=f"{example}, or -i FILE for many")

@@ -44,9 +44,7 @@ _REF = "builtin:NAME, a folder, or a hub id org/name[@revision]."
 
 Output = Annotated[str | None, option("--output", "-o", help="Output file or folder.", panel=INPUT, metavar="PATH")]
 Overwrite = Annotated[bool, option("--overwrite", help="Replace an existing output.", panel=INPUT)]
-Template = Annotated[
-    str | None, option("--template", help='Make the prompt from row fields: "Summarize: {text}".', panel=INPUT, metavar="TEXT")
-]
+Template = Annotated[str | None, option("--template", help='Prompt from row fields: "Summarize: {text}".', panel=INPUT, metavar="TEXT")]
 TextField = Annotated[str | None, option("--text-field", help="The field that holds the text.", panel=INPUT, metavar="NAME")]
 PromptField = Annotated[str | None, option("--prompt-field", help="The field that holds the prompt.", panel=INPUT, metavar="NAME")]
 MaxErrors = Annotated[int | None, count_option("--max-errors", help="Stop when more than N rows have failed.", panel=RUN)]
@@ -93,9 +91,17 @@ class Access(Trust):
 class Precision:
     """Where a model computes, and how exactly."""
 
-    device: Annotated[str, option("--device", help="auto, cpu, cuda[:N], mps or xpu[:N].", panel=MODEL, parser=device, metavar="NAME")] = (
-        "auto"
-    )
+    device: Annotated[
+        str,
+        option(
+            "--device",
+            help="auto, cpu, cuda[:N], mps or xpu[:N].",
+            panel=MODEL,
+            parser=device,
+            metavar="NAME",
+            autocompletion=lambda: ["auto", "cpu", "cuda", "mps", "xpu"],
+        ),
+    ] = "auto"
     dtype: Dtype = "auto"
     quantize: Annotated[
         str, choice_option("--quantize", help="Weights in 8 or 4 bits (int4 is NF4).", panel=MODEL, values=("none", "int8", "int4"))
@@ -268,13 +274,9 @@ class DecodingOptions:
         int | None, count_option("--max-length", help="Maximum number of tokens, prompt and answer together.", panel=DECODING)
     ] = None
     min_new_tokens: Annotated[int, count_option("--min-new-tokens", help="Minimum number of new tokens.", panel=DECODING)] = 0
-    temperature: Annotated[
-        float, number_option("--temperature", help="0 is greedy; 1 samples from the model's own distribution.", panel=DECODING)
-    ] = 0.0
+    temperature: Annotated[float, number_option("--temperature", help="0 is greedy; above 0 samples.", panel=DECODING)] = 0.0
     top_k: Annotated[int | None, count_option("--top-k", help="Sample from the K most likely tokens.", panel=DECODING)] = None
-    top_p: Annotated[
-        float | None, number_option("--top-p", help="Sample from the most likely tokens with total probability P.", panel=DECODING)
-    ] = None
+    top_p: Annotated[float | None, number_option("--top-p", help="Sample from tokens of total probability P.", panel=DECODING)] = None
     min_p: Annotated[
         float | None, number_option("--min-p", help="Drop tokens below P times the probability of the most likely one.", panel=DECODING)
     ] = None
@@ -288,7 +290,7 @@ class DecodingOptions:
     length_penalty: LengthPenalty = 1.0
     num_samples: Annotated[int, count_option("--num-samples", "-n", help="Number of answers per prompt.", panel=DECODING)] = 1
     stop: Stop = None
-    seed: Annotated[int, count_option("--seed", help="Random seed for sampling, 0 to 2^64 - 1.", panel=DECODING)] = 0
+    seed: Annotated[int, count_option("--seed", help="Random seed, 0 to 2^64 - 1.", panel=DECODING)] = 0
     prompt_lookup: Annotated[
         int | None, count_option("--prompt-lookup", help="Speculative decoding: draft N tokens from n-grams of the prompt.", panel=DECODING)
     ] = None
@@ -318,7 +320,7 @@ class DecodingOptions:
         """
         from dataclasses import asdict
 
-        from llmkit.cli.command import on_command_line
+        from llmkit.cli.origin import on_command_line
         from llmkit.engines.decoding import Decoding
 
         values = asdict(self) | {"stop": tuple(self.stop or ())}

@@ -43,7 +43,7 @@ def choice_option(*names: str, help: str, panel: str, values: tuple[str, ...], a
     """An option with a fixed set of values, which the help line lists. aliases: other spellings, accepted and not listed."""
     listed = f"{', '.join(values[:-1])} or {values[-1]}"
     text = f"{help} One of {listed}." if help else f"{listed[0].upper()}{listed[1:]}."
-    return option(*names, help=text, panel=panel, parser=choice(values, aliases or {}), metavar="NAME")
+    return option(*names, help=text, panel=panel, parser=choice(values, aliases or {}), metavar="NAME", autocompletion=lambda: list(values))
 
 
 def count(value: Any) -> int | None:

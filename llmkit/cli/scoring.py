@@ -27,20 +27,18 @@ class GateOptions:
 
     fail_if: Annotated[
         list[str] | None,
-        option("--fail-if", help='Exit with code 4 if this is true: "perplexity > 30" (repeatable).', panel=SCORING, metavar="CONDITION"),
+        option("--fail-if", help='Exit 4 if true: "perplexity > 30" (repeatable).', panel=SCORING, metavar="CONDITION"),
     ] = None
     baseline: Annotated[
-        str | None, option("--baseline", help="Compare with an earlier --report FILE.json of the same rows.", panel=SCORING, metavar="FILE")
+        str | None, option("--baseline", help="Compare with an earlier --report FILE.json.", panel=SCORING, metavar="FILE")
     ] = None
     max_regression: Annotated[
         str | None,
-        option(
-            "--max-regression", help="Exit with code 4 if worse than the baseline by more than 2% or 0.5.", panel=SCORING, metavar="BOUND"
-        ),
+        option("--max-regression", help="Exit 4 if worse than the baseline by this: 2%, 0.5.", panel=SCORING, metavar="BOUND"),
     ] = None
     test: Test = "auto"
     report: Annotated[
-        list[str] | None, option("--report", help="Also write the result: .json, .md, .xml (JUnit) or .html.", panel=SHOW, metavar="FILE")
+        list[str] | None, option("--report", help="Also write .json, .md, .xml (JUnit) or .html.", panel=SHOW, metavar="FILE")
     ] = None
 
     def ending(self, names: Sequence[str], *, json_output: bool) -> Ending:
@@ -59,13 +57,11 @@ class SavedOutputs:
 
     predictions: Annotated[
         list[str] | None,
-        option(
-            "--predictions", "-p", help="Saved outputs, one per line (repeatable with --paired-bs or -ar).", panel=INPUT, metavar="FILE"
-        ),
+        option("--predictions", "-p", help="Saved outputs, one per line (repeatable).", panel=INPUT, metavar="FILE"),
     ] = None
     references: Annotated[
         list[str] | None,
-        option("--references", "-r", help="References, one per line (repeatable: several references).", panel=INPUT, metavar="FILE"),
+        option("--references", "-r", help="References, one per line (repeatable).", panel=INPUT, metavar="FILE"),
     ] = None
 
 
@@ -91,7 +87,7 @@ class MetricOptions:
     metrics: Annotated[
         str,
         option(
-            "--metrics", help="Comma-separated: bleu, chrf, ter, exact_match, accuracy, f1, wer, rouge, or a module of evaluate.",
+            "--metrics", help="bleu,chrf,ter,exact_match,accuracy,f1,wer,rouge, or a module of evaluate.",
             panel=SCORING,
         ),
     ] = "bleu"  # fmt: skip
@@ -110,9 +106,7 @@ class MetricOptions:
         int, count_option("--chrf-word-order", help="chrF: word n-grams up to N; 2 gives chrF++.", panel=SCORING)
     ] = 0
     chrf_beta: Annotated[int, count_option("--chrf-beta", help="chrF: weight of recall.", panel=SCORING)] = 2
-    confidence: Annotated[bool, option("--confidence", "-ci", help="95% intervals for BLEU, chrF and TER by bootstrap.", panel=SCORING)] = (
-        False
-    )
+    confidence: Annotated[bool, option("--confidence", "-ci", help="95% intervals of BLEU, chrF, TER by bootstrap.", panel=SCORING)] = False
     confidence_n: Annotated[int, count_option("--confidence-n", help="Number of resamples for --confidence.", panel=SCORING)] = 1000
     normalize: Annotated[
         str, option("--normalize", help="exact_match and f1: none, or some of unicode,case,punctuation,articles,space.", panel=SCORING)

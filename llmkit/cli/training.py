@@ -29,7 +29,7 @@ class DataOptions(RowFormat):
     valid: Annotated[str | None, option("--valid", help="Validation rows.", panel=DATA, metavar="FILE")] = None
     valid_split: Annotated[
         str | None,
-        option("--valid-split", help="Use this share of the rows for validation only: 5%.", panel=DATA, metavar="SHARE", parser=share),
+        option("--valid-split", help="Share of the rows for validation only: 5%.", panel=DATA, metavar="SHARE", parser=share),
     ] = None
     template: Template = None
     text_field: TextField = None
@@ -110,7 +110,7 @@ class OptimizationOptions:
     batch_size: Annotated[int, count_option("--batch-size", help="Rows per micro-batch.", panel=TRAINING)] = 8
     grad_accum: Annotated[int, count_option("--grad-accum", help="Micro-batches per optimizer step.", panel=TRAINING)] = 1
     learning_rate: Annotated[
-        float | None, number_option("--learning-rate", help="Peak learning rate. [default: 2e-4, with --full 2e-5]", panel=TRAINING)
+        float | None, number_option("--learning-rate", help="Peak learning rate. [default: 2e-4; --full 2e-5]", panel=TRAINING)
     ] = None
     lr_scheduler: Annotated[
         str,

@@ -119,14 +119,14 @@ def language(text: str, option: str = "`to`") -> Language:
     except (LookupError, ValueError):
         pass
     default = "a name (French), or a code (fr, fra, pt-BR, zho_Hant)"
-    hint = f"did you mean '{near}'?" if near else did_you_mean(wanted.title(), _NAMES, default=default)
+    hint = f"did you mean '{near}'?" if near else did_you_mean(wanted.title(), NAMES, default=default)
     raise UsageError(f"{option} {wanted[:60] or '(empty)'}: no language is known by that name", hint=hint)
 
 
 #: Names that langcodes does not know.
 _ALIASES = {"simplified chinese": "zh", "traditional chinese": "zh-Hant", "tamasheq": "taq"}
-#: Enough to guess what a misspelt name meant.
-_NAMES = (
+#: Languages that people ask for: to guess what a misspelled name meant, and for completion.
+NAMES = (
     "Afrikaans", "Arabic", "Bengali", "Bulgarian", "Catalan", "Chinese", "Croatian", "Czech", "Danish", "Dutch", "English", "Estonian",
     "Finnish", "French", "Galician", "German", "Greek", "Hebrew", "Hindi", "Hungarian", "Icelandic", "Indonesian", "Irish", "Italian",
     "Japanese", "Korean", "Latin", "Latvian", "Lithuanian", "Norwegian", "Persian", "Polish", "Portuguese", "Romanian", "Russian",

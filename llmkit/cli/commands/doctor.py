@@ -21,6 +21,7 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add
+from llmkit.cli.help import Page
 from llmkit.cli.parsing import RUN, option
 from llmkit.models import builtin
 from llmkit.models.devices import available_cores
@@ -65,7 +66,10 @@ class Finding:
     fix: str | None = None
 
 
-@add(app, "doctor", help="Show what works on this machine, and how to fix what does not.")
+_PAGE = Page(("llmkit doctor", "llmkit doctor --quick --json"), guide="models")
+
+
+@add(app, "doctor", help="Show what works on this machine, and how to fix what does not.", page=_PAGE)
 def doctor(
     *,
     quick: Annotated[bool, option("--quick", help="Skip the checks that need torch: devices and precisions.", panel=RUN)] = False,

@@ -15,6 +15,7 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add, options_set_by_user, refuse
+from llmkit.cli.help import Page
 from llmkit.cli.training import DataOptions, LoraOptions, OptimizationOptions, TrainingRunOptions
 from llmkit.errors import UsageError
 from llmkit.training.processes import from_environment
@@ -30,7 +31,14 @@ _ONLY_LORA = ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "rslora"
 _NOT_THE_RUNS = ("data", "output", "overwrite", "restart", "max_time", "dry_run", "json_output")
 
 
-@add(app, "finetune", help="A LoRA adapter from a data file. The same command again continues a run that was stopped.")
+_PAGE = Page(
+    ("llmkit finetune train.jsonl -m gpt2 --dry-run", "llmkit finetune train.jsonl -m gpt2 -o adapters/mine --valid-split 5%"),
+    ("output", "model", "valid_split", "lora_r", "epochs", "batch_size", "learning_rate", "dry_run"),
+    "finetune",
+)  # fmt: skip
+
+
+@add(app, "finetune", help="Train a LoRA adapter on a data file. The same command continues a stopped run.", page=_PAGE)
 def finetune(
     ctx: typer.Context,
     *,

@@ -16,6 +16,7 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add, identity, options_set_by_user, refuse
+from llmkit.cli.help import Page
 from llmkit.cli.inputs import only_with_input, output_of, read_prompt
 from llmkit.cli.parsing import DECODING, RUN, SHOW, count_option, option
 from llmkit.cli.running import model_identity, open_model, summarize
@@ -35,7 +36,14 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 
-@add(app, "generate", help="Generate text from a prompt, or for each row of a file.")
+_PAGE = Page(
+    ('llmkit generate "Once upon a time" --temperature 0.8', "llmkit generate -i prompts.jsonl -o answers.jsonl -m org/model"),
+    ("model", "adapter", "input", "output", "template", "max_new_tokens", "temperature", "num_beams", "stop", "system"),
+    "generate",
+)  # fmt: skip
+
+
+@add(app, "generate", help="Generate text from a prompt, or for each row of a file.", page=_PAGE)
 def generate(
     ctx: typer.Context,
     *,

@@ -14,6 +14,7 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add
+from llmkit.cli.help import Page
 from llmkit.cli.parsing import MODEL, RUN, choice_option, option
 from llmkit.cli.parsing import device as device_name
 from llmkit.errors import UsageError
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 
-@add(app, "merge", help="An adapter and its base as one model folder. Compares the answers of both and prints the differences.")
+_PAGE = Page(("llmkit merge adapters/mine -o models/mine", "llmkit merge adapters/mine -o models/mine --dtype bfloat16"), guide="finetune")
+
+
+@add(app, "merge", help="Merge an adapter into its base, and compare the answers of both.", page=_PAGE)
 def merge(
     *,
     adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="An adapter: a folder or a hub id.")],
@@ -37,7 +41,7 @@ def merge(
     dtype: Annotated[
         str,
         choice_option(
-            "--dtype", help="Precision of the result; the sum is made in float32.", panel=MODEL, values=opt.DTYPES[1:],
+            "--dtype", help="Of the result.", panel=MODEL, values=opt.DTYPES[1:],
             aliases=opt.DTYPE_ALIASES,
         ),
     ] = "float32",

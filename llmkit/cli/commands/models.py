@@ -14,21 +14,32 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
-from llmkit.cli.command import add
+from llmkit.cli.command import Group, add
+from llmkit.cli.help import Page, shows
 from llmkit.models import builtin
 
-app = typer.Typer(add_completion=False, help="List built-in and cached models, and show what a model needs.", invoke_without_command=True)
+app = typer.Typer(
+    cls=Group, add_completion=False, help="List built-in and cached models, and show what a model needs.", invoke_without_command=True
+)
+_PAGE = Page(("llmkit models", "llmkit models show gpt2"), guide="models")
+_SHOW = Page(("llmkit models show builtin:stories", "llmkit models show gpt2 --json"), guide="models")
 
 
 @app.callback()
-def models(
-    ctx: typer.Context,
-    json_output: opt.JsonFlag = False,
-    debug: opt.DebugFlag = False,
-) -> None:
+@shows(_PAGE)
+def models(ctx: typer.Context, json_output: opt.JsonFlag = False, debug: opt.DebugFlag = False) -> None:
     """Lists built-in and cached models when no subcommand is given."""
-    if ctx.invoked_subcommand is not None:
-        return
+    if ctx.invoked_subcommand is None:
+        _list(json_output)
+
+
+@add(app, "list", help="List built-in and cached models, as 'llmkit models' does.", page=_PAGE)
+def list_models(*, display: opt.JsonDebug) -> None:
+    """Lists built-in and cached models."""
+    _list(display.json_output)
+
+
+def _list(json_output: bool) -> None:
     from llmkit.models.reference import cached_models
 
     rows = [(f"builtin:{name}", "", _folder_bytes(f"builtin:{name}")) for name in builtin.names()]
@@ -40,7 +51,7 @@ def models(
     console.table(("model", "revision", "size"), [(name, revision[:12], _size(size)) for name, revision, size in rows], right=("size",))
 
 
-@add(app, "show", help="Show size, architecture, license, and whether it fits this machine. Loads no weights.")
+@add(app, "show", help="Show size, architecture, license, and whether it fits this machine. Loads no weights.", page=_SHOW)
 def show(
     *,
     reference: Annotated[str, typer.Argument(metavar="REF", help="builtin:NAME, a folder, or org/name[@revision].")],

@@ -15,6 +15,7 @@ import typer
 from llmkit.cli import options as opt
 from llmkit.cli.command import add
 from llmkit.cli.config import record_options
+from llmkit.cli.help import Page
 from llmkit.errors import GateError, InputError
 
 #: Commands whose records say how to make their output again.
@@ -35,7 +36,10 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
 app = typer.Typer(add_completion=False)
 
 
-@add(app, "rerun", help="Repeat a recorded run and compare the results.")
+_PAGE = Page(("llmkit rerun answers.jsonl.run.json", "llmkit rerun adapters/mine/run.json"), guide="generate")
+
+
+@add(app, "rerun", help="Repeat a recorded run and compare the results.", page=_PAGE)
 def rerun(
     *,
     record: Annotated[str, typer.Argument(metavar="RECORD", help="The .run.json beside an output, or run.json in an adapter's folder.")],

@@ -19,6 +19,7 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add, identity, options_set_by_user, refuse
+from llmkit.cli.help import Page
 from llmkit.cli.inputs import only_with_input, output_of, read_prompt
 from llmkit.cli.parsing import DECODING, INPUT, MODEL, SHOW, count_option, option
 from llmkit.cli.parsing import language as language_name
@@ -52,7 +53,14 @@ _OUT = opt.AnswersOut(output_field="translation")
 _MODEL = opt.ModelOptions(model=DEFAULT)
 
 
-@add(app, "translate", help="Translate a text, the lines of a file, or a field of its rows, and report what may be lost.")
+_PAGE = Page(
+    ('llmkit translate "Good morning" --to fr', "llmkit translate -i talk.srt -o talk.fr.srt --to fr -m org/model"),
+    ("source", "target", "input", "output", "text_field", "model", "device", "languages"),
+    "translate",
+)
+
+
+@add(app, "translate", help="Translate a text, rows of a file, or a document, and report what may be lost.", page=_PAGE)
 def translate(
     ctx: typer.Context,
     *,

@@ -9,20 +9,25 @@ llmkit evaluate compare yesterday.json today.json
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
+from llmkit.cli.command import Group, show_help
 from llmkit.cli.commands.evaluate import choice, code, compare, perplexity, text
+from llmkit.cli.help import Page, shows
 
-app = typer.Typer(add_completion=False, help="Measure a model, or saved outputs.")
+app = typer.Typer(cls=Group, add_completion=False, help="Measure a model, or saved outputs.")
+
+
+_PAGE = Page(
+    ("llmkit evaluate perplexity -m gpt2 -i book.txt", "llmkit evaluate score --metrics chrf,exact_match -i outputs.jsonl"),
+    guide="evaluate",
+)
 
 
 @app.callback(invoke_without_command=True)
+@shows(_PAGE)
 def _group(ctx: typer.Context) -> None:
-    if ctx.invoked_subcommand is None:
-        sys.stderr.write(ctx.get_help() + "\n")  # empty where rich has drawn it already
-        raise typer.Exit(2)
+    show_help(ctx)
 
 
 for module in (perplexity, text, choice, code, compare):

@@ -17,6 +17,7 @@ from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
+from llmkit.cli.help import Page
 from llmkit.cli.parsing import INPUT, SCORING, count_option, option
 from llmkit.cli.running import model_identity, open_model, summarize
 from llmkit.cli.scoring import GateOptions
@@ -39,9 +40,16 @@ _ABOUT_EACH = ("output", "completion_only", "batch_size", "max_errors", "max_tim
 NAMES = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "mean_log_likelihood")
 
 
+_PAGE = Page(
+    ("llmkit evaluate perplexity -m gpt2 -i book.txt", "llmkit evaluate perplexity -i docs.jsonl --fail-if 'perplexity > 30'"),
+    ("model", "input", "output", "text_field", "context", "fail_if", "baseline", "report", "json_output"),
+    "evaluate",
+)  # fmt: skip
+
+
 def register(app: typer.Typer) -> None:
     """Adds `perplexity` to the commands of `app`."""
-    add(app, "perplexity", help="How well a model predicts texts: perplexity per token, word and byte, bits per byte.")(perplexity)
+    add(app, "perplexity", help="How well a model predicts texts: perplexity and bits per byte.", page=_PAGE)(perplexity)
 
 
 def perplexity(

@@ -16,9 +16,11 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
-from llmkit.cli.command import add, identity, on_command_line, options_set_by_user, refuse
+from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.commands.evaluate.paired import PLACES, paired_test, show_paired
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
+from llmkit.cli.help import Page
+from llmkit.cli.origin import on_command_line
 from llmkit.cli.parsing import MODEL, option
 from llmkit.cli.scoring import GateOptions, MetricOptions, PairedOptions, SavedOutputs, ScoreFields
 from llmkit.errors import InputError, RowsFailedError, UsageError
@@ -40,10 +42,27 @@ _ABOUT_ROWS = ("input", "model", "input_format", "prediction_field", "reference_
 _ABOUT_PAIRS = ("fail_if", "baseline", "max_regression", "test", "report", "confidence", "confidence_n")
 
 
+#: What the short pages list.
+_COMMON = ("predictions", "references", "input", "model", "metrics", "fail_if", "report", "json_output")
+_BLEU = Page(
+    ("llmkit evaluate bleu -p outputs.txt -r references.txt", "llmkit evaluate bleu -i rows.jsonl --fail-if 'bleu < 30'"),
+    _COMMON, "evaluate",
+)  # fmt: skip
+_SCORE = Page(
+    (
+        "llmkit evaluate score --metrics bleu,chrf -i outputs.jsonl --report result.json",
+        "llmkit evaluate score --metrics chrf -m builtin:en-fr -i pairs.jsonl",
+    ),
+    _COMMON, "evaluate",
+)  # fmt: skip
+#: Options of other metrics than BLEU.
+_NOT_BLEU = ("metrics", "chrf_char_order", "chrf_word_order", "chrf_beta", "normalize")
+
+
 def register(app: typer.Typer) -> None:
     """Adds `bleu` and `score` to the commands of `app`."""
-    add(app, "bleu", help="BLEU by sacrebleu: of saved outputs, or of a model's answers.")(score)
-    add(app, "score", help="BLEU, chrF, TER, exact match, F1: of saved outputs, or of a model's answers.")(score)
+    add(app, "bleu", help="BLEU by sacrebleu: of saved outputs, or of a model's answers.", page=_BLEU, without=_NOT_BLEU)(score)
+    add(app, "score", help="BLEU, chrF, TER, exact match, F1: of saved outputs, or of a model's answers.", page=_SCORE)(score)
 
 
 def score(
@@ -55,7 +74,7 @@ def score(
     rows_out: opt.RowsOut,
     model: Annotated[
         str | None,
-        option("--model", "-m", help="Score the answers of this model; without it, saved outputs.", panel=MODEL, metavar="REF"),
+        option("--model", "-m", help="Score this model's answers, not saved outputs.", panel=MODEL, metavar="REF"),
     ] = None,
     placement: opt.Placement,
     answers: opt.AnswerOptions,

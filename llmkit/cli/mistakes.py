@@ -1,0 +1,89 @@
+"""What is wrong with a command line, and what to type instead: unknown names, names of other tools, words that are files.
+
+Knows names and contexts of Typer; not what an option does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from llmkit.cli.names import ALIASES, COMMANDS_ELSEWHERE, OPTIONS_ELSEWHERE, normalize
+from llmkit.cli.origin import TYPED, option_name, typed
+from llmkit.errors import LlmkitError, UsageError, did_you_mean
+
+#: Letters that an option's name must share with what was typed, from 0 to 1, to be meant by it.
+_LIKENESS = 0.75
+
+
+def place(exc: typer.TyperException, ctx: Any) -> None:
+    """Tells an error of the parser where it happened: it does not always know."""
+    if getattr(exc, "ctx", None) is None:
+        exc.ctx = ctx  # type: ignore[attr-defined]
+
+
+def unknown_command(ctx: Any, words: Sequence[str], known: Iterable[str]) -> UsageError:
+    """No command is named `words[0]`; `words` are all that was typed from there."""
+    name = words[0]
+    hint = COMMANDS_ELSEWHERE.get(name)
+    if hint is not None:
+        hint = f"here it is {hint}" if hint.startswith("llmkit ") and " serves " not in hint else hint
+    else:
+        hint = did_you_mean(name, known) or _meant_text(name, root=ctx.parent is None)
+    return UsageError(f"no such command '{name[:80]}'", hint=hint or f"'{ctx.command_path} --help' lists the commands")
+
+
+def _meant_text(word: str, *, root: bool) -> str | None:
+    if root and Path(word).is_file():
+        return f"did you mean: llmkit generate -i {shlex.quote(word)}"
+    return f"did you mean: llmkit generate {shlex.quote(word)[:60]}" if root and " " in word else None
+
+
+def extra_words(ctx: Any, words: Sequence[str]) -> UsageError:
+    """The command takes no text, or not so many."""
+    options = {name for parameter in ctx.command.params for name in parameter.opts}
+    files = [shlex.quote(word) for word in words if Path(word).suffix or Path(word).is_file()]
+    hint = f"'{ctx.command_path} --help' lists the options"
+    if len(files) == 2 and {"-p", "-r"} <= options:
+        hint = f"did you mean -p {files[0]} -r {files[1]}?"
+    elif len(files) == 1 and "-i" in options:
+        hint = f"did you mean -i {files[0]}?"
+    return UsageError(f"unexpected argument{'s' * (len(words) > 1)}: {' '.join(words)[:200]}", hint=hint)
+
+
+def usage_error(exc: typer.TyperException) -> LlmkitError:
+    """What typer found wrong with the command line, in our form: the option as typed, what is wrong, what to do."""
+    ctx, parameter, name = getattr(exc, "ctx", None), getattr(exc, "param", None), getattr(exc, "option_name", None)
+    hint = f"'{ctx.command_path} --help' lists the {'commands' if hasattr(ctx.command, 'listed') else 'options'}" if ctx else None
+    message = exc.format_message().replace("\n", " ")
+    if parameter is not None and ctx is not None and exc.message and parameter.param_type_name == "option":
+        return UsageError(f"{option_name(ctx, parameter.name)}: {exc.message}", hint=hint)
+    if ctx is None or not isinstance(name, str):
+        return UsageError(message, hint=hint)
+    named = typed(ctx.meta.get(TYPED) or sys.argv[1:], (name,)) or name
+    option = next((p for p in ctx.command.params if name in p.opts), None)
+    if option is not None:
+        value = "" if option.is_flag else f": {name} {option.metavar or 'TEXT'}"
+        return UsageError(f"{named} {'takes no value' if option.is_flag else 'needs a value'}{value}", hint=hint)
+    return UsageError(f"no such option {named}", hint=_instead(ctx, name, named) or hint)
+
+
+def _instead(ctx: Any, name: str, named: str) -> str | None:
+    """What to type in place of the unknown option `name`."""
+    if hasattr(ctx.command, "listed") and ctx.parent is None:
+        words = " ".join(shlex.quote(word) for word in ctx.meta.get(TYPED, ()))
+        return f"options follow the command: llmkit generate {words}"[:200]
+    bare = named.lstrip("-").replace("_", "-")
+    for key in (named, bare, normalize(bare)):
+        if key in OPTIONS_ELSEWHERE:
+            return OPTIONS_ELSEWHERE[key]
+    ours = {o[2:] for p in ctx.command.params if not p.hidden for o in (*p.opts, *p.secondary_opts) if o.startswith("--")}
+    meant = {**{o: o for o in ours}, **{alias: name for alias, name in ALIASES.items() if name in ours}}
+    close = difflib.get_close_matches(bare, meant, n=1, cutoff=_LIKENESS)
+    return f"did you mean --{meant[close[0]]}?" if close else None

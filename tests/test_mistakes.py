@@ -1,0 +1,80 @@
+"""What a mistaken command line is told: what to type instead, also when the name is another tool's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Run, write_rows
+
+from llmkit.cli.names import ALIASES, COMMANDS, COMMANDS_ELSEWHERE, OPTIONS_ELSEWHERE
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong", "hint"),
+    [
+        ("run hello", "no such command 'run'", "llmkit generate"), ("chat", "no such command 'chat'", "llmkit generate"),
+        ("train x", "no such command 'train'", "llmkit finetune"), ("lora", "no such command 'lora'", "llmkit finetune"),
+        ("ppl", "no such command 'ppl'", "llmkit evaluate perplexity"), ("bleu", "no such command 'bleu'", "llmkit evaluate bleu"),
+        ("eval", "no such command 'eval'", "llmkit evaluate"), ("evaluate ppl", "no such command 'ppl'", "evaluate perplexity"),
+        ("download gpt2", "no such command 'download'", "-m org/name"), ("pull gpt2", "no such command 'pull'", "-m org/name"),
+        ("serve", "no such command 'serve'", "serves no models"), ("genrate x", "no such command 'genrate'", "did you mean 'generate'?"),
+        ("evaluate perplexty", "no such command 'perplexty'", "did you mean 'perplexity'?"),
+        ("models shw", "no such command 'shw'", "did you mean 'show'?"), ("zzz", "no such command 'zzz'", "'llmkit --help'"),
+        ("--model gpt2 hello", "no such option --model", "llmkit generate --model gpt2 hello"),
+        ("generate -p x", "no such option -p", "the prompt is the argument"),
+        ("generate --prompt x", "no such option --prompt", "the prompt is the argument"),
+        ("translate x --source en", "no such option --source", "--from and --to"),
+        ("translate x --lang fr", "no such option --lang", "--from and --to"), ("translate x -t fr", "no such option -t", "--to"),
+        ("generate x --data y", "no such option --data", "-i FILE"), ("finetune --dataset x", "no such option --dataset", "argument"),
+        ("generate x --stream", "no such option --stream", "streamed"),
+        ("generate x --do_sample", "no such option --do_sample", "--temperature"),
+        ("generate x --load-in-4bit", "no such option --load-in-4bit", "--quantize int4"),
+        ("generate x --bf16", "no such option --bf16", "--dtype bfloat16"),
+        ("generate x --num-return-sequence 3", "no such option --num-return-sequence", "did you mean --num-samples?"),
+        ("generate x --temperatur 1", "no such option --temperatur", "did you mean --temperature?"),
+        ("generate x --zzz", "no such option --zzz", "'llmkit generate --help'"),
+        ("generate x --temperature", "--temperature needs a value: --temperature NUMBER", "'llmkit generate --help'"),
+        ("generate x --max_tokens", "--max_tokens needs a value", "'llmkit generate --help'"),
+        ("generate x --json=3", "--json takes no value", "'llmkit generate --help'"),
+        ("generate x --temperature hot", "--temperature: 'hot' is not a number", "'llmkit generate --help'"),
+        ("evaluate perplexity a.txt", "unexpected argument: a.txt", "did you mean -i a.txt?"),
+        ("evaluate bleu a.txt b.txt", "unexpected arguments: a.txt b.txt", "did you mean -p a.txt -r b.txt?"),
+        ("evaluate bleu what", "unexpected argument: what", "'llmkit evaluate bleu --help'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_as_typed_with_what_to_type_instead(run: Run, line: str, wrong: str, hint: str) -> None:
+    ran = run(*line.split())
+    assert ran.code == 2
+    error, told = ran.err.splitlines()
+    assert error.startswith(f"error: {wrong}")
+    assert told.startswith("hint: ")
+    assert hint in told
+
+
+def test_a_text_without_a_command_is_a_prompt(run: Run) -> None:
+    assert "did you mean: llmkit generate 'Once upon a time'" in run("Once upon a time").err
+
+
+def test_a_file_without_a_command_or_option_is_rows(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "rows.jsonl", [{"prompt": "Once"}])
+    assert "did you mean: llmkit generate -i rows.jsonl" in run("rows.jsonl").err
+    assert "did you mean -i rows.jsonl?" in run("generate", "rows.jsonl", "-o", "out.jsonl").err
+    ran = run("generate", "rows.jsonl", "--max-new-tokens", "1")
+    assert ran.code == 0
+    assert "-i rows.jsonl reads the rows of that file" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "ours"), [("--source-lang", "--from"), ("--src", "--from"), ("--target_lang", "--to"), ("--tgt", "--to")]
+)
+def test_names_of_other_tools_are_accepted(run: Run, typed: str, ours: str) -> None:
+    value = {"--from": "en", "--to": "fr"}[ours]
+    rest = ["--to", "fr"] if ours == "--from" else []
+    assert run("translate", "Good morning.", typed, value, *rest).out == run("translate", "Good morning.", ours, value, *rest).out
+
+
+def test_no_name_of_another_tool_hides_one_of_ours() -> None:
+    assert not COMMANDS_ELSEWHERE.keys() & COMMANDS.keys()
+    assert not OPTIONS_ELSEWHERE.keys() & (ALIASES.keys() - {"data"})
