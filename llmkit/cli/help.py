@@ -90,7 +90,7 @@ def _panels(options: Iterable[Any], width: int) -> list[str]:
     """Options under the headings of their panels, in the order in which a panel comes first."""
     panels: dict[str, list[tuple[str, str]]] = {}
     for parameter in options:
-        panels.setdefault(parameter.rich_help_panel or "Options", []).append((_names(parameter), _text(parameter)))
+        panels.setdefault(parameter.rich_help_panel or "Options", []).append((names_of(parameter), text_of(parameter)))
     column = max((len(name) for rows in panels.values() for name, _ in rows), default=0)
     return [line for heading, rows in panels.items() for line in (_heading(heading), *_columns(rows, width, column))]
 
@@ -104,7 +104,7 @@ def _columns(rows: Sequence[tuple[str, str]], width: int, column: int | None = N
         yield from (" " * column + line for line in rest)
 
 
-def _names(parameter: Any) -> str:
+def names_of(parameter: Any) -> str:
     """An option as it is written: '-m, --model REF', or '    --adapter REF'."""
     longs = [name for name in parameter.opts if name.startswith("--")]
     shorts = [name for name in parameter.opts if name not in longs]
@@ -112,7 +112,8 @@ def _names(parameter: Any) -> str:
     return "".join(f"{name}, " for name in shorts).ljust(4) + " / ".join([*longs[:1], *parameter.secondary_opts[:1]]) + value
 
 
-def _text(parameter: Any) -> str:
+def text_of(parameter: Any) -> str:
+    """What an option does, with its default."""
     default = parameter.default
     if default in (None, "", (), []) or isinstance(default, bool) or callable(default) or "[default:" in (parameter.help or ""):
         return parameter.help or ""

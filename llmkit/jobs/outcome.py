@@ -95,7 +95,7 @@ class Tally:
         rate = f", {self.tokens / self.seconds:,.0f} tokens/s" if self.seconds > 0 and self.tokens else ""
         failed = f", {self.failed:,} failed" if self.failed else ""
         resumed = f" ({self.resumed:,} from before)" if self.resumed else ""
-        return f"{self.rows:,} rows{resumed}{failed}, {self.tokens:,} tokens in {self.seconds:.1f} s{rate}"
+        return f"{self.rows:,} row{'s' * (self.rows != 1)}{resumed}{failed}, {self.tokens:,} tokens in {self.seconds:.1f} s{rate}"
 
 
 def row_digest(row: Row) -> str:

@@ -50,7 +50,7 @@ _BLEU = Page(
 )  # fmt: skip
 _SCORE = Page(
     (
-        "llmkit evaluate score --metrics bleu,chrf -i outputs.jsonl --report result.json",
+        "llmkit evaluate score --metrics bleu,chrf -i outputs.jsonl --report r.json",
         "llmkit evaluate score --metrics chrf -m builtin:en-fr -i pairs.jsonl",
     ),
     _COMMON, "evaluate",

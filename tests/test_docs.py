@@ -1,0 +1,62 @@
+"""The documentation is true: its sessions are run, its reference is what the code declares, its links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```console" in page.read_text()], ids=lambda page: page.stem)
+def test_a_session_gives_what_its_page_shows(page: Path) -> None:
+    _, changed = script("sessions").differences(page)
+    assert changed == [], "python scripts/sessions.py docs/*.md writes what the sessions give now"
+
+
+@pytest.mark.parametrize(("file", "made"), [("reference.md", "markdown"), ("llmkit.1", "man_page")])
+def test_the_reference_is_what_the_commands_declare(file: str, made: str) -> None:
+    assert (ROOT / "docs" / file).read_text() == getattr(script("reference"), made)(), "python scripts/reference.py writes it anew"
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as renderers of Markdown make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.stem)
+def test_links_to_other_pages_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)):
+        if "://" not in link:
+            file, _, anchor = link.partition("#")
+            target = page.parent / file if file else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_page_is_in_the_index(page: Path) -> None:
+    assert page.stem == "README" or f"({page.name})" in (ROOT / "docs" / "README.md").read_text()
+
+
+def test_an_option_that_a_page_names_is_one_of_ours() -> None:
+    known = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", (ROOT / "docs" / "reference.md").read_text()))
+    others = {"--nproc-per-node", "--constraint", "--editable", "--documents", "--steps"}  # of torchrun, pip and the scripts in bench/
+    for page in (*PAGES, ROOT / "README.md"):
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", page.read_text()))
+        assert named - known - others == set(), page.name
