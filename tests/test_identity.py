@@ -27,6 +27,7 @@ JOBS: dict[str, tuple[list[str], dict[str, list[str]]]] = {
             "top_k": ["5", "--temperature", "1"], "top_p": ["0.5", "--temperature", "1"], "min_p": ["0.1", "--temperature", "1"],
             "repetition_penalty": ["1.5"], "no_repeat_ngram_size": ["2"], "num_beams": ["2"], "length_penalty": ["2", "--num-beams", "2"],
             "num_samples": ["2", "--temperature", "1"], "stop": ["e"], "seed": ["7"], "prompt_lookup": ["3"],
+            "stop_token": ["e"], "generation_config": ["model"],
             "json_schema": ['{"type": "string"}'],
             "regex": ["[a-z]+"], "truncate": ["left"], "logprobs": [], "batch_size": ["2"], "batch_tokens": ["999"],
         },
@@ -65,6 +66,7 @@ CHANGES = [(command, name) for command, (_, changes) in JOBS.items() for name in
 #: Options whose change the identity holds, but that the walk can't try on this output: a reason each.
 NOT_TRIED = {
     "max_length": "excludes --max-new-tokens (its own test)",
+    "chat_template_kwargs": "needs a chat template (tests/test_template_values.py)",
     "system": "has its own test below", "draft_model": "has its own test below", "pivot": "has its own test below",
     "pivot_model": "has its own test below", "completion_only": "has its own test below", "concatenate": "takes no output",
     "prediction_field": "of saved outputs", "predictions": "takes no output", "references": "takes no output",

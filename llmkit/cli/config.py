@@ -175,6 +175,8 @@ def _value(parameter: Any, value: Any, where: str) -> Any:
         return chosen
     if parameter.multiple:
         return [_text(item, where) for item in (value if isinstance(value, list) else [value])]
+    if isinstance(value, (dict, list)) and "JSON" in str(parameter.metavar or ""):
+        return json.dumps(value)
     return _text(value, where)
 
 

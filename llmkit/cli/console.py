@@ -62,9 +62,11 @@ class Console:
         if self.verbose and not self.quiet:
             _say(message)
 
-    def warn(self, message: str) -> None:
-        """One line that is shown even under `--quiet`."""
+    def warn(self, message: str, *, hint: str | None = None) -> None:
+        """One line that is shown even under `--quiet`, with what to do about it on a second."""
         _say(f"warning: {message}")
+        if hint:
+            _say(f"hint: {hint}")
 
     @contextmanager
     def progress(self, what: str, done: int = 0) -> Iterator[Progress]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from llmkit.cli import console
-from llmkit.cli.command import refuse
+from llmkit.cli.command import option_name, refuse
 from llmkit.errors import InputError, OutputError, UsageError
 from llmkit.rows.reading import FORMATS
 from llmkit.rows.text import read_text
@@ -43,6 +44,16 @@ def only_with_input(ctx: typer.Context) -> None:
 def is_rows(text: str) -> bool:
     """Whether a text is the name of a file that is here, and of a kind that holds rows."""
     return len(text) < 256 and text.lower().endswith(_ROWS) and os.path.isfile(text)
+
+
+def remark_escapes(ctx: typer.Context, out: console.Console, names: Sequence[str]) -> None:
+    """Says of options whose text holds a backslash and a letter, as \\n, that these are two characters."""
+    for name in names:
+        value = ctx.params.get(name)
+        for text in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(text, str) and (found := re.search(r"\\[nrt]", text)):
+                what = f"'{found[0]}' is a backslash and the letter {found[0][1]}"
+                out.warn(f"{option_name(ctx, name)}: {what}, as it was given; in a shell $'{found[0]}' is the control character")
 
 
 def read_prompt(words: Sequence[str] | None, example: str) -> str:

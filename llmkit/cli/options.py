@@ -6,7 +6,8 @@ and help; what an option does is the business of the settings that a group build
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,6 +26,7 @@ from llmkit.cli.parsing import (
     device,
     duration,
     encoding,
+    json_object,
     number_option,
     option,
     rows_a_batch,
@@ -34,12 +36,15 @@ from llmkit.models.builtin import DEFAULT
 from llmkit.rows.reading import FORMATS
 
 if TYPE_CHECKING:
+    from llmkit.engines.chat import ChatSettings
     from llmkit.engines.decoding import Decoding
     from llmkit.jobs.run import JobSettings
+    from llmkit.models.own_settings import OwnSettings
     from llmkit.models.settings import ModelSettings
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DTYPE_ALIASES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "half": "float16"}
+_STOP = "End the answer before this text (repeatable; $'\\n' is a line end)."
 _REF = "builtin:NAME, a folder, or a hub id org/name[@revision]."
 
 Output = Annotated[str | None, option("--output", "-o", help="Output file or folder.", panel=INPUT, metavar="PATH")]
@@ -50,10 +55,14 @@ PromptField = Annotated[str | None, option("--prompt-field", help="The field tha
 MaxErrors = Annotated[int | None, count_option("--max-errors", help="Stop when more than N rows have failed.", panel=RUN)]
 MaxNewTokens = Annotated[int | None, count_option("--max-new-tokens", help="Maximum number of new tokens. [default: 128]", panel=DECODING)]
 LengthPenalty = Annotated[float, number_option("--length-penalty", help="Beam search: above 0 favors longer answers.", panel=DECODING)]
+<<<<<<< HEAD
 Stop = Annotated[list[str] | None, option("--stop", help="End the answer before this text (repeatable).", panel=DECODING, metavar="TEXT")]
 DebugFlag = Annotated[bool, option("--debug", help="Show tracebacks of errors.", panel=SHOW)]
 JsonFlag = Annotated[bool, option("--json", help="One JSON object on stdout.", panel=SHOW)]
 Dtype = Annotated[str, choice_option("--dtype", help="Precision.", panel=MODEL, values=DTYPES, aliases=DTYPE_ALIASES)]
+=======
+Stop = Annotated[list[str] | None, option("--stop", help=_STOP, panel=DECODING, metavar="TEXT")]
+>>>>>>> 689636c (Answers end where they say: special tokens as stops, constraints that are kept, whole characters; batches heed --max-time)
 ChatTemplate = Annotated[str, option("--chat-template", help="auto (the model's, if it has one), none, or a Jinja file.", panel=DECODING)]
 
 
@@ -263,6 +272,23 @@ class ChatOptions:
 
     system: Annotated[str | None, option("--system", "-s", help="System message for a chat model.", panel=DECODING, metavar="TEXT")] = None
     chat_template: ChatTemplate = "auto"
+    chat_template_kwargs: Annotated[
+        str | None,
+        option(
+            "--chat-template-kwargs",
+            help='Values for the chat template: {"enable_thinking": false}.',
+            panel=DECODING,
+            metavar="JSON",
+            parser=json_object,
+        ),
+    ] = None
+
+    @property
+    def settings(self) -> ChatSettings:
+        """Raises UsageError for values that are not a template's to be shown."""
+        from llmkit.engines.chat import ChatSettings
+
+        return ChatSettings(self.chat_template, self.system, json.loads(self.chat_template_kwargs or "{}"))
 
 
 @dataclass(frozen=True)
@@ -290,7 +316,15 @@ class DecodingOptions:
     length_penalty: LengthPenalty = 1.0
     num_samples: Annotated[int, count_option("--num-samples", "-n", help="Number of answers per prompt.", panel=DECODING)] = 1
     stop: Stop = None
+<<<<<<< HEAD
     seed: Annotated[int, count_option("--seed", help="Random seed, 0 to 2^64 - 1.", panel=DECODING)] = 0
+=======
+    stop_token: Annotated[
+        list[str] | None,
+        option("--stop-token", help="End the answer at this token, given by its name (repeatable).", panel=DECODING, metavar="TOKEN"),
+    ] = None
+    seed: Annotated[int, count_option("--seed", help="Random seed for sampling, 0 to 2^64 - 1.", panel=DECODING)] = 0
+>>>>>>> 689636c (Answers end where they say: special tokens as stops, constraints that are kept, whole characters; batches heed --max-time)
     prompt_lookup: Annotated[
         int | None, count_option("--prompt-lookup", help="Speculative decoding: draft N tokens from n-grams of the prompt.", panel=DECODING)
     ] = None
@@ -306,27 +340,50 @@ class DecodingOptions:
         str,
         choice_option(
             "--truncate",
-            help="Side to cut when a prompt exceeds the context (none: an error).",
+            help="Side to cut when prompt and answer exceed the context (none: an error).",
             panel=DECODING,
             values=("none", "left", "right"),
         ),
     ] = "none"
     logprobs: Annotated[bool, option("--logprobs", help="Also write each token with its log-probability.", panel=DECODING)] = False
 
-    def decoding(self, ctx: typer.Context) -> Decoding:
-        """Raises UsageError for values that can't be combined.
+    generation_config: Annotated[
+        str,
+        choice_option(
+            "--generation-config",
+            help="Whether the model's own settings are the defaults (none: only its special tokens).",
+            panel=DECODING,
+            values=("none", "model"),
+        ),
+    ] = "none"
+
+    def decoding(self, ctx: typer.Context, own: OwnSettings | None = None) -> Decoding:
+        """own: the model's settings, in force where no option is given. Raises UsageError for values that can't be combined.
 
         Filters of sampling from the environment or a configuration file are for runs that sample; a greedy run drops them.
         """
+<<<<<<< HEAD
         from dataclasses import asdict
 
         from llmkit.cli.origin import on_command_line
+=======
+        from llmkit.cli.command import is_given, on_command_line
+>>>>>>> 689636c (Answers end where they say: special tokens as stops, constraints that are kept, whole characters; batches heed --max-time)
         from llmkit.engines.decoding import Decoding
+        from llmkit.errors import UsageError
 
-        values = asdict(self) | {"stop": tuple(self.stop or ())}
-        if self.temperature == 0:
+        values = asdict(self) | {"stop": tuple(self.stop or ()), "stop_token": tuple(self.stop_token or ())}
+        del values["generation_config"]
+        if own is not None:
+            values = own.over(values, [name for name in values if is_given(ctx, name)])
+        if values["temperature"] == 0:
             values |= {name: None for name in ("top_k", "top_p", "min_p") if not on_command_line(ctx, name)}
-        return Decoding(**values)
+        try:
+            return Decoding(**values)
+        except UsageError as exc:
+            if own is None or not own.values:
+                raise
+            raise UsageError(f"with the model's own settings: {exc.message}", hint=exc.hint) from exc
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ def summarize(tally: Tally, engine: Engine, out: Console) -> int:
         names = ", ".join(f"'{name}'" for name in sorted(tally.replaced))
         out.notice(f"fields of the answer replace fields of the input: {names}; choose another name with --output-field")
     if tally.failed:
-        out.warn(f"{tally.failed:,} of {tally.rows:,} rows failed" + (f"; the first: {tally.first_error}" if tally.first_error else ""))
+        first = f"; the first: {tally.first_error}" if tally.first_error else ""
+        out.warn(f"{tally.failed:,} of {tally.rows:,} rows failed{first}", hint=tally.first_hint)
     about = engine.identity.as_dict()
     out.notice(f"{tally}; {about['model']} on {about['engine']}, {about['device']}, {about.get('quantize', about['dtype'])}")
     return tally.exit_code

@@ -15,6 +15,13 @@ from llmkit.errors import UsageError
 from llmkit.models.settings import ModelSettings
 from llmkit.rows.fields import Prompt
 
+#: Called while a batch runs; raises to end it.
+Check = Callable[[], None]
+
+
+def proceed() -> None:
+    """A `Check` that lets everything run."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -42,9 +49,9 @@ class TokenScore:
 class Completion:
     """One answer.
 
-    finish_reason: 'eos', 'stop' (a stop string) or 'length'. `completion_tokens` counts an end token.
+    finish_reason: 'eos', 'stop' (a stop string or token) or 'length'. `completion_tokens` counts an end token.
 
-    error: why the answer can't be used (the model's scores were NaN).
+    error: why the answer can't be used (the model's scores were NaN, or it broke its constraint).
     """
 
     text: str
@@ -209,10 +216,11 @@ class TextEngine(Protocol):
         """Raises InputError for a prompt that is empty or does not fit."""
         ...
 
-    def generate(self, requests: Sequence[Request], decoding: Decoding) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = proceed) -> list[list[Completion]]:
         """`decoding.num_samples` answers to each request, each as long as that request's own `max_new_tokens` allows.
 
-        What a request is answered does not depend on the others. Raises OutOfMemoryError when the batch is too large.
+        What a request is answered does not depend on the others. check: called every few tokens; what it raises ends the batch.
+        Raises OutOfMemoryError when the batch is too large, UsageError for what this model can't do.
         """
         ...
 

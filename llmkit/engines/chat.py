@@ -6,20 +6,41 @@ Knows templates; not tensors. Templates come with models and are not trusted: te
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llmkit.errors import InputError, UsageError
 from llmkit.rows.fields import Prompt
+from llmkit.rows.messages import NOT_VALUES
 
 
 @dataclass(frozen=True)
 class ChatSettings:
-    """template: 'auto', 'none', or a Jinja file. system: a message before the conversation."""
+    """template: 'auto', 'none', or a Jinja file. system: a message before the conversation. values: what else the template is shown.
+
+    Raises UsageError for values whose names are not theirs to set.
+    """
 
     template: str = "auto"
     system: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (name := next((name for name in self.values if name in NOT_VALUES), None)) is not None:
+            raise UsageError(f"`chat_template_kwargs`: '{name}' is set by llmkit itself", hint="remove it")
+
+    def check(self, tokenizer: Any) -> list[str]:
+        """Remarks on values that the template does not read. Raises UsageError for values without a template."""
+        if not self.values:
+            return []
+        source = self.source(tokenizer)
+        if source is None:
+            raise UsageError("`chat_template_kwargs` needs a chat template, and the model has none", hint="remove it, or use a chat model")
+        unread = [name for name in self.values if re.search(rf"\b{re.escape(name)}\b", source) is None]
+        return [f"the chat template does not read {', '.join(repr(name[:60]) for name in unread)}"] if unread else []
 
     def source(self, tokenizer: Any) -> str | None:
         """The template's text, None for plain prompts. Raises InputError for a file that can't be read."""
@@ -63,6 +84,7 @@ def render(prompt: Prompt, tokenizer: Any, settings: ChatSettings, *, ask: bool 
         source,
         messages,
         tokenizer,
+        **{**settings.values, **(prompt.template_values or {})},
         tools=list(prompt.tools) if prompt.tools else None,
         add_generation_prompt=ask and not prompt.continue_last,
         continue_last=prompt.continue_last,

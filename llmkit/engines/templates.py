@@ -47,7 +47,7 @@ _REASONING = ("reasoning_content", "thinking", "reasoning")
 _MARK = "LLMKIT-CONTINUES-HERE "
 
 
-def apply(source: str, messages: Sequence[Mapping[str, Any]], tokenizer: Any, *, continue_last: bool = False, **values: Any) -> str:
+def apply(source: str, messages: Sequence[Mapping[str, Any]], tokenizer: Any, /, *, continue_last: bool = False, **values: Any) -> str:
     """The text of `messages` by the template `source`, as `tokenizer.apply_chat_template` gives it.
 
     tokenizer: anything with the attribute `special_tokens_map`.

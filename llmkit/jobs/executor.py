@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
+from llmkit.engines.base import Check, proceed
 from llmkit.errors import OutOfMemoryError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
 from llmkit.jobs.report import Report
+from llmkit.jobs.stopping import Stopping, TooLongError
 from llmkit.rows import Row
 
 Answered = tuple[Sequence[Work], list[Answer]]
@@ -26,8 +28,11 @@ class Task(Protocol):
         """Never raises for a bad row: its error is in the work."""
         ...
 
-    def answer(self, batch: Sequence[Work]) -> list[Answer]:
-        """An answer to each row of the batch. Raises OutOfMemoryError when the batch is too large."""
+    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        """An answer to each row of the batch. check: called now and then; what it raises ends the batch.
+
+        Raises OutOfMemoryError when the batch is too large.
+        """
         ...
 
 
@@ -43,27 +48,55 @@ class Executor(Protocol):
 
 
 class Here:
-    """The executor of one process: a batch at a time, smaller ones after memory ran out."""
+    """The executor of one process: a batch at a time, smaller ones after memory ran out.
 
-    def __init__(self, task: Task, report: Report) -> None:
-        self._task, self._report = task, report
+    Where time is limited, a batch that the limit breaks off is dropped, and is the first of the next run. A first batch that takes
+    more than half of the time is answered in parts, from one row upwards, and the first row as long as it takes: so each run gets on.
+    """
+
+    def __init__(self, task: Task, report: Report, stopping: Stopping | None = None) -> None:
+        self._task, self._report, self._stopping = task, report, stopping
         self._most: int | None = None
+        self._begun = False  # whether this run has answered anything
 
     def run(self, batches: Iterable[Sequence[Work]]) -> Iterator[Answered]:
         for batch in batches:
-            yield batch, self._answers(batch)
+            yield from self._in_time(batch)
 
-    def _answers(self, batch: Sequence[Work]) -> list[Answer]:
+    def _in_time(self, batch: Sequence[Work]) -> Iterator[Answered]:
+        stopping = self._stopping
+        check = proceed
+        if stopping is not None and stopping.limited:
+            check = stopping.time if self._begun else proceed if len(batch) == 1 else stopping.half_time
+        try:
+            answers = self._answers(batch, check)
+        except TooLongError:
+            for part in growing(batch):
+                yield from self._in_time(part)
+            return
+        self._begun = True
+        yield batch, answers
+
+    def _answers(self, batch: Sequence[Work], check: Check) -> list[Answer]:
         if self._most is not None and len(batch) > self._most:
             size = self._most  # which may become smaller on the way
             parts = [batch[start : start + size] for start in range(0, len(batch), size)]
-            return [answer for part in parts for answer in self._answers(part)]
+            return [answer for part in parts for answer in self._answers(part, check)]
         try:
-            return self._task.answer(batch)
+            return self._task.answer(batch, check)
         except OutOfMemoryError:
             if len(batch) == 1:
                 raise
         # Outside the handler: its traceback would keep the failed batch in memory during the next try.
         self._most = len(batch) // 2
         self._report.warn(f"out of memory with {len(batch)} rows at once; continuing with {self._most}")
-        return self._answers(batch)
+        return self._answers(batch, check)
+
+
+def growing(batch: Sequence[Work]) -> Iterator[Sequence[Work]]:
+    """A batch in parts of 1, 1, 2, 4, ... rows."""
+    start, size = 0, 1
+    while start < len(batch):
+        yield batch[start : start + size]
+        start += size
+        size = start

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.jobs import earlier
 from llmkit.jobs.batching import Work, batches, windows
-from llmkit.jobs.executor import Executor, Here, Task
+from llmkit.jobs.executor import Executor, Here, Task, growing
 from llmkit.jobs.journal import Journal
 from llmkit.jobs.outcome import Answer, Outcome, Tally, row_digest
 from llmkit.jobs.output import Output, jsonl_line
@@ -62,11 +62,11 @@ def answered(
 ) -> Iterator[Outcome]:
     """The outcomes in input order, window by window, counted in `tally`. There is nothing to resume.
 
-    Raises TimeUpError between batches, and RowsFailedError past the errors allowed.
+    Raises TimeUpError when the time is up, and RowsFailedError past the errors allowed.
     """
-    executor = executor or Here(task, report)
     begun = time.monotonic()
     stopping = Stopping(settings.max_time, report.notice, resumable=False)
+    executor = executor or Here(task, report, stopping)
     with report.progress("rows") as progress:
         for window in windows(rows):
             works = [task.prepare(row) for row in window]
@@ -101,8 +101,11 @@ def file_job(
     if output.finished and kept is None and not output.overwrites:
         return _complete_before(output, rows, run, report)
     identity = {**run.identity, **({"retry_failed": True} if settings.retry_failed else {})}
-    with Stopping(settings.max_time, report.notice) as stopping, closing(Journal(output.journal_path, identity)) as journal:
-        loop = _Loop(rows, task, settings, journal, report, stopping, executor or Here(task, report))
+    opened = Journal(output.journal_path, identity, earlier.changes_that_count)
+    with Stopping(settings.max_time, report.notice) as stopping, closing(opened) as journal:
+        if smaller := earlier.smaller_batches(journal.begun_as, identity):
+            report.warn(f"continuing an unfinished run with smaller batches: {'; '.join(smaller)}; scores may differ in their last digits")
+        loop = _Loop(rows, task, settings, journal, report, stopping, executor or Here(task, report, stopping))
         tally = loop.run(kept)
         if kept is not None:
             earlier.check_same_rows(output, loop.rows_sha256)
@@ -189,17 +192,22 @@ class _Loop:
         if unanswerable:
             self._append(number, unanswerable, digests, 0.0)
             yield from self._counted(unanswerable, tally)
-        planned = (
-            [w for w in batch if w.row.index in wanted]
-            for batch in _plan(works, self.task, self.settings)
-            if any(w.row.index in wanted for w in batch)
-        )
+        planned = self._missing(_plan(works, self.task, self.settings), wanted)
         started = time.monotonic()
         for batch, answers in self.executor.run(self.stopping.between(planned)):
             outcomes = [Outcome(w.row.index, w.row.fields, a) for w, a in zip(batch, answers, strict=True)]
             self._append(number, outcomes, digests, time.monotonic() - started)
             started = time.monotonic()
             yield from self._counted(outcomes, tally)
+
+    def _missing(self, plan: Iterable[Sequence[Work]], wanted: Collection[int]) -> Iterator[Sequence[Work]]:
+        """The rows of each batch that are not done. Of a batch that an earlier run could not finish in time, parts."""
+        for batch in plan:
+            left = [w for w in batch if w.row.index in wanted]
+            if self.stopping.limited and 0 < len(left) < len(batch):
+                yield from growing(left)
+            elif left:
+                yield left
 
     def _append(self, number: int, outcomes: Sequence[Outcome], digests: Mapping[int, str], seconds: float) -> None:
         lines = [earlier.saved_row(outcome, digests[outcome.index]) for outcome in outcomes]
@@ -208,8 +216,8 @@ class _Loop:
     def _counted(self, outcomes: Sequence[Outcome], tally: Tally) -> Iterator[Outcome]:
         yield from outcomes
         self._failed_now += sum(o.answer.error is not None for o in outcomes)
-        first = next((o.answer.error for o in outcomes if o.answer.error is not None), None)
-        tally.first_error = tally.first_error or first
+        for outcome in outcomes:
+            tally.note_error(outcome.answer)
         _check_errors(self._failed_now, tally, self.settings)
 
 
@@ -265,9 +273,12 @@ def _plan(works: Sequence[Work], task: Task, settings: JobSettings) -> Iterable[
 
 
 def _failed(work: Work) -> Outcome:
-    return Outcome(work.row.index, work.row.fields, Answer(error="" if work.error is None else work.error.message))
+    error = "" if work.error is None else work.error.message
+    return Outcome(work.row.index, work.row.fields, Answer(error=error, hint=None if work.error is None else work.error.hint))
 
 
 def _check_errors(failed: int, tally: Tally, settings: JobSettings) -> None:
     if settings.max_errors is not None and failed > settings.max_errors:
-        raise RowsFailedError(f"{failed:,} rows failed, more than `max_errors` {settings.max_errors}; the first: {tally.first_error}")
+        raise RowsFailedError(
+            f"{failed:,} rows failed, more than `max_errors` {settings.max_errors}; the first: {tally.first_error}", hint=tally.first_hint
+        )

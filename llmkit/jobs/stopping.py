@@ -18,12 +18,18 @@ from llmkit.errors import LlmkitError, StoppedError, TimeUpError
 T = TypeVar("T")
 
 
+class TooLongError(Exception):
+    """A batch that takes too much of the time allowed to be answered as a whole."""
+
+
 class Stopping:
     """Asked before each batch. Installs its signal handlers as a context manager."""
 
     def __init__(self, max_time: float | None, report: Callable[[str], None], *, resumable: bool = True) -> None:
         self._resumable = resumable
-        self._deadline = None if max_time is None else time.monotonic() + max_time
+        begun = time.monotonic()
+        self._half = None if max_time is None else begun + max_time / 2
+        self._deadline = None if max_time is None else begun + max_time
         self._report = report
         self._signal: int | None = None
         self._before: dict[int, Any] = {}
@@ -47,6 +53,21 @@ class Stopping:
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return TimeUpError(f"stopped by `max_time`{kept}", hint=hint)
         return None
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit of time."""
+        return self._deadline is not None
+
+    def time(self) -> None:
+        """Raises TimeUpError when the time allowed has passed. A signal waits for the end of the batch."""
+        if self._signal is None:
+            self.check()
+
+    def half_time(self) -> None:
+        """Raises TooLongError when half of the time allowed has passed."""
+        if self._half is not None and time.monotonic() >= self._half:
+            raise TooLongError
 
     def check(self) -> None:
         """Raises StoppedError or TimeUpError when the run has to end. What is done must be kept by then."""

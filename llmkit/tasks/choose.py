@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llmkit.engines.base import Engine, Pair
+from llmkit.engines.base import Check, Engine, Pair, proceed
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
@@ -132,9 +132,9 @@ class Choosing:
             min(sum(len(p.tokens) for p in pairs), self.batch_tokens),
         )
 
-    def answer(self, batch: Sequence[Work]) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
         pairs: list[Pair] = [pair for work in batch for pair in work.payload[2]]
-        scored = iter(score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens))
+        scored = iter(score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens, check=check))
         out = []
         for work in batch:
             choices, right, own, own_digest = work.payload

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llmkit.engines.base import Engine, Pair
+from llmkit.engines.base import Check, Engine, Pair, proceed
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
@@ -51,13 +51,13 @@ class Scoring:
         document = _Document(pairs, sum(map(count_words, texts)), size, _digest_of(spans))
         return Work(row, document, min(sum(len(p.tokens) for p in pairs), self.batch_tokens))
 
-    def answer(self, batch: Sequence[Work]) -> list[Answer]:
-        scored = iter(self.score([pair for work in batch for pair in work.payload.pairs]))
+    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        scored = iter(self.score([pair for work in batch for pair in work.payload.pairs], check))
         return [_answer(work.payload, [block for _ in work.payload.pairs for block in next(scored)]) for work in batch]
 
-    def score(self, pairs: Sequence[Pair]) -> list[list[tuple[float, int]]]:
+    def score(self, pairs: Sequence[Pair], check: Check = proceed) -> list[list[tuple[float, int]]]:
         """(log-likelihood, tokens) of each window of each pair."""
-        return score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens)
+        return score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens, check=check)
 
     def _pair(self, prompt: Any, text: str) -> Pair:
         if prompt is not None:
@@ -68,12 +68,18 @@ class Scoring:
         return Pair(tokens if bos is None else [bos, *tokens], 1)
 
 
-def score_pairs(engine: Engine, windows: Windows, pairs: Sequence[Pair], *, batch_tokens: int) -> list[list[tuple[float, int]]]:
-    """(log-likelihood, tokens) of each window of each pair: sums in double precision, in batches of like length."""
+def score_pairs(
+    engine: Engine, windows: Windows, pairs: Sequence[Pair], *, batch_tokens: int, check: Check = proceed
+) -> list[list[tuple[float, int]]]:
+    """(log-likelihood, tokens) of each window of each pair: sums in double precision, in batches of like length.
+
+    check: called before each batch; what it raises ends the work.
+    """
     pieces = [(number, *span) for number, pair in enumerate(pairs) for span in windows.spans(len(pair.tokens), pair.begin)]
     order = sorted(range(len(pieces)), key=lambda i: pieces[i][1] - pieces[i][3])
     values = [0.0] * len(pieces)
     for group in _groups(order, [end - begin for _, begin, _, end in pieces], batch_tokens):
+        check()
         chosen = [pieces[i] for i in group]
         sequences = [pairs[number].tokens[begin:end] for number, begin, _, end in chosen]
         sources = [pairs[number].encoder_tokens or [] for number, *_ in chosen] if engine.encoder_decoder else None

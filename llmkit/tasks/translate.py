@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmkit.engines.base import Completion, Engine, Request
+from llmkit.engines.base import Check, Completion, Engine, Request, proceed
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work, batches
@@ -101,23 +101,23 @@ class Translating:
         size = min(sum(len(self.engine.encode(p.text)) for p in pieces.pieces), self.batch_tokens)
         return Work(row, _Cut(marked, pieces), size)
 
-    def answer(self, batch: Sequence[Work]) -> list[Answer]:
-        done = iter(self.translate([piece.text for work in batch for piece in work.payload.pieces.pieces]))
+    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        done = iter(self.translate([piece.text for work in batch for piece in work.payload.pieces.pieces], check))
         return [self._answer(work.payload, [next(done) for _ in work.payload.pieces.pieces]) for work in batch]
 
     def pieces(self, text: str) -> Pieces:
         """The sentences of a text, those that are too long in smaller pieces."""
         return split(text, self.direction.source.tag if self.direction.source else "en", self._fits)
 
-    def translate(self, texts: Sequence[str]) -> list[Translated]:
+    def translate(self, texts: Sequence[str], check: Check = proceed) -> list[Translated]:
         """Each text's translation; one that fails a check is tried again around what was lost, and in smaller pieces."""
-        out = self._once(texts)
+        out = self._once(texts, check)
         for place, (text, first) in enumerate(zip(texts, out, strict=True)):
             if first.problems:
-                out[place] = self._again(text, first)
+                out[place] = self._again(text, first, check)
         return out
 
-    def _again(self, text: str, first: Translated) -> Translated:
+    def _again(self, text: str, first: Translated, check: Check) -> Translated:
         glossary = self.options.glossary
         ways = [around(text, KEPT, self.pieces), clauses(text, self._fits)]
         if glossary is not None:
@@ -126,12 +126,12 @@ class Translating:
         self.tried_again += 1
         for smaller in ways:
             if best.problems and [piece.text for piece in smaller.pieces] != [text]:
-                other = self._joined(text, smaller)
+                other = self._joined(text, smaller, check)
                 best = other if len(other.problems) < len(best.problems) else best
         return best
 
-    def _joined(self, text: str, smaller: Pieces) -> Translated:
-        parts = self._once([piece.text for piece in smaller.pieces])
+    def _joined(self, text: str, smaller: Pieces, check: Check) -> Translated:
+        parts = self._once([piece.text for piece in smaller.pieces], check)
         joined = smaller.joined([part.text for part in parts])
         reason = "length" if any(part.finish_reason == "length" for part in parts) else parts[-1].finish_reason if parts else "eos"
         prompt, completion = sum(p.prompt_tokens for p in parts), sum(p.completion_tokens for p in parts)
@@ -142,20 +142,20 @@ class Translating:
         glossary = self.options.glossary
         return (*problems(text, translation, reason), *(glossary.violations(text, translation) if glossary else ()))
 
-    def _once(self, texts: Sequence[str]) -> list[Translated]:
+    def _once(self, texts: Sequence[str], check: Check) -> list[Translated]:
         works = [self._work(number, text) for number, text in enumerate(texts)]
         out: dict[int, Translated] = {}
         for batch in batches(works, rows=self.batch_size, tokens=self.batch_tokens, width=self.width):
-            answers = self.engine.generate([work.payload for work in batch], self.decoding)
+            answers = self.engine.generate([work.payload for work in batch], self.decoding, check=check)
             for work, answer in zip(batch, answers, strict=True):
                 out[work.row.index] = self._translated(texts[work.row.index], answer)
         halfway = [out[number] for number in range(len(texts))]
-        return halfway if self.onward is None else self._onward(self.onward, texts, halfway)
+        return halfway if self.onward is None else self._onward(self.onward, texts, halfway, check)
 
-    def _onward(self, second: Translating, texts: Sequence[str], halfway: Sequence[Translated]) -> list[Translated]:
+    def _onward(self, second: Translating, texts: Sequence[str], halfway: Sequence[Translated], check: Check) -> list[Translated]:
         """The second step, from the translations of the first. Its checks compare the original with the final text."""
         cut = [second.pieces(half.text) for half in halfway]
-        done = iter(second.translate([piece.text for pieces in cut for piece in pieces.pieces]))
+        done = iter(second.translate([piece.text for pieces in cut for piece in pieces.pieces], check))
         out = []
         for text, half, pieces in zip(texts, halfway, cut, strict=True):
             parts = [next(done) for _ in pieces.pieces]

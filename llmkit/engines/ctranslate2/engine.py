@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from llmkit.engines.base import Completion, ModelFacts, ModelIdentity, Request
+from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Request, proceed
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.codec import Codec, CodecEngine
 from llmkit.engines.ctranslate2 import ENGINE
@@ -38,7 +38,7 @@ class CTranslate2Engine(CodecEngine):
         folder = builtin.folder(name)
         self._name, self._quantize, self._folder = name, quantize, folder
         self._config: dict[str, Any] = read_object(folder / "config.json")
-        tokenizer = TokenizerFile(folder)
+        tokenizer = self.tokenizer = TokenizerFile(folder)
         self.chat = chat or ChatSettings()
         self.encoder_decoder = bool(self._config.get("is_encoder_decoder", False))
         self.bos, self._eos = tokenizer.bos_token_id, int(self._config["eos_token_id"])
@@ -93,11 +93,12 @@ class CTranslate2Engine(CodecEngine):
     def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
         return self._codec.prepare(prompt, decoding, number)
 
-    def generate(self, requests: Sequence[Request], decoding: Decoding) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = proceed) -> list[list[Completion]]:
         _check(decoding)
         limits = [request.max_new_tokens for request in requests]
         prompts = [request.tokens for request in requests]
-        outputs = self._runner.answers(prompts, limits, ends=[self._eos], beams=decoding.num_beams)
+        ends = [self._eos, *self._codec.stops(decoding).tokens]
+        outputs = self._runner.answers(prompts, limits, ends=ends, beams=decoding.num_beams, check=check)
         done = [self._codec.completion(request, ids, decoding) for request, ids in zip(requests, outputs, strict=True)]
         if decoding.logprobs:
             done = self._codec.with_logprobs(requests, outputs, done, self.score)
@@ -107,16 +108,18 @@ class CTranslate2Engine(CodecEngine):
         _check(decoding)
         if decoding.num_beams > 1 or decoding.num_samples > 1:
             raise ValueError("beams and several samples have no one stream")
-        text = TextStream(self._codec.tokenizer, self._codec.text_before(request), decoding.stop)
+        stops = self._codec.stops(decoding)
+        ends = self.eos | stops.tokens
+        text = TextStream(self._codec.tokenizer, self._codec.text_before(request), stops)
         ids: list[int] = []
-        with contextlib.closing(self._runner.steps(request.tokens, request.max_new_tokens, ends=[self._eos])) as steps:
+        with contextlib.closing(self._runner.steps(request.tokens, request.max_new_tokens, ends=sorted(ends))) as steps:
             for token in steps:
                 ids.append(token)
-                if token not in self.eos:
+                if token not in ends:
                     write(text.push([token]))
                 if text.stopped:
                     break
-        write(text.finish())
+        write(text.finish(cut=ends.isdisjoint(ids)))
         answer = self._codec.completion(request, ids, decoding)
         return self._codec.with_logprobs([request], [ids], [answer], self.score)[0] if decoding.logprobs else answer
 
@@ -148,6 +151,8 @@ def open_engine(
     if draft is not None:
         raise UnavailableError(f"the engine {ENGINE.name} has no speculation", hint="`engine` torch")
     engine = CTranslate2Engine(settings.reference.removeprefix("builtin:"), quantize=settings.quantize, chat=chat)
+    for remark in engine.chat.check(engine.tokenizer):
+        warn(remark)
     precision = "int8" if settings.quantize == "int8" else "float32"
     report(f"{settings.reference}: CTranslate2; cpu, {precision}, {available_cores()} threads (1 for one text)")
     return engine

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
+from llmkit.engines.base import Check, proceed
 from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, one_line
 from llmkit.models.devices import available_cores
 
@@ -42,15 +43,26 @@ class Runner:
         self._model(1)
         weakref.finalize(self, self._loaded.clear)
 
-    def answers(self, prompts: Sequence[Sequence[int]], limits: Sequence[int], *, ends: Sequence[int], beams: int = 1) -> list[list[int]]:
-        """The answer to each prompt, greedy or by beam search, with its end token unless its limit cut it off."""
+    def answers(
+        self, prompts: Sequence[Sequence[int]], limits: Sequence[int], *, ends: Sequence[int], beams: int = 1, check: Check = proceed
+    ) -> list[list[int]]:
+        """The answer to each prompt, greedy or by beam search, with its end token unless its limit cut it off.
+
+        check: called before each call of the library, and by a greedy one with each token; what it raises ends the work.
+        """
         out: dict[int, list[int]] = {}
         for part in _parts(prompts, limits, same_limit=beams > 1):
+            check()
             longest = max(limits[i] for i in part)
             options = self._options(ends, longest) | {"beam_size": beams}
+            raised: list[BaseException] = []
             if beams > 1:
                 options["patience"] = _PATIENCE
+            elif check is not proceed:
+                options["callback"] = _stopping(check, raised)
             results = self._call(self._generate(len(prompts)), [prompts[i] for i in part], options)
+            if raised:
+                raise raised[0]
             out |= {i: self._found(result)[: limits[i]] for i, result in zip(part, results, strict=True)}
         return [out[i] for i in range(len(prompts))]
 
@@ -133,6 +145,20 @@ class Runner:
                 model = kind("builtin", device="cpu", compute_type=self._compute, intra_threads=threads, files=files)
             self._loaded.append((threads, model))
         return self._loaded[0][1]
+
+
+def _stopping(check: Check, raised: list[BaseException]) -> Callable[[Any], bool]:
+    """A callback of the library that ends its call once `check` has raised. The library can't pass an exception on: it is in `raised`."""
+
+    def each(_: Any) -> bool:
+        if not raised:
+            try:
+                check()
+            except Exception as exc:
+                raised.append(exc)
+        return bool(raised)
+
+    return each
 
 
 def _library(name: str) -> Any:

@@ -24,11 +24,17 @@ from llmkit.errors import OutOfMemoryError
 _MOST_LENGTH_PENALTY = 2.0
 
 
-def parts(rows: Sequence[Request], decoding: Decoding, context: int | None, *, shared_context: bool) -> list[list[int]]:
-    """Which rows run together. A row that has ended is padded until the others have, which must stay inside the context.
+def parts(
+    rows: Sequence[Request], decoding: Decoding, context: int | None, *, shared_context: bool, alone: bool = False
+) -> list[list[int]]:
+    """Which rows run together (none where each has to run `alone`).
+
+    A row that has ended is padded until the others have, which must stay inside the context.
 
     context: positions of the model; shared_context: prompt and answer share them.
     """
+    if alone:
+        return [[row] for row in range(len(rows))]
     left, out = sorted(range(len(rows)), key=lambda i: -rows[i].max_new_tokens), []
     # with a large penalty, transformers' score of an impossible beam (-1e9) no longer is the lowest once it is divided
     apart = decoding.num_beams > 1 and decoding.length_penalty > _MOST_LENGTH_PENALTY
@@ -107,8 +113,8 @@ def as_out_of_memory(rows: int) -> Iterator[None]:
 class Streamer(BaseStreamer):  # type: ignore[misc]
     """Hands new tokens to a TextStream, and its text on."""
 
-    def __init__(self, text: TextStream, write: Callable[[str], None], eos: frozenset[int], encoder_decoder: bool) -> None:
-        self.text, self.write, self.eos = text, write, eos
+    def __init__(self, text: TextStream, write: Callable[[str], None], ends: frozenset[int]) -> None:
+        self.text, self.write, self.ends = text, write, ends
         self.prompt_pending = True
         self.ended = False
 
@@ -117,7 +123,7 @@ class Streamer(BaseStreamer):  # type: ignore[misc]
             self.prompt_pending = False
             return
         for token in value.flatten().tolist():
-            self.ended = self.ended or token in self.eos
+            self.ended = self.ended or token in self.ends
             if not self.ended:
                 self.write(self.text.push([token]))
 

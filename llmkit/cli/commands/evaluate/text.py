@@ -29,6 +29,7 @@ from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SHOWN_SOURCES, Prompt, SourceFields, first_text, prediction, references, row_id
 
 if TYPE_CHECKING:
+    from llmkit.engines.chat import ChatSettings
     from llmkit.jobs.run import JobSettings
     from llmkit.models.settings import ModelSettings
 
@@ -124,7 +125,7 @@ def score(
             decoding = {"max_new_tokens": answers.max_new_tokens, "num_beams": answers.num_beams, "stop": tuple(stop or ())}
             run = _Answers(
                 placement.settings_of(model), placement.engine, rows, job.settings(), fields, decoding,
-                (chat.chat_template, chat.system), out,
+                chat.settings, out,
             )  # fmt: skip
             options = options_set_by_user(ctx, leave=NOT_THE_JOBS)
             answered, about = run.to(output, input, rows_out.overwrite, job.restart, options, identity(ctx, "evaluate score"))
@@ -264,7 +265,7 @@ class _Answers:
     settings: JobSettings
     fields: _Fields
     decoding: dict[str, Any]
-    chat: tuple[str, str | None]
+    chat: ChatSettings
     out: console.Console
 
     def to(
@@ -272,14 +273,13 @@ class _Answers:
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The answered rows, and what is known of the model. Raises RowsFailedError for a row that could not be answered."""
         from llmkit.cli.running import model_identity, open_model, summarize
-        from llmkit.engines.chat import ChatSettings
         from llmkit.engines.decoding import Decoding
         from llmkit.jobs.run import RunName, answer_rows
         from llmkit.tasks.generate import Answering
 
         answered: list[dict[str, Any]] = []
         with rows_output(output, input, known, overwrite=overwrite, restart=restart) as target:
-            engine = open_model(self.model, self.out, engine=self.engine, chat=ChatSettings(*self.chat))
+            engine = open_model(self.model, self.out, engine=self.engine, chat=self.chat)
             beams = self.decoding["num_beams"] or (4 if engine.encoder_decoder else 1)
             decoding = Decoding(**self.decoding | {"num_beams": beams})
             task = Answering(engine, decoding, self.fields, "prediction", self.rows.name)
