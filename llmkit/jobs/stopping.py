@@ -32,6 +32,7 @@ class Stopping:
         self._deadline = None if max_time is None else begun + max_time
         self._report = report
         self._signal: int | None = None
+        self._handed_out = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stopping:
@@ -75,9 +76,11 @@ class Stopping:
             raise reason
 
     def between(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, with a check before each."""
+        """The items, with a check before each. However short the time, the first is handed out, so that each run gets on."""
         for item in items:
-            self.check()
+            if self._handed_out or self._signal is not None:
+                self.check()
+            self._handed_out = True
             yield item
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
