@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from llmkit.cli import console
-from llmkit.cli.command import option_name, refuse
+from llmkit.cli.command import refuse
+from llmkit.cli.origin import option_name
 from llmkit.errors import InputError, OutputError, UsageError
 from llmkit.rows.reading import FORMATS
 from llmkit.rows.text import read_text

@@ -7,7 +7,7 @@ and help; what an option does is the business of the settings that a group build
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,9 +37,7 @@ from llmkit.rows.reading import FORMATS
 
 if TYPE_CHECKING:
     from llmkit.engines.chat import ChatSettings
-    from llmkit.engines.decoding import Decoding
     from llmkit.jobs.run import JobSettings
-    from llmkit.models.own_settings import OwnSettings
     from llmkit.models.settings import ModelSettings
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -55,14 +53,10 @@ PromptField = Annotated[str | None, option("--prompt-field", help="The field tha
 MaxErrors = Annotated[int | None, count_option("--max-errors", help="Stop when more than N rows have failed.", panel=RUN)]
 MaxNewTokens = Annotated[int | None, count_option("--max-new-tokens", help="Maximum number of new tokens. [default: 128]", panel=DECODING)]
 LengthPenalty = Annotated[float, number_option("--length-penalty", help="Beam search: above 0 favors longer answers.", panel=DECODING)]
-<<<<<<< HEAD
-Stop = Annotated[list[str] | None, option("--stop", help="End the answer before this text (repeatable).", panel=DECODING, metavar="TEXT")]
+Stop = Annotated[list[str] | None, option("--stop", help=_STOP, panel=DECODING, metavar="TEXT")]
 DebugFlag = Annotated[bool, option("--debug", help="Show tracebacks of errors.", panel=SHOW)]
 JsonFlag = Annotated[bool, option("--json", help="One JSON object on stdout.", panel=SHOW)]
 Dtype = Annotated[str, choice_option("--dtype", help="Precision.", panel=MODEL, values=DTYPES, aliases=DTYPE_ALIASES)]
-=======
-Stop = Annotated[list[str] | None, option("--stop", help=_STOP, panel=DECODING, metavar="TEXT")]
->>>>>>> 689636c (Answers end where they say: special tokens as stops, constraints that are kept, whole characters; batches heed --max-time)
 ChatTemplate = Annotated[str, option("--chat-template", help="auto (the model's, if it has one), none, or a Jinja file.", panel=DECODING)]
 
 
@@ -289,101 +283,6 @@ class ChatOptions:
         from llmkit.engines.chat import ChatSettings
 
         return ChatSettings(self.chat_template, self.system, json.loads(self.chat_template_kwargs or "{}"))
-
-
-@dataclass(frozen=True)
-class DecodingOptions:
-    """How an answer is chosen, token by token."""
-
-    max_new_tokens: MaxNewTokens = None
-    max_length: Annotated[
-        int | None, count_option("--max-length", help="Maximum number of tokens, prompt and answer together.", panel=DECODING)
-    ] = None
-    min_new_tokens: Annotated[int, count_option("--min-new-tokens", help="Minimum number of new tokens.", panel=DECODING)] = 0
-    temperature: Annotated[float, number_option("--temperature", help="0 is greedy; above 0 samples.", panel=DECODING)] = 0.0
-    top_k: Annotated[int | None, count_option("--top-k", help="Sample from the K most likely tokens.", panel=DECODING)] = None
-    top_p: Annotated[float | None, number_option("--top-p", help="Sample from tokens of total probability P.", panel=DECODING)] = None
-    min_p: Annotated[
-        float | None, number_option("--min-p", help="Drop tokens below P times the probability of the most likely one.", panel=DECODING)
-    ] = None
-    repetition_penalty: Annotated[
-        float, number_option("--repetition-penalty", help="Above 1 makes repeated tokens less likely.", panel=DECODING)
-    ] = 1.0
-    no_repeat_ngram_size: Annotated[
-        int, count_option("--no-repeat-ngram-size", help="Do not repeat any N-gram of tokens.", panel=DECODING)
-    ] = 0
-    num_beams: Annotated[int, count_option("--num-beams", help="Beam search with N beams.", panel=DECODING)] = 1
-    length_penalty: LengthPenalty = 1.0
-    num_samples: Annotated[int, count_option("--num-samples", "-n", help="Number of answers per prompt.", panel=DECODING)] = 1
-    stop: Stop = None
-<<<<<<< HEAD
-    seed: Annotated[int, count_option("--seed", help="Random seed, 0 to 2^64 - 1.", panel=DECODING)] = 0
-=======
-    stop_token: Annotated[
-        list[str] | None,
-        option("--stop-token", help="End the answer at this token, given by its name (repeatable).", panel=DECODING, metavar="TOKEN"),
-    ] = None
-    seed: Annotated[int, count_option("--seed", help="Random seed for sampling, 0 to 2^64 - 1.", panel=DECODING)] = 0
->>>>>>> 689636c (Answers end where they say: special tokens as stops, constraints that are kept, whole characters; batches heed --max-time)
-    prompt_lookup: Annotated[
-        int | None, count_option("--prompt-lookup", help="Speculative decoding: draft N tokens from n-grams of the prompt.", panel=DECODING)
-    ] = None
-    draft_model: Annotated[
-        str | None, option("--draft-model", help="Speculative decoding: this smaller model drafts tokens.", panel=DECODING, metavar="REF")
-    ] = None
-    json_schema: Annotated[
-        str | None,
-        option("--json-schema", help="Answer with JSON of this schema (a file, or the JSON itself).", panel=DECODING, metavar="FILE|JSON"),
-    ] = None
-    regex: Annotated[str | None, option("--regex", help="Answer with text that matches this regular expression.", panel=DECODING)] = None
-    truncate: Annotated[
-        str,
-        choice_option(
-            "--truncate",
-            help="Side to cut when prompt and answer exceed the context (none: an error).",
-            panel=DECODING,
-            values=("none", "left", "right"),
-        ),
-    ] = "none"
-    logprobs: Annotated[bool, option("--logprobs", help="Also write each token with its log-probability.", panel=DECODING)] = False
-
-    generation_config: Annotated[
-        str,
-        choice_option(
-            "--generation-config",
-            help="Whether the model's own settings are the defaults (none: only its special tokens).",
-            panel=DECODING,
-            values=("none", "model"),
-        ),
-    ] = "none"
-
-    def decoding(self, ctx: typer.Context, own: OwnSettings | None = None) -> Decoding:
-        """own: the model's settings, in force where no option is given. Raises UsageError for values that can't be combined.
-
-        Filters of sampling from the environment or a configuration file are for runs that sample; a greedy run drops them.
-        """
-<<<<<<< HEAD
-        from dataclasses import asdict
-
-        from llmkit.cli.origin import on_command_line
-=======
-        from llmkit.cli.command import is_given, on_command_line
->>>>>>> 689636c (Answers end where they say: special tokens as stops, constraints that are kept, whole characters; batches heed --max-time)
-        from llmkit.engines.decoding import Decoding
-        from llmkit.errors import UsageError
-
-        values = asdict(self) | {"stop": tuple(self.stop or ()), "stop_token": tuple(self.stop_token or ())}
-        del values["generation_config"]
-        if own is not None:
-            values = own.over(values, [name for name in values if is_given(ctx, name)])
-        if values["temperature"] == 0:
-            values |= {name: None for name in ("top_k", "top_p", "min_p") if not on_command_line(ctx, name)}
-        try:
-            return Decoding(**values)
-        except UsageError as exc:
-            if own is None or not own.values:
-                raise
-            raise UsageError(f"with the model's own settings: {exc.message}", hint=exc.hint) from exc
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add, identity, options_set_by_user, refuse
+from llmkit.cli.decoding import DecodingOptions
 from llmkit.cli.help import Page
 from llmkit.cli.inputs import only_with_input, output_of, read_prompt, remark_escapes
 from llmkit.cli.parsing import DECODING, RUN, SHOW, count_option, option
@@ -55,7 +56,7 @@ def generate(
     template: opt.Template = None,
     prompt_field: opt.PromptField = None,
     rows_out: opt.AnswersOut,
-    decode: opt.DecodingOptions,
+    decode: DecodingOptions,
     chat: opt.ChatOptions,
     continue_last: Annotated[
         bool, option("--continue", help="Continue a conversation's last message when it is the assistant's.", panel=DECODING)
