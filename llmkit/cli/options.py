@@ -250,17 +250,6 @@ class AnswerJobOptions(JobOptions):
 
 
 @dataclass(frozen=True)
-class AnswerOptions:
-    """What can be chosen about the answers of a model whose kind decides the number of beams."""
-
-    num_beams: Annotated[
-        int | None,
-        count_option("--num-beams", help="Beam search with N beams. [default: 4 for sequence-to-sequence models]", panel=DECODING),
-    ] = None
-    max_new_tokens: MaxNewTokens = None
-
-
-@dataclass(frozen=True)
 class ChatOptions:
     """How a prompt becomes a conversation."""
 

@@ -19,6 +19,7 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add, identity, options_set_by_user, refuse
+from llmkit.cli.decoding import AnswerOptions
 from llmkit.cli.help import Page
 from llmkit.cli.inputs import only_with_input, output_of, read_prompt
 from llmkit.cli.parsing import DECODING, INPUT, MODEL, SHOW, count_option, option
@@ -75,7 +76,7 @@ def translate(
     rows_in: opt.RowsIn,
     text_field: opt.TextField = None,
     rows_out: opt.AnswersOut = _OUT,
-    answers: opt.AnswerOptions,
+    answers: AnswerOptions,
     length_penalty: opt.LengthPenalty = 1.0,
     n_best: Annotated[int, count_option("--n-best", help="Return the N best translations of each text.", panel=DECODING)] = 1,
     scores: Annotated[

@@ -19,6 +19,7 @@ from llmkit.cli import options as opt
 from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.commands.evaluate.paired import PLACES, paired_test, show_paired
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
+from llmkit.cli.decoding import AnswerOptions
 from llmkit.cli.help import Page
 from llmkit.cli.origin import on_command_line
 from llmkit.cli.parsing import MODEL, option
@@ -78,7 +79,7 @@ def score(
         option("--model", "-m", help="Score this model's answers, not saved outputs.", panel=MODEL, metavar="REF"),
     ] = None,
     placement: opt.Placement,
-    answers: opt.AnswerOptions,
+    answers: AnswerOptions,
     stop: opt.Stop = None,
     chat: opt.ChatOptions,
     metric: MetricOptions,
