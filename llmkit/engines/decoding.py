@@ -19,6 +19,7 @@ class Decoding:
     """Decoding settings. Temperature 0 is greedy; `max_length` counts prompt and answer, `max_new_tokens` the answer.
 
     first_token: what every answer begins with (the language that NLLB and its kin write), not part of its text.
+    start_token: what the decoder reads first, instead of the model's own (the language of mBART-25).
     """
 
     max_new_tokens: int | None = None
@@ -42,6 +43,7 @@ class Decoding:
     truncate: str = "none"
     logprobs: bool = False
     first_token: str | None = None
+    start_token: str | None = None
 
     def __post_init__(self) -> None:
         self._check_ranges()

@@ -39,6 +39,7 @@ def decoding_reason(decoding: Decoding) -> str | None:
         (decoding.no_repeat_ngram_size > 0, "a ban on repeated n-grams"),
         (decoding.min_new_tokens > 0, "a least number of new tokens"),
         (decoding.first_token is not None, "a first token of answers"),
+        (decoding.start_token is not None, "another token that answers start with"),
         (decoding.num_beams > 1 and bool(decoding.stop), "beam search up to a stop string"),
         # 188 of 200 translations with a penalty of 0.6, and 194 of 200 lists of the four best, were torch's
         (decoding.num_beams > 1 and decoding.length_penalty != 1.0, "beam search with a length penalty"),

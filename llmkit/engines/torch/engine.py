@@ -114,7 +114,7 @@ class TorchEngine(CodecEngine):
         asked = [requests[i // each] for i in range(len(outputs))]
         answers = [self._codec.completion(request, ids, decoding) for request, ids in zip(asked, outputs, strict=True)]
         if decoding.logprobs:
-            answers = self._codec.with_logprobs(asked, outputs, answers, self.score)
+            answers = self._codec.with_logprobs(asked, outputs, answers, self.score, decoding.start_token)
         return [answers[i : i + each] for i in range(0, len(answers), each)]
 
     def stream(self, request: Request, decoding: Decoding, write: Callable[[str], None]) -> Completion:
@@ -124,7 +124,9 @@ class TorchEngine(CodecEngine):
         outputs = self._run([request], [(request.number, 0)], decoding, streamer=Streamer(text, write, self.eos, self.encoder_decoder))
         write(text.finish())
         answer = self._codec.completion(request, outputs[0], decoding)
-        return self._codec.with_logprobs([request], outputs, [answer], self.score)[0] if decoding.logprobs else answer
+        if not decoding.logprobs:
+            return answer
+        return self._codec.with_logprobs([request], outputs, [answer], self.score, decoding.start_token)[0]
 
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
@@ -168,9 +170,9 @@ class TorchEngine(CodecEngine):
             speculation["assistant_model"] = self.draft.model
             if not self._draft_shares_tokens:
                 speculation |= {"tokenizer": self.tokenizer, "assistant_tokenizer": self.draft.tokenizer}
-        first = None if decoding.first_token is None else self._codec.token(decoding.first_token)
+        first, start = (None if name is None else self._codec.token(name) for name in (decoding.first_token, decoding.start_token))
         own = self._configs[0][1]
-        config = decoding_config(own, decoding, max(limits), pad=self.pad, eos=self.eos, first_token=first)
+        config = decoding_config(own, decoding, max(limits), pad=self.pad, eos=self.eos, first_token=first, start_token=start)
         with as_out_of_memory(len(rows)), torch.inference_mode(), own_settings(self._configs):
             output = self.model.generate(
                 input_ids=ids,
