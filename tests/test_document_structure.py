@@ -73,7 +73,7 @@ MARKDOWN = {
     "entities": ("The cat &amp; the dog drink caf&eacute; 2024.\n", "Le chat &amp; the dog drink café 2024.\n"),
     "targets": (
         'See [the cat](https://a.b/a_(b)) and [the house](<https://a.b/a b> "The title").\n',
-        'See [the chat](https://a.b/a_(b)) and [the maison](<https://a.b/a b> "The title").\n',
+        'See [the chat](https://a.b/a_(b)) and [the maison](<https://a.b/a b> "Le title").\n',
     ),
     "HTML block": (
         '<p align="center">\n  <b>My house.</b><br>\n  <img src="a.png" alt="A cat">\n</p>\n',

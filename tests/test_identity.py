@@ -68,7 +68,8 @@ NOT_TRIED = {
     "max_length": "excludes --max-new-tokens (its own test)",
     "chat_template_kwargs": "needs a chat template (tests/test_template_values.py)",
     "system": "has its own test below", "draft_model": "has its own test below", "pivot": "has its own test below",
-    "pivot_model": "has its own test below", "completion_only": "has its own test below", "concatenate": "takes no output",
+    "pivot_model": "has its own test below", "retranslate_fuzzy": "of catalogs (test_translate_catalogs.py)", "mark_fuzzy": "of catalogs",
+    "completion_only": "has its own test below", "concatenate": "takes no output",
     "prediction_field": "of saved outputs", "predictions": "takes no output", "references": "takes no output",
 }  # fmt: skip
 #: Options that decide the number made of the answers, not the answers: `evaluate score` computes it anew from the rows.

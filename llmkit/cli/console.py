@@ -147,6 +147,22 @@ def write(text: str, stream: IO[str] | None = None) -> None:
         raise UnavailableError(f"cannot write to standard output: {exc.strerror}") from exc
 
 
+def write_bytes(data: bytes) -> None:
+    """A file's bytes on stdout, as `write` does it; as text on a terminal, where bytes that are no UTF-8 are replaced."""
+    out = getattr(sys.stdout, "buffer", None)
+    if out is None or sys.stdout.isatty():
+        return write(data.decode("utf-8", "replace"))
+    try:
+        sys.stdout.flush()
+        out.write(data)
+        out.flush()
+    except BrokenPipeError as exc:
+        raise ClosedPipeError from exc
+    except OSError as exc:
+        raise UnavailableError(f"cannot write to standard output: {exc.strerror}") from exc
+    return None
+
+
 def _has_surrogates(text: str) -> bool:
     try:
         text.encode("utf-8")

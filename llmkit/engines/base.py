@@ -75,7 +75,8 @@ class Pair:
 class ModelFacts:
     """What distinguishes kinds of models.
 
-    languages: tags from the model's card, in order. task_prefixes: of T5's configuration. tokens: the vocabulary.
+    languages: tags from the model's card, in order. task_prefixes: of T5's configuration. tokens: the vocabulary. sides: the
+    languages that the tokenizer's configuration names, source and target.
     """
 
     reference: str
@@ -85,6 +86,7 @@ class ModelFacts:
     languages: tuple[str, ...]
     task_prefixes: tuple[str, ...]
     tokens: tuple[str, ...]
+    sides: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True)

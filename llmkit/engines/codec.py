@@ -88,6 +88,8 @@ class Codec:
         """Token ids of a prompt, special tokens included. Raises InputError for one that is empty."""
         if prompt.first_token is not None:
             return [self.token(prompt.first_token), *self.encode(prompt.text or ""), *self.ends[:1]]
+        if prompt.last_token is not None:
+            return [*self.encode(prompt.text or ""), *self.ends[:1], self.token(prompt.last_token)]
         text, special = render(prompt, self.tokenizer, self.chat)
         ids = self._ids(text, special=special)
         while len(ids) > 1 and self.bos is not None and ids[0] == ids[1] == self.bos:
@@ -156,25 +158,31 @@ class Codec:
         return [self._scored(pair.tokens[pair.begin :], values) for pair, values in zip(pairs, scores, strict=True)]
 
     def with_logprobs(
-        self, requests: Sequence[Request], outputs: Sequence[list[int] | None], answers: Sequence[Completion], score: Score
+        self,
+        requests: Sequence[Request],
+        outputs: Sequence[list[int] | None],
+        answers: Sequence[Completion],
+        score: Score,
+        start_token: str | None = None,
     ) -> list[Completion]:
         """Each answer (of ids `outputs`, to the request at its place) with its tokens' log-probabilities by an engine's `score`."""
+        start = self.start if start_token is None else self.token(start_token)
         out = []
         for request, ids, answer in zip(requests, outputs, answers, strict=True):
             if ids is None:
                 out.append(answer)
                 continue
             kept = ids[: answer.completion_tokens]
-            out.append(replace(answer, logprobs=tuple(self._scored(kept, self._score_answer(request.tokens, kept, score)))))
+            out.append(replace(answer, logprobs=tuple(self._scored(kept, self._score_answer(request.tokens, kept, score, start)))))
         return out
 
     def _scored(self, ids: Sequence[int], values: Sequence[float]) -> list[TokenScore]:
         return [TokenScore(decode_piece(self.tokenizer, t), s) for t, s in zip(ids, values, strict=True)]
 
-    def _score_answer(self, prompt: Sequence[int], answer: Sequence[int], score: Score) -> list[float]:
+    def _score_answer(self, prompt: Sequence[int], answer: Sequence[int], score: Score, start: int | None) -> list[float]:
         if not self.encoder_decoder:
             return score([[*prompt, *answer]], [len(prompt)], None)[0]
-        return score([[self.start, *answer]], [1], [prompt])[0]  # type: ignore[list-item]
+        return score([[start, *answer]], [1], [prompt])[0]  # type: ignore[list-item]
 
     def _edges(self) -> tuple[list[int], list[int]]:
         """The ids that the tokenizer itself puts before and after a text."""

@@ -20,6 +20,7 @@ class Decoding:
 
     stop: texts before which an answer ends, special tokens by their names among them; stop_token: names of tokens that end it.
     first_token: what every answer begins with (the language that NLLB and its kin write), not part of its text.
+    start_token: what the decoder reads first, instead of the model's own (the language of mBART-25).
     """
 
     max_new_tokens: int | None = None
@@ -44,6 +45,7 @@ class Decoding:
     truncate: str = "none"
     logprobs: bool = False
     first_token: str | None = None
+    start_token: str | None = None
 
     def __post_init__(self) -> None:
         self._check_ranges()

@@ -88,6 +88,19 @@ class Tally:
         if answer.error is not None and self.first_error is None:
             self.first_error, self.first_hint = answer.error, answer.hint
 
+    def refuse(self, refused: Mapping[int, str]) -> None:
+        """Counts rows as failed whose answers the output could not take, by their places."""
+        failed = {index for first, last in self.failed_rows for index in range(first, last + 1)}
+        self.failed += len(refused.keys() - failed)
+        self.first_error = self.first_error or next(iter(refused.values()), None)
+        spans: list[list[int]] = []
+        for index in sorted(failed | refused.keys()):
+            if spans and spans[-1][1] == index - 1:
+                spans[-1][1] = index
+            else:
+                spans.append([index, index])
+        self.failed_rows = spans
+
     @property
     def tokens(self) -> int:
         """Tokens that were written, or else scored: what a rate counts."""

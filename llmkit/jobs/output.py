@@ -15,7 +15,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from llmkit import files
 from llmkit.errors import OutputError, UsageError
@@ -25,8 +25,14 @@ from llmkit.rows.values import from_json, to_json
 
 #: Answered rows in input order, which can be walked more than once, become the bytes of the output. The name is the answer's field.
 Format = Callable[[Iterable[Mapping[str, Any]], str], Iterator[bytes]]
-#: Makes a whole file of the answered rows, for an output that is not rows.
-Writer = Callable[[Iterable[Mapping[str, Any]]], Iterator[bytes]]
+
+
+class Writer(Protocol):
+    """Makes the whole output of the answered rows. refused: by row, why its answer is not in it; known when it is made."""
+
+    refused: Mapping[int, str]
+
+    def __call__(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]: ...
 
 
 class Output:
@@ -44,7 +50,7 @@ class Output:
         self.path = Path(os.path.realpath(path))
         self._check()
         self.holds_rows = write is None and _ending(self.path) in JSON_LINES
-        self.write: Writer = write or functools.partial(_written, format_of(self.path), answer)
+        self.write: Writer = write or _RowsWriter(format_of(self.path), answer)
         self.overwrites = overwrite
         self._lock = files.acquire(self.path, path)
         try:
@@ -159,8 +165,15 @@ def format_of(path: Path) -> Format:
     raise UsageError(f"output {path.name}: rows are written as {', '.join(_SHOWN[:-1])} or {_SHOWN[-1]}", hint=f"for example {stem}.jsonl")
 
 
-def _written(format: Format, answer: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-    return format(rows, answer)
+class _RowsWriter:
+    """A format of rows: each answer is in it."""
+
+    def __init__(self, format: Format, answer: str) -> None:
+        self._format, self._answer = format, answer
+        self.refused: Mapping[int, str] = {}
+
+    def __call__(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+        return self._format(rows, self._answer)
 
 
 def _jsonl(rows: Iterable[Mapping[str, Any]], _: str) -> Iterator[bytes]:

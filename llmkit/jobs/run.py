@@ -112,6 +112,7 @@ def file_job(
         journal.sync()
 
         def record(sha256: str) -> dict[str, Any]:
+            tally.refuse(output.write.refused)
             known = {**run.identity, "rows_sha256": loop.rows_sha256}
             return run_record(run.command, run.options, known, _result(tally, rows, output, sha256))
 

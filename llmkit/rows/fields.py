@@ -68,8 +68,8 @@ def row_id(fields: Mapping[str, Any], number: int) -> str:
 class Prompt:
     """What a model is asked: a text, or the messages of a conversation. Exactly one is set.
 
-    plain: what a model without a chat template reads instead of the text. first_token: a token that the model reads before the
-    text (the language of NLLB and its kin).
+    plain: what a model without a chat template reads instead of the text. first_token and last_token: a token that the model reads
+    before the text, or behind it and its end (the language of NLLB and its kin, of mBART-25).
     tools and template_values: what else the chat template is shown. continue_last: the last message is the model's own, to be continued.
     unused: settings of a batch request that are not applied.
     """
@@ -78,6 +78,7 @@ class Prompt:
     messages: tuple[Message, ...] | None = None
     plain: str | None = None
     first_token: str | None = None
+    last_token: str | None = None
     tools: tuple[dict[str, Any], ...] | None = None
     continue_last: bool = False
     unused: tuple[str, ...] = ()

@@ -165,15 +165,17 @@ class Encoder:
             )
         direction = self.directions.of(sample) if self.directions is not None else None
         prompt = Prompt(text=sample.plain or sample.prompt) if direction is None else direction.prompt(sample.prompt)
-        if prompt.first_token is None:
+        if prompt.first_token is None and prompt.last_token is None:
             source = list(self.tokenizer(prompt.text)["input_ids"])
         else:
             text = self.tokenizer(prompt.text, add_special_tokens=False)["input_ids"]
-            source = [token_id(self.tokenizer, prompt.first_token), *text, *self._end(text)]
+            first, last = ([] if name is None else [token_id(self.tokenizer, name)] for name in (prompt.first_token, prompt.last_token))
+            source = [*first, *text, *self._end(text), *last]
         target = list(self.tokenizer(text_target=sample.completion, add_special_tokens=False)["input_ids"])
         if direction is not None and direction.target_token is not None:
             target = [token_id(self.tokenizer, direction.target_token), *target]
-        tokens = [self.start or 0, *target, *self._end(target)]
+        started = None if direction is None or direction.start_token is None else token_id(self.tokenizer, direction.start_token)
+        tokens = [started or self.start or 0, *target, *self._end(target)]
         cut = tokens[: self.max_length]
         loss_mask = bytes([0] + [1] * (len(cut) - 1))
         example = _example(cut, loss_mask, sample.line, sample.completion, source[: self.max_length])

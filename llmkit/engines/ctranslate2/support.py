@@ -40,6 +40,7 @@ def decoding_reason(decoding: Decoding) -> str | None:
         (decoding.min_new_tokens > 0, "a least number of new tokens"),
         (decoding.first_token is not None, "a first token of answers"),
         (decoding.num_beams > 1 and bool(decoding.stop or decoding.stop_token), "beam search up to a stop string"),
+        (decoding.start_token is not None, "another token that answers start with"),
         # 188 of 200 translations with a penalty of 0.6, and 194 of 200 lists of the four best, were torch's
         (decoding.num_beams > 1 and decoding.length_penalty != 1.0, "beam search with a length penalty"),
         (decoding.num_beams > 1 and decoding.num_samples > 1, "more than the best answer of a beam search"),

@@ -52,7 +52,14 @@ def parts(
 
 
 def decoding_config(
-    own: GenerationConfig, decoding: Decoding, new_tokens: int, *, pad: int, eos: frozenset[int], first_token: int | None
+    own: GenerationConfig,
+    decoding: Decoding,
+    new_tokens: int,
+    *,
+    pad: int,
+    eos: frozenset[int],
+    first_token: int | None,
+    start_token: int | None,
 ) -> GenerationConfig:
     """What of the model's own configuration is in force (see generation_config.py), and our decoding."""
     config: GenerationConfig = copy.deepcopy(own)
@@ -80,6 +87,8 @@ def decoding_config(
     )
     if first_token is not None:
         config.forced_bos_token_id = first_token
+    if start_token is not None:
+        config.update(decoder_start_token_id=start_token, forced_bos_token_id=None)
     return config
 
 

@@ -132,7 +132,9 @@ class TorchEngine(CodecEngine):
         answers = [self._codec.completion(request, ids, decoding) for request, ids in zip(requests, outputs, strict=True)]
         if (constraint := self._constrain(decoding)) is not None:
             answers = [_held(constraint, answer, ids or []) for answer, ids in zip(answers, outputs, strict=True)]
-        return self._codec.with_logprobs(requests, outputs, answers, self.score) if decoding.logprobs else answers
+        if not decoding.logprobs:
+            return answers
+        return self._codec.with_logprobs(requests, outputs, answers, self.score, decoding.start_token)
 
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
@@ -186,9 +188,9 @@ class TorchEngine(CodecEngine):
             speculation["assistant_model"] = self.draft.model
             if not self._draft_shares_tokens:
                 speculation |= {"tokenizer": self.tokenizer, "assistant_tokenizer": self.draft.tokenizer}
-        first = None if decoding.first_token is None else self._codec.token(decoding.first_token)
+        first, start = (None if name is None else self._codec.token(name) for name in (decoding.first_token, decoding.start_token))
         own = self._configs[0][1]
-        config = decoding_config(own, decoding, max(limits), pad=self.pad, eos=self.eos, first_token=first)
+        config = decoding_config(own, decoding, max(limits), pad=self.pad, eos=self.eos, first_token=first, start_token=start)
         refusals = abilities.refusals(self.model, decoding)
         with refusals, as_out_of_memory(len(rows)), torch.inference_mode(), own_settings(self._configs):
             output = self.model.generate(

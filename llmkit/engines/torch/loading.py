@@ -91,7 +91,13 @@ def model_facts(location: Location, checkpoint: Checkpoint, tokenizer: Any, chat
         languages=tuple(map(str, languages)) if isinstance(languages, list) else (),
         task_prefixes=tuple(str(task.get("prefix", "")) for task in tasks.values()),
         tokens=tuple(tokenizer.get_vocab()),
+        sides=(_side(tokenizer, "source_lang"), _side(tokenizer, "target_lang")),
     )
+
+
+def _side(tokenizer: Any, name: str) -> str:
+    value = getattr(tokenizer, "init_kwargs", {}).get(name)
+    return value if isinstance(value, str) else ""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import InputError
+from llmkit.translation.documents import html as pages
 from llmkit.translation.documents.base import Document
 
 #: Ending → module, whose `parse(data, name, target)` gives a Document.
@@ -32,6 +33,7 @@ FORMATS = {
 BECOMES = {".pot": (".pot", ".po"), ".md": (".md", ".markdown", ".mdx"), ".html": (".html", ".htm"), ".htm": (".html", ".htm")}
 #: Files that are no text.
 BINARY = frozenset((".docx",))
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 #: Larger documents are not held in memory.
 _MOST = 200_000_000
 
@@ -42,11 +44,11 @@ def is_document(path: str) -> bool:
     return ending in FORMATS or bool(_others(ending))
 
 
-def open_document(path: str, target: str | None = None, encoding: str = "utf-8") -> tuple[Document, bytes]:
+def open_document(path: str, target: str | None = None, encoding: str = "utf-8", **how: bool) -> tuple[Document, bytes]:
     """The document and the bytes of its file. target: the tag of the language it is to be in, for headers that name it.
 
-    encoding: of text files; a byte order mark of UTF-16 wins. What is written is UTF-8. Raises InputError for a file that
-    can't be read or is not of its format.
+    encoding: of text files; a byte order mark of UTF-16 wins. What is written is UTF-8. how: what a format's parser knows beside.
+    Raises InputError for a file that can't be read or is not of its format.
     """
     try:
         if Path(path).stat().st_size > _MOST:
@@ -55,7 +57,9 @@ def open_document(path: str, target: str | None = None, encoding: str = "utf-8")
     except OSError as exc:
         raise InputError(f"cannot be read: {exc.strerror}", path=path) from exc
     ending = Path(path).suffix.lower()
-    document: Document = _parser(ending)(data if ending in BINARY else _utf8(data, path, encoding), path, target)
+    if FORMATS.get(ending) == "html" and not data.startswith(_UTF_16) and _utf8(data, path, encoding) != data:
+        return pages.parse(data, path, target, encoding=encoding), data  # a page declares its encoding, and keeps it
+    document: Document = _parser(ending)(data if ending in BINARY else _utf8(data, path, encoding), path, target, **how)
     return document, data
 
 
@@ -70,7 +74,7 @@ def _others(ending: str) -> list[Any]:
 
 
 def _utf8(data: bytes, path: str, encoding: str) -> bytes:
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if data.startswith(_UTF_16):
         encoding = "utf-16"
     try:
         if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
