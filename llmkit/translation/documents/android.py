@@ -45,8 +45,7 @@ def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
 
 
 def _is_text(path: list[tuple[str, bool]]) -> bool:
-    names = [name for name, _ in path]
-    return names[1:] in (["string"], ["plurals", "item"], ["string-array", "item"])
+    return len(path) < 4 and [name for name, _ in path[1:]] in (["string"], ["plurals", "item"], ["string-array", "item"])
 
 
 def _span(source: str, inside: list[Token]) -> Iterator[Span]:

@@ -26,6 +26,7 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
     """Raises InputError naming the line that is none of a table's."""
     source, encoding = _decoded(data, name)
     lines = Lines(source)
+    ascii_only = source.isascii() and "\\U" in source
     units: list[Unit] = []
     at = _skipped(source, 1 if source.startswith("\ufeff") else 0)
     braces = source.startswith("{", at)  # a property list in its old form
@@ -45,7 +46,6 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
             continue
         text = _read(value[1])
         if messages.is_text(text):
-            ascii_only = source.isascii() and "\\U" in source
             unit = messages.unit(Value(*value.span(1), text, lines.at(value.start())), partial(_encoded, ascii_only=ascii_only))
             units += [unit] if unit else []
     return EditedDocument(source, tuple(units), messages.compare, encoding)

@@ -88,7 +88,8 @@ def _write(text: str, segment: Segment) -> str:
     left, lines = sum(size + 1 for _, size in words), len(breaks) + 1
     out, length = [words[0][0]], words[0][1] + 1
     for word, size in words[1:]:
-        if breaks and length + size / 2 >= left / lines:
+        dash = re.match(r"(?:\{[^{}]*\})*[-–—]", word)  # at the beginning of a line it would be another speaker's
+        if breaks and not dash and length + size / 2 >= left / lines:
             left, lines, length = left - length, lines - 1, 0
             out.append(breaks.pop(0) + word)
         else:

@@ -29,6 +29,7 @@ _FOOTNOTE = re.compile(r"\.\.[ \t]+\[[^\]\n]+\][ \t]+")
 _BULLET = re.compile(r"(?:[-*+•‣][ \t]+|\(?(?:\d{1,4}|#|[a-zA-Z]|[ivxlcIVXLC]{2,5})[.)][ \t]+)+(?=\S)|\|[ \t]+(?=\S)")
 _FIELD = re.compile(r":(?![\s:`])(?:[^:\n\\]|\\.|:(?![ \t]|\Z))+:(?:[ \t]+|\Z)(?!`)")
 _OPTION = re.compile(r"(?:--?[\w-]+(?:[ =]\S+)?(?:,[ ])?)+[ ]{2,}(?=\S)")
+_BEGINS = re.compile(rf"{_BULLET.pattern}|{_FIELD.pattern}|{_OPTION.pattern}|\.\.(?=\s|\Z)|>>>|__ |\+[-=]|{_ADORNMENT.pattern}\Z")
 #: Of the whole document; they are data.
 _BIBLIOGRAPHIC = re.compile(
     r":(?:author|authors|contact|address|version|date|status|revision|organization|copyright|orphan|alt(?!:))[^:]*:", re.IGNORECASE
@@ -197,7 +198,7 @@ class _Reader:
             return False
         if begin == 0:
             return line.indent == column
-        if line.indent <= first.indent:
+        if line.indent <= first.indent or (_BULLET.match(first.text) and line.indent < column):
             return False
         return number > at + 1 or not _FIELD.match(line.text) if first.text.startswith("..") else line.indent == self.lines[at + 1].indent
 
@@ -237,7 +238,9 @@ def _pieces(raw: str) -> list[tuple[str, bool]]:
 
 def _written(text: str, segment: Segment) -> str:
     pieces = parts(text, segment) or parts(segment.text, segment) or []
-    return "".join(part if mark else _escaped(part) for part, mark in pieces)
+    written = "".join(part if mark else _escaped(part) for part, mark in pieces)
+    # words that would begin a block
+    return f"\\{written}" if _BEGINS.match(written) and not _BEGINS.match(segment.raw) else written
 
 
 def _escaped(prose: str) -> str:

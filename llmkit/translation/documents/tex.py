@@ -36,7 +36,7 @@ _VERBATIM = frozenset(
 )  # fmt: skip
 _TOKEN = re.compile(
     r"(?P<comment>%[^\n]*(?:\n[ \t]*(?!\s*\n))?)|(?P<math>\$\$(?:[^$\\\n]|\\.|\n(?![ \t]*\n))*+\$\$|\$(?:[^$\\\n]|\\.|\n(?![ \t]*\n))++\$"
-    r"|\\\((?:[^\\\n]|\\[^)]|\n(?![ \t]*\n))*+\\\)|\\\[(?:[^\\\n]|\\[^\]]|\n(?![ \t]*\n))*+\\\])"
+    r"|\\\((?:[^\\\n]|\\[^()]|\n(?![ \t]*\n))*+\\\)|\\\[(?:[^\\\n]|\\[^\[\]]|\n(?![ \t]*\n))*+\\\])"
     r"|(?P<tie>~(?=\\[a-zA-Z]|\$))|(?P<code>\\(?:verb|lstinline)\*?([^a-zA-Z\s*\[{])[^\n]*?\5)|(?P<break>\\\\\*?(?:\[[^\]\n]*\])?|&)"
     r"|(?P<prose>\\[%&#_${} -]|~|\\(?:['`^\"~=.](?:\{\\?[a-zA-Z]\}|\\?[a-zA-Z])|[cvukHr]\{[a-zA-Z]\})"
     r"|\\(?:ss|ae|oe|AE|OE|aa|AA|[oOlLi])(?![a-zA-Z])(?:\{\}|[ \t])?|[^\\{}$%~&\n]+|\n(?![ \t]*\n))"
@@ -140,8 +140,8 @@ class _Reader:
         if name == "item":
             return "cut", self._optional(at, end)
         if name == "def":
-            brace = source.find("{", at, end)
-            return "", at if brace < 0 else self._arguments(brace, end)
+            brace = re.compile(r"\\(?:[a-zA-Z@]+|.)[^\\{}%\n]*(?=\{)").match(source, at, end)
+            return "", self._arguments(brace.end(), end) if brace else at
         if name in _INLINE_SECOND | _OWN:
             at = self._optional(at, end)
         if name in _INLINE_SECOND and source.startswith("{", at) and name != "hyperref":
@@ -198,8 +198,10 @@ class _Reader:
         written = "".join(_SPECIAL.get(character, character) for character in text)
         for code, character in _QUOTES:
             written = written.replace(character, code) if code in raw or character not in raw else written
-        # a letter right behind a command would be part of its name
+        # a letter right behind a command would be part of its name, a bracket its argument
         command = re.search(r"\\[a-zA-Z@]+\Z", self.source[max(begin - 60, 0) : begin])
+        if written[:1] in ("[", "*") and raw[:1] != written[:1] and (command or self.source[begin - 1 : begin] in ("}", "]")):
+            return f"{{}}{written}"
         return f" {written}" if command and written[:1].isalpha() else written
 
 

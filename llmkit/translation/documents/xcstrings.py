@@ -17,6 +17,8 @@ from llmkit.translation.documents.base import Segment, decoded, has_letters, joi
 from llmkit.translation.documents.edits import Change, EditedDocument, Lines, Unit
 
 Place = tuple[int, int]
+#: Characters that show a file's line ends and layout.
+_FIRST = 1000
 
 
 def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
@@ -106,7 +108,7 @@ def _indent(source: str, at: int) -> str:
 
 
 def _member(key: str, value: Any, source: str, indent: str) -> str:
-    end = ("\r\n" if "\r\n" in source else "\n") + indent if "\n" in source else ""
+    end = ("\r\n" if "\r\n" in source[:_FIRST] else "\n") + indent if "\n" in source[:_FIRST] else ""
     return f"{end}{json.dumps(key, ensure_ascii=False)}{_colon(source)}{_indented(value, source, indent)}"
 
 
@@ -116,11 +118,11 @@ def _written(value: Any, source: str, at: int) -> str:
 
 
 def _indented(value: Any, source: str, indent: str) -> str:
-    if "\n" not in source:
+    if "\n" not in source[:_FIRST]:
         return json.dumps(value, ensure_ascii=False, separators=(",", _colon(source)))
     written = json.dumps(value, ensure_ascii=False, indent=2, separators=(",", _colon(source)))
-    return written.replace("\n", ("\r\n" if "\r\n" in source else "\n") + indent)
+    return written.replace("\n", ("\r\n" if "\r\n" in source[:_FIRST] else "\n") + indent)
 
 
 def _colon(source: str) -> str:
-    return " : " if '" : ' in source else ": "
+    return " : " if '" : ' in source[:_FIRST] else ": "

@@ -132,7 +132,11 @@ def _span(source: str, unit: _Unit, second: bool) -> Span | None:
     state = xml.attribute(source, unit.start, "state") if second else unit.state
     undone = state in (None, "initial") if second else state in _UNDONE
     same = unit.target is not None and unit.source is not None and _inner(source, unit.target) == _inner(source, unit.source)
-    if unit.source is None or (not second and xml.attribute(source, unit.start, "approved") == "yes"):
+    if (
+        unit.source is None
+        or any(token.name in ("source", "seg-source", "target") for token in unit.inside)
+        or (not second and xml.attribute(source, unit.start, "approved") == "yes")
+    ):
         return None
     if unit.filled and not (undone and (same or state in _UNDONE)):
         return None
