@@ -138,7 +138,7 @@ def test_an_object_is_messages_and_a_list_is_rows(run: Run, tmp_path: Path) -> N
     assert (tmp_path / "fr.json").read_text() == '{\n  "a": "Merci.",\n  "n": 1.50\n}\n'
     assert run("translate", "-i", tmp_path / "rows.json", "-o", tmp_path / "fr.jsonl", "--to", "fr", "--num-beams", "1").code == 0
     assert read_rows(tmp_path / "fr.jsonl")[0]["translation"] == "Merci."
-    refused = run("translate", "-i", tmp_path / "en.json", "-o", tmp_path / "x.json", "--to", "fr", "--input-format", "json")
+    refused = run("translate", "-i", tmp_path / "en.json", "-o", tmp_path / "x.jsonl", "--to", "fr", "--input-format", "json")
     assert refused.code == 2
     assert "one JSON object, not a list" in refused.err
 

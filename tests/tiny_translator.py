@@ -24,7 +24,10 @@ def translated(document: Document, translate: Callable[[str], str] = french) -> 
         pieces = split(marked.plain, "en", lambda _: True)
         text = marked.joined(pieces, [translate(piece.text) for piece in pieces.pieces])
         out.append(segment.text if document.keep.problem(segment.text, text) else text)
-    return document.build(out)
+    data = document.build(out)
+    if hasattr(document, "skeleton"):
+        assert document.skeleton(data) == document.skeleton(document.build([None] * len(out)))
+    return data
 
 
 def same(text: str) -> str:

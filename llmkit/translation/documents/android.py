@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
 from llmkit.errors import InputError
 from llmkit.translation.documents import xml
-from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, has_letters, joined, parts
+from llmkit.translation.documents.base import Segment, Span, has_letters, joined, parts
+from llmkit.translation.documents.edits import EditedDocument, spanned
 from llmkit.translation.documents.xml import Token
 
 #: A value that is another resource's or an attribute of the theme.
@@ -19,7 +21,7 @@ _ESCAPE = re.compile(r'\\(?:u[0-9a-fA-F]{4}|.)|"', re.DOTALL)
 _CHARACTERS = {"n": "\n", "t": "\t"}
 
 
-def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
+def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
     """Raises InputError for XML of another kind."""
     source, encoding = xml.read(data, name)
     spans: list[Span] = []
@@ -41,7 +43,13 @@ def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
             path.pop()
         if inside is not None:
             inside.append(token)
-    return cut(source, spans, _write, _compare, encoding)
+    return spanned(source, spans, _write, _compare, encoding, partial(_shape, name=name))
+
+
+def _shape(data: bytes, name: str) -> list[str]:
+    """The tags, comments and the rest that is no text."""
+    source, _ = xml.read(data, name)
+    return [source[token.begin : token.end] for token in xml.tokens(source) if token.kind not in ("text", "cdata")]
 
 
 def _is_text(path: list[tuple[str, bool]]) -> bool:

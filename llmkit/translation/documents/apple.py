@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterator
 from functools import partial
 
 from llmkit.errors import InputError
 from llmkit.translation.documents import messages
 from llmkit.translation.documents.base import decoded
-from llmkit.translation.documents.edits import EditedDocument, Lines, Unit
+from llmkit.translation.documents.edits import EditedDocument, Lines, Unit, masked
 from llmkit.translation.documents.messages import Value
 
 _SPACE = re.compile(r"(?:\s+|/\*.*?\*/|//[^\r\n\u2028\u2029]*)*", re.DOTALL)
@@ -28,6 +29,22 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
     lines = Lines(source)
     ascii_only = source.isascii() and "\\U" in source
     units: list[Unit] = []
+    for begin, end in _values(source, lines, name):
+        text = _read(source[begin:end])
+        if messages.is_text(text):
+            unit = messages.unit(Value(begin, end, text, lines.at(begin)), partial(_encoded, ascii_only=ascii_only))
+            units += [unit] if unit else []
+    return EditedDocument(source, tuple(units), messages.compare, encoding, partial(_shape, name=name))
+
+
+def _shape(data: bytes, name: str) -> str:
+    """All but the values."""
+    source, _ = _decoded(data, name)
+    return masked(source, _values(source, Lines(source), name))
+
+
+def _values(source: str, lines: Lines, name: str) -> Iterator[tuple[int, int]]:
+    """The places of the values between quotation marks. Raises InputError naming the line that is none of a table's."""
     at = _skipped(source, 1 if source.startswith("\ufeff") else 0)
     braces = source.startswith("{", at)  # a property list in its old form
     at = _skipped(source, at + 1) if braces else at
@@ -42,13 +59,8 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
             at = _skipped(source, at + 1)
         elif not braces or not source.startswith("}", at):
             raise InputError(f"a semicolon is missing after the value of {key.group()[:60]}", path=name, line=lines.at(value.end()))
-        if value is key or value[1] is None:
-            continue
-        text = _read(value[1])
-        if messages.is_text(text):
-            unit = messages.unit(Value(*value.span(1), text, lines.at(value.start())), partial(_encoded, ascii_only=ascii_only))
-            units += [unit] if unit else []
-    return EditedDocument(source, tuple(units), messages.compare, encoding)
+        if value is not key and value[1] is not None:
+            yield value.span(1)
 
 
 def _decoded(data: bytes, name: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ unpack to is bounded before anything is read.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import zipfile
@@ -23,6 +24,8 @@ from llmkit.translation.documents.edits import EditedDocument, Lines, Slot, Unit
 _MOST, _RATIO = 500_000_000, 200
 #: Entries; more is no document.
 _ENTRIES = 50_000
+#: Attributes that a translation may change.
+_CHANGES = re.compile(r"""\s(?:xml:space|descr)\s*=\s*(?:"[^"]*"|'[^']*')""")
 _DATE = (1980, 1, 1, 0, 0, 0)
 _DAMAGE = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, ValueError, zlib.error)
 Part = EditedDocument | TextDocument
@@ -63,11 +66,15 @@ class Entries:
 
 @dataclass(frozen=True)
 class ArchiveDocument:
-    """parts: the documents of the entries that hold text, by the entries' names."""
+    """parts: the documents of the entries that hold text, by the entries' names.
+
+    text_tags: their tags hold texts, too, as HTML's do, so that only the tags' names are compared.
+    """
 
     entries: Entries
     parts: tuple[tuple[str, Part], ...]
     compare: Callable[[str, Segment], object] | None = None
+    text_tags: bool = False
     segments: tuple[Segment, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,6 +85,26 @@ class ArchiveDocument:
     @cached_property
     def keep(self) -> Marks:
         return Marks(self.segments, self.compare)
+
+    def skeleton(self, data: bytes) -> object:
+        """For the proof of a translated file: its entries, those without text by their hashes, the tags of the others."""
+        entries = Entries(data, self.entries.file_name, self.entries.what)
+        read = {name for name, _ in self.parts}
+        shapes = [self._shape(entries, info.filename, info.filename in read) for info in entries.infos]
+        return [info.filename for info in entries.infos], shapes
+
+    def _shape(self, entries: Entries, name: str, read: bool) -> str:
+        digest = hashlib.sha256()
+        if not read:
+            digest.update(entries.read(name))
+            return digest.hexdigest()
+        source, _ = xml.decode(entries.read(name), f"{self.entries.file_name}: {name}")
+        for token in xml.tokens(source):
+            if token.kind != "text":
+                raw = source[token.begin : token.end]
+                # what a changed text may bring, or change: whether space counts, the description of a picture
+                digest.update((token.kind + token.name if self.text_tags else _CHANGES.sub("", raw)).encode("utf-8", "replace"))
+        return digest.hexdigest()
 
     def build(self, translations: Sequence[str | None]) -> bytes:
         new: dict[str, bytes] = {}

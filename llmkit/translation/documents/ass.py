@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
 from llmkit.errors import InputError
-from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, decoded, has_letters, joined, lines_of, parts, with_marks
+from llmkit.translation.documents.base import Segment, Span, decoded, has_letters, joined, lines_of, parts, with_marks
+from llmkit.translation.documents.edits import EditedDocument, masked, spanned
 from llmkit.translation.placeholders import IN_PROSE
 
 _BLOCK = re.compile(r"(\{[^{}\n]*\})")
@@ -23,10 +25,22 @@ _DRAWING = re.compile(r"\\p(\d+)")
 _FIELDS = 9
 
 
-def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
+def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
     """Raises InputError for a file without events."""
     source = decoded(data, name)
-    spans: list[Span] = []
+    spans = [span for begin, end in _texts(source, name) for span in _cue(source, begin, end)]
+    return spanned(source, spans, _write, _compare, "utf-8", partial(_shape, name=name))
+
+
+def _shape(data: bytes, name: str) -> object:
+    """All but the cues' texts, and their override tags and drawings."""
+    source = decoded(data, name)
+    texts = list(_texts(source, name))
+    return masked(source, texts), [_BLOCK.findall(source, begin, end) for begin, end in texts]
+
+
+def _texts(source: str, name: str) -> Iterator[tuple[int, int]]:
+    """The places of the cues' texts. Raises InputError for a file without events."""
     events, fields = False, _FIELDS
     seen = False
     for at, line in lines_of(source):
@@ -39,10 +53,9 @@ def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
         elif events and body.lower().startswith("dialogue:"):
             text = re.compile(rf"[^\r\n:]*:(?:[^,\r\n]*,){{{fields}}}").match(line)
             if text is not None:
-                spans += _cue(source, at + text.end(), at + len(line.rstrip("\r\n")))
+                yield at + text.end(), at + len(line.rstrip("\r\n"))
     if not seen:
         raise InputError("holds no [Events]", path=name)
-    return cut(source, spans, _write, _compare)
 
 
 def _cue(source: str, begin: int, end: int) -> Iterator[Span]:

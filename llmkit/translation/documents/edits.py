@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from llmkit.translation.documents.base import Marks, Segment, has_letters, joined, parts, with_marks
+from llmkit.translation.documents.base import Marks, Segment, Span, has_letters, joined, parts, with_marks
 from llmkit.translation.placeholders import IN_PROSE
 
 #: [begin, end) of the source, and what takes its place.
@@ -22,20 +22,28 @@ _SLOT = re.compile(rf"<\d+>|{IN_PROSE.pattern}")
 
 @dataclass(frozen=True)
 class Unit:
-    """Segments that are written together. write: their texts, each translated or as it was, to changes of the source."""
+    """Segments that are written together. write: their texts, each translated or as it was, to changes of the source.
+
+    place: where those changes are, if they are in one place.
+    """
 
     segments: tuple[Segment, ...]
     write: Callable[[Sequence[str]], Iterable[Change]]
+    place: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class EditedDocument:
-    """compare: see Marks. encoding: of the file that is built; what it lacks is written as character references."""
+    """compare: see Marks. encoding: of the file that is built; what it lacks is written as character references.
+
+    shape: what a translation must not change in a file of the format, compared for equality. Raises InputError.
+    """
 
     source: str
     units: tuple[Unit, ...]
     compare: Callable[[str, Segment], object] | None = None
     encoding: str = "utf-8"
+    shape: Callable[[bytes], object] | None = None
     segments: tuple[Segment, ...] = field(init=False)
     keep: Marks = field(init=False)
 
@@ -43,6 +51,10 @@ class EditedDocument:
         segments = tuple(segment for unit in self.units for segment in unit.segments)
         object.__setattr__(self, "segments", segments)
         object.__setattr__(self, "keep", Marks(segments, self.compare))
+
+    def skeleton(self, data: bytes) -> object:
+        """The shape of a file, for the proof of a translated one."""
+        return None if self.shape is None else self.shape(data)
 
     def build(self, translations: Sequence[str | None]) -> bytes:
         return self.text(translations).encode(self.encoding, errors="strict" if self.encoding == "utf-8" else "xmlcharrefreplace")
@@ -58,6 +70,30 @@ class EditedDocument:
                 changes += unit.write(texts)
             at = end
         return changed(self.source, changes)
+
+
+def spanned(
+    source: str,
+    spans: Sequence[Span],
+    write: Callable[[str, Segment], str],
+    compare: Callable[[str, Segment], object],
+    encoding: str,
+    shape: Callable[[bytes], object],
+) -> EditedDocument:
+    """A document whose segments stand in one place each. write: a translation as the format writes it."""
+    lines = Lines(source)
+
+    def unit(span: Span) -> Unit:
+        segment = Segment(span.text, source[span.begin : span.end], lines.at(span.begin), span.marks, span.kind)
+        place = (span.begin, span.end)
+        return Unit((segment,), lambda texts: ((*place, write(texts[0], segment)),), place)
+
+    return EditedDocument(source, tuple(unit(span) for span in spans), compare, encoding, shape)
+
+
+def masked(source: str, places: Iterable[tuple[int, int]]) -> str:
+    """The source without what stands in these places."""
+    return changed(source, [(begin, end, "\0") for begin, end in places])
 
 
 def changed(source: str, changes: Iterable[Change]) -> str:

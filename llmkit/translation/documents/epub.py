@@ -32,7 +32,7 @@ def parse(data: bytes, name: str, target: str | None = None) -> ArchiveDocument:
         raise InputError("is not an EPUB book: it holds no META-INF/container.xml", path=name)
     if "META-INF/rights.xml" in entries.names or _locked(entries):
         raise InputError("is locked (DRM), so its chapters can't be read", path=name)
-    return ArchiveDocument(entries, tuple(_parts(entries, target)), _compare)
+    return ArchiveDocument(entries, tuple(_parts(entries, target)), _compare, text_tags=True)
 
 
 def _locked(entries: Entries) -> bool:

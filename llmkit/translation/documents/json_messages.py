@@ -14,7 +14,7 @@ from functools import partial
 from llmkit.errors import InputError
 from llmkit.translation.documents import messages
 from llmkit.translation.documents.base import decoded
-from llmkit.translation.documents.edits import Change, EditedDocument, Lines, Unit, changed
+from llmkit.translation.documents.edits import Change, EditedDocument, Lines, Unit, changed, masked
 from llmkit.translation.documents.messages import Value
 
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|[^\s{}\[\],:"]+')
@@ -50,7 +50,14 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
             encode = partial(encoded, ascii_only=escaped, slashes="\\/" in raw)
             unit = messages.unit(Value(begin, end, text, lines.at(begin)), encode)
             units += [unit] if unit else []
-    return EditedDocument(source, tuple(units), messages.compare)
+    return EditedDocument(source, tuple(units), messages.compare, shape=partial(_shape, name=name))
+
+
+def _shape(data: bytes, name: str) -> str:
+    """All but the strings that are values."""
+    source = decoded(data, name)
+    load(source, name)
+    return masked(source, [(begin, end) for _, begin, end in strings(source)])
 
 
 def load(source: str, name: str) -> object:

@@ -8,11 +8,12 @@ Latin-1 where it is not UTF-8, which is how Java tells them apart.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import partial
 
 from llmkit.errors import InputError
 from llmkit.translation.documents import messages
-from llmkit.translation.documents.edits import EditedDocument, Lines, Unit
+from llmkit.translation.documents.edits import EditedDocument, Lines, Unit, masked
 from llmkit.translation.documents.messages import Value
 
 #: A natural line with its continuations: an odd number of backslashes before the line end.
@@ -32,7 +33,22 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
     if source.isascii():
         encoding = "ascii"
     lines = Lines(source)
-    units: list[Unit] = []
+    units = [_unit(source, begin, end, lines, name, encoding) for begin, end in _values(source)]
+    found = tuple(unit for unit in units if unit is not None)
+    return EditedDocument(source, found, messages.compare, "utf-8" if encoding == "utf-8" else "latin-1", _shape)
+
+
+def _shape(data: bytes) -> str:
+    """All but the values."""
+    try:
+        source = data.decode("utf-8")
+    except UnicodeDecodeError:
+        source = data.decode("latin-1")
+    return masked(source, _values(source))
+
+
+def _values(source: str) -> Iterator[tuple[int, int]]:
+    """The places of the values."""
     at = 1 if source.startswith("\ufeff") else 0
     while at < len(source):
         begin = _behind(r"[ \t\f]*", source, at)
@@ -42,9 +58,9 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
         match = _LINE.match(source, begin)
         end = match.end() if match else len(source)
         at = end + 1
-        unit = _unit(source, begin, end, lines, name, encoding)
-        units += [unit] if unit else []
-    return EditedDocument(source, tuple(units), messages.compare, "utf-8" if encoding == "utf-8" else "latin-1")
+        key = _KEY.match(source, begin, end)
+        separator = _SEPARATOR.match(source, key.end() if key else begin, end)
+        yield separator.end() if separator else end, end
 
 
 def _behind(pattern: str, source: str, at: int) -> int:
@@ -52,11 +68,8 @@ def _behind(pattern: str, source: str, at: int) -> int:
     return match.end() if match else at
 
 
-def _unit(source: str, begin: int, end: int, lines: Lines, name: str, encoding: str) -> Unit | None:
-    """The message of a logical line [begin, end)."""
-    key = _KEY.match(source, begin, end)
-    separator = _SEPARATOR.match(source, key.end() if key else begin, end)
-    at = separator.end() if separator else end
+def _unit(source: str, at: int, end: int, lines: Lines, name: str, encoding: str) -> Unit | None:
+    """The message of a value [at, end)."""
     raw = source[at:end]
     if broken := re.search(r"(?<!\\)(?:\\\\)*\\u(?![0-9a-fA-F]{4})", raw):
         raise InputError("a \\u escape without four hexadecimal digits", path=name, line=lines.at(at + broken.start()))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from llmkit.translation.documents.base import Segment, decoded, has_letters, joined, lines_of, parts, with_marks
-from llmkit.translation.documents.edits import Change, EditedDocument, Lines, Unit
+from llmkit.translation.documents.edits import Change, EditedDocument, Lines, Unit, masked
 from llmkit.translation.placeholders import EMOJI, TEMPLATE
 
 #: Directives whose content is prose, and those whose argument is, too.
@@ -59,7 +59,14 @@ class _Line:
 def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
     """The document of a file in reStructuredText."""
     source = decoded(data, name)
-    return EditedDocument(source, tuple(_Reader(source).units()), _compare)
+    return EditedDocument(source, tuple(_Reader(source).units()), _compare, shape=lambda new: _shape(decoded(new, name)))
+
+
+def _shape(source: str) -> str:
+    """All but the texts, the length of the lines at titles, and targets that are titles' words."""
+    rest = masked(source, [unit.place for unit in _Reader(source).units() if unit.place is not None])
+    rest = re.sub(r"(?m)^\.\. _[^\n]*:\n\n(?=(?:([!-/:-@\[-`{-~])\1{2,}\n)?\0)", "", rest)
+    return re.sub(r"(?m)^([!-/:-@\[-`{-~])\1{2,}[ \t]*$", r"\1\1\1", rest)
 
 
 class _Reader:
@@ -141,7 +148,7 @@ class _Reader:
                 first = min(line.begin - line.indent, *(a.begin for a in adornments))
                 yield first, first, f".. _{named}:\n\n"
 
-        return [Unit(made[0].segments, write)]
+        return [Unit(made[0].segments, write, made[0].place)]
 
     def _opaque(self, at: int) -> int:
         """Behind a table, a transition, a doctest or an anonymous target; `at` where there is none."""
@@ -210,7 +217,7 @@ class _Reader:
         segment = Segment(text, self.source[slice(*place)], self.places.at(place[0]), marks)
         if not has_letters(segment.prose()):
             return []
-        return [Unit((segment,), lambda texts: ((*place, _written(texts[0], segment)),))]
+        return [Unit((segment,), lambda texts: ((*place, _written(texts[0], segment)),), place)]
 
 
 def _lines(source: str) -> Iterator[_Line]:

@@ -38,21 +38,23 @@ _TOKEN = re.compile(
     r"(?P<comment>%[^\n]*(?:\n[ \t]*(?!\s*\n))?)|(?P<math>\$\$(?:[^$\\\n]|\\.|\n(?![ \t]*\n))*+\$\$|\$(?:[^$\\\n]|\\.|\n(?![ \t]*\n))++\$"
     r"|\\\((?:[^\\\n]|\\[^()]|\n(?![ \t]*\n))*+\\\)|\\\[(?:[^\\\n]|\\[^\[\]]|\n(?![ \t]*\n))*+\\\])"
     r"|(?P<tie>~(?=\\[a-zA-Z]|\$))|(?P<code>\\(?:verb|lstinline)\*?([^a-zA-Z\s*\[{])[^\n]*?\5)|(?P<break>\\\\\*?(?:\[[^\]\n]*\])?|&)"
-    r"|(?P<prose>\\[%&#_${} -]|~|\\(?:['`^\"~=.](?:\{\\?[a-zA-Z]\}|\\?[a-zA-Z])|[cvukHr]\{[a-zA-Z]\})"
+    r"|(?P<prose>\\[%&#_${} -]|\{\}|\\text(?:backslash|asciitilde|asciicircum)(?![a-zA-Z])(?:\{\}|[ \t])?|~"
+    r"|\\(?:['`^\"~=.](?:\{\\?[a-zA-Z]\}|\\?[a-zA-Z])|[cvukHr]\{[a-zA-Z]\})"
     r"|\\(?:ss|ae|oe|AE|OE|aa|AA|[oOlLi])(?![a-zA-Z])(?:\{\}|[ \t])?|[^\\{}$%~&\n]+|\n(?![ \t]*\n))"
     r"|(?P<command>\\(?:[a-zA-Z@]+\*?|.|\Z))|(?P<open>\{)|(?P<close>\})|(?P<paragraph>\n[ \t]*\n\s*)|(?P<other>.)",
     re.DOTALL,
 )
 _ACCENTS = {"'": "\u0301", "`": "\u0300", "^": "\u0302", '"': "\u0308", "~": "\u0303", "=": "\u0304", ".": "\u0307",
             "c": "\u0327", "v": "\u030c", "u": "\u0306", "k": "\u0328", "H": "\u030b", "r": "\u030a"}  # fmt: skip
-_LETTERS = {"ss": "ß", "ae": "æ", "oe": "œ", "AE": "Æ", "OE": "Œ", "aa": "å", "AA": "Å", "o": "ø", "O": "Ø", "l": "ł", "L": "Ł", "i": "ı"}
+_LETTERS = {"ss": "ß", "ae": "æ", "oe": "œ", "AE": "Æ", "OE": "Œ", "aa": "å", "AA": "Å", "o": "ø", "O": "Ø", "l": "ł", "L": "Ł", "i": "ı",
+            "textbackslash": "\\", "textasciitilde": "~", "textasciicircum": "^"}  # fmt: skip
 _QUOTES = (("``", "“"), ("''", "”"))
 _SPECIAL = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\xa0": "~"} | {
     c: f"\\{c}" for c in "%&#_${}"
 }
 #: Accents, letters, escapes, ties and space in prose.
 _PRINTED = re.compile(
-    r"\\(['`^\"~=.cvukHr])(?:\{\\?([a-zA-Z])\}|\\?([a-zA-Z])(?<![cvukHr][a-zA-Z]))|\\([a-zA-Z]+)(?:\{\}|[ \t])?|\\(.)|~|\s+"
+    r"\\(['`^\"~=.cvukHr])(?:\{\\?([a-zA-Z])\}|\\?([a-zA-Z])(?<![cvukHr][a-zA-Z]))|\\([a-zA-Z]+)(?:\{\}|[ \t])?|\\(.)|~|\{\}|\s+"
 )
 _BRACES = re.compile(r"\\.|[{}]|%[^\n]*", re.DOTALL)
 
@@ -68,7 +70,13 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
         for title in re.finditer(r"(?m)^[^%\n]*?\\(?:title|subtitle)\s*\{", source[: body.start()]):
             units += reader.units(title.end(), reader.group(title.end() - 1) - 1)
     units += reader.units(body.end() if body else 0, end.start() if end else len(source))
-    return EditedDocument(source, tuple(units), _compare)
+    return EditedDocument(source, tuple(units), _compare, shape=lambda new: _shape(decoded(new, name)))
+
+
+def _shape(source: str) -> list[str]:
+    """All but the prose."""
+    found = _TOKEN.finditer(source)
+    return [match.group() for match in found if match.lastgroup != "prose"]
 
 
 @dataclass
@@ -219,7 +227,7 @@ def _printed(match: re.Match[str]) -> str:
         return _LETTERS.get(match[4], match[4])
     if match[5]:
         return "" if match[5] == "-" else match[5]
-    return "\xa0" if match.group() == "~" else " "
+    return {"~": "\xa0", "{}": ""}.get(match.group(), " ")
 
 
 def _compare(text: str, segment: Segment) -> object:

@@ -33,7 +33,19 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
     for key, entry in content["strings"].items():
         if isinstance(entry, dict) and entry.get("shouldTranslate") is not False:
             units += _unit(source, key, entry, str(content["sourceLanguage"]), target or "und", places, lines)
-    return EditedDocument(source, tuple(units), messages.compare)
+    return EditedDocument(source, tuple(units), messages.compare, shape=lambda new: _shape(decoded(new, name), name, target or "und"))
+
+
+def _shape(source: str, name: str, target: str) -> object:
+    """All but the localizations of the target, and its texts."""
+    content: Any = json_messages.load(source, name)
+    for entry in content["strings"].values():
+        known = entry.get("localizations")
+        if isinstance(known, dict) and any(unit.get("state") in ("new", "needs_review") for unit in _string_units(known.get(target))):
+            del known[target]
+        if known == {}:
+            del entry["localizations"]
+    return content
 
 
 def _unit(

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from llmkit.errors import InputError
 from llmkit.translation.documents import xml
-from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, has_letters, joined, parts
+from llmkit.translation.documents.base import Segment, Span, has_letters, joined, parts
+from llmkit.translation.documents.edits import EditedDocument, spanned
 from llmkit.translation.documents.xml import Token
 
 #: Inline elements whose content is code of the original format.
@@ -39,7 +41,7 @@ class _Unit:
     filled: bool = False
 
 
-def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
+def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
     """target: what the file's target language becomes where it names none. Raises InputError."""
     source, encoding = xml.read(data, name)
     root = next((t for t in xml.tokens(source) if t.kind in ("start", "empty")), None)
@@ -50,7 +52,21 @@ def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
     if target is not None:
         source = _in_language(source, target, name, "trgLang" if second else "target-language")
     spans = [span for unit in _units(source, second) if (span := _span(source, unit, second)) is not None]
-    return cut(source, spans, _write, _compare, encoding)
+    return spanned(source, spans, _write, _compare, encoding, partial(_shape, name=name))
+
+
+def _shape(data: bytes, name: str) -> list[str]:
+    """All but the targets and the tags that name languages and states."""
+    source, _ = xml.read(data, name)
+    out: list[str] = []
+    target = 0
+    for token in xml.tokens(source):
+        if token.name == "target":
+            target += {"start": 1, "end": -1}.get(token.kind, 0)
+        elif not target and (token.kind != "text" or source[token.begin : token.end].strip()):
+            changes = token.kind == "start" and token.name in ("xliff", "file", "segment")
+            out.append(token.name if changes else source[token.begin : token.end])
+    return out
 
 
 def _in_language(source: str, target: str, name: str, attribute: str) -> str:

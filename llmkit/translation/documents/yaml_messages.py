@@ -16,7 +16,7 @@ from typing import Any
 from llmkit.errors import InputError, one_line
 from llmkit.translation.documents import messages
 from llmkit.translation.documents.base import decoded
-from llmkit.translation.documents.edits import EditedDocument, Lines, Unit, changed
+from llmkit.translation.documents.edits import EditedDocument, Lines, Unit, changed, masked
 from llmkit.translation.documents.messages import Value
 
 _LOCALE = re.compile(r"[a-z]{2}(?:[-_](?:[A-Z]{2}|[A-Z][a-z]{3}))?")
@@ -52,7 +52,14 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
             value = Value(scalar.begin, scalar.end, scalar.text, lines.at(scalar.begin))
             unit = messages.unit(value, partial(_encoded, scalar=scalar, raw=source[scalar.begin : scalar.end]))
             units += [unit] if unit else []
-    return EditedDocument(source, tuple(units), messages.compare)
+    return EditedDocument(source, tuple(units), messages.compare, shape=partial(_shape, name=name))
+
+
+def _shape(data: bytes, name: str) -> str:
+    """All but the strings that are values, whatever their style."""
+    source = decoded(data, name)
+    _, scalars = _read(source, name)
+    return masked(source, [(scalar.begin, scalar.end) for scalar in scalars])
 
 
 def _read(source: str, name: str) -> tuple[tuple[int, int] | None, list[_Scalar]]:
