@@ -44,14 +44,14 @@ class _Reader:
     def __init__(self, source: str) -> None:
         self.source, self.lines = source, Lines(source)
         self.runs: list[Run | None] = []  # format, text, place; None: something that is no text stands there
-        self.inside = self.text = self.run = False
+        self.inside = self.text = self.run = self.math = False
         self.format = ""
         self.properties = -1
 
     def take(self, token: Token) -> Unit | None:
         """The unit that a token ends."""
         if token.kind == "text":
-            if self.inside and self.text and self.run:
+            if self.inside and self.text and self.run and not self.math:
                 raw = self.source[token.begin : token.end]
                 self.runs.append((self.format, xml.unescape(raw), (token.begin, token.end)))
             return None
@@ -64,7 +64,8 @@ class _Reader:
             return unit
         if token.name == "r":
             self.run, self.format = begins and not ends, ""
-        elif token.name == "fld":
+        elif token.name in ("fld", "oMath"):
+            self.math = token.name == "oMath" and begins and not ends
             self.runs.append(None)
         elif token.name == "t":
             self.text = begins and not ends
