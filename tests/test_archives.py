@@ -121,7 +121,8 @@ TRAPS = {
     ),
     "a footnote in a sentence": (
         writing(
-            "<text:p>My<text:note><text:note-citation>1</text:note-citation><text:note-body><text:p>The house</text:p></text:note-body></text:note> cat</text:p>"
+            "<text:p>My<text:note><text:note-citation>cat</text:note-citation>"
+            "<text:note-body><text:p>The house</text:p></text:note-body></text:note> cat</text:p>"
         ),
         [(">My", ">Ma"), ("The house", "Le maison"), (" cat", " chat")],
     ),

@@ -129,6 +129,7 @@ class ArchiveDocument:
 
 
 def part(source: str, encoding: str, units: Iterable[Unit | None]) -> EditedDocument:
+    """An entry of XML with its units; None is a text without words."""
     return EditedDocument(source, tuple(unit for unit in units if unit is not None), compare, encoding)
 
 
