@@ -58,6 +58,8 @@ def test_an_apostrophe_before_a_brace_would_quote_it_and_is_written_as_a_letter(
     document = json_messages.parse(b'{"a": "The {x}"}', "a.json")
     assert built(document, "L'{x}") == '{"a": "L’{x}"}'.encode()
     assert document.keep.problem("The {x}", "L'{x}") is None
+    plural = json_messages.parse(b'{"a": "{n, plural, one {The cats} other {The #}}"}', "a.json")
+    assert built(plural, "Les chats'", "L'#") == '{"a": "{n, plural, one {Les chats’} other {L’#}}"}'.encode()
 
 
 def test_a_message_with_doubled_apostrophes_gets_them_in_its_translation() -> None:

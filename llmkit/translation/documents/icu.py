@@ -1,7 +1,7 @@
 """ICU messages: arguments stay, and each branch of a plural or select is a text of its own inside its sentence.
 
-As https://unicode-org.github.io/icu/userguide/format_parse/messages/ says; an apostrophe quotes only before a brace, which is
-ICU's default. Knows messages; not the files that they stand in.
+As https://unicode-org.github.io/icu/userguide/format_parse/messages/ says; an apostrophe quotes only before a brace, or in
+a branch before #, which is ICU's default. Knows messages; not the files that they stand in.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Reader:
         text, size = self.text, len(self.text)
         while at < size and text[at] != "}":
             character, end = text[at], at + 1
-            if character == "'" and text[at + 1 : at + 2] in ("'", "{", "}"):
+            if character == "'" and text[at + 1 : at + 2] in ("'", "{", "}", "#" if depth else "'"):
                 if text[at + 1] == "'":
                     prose.append("'")
                     at += 2

@@ -98,23 +98,32 @@ def _branches(made: Sequence[str | Branch]) -> Iterator[Branch]:
 
 
 def _rebuilt(made: Sequence[str | Branch], texts: Iterator[str], doubled: bool) -> str:
-    out: list[str] = []
+    """The message with its texts, apostrophes as its author wrote them. One right before a brace or # would quote it: it is a letter."""
+    pieces = list(_pieces(made, texts))
+    if doubled:
+        return "".join(text if mark else text.replace("'", "''") for text, mark in pieces)
+    followed = zip(pieces, [*pieces[1:], ("", True)], strict=True)
+    return "".join(
+        f"{text[:-1]}’" if not mark and text.endswith("'") and after[:1] in ("{", "}", "#") else text
+        for (text, mark), (after, _) in followed
+    )
+
+
+def _pieces(made: Sequence[str | Branch], texts: Iterator[str]) -> Iterator[tuple[str, bool]]:
+    """What a message is made of, as (text, whether it is none of its prose), without empty ones."""
     for branch in made:
         if isinstance(branch, str):
-            out.append(branch)
+            yield branch, True
             continue
         segment = Segment(branch.text, branch.text, 0, branch.marks)
         text = next(texts) if has_letters(segment.prose()) else branch.text
         holes, number = dict(branch.holes), 0
         for part, mark in parts(text, segment) or parts(branch.text, segment) or []:
-            if not mark:
-                out.append(part.replace("'", "''") if doubled else part)
-                continue
-            if not doubled and part.startswith("{") and out and out[-1].endswith("'"):
-                out[-1] = f"{out[-1][:-1]}’"  # an apostrophe right before a brace would quote it
-            out.append(_rebuilt(holes[number], texts, doubled) if number in holes else part)
-            number += 1
-    return "".join(out)
+            if mark and number in holes:
+                yield from _pieces(holes[number], texts)
+            elif part:
+                yield part, mark
+            number += mark
 
 
 def compare(text: str, segment: Segment) -> object:
