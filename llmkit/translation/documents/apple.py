@@ -17,7 +17,7 @@ from llmkit.translation.documents.base import decoded
 from llmkit.translation.documents.edits import EditedDocument, Lines, Unit, masked
 from llmkit.translation.documents.messages import Value
 
-_SPACE = re.compile(r"(?:\s+|/\*.*?\*/|//[^\r\n\u2028\u2029]*)*", re.DOTALL)
+_SPACE = re.compile(r"(?:\s|/\*.*?\*/|//[^\r\n\u2028\u2029]*)*", re.DOTALL)
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*+)"|([\w.$:/-]+)', re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:[Uu]([0-9a-fA-F]{4})|([0-7]{1,3})|(.))", re.DOTALL)
 _CHARACTERS = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}

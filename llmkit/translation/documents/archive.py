@@ -26,6 +26,7 @@ _MOST, _RATIO = 500_000_000, 200
 _ENTRIES = 50_000
 #: Attributes that a translation may change.
 _CHANGES = re.compile(r"""\s(?:xml:space|descr)\s*=\s*(?:"[^"]*"|'[^']*')""")
+_TAG = re.compile(r"</?[a-zA-Z][^\s/<>]*")
 _DATE = (1980, 1, 1, 0, 0, 0)
 _DAMAGE = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, ValueError, zlib.error)
 Part = EditedDocument | TextDocument
@@ -99,11 +100,13 @@ class ArchiveDocument:
             digest.update(entries.read(name))
             return digest.hexdigest()
         source, _ = xml.decode(entries.read(name), f"{self.entries.file_name}: {name}")
-        for token in xml.tokens(source):
-            if token.kind != "text":
-                raw = source[token.begin : token.end]
-                # what a changed text may bring, or change: whether space counts, the description of a picture
-                digest.update((token.kind + token.name if self.text_tags else _CHANGES.sub("", raw)).encode("utf-8", "replace"))
+        if self.text_tags:
+            tags = [match.group() for match in _TAG.finditer(source)]
+        else:
+            xml.check(source, f"{self.entries.file_name}: {name}")
+            # what a changed text may bring, or change: whether space counts, the description of a picture
+            tags = [_CHANGES.sub("", source[t.begin : t.end]) for t in xml.tokens(source) if t.kind != "text"]
+        digest.update("\n".join(tags).encode("utf-8", "replace"))
         return digest.hexdigest()
 
     def build(self, translations: Sequence[str | None]) -> bytes:

@@ -16,7 +16,7 @@ from llmkit.translation.documents.edits import EditedDocument, masked, spanned
 from llmkit.translation.placeholders import IN_PROSE
 
 _BLOCK = re.compile(r"(\{[^{}\n]*\})")
-_BREAK = re.compile(r"[ \t]*\\[Nn][ \t]*")
+_BREAK = re.compile(r"(?<![ \t])[ \t]*\\[Nn][ \t]*|\\[Nn][ \t]*")
 #: The beginning of another speaker's line.
 _SPEAKER = re.compile(r"\\[Nn](?=(?:\{[^{}\n]*\})*[ \t]*[-–—])")
 _DASH = re.compile(r"(?:\{[^{}\n]*\}|[ \t])*[-–—][ \t]*")

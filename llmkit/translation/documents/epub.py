@@ -20,7 +20,8 @@ from llmkit.translation.documents.base import Segment, Span, cut
 from llmkit.translation.documents.edits import changed
 
 #: Elements that HTML reads up to an end tag, closed at once as only XHTML can.
-_CLOSED = re.compile(r"<(script|style|textarea|iframe|title)(?=[\s/])((?:[^>\"']|\"[^\"]*\"|'[^']*')*)/>")
+_CLOSED = re.compile(r"<(script|style|textarea|iframe|title)(?=[\s/])((?:[^<>\"']|\"[^<\"]*\"|'[^<']*')*)/>")
+_PAGE = re.compile(r"<html\b[^<>]*>")
 _META = frozenset(("title", "description"))
 _NCX = frozenset(("text",))
 
@@ -86,8 +87,9 @@ def _in_language(source: str, target: str | None, element: str) -> str:
 
 def _chapter(entries: Entries, entry: str, target: str | None) -> Part:
     source, encoding = xml.decode(entries.read(entry), f"{entries.file_name}: {entry}")
-    if target is not None and (page := next((t for t in xml.tokens(source) if t.kind == "start" and t.name == "html"), None)):
-        places = [place for name, place in xml.attributes(source, page).items() if name in ("lang", "xml:lang")]
+    if target is not None and (page := _PAGE.search(source)):
+        tag = xml.Token("start", page.start(), page.end(), "html")
+        places = [place for name, place in xml.attributes(source, tag).items() if name in ("lang", "xml:lang")]
         source = changed(source, [(*place, target) for place in places])
     return cut(source, list(_spans(source)), _write, _compare, encoding)
 

@@ -28,7 +28,7 @@ _DIRECTIVE = re.compile(r"\.\.[ \t]+(?:\|[^|\n]+\|[ \t]+)?([\w:.+-]+?)::(?:[ \t]
 _FOOTNOTE = re.compile(r"\.\.[ \t]+\[[^\]\n]+\][ \t]+")
 _BULLET = re.compile(r"(?:[-*+•‣][ \t]+|\(?(?:\d{1,4}|#|[a-zA-Z]|[ivxlcIVXLC]{2,5})[.)][ \t]+)+(?=\S)|\|[ \t]+(?=\S)")
 _FIELD = re.compile(r":(?![\s:`])(?:[^:\n\\]|\\.|:(?![ \t]|\Z))+:(?:[ \t]+|\Z)(?!`)")
-_OPTION = re.compile(r"(?:--?[\w-]+(?:[ =]\S+)?(?:,[ ])?)+[ ]{2,}(?=\S)")
+_OPTION = re.compile(r"--?[\w-]++(?:[ =]\S++)?+(?:, --?[\w-]++(?:[ =]\S++)?+)*+[ ]{2,}(?=\S)")
 _BEGINS = re.compile(rf"{_BULLET.pattern}|{_FIELD.pattern}|{_OPTION.pattern}|\.\.(?=\s|\Z)|>>>|__ |\+[-=]|{_ADORNMENT.pattern}\Z")
 #: Of the whole document; they are data.
 _BIBLIOGRAPHIC = re.compile(
@@ -36,8 +36,8 @@ _BIBLIOGRAPHIC = re.compile(
 )
 _REFERENCE = re.compile(r"`([^`<>\n]+)`_(?!_)")
 _MARKS = re.compile(
-    rf"``(?:[^`]|`(?!`))+``|:[\w:.+-]+:`[^`]+`|`[^`]+`:[\w:.+-]+:|`[^`]+`(?:__?)?"
-    rf"|\|[^\s|][^|\n]*\|_?|\[[^\]\s]+\]_|\\.|(?<!\w)\w+(?:[-.]\w+)*__?(?![\w`])|https?://[^\s<>`]+[\w/]|\*\*?(?=\S)|(?<=\S)\*\*?|::\Z|{EMOJI}|{TEMPLATE}"
+    rf"``(?:[^`]|`(?!`))+``|(?<![\w:.+-]):[\w:.+-]+:`[^`]+`|`[^`]+`:[\w:.+-]+:|`[^`]+`(?:__?)?"
+    rf"|\|[^\s|][^|\n]*\|_?|\[[^\]\s]+\]_|\\.|(?<!\w)\w+(?:[-.]\w+){0, 8}__?(?![\w`])|https?://[^\s<>`]+[\w/]|\*\*?(?=\S)|(?<=\S)\*\*?|::\Z|{EMOJI}|{TEMPLATE}"
 )
 _EMBEDDED = re.compile(r"(?<![`:])`([^`<]+)( <[^<>`]+>`__?)")
 

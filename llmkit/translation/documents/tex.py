@@ -44,6 +44,8 @@ _TOKEN = re.compile(
     r"|(?P<command>\\(?:[a-zA-Z@]+\*?|.|\Z))|(?P<open>\{)|(?P<close>\})|(?P<paragraph>\n[ \t]*\n\s*)|(?P<other>.)",
     re.DOTALL,
 )
+#: Environments with a title, those of slides.
+_FRAME = re.compile(r"\\begin\{(?:frame|block|alertblock|exampleblock)\}(?:\[[^\]\n]*\]|<[^>\n]*>)*")
 _ACCENTS = {"'": "\u0301", "`": "\u0300", "^": "\u0302", '"': "\u0308", "~": "\u0303", "=": "\u0304", ".": "\u0307",
             "c": "\u0327", "v": "\u030c", "u": "\u0306", "k": "\u0328", "H": "\u030b", "r": "\u030a"}  # fmt: skip
 _LETTERS = {"ss": "ß", "ae": "æ", "oe": "œ", "AE": "Æ", "OE": "Œ", "aa": "å", "AA": "Å", "o": "ø", "O": "Ø", "l": "ł", "L": "Ł", "i": "ı",
@@ -131,6 +133,13 @@ class _Reader:
             elif kind == "command":
                 if match.group()[1:].rstrip("*") in _LABELED and (stop := self._optional(at, end)) > at:
                     yield from self.units(at + 1, stop - 1)
+                if frame := _FRAME.match(self.source, match.start(), end):
+                    yield from self._flush(texts[-1])
+                    at = frame.end()
+                    while self.source.startswith("{", at):
+                        begin, at = at + 1, self.group(at)
+                        yield from self.units(begin, at - 1)
+                    continue
                 own, at = self._command(match, end)
                 if own == "cut":
                     yield from self._flush(texts[-1])

@@ -146,7 +146,7 @@ def _inside(source: str, unit: _Unit, token: Token, within: tuple[str, int] | No
 def _span(source: str, unit: _Unit, second: bool) -> Span | None:
     """From the unit's start tag or source to behind its target: all that is written anew."""
     state = xml.attribute(source, unit.start, "state") if second else unit.state
-    undone = state in (None, "initial") if second else state in _UNDONE
+    undone = state in (None, "initial") if second else state is None or state in _UNDONE
     same = unit.target is not None and unit.source is not None and _inner(source, unit.target) == _inner(source, unit.source)
     if (
         unit.source is None
