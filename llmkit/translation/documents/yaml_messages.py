@@ -76,7 +76,7 @@ def _read(source: str, name: str) -> tuple[tuple[int, int] | None, list[_Scalar]
         raise InputError(f"is not YAML: {said}{column}", path=name, line=mark.line + 1 if mark else None) from exc
     except yaml.reader.ReaderError as exc:
         line = source.count("\n", 0, int(exc.position)) + 1
-        raise InputError(f"is not YAML: the character {ord(chr(exc.character)):#x} is not allowed", path=name, line=line) from exc
+        raise InputError(f"is not YAML: the character {_any(exc.character):#x} is not allowed", path=name, line=line) from exc
     except (RecursionError, yaml.YAMLError) as exc:
         raise InputError("is not read: it is nested too deeply", path=name) from exc
     single = reader.roots[0] if len(reader.roots) == 1 and reader.documents == 1 else None
@@ -142,9 +142,9 @@ class _Reader:
         return _Scalar(begin, end, event.value, event.style, any(level[2] for level in stack), stack[-1][3])
 
 
-def _any(mark: Any) -> Any:
-    """A mark of PyYAML, whose types allow for none where there always is one."""
-    return mark
+def _any(value: Any) -> Any:
+    """What PyYAML's types allow to be none or another thing, though it never is."""
+    return value
 
 
 def _place(event: Any) -> tuple[int, int]:
