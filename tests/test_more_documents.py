@@ -32,6 +32,14 @@ def test_a_hard_file_comes_out_as_it_must(path: Path) -> None:
     assert translated(open_document(str(path), "fr")[0]) == path.with_name(f"{path.stem}.fr{path.suffix}").read_bytes()
 
 
+@pytest.mark.parametrize("path", [p for p in FILES if p.suffix != ".strings" and b"\r" not in p.read_bytes()], ids=lambda path: path.name)
+def test_lines_may_end_as_on_windows(path: Path) -> None:
+    data = path.read_bytes().replace(b"\n", b"\r\n")
+    assert translated(parsed(path.suffix, data), same) == data
+    done = translated(parsed(path.suffix, data, "fr"))
+    assert done.replace(b"\r\n", b"\n") == path.with_name(f"{path.stem}.fr{path.suffix}").read_bytes()
+
+
 def test_there_are_files_of_each_format() -> None:
     assert {path.suffix for path in FILES} >= {
         ".json", ".arb", ".yml", ".yaml", ".xlf", ".xliff", ".xml", ".strings", ".xcstrings", ".properties", ".ass", ".tex", ".rst"

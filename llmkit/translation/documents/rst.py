@@ -64,7 +64,7 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
 
 def _shape(source: str) -> str:
     """All but the texts, the length of the lines at titles, and targets that are titles' words."""
-    rest = masked(source, [unit.place for unit in _Reader(source).units() if unit.place is not None])
+    rest = masked(source, [unit.place for unit in _Reader(source).units() if unit.place is not None]).replace("\r\n", "\n")
     rest = re.sub(r"(?m)^\.\. _[^\n]*:\n\n(?=(?:([!-/:-@\[-`{-~])\1{2,}\n)?\0)", "", rest)
     return re.sub(r"(?m)^([!-/:-@\[-`{-~])\1{2,}[ \t]*$", r"\1\1\1", rest)
 
@@ -73,6 +73,7 @@ class _Reader:
     def __init__(self, source: str) -> None:
         self.source, self.places = source, Lines(source)
         self.lines = list(_lines(source))
+        self.end = "\r\n" if "\r\n" in source else "\n"
         self.named = {" ".join(match[1].split()).lower() for match in _REFERENCE.finditer(source)}
 
     def units(self) -> Iterator[Unit]:
@@ -146,7 +147,7 @@ class _Reader:
                         yield adornment.begin, adornment.end, adornment.text[0] * _width(text)
             if named.lower() in self.named:
                 first = min(line.begin - line.indent, *(a.begin for a in adornments))
-                yield first, first, f".. _{named}:\n\n"
+                yield first, first, f".. _{named}:{self.end * 2}"
 
         return [Unit(made[0].segments, write, made[0].place)]
 

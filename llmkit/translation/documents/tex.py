@@ -35,13 +35,14 @@ _VERBATIM = frozenset(
      "thebibliography", "tikzcd", "dmath", "IEEEeqnarray")
 )  # fmt: skip
 _TOKEN = re.compile(
-    r"(?P<comment>%[^\n]*(?:\n[ \t]*(?!\s*\n))?)|(?P<math>\$\$(?:[^$\\\n]|\\.|\n(?![ \t]*\n))*+\$\$|\$(?:[^$\\\n]|\\.|\n(?![ \t]*\n))++\$"
-    r"|\\\((?:[^\\\n]|\\[^()]|\n(?![ \t]*\n))*+\\\)|\\\[(?:[^\\\n]|\\[^\[\]]|\n(?![ \t]*\n))*+\\\])"
+    r"(?P<comment>%[^\n]*(?:\n[ \t]*(?!\s*\n))?)"
+    r"|(?P<math>\$\$(?:[^$\\\n]|\\.|\n(?![ \t\r]*\n))*+\$\$|\$(?:[^$\\\n]|\\.|\n(?![ \t\r]*\n))++\$"
+    r"|\\\((?:[^\\\n]|\\[^()]|\n(?![ \t\r]*\n))*+\\\)|\\\[(?:[^\\\n]|\\[^\[\]]|\n(?![ \t\r]*\n))*+\\\])"
     r"|(?P<tie>~(?=\\[a-zA-Z]|\$))|(?P<code>\\(?:verb|lstinline)\*?([^a-zA-Z\s*\[{])[^\n]*?\5)|(?P<break>\\\\\*?(?:\[[^\]\n]*\])?|&)"
     r"|(?P<prose>\\[%&#_${} -]|\{\}|\\text(?:backslash|asciitilde|asciicircum)(?![a-zA-Z])(?:\{\}|[ \t])?|~"
     r"|\\(?:['`^\"~=.](?:\{\\?[a-zA-Z]\}|\\?[a-zA-Z])|[cvukHr]\{[a-zA-Z]\})"
-    r"|\\(?:ss|ae|oe|AE|OE|aa|AA|[oOlLi])(?![a-zA-Z])(?:\{\}|[ \t])?|[^\\{}$%~&\n]+|\n(?![ \t]*\n))"
-    r"|(?P<command>\\(?:[a-zA-Z@]+\*?|.|\Z))|(?P<open>\{)|(?P<close>\})|(?P<paragraph>\n[ \t]*\n\s*)|(?P<other>.)",
+    r"|\\(?:ss|ae|oe|AE|OE|aa|AA|[oOlLi])(?![a-zA-Z])(?:\{\}|[ \t])?|[^\\{}$%~&\r\n]+|\r?\n(?![ \t\r]*\n))"
+    r"|(?P<command>\\(?:[a-zA-Z@]+\*?|.|\Z))|(?P<open>\{)|(?P<close>\})|(?P<paragraph>\r?\n[ \t]*\r?\n\s*)|(?P<other>.)",
     re.DOTALL,
 )
 #: Environments with a title, those of slides.
