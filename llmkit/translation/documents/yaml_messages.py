@@ -105,7 +105,7 @@ class _Reader:
                     raise RecursionError
                 self.nested = self.nested or (len(stack) == 1 and isinstance(event, yaml.MappingStartEvent))
                 self._turn(stack)
-                stack.append([isinstance(event, yaml.MappingStartEvent), True, bool(event.flow_style), event.start_mark.column])
+                stack.append([isinstance(event, yaml.MappingStartEvent), True, bool(event.flow_style), _any(event).start_mark.column])
             elif isinstance(event, yaml.CollectionEndEvent):
                 stack.pop()
             elif isinstance(event, (yaml.ScalarEvent, yaml.AliasEvent)):
