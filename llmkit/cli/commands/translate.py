@@ -28,7 +28,7 @@ from llmkit.cli.running import model_identity, open_model, summarize
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SourceFields
-from llmkit.translation.documents.formats import BECOMES, is_document, open_document
+from llmkit.translation.documents.formats import BECOMES, BINARY, DECLARED, holds_rows, is_document, open_document
 from llmkit.translation.documents.rows import DocumentWriter, document_rows
 
 if TYPE_CHECKING:
@@ -213,17 +213,17 @@ def _check_forms(ctx: typer.Context, input: str | None, languages: bool) -> None
 def _open(ctx: typer.Context, rows_in: opt.RowsIn, output: str | None, offline: bool, target: str | None) -> tuple[Rows, Document | None]:
     """The rows of a file; of a document its segments. Raises InputError or UsageError."""
     input = rows_in.input or ""
-    if not is_document(input) or rows_in.input_format != "auto":
+    if not is_document(input) or rows_in.input_format != "auto" or holds_rows(input):
         refuse(ctx, _ABOUT_CATALOGS, "applies to .po files", hint="remove it")
         return open_rows(input, **rows_in.reading, offline=offline), None
     ending = Path(input).suffix.lower()
     if output not in (None, "-") and Path(output or "").suffix.lower() not in (*BECOMES.get(ending, (ending,)), ".jsonl"):
         raise UsageError(f"a {ending} document is translated into one", hint=f"--output NAME{ending}, or .jsonl for its segments as rows")
-    if ending == ".docx" and output in (None, "-"):
-        raise UsageError("a .docx file cannot be written to standard output", hint="name a file with --output NAME.docx")
+    if ending in BINARY and output in (None, "-"):
+        raise UsageError(f"a {ending} file cannot be written to standard output", hint=f"name a file with --output NAME{ending}")
     refuse(ctx, ("limit", "text_field", "n_best"), "applies to rows, not to documents", hint="remove it")
-    if ending == ".docx":
-        refuse(ctx, ("encoding",), "does not apply to a .docx file", hint="remove it")
+    if ending in BINARY | DECLARED:
+        refuse(ctx, ("encoding",), f"does not apply to a {ending} file", hint="remove it")
     if ending not in (".po", ".pot"):
         refuse(ctx, _ABOUT_CATALOGS, "applies to .po files", hint="remove it")
     how = {name: True for name in _ABOUT_CATALOGS if ctx.params[name]} if ending in (".po", ".pot") else {}

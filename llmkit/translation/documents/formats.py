@@ -28,11 +28,33 @@ FORMATS = {
     ".po": "gettext",
     ".pot": "gettext",
     ".docx": "docx",
+    ".pptx": "pptx",
+    ".xlsx": "xlsx",
+    ".odt": "odt",
+    ".epub": "epub",
+    ".xlf": "xliff",
+    ".xliff": "xliff",
+    ".xml": "android",
+    ".strings": "apple",
+    ".xcstrings": "xcstrings",
+    ".properties": "properties",
+    ".ass": "ass",
+    ".ssa": "ass",
+    ".tex": "tex",
+    ".rst": "rst",
+    ".json": "json_messages",
+    ".arb": "json_messages",
+    ".yaml": "yaml_messages",
+    ".yml": "yaml_messages",
 }
 #: Formats whose output may have another ending than the input: a template of a catalogue becomes a catalogue.
 BECOMES = {".pot": (".pot", ".po"), ".md": (".md", ".markdown", ".mdx"), ".html": (".html", ".htm"), ".htm": (".html", ".htm")}
 #: Files that are no text.
-BINARY = frozenset((".docx",))
+BINARY = frozenset((".docx", ".pptx", ".xlsx", ".odt", ".epub"))
+#: Text files that say their encoding themselves.
+DECLARED = frozenset((".xlf", ".xliff", ".xml"))
+#: ... or whose format has rules for it, where the user names none.
+_OWN_RULES = frozenset((".strings", ".properties"))
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 #: Larger documents are not held in memory.
 _MOST = 200_000_000
@@ -42,6 +64,17 @@ def is_document(path: str) -> bool:
     """Whether the name's ending is that of a document format."""
     ending = Path(path).suffix.lower()
     return ending in FORMATS or bool(_others(ending))
+
+
+def holds_rows(path: str) -> bool:
+    """Whether a .json file is no object of messages: a list of rows, which `llmkit.rows` reads."""
+    if Path(path).suffix.lower() != ".json":
+        return False
+    try:
+        with Path(path).open("rb") as file:
+            return not file.read(4096).removeprefix(codecs.BOM_UTF8).lstrip().startswith((b"{", codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    except OSError:
+        return True
 
 
 def open_document(path: str, target: str | None = None, encoding: str = "utf-8", **how: bool) -> tuple[Document, bytes]:
@@ -59,7 +92,8 @@ def open_document(path: str, target: str | None = None, encoding: str = "utf-8",
     ending = Path(path).suffix.lower()
     if FORMATS.get(ending) == "html" and not data.startswith(_UTF_16) and _utf8(data, path, encoding) != data:
         return pages.parse(data, path, target, encoding=encoding), data  # a page declares its encoding, and keeps it
-    document: Document = _parser(ending)(data if ending in BINARY else _utf8(data, path, encoding), path, target, **how)
+    as_it_is = ending in BINARY or ending in DECLARED or (ending in _OWN_RULES and encoding == "utf-8")
+    document: Document = _parser(ending)(data if as_it_is else _utf8(data, path, encoding), path, target, **how)
     return document, data
 
 
