@@ -78,6 +78,7 @@ def trained_once(run: Run, tmp_path: Path, arguments: list[object]) -> bytes:
         (["--lora-alpha", "8"], "lora.alpha"),
         (["--lora-dropout", "0.1"], "lora.dropout"),
         (["--target-modules", "q_proj"], "lora.targets"),
+        (["--target-parameters", "all"], "lora.parameters"),
         (["--rslora"], "lora.rslora"),
         (["--dora"], "lora.dora"),
         (["--full"], "lora.r"),

@@ -71,6 +71,7 @@ ALIASES: dict[str, str] = {
     "rank": "lora-r",
     "lora-rank": "lora-r",
     "lora-target-modules": "target-modules",
+    "lora-target-parameters": "target-parameters",
     "use-dora": "dora",
     "use-rslora": "rslora",
     "lr": "learning-rate",

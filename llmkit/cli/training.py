@@ -87,6 +87,10 @@ class LoraOptions:
         str | None,
         option("--target-modules", help="Comma-separated. [default: all linear layers of the blocks]", panel=LORA, metavar="NAMES"),
     ] = None
+    target_parameters: Annotated[
+        str | None,
+        option("--target-parameters", help="Weights of a mixture's experts, comma-separated, or all.", panel=LORA, metavar="NAMES"),
+    ] = None
     rslora: Annotated[bool, option("--rslora", help="Rank-stabilized LoRA: scale alpha / sqrt(r).", panel=LORA)] = False
     dora: Annotated[bool, option("--dora", help="Weight-decomposed adaptation (DoRA).", panel=LORA)] = False
     full: Annotated[bool, option("--full", help="Train all weights; the result is a model.", panel=LORA)] = False
@@ -97,8 +101,14 @@ class LoraOptions:
         if self.full:
             return None
         alpha = 2.0 * self.lora_r if self.lora_alpha is None else self.lora_alpha
-        targets = tuple(name.strip() for name in (self.target_modules or "").split(",") if name.strip())
-        return LoraSettings(self.lora_r, alpha, self.lora_dropout, targets, self.rslora, self.dora)
+        return LoraSettings(
+            self.lora_r, alpha, self.lora_dropout, names(self.target_modules), self.rslora, self.dora, names(self.target_parameters)
+        )
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    """Those of a comma-separated list."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 @dataclass(frozen=True)

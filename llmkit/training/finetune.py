@@ -139,11 +139,15 @@ def _tell_unused(rows: TrainingRows, encoder: Encoder, report: Report) -> None:
 
 
 def _tell_frozen(ready: Ready, report: Report) -> None:
-    if ready.narrow_layers:
-        layers = ", ".join(ready.narrow_layers)
+    reach = ready.targets
+    if reach is not None and reach.narrow:
+        layers = ", ".join(reach.narrow)
         report.notice(f"no adapter on {layers}: narrower than the rank; a smaller `lora_r` includes them")
-    if ready.frozen_experts:
-        report.warn(f"the adapter is not on the experts: {ready.frozen_experts:,} of {ready.parameters:,} parameters stay frozen")
+    if reach is not None and reach.frozen_experts:
+        report.warn(
+            f"the adapter is not on the experts: {reach.frozen_experts:,} of {ready.parameters:,} parameters stay frozen; "
+            "`target_parameters` all includes them"
+        )
 
 
 def _run(

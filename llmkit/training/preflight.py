@@ -46,7 +46,7 @@ def facts(ready: Ready, checked: CheckedRows, source: str, seconds_a_step: float
         "packed": ready.packed,
         "trained_parameters": ready.trained,
         "parameters": ready.parameters,
-        "frozen_experts": ready.frozen_experts,
+        "frozen_experts": 0 if ready.targets is None else ready.targets.frozen_experts,
         "rows_a_step": plan.optimization.rows_a_step(plan.processes.count),
         "steps": plan.steps,
         "memory_bytes": memory.needs,

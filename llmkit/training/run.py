@@ -27,6 +27,7 @@ from llmkit.training.settings import CheckpointSettings, DataSettings, LoraSetti
 if TYPE_CHECKING:
     from llmkit.training.batches import Collator, Stream
     from llmkit.training.footprint import Shape
+    from llmkit.training.targets import Targets
 
 #: What to do about a run that does not fit.
 _SMALLER = "a smaller `batch_size` or `max_length`, `gradient_checkpointing`, or a smaller model"
@@ -91,7 +92,7 @@ class RunPlan:
         checkpoint = self.prepared.checkpoint
         trained = checkpoint.parameters
         if self.lora is not None:
-            trained = self.lora.r * sum(rows + columns for rows, columns in matrices(checkpoint))
+            trained = self.lora.r * sum(rows + columns for rows, columns in matrices(checkpoint, experts=bool(self.lora.parameters)))
         return memory.estimate_training(
             checkpoint,
             dtype=self.prepared.device.dtype,
@@ -116,8 +117,7 @@ class Ready:
     """A run with its model in memory. packed: whether a row holds several examples.
 
     memory: of the whole run, measured on the model. positions: of the batches of each of the first steps, padding included.
-    frozen_experts: parameters of a mixture's experts, on which the adapter does not go. narrow_layers: names of layers that it
-    does not go on because they are narrower than its rank.
+    targets: what the adapter goes on; None without one.
     """
 
     plan: RunPlan
@@ -129,8 +129,7 @@ class Ready:
     parameters: int
     memory: memory.MemoryEstimate
     positions: tuple[int, ...]
-    frozen_experts: int = 0
-    narrow_layers: tuple[str, ...] = ()
+    targets: Targets | None = None
 
     def stream(self, steps: int) -> Stream:
         """The batches of the run's first `steps` steps."""
@@ -141,6 +140,8 @@ def check_weights(plan: RunPlan) -> None:
     """Refuses what can't be trained before weights are read. Raises UsageError, or OutOfMemoryError with the arithmetic."""
     if plan.lora is None and plan.prepared.settings.quantize != "none":
         raise UsageError("quantized weights can't be trained", hint="use only one of `full` and `quantize`")
+    if plan.lora is not None and plan.lora.parameters and plan.prepared.settings.quantize != "none":
+        raise UsageError("an adapter does not go on quantized experts", hint="use only one of `target_parameters` and `quantize`")
     plan.memory().check(
         f"training {plan.prepared.location.reference}",
         hint=_SMALLER,
@@ -152,22 +153,23 @@ def build(plan: RunPlan) -> Ready:
     import torch
 
     from llmkit.engines.torch.scoring import plain_head
-    from llmkit.training.adapter import frozen_experts, keep_differentiable, narrow_layers, trainable, unfrozen, with_adapter
+    from llmkit.training.adapter import keep_differentiable, trainable, unfrozen, with_adapter
     from llmkit.training.batches import Collator, allows_packing
     from llmkit.training.footprint import shapes, widest
+    from llmkit.training.targets import targets
 
     free = plan.memory().free
     loaded = read_weights(plan.prepared)
     model = loaded.model
     keep_differentiable(model)
-    packed, narrow = False, tuple[str, ...]()
+    packed, reach = False, None
     if plan.loss.packing == "auto" and not plan.encoder.encoder_decoder:
         packed = allows_packing(model, min(len(plan.prepared.tokenizer), model.get_input_embeddings().weight.shape[0]))
     if plan.lora is None:
         model = unfrozen(loaded)
     else:
-        narrow = narrow_layers(model, plan.lora)
-        model = with_adapter(loaded, plan.lora, quantized=plan.prepared.settings.quantize != "none", seed=plan.optimization.seed)
+        reach = targets(loaded, plan.lora)
+        model = with_adapter(loaded, plan.lora, reach, quantized=plan.prepared.settings.quantize != "none", seed=plan.optimization.seed)
     model.config.use_cache = False
     collate = Collator(plan.pad, packed, plan.encoder.encoder_decoder)
     few = collate(plan.train[:1])
@@ -194,8 +196,7 @@ def build(plan: RunPlan) -> Ready:
         parameters,
         needed,
         positions,
-        frozen_experts(model) if plan.lora is not None else 0,
-        narrow,
+        reach,
     )
 
 

@@ -24,7 +24,8 @@ LORA_RATE, FULL_RATE = 2e-4, 2e-5
 class LoraSettings:
     """A low-rank adapter (Hu et al. 2021; rsLoRA: Kalajdzievski 2023; DoRA: Liu et al. 2024).
 
-    targets: names of the modules it goes on, empty for every linear layer of the blocks.
+    targets: names of the modules it goes on, empty for every linear layer of the blocks. parameters: names of weights of a mixture's
+    experts, or 'all' of them.
     """
 
     r: int = 16
@@ -33,8 +34,12 @@ class LoraSettings:
     targets: tuple[str, ...] = ()
     rslora: bool = False
     dora: bool = False
+    parameters: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.parameters and (self.dropout or self.dora):  # peft 0.21 has neither for parameters
+            other = "`dora`" if self.dora else "`lora_dropout`"
+            raise UsageError(f"`target_parameters` and {other} cannot be combined", hint="use only one of them")
         if self.r < 1:
             raise UsageError(f"`lora_r` {self.r}: it must be 1 or more")
         if not self.alpha > 0:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 #: Options of an adapter.
-_ONLY_LORA = ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "rslora", "dora")
+_ONLY_LORA = ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "target_parameters", "rslora", "dora")
 #: Options that do not change what is trained.
 _NOT_THE_RUNS = ("data", "output", "overwrite", "restart", "max_time", "dry_run", "json_output")
 
