@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from llmkit.cli.options import ChatTemplate, MaxErrors, PromptField, RowFormat, RunOptions, Template, TextField
@@ -12,6 +15,7 @@ from llmkit.rows.samples import SampleFields
 from llmkit.training.settings import (
     FULL_RATE,
     LORA_RATE,
+    AnswerSettings,
     CheckpointSettings,
     DataSettings,
     LanguageSettings,
@@ -25,8 +29,14 @@ from llmkit.training.settings import (
 class DataOptions(RowFormat):
     """The rows of a fine-tuning run, and what of them is trained."""
 
-    train: Annotated[str | None, option("--train", help="Training rows (instead of the argument).", panel=DATA, metavar="FILE")] = None
-    valid: Annotated[str | None, option("--valid", help="Validation rows.", panel=DATA, metavar="FILE")] = None
+    train: Annotated[
+        list[str] | None,
+        option(
+            "--train", help="Training rows (repeatable); FILE:2 sees each of its rows twice an epoch, FILE:0.5 half of them.", panel=DATA,
+            metavar="FILE[:N]",
+        ),
+    ] = None  # fmt: skip
+    valid: Annotated[list[str] | None, option("--valid", help="Validation rows (repeatable).", panel=DATA, metavar="FILE")] = None
     valid_split: Annotated[
         str | None,
         option("--valid-split", help="Share of the rows for validation only: 5%.", panel=DATA, metavar="SHARE", parser=share),
@@ -58,13 +68,14 @@ class DataOptions(RowFormat):
         str | None, option("--to", help="Target language of these rows.", panel=DATA, metavar="LANGUAGE", parser=language_name)
     ] = None
 
-    def settings(self, train: str) -> DataSettings:
-        """train: the file with the training rows. Raises UsageError."""
+    def settings(self, train: Sequence[str]) -> DataSettings:
+        """train: the files with the training rows, perhaps with weights. Raises UsageError."""
+        files = [weighted(name) for name in train]
         return DataSettings(
-            train, self.valid, fraction(self.valid_split),
+            tuple(name for name, _ in files), tuple(self.valid or ()) or None, fraction(self.valid_split),
             SampleFields(self.text_field, self.prompt_field, self.completion_field, self.template),
             self.input_format, self.encoding, self.limit, self.max_errors or 0, self.chat_template,
-            LanguageSettings(self.source_language, self.target_language),
+            LanguageSettings(self.source_language, self.target_language), tuple(weight for _, weight in files),
         )  # fmt: skip
 
     @property
@@ -77,6 +88,9 @@ class DataOptions(RowFormat):
 class LoraOptions:
     """Which weights an adapter changes, and with how many parameters."""
 
+    adapter: Annotated[
+        str | None, option("--adapter", help="Go on training this LoRA adapter: a folder or a hub id.", panel=LORA, metavar="REF")
+    ] = None
     lora_r: Annotated[int, count_option("--lora-r", help="LoRA rank.", panel=LORA)] = 16
     lora_alpha: Annotated[
         float | None,
@@ -104,6 +118,12 @@ class LoraOptions:
         return LoraSettings(
             self.lora_r, alpha, self.lora_dropout, names(self.target_modules), self.rslora, self.dora, names(self.target_parameters)
         )
+
+
+def weighted(name: str) -> tuple[str, float]:
+    """A file and its weight: 'b.jsonl:2' is b.jsonl twice an epoch, unless there is a file of that whole name."""
+    match = re.fullmatch(r"(.+):(\d+(?:\.\d+)?)", name)
+    return (name, 1.0) if match is None or Path(name).exists() else (match[1], float(match[2]))
 
 
 def names(text: str | None) -> tuple[str, ...]:
@@ -148,6 +168,10 @@ class OptimizationOptions:
         bool, option("--gradient-checkpointing", help="Recompute activations: less memory, more time.", panel=TRAINING)
     ] = False
     seed: Annotated[int, count_option("--seed", help="Random seed for row order and initial weights.", panel=TRAINING)] = 0
+    lora_plus_ratio: Annotated[
+        float | None,
+        number_option("--lora-plus-ratio", help="LoRA+: times the learning rate for the B matrices (16 is usual).", panel=TRAINING),
+    ] = None
     watch: Annotated[bool, option("--watch/--no-watch", help="Stop when the loss stays at exactly 0 or has diverged.", panel=TRAINING)] = (
         True
     )
@@ -158,6 +182,7 @@ class OptimizationOptions:
         return Optimization(
             self.epochs, self.max_steps, self.batch_size, self.grad_accum, rate, self.lr_scheduler, self.warmup_ratio, self.weight_decay,
             self.max_grad_norm, self.neftune, self.early_stopping, self.gradient_checkpointing, self.seed, self.watch,
+            self.lora_plus_ratio,
         )  # fmt: skip
 
 
@@ -176,6 +201,17 @@ class TrainingRunOptions(RunOptions):
         str,
         choice_option("--keep", help="Weights of the result, by validation loss or of the last step.", panel=RUN, values=("best", "last")),
     ] = "best"
+    eval_prompts: Annotated[
+        str | None,
+        option(
+            "--eval-prompts",
+            help="Answer the prompts of this file at each evaluation, in the log and on the card.",
+            panel=RUN,
+            metavar="FILE",
+        ),
+    ] = None
+    eval_max_new_tokens: Annotated[int, count_option("--eval-max-new-tokens", help="Maximum length of these answers.", panel=RUN)] = 64
+    extend: Annotated[bool, option("--extend", help="Go on with a finished run, for more --epochs or --max-steps.", panel=RUN)] = False
     dry_run: Annotated[bool, option("--dry-run", help="Check the data, time two steps, and write nothing.", panel=RUN)] = False
     report_to: Annotated[
         list[str] | None,
@@ -186,3 +222,8 @@ class TrainingRunOptions(RunOptions):
     def checkpoints(self) -> CheckpointSettings:
         """Settings of the checkpoints."""
         return CheckpointSettings(self.save_steps, self.keep_checkpoints, self.eval_steps, self.keep)
+
+    @property
+    def answers(self) -> AnswerSettings:
+        """Raises UsageError."""
+        return AnswerSettings(self.eval_prompts, self.eval_max_new_tokens)

@@ -175,12 +175,20 @@ class CheckedRows:
 
     @property
     def format(self) -> str:
-        return next(iter(self.formats), "")
+        return " and ".join(self.formats)
 
     @property
     def telling(self) -> list[str]:
         """Columns that are not used here and change what other programs train."""
         return [name for name in self.unused if name in _TELLING]
+
+    def count(self, other: CheckedRows) -> None:
+        """Adds what is counted of another file's rows; its samples stay its own."""
+        self.rows += other.rows
+        self.bad += other.bad
+        for own, more in ((self.formats, other.formats), (self.unused, other.unused)):
+            for name, number in more.items():
+                own[name] = own.get(name, 0) + number
 
 
 def check_rows(rows: Iterable[Row], fields: SampleFields, file_name: str, *, max_errors: int = 0, share: float = 0.0) -> CheckedRows:
@@ -312,7 +320,7 @@ def _alpaca(row: Row, file_name: str) -> dict[str, Any]:
     return parts | ({"plain": asked.plain} if "prompt" in parts else {})
 
 
-def _languages(row: Row) -> tuple[str, str] | None:
+def row_languages(row: Row) -> tuple[str, str] | None:
     """The languages that a row names: the keys of 'translation', or a pair of columns."""
     both = row.fields.get("translation")
     if isinstance(both, dict) and len(both) == 2:
@@ -348,7 +356,7 @@ def _columns(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 
 def _translation(_: SampleFields, row: Row, file_name: str) -> dict[str, Any]:
     before, after = pair(row, file_name)
-    return {"prompt": before, "completion": after, "languages": _languages(row)}
+    return {"prompt": before, "completion": after, "languages": row_languages(row)}
 
 
 #: By name; the first that knows a row has it.

@@ -32,10 +32,14 @@ def with_adapter(loaded: LoadedModel, settings: LoraSettings, chosen: Targets, *
     )
     torch.manual_seed(seed)
     adapted = peft.get_peft_model(model, config)
-    # the name under which the model was asked for, not this machine's folder
+    name_base(adapted, loaded)
+    return adapted
+
+
+def name_base(adapted: Any, loaded: LoadedModel) -> None:
+    """Writes the base's reference into the adapter's configuration: the name under which it was asked for, not this machine's folder."""
     adapted.peft_config["default"].base_model_name_or_path = loaded.location.reference
     adapted.peft_config["default"].revision = loaded.location.revision
-    return adapted
 
 
 def keep_differentiable(model: Any) -> None:
@@ -55,11 +59,11 @@ def unfrozen(loaded: LoadedModel) -> Any:
     return loaded.model
 
 
-def save_weights(model: Any, folder: Path) -> None:
-    """The trained weights of `model` as safetensors, with their configuration."""
+def save_weights(model: Any, folder: Path, *, embeddings: bool = False) -> None:
+    """The trained weights of `model` as safetensors, with their configuration. embeddings: an adapter's with them."""
     if hasattr(model, "peft_config"):
         # 'auto' would ask the hub whether the base's vocabulary has grown
-        model.save_pretrained(folder, save_embedding_layers=False)
+        model.save_pretrained(folder, save_embedding_layers=embeddings)
         (folder / "README.md").unlink(missing_ok=True)  # peft's template; ours comes at the end
     else:
         model.save_pretrained(folder)

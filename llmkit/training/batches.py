@@ -1,9 +1,9 @@
 """Which examples make which batch, and how they lie in it. A batch is a function of seed and number alone.
 
-The data is one endless stream: a permutation of the examples for each epoch, cut into steps of which the last is smaller when
-the examples don't go into them evenly. A run that resumes at step n takes up the stream there. Inside a batch, examples are
-packed into rows no longer than the longest of them, positions begun anew for each (no attention between them), where the model
-allows; otherwise a row holds one example and examples of like length go together.
+The data is one endless stream: a permutation of the examples for each epoch (each as often as its file's weight says), cut into steps
+of which the last is smaller when the examples don't go into them evenly. A run that resumes at step n takes up the stream there.
+Inside a batch, examples are packed into rows no longer than the longest of them, positions begun anew for each (no attention between
+them), where the model allows; otherwise a row holds one example and examples of like length go together.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from llmkit.training.examples import Example
+from llmkit.training.mixture import Mixture
 
 #: Steps whose examples are sorted by length together, where rows are padded.
 _GROUPED_STEPS = 32
@@ -28,11 +29,14 @@ class Stream(torch.utils.data.Dataset[list[Example]]):  # type: ignore[misc]
 
     A step is `parts` consecutive items (gradient accumulation times processes) of at most `size` examples each; the last step
     of an epoch takes the examples that are left, and some of its items may then be empty. grouped: examples of like length
-    share a step, too.
+    share a step, too. mixture: of the files that the examples are from, None for one file.
     """
 
-    def __init__(self, examples: Sequence[Example], *, size: int, parts: int, steps: int, seed: int, grouped: bool) -> None:
+    def __init__(
+        self, examples: Sequence[Example], *, size: int, parts: int, steps: int, seed: int, grouped: bool, mixture: Mixture | None = None
+    ) -> None:
         self.examples, self.size, self.parts, self.steps, self.seed = examples, size, parts, steps, seed
+        self.mixture = mixture or Mixture((len(examples),))
         self.window = _GROUPED_STEPS if grouped else 1
         self._order: tuple[int, np.ndarray[Any, np.dtype[np.int64]]] | None = None
         self._planned: tuple[tuple[int, int], list[list[int]]] | None = None
@@ -40,7 +44,7 @@ class Stream(torch.utils.data.Dataset[list[Example]]):  # type: ignore[misc]
     @property
     def epoch_steps(self) -> int:
         """Batches per epoch, the last one smaller; each process takes its part of a batch."""
-        return -(-len(self.examples) // (self.size * self.parts))
+        return -(-self.mixture.size // (self.size * self.parts))
 
     def __len__(self) -> int:
         return self.steps * self.parts
@@ -62,7 +66,7 @@ class Stream(torch.utils.data.Dataset[list[Example]]):  # type: ignore[misc]
     def rows_before(self, step: int) -> int:
         """How many examples the first `step` steps hold."""
         epoch, place = divmod(step, self.epoch_steps)
-        return epoch * len(self.examples) + min(place * self.size * self.parts, len(self.examples))
+        return epoch * self.mixture.size + min(place * self.size * self.parts, self.mixture.size)
 
     def _plan(self, epoch: int, window: int) -> list[list[int]]:
         """The steps of a window of an epoch. The smaller step, where there is one, is the epoch's last."""
@@ -81,7 +85,7 @@ class Stream(torch.utils.data.Dataset[list[Example]]):  # type: ignore[misc]
 
     def _permutation(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.examples)))
+            self._order = (epoch, self.mixture.epoch(epoch, self.seed))
         return self._order[1]
 
 

@@ -111,9 +111,9 @@ class Encoder:
     def encoder_decoder(self) -> bool:
         return self.start is not None
 
-    def examples(self, samples: Iterable[Sample], source: str) -> Examples:
-        """Every sample's examples; those without a trained token are skipped and counted."""
-        out = Examples()
+    def examples(self, samples: Iterable[Sample], source: str, into: Examples | None = None) -> Examples:
+        """Every sample's examples, behind those of `into`; those without a trained token are skipped and counted."""
+        out = Examples() if into is None else into
         for sample in samples:
             try:
                 encoded = self.encode(sample)

@@ -11,10 +11,11 @@ import json
 import shutil
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmkit.engines.torch.loading import tokenizer_beside
 from llmkit.files import file_sha256
 from llmkit.metrics.base import Score, json_number, signature
 from llmkit.metrics.perplexity import Likelihood, scores
@@ -30,10 +31,16 @@ FIGURES = ("token_perplexity", "bits_per_byte")
 
 @dataclass(frozen=True)
 class Improvement:
-    """Figures on the validation rows, before and after."""
+    """Figures on the validation rows, before and after. sets: those of each file, where there are several."""
 
     before: dict[str, Score]
     after: dict[str, Score]
+    sets: dict[str, Improvement] = field(default_factory=dict)
+
+    def numbers(self) -> dict[str, Any]:
+        """For the record."""
+        out: dict[str, Any] = {"before": _numbers(self.before), "after": _numbers(self.after)}
+        return out | ({"sets": {name: of_set.numbers() for name, of_set in self.sets.items()}} if self.sets else {})
 
 
 def measure(ready: Ready) -> list[list[float]]:
@@ -49,6 +56,17 @@ def figures(plan: RunPlan, measured: Sequence[Sequence[float]]) -> dict[str, Sco
     protocol = signature(target=target, max_length=plan.encoder.max_length or "none", rows=(plan.valid_sha256 or "")[:8])
     tokenizer = str(plan.identity()["model.tokenizer_sha256"])[:8]
     return {s.name: s for s in scores(documents, protocol=protocol, tokenizer=tokenizer) if s.name in FIGURES}
+
+
+def improved(plan: RunPlan, before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> Improvement:
+    """What changed between two of `measure`'s results, on all validation rows and on those of each file."""
+    sets, first = {}, 0
+    for name, count in plan.valid_sets if len(plan.valid_sets) > 1 else ():
+        part = slice(first, first + count)
+        if count:
+            sets[name] = Improvement(figures(plan, before[part]), figures(plan, after[part]))
+        first += count
+    return Improvement(figures(plan, before), figures(plan, after), sets)
 
 
 def finish(
@@ -72,7 +90,7 @@ def finish(
         draw_losses(last.history, part / "loss.png")
     result = _result(ready, folder, improvement, last) | about
     result |= {"input_sha256": ready.plan.train_sha256, "output": folder.name, "output_sha256": weights}
-    record = run_record("finetune", options, ready.plan.identity(), result)
+    record = run_record("finetune", options, folder.known.identity, result)
     from llmkit.training.card import card
 
     with unwritable(folder.name):
@@ -104,8 +122,18 @@ def _result(ready: Ready, folder: RunFolder, improvement: Improvement | None, la
         "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
         "peak_memory_bytes": peak_memory_bytes(),
         "loss": losses[-1] if losses else None,
-        "figures": None if improvement is None else {"before": _numbers(improvement.before), "after": _numbers(improvement.after)},
-    }
+        "figures": None if improvement is None else improvement.numbers(),
+    } | _answered(last, kept)
+
+
+def _answered(last: Saved, kept: int) -> dict[str, Any]:
+    """The answers to the run's prompts before the first step and at the kept one; nothing without prompts."""
+    answers = {entry["step"]: entry["answers"] for entry in last.history if "answers" in entry and entry["step"] <= kept}
+    if not answers:
+        return {}
+    first, latest = min(answers), max(answers)
+    both = zip(answers[first], answers[latest], strict=True)
+    return {"answers": [{"prompt": a["prompt"], "before": a["text"], "after": b["text"]} for a, b in both]}
 
 
 def kept_step(plan: RunPlan, last: Saved) -> int:
@@ -120,9 +148,9 @@ def _write_weights(ready: Ready, part: Path) -> str:
     """The adapter's (or model's) files with the chat template of the training; the weights' SHA-256."""
     plan = ready.plan
     ready.model.config.use_cache = True
-    save_weights(ready.model, part)
+    save_weights(ready.model, part, embeddings=plan.embeddings)
     template = plan.encoder.template if plan.format != "text" else None
-    if plan.lora is None:
+    if plan.lora is None or tokenizer_beside(plan.prepared):
         ready.loaded.tokenizer.save_pretrained(part)
     if template is not None:
         (part / "chat_template.jinja").write_text(template, encoding="utf-8")

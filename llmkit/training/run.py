@@ -21,10 +21,12 @@ from llmkit.models import memory
 from llmkit.models.memory import matrices
 from llmkit.training.checkpoints import RunFolder, Saved
 from llmkit.training.examples import Encoder, Examples
+from llmkit.training.mixture import Mixture
 from llmkit.training.processes import Processes
 from llmkit.training.settings import CheckpointSettings, DataSettings, LoraSettings, LossSettings, Optimization, record
 
 if TYPE_CHECKING:
+    from llmkit.training.answers import EvalPrompts
     from llmkit.training.batches import Collator, Stream
     from llmkit.training.footprint import Shape
     from llmkit.training.targets import Targets
@@ -33,11 +35,16 @@ if TYPE_CHECKING:
 _SMALLER = "a smaller `batch_size` or `max_length`, `gradient_checkpointing`, or a smaller model"
 #: Steps that are timed before a run's length is told.
 TIMED_STEPS = 2
+#: Validation rows that are scored to tell how long an evaluation takes.
+_SCORED = 32
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run is to be, before any weight is read. lora: None trains all weights."""
+    """What a run is to be, before any weight is read. lora: None trains all weights.
+
+    mixture: of the training files. valid_sets: name and number of examples of each validation file, in the order of `valid`.
+    """
 
     prepared: Prepared
     encoder: Encoder
@@ -52,11 +59,20 @@ class RunPlan:
     format: str
     train_sha256: str
     valid_sha256: str | None
+    mixture: Mixture
+    valid_sets: tuple[tuple[str, int], ...] = ()
+    prompts: EvalPrompts | None = None
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
-        return self.optimization.steps(len(self.train), self.processes.count)
+        return self.optimization.steps(self.mixture.size, self.processes.count)
+
+    @property
+    def embeddings(self) -> bool:
+        """Whether the adapter that is gone on with brought embeddings of its own, which then go with it."""
+        adapter = self.prepared.adapter
+        return adapter is not None and adapter.vocabulary is not None and not adapter.config.get("modules_to_save")
 
     @property
     def pad(self) -> int:
@@ -76,6 +92,7 @@ class RunPlan:
             "device": self.prepared.device.kind,
             "dtype": self.prepared.device.dtype,
             "quantize": self.prepared.settings.quantize,
+            "adapter_sha256": None if self.prepared.adapter is None else self.prepared.adapter.sha256,
         }
         options = record(self.lora, self.optimization, self.loss, self.checkpoints, self.data)
         return records.identity(
@@ -85,6 +102,8 @@ class RunPlan:
             processes=self.processes.count,
             train_sha256=self.train_sha256,
             valid_sha256=self.valid_sha256,
+            prompts_sha256=self.prompts and self.prompts.sha256,
+            eval_max_new_tokens=self.prompts and self.prompts.max_new_tokens,
         )
 
     def memory(self) -> memory.MemoryEstimate:
@@ -109,7 +128,10 @@ class RunPlan:
 
         optimization = self.optimization
         parts = optimization.grad_accum * self.processes.count
-        return Stream(self.train, size=optimization.batch_size, parts=parts, steps=steps, seed=optimization.seed, grouped=not packed)
+        return Stream(
+            self.train, size=optimization.batch_size, parts=parts, steps=steps, seed=optimization.seed, grouped=not packed,
+            mixture=self.mixture,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -153,13 +175,13 @@ def build(plan: RunPlan) -> Ready:
     import torch
 
     from llmkit.engines.torch.scoring import plain_head
-    from llmkit.training.adapter import keep_differentiable, trainable, unfrozen, with_adapter
+    from llmkit.training.adapter import keep_differentiable, name_base, trainable, unfrozen, with_adapter
     from llmkit.training.batches import Collator, allows_packing
     from llmkit.training.footprint import shapes, widest
     from llmkit.training.targets import targets
 
     free = plan.memory().free
-    loaded = read_weights(plan.prepared)
+    loaded = read_weights(plan.prepared, trained=True)
     model = loaded.model
     keep_differentiable(model)
     packed, reach = False, None
@@ -167,9 +189,11 @@ def build(plan: RunPlan) -> Ready:
         packed = allows_packing(model, min(len(plan.prepared.tokenizer), model.get_input_embeddings().weight.shape[0]))
     if plan.lora is None:
         model = unfrozen(loaded)
-    else:
+    elif plan.prepared.adapter is None:
         reach = targets(loaded, plan.lora)
         model = with_adapter(loaded, plan.lora, reach, quantized=plan.prepared.settings.quantize != "none", seed=plan.optimization.seed)
+    else:
+        name_base(model, loaded)
     model.config.use_cache = False
     collate = Collator(plan.pad, packed, plan.encoder.encoder_decoder)
     few = collate(plan.train[:1])
@@ -240,20 +264,24 @@ def train(
     folder: None writes nothing. Raises TrainingError for a run that goes wrong.
     """
     from llmkit.training.adapter import put_weights
+    from llmkit.training.answers import answering
     from llmkit.training.batches import Collator
     from llmkit.training.trainer import WATCH_FILE, FineTuner, Hooks, TrainerContext, arguments, stops_early
 
     plan, optimization = ready.plan, ready.plan.optimization
     validation = plan.valid if folder is not None else []
     collate = Collator(plan.pad, ready.packed, plan.encoder.encoder_decoder)
-    context = TrainerContext(folder, ready.stream(steps), collate, ready.head, validation, optimization, hooks or Hooks(), plan.checkpoints)
+    context = TrainerContext(
+        folder, ready.stream(steps), collate, ready.head, validation, optimization, hooks or Hooks(), plan.checkpoints,
+        plan.valid_sets, answering(ready) if folder is not None else None, plan.embeddings,
+    )  # fmt: skip
     if begun is not None and (begun.step >= steps or stops_early(begun.history, optimization.early_stopping)):
         put_weights(ready.model, begun.path)
         return None
     with tempfile.TemporaryDirectory(prefix="llmkit-") as scratch:
         args = arguments(
             optimization, plan.checkpoints, ready.loaded.device,
-            steps=steps, output=Path(scratch), evaluates=bool(validation), report_to=report_to,
+            steps=steps, output=Path(scratch), evaluates=context.evaluates, report_to=report_to,
         )  # fmt: skip
         tuner = FineTuner(ready.model, args, context)
         if begun is not None:
@@ -262,8 +290,39 @@ def train(
     return context.reason
 
 
-def timed_steps(ready: Ready) -> float:
-    """Seconds a step takes on average: the second of two that are trained and thrown away, scaled to the batches of the run."""
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of a step on average, and of an evaluation on the validation rows."""
+
+    step: float
+    evaluation: float
+
+    def of_run(self, plan: RunPlan) -> float:
+        """Seconds of the whole run, with its evaluations: those on the way, the last one, and those before and after."""
+        every = plan.checkpoints.every(plan.steps) if plan.optimization.early_stopping else plan.checkpoints.evaluate_every(plan.steps)
+        return self.step * plan.steps + self.evaluation * (-(-plan.steps // every) + 2)
+
+
+def timed(ready: Ready) -> Timing:
+    """How long the parts of a run take: two steps are trained and thrown away, and a part of the validation rows is scored."""
+    return Timing(_timed_step(ready), _timed_evaluation(ready))
+
+
+def _timed_evaluation(ready: Ready) -> float:
+    from llmkit.training.validation import likelihoods
+
+    valid = ready.plan.valid
+    if not valid:
+        return 0.0
+    some = range(0, len(valid), -(-len(valid) // _SCORED))
+    begun = time.monotonic()
+    likelihoods(ready.model, valid, pad=ready.plan.pad, chosen=some)
+    seconds = time.monotonic() - begun
+    return seconds * sum(valid[i].width for i in range(len(valid))) / sum(valid[i].width for i in some)
+
+
+def _timed_step(ready: Ready) -> float:
+    """The second of two steps, scaled to the batches of the run."""
     from llmkit.training.trainer import Hooks
 
     ends: list[float] = []

@@ -43,7 +43,7 @@ _LINES = 2000
 
 @dataclass(frozen=True)
 class Hooks:
-    """Callbacks: progress, stop requests, validation loss, warnings.
+    """Callbacks: progress, stop requests, validation loss, answers to the run's prompts, warnings.
 
     step: after each, (number, loss, learning rate, trained tokens). due: why the run has to end now, None to go on.
     """
@@ -51,12 +51,17 @@ class Hooks:
     step: Callable[[int, float, float, int], None] = lambda *_: None
     due: Callable[[], LlmkitError | None] = lambda: None
     evaluated: Callable[[int, float], None] = lambda *_: None
+    answered: Callable[[int, list[dict[str, str]]], None] = lambda *_: None
     warn: Callable[[str], None] = lambda _: None
 
 
 @dataclass
 class TrainerContext:
-    """What the trainer works with, and why it was ended."""
+    """What the trainer works with, and why it was ended.
+
+    valid_sets: name and number of examples of each validation file. answers: to the run's prompts, by the model as it is.
+    embeddings: these are saved with the adapter.
+    """
 
     folder: RunFolder | None
     stream: Stream
@@ -66,7 +71,14 @@ class TrainerContext:
     optimization: Optimization
     hooks: Hooks
     checkpoints: CheckpointSettings
+    valid_sets: tuple[tuple[str, int], ...] = ()
+    answers: Callable[[], list[dict[str, str]]] | None = None
+    embeddings: bool = False
     reason: LlmkitError | None = field(default=None, init=False)
+
+    @property
+    def evaluates(self) -> bool:
+        return bool(self.validation) or self.answers is not None
 
 
 def arguments(
@@ -127,15 +139,30 @@ class FineTuner(Trainer):  # type: ignore[misc]
         super().__init__(model=model, args=args, train_dataset=context.stream, eval_dataset=context.validation)
         self.remove_callback(PrinterCallback)
         self.add_callback(_Steps(self))
-        if context.folder is not None and context.folder.writes:
-            self.add_callback(_MetricsFile(context.folder.metrics_path))
+        self._file = _MetricsFile(context.folder.metrics_path) if context.folder is not None and context.folder.writes else None
+        if self._file is not None:
+            self.add_callback(self._file)
         self.loss_is_scaled_for_ga = True
 
     @property
     def epoch(self) -> float:
         """How often each example has been seen."""
         stream = self.context.stream
-        return stream.rows_before(self.state.global_step) / len(stream.examples)
+        return stream.rows_before(self.state.global_step) / stream.mixture.size
+
+    def create_optimizer(self, *arguments: Any, **more: Any) -> Any:
+        """transformers' optimizer; with LoRA+ the adapter's B matrices in groups of their own, whose rate is higher."""
+        made = self.optimizer is None
+        optimizer, ratio = super().create_optimizer(*arguments, **more), self.context.optimization.lora_plus
+        if made and ratio is not None:
+            second = {id(p) for name, p in self.model.named_parameters() if ".lora_B." in name or ".lora_embedding_B." in name}
+            groups = []
+            for group in self.optimizer.param_groups:
+                for chosen, rate in ((False, group["lr"]), (True, group["lr"] * ratio)):
+                    if parameters := [p for p in group["params"] if (id(p) in second) == chosen]:
+                        groups.append({**group, "params": parameters, "lr": rate})
+            self.optimizer.param_groups[:] = groups
+        return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """transformers' schedule, but that the first step of a warm-up is at 1/warm-up of the peak, not at 0."""
@@ -198,6 +225,15 @@ class FineTuner(Trainer):  # type: ignore[misc]
         super().log(logs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        metrics = self._validate() if self.context.validation else {}
+        if metrics:
+            self.log(metrics)
+        self.answer()
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _validate(self) -> dict[str, float]:
+        """The loss on all validation rows, and with several files on those of each."""
         examples, rank, ranks = self.context.validation, self.accelerator.process_index, self.accelerator.num_processes
         try:
             own = likelihoods(self.model, examples, pad=self.context.collate.pad, chosen=range(rank, len(examples), ranks))
@@ -206,14 +242,26 @@ class FineTuner(Trainer):  # type: ignore[misc]
         if ranks > 1:
             from accelerate.utils import gather_object
 
-            own = gather_object(own)
-        metrics = {"eval_loss": mean_loss(own)}
-        self.log(metrics)
-        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+            parts = gather_object([own])  # every process has scored each of its examples
+            own = [parts[i % ranks][i // ranks] for i in range(len(examples))]
+        metrics, first = {"eval_loss": mean_loss(own)}, 0
+        for name, count in self.context.valid_sets if len(self.context.valid_sets) > 1 else ():
+            metrics[f"eval_{name}_loss"] = mean_loss(own[first : first + count])
+            first += count
         return metrics
 
+    def answer(self) -> None:
+        """Answers the run's prompts. The answers go into the log that the checkpoints keep, but not to trackers, which take numbers."""
+        if self.context.answers is None:
+            return
+        entry = {"step": self.state.global_step, "answers": self.context.answers()}
+        self.state.log_history.append(entry)
+        if self._file is not None:
+            self._file.write(entry)
+        self.context.hooks.answered(entry["step"], entry["answers"])
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        save_weights(self.model, Path(output_dir or ""))
+        save_weights(self.model, Path(output_dir or ""), embeddings=self.context.embeddings)
 
     def _get_output_dir(self, trial: Any) -> str:
         folder = self.context.folder
@@ -247,6 +295,10 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
     def __init__(self, trainer: FineTuner) -> None:
         self.trainer = trainer
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 0:
+            self.trainer.answer()
+
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         context = self.trainer.context
         if logs and "loss" in logs:
@@ -264,7 +316,7 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
         if reason is not None:
             self.trainer.context.reason = reason
             control.should_save = control.should_training_stop = True
-        elif state.global_step >= state.max_steps and self.trainer.context.validation:
+        elif state.global_step >= state.max_steps and self.trainer.context.evaluates:
             control.should_evaluate = True  # the last weights, too, are compared with the best
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -284,8 +336,11 @@ class _MetricsFile(TrainerCallback):  # type: ignore[misc]
         self.path.write_text("".join(metrics_line(entry) for entry in state.log_history), encoding="utf-8")
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.write(state.log_history[-1])
+
+    def write(self, entry: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(metrics_line(state.log_history[-1]))
+            file.write(metrics_line(entry))
 
 
 def _warmed(factor: Callable[[int], float], warmup: int) -> Callable[[int], float]:

@@ -1,0 +1,110 @@
+"""Answers to fixed prompts while a model is trained: what its figures don't show.
+
+They are given by the engine of `llmkit generate`, greedily, so two evaluations differ by the training alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from llmkit.errors import InputError, UsageError
+from llmkit.rows import open_rows
+from llmkit.rows.fields import Prompt, PromptFields, SourceFields
+from llmkit.rows.samples import Sample, row_languages
+
+if TYPE_CHECKING:
+    from llmkit.training.examples import Encoder
+    from llmkit.training.run import Ready
+    from llmkit.training.settings import AnswerSettings
+
+#: Prompts of a run: each is answered at every evaluation.
+_MOST = 50
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt as the model gets it, and as people are shown it. first_token: that every answer begins with; stop: that end one."""
+
+    shown: str
+    prompt: Prompt
+    first_token: str | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvalPrompts:
+    """The prompts of a run. sha256: of their rows."""
+
+    asked: tuple[Asked, ...]
+    max_new_tokens: int
+    sha256: str
+
+
+def read_prompts(settings: AnswerSettings, encoder: Encoder, format: str, *, offline: bool) -> EvalPrompts | None:
+    """None where there are none. format: of the training rows; for a translator, prompts are asked as `translate` would.
+
+    Raises InputError for rows that hold no prompt, UsageError for too many.
+    """
+    if settings.prompts is None:
+        return None
+    translates = encoder.directions is not None and (format == "source and target" or encoder.directions.by_tokens)
+    asked: list[Asked] = []
+    digest = hashlib.sha256()
+    rows = open_rows(settings.prompts, text_field="prompt", offline=offline)
+    for row in rows:
+        if len(asked) == _MOST:
+            raise UsageError(f"`eval_prompts` {settings.prompts}: more than {_MOST} prompts", hint="each is answered at every evaluation")
+        digest.update(row.digest)
+        prompt = (SourceFields() if translates else PromptFields()).prompt(row, rows.name)
+        shown = prompt.text if prompt.text is not None else (prompt.messages or ({"content": ""},))[-1]["content"]
+        direction = None
+        if translates and encoder.directions is not None and prompt.text is not None:
+            direction = encoder.directions.of(Sample("source and target", row.line, "", prompt=prompt.text, languages=row_languages(row)))
+        if direction is None:
+            asked.append(Asked(str(shown), prompt))
+        else:
+            asked.append(Asked(str(shown), direction.prompt(prompt.text or ""), direction.target_token, direction.stop))
+    if not asked:
+        raise InputError("no prompts", path=rows.name)
+    return EvalPrompts(tuple(asked), settings.max_new_tokens, digest.hexdigest())
+
+
+def answering(ready: Ready) -> Callable[[], list[dict[str, str]]] | None:
+    """What answers the run's prompts with the model as it is then: [{"prompt": ..., "text": ...}]. None without prompts.
+
+    The model's mode and the random state are left as they were.
+    """
+    prompts = ready.plan.prompts
+    if prompts is None:
+        return None
+
+    def answer() -> list[dict[str, str]]:
+        import torch
+
+        model = ready.model
+        was_training, cached = model.training, model.config.use_cache
+        model.eval()
+        model.config.use_cache = True
+        cuda = [model.device] if model.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices=cuda):
+                return [{"prompt": asked.shown, "text": _text(ready, asked, prompts.max_new_tokens)} for asked in prompts.asked]
+        finally:
+            model.train(was_training)
+            model.config.use_cache = cached
+
+    return answer
+
+
+def _text(ready: Ready, asked: Asked, max_new_tokens: int) -> str:
+    from llmkit.engines.decoding import Decoding
+    from llmkit.engines.torch.engine import TorchEngine
+
+    # a layout for this processor would be made anew for every evaluation
+    engine: Any = TorchEngine(replace(ready.loaded, model=ready.model), chat=ready.plan.encoder.chat, lay_out=False)
+    decoding = Decoding(max_new_tokens=max_new_tokens, first_token=asked.first_token, stop=asked.stop)
+    completion = engine.generate([engine.prepare(asked.prompt, decoding)], decoding)[0][0]
+    return str(completion.text).strip()
