@@ -53,6 +53,12 @@ class DataOptions(RowFormat):
         count_option("--max-length", help="Longer rows are cut to N tokens. [default: the context, at most 2048]", panel=DATA),
     ] = None
     full_loss: Annotated[bool, option("--full-loss/--completion-only-loss", help="Also train on prompts.", panel=DATA)] = False
+    dpo: Annotated[bool, option("--dpo", help="Train 'chosen' over 'rejected' (DPO), whatever other fields the rows have.", panel=DATA)] = (
+        False
+    )
+    dpo_beta: Annotated[
+        float | None, number_option("--dpo-beta", help="DPO: the tie to the model as it was. [default: 0.1]", panel=DATA)
+    ] = None
     packing: Annotated[
         str, choice_option("--packing", help="auto packs several rows into one where the model allows.", panel=DATA, values=("auto", "off"))
     ] = "auto"
@@ -73,7 +79,7 @@ class DataOptions(RowFormat):
         files = [weighted(name) for name in train]
         return DataSettings(
             tuple(name for name, _ in files), tuple(self.valid or ()) or None, fraction(self.valid_split),
-            SampleFields(self.text_field, self.prompt_field, self.completion_field, self.template),
+            SampleFields(self.text_field, self.prompt_field, self.completion_field, self.template, self.dpo),
             self.input_format, self.encoding, self.limit, self.max_errors or 0, self.chat_template,
             LanguageSettings(self.source_language, self.target_language), tuple(weight for _, weight in files),
         )  # fmt: skip
@@ -81,7 +87,7 @@ class DataOptions(RowFormat):
     @property
     def loss(self) -> LossSettings:
         """Settings of the loss."""
-        return LossSettings(self.max_length, self.full_loss, self.packing)
+        return LossSettings(self.max_length, self.full_loss, self.packing, self.dpo_beta)
 
 
 @dataclass(frozen=True)

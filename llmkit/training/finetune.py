@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmkit.errors import UnavailableError, UsageError, one_line
 from llmkit.jobs.report import Report, Silent
+from llmkit.rows.samples import PREFERENCE
 from llmkit.training.data import File, TrainingRows, read_data, set_names, sha256
 from llmkit.training.mixture import Mixture
 from llmkit.training.processes import Processes, from_environment
-from llmkit.training.settings import FinetuneSettings, LanguageSettings, LoraSettings
+from llmkit.training.settings import BETA, FinetuneSettings, LanguageSettings, LoraSettings, LossSettings
 
 if TYPE_CHECKING:
     from llmkit.engines.torch.loading import Prepared
@@ -103,7 +104,7 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
 
     from llmkit.engines.torch.devices import slow_precision
     from llmkit.engines.torch.loading import prepare
-    from llmkit.training.answers import read_prompts
+    from llmkit.training.prompts import read_prompts
     from llmkit.training.run import RunPlan, check_examples, check_weights
 
     device = processes.device(settings.model.device)
@@ -116,9 +117,10 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     check_examples(train, rows.source, report.warn)
     valid, valid_counts = _examples(encoder, rows.valid)
     _tell_unused(rows, encoder, report)
+    loss = _loss(settings.loss, rows.checked.formats, report)
     plan = RunPlan(
         prepared, encoder, train, valid, settings.lora if prepared.adapter is None else LoraSettings.of(prepared.adapter.config),
-        settings.optimization, settings.loss, settings.checkpoints, settings.data, processes, rows.checked.format,
+        settings.optimization, loss, settings.checkpoints, settings.data, processes, rows.checked.format,
         sha256(rows.train) or "", sha256(rows.valid), Mixture(counts, settings.data.weights),
         tuple(zip(set_names(rows.valid), valid_counts, strict=True)),
         read_prompts(settings.answers, encoder, rows.checked.format, offline=settings.model.offline),
@@ -126,6 +128,23 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     rows.close()
     check_weights(plan)
     return plan
+
+
+def _loss(settings: LossSettings, formats: Collection[str], report: Report) -> LossSettings:
+    """The settings with DPO's beta where the rows are preferences. Raises UsageError for what does not go with the rows."""
+    from dataclasses import replace
+
+    if PREFERENCE not in formats:
+        if settings.beta is not None:
+            raise UsageError("`dpo_beta` is for rows with 'chosen' and 'rejected'", hint="remove it")
+        return settings
+    if len(formats) > 1:
+        raise UsageError(f"preferences and rows of {', '.join(f for f in formats if f != PREFERENCE)}", hint="train them in two runs")
+    if settings.full_loss:
+        raise UsageError("`full_loss` and preferences cannot be combined", hint="remove it")
+    beta = BETA if settings.beta is None else settings.beta
+    report.notice(f"preferences are trained by DPO, beta {beta:g}")
+    return replace(settings, beta=beta)
 
 
 def _examples(encoder: Encoder, files: Sequence[File]) -> tuple[Examples, tuple[int, ...]]:

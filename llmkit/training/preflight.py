@@ -22,7 +22,7 @@ def facts(ready: Ready, checked: CheckedRows, source: str, timing: Timing) -> di
         return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     first = train[0]
-    shown = marked(first, decode)
+    shown = "\n".join(marked(part, decode) for part in first.parts)
     if first.source is not None:
         shown = f"{decode(list(first.source))} → {shown}"
     return {

@@ -17,6 +17,7 @@ from typing import Any
 
 from llmkit.engines.torch.loading import tokenizer_beside
 from llmkit.files import file_sha256
+from llmkit.metrics.accuracy import accuracy
 from llmkit.metrics.base import Score, json_number, signature
 from llmkit.metrics.perplexity import Likelihood, scores
 from llmkit.records import peak_memory_bytes, run_record
@@ -27,6 +28,8 @@ from llmkit.training.validation import likelihoods
 
 #: Of the figures that the scorer knows, those that measure the improvement.
 FIGURES = ("token_perplexity", "bits_per_byte")
+#: ... and of preferences.
+_PREFERRED = "preference_accuracy"
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,34 @@ class Improvement:
 
 
 def measure(ready: Ready) -> list[list[float]]:
-    """The validation rows' likelihoods as the model is now: [log-likelihood, tokens, words, bytes] each."""
-    documents = likelihoods(ready.model, ready.plan.valid, pad=ready.plan.pad)
-    return [[d.log_likelihood, d.tokens, d.words, d.bytes] for d in documents]
+    """The validation rows' likelihoods as the model is now: [log-likelihood, tokens, words, bytes] each.
+
+    Of preferences these are the better answer's, and the log-likelihood of the worse one follows.
+    """
+    plan = ready.plan
+    if not plan.preference:
+        documents = likelihoods(ready.model, plan.valid, pad=plan.pad)
+        return [[d.log_likelihood, d.tokens, d.words, d.bytes] for d in documents]
+    from llmkit.training.preference import log_probs
+
+    pairs = log_probs(ready.model, plan.valid, pad=plan.pad, chosen=range(len(plan.valid)))
+    chosen = [example.parts[0] for example in plan.valid]
+    return [[pairs[i][0], example.trained, example.words, example.bytes, pairs[i][1]] for i, example in enumerate(chosen)]
 
 
 def figures(plan: RunPlan, measured: Sequence[Sequence[float]]) -> dict[str, Score]:
     """The figures of `measure`'s numbers, with intervals by bootstrap over rows."""
-    documents = [Likelihood(value, int(tokens), int(words), int(size)) for value, tokens, words, size in measured]
+    documents = [Likelihood(value, int(tokens), int(words), int(size)) for value, tokens, words, size, *_ in measured]
     target = "text" if plan.format == "text" or plan.loss.full_loss else "completion"
     protocol = signature(target=target, max_length=plan.encoder.max_length or "none", rows=(plan.valid_sha256 or "")[:8])
     tokenizer = str(plan.identity()["model.tokenizer_sha256"])[:8]
-    return {s.name: s for s in scores(documents, protocol=protocol, tokenizer=tokenizer) if s.name in FIGURES}
+    found = {s.name: s for s in scores(documents, protocol=protocol, tokenizer=tokenizer) if s.name in FIGURES}
+    return {_PREFERRED: _preferred(measured, protocol)} | found if plan.preference else found
+
+
+def _preferred(measured: Sequence[Sequence[float]], protocol: str) -> Score:
+    """In how many of 100 pairs the better answer is the likelier one."""
+    return accuracy(_PREFERRED, [row[0] > row[4] for row in measured], protocol)
 
 
 def improved(plan: RunPlan, before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> Improvement:
@@ -76,7 +95,7 @@ def finish(
 
     last: the run's newest checkpoint. options: for the record. about: facts of the data.
     """
-    from llmkit.training.trainer import metrics_line
+    from llmkit.training.history import metrics_line
 
     part = folder.final
     if part.exists():
@@ -138,7 +157,7 @@ def _answered(last: Saved, kept: int) -> dict[str, Any]:
 
 def kept_step(plan: RunPlan, last: Saved) -> int:
     """The step whose weights are the result: the best by validation where there is one, else the last."""
-    from llmkit.training.trainer import best_step
+    from llmkit.training.history import best_step
 
     best = best_step(last.history) if plan.checkpoints.result == "best" else None
     return last.step if best is None else best
@@ -178,7 +197,7 @@ def _numbers(scores_by_name: dict[str, Score]) -> dict[str, Any]:
 def improvement_line(improvement: Improvement) -> str:
     """One line: validation scores before and after."""
     parts = []
-    for name in FIGURES:
+    for name in (_PREFERRED, *FIGURES):
         if name in improvement.before and name in improvement.after:
             before, after = improvement.before[name], improvement.after[name]
             interval = f" [{after.interval[0]:.3f}, {after.interval[1]:.3f}]" if after.interval else ""

@@ -19,6 +19,7 @@ from llmkit.engines.torch.loading import LoadedModel, Prepared, read_weights, to
 from llmkit.errors import InputError, LlmkitError, UsageError
 from llmkit.models import memory
 from llmkit.models.memory import matrices
+from llmkit.rows.samples import PREFERENCE
 from llmkit.training.checkpoints import RunFolder, Saved
 from llmkit.training.examples import Encoder, Examples
 from llmkit.training.mixture import Mixture
@@ -26,10 +27,11 @@ from llmkit.training.processes import Processes
 from llmkit.training.settings import CheckpointSettings, DataSettings, LoraSettings, LossSettings, Optimization, record
 
 if TYPE_CHECKING:
-    from llmkit.training.answers import EvalPrompts
     from llmkit.training.batches import Collator, Stream
     from llmkit.training.footprint import Shape
+    from llmkit.training.prompts import EvalPrompts
     from llmkit.training.targets import Targets
+    from llmkit.training.trainer import TrainerContext
 
 #: What to do about a run that does not fit.
 _SMALLER = "a smaller `batch_size` or `max_length`, `gradient_checkpointing`, or a smaller model"
@@ -67,6 +69,11 @@ class RunPlan:
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
         return self.optimization.steps(self.mixture.size, self.processes.count)
+
+    @property
+    def preference(self) -> bool:
+        """Whether the rows are preferences, trained by DPO."""
+        return self.format == PREFERENCE
 
     @property
     def embeddings(self) -> bool:
@@ -117,7 +124,7 @@ class RunPlan:
             dtype=self.prepared.device.dtype,
             quantize=self.prepared.settings.quantize,
             trained=trained,
-            positions=self.optimization.batch_size * self.train.width,
+            positions=self.optimization.batch_size * self.train.width * (2 if self.preference else 1),
             recompute=self.optimization.gradient_checkpointing,
             free=free_bytes(self.prepared.device.name),
         )
@@ -176,8 +183,9 @@ def build(plan: RunPlan) -> Ready:
 
     from llmkit.engines.torch.scoring import plain_head
     from llmkit.training.adapter import keep_differentiable, name_base, trainable, unfrozen, with_adapter
-    from llmkit.training.batches import Collator, allows_packing
+    from llmkit.training.batches import INPUTS, Collator, allows_packing
     from llmkit.training.footprint import shapes, widest
+    from llmkit.training.preference import without_dropout
     from llmkit.training.targets import targets
 
     free = plan.memory().free
@@ -194,10 +202,12 @@ def build(plan: RunPlan) -> Ready:
         model = with_adapter(loaded, plan.lora, reach, quantized=plan.prepared.settings.quantize != "none", seed=plan.optimization.seed)
     else:
         name_base(model, loaded)
+    if plan.preference:
+        without_dropout(model)
     model.config.use_cache = False
     collate = Collator(plan.pad, packed, plan.encoder.encoder_decoder)
     few = collate(plan.train[:1])
-    few = {name: value[:, :4].to(loaded.device.name) for name, value in few.items() if name != "labels"}
+    few = {name: value[:, :4].to(loaded.device.name) for name, value in few.items() if name in INPUTS}
     model.eval()
     with torch.inference_mode():
         head = plain_head(model, few | {"use_cache": False})
@@ -266,15 +276,18 @@ def train(
     from llmkit.training.adapter import put_weights
     from llmkit.training.answers import answering
     from llmkit.training.batches import Collator
-    from llmkit.training.trainer import WATCH_FILE, FineTuner, Hooks, TrainerContext, arguments, stops_early
+    from llmkit.training.history import stops_early
+    from llmkit.training.trainer import WATCH_FILE, FineTuner, Hooks, TrainerContext, arguments
 
     plan, optimization = ready.plan, ready.plan.optimization
     validation = plan.valid if folder is not None else []
     collate = Collator(plan.pad, ready.packed, plan.encoder.encoder_decoder)
     context = TrainerContext(
         folder, ready.stream(steps), collate, ready.head, validation, optimization, hooks or Hooks(), plan.checkpoints,
-        plan.valid_sets, answering(ready) if folder is not None else None, plan.embeddings,
+        plan.valid_sets, answering(ready) if folder is not None else None, plan.embeddings, plan.loss.beta,
     )  # fmt: skip
+    if plan.preference:
+        _refer(ready, context, steps)
     if begun is not None and (begun.step >= steps or stops_early(begun.history, optimization.early_stopping)):
         put_weights(ready.model, begun.path)
         return None
@@ -288,6 +301,20 @@ def train(
             tuner.watch.restore(json.loads((begun.path / WATCH_FILE).read_text(encoding="utf-8")))
         tuner.train(resume_from_checkpoint=str(begun.path) if begun is not None else None)
     return context.reason
+
+
+def _refer(ready: Ready, context: TrainerContext, steps: int) -> None:
+    """Finds out what the model gives the answers of a run of preferences before the training; on a resume, too, it is as it began.
+
+    All of a run's examples are looked at together, so that a resumed run gets the very same numbers.
+    """
+    from llmkit.training.preference import log_probs
+
+    stream, plan = context.stream, ready.plan
+    used = sorted({i for step in range(steps) for i in stream.step(step)})
+    stream.references = log_probs(ready.model, plan.train, pad=plan.pad, chosen=used)
+    if context.validation:
+        context.valid_references = log_probs(ready.model, plan.valid, pad=plan.pad, chosen=range(len(plan.valid)))
 
 
 @dataclass(frozen=True)
@@ -317,7 +344,7 @@ def _timed_evaluation(ready: Ready) -> float:
     some = range(0, len(valid), -(-len(valid) // _SCORED))
     begun = time.monotonic()
     likelihoods(ready.model, valid, pad=ready.plan.pad, chosen=some)
-    seconds = time.monotonic() - begun
+    seconds = (time.monotonic() - begun) * (2 if ready.plan.preference else 1)
     return seconds * sum(valid[i].width for i in range(len(valid))) / sum(valid[i].width for i in some)
 
 

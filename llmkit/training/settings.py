@@ -17,6 +17,8 @@ from llmkit.rows.samples import SampleFields
 #: transformers' names of schedules that need nothing but a number of steps.
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt")
 _SCHEDULE_NAMES = {"constant-with-warmup": "constant_with_warmup", "inverse-sqrt": "inverse_sqrt"}
+#: Strength of DPO's tie to the reference where none is given, as in its paper and in TRL.
+BETA = 0.1
 #: Learning rates for AdamW where none is given.
 LORA_RATE, FULL_RATE = 2e-4, 2e-5
 
@@ -130,13 +132,19 @@ class Optimization:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Which tokens of the rows are trained. full_loss: prompts too; packing: auto, or off."""
+    """Which tokens of the rows are trained. full_loss: prompts too; packing: auto, or off.
+
+    beta: of preferences (DPO), how strongly the model is tied to what it was; None for 0.1, and for other rows.
+    """
 
     max_length: int | None = None
     full_loss: bool = False
     packing: str = "auto"
+    beta: float | None = None
 
     def __post_init__(self) -> None:
+        if self.beta is not None and not 0 < self.beta < math.inf:
+            raise UsageError(f"`dpo_beta` {self.beta:g}: it must be above 0", hint="0.1 is usual")
         if self.max_length is not None and self.max_length < 2:
             raise UsageError(f"`max_length` {self.max_length}: it must be 2 or more")
         if self.packing not in ("auto", "off"):

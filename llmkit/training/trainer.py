@@ -30,7 +30,9 @@ from llmkit.training.adapter import save_weights
 from llmkit.training.batches import IGNORED, Collator, Stream
 from llmkit.training.checkpoints import RunFolder, unwritable
 from llmkit.training.examples import Example
+from llmkit.training.history import best_step, metrics_line, stops_early
 from llmkit.training.loss import summed_loss
+from llmkit.training.preference import batch_loss, log_probs, preference_loss
 from llmkit.training.settings import CheckpointSettings, Optimization
 from llmkit.training.validation import likelihoods, mean_loss
 from llmkit.training.watch import Watch
@@ -60,7 +62,8 @@ class TrainerContext:
     """What the trainer works with, and why it was ended.
 
     valid_sets: name and number of examples of each validation file. answers: to the run's prompts, by the model as it is.
-    embeddings: these are saved with the adapter.
+    embeddings: these are saved with the adapter. beta: of DPO, None for other rows; valid_references: of the validation rows before the
+    training.
     """
 
     folder: RunFolder | None
@@ -74,6 +77,8 @@ class TrainerContext:
     valid_sets: tuple[tuple[str, int], ...] = ()
     answers: Callable[[], list[dict[str, str]]] | None = None
     embeddings: bool = False
+    beta: float | None = None
+    valid_references: dict[int, tuple[float, float]] = field(default_factory=dict)
     reason: LlmkitError | None = field(default=None, init=False)
 
     @property
@@ -134,6 +139,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self.context, self.watch = context, Watch(context.hooks.warn, on=context.optimization.watch, steps=context.stream.steps)
         self._step_loss = 0.0
         self._batch_tokens = 0
+        self._margins: list[float] = []
         self._begun = time.monotonic()
         self._seconds_before = context.folder.known.seconds if context.folder is not None else 0.0
         super().__init__(model=model, args=args, train_dataset=context.stream, eval_dataset=context.validation)
@@ -184,17 +190,24 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         batches = list(itertools.islice(epoch_iterator, num_batches))
-        count = torch.tensor(sum(int((b["labels"] != IGNORED).sum()) for b in batches), device=device)
+        tokens = sum(int((b["labels"] != IGNORED).sum()) for b in batches)
+        pairs = sum(len(b["reference"]) // 2 for b in batches if "reference" in b)
+        counts = torch.tensor([tokens, pairs], device=device)
         if self.accelerator.num_processes > 1:
-            count = self.accelerator.gather(count[None]).sum()
-        self._batch_tokens = int(count)
+            counts = self.accelerator.gather(counts[None]).sum(0)
+        self._batch_tokens = int(counts[0])
         if batches:
             self.watch.tokens(self._batch_tokens, self.state.global_step + 1)
-        return batches, count
+        return batches, counts[0 if self.context.beta is None else 1]
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-        # a mean over the tokens of the whole step, wherever they are; DistributedDataParallel averages over processes
-        total = summed_loss(model, self.context.head, inputs)
+        # a mean over the tokens (of preferences the pairs) of the whole step, wherever they are; DistributedDataParallel averages over
+        # processes
+        if self.context.beta is not None and "reference" in inputs:
+            total, margins = batch_loss(model, self.context.head, inputs, self.context.beta)
+            self._margins += margins.tolist()
+        else:
+            total = summed_loss(model, self.context.head, inputs)
         return total * (self.accelerator.num_processes / num_items_in_batch)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
@@ -222,6 +235,10 @@ class FineTuner(Trainer):  # type: ignore[misc]
         if "train_runtime" in logs:
             return  # the summary of a process, not of the run
         self.state.epoch = self.epoch
+        if self._margins and "loss" in logs:
+            logs["reward_margin"] = sum(self._margins) / len(self._margins)
+            logs["reward_accuracy"] = sum(margin > 0 for margin in self._margins) / len(self._margins)
+            self._margins = []
         super().log(logs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -234,6 +251,8 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
     def _validate(self) -> dict[str, float]:
         """The loss on all validation rows, and with several files on those of each."""
+        if self.context.beta is not None:
+            return self._validate_pairs(self.context.beta)
         examples, rank, ranks = self.context.validation, self.accelerator.process_index, self.accelerator.num_processes
         try:
             own = likelihoods(self.model, examples, pad=self.context.collate.pad, chosen=range(rank, len(examples), ranks))
@@ -248,6 +267,21 @@ class FineTuner(Trainer):  # type: ignore[misc]
         for name, count in self.context.valid_sets if len(self.context.valid_sets) > 1 else ():
             metrics[f"eval_{name}_loss"] = mean_loss(own[first : first + count])
             first += count
+        return metrics
+
+    def _validate_pairs(self, beta: float) -> dict[str, float]:
+        """The loss of preferences and the share of pairs whose margin is above that of the reference."""
+        examples, known = self.context.validation, self.context.valid_references
+        found = log_probs(self.model, examples, pad=self.context.collate.pad, chosen=range(len(examples)))
+        policy, reference = (torch.tensor([value for i in range(len(examples)) for value in each[i]]) for each in (found, known))
+        metrics: dict[str, float] = {}
+        first = 0
+        sets = self.context.valid_sets if len(self.context.valid_sets) > 1 else ()
+        for name, count in [("eval", len(examples)), *((f"eval_{name}", count) for name, count in sets)]:
+            part = slice(2 * first, 2 * (first + count))
+            loss, margins = preference_loss(policy[part], reference[part], beta)
+            metrics |= {f"{name}_loss": float(loss) / len(margins), f"{name}_reward_accuracy": float((margins > 0).float().mean())}
+            first += 0 if name == "eval" else count
         return metrics
 
     def answer(self) -> None:
@@ -345,25 +379,3 @@ class _MetricsFile(TrainerCallback):  # type: ignore[misc]
 
 def _warmed(factor: Callable[[int], float], warmup: int) -> Callable[[int], float]:
     return lambda step: (step + 1) / warmup if step < warmup else factor(step)
-
-
-def best_step(history: Sequence[dict[str, Any]]) -> int | None:
-    """The step of the lowest validation loss; None before the first evaluation."""
-    evaluated = [entry for entry in history if "eval_loss" in entry]
-    return min(evaluated, key=lambda entry: entry["eval_loss"])["step"] if evaluated else None
-
-
-def stops_early(history: Sequence[dict[str, Any]], patience: int | None) -> bool:
-    """Whether the last `patience` evaluations have all been no better than the best before them."""
-    losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
-    return patience is not None and len(losses) > patience and losses.index(min(losses)) < len(losses) - patience
-
-
-_COLUMNS = ("step", "epoch", "loss", "eval_loss", "grad_norm", "learning_rate")
-
-
-def metrics_line(entry: dict[str, Any]) -> str:
-    """A log entry as a line of metrics.jsonl."""
-    # in one order, whether it comes from this process or from a checkpoint
-    names = [*(n for n in _COLUMNS if n in entry), *sorted(n for n in entry if n not in _COLUMNS)]
-    return json.dumps({name: entry[name] for name in names}) + "\n"
