@@ -14,12 +14,16 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add
+from llmkit.cli.help import Page
 from llmkit.cli.parsing import RUN, option
 
 app = typer.Typer(add_completion=False)
 
 
-@add(app, "push", help="Put a finished adapter or merged model on a hub, with its card: the files of its record and nothing else.")
+_PAGE = Page(("llmkit push adapters/mine me/mine", "llmkit push models/mine me/mine-merged --private"), guide="finetune")
+
+
+@add(app, "push", help="Put a finished adapter or merged model on a hub: the files of its record and nothing else.", page=_PAGE)
 def push(
     *,
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="What finetune or merge wrote.")],
@@ -27,7 +31,7 @@ def push(
     private: Annotated[bool, option("--private", help="Make a new repository private.", panel=RUN)] = False,
     display: opt.JsonQuiet,
 ) -> int:
-    """Runs the command; see the module's docstring."""
+    """Publishes the folder and says where it is."""
     from llmkit.training.publishing import publish
 
     published = publish(folder, name, private=private, report=display.console)
