@@ -116,6 +116,9 @@ def test_prompts_are_answered_at_each_evaluation_as_generate_answers_them(
         assert [json.loads(line)["text"].strip() for line in said.out.splitlines()] == [answer["text"] for answer in told[step]]
     assert "step 6: Say 1:" in done.err
     assert "## Answers" in (tmp_path / "ad" / "README.md").read_text()
+    longer = run(*training, *asked[:-1], "9", "-o", tmp_path / "ad")
+    assert longer.code == 2
+    assert "eval_max_new_tokens was 8, is 9" in longer.err
     # answering changes nothing of what is trained, and a resumed run logs the same
     assert run(*training, "-o", tmp_path / "plain").code == 0
     weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("ad", "plain")]

@@ -218,6 +218,9 @@ class TrainingRunOptions(RunOptions):
     ] = None
     eval_max_new_tokens: Annotated[int, count_option("--eval-max-new-tokens", help="Maximum length of these answers.", panel=RUN)] = 64
     extend: Annotated[bool, option("--extend", help="Go on with a finished run, for more --epochs or --max-steps.", panel=RUN)] = False
+    find_lr: Annotated[
+        bool, option("--find-lr", help="Try rising learning rates for 100 steps, suggest one, and write nothing.", panel=RUN)
+    ] = False
     dry_run: Annotated[bool, option("--dry-run", help="Check the data, time two steps, and write nothing.", panel=RUN)] = False
     report_to: Annotated[
         list[str] | None,

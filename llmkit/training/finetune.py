@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llmkit.errors import LlmkitError
     from llmkit.training.checkpoints import RunFolder, Saved
     from llmkit.training.examples import Encoder, Examples
+    from llmkit.training.rates import Tried
     from llmkit.training.run import Ready, RunPlan
 
 
@@ -86,6 +87,16 @@ def dry_run(settings: FinetuneSettings, *, report: Report | None = None) -> dict
     ready = build(make_plan(settings, rows, from_environment(), report))
     _tell_frozen(ready, report)
     return facts(ready, rows.checked, rows.source, timed(ready))
+
+
+def find_rate(settings: FinetuneSettings, *, report: Report | None = None) -> Tried:
+    """A learning rate for the run, by steps at rising rates that are thrown away; nothing is written."""
+    from llmkit.training.rates import try_rates
+    from llmkit.training.run import build
+
+    report = report or Silent()
+    rows = read_data(settings.data, offline=settings.model.offline)
+    return try_rates(build(make_plan(settings, rows, from_environment(), report)))
 
 
 def _relation(folder: RunFolder, plan: RunPlan, overwrite: bool, restart: bool, extend: bool) -> str:

@@ -268,10 +268,11 @@ def train(
     begun: Saved | None = None,
     hooks: Any = None,
     report_to: tuple[str, ...] = (),
+    rates: tuple[float, ...] = (),
 ) -> LlmkitError | None:
     """Trains up to `steps`, from the checkpoint `begun` on; why it ended before, None when it did not.
 
-    folder: None writes nothing. Raises TrainingError for a run that goes wrong.
+    folder: None writes nothing. rates: of each step, in place of a schedule. Raises TrainingError for a run that goes wrong.
     """
     from llmkit.training.adapter import put_weights
     from llmkit.training.answers import answering
@@ -285,6 +286,7 @@ def train(
     context = TrainerContext(
         folder, ready.stream(steps), collate, ready.head, validation, optimization, hooks or Hooks(), plan.checkpoints,
         plan.valid_sets, answering(ready) if folder is not None else None, plan.embeddings, plan.loss.beta,
+        rates=rates,
     )  # fmt: skip
     if plan.preference:
         _refer(ready, context, steps)

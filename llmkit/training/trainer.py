@@ -63,7 +63,7 @@ class TrainerContext:
 
     valid_sets: name and number of examples of each validation file. answers: to the run's prompts, by the model as it is.
     embeddings: these are saved with the adapter. beta: of DPO, None for other rows; valid_references: of the validation rows before the
-    training.
+    training. rates: of each step, in place of a schedule.
     """
 
     folder: RunFolder | None
@@ -79,6 +79,7 @@ class TrainerContext:
     embeddings: bool = False
     beta: float | None = None
     valid_references: dict[int, tuple[float, float]] = field(default_factory=dict)
+    rates: tuple[float, ...] = ()
     reason: LlmkitError | None = field(default=None, init=False)
 
     @property
@@ -172,7 +173,11 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """transformers' schedule, but that the first step of a warm-up is at 1/warm-up of the peak, not at 0."""
-        made = self.lr_scheduler is None
+        made, rates = self.lr_scheduler is None, self.context.rates
+        if made and rates:
+            peak = self.args.learning_rate
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: rates[min(step, len(rates) - 1)] / peak)
+            return self.lr_scheduler
         scheduler = super().create_scheduler(num_training_steps, optimizer)
         warmup = self.args.warmup_steps
         if made and warmup and self.context.optimization.schedule != "constant":

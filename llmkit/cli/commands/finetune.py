@@ -84,11 +84,14 @@ def finetune(
     )  # fmt: skip
     out = display.console if from_environment().writes else console.Console(True, display.verbose)
     if run.dry_run:
-        refuse(ctx, _ONLY_RUN, "cannot be combined with --dry-run", hint="remove it")
+        refuse(ctx, (*_ONLY_RUN, "find_lr"), "cannot be combined with --dry-run", hint="remove it")
         return _dry_run(settings, display.json_output, out)
+    if run.find_lr:
+        refuse(ctx, (*_ONLY_RUN, "learning_rate"), "cannot be combined with --find-lr", hint="remove it")
+        return _find_rate(settings, display.json_output, out)
     if output is None:
         raise UsageError("no output folder given", hint="name a folder with --output DIR, or look first with --dry-run")
-    refuse(ctx, ("json_output",), "needs --dry-run; a run writes run.json beside its result", hint="remove it")
+    refuse(ctx, ("json_output",), "needs --dry-run or --find-lr; a run writes run.json beside its result", hint="remove it")
     from llmkit.training.finetune import finetune as train
 
     train(
@@ -105,6 +108,20 @@ def _dry_run(settings: FinetuneSettings, as_json: bool, out: console.Console) ->
 
     preflight = dry_run(settings, report=out)
     console.write(json.dumps(preflight, ensure_ascii=False) + "\n" if as_json else "".join(line + "\n" for line in lines(preflight)))
+    return 0
+
+
+def _find_rate(settings: FinetuneSettings, as_json: bool, out: console.Console) -> int:
+    """Prints what each rate gave, and the one that is suggested."""
+    from llmkit.training.finetune import find_rate
+
+    tried = find_rate(settings, report=out)
+    if as_json:
+        console.write(json.dumps({"rates": tried.rates, "losses": tried.losses, "suggested": tried.suggested}) + "\n")
+        return 0
+    console.table(("rate", "loss"), [(f"{r:.2g}", f"{loss:.4f}") for r, loss in zip(tried.rates, tried.losses, strict=True)])
+    found = "the loss never fell" if tried.suggested is None else f"suggested: --learning-rate {tried.suggested:.1e}"
+    out.notice(found)
     return 0
 
 
