@@ -19,10 +19,11 @@ TOKEN = "hf_secretsecretsecretsecret"
 
 @dataclass
 class Hub:
-    """What was made and received. refuses: the status of every answer, if any."""
+    """What was made and received. refuses: the status of every answer, if any; silent: connections end without one."""
 
     endpoint: str = ""
     refuses: int | None = None
+    silent: bool = False
     made: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
 
@@ -40,11 +41,15 @@ def hub() -> Iterator[Hub]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            if state.refuses is not None:
+            if state.silent:
+                self.close_connection = True
+            elif state.refuses is not None:
                 self.send({"error": "no"}, state.refuses)
             elif self.path == "/api/repos/create":
                 state.made.append(json.loads(body))
                 self.send({"url": f"{state.endpoint}/me/mine", "name": "me/mine"})
+            elif self.path == "/api/validate-yaml":  # of the card
+                self.send({"errors": [], "warnings": []})
             elif "/preupload/" in self.path:
                 files = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]]
                 self.send({"files": files})
@@ -90,7 +95,7 @@ def test_the_files_of_the_record_are_put_on_the_hub_and_nothing_else(process: Pr
     listed = json.loads((adapter / "run.json").read_text())["result"]["files"]
     assert hub.files.keys() == {*listed, "run.json"}
     assert all(content == (adapter / name).read_bytes() for name, content in hub.files.items())
-    assert hub.made[0]["private"] is True
+    assert hub.made == [{"name": "mine", "organization": "me", "visibility": "private"}]
     assert json.loads(done.out)["url"].endswith("a" * 40)
 
 
@@ -111,6 +116,13 @@ def test_a_hub_that_refuses_is_said_with_what_to_do(process: Process, hub: Hub, 
     done = push(process, hub, tmp_path, adapter, "me/mine")
     assert done.code == 5
     assert "hf auth login" in done.err
+
+
+def test_a_hub_that_breaks_off_is_said(process: Process, hub: Hub, tmp_path: Path, adapter: Path) -> None:
+    hub.silent = True
+    done = push(process, hub, tmp_path, adapter, "me/mine")
+    assert done.code == 5, done.err
+    assert "can't be reached" in done.err
 
 
 def test_offline_nothing_is_pushed(run: Run, adapter: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from llmkit.errors import InputError, UnavailableError, UsageError, one_line
 from llmkit.files import file_sha256
 from llmkit.jobs.report import Report, Silent
-from llmkit.models.reference import hub_offline
+from llmkit.models.reference import hub_offline, is_connection_error
 
 #: Records of folders that llmkit wrote: of finetune, and of merge.
 _RECORDS = ("run.json", "merge.json")
@@ -61,7 +61,9 @@ def publish(folder: str, name: str, *, private: bool = False, report: Report | N
                 f"{name}: the hub refuses to write (status {status})", hint="log in with a token that may write: hf auth login"
             ) from exc
         raise UnavailableError(f"{name}: the hub answered with status {status}", hint="try again later") from exc
-    except (OSError, ValueError, RuntimeError) as exc:
+    except Exception as exc:
+        if not isinstance(exc, OSError) and not is_connection_error(exc):
+            raise
         raise UnavailableError(f"{name}: the hub can't be reached: {one_line(exc)}", hint="the same command tries again") from exc
     return Published(name, str(commit.commit_url), files)
 
