@@ -175,17 +175,18 @@ def evaluate(
     return [score for name in names for score in compute(name, list(predictions), expected, settings or TextSettings())]
 
 
-def finetune(settings: FinetuneSettings, output: str, *, overwrite: bool = False, restart: bool = False) -> Finetuned:
+def finetune(settings: FinetuneSettings, output: str, *, overwrite: bool = False, restart: bool = False, extend: bool = False) -> Finetuned:
     """Trains an adapter (or all weights) into the folder `output`, or continues the run there, as `llmkit finetune` does.
 
     settings: `FinetuneSettings(DataSettings("train.jsonl"), ModelSettings("gpt2"))` and more of `llmkit.training.settings`.
     overwrite: replace a finished result, once the new one is complete. restart: drop an unfinished run's checkpoints.
+    extend: go on with a finished run for more epochs or steps.
     Raises UsageError, InputError, OutputError, JobChangedError, UnavailableError or ModelError before any training, and TrainingError for
     a run that diverged.
     """
     from llmkit.training.finetune import finetune as run
 
-    return run(settings, output, overwrite=overwrite, restart=restart)
+    return run(settings, output, overwrite=overwrite, restart=restart, extend=extend)
 
 
 def _prompt(prompt: str | Sequence[dict[str, Any]]) -> Prompt:

@@ -26,7 +26,7 @@ HEAVY = {"torch", "ctranslate2", "transformers", "datasets", "peft", "evaluate",
 #: Modules that nothing imports before a model is loaded or a number computed.
 MAY_IMPORT_HEAVY = {
     *(f"engines/torch/{name}.py" for name in ("engine", "batch", "onednn", "scoring", "sampling", "constraints")),
-    *(f"training/{name}.py" for name in ("batches", "footprint", "loss", "trainer")),
+    *(f"training/{name}.py" for name in ("batches", "footprint", "loss", "preference", "trainer")),
     *(f"metrics/{name}.py" for name in ("intervals", "overlap", "perplexity", "significance", "statistics", "words")),
     "reports/page.py",
 }

@@ -142,7 +142,7 @@ def _from_hub(reference: str, name: str, revision: str | None, *, offline: bool,
     except hub.HFValidationError as exc:
         raise UsageError(f"'{reference}' is not a model's name", hint="builtin:NAME, a folder, or org/name[@revision]") from exc
     except Exception as exc:
-        if not isinstance(exc, OSError) and not _is_connection_error(exc):
+        if not isinstance(exc, OSError) and not is_connection_error(exc):
             raise
         raise UnavailableError(
             f"{name} could not be downloaded: {type(exc).__name__}: {one_line(exc)}", hint="run the same command again"
@@ -168,7 +168,7 @@ def _refuse_pickles(name: str, revision: str | None) -> None:
     except OfflineModeIsEnabled:
         return
     except Exception as exc:
-        if _is_connection_error(exc):
+        if is_connection_error(exc):
             return  # snapshot_download falls back to the cache, and says so when it can't
         raise
     if not any(f.endswith(".safetensors") for f in files):
@@ -177,7 +177,7 @@ def _refuse_pickles(name: str, revision: str | None) -> None:
         raise ModelError(f"{name} has {what}", hint="look for a revision or a copy of it with safetensors")
 
 
-def _is_connection_error(exc: Exception) -> bool:
+def is_connection_error(exc: Exception) -> bool:
     """No HTTP answer at all: refused, reset, timed out, not resolved."""
     from huggingface_hub.errors import HfHubHTTPError
 

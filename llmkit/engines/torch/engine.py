@@ -36,15 +36,21 @@ class TorchEngine(CodecEngine):
     """A model of transformers that answers. draft: a smaller one that speculates for it.
 
     owns_model: nobody else uses the models, so their weights may be given up for a faster layout as it is made. If not,
-    they stay as they are, and the layout takes memory beside them.
+    they stay as they are, and the layout takes memory beside them. lay_out: False leaves the layout out.
     """
 
     name = "torch"
 
     def __init__(
-        self, loaded: LoadedModel, *, chat: ChatSettings | None = None, draft: LoadedModel | None = None, owns_model: bool = False
+        self,
+        loaded: LoadedModel,
+        *,
+        chat: ChatSettings | None = None,
+        draft: LoadedModel | None = None,
+        owns_model: bool = False,
+        lay_out: bool = True,
     ) -> None:
-        self.loaded = _fast(loaded, owned=owns_model)
+        self.loaded = _fast(loaded, owned=owns_model) if lay_out else loaded
         self.draft = self.loaded if draft is loaded else _fast(draft, owned=owns_model) if draft is not None else None
         self.model, self.tokenizer = self.loaded.model, loaded.tokenizer
         self._draft_shares_tokens = draft is None or draft.tokenizer.get_vocab() == self.tokenizer.get_vocab()

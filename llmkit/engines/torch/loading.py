@@ -114,6 +114,11 @@ class Prepared:
     views: tuple[View, ...]
 
 
+def tokenizer_beside(prepared: Prepared) -> bool:
+    """Whether the tokenizer is the one that lies beside the adapter."""
+    return len(prepared.views) > 1
+
+
 def prepare(settings: ModelSettings) -> Prepared:
     """Resolves and checks a model, chooses the device and reads the tokenizer.
 
@@ -168,13 +173,17 @@ def load(
     return read_weights(prepared)
 
 
-def read_weights(prepared: Prepared) -> LoadedModel:
-    """The model in memory, its adapter on it. Raises ModelError or OutOfMemoryError."""
+def read_weights(prepared: Prepared, *, trained: bool = False) -> LoadedModel:
+    """The model in memory, its adapter on it. trained: the adapter is to be trained. Raises ModelError or OutOfMemoryError."""
     model = _model(prepared)
     views = prepared.views
     if prepared.adapter is not None:
         shown = prepared.adapter.view()
-        model = _with_adapter(model, prepared.adapter, shown, prepared.device)
+        if trained and prepared.settings.quantize != "none":
+            from peft import prepare_model_for_kbit_training
+
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        model = _with_adapter(model, prepared.adapter, shown, prepared.device, trained=trained)
         views = (*views, shown)
     _check_vocabulary(model, prepared.tokenizer, prepared.checkpoint)
     model.eval()
@@ -295,13 +304,13 @@ def _check_vocabulary(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> Non
         )
 
 
-def _with_adapter(model: Any, adapter: Adapter, view: View, device: Device) -> Any:
+def _with_adapter(model: Any, adapter: Adapter, view: View, device: Device, *, trained: bool) -> Any:
     from peft import PeftModel
 
     with _peft(adapter):
         if adapter.vocabulary is not None:
             model.resize_token_embeddings(adapter.vocabulary, mean_resizing=False)
-        return PeftModel.from_pretrained(model, str(view.folder), torch_device=device.name, local_files_only=True)
+        return PeftModel.from_pretrained(model, str(view.folder), torch_device=device.name, is_trainable=trained, local_files_only=True)
 
 
 @contextmanager
