@@ -54,6 +54,17 @@ def test_a_macro_average_has_gates_and_a_baseline(run: Run, files: tuple[Path, P
     assert run("evaluate", "perplexity", "-i", files[0], "--fail-if", "macro_bits_per_byte > 1").code == 2
 
 
+@pytest.mark.parametrize("ending", ["md", "html", "xml", "json"])
+def test_a_report_holds_each_files_own_figures(run: Run, files: tuple[Path, Path], tmp_path: Path, ending: str) -> None:
+    report = tmp_path / f"r.{ending}"
+    assert run("evaluate", "perplexity", "-i", files[0], "-i", files[1], "--report", report, "-q").code == 0
+    text = report.read_text()
+    for part in ("macro_bits_per_byte", f"1: {files[0]}", f"2: {files[1]}"):
+        assert part in text
+    if ending == "html":
+        assert f"2: {files[1]}.bits_per_byte by row" in text
+
+
 def test_one_output_holds_the_rows_of_one_input(run: Run, files: tuple[Path, Path], tmp_path: Path) -> None:
     ran = run("evaluate", "perplexity", "-i", files[0], "-i", files[1], "-o", tmp_path / "out.jsonl")
     assert ran.code == 2

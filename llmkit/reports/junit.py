@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree as Xml
 
 from llmkit.metrics.base import Result
-from llmkit.reports.figures import number_text
+from llmkit.reports.figures import named_scores, number_text
 
 # XML 1.0 has no way to write these at all, escaped or not.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -37,7 +37,7 @@ def to_junit(result: Result) -> str:
         case = Xml.SubElement(suite, "testcase", classname="llmkit.evaluate.gates", name=_clean(gate.condition), time="0.000")
         if not gate.passed:
             Xml.SubElement(case, "failure", message=_clean(gate.message), type="gate").text = _clean(gate.message)
-    lines = [f"{s.name} = {number_text(s)}  ({s.signature})" for s in result.scores]
+    lines = [f"{name} = {number_text(s)}  ({s.signature})" for name, s in named_scores(result)]
     lines += [f"{result.rows:,} rows", *(gate.message for gate in result.gates if gate.passed)]
     Xml.SubElement(suite, "system-out").text = _clean("\n".join(lines))
     Xml.SubElement(suite, "system-err")

@@ -9,6 +9,7 @@ llmkit evaluate perplexity -m gpt2 --quantize int8 --against gpt2 -i book.txt --
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -158,7 +159,7 @@ class _Measured:
     blocks: list[tuple[float, int]] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
     compared: list[list[Window]] = field(default_factory=list)
-    token_kl: list[float] = field(default_factory=list)
+    token_kl: array[float] = field(default_factory=lambda: array("d"))
     rows: int = 0
     code: int = 0
     #: The field whose text a report shows.
@@ -180,7 +181,7 @@ class _Measured:
 
             windows, token_kl = compared(row)
             self.compared.append(windows)
-            self.token_kl += token_kl
+            self.token_kl.extend(token_kl)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from llmkit.metrics.base import Gate, Result
 from llmkit.metrics.gates import Condition, Regression, conditions, regression, regression_gate
 from llmkit.metrics.pairing import comparisons
 from llmkit.reports import formats
-from llmkit.reports.figures import interval_text, number_text
+from llmkit.reports.figures import interval_text, named_scores, number_text
 
 if TYPE_CHECKING:
     from llmkit.cli.session import Session
@@ -147,11 +147,7 @@ def show(result: Result, *, as_json: bool) -> None:
     if as_json:
         console.write(json.dumps(result.as_json(), ensure_ascii=False, allow_nan=False) + "\n")
         return
-    named = [(score.name, score) for score in result.scores]
-    there = {name for name, _ in named}
-    for part, inner in result.parts.items():
-        named += [(f"{part}.{score.name}", score) for score in inner.scores if f"{part}.{score.name}" not in there]
-    rows = [(name, number_text(score), interval_text(score), score.signature) for name, score in named]
+    rows = [(name, number_text(score), interval_text(score), score.signature) for name, score in named_scores(result)]
     console.table(("metric", "score", "95% interval", "signature"), rows, right=("score",))
 
 
