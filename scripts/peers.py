@@ -259,7 +259,7 @@ def harness(model: str, rows: int) -> Iterator[tuple[str, list[Case]]]:
 
     rng = random.Random(0)
     nouns, verbs = ["king", "boy", "bee", "old queen", "river"], ["makes", "sees", "loves", "has lost"]
-    prompts = [f"The {rng.choice(nouns)} {rng.choice(verbs)} the" for _ in range(rows)]
+    prompts = [f"On day {day} the {rng.choice(nouns)} {rng.choice(verbs)} the" for day in range(rows)]
     answers = [rng.choice([" honey", " house by the sea.", " of", " stone wall, and more"]) for _ in range(rows)]
     engine = llmkit.load(model, chat_template="none", dtype="float32")
     ours = engine.score_answers([(Prompt(text=p), a) for p, a in zip(prompts, answers, strict=True)])
@@ -273,9 +273,10 @@ def harness(model: str, rows: int) -> Iterator[tuple[str, list[Case]]]:
     cases = [Case(text[:40], f.log_likelihood / f.tokens, there / f.tokens) for text, f, there in zip(texts, found, rolled, strict=True)]
     yield "rolling log-likelihood of a document, per token (nats)", cases
 
-    questions = [
-        {"question": f"What does the {n} like?", "choices": ["honey", "wax and stone", "it"], "answer": 0} for n in nouns * (rows // 5)
-    ]
+    questions: list[dict[str, Any]] = []
+    for day in range(rows):
+        choices = rng.sample(["honey", "wax and stone", "it", "a small boat", "nothing at all"], 3)
+        questions.append({"question": f"On day {day}, what is it that the {rng.choice(nouns)} likes?", "choices": choices, "answer": 0})
     context = engine.context or 1024
     task = Choosing(engine, Windows(context, context), ChoiceFields(PromptFields(DEFAULT_TEMPLATE)), "rows", batch_tokens=4096)
     works = [task.prepare(Row(i, None, dict(q))) for i, q in enumerate(questions)]

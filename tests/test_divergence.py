@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import STORIES, Run, read_rows, write_rows
 
-from llmkit.metrics.divergence import NAMES
+from llmkit.metrics.divergence import NAMES, Window, scores
 
 
 @pytest.fixture
@@ -102,6 +102,14 @@ def test_a_baseline_against_another_reference_is_refused(run: Run, gpt2: Path, o
     ran = run("evaluate", "perplexity", "-m", other, "--against", other, "-i", rows, "--baseline", base, "-q")
     assert ran.code == 2
     assert "two different signatures" in ran.err
+
+
+def test_an_infinite_divergence_is_said() -> None:
+    windows = [[Window(4, -8.0, -8.0, float("inf"), 3, 0.1, 0.01)], [Window(4, -8.0, -8.5, 0.5, 4, 0.1, 0.01)]]
+    found = {score.name: score for score in scores(windows, [0.1, 0.1, float("inf"), 0.1, 0.1, 0.2, 0.1, 0.1], protocol="p")}
+    assert found["kl_divergence"].value == found["kl_max"].value == found["kl_p90"].value == float("inf")
+    assert found["kl_divergence"].interval is None
+    assert found["kl_median"].value == 0.1
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -61,10 +61,12 @@ def scores(documents: Sequence[Sequence[Window]], token_divergences: Sequence[fl
 
     ratio = units[:, 1] - units[:, 2], None if blocks is None else blocks[:, 1] - blocks[:, 2]
     values = np.array(token_divergences, dtype=np.float64)
+    # between a number and infinity there is nothing to interpolate
+    method: Literal["linear", "higher"] = "linear" if np.isfinite(values).all() else "higher"
     spread = 100 * math.sqrt(float(units[:, 6].sum() / units[:, 0].sum()))
     return (
         score("kl_divergence", "mean", *of(3)),
-        *(Score(name, float(np.quantile(values, share)), sign, higher_is_better=False) for name, share in QUANTILES.items()),
+        *(Score(name, float(np.quantile(values, share, method=method)), sign, higher_is_better=False) for name, share in QUANTILES.items()),
         score("same_top_token", "mean", *of(4, 100.0), higher=True, most=100.0),
         score("perplexity_ratio", "exp", *ratio),
         score("mean_delta_p", "mean", *of(5, 100.0), higher=True),
