@@ -104,6 +104,7 @@ def test_a_baseline_against_another_reference_is_refused(run: Run, gpt2: Path, o
     assert "two different signatures" in ran.err
 
 
+@pytest.mark.filterwarnings("error")
 def test_an_infinite_divergence_is_said() -> None:
     windows = [[Window(4, -8.0, -8.0, float("inf"), 3, 0.1, 0.01)], [Window(4, -8.0, -8.5, 0.5, 4, 0.1, 0.01)]]
     found = {score.name: score for score in scores(windows, [0.1, 0.1, float("inf"), 0.1, 0.1, 0.2, 0.1, 0.1], protocol="p")}

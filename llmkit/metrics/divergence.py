@@ -59,7 +59,8 @@ def scores(documents: Sequence[Sequence[Window]], token_divergences: Sequence[fl
     def of(column: int, factor: float = 1.0) -> tuple[Numbers, Numbers | None]:
         return factor * units[:, column], None if blocks is None else factor * blocks[:, column]
 
-    ratio = units[:, 1] - units[:, 2], None if blocks is None else blocks[:, 1] - blocks[:, 2]
+    with np.errstate(invalid="ignore"):  # a text that both find impossible
+        ratio = units[:, 1] - units[:, 2], None if blocks is None else blocks[:, 1] - blocks[:, 2]
     values = np.array(token_divergences, dtype=np.float64)
     # between a number and infinity there is nothing to interpolate
     method: Literal["linear", "higher"] = "linear" if np.isfinite(values).all() else "higher"
