@@ -5,6 +5,7 @@ Of a ratio of sums (a mean loss, bits per byte) it is the mean of the files' rat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ def macro_average(files: Sequence[Score]) -> Score | None:
     units = np.concatenate([_weighted(_units(f), first.statistic) for f in files])
     mean = float(statistic.ratio(sums_of(units))[0])
     interval = None
-    if all(len(_parts(f)) > 1 for f in files):
+    if math.isfinite(mean) and all(len(_parts(f)) > 1 for f in files):
         interval = interval_of(np.concatenate([_around(_weighted(_parts(f), first.statistic), mean) for f in files]), statistic)
     sign = f"{first.signature}|average:macro|files:{len(files)}"
     value = float(statistic(sums_of(units))[0])
