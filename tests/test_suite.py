@@ -170,3 +170,20 @@ def test_a_model_on_the_command_line_is_every_sets(run: Run, suite: Path, gpt2: 
     suite.write_text(SUITE.replace("[sets.quiz]", '[sets.quiz]\nmodel = "builtin:stories"').replace('output = "answers.jsonl"', ""))
     found = json.loads(run("evaluate", "run", suite, "-m", gpt2, "--json").out)["parts"]
     assert {found[name]["about"]["model"] for name in ("books", "quiz", "answers")} == {str(gpt2)}
+
+
+def test_programs_and_bleu_are_sets_too(run: Run, suite: Path, tmp_path: Path) -> None:
+    write_rows(
+        tmp_path / "code.jsonl", [{"prediction": "x = 1", "test": "assert x == 1"}, {"prediction": "x = 2", "test": "assert x == 1"}]
+    )
+    suite.write_text(
+        '[sets.code]\nmeasure = "code"\ninput = "code.jsonl"\nrun_code = true\nk = 1\nfail_if = "pass@1 < 50"\n'
+        '[sets.bleu]\nmeasure = "bleu"\npredictions = "hyp.txt"\nreferences = "ref.txt"\nlowercase = true\n'
+    )
+    ran = run("evaluate", "run", suite, "--json")
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    assert found["scores"]["code.pass@1"] == 50
+    assert "case:lc" in found["signatures"]["bleu.bleu"]
+    suite.write_text(suite.read_text().replace("run_code = true\n", ""))
+    assert "--run-code" in run("evaluate", "run", suite).err

@@ -217,7 +217,7 @@ def _score_names(measure: str, given: Mapping[str, Any]) -> list[str]:
     if measure == "code":
         return [f"pass@{part.strip()}" for part in given["k"].split(",")]
     runs = given["model"] is not None and not given["predictions"]
-    return [*text.names(chosen(given["metrics"], trust_remote_code=given["trust_remote_code"]), given["repeat"] if runs else 1)]
+    return [*text.names(chosen(given.get("metrics", "bleu"), trust_remote_code=given["trust_remote_code"]), given["repeat"] if runs else 1)]
 
 
 @dataclass(frozen=True)
