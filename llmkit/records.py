@@ -55,6 +55,7 @@ CANNOT_CHANGE_AN_ANSWER: dict[str, str] = {
     "data.chat_template": "the hash of the template is part of the model's identity",
     "checkpoint.keep": "how many of the newest checkpoints stay",
     "echo": "what is printed",
+    "cache": "where answers are kept; the key of each holds all that could change it",
 }
 
 

@@ -44,7 +44,7 @@ JOBS: dict[str, tuple[list[str], dict[str, list[str]]]] = {
         ["evaluate", "perplexity", "-i", "rows.jsonl"],
         {
             "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "text_field": ["note"], "by_line": [], "context": ["64"],
-            "stride": ["32"], "batch_size": ["2"], "batch_tokens": ["999"],
+            "stride": ["32"], "batch_size": ["2"], "batch_tokens": ["999"], "against": ["builtin:stories"],
         },
     ),
     "evaluate choice": (
@@ -59,6 +59,8 @@ JOBS: dict[str, tuple[list[str], dict[str, list[str]]]] = {
         {
             "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "source_field": ["note"], "reference_field": ["text"],
             "max_new_tokens": ["3"], "num_beams": ["2"], "stop": ["e"], "batch_size": ["2"], "batch_tokens": ["999"],
+            "temperature": ["1"], "top_k": ["5", "--temperature", "1"], "top_p": ["0.5", "--temperature", "1"],
+            "min_p": ["0.1", "--temperature", "1"], "seed": ["7"], "repeat": ["2", "--temperature", "1"],
         },
     ),
 }  # fmt: skip

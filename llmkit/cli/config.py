@@ -38,14 +38,14 @@ def load_config(ctx: typer.Context, value: str | None) -> str | None:
     origins: dict[str, str] = ctx.meta.setdefault(CONFIGURED, {})
     defaults: dict[str, Any] = dict(ctx.default_map or {})
     for key, content in _options(value, names, ctx.meta.get(TYPED, [])).items():
-        parameter = _parameter(ctx.command, key)
+        parameter = option_of(ctx.command, key)
         if parameter is None:
             if key in origins or _of_another_command(key):
                 continue
             known = [p.opts[0].lstrip("-") for p in ctx.command.params]
             raise UsageError(f"{value}: unknown option '{key}'", hint=did_you_mean(normalize(key), known))
         origins[parameter.name] = f"{value}: {key}"
-        defaults[parameter.name] = _value(parameter, content, f"{value}: {key}")
+        defaults[parameter.name] = value_of(parameter, content, f"{value}: {key}")
     ctx.default_map = defaults
     return value
 
@@ -91,7 +91,7 @@ def _runs_a_module(metrics: Any) -> bool:
 
 def _options(path: str, names: list[str], typed: list[str]) -> dict[str, Any]:
     """The options that the file sets for the command `names` (('evaluate', 'score')), as it spells them."""
-    content = _parse(Path(path))
+    content = parse(Path(path))
     if "options" in content and ("llmkit" in content or "command" in content):  # a run record
         consented = tuple(n for n in _CONSENT if _flag(n) in typed or os.environ.get(f"LLMKIT_{n.upper()}"))
         return {str(key): value for key, value in record_options(content, path, consented).items()}
@@ -121,7 +121,8 @@ def _of_command(content: dict[Any, Any], path: str, names: list[str]) -> dict[st
     return out
 
 
-def _parse(path: Path) -> dict[Any, Any]:
+def parse(path: Path) -> dict[Any, Any]:
+    """The table that a TOML, YAML or JSON file holds. Raises InputError."""
     try:
         most = _MOST.get(path.suffix, _MOST[".toml"])
         if path.stat().st_size > most:
@@ -157,7 +158,7 @@ def _content(text: str, suffix: str) -> Any:
         raise ValueError(one_line(exc)) from exc
 
 
-def _parameter(command: Any, key: str) -> Any:
+def option_of(command: Any, key: str) -> Any:
     """The command's parameter of that name, None where it has none."""
     dashed = "--" + normalize(key)
     for parameter in command.params:
@@ -166,7 +167,7 @@ def _parameter(command: Any, key: str) -> Any:
     return None
 
 
-def _value(parameter: Any, value: Any, where: str) -> Any:
+def value_of(parameter: Any, value: Any, where: str) -> Any:
     """`value` as the command line would give it: text, or texts for an option that can be repeated. Raises UsageError."""
     if parameter.is_flag:
         chosen = value if isinstance(value, bool) else truth(value) if isinstance(value, str) else None
@@ -208,4 +209,4 @@ def _command_names() -> tuple[str, ...]:
 
 
 def _of_another_command(key: str) -> bool:
-    return any(_parameter(command, key) is not None for command in _commands().values())
+    return any(option_of(command, key) is not None for command in _commands().values())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmkit.cli.options import LengthPenalty, MaxNewTokens, Stop
+from llmkit.cli.options import LengthPenalty, MaxNewTokens, MinP, Seed, Stop, Temperature, TopK, TopP
 from llmkit.cli.parsing import DECODING, choice_option, count_option, number_option, option
 
 if TYPE_CHECKING:
@@ -38,12 +38,10 @@ class DecodingOptions:
         int | None, count_option("--max-length", help="Maximum number of tokens, prompt and answer together.", panel=DECODING)
     ] = None
     min_new_tokens: Annotated[int, count_option("--min-new-tokens", help="Minimum number of new tokens.", panel=DECODING)] = 0
-    temperature: Annotated[float, number_option("--temperature", help="0 is greedy; above 0 samples.", panel=DECODING)] = 0.0
-    top_k: Annotated[int | None, count_option("--top-k", help="Sample from the K most likely tokens.", panel=DECODING)] = None
-    top_p: Annotated[float | None, number_option("--top-p", help="Sample from tokens of total probability P.", panel=DECODING)] = None
-    min_p: Annotated[
-        float | None, number_option("--min-p", help="Drop tokens below P times the probability of the most likely one.", panel=DECODING)
-    ] = None
+    temperature: Temperature = 0.0
+    top_k: TopK = None
+    top_p: TopP = None
+    min_p: MinP = None
     repetition_penalty: Annotated[
         float, number_option("--repetition-penalty", help="Above 1 makes repeated tokens less likely.", panel=DECODING)
     ] = 1.0
@@ -58,7 +56,7 @@ class DecodingOptions:
         list[str] | None,
         option("--stop-token", help="End the answer at this token, given by its name (repeatable).", panel=DECODING, metavar="TOKEN"),
     ] = None
-    seed: Annotated[int, count_option("--seed", help="Random seed, 0 to 2^64 - 1.", panel=DECODING)] = 0
+    seed: Seed = 0
     prompt_lookup: Annotated[
         int | None, count_option("--prompt-lookup", help="Speculative decoding: draft N tokens from n-grams of the prompt.", panel=DECODING)
     ] = None

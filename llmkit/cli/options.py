@@ -53,6 +53,13 @@ PromptField = Annotated[str | None, option("--prompt-field", help="The field tha
 MaxErrors = Annotated[int | None, count_option("--max-errors", help="Stop when more than N rows have failed.", panel=RUN)]
 MaxNewTokens = Annotated[int | None, count_option("--max-new-tokens", help="Maximum number of new tokens. [default: 128]", panel=DECODING)]
 LengthPenalty = Annotated[float, number_option("--length-penalty", help="Beam search: above 0 favors longer answers.", panel=DECODING)]
+Temperature = Annotated[float, number_option("--temperature", help="0 is greedy; above 0 samples.", panel=DECODING)]
+TopK = Annotated[int | None, count_option("--top-k", help="Sample from the K most likely tokens.", panel=DECODING)]
+TopP = Annotated[float | None, number_option("--top-p", help="Sample from tokens of total probability P.", panel=DECODING)]
+MinP = Annotated[
+    float | None, number_option("--min-p", help="Drop tokens below P times the probability of the most likely one.", panel=DECODING)
+]
+Seed = Annotated[int, count_option("--seed", help="Random seed, 0 to 2^64 - 1.", panel=DECODING)]
 Stop = Annotated[list[str] | None, option("--stop", help=_STOP, panel=DECODING, metavar="TEXT")]
 DebugFlag = Annotated[bool, option("--debug", help="Show tracebacks of errors.", panel=SHOW)]
 JsonFlag = Annotated[bool, option("--json", help="One JSON object on stdout.", panel=SHOW)]
@@ -163,18 +170,13 @@ class RowFormat:
         return {"format": self.input_format, "encoding": self.encoding, "max_rows": self.limit}
 
 
+_ROWS = "Rows: .txt .jsonl .json .csv .tsv .parquet (also .gz), org/name:split, or -"
+Inputs = Annotated[list[str] | None, option("--input", "-i", help=f"{_ROWS} (repeatable).", panel=INPUT, metavar="FILE")]
+
+
 @dataclass(frozen=True)
 class _Input:
-    input: Annotated[
-        str | None,
-        option(
-            "--input",
-            "-i",
-            help="Rows: .txt .jsonl .json .csv .tsv .parquet (also .gz), org/name:split, or -.",
-            panel=INPUT,
-            metavar="FILE",
-        ),
-    ] = None
+    input: Annotated[str | None, option("--input", "-i", help=f"{_ROWS}.", panel=INPUT, metavar="FILE")] = None
 
 
 @dataclass(frozen=True)

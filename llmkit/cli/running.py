@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llmkit.cli.console import Console
+from llmkit.engines.chat import ChatSettings
 from llmkit.models.builtin import DEFAULT
 
 if TYPE_CHECKING:
+    from llmkit.cli.session import Session
     from llmkit.engines.base import Engine
-    from llmkit.engines.chat import ChatSettings
     from llmkit.engines.decoding import Decoding
     from llmkit.jobs.outcome import Tally
     from llmkit.models.settings import ModelSettings
@@ -30,13 +31,21 @@ def open_model(
     default: str = DEFAULT,
     chat: ChatSettings | None = None,
     draft: str | None = None,
+    kept: Session | None = None,
 ) -> Engine:
     """The engine for a model reference; says so when the model is `default`, a small one.
 
-    engine: its name, or 'auto'. decoding: how answers will be decoded, where that is known. Raises what
-    `llmkit.engines.registry.open_engine` raises.
+    engine: its name, or 'auto'. decoding: how answers will be decoded, where that is known. kept: models that were opened before.
+    Raises what `llmkit.engines.registry.open_engine` raises.
     """
-    from llmkit.engines.registry import open_engine
+    from llmkit.engines.registry import choose, open_engine
+
+    if kept is not None:
+        chosen, _ = choose(settings, engine, decoding)
+        place = (settings, chosen.name)
+        if place not in kept.models:
+            kept.models[place] = open_model(settings, out, engine=chosen.name, decoding=decoding, default=default, chat=chat)
+        return kept.models[place].with_chat(chat or ChatSettings())
 
     if settings.reference == default:
         out.notice(f"{default}: a small demonstration model; choose a bigger one with -m, for example -m {_BIGGER.get(default, '')}")

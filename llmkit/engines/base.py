@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import UsageError
@@ -21,6 +21,10 @@ Check = Callable[[], None]
 
 def proceed() -> None:
     """A `Check` that lets everything run."""
+
+
+if TYPE_CHECKING:
+    from llmkit.engines.chat import ChatSettings
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,19 @@ class TokenScore:
 
     token: str
     logprob: float
+
+
+class TokenComparison(NamedTuple):
+    """A given token under a model and under a reference that reads the same tokens.
+
+    log_prob and reference_log_prob: natural-log probabilities. kl_divergence: of the model's whole distribution from the
+    reference's, in nats. same_top: whether both find the same token the most likely.
+    """
+
+    log_prob: float
+    reference_log_prob: float
+    kl_divergence: float
+    same_top: bool
 
 
 @dataclass(frozen=True)
@@ -266,6 +283,24 @@ class Engine(TextEngine, Protocol):
         """
         ...
 
+    def with_chat(self, chat: ChatSettings) -> Engine:
+        """The same loaded model with another chat template or system message."""
+        ...
+
     def bos_remark(self) -> str | None:
         """What is odd about how tokenizer and configuration begin a text, None when they agree."""
+        ...
+
+
+@runtime_checkable
+class Comparing(Protocol):
+    """An engine that can hold its distribution over the whole vocabulary against another model's."""
+
+    def compare(
+        self, reference: Any, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
+    ) -> list[list[TokenComparison]]:
+        """As `Engine.score`, of each token under this model and under `reference`, an engine of the same kind and tokens.
+
+        Raises UsageError for models of different vocabularies.
+        """
         ...

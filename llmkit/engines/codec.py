@@ -6,11 +6,12 @@ templates and limits; not models, and it imports no heavy library.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from llmkit.engines.base import Completion, Pair, Request, TokenScore
 from llmkit.engines.chat import ChatSettings, render
@@ -231,6 +232,7 @@ class CodecEngine(ABC):
     """What engines that run a model here have in common: texts go through a codec, and the engine itself sees ids."""
 
     _codec: Codec
+    chat: ChatSettings
 
     @abstractmethod
     def score(
@@ -239,6 +241,12 @@ class CodecEngine(ABC):
 
     def score_answers(self, items: Sequence[tuple[Prompt, str]]) -> list[list[TokenScore]]:
         return self._codec.score_answers(items, self.score)
+
+    def with_chat(self, chat: ChatSettings) -> Self:
+        other = copy.copy(self)
+        other.chat, other._codec = chat, replace(self._codec, chat=chat)
+        other.__dict__.pop("identity", None)  # it holds the hash of the template
+        return other
 
     def encode(self, text: str) -> list[int]:
         return self._codec.encode(text)

@@ -70,8 +70,9 @@ def answered(
     with report.progress("rows") as progress:
         for window in windows(rows):
             works = [task.prepare(row) for row in window]
-            done = {w.row.index: _failed(w) for w in works if w.error is not None}
-            for batch, answers in executor.run(stopping.between(_plan(works, task, settings))):
+            done = {w.row.index: outcome for w in works if (outcome := _settled(w)) is not None}
+            progress.advance(len(done))
+            for batch, answers in executor.run(stopping.between(_open(_plan(works, task, settings)))):
                 done |= {w.row.index: Outcome(w.row.index, w.row.fields, a) for w, a in zip(batch, answers, strict=True)}
                 progress.advance(len(batch), sum(a.tokens for a in answers))
             for index in sorted(done):
@@ -189,11 +190,11 @@ class _Loop:
         """Outcomes of the rows of a window that are not done. Batches are planned from the whole window, so that a resume repeats them."""
         wanted = {row.index for row in missing}
         works = [self.task.prepare(row) for row in window]
-        unanswerable = [_failed(w) for w in works if w.error is not None and w.row.index in wanted]
-        if unanswerable:
-            self._append(number, unanswerable, digests, 0.0)
-            yield from self._counted(unanswerable, tally)
-        planned = self._missing(_plan(works, self.task, self.settings), wanted)
+        settled = [outcome for w in works if w.row.index in wanted and (outcome := _settled(w)) is not None]
+        if settled:
+            self._append(number, settled, digests, 0.0)
+            yield from self._counted(settled, tally)
+        planned = _open(self._missing(_plan(works, self.task, self.settings), wanted))
         started = time.monotonic()
         for batch, answers in self.executor.run(self.stopping.between(planned)):
             outcomes = [Outcome(w.row.index, w.row.fields, a) for w, a in zip(batch, answers, strict=True)]
@@ -273,9 +274,17 @@ def _plan(works: Sequence[Work], task: Task, settings: JobSettings) -> Iterable[
     return batches(works, rows=settings.batch_size, tokens=settings.batch_tokens, width=task.width)
 
 
-def _failed(work: Work) -> Outcome:
-    error = "" if work.error is None else work.error.message
-    return Outcome(work.row.index, work.row.fields, Answer(error=error, hint=None if work.error is None else work.error.hint))
+def _open(planned: Iterable[Sequence[Work]]) -> Iterator[Sequence[Work]]:
+    """The batches without rows whose answer is known, and none that is empty."""
+    for batch in planned:
+        if missing := [work for work in batch if work.known is None]:
+            yield missing
+
+
+def _settled(work: Work) -> Outcome | None:
+    """The outcome of a row that nobody has to be asked about: one that can't be answered, or whose answer is known."""
+    answer = work.known if work.error is None else Answer(error=work.error.message, hint=work.error.hint)
+    return None if answer is None else Outcome(work.row.index, work.row.fields, answer)
 
 
 def _check_errors(failed: int, tally: Tally, settings: JobSettings) -> None:

@@ -15,7 +15,7 @@ import torch
 from transformers import StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
-from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Request, proceed
+from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Request, TokenComparison, proceed
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.codec import Codec, CodecEngine
 from llmkit.engines.decoding import Decoding
@@ -23,6 +23,7 @@ from llmkit.engines.detokenize import NO_STOPS, TextStream
 from llmkit.engines.torch import abilities
 from llmkit.engines.torch.batch import Streamer, as_out_of_memory, decoding_config, own_settings, parts
 from llmkit.engines.torch.constraints import Constraint
+from llmkit.engines.torch.divergence import compare
 from llmkit.engines.torch.generation_config import clean, end_tokens
 from llmkit.engines.torch.loading import LoadedModel, load, model_facts, tokenizer_sha256
 from llmkit.engines.torch.onednn import use_onednn
@@ -148,6 +149,17 @@ class TorchEngine(CodecEngine):
         with as_out_of_memory(len(sequences)):
             scores: list[list[float]] = self._scorer.score(sequences, begin, sources)
         return scores
+
+    def compare(
+        self,
+        reference: TorchEngine,
+        sequences: Sequence[Sequence[int]],
+        begin: Sequence[int],
+        sources: Sequence[Sequence[int]] | None = None,
+    ) -> list[list[TokenComparison]]:
+        with as_out_of_memory(len(sequences)):
+            found: list[list[TokenComparison]] = compare(self._scorer, reference._scorer, sequences, begin, sources)
+        return found
 
     def _run_in_parts(
         self, rows: Sequence[Request], numbers: Sequence[tuple[int, int]], decoding: Decoding, check: Check
