@@ -69,7 +69,8 @@ def finetune(
     settings = FinetuneSettings(
         data=rows_in.settings(source),
         model=ModelSettings(
-            reference.model, None, precision.device, precision.dtype, access.offline, access.trust_remote_code, precision.quantize
+            reference.model, None, precision.device, precision.dtype, access.offline, access.trust_remote_code, precision.quantize,
+            precision.threads,
         ),
         lora=adapter.settings, optimization=optimization.settings(full=full), loss=rows_in.loss, checkpoints=run.checkpoints,
     )  # fmt: skip
