@@ -55,10 +55,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "T5": ("T5", T5),
     "T5 1.1": ("T5", T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     "mT5": ("MT5", T5),
+    "UMT5": ("UMT5", T5),
 }
 #: Those that CI runs; the others are of the same making.
 SHORT = ["GPT-2", "Llama", "Qwen3", "GPT-NeoX", "Falcon", "MPT", "Marian", "M2M100", "T5"]
-_ENCODER_DECODERS = ("Bart", "Marian", "MBart", "M2M100", "Pegasus", "T5", "MT5")
+_ENCODER_DECODERS = ("Bart", "Marian", "MBart", "M2M100", "Pegasus", "T5", "MT5", "UMT5")
 
 
 def made(name: str, folder: Path) -> Path:
