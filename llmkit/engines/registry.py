@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from llmkit.engines import ctranslate2, torch
 from llmkit.engines.base import EngineKind
 from llmkit.engines.ctranslate2 import support
-from llmkit.errors import EngineLimitError, UnavailableError, UsageError, did_you_mean, one_line
+from llmkit.errors import EngineLimitError, OutOfMemoryError, UnavailableError, UsageError, did_you_mean, one_line
 from llmkit.models.devices import may_have_accelerator
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def open_engine(
     if engine == "auto" and chosen is ctranslate2.ENGINE:
         try:
             return opened(chosen)
-        except EngineLimitError as exc:  # known of this model only now
+        except (EngineLimitError, OutOfMemoryError) as exc:  # known of this model only now
             chosen, why = torch.ENGINE, exc.message
     if why is not None:
         notice(f"{why}; torch runs instead, which takes longer to start")

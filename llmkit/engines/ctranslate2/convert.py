@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import random
+import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from typing import Any
 from llmkit.engines.ctranslate2.families import LOADERS
 from llmkit.engines.ctranslate2.model import Files, Runner
 from llmkit.engines.tokenizer_file import TokenizerFile, settings_of
-from llmkit.errors import EngineLimitError, ModelError, one_line
+from llmkit.errors import EngineLimitError, ModelError, OutOfMemoryError, one_line
 from llmkit.models.settings import ModelSettings
 
 #: Natural-log probabilities of float32 may differ by this, and by this share of a very small one.
@@ -45,6 +46,7 @@ def convert(settings: ModelSettings, folder: Path, report: Callable[[str], None]
     """
     import torch
 
+    from llmkit.engines.torch.devices import is_out_of_memory
     from llmkit.engines.torch.loading import load
 
     loaded = load(replace(settings, device="cpu", dtype="float32", quantize="none", trust_remote_code=False), report)
@@ -58,12 +60,12 @@ def convert(settings: ModelSettings, folder: Path, report: Callable[[str], None]
     try:
         with torch.no_grad():
             _write(model, about, folder)
-    except (NotImplementedError, ValueError, KeyError, AttributeError, TypeError, RuntimeError, OverflowError) as exc:
-        raise EngineLimitError(f"its converter does not take the model: {one_line(exc)}") from exc
-    except Exception as exc:
-        if type(exc).__module__ != "struct":
-            raise
+    except struct.error as exc:
         raise EngineLimitError("a matrix of the model has more than 4 GiB") from exc
+    except (ValueError, KeyError, AttributeError, TypeError, RuntimeError) as exc:  # its ways to say what it does not know
+        if is_out_of_memory(exc):
+            raise OutOfMemoryError(f"out of memory while {settings.reference} was converted", hint="`engine` torch") from exc
+        raise EngineLimitError(f"its converter does not take the model: {one_line(exc)}") from exc
     del model, loaded
     gc.collect()
     vocabulary = tuple(map(str, range(about["tokens"])))
