@@ -7,6 +7,7 @@ again. Knows files and names; not the library, and it imports nothing heavy.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -123,11 +124,19 @@ def writing(name: str) -> Iterator[Path]:
 
 
 def commit(name: str, part: Path, facts: dict[str, Any]) -> Converted:
-    """Gives the folder `part` its name, with a manifest of its files and `facts`. Raises OSError."""
+    """Gives the folder `part` its name, with a manifest of its files and `facts`, in the place of an older one.
+
+    Raises OSError, also where something of the user's lies in the older one.
+    """
+    path = _root() / name
+    if path.exists():
+        older = _read(path, any_form=True)
+        known = {MANIFEST, *(older.manifest["files"] if older is not None else ())}
+        if any(found.name not in known for found in path.iterdir()):
+            raise FileExistsError(errno.EEXIST, f"{path} holds files that llmkit did not write")
     hashes = {path.name: files.file_sha256(path) for path in sorted(part.iterdir())}
     manifest = {"form": FORM, **facts, "files": hashes}
     (part / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", errors="surrogatepass")
-    path = _root() / name
     files.replace_folder(part, path)
     return Converted(path, manifest)
 

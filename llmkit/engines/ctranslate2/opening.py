@@ -81,7 +81,7 @@ def _form(settings: ModelSettings, tell: _Tells) -> Form:
         found = entry.manifest["model"]["int8"]
         tell.notice(
             f"{settings.reference}: int8 is {found['speed']:.1f} times as fast as float32 here, in a quarter of the memory; "
-            f"a token's score differs by {found['nats']:.3f} nats (measured when it was converted)"
+            f"scores of random tokens differ by {found['nats']:.3f} nats (measured when it was converted)"
         )
     return cached(entry, settings.reference, location.revision, adapter.reference if adapter else None)
 
