@@ -139,6 +139,20 @@ def test_a_conversation_is_rendered_as_on_torch(run: Run, llama: Path, tmp_path:
     assert out["torch"] == out["ctranslate2"]
 
 
+def test_perplexity_and_choices_are_torchs_under_the_same_signature(run: Run, gpt2: Path, tmp_path: Path, ragged: list[str]) -> None:
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": text} for text in ragged])
+    questions = [{"question": text[:40], "choices": ["king", "sea"], "answer": 0} for text in ragged[:12]]
+    choices = write_rows(tmp_path / "choices.jsonl", questions)
+    for arguments in (["perplexity", "-i", texts, "--context", "64", "--stride", "32"], ["choice", "-i", choices]):
+        found = []
+        for engine in ("torch", "ctranslate2"):
+            ran = run("evaluate", *arguments, "-m", gpt2, "--engine", engine, "--json")
+            assert ran.code == 0, ran.err
+            found.append(json.loads(ran.out))
+        assert found[1]["scores"] == pytest.approx(found[0]["scores"], rel=1e-5)
+        assert found[1]["signatures"] == found[0]["signatures"]
+
+
 @pytest.mark.usefixtures("no_forms")
 def test_a_model_is_converted_once_listed_and_cleared(run: Run, llama: Path, copy_of: Copy) -> None:
     model = copy_of(llama)
