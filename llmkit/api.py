@@ -57,10 +57,12 @@ def load(
     system: str | None = None,
     offline: bool = False,
     trust_remote_code: bool = False,
+    threads: int | None = None,
 ) -> Engine:
     """A model in memory: `builtin:NAME`, a folder, or a hub id `org/name[@revision]`.
 
-    chat_template: 'auto' (the model's own), 'none', or a Jinja file. system: a system message before each conversation.
+    chat_template: 'auto' (the model's own), 'none', or a Jinja file. system: a system message before each conversation. threads: on a CPU,
+    None for all cores.
     Raises ModelError for a model that is damaged or unsafe, UnavailableError for one that is not available, OutOfMemoryError for one that
     does not fit, UsageError for an invalid name.
     """
@@ -68,7 +70,7 @@ def load(
     from llmkit.engines.registry import open_engine
     from llmkit.models.settings import ModelSettings
 
-    settings = ModelSettings(reference, adapter, device, dtype, offline, trust_remote_code, quantize)
+    settings = ModelSettings(reference, adapter, device, dtype, offline, trust_remote_code, quantize, threads)
     return open_engine(settings, chat=ChatSettings(chat_template, system))
 
 

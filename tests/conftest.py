@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ settings.load_profile("untimed")
 os.environ["HF_HUB_OFFLINE"] = "1"
 for name in [n for n in os.environ if n.startswith("LLMKIT_")]:
     del os.environ[name]
+# Converted models of one session's tests are kept apart from those of the person who runs them.
+_CACHE = tempfile.TemporaryDirectory(prefix="llmkit-tests-")
+os.environ["LLMKIT_CACHE"] = _CACHE.name
 
 # Tests run side by side: a worker and the processes that it starts compute with one thread each.
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -294,6 +294,7 @@ TOO_MUCH = {
 
 @pytest.mark.parametrize("kind", TOO_MUCH)
 def test_hostile_documents_are_read_and_come_back(kind: str) -> None:
+    parse: Any
     parse, source = TOO_MUCH[kind]
     document: Any = parse(source.encode(), "a")
     assert document.segments

@@ -29,7 +29,7 @@ JOBS: dict[str, tuple[list[str], dict[str, list[str]]]] = {
             "num_samples": ["2", "--temperature", "1"], "stop": ["e"], "seed": ["7"], "prompt_lookup": ["3"],
             "stop_token": ["e"], "generation_config": ["model"],
             "json_schema": ['{"type": "string"}'],
-            "regex": ["[a-z]+"], "truncate": ["left"], "logprobs": [], "batch_size": ["2"], "batch_tokens": ["999"],
+            "regex": ["[a-z]+"], "truncate": ["left"], "logprobs": [], "batch_size": ["2"], "batch_tokens": ["999"], "threads": ["1"],
         },
     ),
     "translate": (
@@ -37,28 +37,28 @@ JOBS: dict[str, tuple[list[str], dict[str, list[str]]]] = {
         {
             "from": ["en"], "to": ["French"], "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "text_field": ["note"],
             "output_field": ["fr"], "num_beams": ["2"], "length_penalty": ["2"], "max_new_tokens": ["9"], "n_best": ["2"], "scores": [],
-            "glossary": ["terms.csv"], "batch_size": ["2"], "batch_tokens": ["999"],
+            "glossary": ["terms.csv"], "batch_size": ["2"], "batch_tokens": ["999"], "threads": ["1"],
         },
     ),
     "evaluate perplexity": (
         ["evaluate", "perplexity", "-i", "rows.jsonl"],
         {
             "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "text_field": ["note"], "by_line": [], "context": ["64"],
-            "stride": ["32"], "batch_size": ["2"], "batch_tokens": ["999"], "against": ["builtin:stories"],
+            "stride": ["32"], "batch_size": ["2"], "batch_tokens": ["999"], "against": ["builtin:stories"], "threads": ["1"],
         },
     ),
     "evaluate choice": (
         ["evaluate", "choice", "-i", "questions.jsonl"],
         {
             "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "template": ["{premise}"], "labels": ["king,sea"],
-            "answer_field": ["other"], "batch_size": ["2"], "batch_tokens": ["999"],
+            "answer_field": ["other"], "batch_size": ["2"], "batch_tokens": ["999"], "threads": ["1"],
         },
     ),
     "evaluate score": (
         ["evaluate", "score", "-m", "builtin:stories", "-i", "rows.jsonl", "--metrics", "exact_match", "--max-new-tokens", "2"],
         {
             "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "source_field": ["note"], "reference_field": ["text"],
-            "max_new_tokens": ["3"], "num_beams": ["2"], "stop": ["e"], "batch_size": ["2"], "batch_tokens": ["999"],
+            "max_new_tokens": ["3"], "num_beams": ["2"], "stop": ["e"], "batch_size": ["2"], "batch_tokens": ["999"], "threads": ["1"],
             "temperature": ["1"], "top_k": ["5", "--temperature", "1"], "top_p": ["0.5", "--temperature", "1"],
             "min_p": ["0.1", "--temperature", "1"], "seed": ["7"], "repeat": ["2", "--temperature", "1"],
         },

@@ -116,13 +116,14 @@ class Precision:
     quantize: Annotated[
         str, choice_option("--quantize", help="Weights in 8 or 4 bits (int4 is NF4).", panel=MODEL, values=("none", "int8", "int4"))
     ] = "none"
+    threads: Annotated[int | None, count_option("--threads", help="Threads on a CPU. [default: all cores]", panel=MODEL)] = None
 
 
 @dataclass(frozen=True)
 class EngineName:
     """Which engine runs the model."""
 
-    engine: Annotated[str, option("--engine", help="auto, torch, or ctranslate2 (built-in models).", panel=MODEL, metavar="NAME")] = "auto"
+    engine: Annotated[str, option("--engine", help="auto, torch, or ctranslate2 (CPU).", panel=MODEL, metavar="NAME")] = "auto"
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Placement(Access, Precision, EngineName):
 
         return ModelSettings(
             reference=reference, adapter=self.adapter, device=self.device, dtype=self.dtype, offline=self.offline,
-            trust_remote_code=self.trust_remote_code, quantize=self.quantize,
+            trust_remote_code=self.trust_remote_code, quantize=self.quantize, threads=self.threads,
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from llmkit.engines.decoding import Decoding
-from llmkit.errors import UsageError
+from llmkit.errors import EngineLimitError
 from llmkit.models.settings import ModelSettings
 from llmkit.rows.fields import Prompt
 
@@ -172,20 +172,20 @@ class EngineKind:
         return reference.startswith(self.prefixes) if self.prefixes else False
 
     def check_settings(self, settings: ModelSettings) -> None:
-        """Raises UsageError for an adapter, a device or a quantization that the engine does not have."""
+        """Raises EngineLimitError for an adapter, a device or a quantization that the engine does not have."""
         able, device = self.capabilities, settings.device.partition(":")[0]
         if settings.adapter is not None and not able.adapters:
-            raise UsageError(f"the engine {self.name} does not support adapters", hint="merge the adapter into its base first")
+            raise EngineLimitError(f"the engine {self.name} does not support adapters", hint="merge the adapter into its base first")
         if device != "auto" and device not in able.devices:
-            raise UsageError(f"the engine {self.name} does not run on {device}", hint=f"auto, {', '.join(able.devices)}")
+            raise EngineLimitError(f"the engine {self.name} does not run on {device}", hint=f"auto, {', '.join(able.devices)}")
         if settings.quantize not in able.quantizations:
-            raise UsageError(
+            raise EngineLimitError(
                 f"the engine {self.name} does not support quantization {settings.quantize}", hint=", ".join(able.quantizations)
             )
         self._check_limits(settings, None)
 
     def check_decoding(self, decoding: Decoding) -> None:
-        """Raises UsageError for a way of decoding that the engine does not have."""
+        """Raises EngineLimitError for a way of decoding that the engine does not have."""
         able = self.capabilities
         for asked, has, what in (
             (decoding.samples, able.sampling, "sampling"),
@@ -196,10 +196,10 @@ class EngineKind:
         ):
             if asked and not has:
                 hint = None if self.prefixes else "`engine` torch"  # which can't run a reference that is another engine's own
-                raise UsageError(f"the engine {self.name} has no {what}", hint=hint)
+                raise EngineLimitError(f"the engine {self.name} has no {what}", hint=hint)
 
     def check(self, settings: ModelSettings, decoding: Decoding | None) -> None:
-        """Raises UsageError for what the engine does not have, of settings and of a way of decoding."""
+        """Raises EngineLimitError for what the engine does not have, of settings and of a way of decoding."""
         self.check_settings(settings)
         if decoding is not None:
             self.check_decoding(decoding)
@@ -211,7 +211,7 @@ class EngineKind:
         module, _, name = self.limits.partition(":")
         reason: str | None = getattr(importlib.import_module(module), name)(settings, decoding)
         if reason is not None:
-            raise UsageError(f"{settings.reference} can't run on the engine {self.name}: {reason}", hint="`engine` torch")
+            raise EngineLimitError(f"{settings.reference} can't run on the engine {self.name}: {reason}", hint="`engine` torch")
 
 
 class TextEngine(Protocol):

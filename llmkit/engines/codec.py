@@ -228,6 +228,17 @@ class Codec:
         return cut_tokens(tokens, keep, side, head=head, tail=tail)
 
 
+def bos_remark(codec: Codec, configured: int | None) -> str | None:
+    """What is odd about how tokenizer and configuration begin a text. configured: the configuration's BOS."""
+    ids = codec.tokenizer("a")["input_ids"]
+    added = ids[0] if len(ids) > len(codec.encode("a")) and ids[0] in codec.tokenizer.all_special_ids else None
+    if codec.bos is not None and configured is not None and configured != codec.bos:
+        return f"the tokenizer's BOS is {codec.bos}, the configuration's {configured}"
+    if added is not None and not codec.encoder_decoder and added != configured:
+        return f"the tokenizer begins a text with {added}, the configuration's BOS is {configured}"
+    return None
+
+
 class CodecEngine(ABC):
     """What engines that run a model here have in common: texts go through a codec, and the engine itself sees ids."""
 

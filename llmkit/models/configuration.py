@@ -122,6 +122,16 @@ def refuse_code(folder: Path, config: dict[str, Any], trusted: bool) -> None:
         )
 
 
+def refuse_adapter_beside(folder: Path) -> None:
+    """transformers would put it on by itself; the answers would be the adapter's, under the name of the base. Raises ModelError."""
+    beside = folder / "adapter_config.json"
+    if beside.exists():
+        raise ModelError(
+            f"{beside}: the folder holds both an adapter and a model's weights",
+            hint=f"`adapter` {folder} uses both; remove that file to use the model alone",
+        )
+
+
 def _check_weights(path: Path, config: dict[str, Any]) -> None:
     named = config.get("transformers_weights")
     if named not in (None, "model.safetensors", "model.safetensors.index.json"):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from llmkit.errors import ModelError, UnavailableError, UsageError, one_line
 from llmkit.files import file_sha256
-from llmkit.models import builtin
+from llmkit.models import builtin, configuration
 from llmkit.models.checkpoint import Checkpoint, read_checkpoint
 
 _HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?)(@(?P<revision>[\w./-]+))?")
@@ -62,6 +62,17 @@ def resolve(reference: str, *, offline: bool = False, trust_remote_code: bool = 
     checkpoint = read_checkpoint(location.folder, trust_remote_code=trust_remote_code)
     _check_known_hash(location, checkpoint)
     return location, checkpoint
+
+
+def reads_all(reference: str) -> bool:
+    """Whether a model is an encoder-decoder, as far as a name and its configuration tell before it is located; False if they do not."""
+    folder = Path(reference).expanduser()
+    if reference.startswith("builtin:"):
+        return bool(builtin.LANGUAGES.get(reference.removeprefix("builtin:")))
+    try:
+        return bool(os.path.isdir(folder) and configuration.optional(folder, "config.json").get("is_encoder_decoder", False))
+    except ModelError:
+        return False  # opening it says what is wrong
 
 
 def hub_offline() -> bool:

@@ -20,7 +20,7 @@ from llmkit.models.checkpoint import TOKENIZER_FILES, Checkpoint
 from llmkit.models.smallfiles import read_text
 
 #: Files that the tokenizers of transformers 5.24 read beside their configuration (vocab_files_names of each class).
-_VOCABULARIES = (
+VOCABULARIES = (
     *TOKENIZER_FILES,
     *("merges.txt", "added_tokens.json", "special_tokens_map.json", "target.spm", "target_vocab.json", "vocab-src.json"),
     *("vocab-tgt.json", "dict.txt", "bpe.codes", "spm.model", "spm_char.model", "sentencepiece.model", "prophetnet.tokenizer"),
@@ -92,7 +92,7 @@ def chat_template(folder: Path) -> str | None:
 
 
 def _add_tokenizer(view: View, folder: Path) -> None:
-    for name in _VOCABULARIES:
+    for name in VOCABULARIES:
         path = folder / name
         if path.is_file():
             view.link(path)

@@ -77,7 +77,8 @@ def finetune(
     settings = FinetuneSettings(
         data=rows_in.settings(files),
         model=ModelSettings(
-            reference.model, lora.adapter, precision.device, precision.dtype, access.offline, access.trust_remote_code, precision.quantize
+            reference.model, lora.adapter, precision.device, precision.dtype, access.offline, access.trust_remote_code, precision.quantize,
+            precision.threads,
         ),
         lora=lora.settings, optimization=optimization.settings(full=full), loss=rows_in.loss, checkpoints=run.checkpoints,
         answers=run.answers,

@@ -145,9 +145,10 @@ def translate(
     ) as job_target:
         from llmkit.engines.chat import ChatSettings
         from llmkit.jobs.run import RunName, file_job
+        from llmkit.models.reference import reads_all
 
         call = model.settings
-        known_decoding = _known(wanted, reads_all=call.reference == DEFAULT)
+        known_decoding = _known(wanted, reads_all=reads_all(call.reference))
         how: dict[str, Any] = {"engine": model.engine, "decoding": known_decoding, "default": DEFAULT, "chat": ChatSettings(chat_template)}
         engine = open_model(call, out, **how)
         if languages:
@@ -173,7 +174,7 @@ def translate(
 def _known(wanted: RouteSettings, *, reads_all: bool) -> Decoding:
     """How translations are decoded, as far as it counts for the choice of an engine.
 
-    reads_all: by an encoder-decoder. Of the built-in models the other one is causal, and its translation ends with the line.
+    reads_all: by an encoder-decoder. What a causal model translates ends with the line.
     """
     from llmkit.engines.decoding import Decoding
 

@@ -17,7 +17,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Request, TokenComparison, proceed
 from llmkit.engines.chat import ChatSettings
-from llmkit.engines.codec import Codec, CodecEngine
+from llmkit.engines.codec import Codec, CodecEngine, bos_remark
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import NO_STOPS, TextStream
 from llmkit.engines.torch import abilities
@@ -97,14 +97,7 @@ class TorchEngine(CodecEngine):
         return model_facts(self.loaded.location, self.loaded.checkpoint, self.tokenizer, self.chat)
 
     def bos_remark(self) -> str | None:
-        configured = getattr(self.model.config, "bos_token_id", None)
-        ids = self.tokenizer("a")["input_ids"]
-        added = ids[0] if len(ids) > len(self.encode("a")) and ids[0] in self.tokenizer.all_special_ids else None
-        if self.bos is not None and configured is not None and configured != self.bos:
-            return f"the tokenizer's BOS is {self.bos}, the configuration's {configured}"
-        if added is not None and not self.encoder_decoder and added != configured:
-            return f"the tokenizer begins a text with {added}, the configuration's BOS is {configured}"
-        return None
+        return bos_remark(self._codec, getattr(self.model.config, "bos_token_id", None))
 
     def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
         return self._codec.prepare(prompt, decoding, number)

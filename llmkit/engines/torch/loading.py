@@ -129,13 +129,13 @@ def prepare(settings: ModelSettings) -> Prepared:
     location, checkpoint = resolve(settings.reference, offline=settings.offline, trust_remote_code=settings.trust_remote_code)
     adapter = None
     if not settings.adapter:
-        _refuse_adapter_beside(checkpoint)
+        configuration.refuse_adapter_beside(checkpoint.folder)
     else:
         adapter = resolve_adapter(settings.adapter, checkpoint, location, offline=settings.offline)
     _set_up_libraries()
     import torch
 
-    torch.set_num_threads(available_cores())
+    torch.set_num_threads(settings.threads or available_cores())
     device = select(settings.device, settings.dtype)
     if settings.quantize != "none":
         quantization.check(settings.quantize, device, checkpoint)
@@ -168,6 +168,8 @@ def load(
     )
     if (slow := slow_precision(device)) is not None:
         warn(f"`dtype` {device.dtype}: {slow}")
+    if settings.quantize != "none" and device.kind == "cpu":
+        warn(f"`quantize` {settings.quantize} on torch saves memory, not time: on most CPUs it takes about twice as long as float32")
     needed.check(f"{settings.reference} in {device.dtype} on {device.name}")
     report(f"{settings.reference}: {needed}; {device.name}, {device.dtype} ({device.reason}), {torch.get_num_threads()} threads")
     return read_weights(prepared)
@@ -209,16 +211,6 @@ def _set_up_libraries() -> None:
     logging_of_python.getLogger("bitsandbytes").setLevel(logging_of_python.ERROR)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-
-
-def _refuse_adapter_beside(checkpoint: Checkpoint) -> None:
-    """transformers would put it on by itself; the answers would be the adapter's, under the name of the base."""
-    beside = checkpoint.folder / "adapter_config.json"
-    if beside.exists():
-        raise ModelError(
-            f"{beside}: the folder holds both an adapter and a model's weights",
-            hint=f"`adapter` {checkpoint.folder} uses both; remove that file to use the model alone",
-        )
 
 
 def _tokenizer(view: View, folder: Path, trusted: bool) -> Any:
