@@ -18,6 +18,8 @@ from llmkit.models.smallfiles import read_object
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers", "num_decoder_layers")
 #: Sizes that have to be numbers, and those that can't be zero.
 _SIZES = (*LAYERS, "num_attention_heads", "n_head", "num_heads", "head_dim", "d_kv", "num_key_value_heads", "max_position_embeddings")
+#: -1 says that there is no limit.
+_POSITIONS = "max_position_embeddings"
 _POSITIVE = ("vocab_size", "hidden_size", "d_model", "n_embd")
 _LARGEST = 2**31
 #: Names that send transformers to other files, or choose code; dropped, as a saved model does not need them.
@@ -97,6 +99,8 @@ def clean_tokenizer(config: dict[str, Any]) -> dict[str, Any]:
     files = ("_file", "_files")
     vocabularies = ("vocab", "source_spm", "target_spm", "merges")
     kept = {n: v for n, v in clean(config).items() if not n.endswith(files)}
+    if not isinstance(kept.get("model_max_length", 0), int | float):  # compared with lengths when a text is read
+        del kept["model_max_length"]
     return {n: v for n, v in kept.items() if not (n in vocabularies and isinstance(v, str))}
 
 
@@ -166,8 +170,9 @@ def _check_sizes(path: Path, part: dict[str, Any]) -> None:
         value = part.get(name)
         if value is None or isinstance(value, list):  # some architectures have a size a layer
             continue
-        if type(value) is not int or value > _LARGEST or (value < 1 and name in _POSITIVE):
-            raise ModelError(f"{path}: '{name}' is {str(value)[:60]}; a number from 1 to {_LARGEST:,} is expected")
+        least = 1 if name in _POSITIVE else -1 if name == _POSITIONS else 0
+        if type(value) is not int or not least <= value <= _LARGEST:
+            raise ModelError(f"{path}: '{name}' is {str(value)[:60]}; a number from {least} to {_LARGEST:,} is expected")
 
 
 def _parts(config: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -20,7 +20,7 @@ from llmkit.engines.chat import ChatSettings
 from llmkit.engines.codec import Codec, CodecEngine
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import TextStream
-from llmkit.engines.torch.batch import Streamer, as_out_of_memory, decoding_config, own_settings, parts
+from llmkit.engines.torch.batch import Streamer, decoding_config, own_settings, parts, running
 from llmkit.engines.torch.constraints import Constraint
 from llmkit.engines.torch.generation_config import clean, end_tokens
 from llmkit.engines.torch.loading import LoadedModel, load, model_facts, tokenizer_sha256
@@ -129,7 +129,7 @@ class TorchEngine(CodecEngine):
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
     ) -> list[list[float]]:
-        with as_out_of_memory(len(sequences)):
+        with running(self.loaded.location.reference, len(sequences)):
             scores: list[list[float]] = self._scorer.score(sequences, begin, sources)
         return scores
 
@@ -171,7 +171,7 @@ class TorchEngine(CodecEngine):
         first = None if decoding.first_token is None else self._codec.token(decoding.first_token)
         own = self._configs[0][1]
         config = decoding_config(own, decoding, max(limits), pad=self.pad, eos=self.eos, first_token=first)
-        with as_out_of_memory(len(rows)), torch.inference_mode(), own_settings(self._configs):
+        with running(self.loaded.location.reference, len(rows)), torch.inference_mode(), own_settings(self._configs):
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,

@@ -200,7 +200,8 @@ def _write(text: str, segment: Segment) -> str:
     if segment.kind.startswith("html"):
         return pages.write(text, Segment(segment.text, segment.raw, segment.line, segment.marks, segment.kind[5:]))
     escaped = frozenset(re.findall(r"\\([!-/:-@\[-`{-~])", segment.raw))
-    written = "".join(part if mark else _escaped(part, segment, escaped) for part, mark in parts(text, segment) or [(text, False)])
+    literal = _literal(segment)
+    written = "".join(part if mark else _escaped(part, segment, escaped, literal) for part, mark in parts(text, segment) or [(text, False)])
     written = " ".join(written.split("\n"))
     if segment.kind == "cell":
         return re.sub(r"(?<!\\)\|", r"\\|", written)
@@ -209,10 +210,9 @@ def _write(text: str, segment: Segment) -> str:
     return _LIST.sub(r"\1\\\2", written, count=1) if _LIST.match(written) and not _LIST.match(segment.text) else written
 
 
-def _escaped(prose: str, segment: Segment, escaped: frozenset[str]) -> str:
+def _escaped(prose: str, segment: Segment, escaped: frozenset[str], literal: frozenset[str]) -> str:
     out = []
     at = 0
-    literal = _literal(segment)
     for match in re.finditer(r"[!-/:-@\[-`{-~\xa0]", prose):
         character = match.group()
         out.append(prose[at : match.start()])

@@ -21,7 +21,7 @@ from llmkit.cli.help import Page
 from llmkit.cli.parsing import INPUT, SCORING, count_option, option
 from llmkit.cli.running import model_identity, open_model, summarize
 from llmkit.cli.scoring import GateOptions
-from llmkit.errors import UsageError
+from llmkit.errors import InputError, UsageError
 from llmkit.metrics.base import Example, Result, digest, signature
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import SCORED, first_text, row_id
@@ -189,6 +189,9 @@ class _Run:
             self.out.warn(remark)
         about = self.engine.identity.as_dict()
         single = measured.blocks if len(measured.documents) == 1 else []
+        if not any(d.tokens for d in measured.documents):
+            hint = "every document is empty, or one token long for a model without BOS"
+            raise InputError("there is no token to score", path=self.rows.name, hint=hint)
         numbers = scores(measured.documents, blocks=single, protocol=self._protocol(), tokenizer=about["tokenizer_sha256"][:8])
         counts = {"documents": len(measured.documents), "tokens": sum(d.tokens for d in measured.documents)}
         counts |= {"words": sum(d.words for d in measured.documents), "bytes": sum(d.bytes for d in measured.documents)}
