@@ -108,10 +108,8 @@ def _of_command(content: dict[Any, Any], path: str, names: list[str]) -> dict[st
     tables: list[dict[Any, Any]] = []
     for key, value in content.items():
         if not isinstance(key, str):
-            raise UsageError(
-                f"{path}: {'a long number' if _long(key) else repr(key)} is not the name of an option",
-                hint="names are text: max_new_tokens",
-            )
+            named = "a long number" if _long(key) else repr(key)
+            raise UsageError(f"{path}: {named} is not the name of an option", hint="names are text: max_new_tokens")
         if key in _command_names():
             if not isinstance(value, dict):
                 raise InputError(f"'{key}' is not a table of options", path=path)

@@ -22,6 +22,7 @@ _SIZES = (*LAYERS, "num_attention_heads", "n_head", "num_heads", "head_dim", "d_
 _POSITIONS = "max_position_embeddings"
 _POSITIVE = ("vocab_size", "hidden_size", "d_model", "n_embd")
 _LARGEST = 2**31
+_LONGEST_TYPE = 100
 #: Names that send transformers to other files, or choose code; dropped, as a saved model does not need them.
 _REDIRECTS = frozenset(
     {
@@ -57,7 +58,8 @@ def read(folder: Path, *, trust_remote_code: bool = False) -> dict[str, Any]:
         config = read_object(path)
     except FileNotFoundError as exc:
         raise ModelError(f"{folder}: no config.json", hint="name a folder saved by save_pretrained") from exc
-    if not isinstance(config.get("model_type"), str):
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or len(kind) > _LONGEST_TYPE:
         raise ModelError(f"{path}: no 'model_type'", hint="this is not a transformers model folder")
     refuse_code(folder, config, trust_remote_code)
     if config.get("text_config") is None:

@@ -70,7 +70,7 @@ def judged(code: int, err: str, case: Case) -> str | None:
             return f"exit {code} with a message that names none of {', '.join(case.names)}"
         if len(err) > 4000:
             return f"a message of {len(err):,} characters"
-    elif said:
+    elif said and code != 4:
         return f"exit {code} with lines on stderr"
     return None
 
@@ -82,6 +82,11 @@ def _without_panics(lines: list[str]) -> list[str]:
         inside = (inside or line.startswith("thread '")) and not line.startswith(("error: ", "warning: ", "hint: "))
         out += [] if inside or not line.strip() else [line]
     return out
+
+
+def same(path: Path, other: Path) -> bool:
+    """Whether two files hold the same."""
+    return path.is_file() and path.stat().st_size == other.stat().st_size and path.read_bytes() == other.read_bytes()
 
 
 def json_lines(path: Path) -> str | None:

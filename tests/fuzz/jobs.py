@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from fuzz.bases import GENERATE
-from fuzz.case import Case
+from fuzz.case import Case, same
 from fuzz.damage import edit_file, edited, harmed, replace
 
 _KEYS = (
@@ -52,7 +52,7 @@ def case(chance: Random, folder: Path, bases: Path) -> Case:
     shutil.copy(whole / "in.jsonl", folder)
     rechained = False
     model = ("-m", str(bases / "llama"))
-    names = ("out.jsonl", "in.jsonl", "--")
+    names = ("out.jsonl", "in.jsonl", "--", "the chat template")
     if chance.random() < 0.5:
         shutil.copy(whole / "stopped.journal", folder / "out.jsonl.journal")
         rechained = _damage_journal(chance, folder / "out.jsonl.journal")
@@ -73,12 +73,9 @@ def case(chance: Random, folder: Path, bases: Path) -> Case:
         )
 
     def check(code: int) -> str | None:
-        same = (folder / "out.jsonl").exists() and (folder / "out.jsonl").read_bytes() == (whole / "out.jsonl").read_bytes()
-        return (
-            "another output than that of a run without a break"
-            if code in (0, 3) and "-o" in command[4:6] and not same and not rechained
-            else None
-        )
+        if code not in (0, 3) or command[0] != "generate" or "again.jsonl" in command or rechained:
+            return None
+        return None if same(folder / "out.jsonl", whole / "out.jsonl") else "another output than that of a run without a break"
 
     may = ("out.jsonl", ".out.jsonl", "again.jsonl", ".again.jsonl")
     if command[0] == "rerun":

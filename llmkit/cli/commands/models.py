@@ -8,7 +8,7 @@ llmkit models show gpt2 --json
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from llmkit.cli import options as opt
 from llmkit.cli.command import Group, add
 from llmkit.cli.help import Page, shows
 from llmkit.models import builtin
+
+if TYPE_CHECKING:
+    from llmkit.models.checkpoint import Checkpoint
 
 app = typer.Typer(
     cls=Group, add_completion=False, help="List built-in and cached models, and show what a model needs.", invoke_without_command=True
@@ -86,7 +89,7 @@ def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[
         "model": reference,
         "folder": str(location.folder),
         "revision": location.revision,
-        "architecture": (checkpoint.config.get("architectures") or [checkpoint.model_type])[0],
+        "architecture": _architecture(checkpoint),
         "kind": "sequence-to-sequence" if checkpoint.is_encoder_decoder else "causal",
         "license": front.get("license"),
         "parameters": checkpoint.parameters,
@@ -98,6 +101,11 @@ def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[
         "fits": plan.fits,
         "card": core,
     }
+
+
+def _architecture(checkpoint: Checkpoint) -> str:
+    named = checkpoint.config.get("architectures")
+    return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else checkpoint.model_type
 
 
 def _folder_bytes(reference: str) -> int:
