@@ -189,6 +189,14 @@ def test_a_rerun_works_from_any_folder_and_is_quiet_when_asked(
 # rows, documents, memory
 
 
+def test_names_with_line_ends_stand_on_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text('"a\nb","c\rd"\n1,2\n')
+    ran = run("evaluate", "score", "-i", tmp_path / "rows.csv", "--metrics", "exact_match")
+    assert ran.code == 2
+    assert "a\\nb, c\\rd" in ran.err
+    assert len(ran.err.splitlines()) == 2
+
+
 def test_rows_without_a_token_name_their_file(run: Run, llama: Path, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"text": ""}])
     ran = run("evaluate", "perplexity", "-i", rows, "-m", llama, "-q")

@@ -93,9 +93,15 @@ class Console:
 
 def error(exc: LlmkitError) -> None:
     """The error as one to three lines on stderr."""
-    _say(f"error: {exc.message if len(exc.message) <= _LONGEST else exc.message[:_LONGEST] + '...'}")
+    _say(f"error: {_on_one_line(exc.message)}")
     if exc.hint:
-        _say(f"hint: {exc.hint}")
+        _say(f"hint: {_on_one_line(exc.hint)}")
+
+
+def _on_one_line(message: str) -> str:
+    """A message whose names and values may hold line ends, or be long."""
+    message = message if len(message) <= _LONGEST else message[:_LONGEST] + "..."
+    return message.replace("\r", "\\r").replace("\n", "\\n")
 
 
 def raw_error(text: str) -> None:

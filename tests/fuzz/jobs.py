@@ -51,6 +51,9 @@ def case(chance: Random, folder: Path, bases: Path) -> Case:
     whole = bases / "job"
     shutil.copy(whole / "in.jsonl", folder)
     rechained = False
+    command: tuple[str, ...]
+    may: tuple[str, ...] = ("out.jsonl", ".out.jsonl", "again.jsonl", ".again.jsonl")
+    names: tuple[str, ...]
     model = ("-m", str(bases / "llama"))
     names = ("out.jsonl", "in.jsonl", "--", "the chat template")
     if chance.random() < 0.5:
@@ -77,7 +80,6 @@ def case(chance: Random, folder: Path, bases: Path) -> Case:
             return None
         return None if same(folder / "out.jsonl", whole / "out.jsonl") else "another output than that of a run without a break"
 
-    may = ("out.jsonl", ".out.jsonl", "again.jsonl", ".again.jsonl")
     if command[0] == "rerun":
         may, names = (), (*names, "error")  # also what the run inside says
     codes = frozenset((0, 2, 3, 4, 5))

@@ -89,7 +89,7 @@ def _split(model: Path) -> None:
     weights = load_file(model / "model.safetensors")
     names = sorted(weights)
     (model / "model.safetensors").unlink()
-    index = {}
+    index: dict[str, str] = {}
     for number, part in enumerate((names[::2], names[1::2]), 1):
         file = f"model-{number:05}-of-00002.safetensors"
         save_file({name: weights[name] for name in part}, model / file, metadata={"format": "pt"})

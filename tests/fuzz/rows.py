@@ -93,7 +93,7 @@ def case(chance: Random, folder: Path, bases: Path) -> Case:
 
 
 #: What an error is about that no file can help.
-_NOT_ABOUT_THE_FILE = ("--encoding", "--input-format", "encoding '")
+_NOT_ABOUT_THE_FILE = ("--encoding", "--input-format", "encoding '", "chat template")
 
 
 def _command(chance: Random, name: str, bases: Path) -> tuple[str, ...]:
