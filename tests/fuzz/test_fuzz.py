@@ -17,10 +17,10 @@ from fuzz.campaign import Campaign, Figures
 
 #: Subject → cases of the short form, and of the long one.
 SUBJECTS = {
-    "rows": (60, 6000),
+    "rows": (40, 4500),
     "models": (30, 1000),
-    "adapters": (25, 400),
-    "training": (5, 300),
+    "adapters": (15, 400),
+    "training": (3, 300),
     "jobs": (30, 600),
     "configs": (40, 1000),
     "documents": (60, 3000),
