@@ -25,6 +25,8 @@ _VISIBLE = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(
 _VISIBLE |= {c: f"\\u{c:04x}" for c in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x2028, 0x2029, 0x061C)}
 
 
+#: Characters of a message: a value that it shows may be longer than anyone reads.
+_LONGEST = 2000
 #: User and password in a URL.
 _CREDENTIALS = re.compile(r"//[^\s/@'\"]{1,500}@(?=[\w\[])")
 
@@ -93,9 +95,15 @@ class Console:
 
 def error(exc: LlmkitError) -> None:
     """The error as one to three lines on stderr."""
-    _say(f"error: {exc.message}")
+    _say(f"error: {_on_one_line(exc.message)}")
     if exc.hint:
-        _say(f"hint: {exc.hint}")
+        _say(f"hint: {_on_one_line(exc.hint)}")
+
+
+def _on_one_line(message: str) -> str:
+    """A message whose names and values may hold line ends, or be long."""
+    message = message if len(message) <= _LONGEST else message[:_LONGEST] + "..."
+    return message.replace("\r", "\\r").replace("\n", "\\n")
 
 
 def raw_error(text: str) -> None:

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import InputError, UsageError
+from llmkit.errors import InputError, ModelError, UsageError
 from llmkit.rows.fields import Prompt
 from llmkit.rows.messages import NOT_VALUES
+
+_MAX_TEMPLATE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,16 @@ class ChatSettings:
             return None
         if self.template != "auto":
             try:
-                return Path(self.template).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as exc:
+                with Path(self.template).open("rb") as file:
+                    data = file.read(_MAX_TEMPLATE + 1)  # of a device or a pipe no size is known
+                if len(data) > _MAX_TEMPLATE:
+                    raise ValueError(f"{self.template}: more than {_MAX_TEMPLATE:,} bytes")
+                return data.decode("utf-8")
+            except (OSError, ValueError) as exc:
                 raise InputError(f"the chat template can't be read: {exc}", hint="`chat_template` auto, none, or a file") from exc
         own = getattr(tokenizer, "chat_template", None)
-        return own if isinstance(own, str) else own.get("default") if isinstance(own, dict) else None
+        own = own.get("default") if isinstance(own, dict) else own
+        return own if isinstance(own, str) else None
 
     def sha256(self, tokenizer: Any) -> str | None:
         """Hash of the template's text; None where there is no template."""
@@ -80,13 +87,17 @@ def render(prompt: Prompt, tokenizer: Any, settings: ChatSettings, *, ask: bool 
     messages = list(prompt.messages) if prompt.messages is not None else [{"role": "user", "content": prompt.text or ""}]
     if settings.system is not None and not any(m["role"] == "system" for m in messages):
         messages.insert(0, {"role": "system", "content": settings.system})
-    text = apply(
-        source,
-        messages,
-        tokenizer,
-        **{**settings.values, **(prompt.template_values or {})},
-        tools=list(prompt.tools) if prompt.tools else None,
-        add_generation_prompt=ask and not prompt.continue_last,
-        continue_last=prompt.continue_last,
-    )
+    try:
+        text = apply(
+            source,
+            messages,
+            tokenizer,
+            **{**settings.values, **(prompt.template_values or {})},
+            tools=list(prompt.tools) if prompt.tools else None,
+            add_generation_prompt=ask and not prompt.continue_last,
+            continue_last=prompt.continue_last,
+        )
+    except ModelError as exc:  # of the template, whatever the conversation
+        place = settings.template if settings.template != "auto" else getattr(tokenizer, "name_or_path", None)
+        raise ModelError(f"{place}: {exc.message}" if place else exc.message, hint=exc.hint) from exc
     return text, False

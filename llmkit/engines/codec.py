@@ -19,7 +19,7 @@ from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import NO_STOPS, Stops, continuation, decode_piece, special_tokens, whole_characters
 from llmkit.engines.panics import panics
 from llmkit.engines.truncation import cut_conversation, cut_tokens
-from llmkit.errors import InputError, UsageError
+from llmkit.errors import InputError, UsageError, one_line
 from llmkit.rows.fields import Prompt
 
 #: Scores of sequences from an index on, as `Engine.score` gives them.
@@ -195,7 +195,13 @@ class Codec:
         # half a surrogate pair is no character; the model is shown U+FFFD
         whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         with panics(lambda reason: InputError(f"the model's tokenizer can't read the text: {reason}")):
-            return list(self.tokenizer(whole, add_special_tokens=special)["input_ids"])
+            try:
+                return list(self.tokenizer(whole, add_special_tokens=special)["input_ids"])
+            except MemoryError:
+                raise
+            except Exception as exc:
+                # a stranger's settings can make it raise anything
+                raise InputError(f"the model's tokenizer can't read the text: {one_line(exc)}") from exc
 
     def _request(self, tokens: list[int], decoding: Decoding, number: int, truncated: int) -> Request:
         limit = decoding.new_tokens(len(tokens), self.context, shared_context=not self.encoder_decoder)

@@ -127,7 +127,7 @@ def texts(source: Source, encoding: str = "utf-8") -> Iterator[str]:
 
     Raises InputError naming the byte and line that can't be decoded, or an unknown encoding.
     """
-    decoder = _decoder(encoding, source.name)
+    decoder = text_decoder(encoding, source.name)
     newlines = io.IncrementalNewlineDecoder(None, translate=False)
     number, offset, begun = 1, 0, False
     for chunk in itertools.chain(source.chunks(), [b""]):
@@ -191,7 +191,8 @@ def read_text(path: str, encoding: str = "utf-8") -> str:
         return "\n".join(lines(source, encoding))
 
 
-def _decoder(encoding: str, name: str) -> codecs.IncrementalDecoder:
+def text_decoder(encoding: str, name: str) -> codecs.IncrementalDecoder:
+    """A strict decoder of a text encoding. Raises InputError for a name that is none."""
     hint = "`encoding`: utf-8, utf-16, latin-1, cp1252, ..."
     try:
         info = codecs.lookup(encoding)

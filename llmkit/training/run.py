@@ -181,6 +181,7 @@ def build(plan: RunPlan) -> Ready:
     """Reads the weights and puts the adapter on. Raises ModelError, UsageError or OutOfMemoryError."""
     import torch
 
+    from llmkit.engines.torch.batch import running
     from llmkit.engines.torch.scoring import plain_head
     from llmkit.training.adapter import keep_differentiable, name_base, trainable, unfrozen, with_adapter
     from llmkit.training.batches import INPUTS, Collator, allows_packing
@@ -209,7 +210,7 @@ def build(plan: RunPlan) -> Ready:
     few = collate(plan.train[:1])
     few = {name: value[:, :4].to(loaded.device.name) for name, value in few.items() if name in INPUTS}
     model.eval()
-    with torch.inference_mode():
+    with running(plan.prepared.location.reference, 1), torch.inference_mode():
         head = plain_head(model, few | {"use_cache": False})
     model.train()
     trained, parameters = trainable(model)

@@ -9,7 +9,7 @@ llmkit models clear
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,9 @@ from llmkit.cli.command import Group, add
 from llmkit.cli.help import Page, shows
 from llmkit.engines.ctranslate2 import cache
 from llmkit.models import builtin
+
+if TYPE_CHECKING:
+    from llmkit.models.checkpoint import Checkpoint
 
 app = typer.Typer(
     cls=Group, add_completion=False, help="List built-in and cached models, and show what a model needs.", invoke_without_command=True
@@ -109,7 +112,7 @@ def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[
         "model": reference,
         "folder": str(location.folder),
         "revision": location.revision,
-        "architecture": (checkpoint.config.get("architectures") or [checkpoint.model_type])[0],
+        "architecture": _architecture(checkpoint),
         "kind": "sequence-to-sequence" if checkpoint.is_encoder_decoder else "causal",
         "license": front.get("license"),
         "parameters": checkpoint.parameters,
@@ -126,6 +129,11 @@ def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[
 def _name(entry: cache.Converted) -> str:
     adapter = entry.manifest.get("adapter")
     return f"{entry.manifest.get('reference')}" + (f" + {adapter}" if adapter else "")
+
+
+def _architecture(checkpoint: Checkpoint) -> str:
+    named = checkpoint.config.get("architectures")
+    return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else checkpoint.model_type
 
 
 def _folder_bytes(reference: str) -> int:

@@ -18,7 +18,10 @@ from llmkit.engines.base import Request
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import TextStream
 from llmkit.engines.torch.devices import is_out_of_memory
-from llmkit.errors import OutOfMemoryError
+from llmkit.errors import ModelError, OutOfMemoryError, one_line
+
+#: What Python raises by itself; a closed pipe and our own errors are none of these.
+_RAISED = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError, ImportError, MemoryError)
 
 #: Above it, rows of different limits do not share a beam search.
 _MOST_LENGTH_PENALTY = 2.0
@@ -109,14 +112,21 @@ def own_settings(configs: Sequence[tuple[Any, GenerationConfig]]) -> Iterator[No
 
 
 @contextmanager
-def as_out_of_memory(rows: int) -> Iterator[None]:
-    """Torch's several ways to say so, as one error."""
+def running(reference: str, rows: int) -> Iterator[None]:
+    """What a model raises while it runs, as an error of ours.
+
+    A stranger's configuration may build a model that can't run, which shows in any of Python's exceptions.
+    Raises OutOfMemoryError, ModelError.
+    """
     try:
         yield
-    except (MemoryError, RuntimeError) as exc:
-        if not is_out_of_memory(exc):
-            raise
-        raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller `batch_size` or `max_new_tokens`") from exc
+    except _RAISED as exc:
+        if is_out_of_memory(exc):
+            raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller `batch_size` or `max_new_tokens`") from exc
+        raise ModelError(
+            f"{reference}: the model can't be run: {type(exc).__name__}: {one_line(exc)}",
+            hint="is its configuration whole? copy or download the model again",
+        ) from exc
 
 
 class Streamer(BaseStreamer):  # type: ignore[misc]

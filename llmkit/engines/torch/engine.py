@@ -21,7 +21,7 @@ from llmkit.engines.codec import Codec, CodecEngine, bos_remark
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import NO_STOPS, TextStream
 from llmkit.engines.torch import abilities
-from llmkit.engines.torch.batch import Streamer, as_out_of_memory, decoding_config, own_settings, parts
+from llmkit.engines.torch.batch import Streamer, decoding_config, own_settings, parts, running
 from llmkit.engines.torch.constraints import Constraint
 from llmkit.engines.torch.divergence import compare
 from llmkit.engines.torch.generation_config import clean, end_tokens
@@ -139,7 +139,7 @@ class TorchEngine(CodecEngine):
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
     ) -> list[list[float]]:
-        with as_out_of_memory(len(sequences)):
+        with running(self.loaded.location.reference, len(sequences)):
             scores: list[list[float]] = self._scorer.score(sequences, begin, sources)
         return scores
 
@@ -150,7 +150,7 @@ class TorchEngine(CodecEngine):
         begin: Sequence[int],
         sources: Sequence[Sequence[int]] | None = None,
     ) -> list[list[TokenComparison]]:
-        with as_out_of_memory(len(sequences)):
+        with running(self.loaded.location.reference, len(sequences)):
             found: list[list[TokenComparison]] = compare(self._scorer, reference._scorer, sequences, begin, sources)
         return found
 
@@ -203,7 +203,8 @@ class TorchEngine(CodecEngine):
         own = self._configs[0][1]
         config = decoding_config(own, decoding, max(limits), pad=self.pad, eos=self.eos, first_token=first, start_token=start)
         refusals = abilities.refusals(self.model, decoding)
-        with refusals, as_out_of_memory(len(rows)), torch.inference_mode(), own_settings(self._configs):
+        known = running(self.loaded.location.reference, len(rows))
+        with known, refusals, torch.inference_mode(), own_settings(self._configs):
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,

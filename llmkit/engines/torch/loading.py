@@ -237,7 +237,7 @@ def _model(prepared: Prepared) -> Any:
         f"{checkpoint.folder}: transformers {transformers.__version__} does not load '{checkpoint.model_type}' as a {kind} model",
         hint="a newer transformers may know the architecture: pip install -U transformers",
     )
-    with _loading(settings, device, known):
+    with panics(lambda reason: ModelError(f"{checkpoint.folder}: its weights can't be read: {reason}")), _loading(settings, device, known):
         model, info = auto.from_pretrained(
             prepared.views[0].folder,
             dtype=torch_dtype(device),
@@ -302,13 +302,26 @@ def _with_adapter(model: Any, adapter: Adapter, view: View, device: Device, *, t
     with _peft(adapter):
         if adapter.vocabulary is not None:
             model.resize_token_embeddings(adapter.vocabulary, mean_resizing=False)
-        return PeftModel.from_pretrained(model, str(view.folder), torch_device=device.name, is_trainable=trained, local_files_only=True)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", UserWarning)
+            loaded = PeftModel.from_pretrained(
+                model, str(view.folder), torch_device=device.name, is_trainable=trained, local_files_only=True
+            )
+        # peft fills in what is not there, and says so in a warning
+        missing = next((text for item in told if "missing adapter keys" in (text := str(item.message))), None)
+        if missing is not None:
+            raise ModelError(
+                f"the adapter {adapter.reference} is not whole: {one_line(missing)}", hint="copy or download the adapter again"
+            )
+        return loaded
 
 
 @contextmanager
 def _peft(adapter: Adapter) -> Iterator[None]:
     try:
         yield
+    except ModelError:
+        raise
     except Exception as exc:
         # a configuration of a stranger can make it raise anything
         raise ModelError(f"the adapter {adapter.reference} does not fit the model: {one_line(exc)}") from exc

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import InputError
+from llmkit.rows.text import text_decoder
 from llmkit.translation.documents import html as pages
 from llmkit.translation.documents.base import Document
 
@@ -110,9 +111,10 @@ def _others(ending: str) -> list[Any]:
 def _utf8(data: bytes, path: str, encoding: str) -> bytes:
     if data.startswith(_UTF_16):
         encoding = "utf-16"
+    decoder = text_decoder(encoding, path)
+    if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
+        return data
     try:
-        if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
-            return data
-        return data.decode(encoding).encode("utf-8")
-    except (LookupError, UnicodeDecodeError) as exc:
+        return decoder.decode(data, True).encode("utf-8")
+    except UnicodeError as exc:  # some codecs give half a surrogate pair
         raise InputError(f"cannot be read as {encoding}: {exc}", path=path, hint="name its encoding with `encoding`") from exc

@@ -25,7 +25,7 @@ from llmkit.cli.parsing import INPUT, MODEL, SCORING, count_option, option
 from llmkit.cli.running import model_identity, open_model, summarize
 from llmkit.cli.scoring import CacheOptions, GateOptions
 from llmkit.cli.session import session_of
-from llmkit.errors import UsageError
+from llmkit.errors import InputError, UsageError
 from llmkit.metrics.base import Example, Result, Score, digest, signature
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import SCORED, first_text, row_id
@@ -249,6 +249,9 @@ class _Run:
     def _of_file(self, measured: _Measured, about: Mapping[str, Any]) -> Result:
         counts = {"documents": len(measured.documents), "tokens": sum(d.tokens for d in measured.documents)}
         counts |= {"words": sum(d.words for d in measured.documents), "bytes": sum(d.bytes for d in measured.documents)}
+        if not counts["tokens"]:
+            hint = "every document is empty, or one token long for a model without BOS"
+            raise InputError("there is no token to score", path=measured.source.name, hint=hint)
         if empty := sum(d.tokens == 0 for d in measured.documents):
             self.out.warn(f"{measured.source.name}: {empty:,} documents have no token to score")
             counts["empty"] = empty
