@@ -224,7 +224,7 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def byte_tokenizer(special: list[str], add_bos: str | None = None, add_eos: str | None = None, **names: str) -> Any:
+def byte_tokenizer(special: list[str], add_bos: str | None = None, add_eos: str | None = None, **names: Any) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
