@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from conftest import STORIES, Run, write_rows
 
-from llmkit.engines.base import proceed
+from llmkit.engines.base import Check, proceed
 from llmkit.errors import TimeUpError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.earlier import smaller_batches
@@ -35,8 +35,8 @@ def test_a_run_with_a_limit_gets_on_with_each_start_to_the_same_bytes(run: Run, 
     out, whole = tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
     arguments = ["generate", "-m", STORIES, "--engine", engine, "-i", rows, "--max-new-tokens", 24, "-q"]
     assert run(*arguments, "-o", whole).code == 0
-    codes: list[int] = []
     done = 0
+    codes: list[int] = []
     while not out.exists() and len(codes) < MOST_STARTS:
         # a batch of 12 rows takes longer than this on any machine
         codes.append(run(*arguments, "-o", out, "--max-time", "0.001s").code)
@@ -76,7 +76,7 @@ class Clocked:
     def prepare(self, row: Row) -> Work:
         return Work(row)
 
-    def answer(self, batch: Sequence[Work], check: Callable[[], None] = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
         for _ in batch:
             self.now += 1
             check()
