@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -280,7 +281,7 @@ def test_all_text_of_a_word_document_is_read_in_whole_sentences_and_goes_back_in
     assert word.parse(data, "a.docx").build(changed) == built
 
 
-TOO_MUCH = {
+TOO_MUCH: dict[str, tuple[Callable[..., Any], str]] = {
     "tags": (html.parse, "<p>Hello " + "<b>" * 20_000 + "world" + "</b>" * 20_000 + "</p>"),
     "comments": (html.parse, "<p>a</p>" + "<!--" * 20_000),
     "open tags": (html.parse, "<p>a</p>" + "<a " * 20_000),
