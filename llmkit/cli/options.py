@@ -64,6 +64,7 @@ Stop = Annotated[list[str] | None, option("--stop", help=_STOP, panel=DECODING, 
 DebugFlag = Annotated[bool, option("--debug", help="Show tracebacks of errors.", panel=SHOW)]
 JsonFlag = Annotated[bool, option("--json", help="One JSON object on stdout.", panel=SHOW)]
 Dtype = Annotated[str, choice_option("--dtype", help="Precision.", panel=MODEL, values=DTYPES, aliases=DTYPE_ALIASES)]
+Adapter = Annotated[str | None, option("--adapter", help="A LoRA adapter: a folder or a hub id.", panel=MODEL, metavar="REF")]
 ChatTemplate = Annotated[str, option("--chat-template", help="auto (the model's, if it has one), none, or a Jinja file.", panel=DECODING)]
 
 
@@ -130,7 +131,7 @@ class EngineName:
 class Placement(Access, Precision, EngineName):
     """How a model is opened, whichever it is."""
 
-    adapter: Annotated[str | None, option("--adapter", help="A LoRA adapter: a folder or a hub id.", panel=MODEL, metavar="REF")] = None
+    adapter: Adapter = None
 
     def settings_of(self, reference: str) -> ModelSettings:
         """How the model `reference` is opened under these options."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from llmkit.cli.options import ChatTemplate, MaxErrors, PromptField, RowFormat, RunOptions, Template, TextField
+from llmkit.cli.options import Adapter, ChatTemplate, MaxErrors, PromptField, RowFormat, RunOptions, Template, TextField
 from llmkit.cli.parsing import DATA, LORA, RUN, SHOW, TRAINING, choice_option, count_option, fraction, number_option, option, share
 from llmkit.cli.parsing import language as language_name
 from llmkit.rows.samples import SampleFields
@@ -94,9 +94,7 @@ class DataOptions(RowFormat):
 class LoraOptions:
     """Which weights an adapter changes, and with how many parameters."""
 
-    adapter: Annotated[
-        str | None, option("--adapter", help="Go on training this LoRA adapter: a folder or a hub id.", panel=LORA, metavar="REF")
-    ] = None
+    adapter: Adapter = None
     lora_r: Annotated[int, count_option("--lora-r", help="LoRA rank.", panel=LORA)] = 16
     lora_alpha: Annotated[
         float | None,

@@ -135,6 +135,8 @@ def arguments(
 class FineTuner(Trainer):  # type: ignore[misc]
     """Trains `model` on a stream of batches whose position is the number of the step."""
 
+    lr_scheduler: Any
+
     def __init__(self, model: Any, args: Any, context: TrainerContext) -> None:
         require("training")
         self.context, self.watch = context, Watch(context.hooks.warn, on=context.optimization.watch, steps=context.stream.steps)
