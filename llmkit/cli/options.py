@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DTYPE_ALIASES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "half": "float16"}
-_STOP = "End the answer before this text (repeatable; $'\\n' is a line end)."
+_STOP = "End before this text (repeatable; $'\\n' is a line end)."
 _REF = "builtin:NAME, a folder, or a hub id org/name[@revision]."
 
 Output = Annotated[str | None, option("--output", "-o", help="Output file or folder.", panel=INPUT, metavar="PATH")]
