@@ -39,7 +39,7 @@ def held(run: Run, folder: Path | str, rows: Path, batch_size: str, context: int
     assert ran.code == 0, ran.err
     found = json.loads(ran.out)
     assert found["counts"]["tokens"] == expected[1]
-    return float(abs(found["scores"]["mean_log_likelihood"] / (expected[0] / expected[1]) - 1))
+    return abs(float(found["scores"]["mean_log_likelihood"]) / (expected[0] / expected[1]) - 1)
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,12 @@ def test_a_case_that_differs_is_counted_and_named(peers: ModuleType) -> None:
     assert "off: 1.0 here, 1.1 there" in found.failed[0]
 
 
+def test_the_table_in_the_docs_is_of_cases_that_all_agree() -> None:
+    rows = [line.split("|") for line in (ROOT / "docs" / "agreement.md").read_text().splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 9
+    assert all(row[3].strip() == row[4].strip() for row in rows)
+
+
 @pytest.mark.slow
 def test_log_likelihoods_are_those_of_lm_evaluation_harness(peers: ModuleType) -> None:
     pytest.importorskip("lm_eval")

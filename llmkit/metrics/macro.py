@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from llmkit.metrics.base import Score
-from llmkit.metrics.intervals import interval_of
+from llmkit.metrics.intervals import Interval, freedom, jackknife_error, leave_one_out, t_quantile
 from llmkit.metrics.statistics import Numbers, Statistic, sums_of
 
 
@@ -29,7 +29,7 @@ def macro_average(files: Sequence[Score]) -> Score | None:
     mean = float(statistic.ratio(sums_of(units))[0])
     interval = None
     if math.isfinite(mean) and all(len(_parts(f)) > 1 for f in files):
-        interval = interval_of(np.concatenate([_around(_weighted(_parts(f), first.statistic), mean) for f in files]), statistic)
+        interval = _interval([_weighted(_parts(f), first.statistic) for f in files], mean, statistic)
     sign = f"{first.signature}|average:macro|files:{len(files)}"
     value = float(statistic(sums_of(units))[0])
     return Score(f"macro_{first.name}", value, sign, interval, first.higher_is_better, units, statistic)
@@ -54,8 +54,13 @@ def _weighted(units: Numbers, statistic: Statistic) -> Numbers:
         return np.asarray(columns / columns[:, 1].sum())
 
 
-def _around(units: Numbers, mean: float) -> Numbers:
-    """A file's units moved to the mean of all files: how far the files lie apart is no uncertainty of their average."""
-    moved = units.copy()
-    moved[:, 0] += units[:, 1] * (mean - units[:, 0].sum())
-    return moved
+def _interval(files: Sequence[Numbers], mean: float, statistic: Statistic) -> Interval | None:
+    """The 95% interval of the files' mean: each file's own error by the jackknife, together by Satterthwaite (1946)."""
+    squares = [jackknife_error(leave_one_out(units, statistic)) ** 2 for units in files]
+    total = sum(squares)
+    if not 0 < total < math.inf:
+        return None
+    degrees = total**2 / sum(square**2 / max(1.0, freedom(units, statistic)) for square, units in zip(squares, files, strict=True))
+    half = t_quantile(degrees) * math.sqrt(total) / len(files)
+    low, high = sorted(map(float, statistic.from_ratio(np.array([mean - half, mean + half]))))
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
