@@ -51,28 +51,12 @@ class RunFolder:
     def __init__(self, name: str, *, writes: bool = True) -> None:
         self.name, self.writes = name, writes
         self.path = Path(os.path.realpath(name))
+        self.record_path = self.path / "run.json"
+        self.checkpoints = self.path / "checkpoints"
+        #: Where the next checkpoint, and the result, are written before they are complete.
+        self.staging, self.final = self.checkpoints / "part", self.checkpoints / "final"
         self._check()
         self.read()
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
-        return self.path / "checkpoints"
-
-    @property
-    def record_path(self) -> Path:
-        """Where the run record lies."""
-        return self.path / "run.json"
-
-    @property
-    def staging(self) -> Path:
-        """Where the next checkpoint is written before it is complete."""
-        return self.checkpoints / "part"
-
-    @property
-    def final(self) -> Path:
-        """Where the result is written before it is complete."""
-        return self.checkpoints / "final"
 
     @property
     def metrics_path(self) -> Path:

@@ -80,16 +80,7 @@ def _span(source: str, inside: list[Token]) -> Iterator[Span]:
 
 def _grouped(inside: list[Token]) -> Iterator[Token]:
     """The tokens; <xliff:g> is one, with all that it holds."""
-    depth, begin = 0, 0
-    for token in inside:
-        if depth:
-            depth += {"start": 1, "end": -1}.get(token.kind, 0)
-            if not depth:
-                yield Token("other", begin, token.end)
-        elif token.kind == "start" and token.name == "g":
-            depth, begin = 1, token.begin
-        else:
-            yield token
+    return xml.whole(inside, lambda token: token.name == "g")
 
 
 def _read(text: str, quoted: bool) -> list[tuple[str, bool]]:

@@ -65,6 +65,14 @@ class Entries:
         return sorted(found, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
 
 
+def opened(data: bytes, name: str, what: str, holds: str) -> Entries:
+    """The entries of a file that is `what` if it holds the entry `holds`. Raises InputError."""
+    entries = Entries(data, name, what)
+    if holds not in entries.names:
+        raise InputError(f"is not {what}: it holds no {holds}", path=name)
+    return entries
+
+
 @dataclass(frozen=True)
 class ArchiveDocument:
     """parts: the documents of the entries that hold text, by the entries' names.

@@ -28,9 +28,7 @@ _NCX = frozenset(("text",))
 
 def parse(data: bytes, name: str, target: str | None = None) -> ArchiveDocument:
     """target: what the book's language becomes. Raises InputError for a file that is no book, or is locked."""
-    entries = Entries(data, name, "an EPUB book")
-    if "META-INF/container.xml" not in entries.names:
-        raise InputError("is not an EPUB book: it holds no META-INF/container.xml", path=name)
+    entries = archive.opened(data, name, "an EPUB book", "META-INF/container.xml")
     if "META-INF/rights.xml" in entries.names or _locked(entries):
         raise InputError("is locked (DRM), so its chapters can't be read", path=name)
     return ArchiveDocument(entries, tuple(_parts(entries, target)), _compare, text_tags=True)

@@ -26,9 +26,7 @@ _SPACE = re.compile(r"[ \t\r\n]+")
 
 def parse(data: bytes, name: str, target: str | None = None) -> ArchiveDocument:
     """Raises InputError for a file that is not a text of OpenDocument, is encrypted or unpacks to too much."""
-    entries = Entries(data, name, "an OpenDocument text")
-    if "content.xml" not in entries.names:
-        raise InputError("is not an OpenDocument text: it holds no content.xml", path=name)
+    entries = archive.opened(data, name, "an OpenDocument text", "content.xml")
     if "META-INF/manifest.xml" in entries.names and b"encryption-data" in entries.read("META-INF/manifest.xml"):
         raise InputError("is encrypted", path=name, hint="save it without a password")
     return ArchiveDocument(entries, tuple(_parts(entries)), archive.compare)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llmkit.errors import InputError
 from llmkit.translation.documents import archive, drawing
 from llmkit.translation.documents.archive import ArchiveDocument, Entries, Part
 
@@ -18,9 +17,7 @@ _COMMENTS = r"ppt/comments/comment\w*\.xml"
 
 def parse(data: bytes, name: str, target: str | None = None) -> ArchiveDocument:
     """Raises InputError for a file that is not a presentation or unpacks to too much."""
-    entries = Entries(data, name, "a PowerPoint presentation")
-    if "ppt/presentation.xml" not in entries.names:
-        raise InputError("is not a PowerPoint presentation: it holds no ppt/presentation.xml", path=name)
+    entries = archive.opened(data, name, "a PowerPoint presentation", "ppt/presentation.xml")
     return ArchiveDocument(entries, tuple(_parts(entries)), archive.compare)
 
 

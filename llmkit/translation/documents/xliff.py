@@ -180,16 +180,7 @@ def _indent(source: str, at: int) -> str:
 
 def _codes(source: str, inside: Sequence[Token]) -> Iterator[Token]:
     """The tokens of a source; an element of code, or one that is not to be translated, is one."""
-    depth, begin = 0, 0
-    for token in inside:
-        if depth:
-            depth += {"start": 1, "end": -1}.get(token.kind, 0)
-            if not depth:
-                yield Token("other", begin, token.end)
-        elif token.kind == "start" and (token.name in _CODE or _protected(source, token)):
-            depth, begin = 1, token.begin
-        else:
-            yield token
+    return xml.whole(inside, lambda token: token.name in _CODE or _protected(source, token))
 
 
 def _protected(source: str, token: Token) -> bool:

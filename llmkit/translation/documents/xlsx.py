@@ -10,7 +10,6 @@ import html
 import re
 from collections.abc import Iterator
 
-from llmkit.errors import InputError
 from llmkit.translation.documents import archive, drawing, xml
 from llmkit.translation.documents.archive import ArchiveDocument, Entries, Part
 from llmkit.translation.documents.edits import Lines, Slot, Unit, slotted
@@ -25,9 +24,7 @@ _MARKS = re.compile(rf"<\d+>|_x[0-9A-Fa-f]{{4}}_|{IN_PROSE.pattern}")
 
 def parse(data: bytes, name: str, target: str | None = None) -> ArchiveDocument:
     """Raises InputError for a file that is not a workbook or unpacks to too much."""
-    entries = Entries(data, name, "an Excel workbook")
-    if "xl/workbook.xml" not in entries.names:
-        raise InputError("is not an Excel workbook: it holds no xl/workbook.xml", path=name)
+    entries = archive.opened(data, name, "an Excel workbook", "xl/workbook.xml")
     return ArchiveDocument(entries, tuple(_parts(entries)), archive.compare)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import html
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,6 +42,20 @@ class Token:
     begin: int
     end: int
     name: str = ""
+
+
+def whole(tokens: Iterable[Token], is_one: Callable[[Token], bool]) -> Iterator[Token]:
+    """The tokens; an element whose start tag `is_one`, with all that it holds, is one token of kind other."""
+    depth, begin = 0, 0
+    for token in tokens:
+        if depth:
+            depth += {"start": 1, "end": -1}.get(token.kind, 0)
+            if not depth:
+                yield Token("other", begin, token.end)
+        elif token.kind == "start" and is_one(token):
+            depth, begin = 1, token.begin
+        else:
+            yield token
 
 
 def read(data: bytes, name: str) -> tuple[str, str]:

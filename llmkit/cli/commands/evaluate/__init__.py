@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import typer
 
-from llmkit.cli.command import Group, show_help
+from llmkit.cli.command import Group, add, show_help
 from llmkit.cli.commands.evaluate import choice, code, compare, perplexity, suite, text
 from llmkit.cli.help import Page, shows
 
@@ -31,5 +31,15 @@ def _group(ctx: typer.Context) -> None:
     show_help(ctx)
 
 
-for module in (perplexity, text, choice, code, compare, suite):
-    module.register(app)
+#: Each command with its function, its line of help, and its page.
+_COMMANDS = (
+    ("perplexity", perplexity.perplexity, "How well a model predicts texts: perplexity and bits per byte.", perplexity.PAGE, ()),
+    ("bleu", text.score, "BLEU by sacrebleu: of saved outputs, or of a model's answers.", text.BLEU_PAGE, text.NOT_BLEU),
+    ("score", text.score, "BLEU, chrF, TER, exact match, F1: of saved outputs, or of a model's answers.", text.SCORE_PAGE, ()),
+    ("choice", choice.choice, "Multiple choice and classification: is the right answer the most likely?", choice.PAGE, ()),
+    ("code", code.code, "Run generated programs and compute pass@k.", code.PAGE, ()),
+    ("compare", compare.compare, "Compare results of several runs with the first, on the same rows.", compare.PAGE, ()),
+    ("run", suite.run, "Measure the test sets of a suite, with one report.", suite.PAGE, ()),
+)
+for name, function, line, page, without in _COMMANDS:
+    add(app, name, help=line, page=page, without=without)(function)

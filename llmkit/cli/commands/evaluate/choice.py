@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from llmkit.cli import options as opt
-from llmkit.cli.command import add, identity, options_set_by_user, refuse
+from llmkit.cli.command import identity, options_set_by_user, refuse
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
 from llmkit.cli.help import Page
 from llmkit.cli.parsing import INPUT, option
@@ -27,7 +27,7 @@ from llmkit.version import __version__
 NAMES = ("accuracy", "accuracy_normalized")
 
 
-_PAGE = Page(
+PAGE = Page(
     (
         "llmkit evaluate choice -m gpt2 -i questions.jsonl",
         "llmkit evaluate choice -i reviews.csv --labels good,bad --answer-field label",
@@ -35,11 +35,6 @@ _PAGE = Page(
     ("model", "input", "output", "template", "labels", "fail_if", "baseline", "report", "json_output"),
     "evaluate",
 )  # fmt: skip
-
-
-def register(app: typer.Typer) -> None:
-    """Adds `choice` to the commands of `app`."""
-    add(app, "choice", help="Multiple choice and classification: is the right answer the most likely?", page=_PAGE)(choice)
 
 
 def choice(

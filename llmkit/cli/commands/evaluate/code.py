@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from llmkit.cli import options as opt
-from llmkit.cli.command import add
 from llmkit.cli.help import Page
 from llmkit.cli.parsing import SCORING, number_option, option
 from llmkit.cli.scoring import GateOptions
@@ -20,7 +19,7 @@ from llmkit.metrics.base import Example, Result, row_digest
 from llmkit.rows import Row, open_rows
 from llmkit.rows.fields import PROGRAMS, first_name, row_id
 
-_PAGE = Page(
+PAGE = Page(
     (
         "llmkit generate -i problems.jsonl -n 10 --temperature 0.8 -o samples.jsonl",
         "llmkit evaluate code -i samples.jsonl -k 1,10 --run-code",
@@ -28,11 +27,6 @@ _PAGE = Page(
     ("input", "run_code", "k", "code_timeout", "fail_if", "baseline", "report", "json_output"),
     "evaluate",
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Adds `code` to the commands of `app`."""
-    add(app, "code", help="Run generated programs and compute pass@k.", page=_PAGE)(code)
 
 
 def code(

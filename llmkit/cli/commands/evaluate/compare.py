@@ -13,7 +13,6 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
-from llmkit.cli.command import add
 from llmkit.cli.help import Page
 from llmkit.cli.parsing import SHOW, option
 from llmkit.cli.scoring import Test
@@ -25,15 +24,10 @@ if TYPE_CHECKING:
     from llmkit.metrics.significance import Comparison
 
 
-_PAGE = Page(
+PAGE = Page(
     ("llmkit evaluate compare base.json tuned.json", "llmkit evaluate compare small.json medium.json large.json --plot scaling.png"),
     guide="evaluate",
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Adds `compare` to the commands of `app`."""
-    add(app, "compare", help="Compare results of several runs with the first, on the same rows.", page=_PAGE)(compare)
 
 
 def compare(

@@ -18,7 +18,7 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
-from llmkit.cli.command import add, identity, options_set_by_user, refuse
+from llmkit.cli.command import identity, options_set_by_user, refuse
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
 from llmkit.cli.help import Page
 from llmkit.cli.parsing import INPUT, MODEL, SCORING, count_option, option
@@ -57,16 +57,11 @@ def names(inputs: int, against: str | None) -> tuple[str, ...]:
     return (*NAMES, *macro, *(divergence.NAMES if against else ()))
 
 
-_PAGE = Page(
+PAGE = Page(
     ("llmkit evaluate perplexity -m gpt2 -i book.txt", "llmkit evaluate perplexity -i docs.jsonl --fail-if 'perplexity > 30'"),
     ("model", "inputs", "output", "text_field", "context", "fail_if", "baseline", "report", "json_output"),
     "evaluate",
 )  # fmt: skip
-
-
-def register(app: typer.Typer) -> None:
-    """Adds `perplexity` to the commands of `app`."""
-    add(app, "perplexity", help="How well a model predicts texts: perplexity and bits per byte.", page=_PAGE)(perplexity)
 
 
 def perplexity(

@@ -34,7 +34,6 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli import session as sessions
-from llmkit.cli.command import add
 from llmkit.cli.commands.evaluate import choice, perplexity, reporting, text
 from llmkit.cli.config import option_of, parse, value_of
 from llmkit.cli.help import Page
@@ -55,15 +54,10 @@ MEASURES = ("perplexity", "score", "bleu", "choice", "code")
 _NOT_IN_SETS = ("json", "config", "quiet", "verbose", "debug", "paired-bs", "paired-ar", "paired-bs-n", "paired-ar-n", "help")
 
 
-_PAGE = Page(
+PAGE = Page(
     ("llmkit evaluate run suite.toml --report suite.xml", "llmkit evaluate run suite.toml -m gpt2 --baseline yesterday.json"),
     guide="suites",
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Adds `run` to the commands of `app`."""
-    add(app, "run", help="Measure the test sets of a suite, with one report.", page=_PAGE)(run)
 
 
 def run(

@@ -15,7 +15,7 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
-from llmkit.cli.command import add, identity, options_set_by_user, refuse
+from llmkit.cli.command import identity, options_set_by_user, refuse
 from llmkit.cli.commands.evaluate.answering import Answers, Fields, Target
 from llmkit.cli.commands.evaluate.paired import PLACES, paired_test, show_paired
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS
@@ -45,11 +45,11 @@ _ABOUT_PAIRS = ("fail_if", "baseline", "max_regression", "test", "report", "conf
 
 #: What the short pages list.
 _COMMON = ("predictions", "references", "input", "model", "metrics", "fail_if", "report", "json_output")
-_BLEU = Page(
+BLEU_PAGE = Page(
     ("llmkit evaluate bleu -p outputs.txt -r references.txt", "llmkit evaluate bleu -i rows.jsonl --fail-if 'bleu < 30'"),
     _COMMON, "evaluate",
 )  # fmt: skip
-_SCORE = Page(
+SCORE_PAGE = Page(
     (
         "llmkit evaluate score --metrics bleu,chrf -i outputs.jsonl --report r.json",
         "llmkit evaluate score --metrics chrf -m builtin:en-fr -i pairs.jsonl",
@@ -57,13 +57,7 @@ _SCORE = Page(
     _COMMON, "evaluate",
 )  # fmt: skip
 #: Options of other metrics than BLEU.
-_NOT_BLEU = ("metrics", "chrf_char_order", "chrf_word_order", "chrf_beta", "normalize")
-
-
-def register(app: typer.Typer) -> None:
-    """Adds `bleu` and `score` to the commands of `app`."""
-    add(app, "bleu", help="BLEU by sacrebleu: of saved outputs, or of a model's answers.", page=_BLEU, without=_NOT_BLEU)(score)
-    add(app, "score", help="BLEU, chrF, TER, exact match, F1: of saved outputs, or of a model's answers.", page=_SCORE)(score)
+NOT_BLEU = ("metrics", "chrf_char_order", "chrf_word_order", "chrf_beta", "normalize")
 
 
 def score(
