@@ -41,7 +41,7 @@ app = typer.Typer(add_completion=False)
 
 _PAGE = Page(
     ('llmkit generate "Once upon a time" --temperature 0.8', "llmkit generate -i prompts.jsonl -o answers.jsonl -m org/model"),
-    ("model", "adapter", "input", "output", "template", "max_new_tokens", "temperature", "num_beams", "stop", "system"),
+    ("model", "input", "output", "template", "max_new_tokens", "temperature", "num_beams", "stop", "system"),
     "generate",
 )  # fmt: skip
 
