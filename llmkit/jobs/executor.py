@@ -1,10 +1,13 @@
 """Who answers batches: an executor takes them as they are planned and gives them back answered, in any order.
 
-Here, in this process, one after another; workers elsewhere are another executor. Planning and journal stay with the loop.
+Here, in this process, one after another; or several at once, for a model that computes elsewhere. Planning and journal stay with
+the loop.
 """
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -37,7 +40,8 @@ class Executor(Protocol):
     def run(self, batches: Iterable[Sequence[Work]]) -> Iterator[Answered]:
         """Each batch, or parts of it, with its answers; in any order. `batches` is walked as there is room for more.
 
-        Raises OutOfMemoryError when one row alone is too much.
+        An empty batch says that the next one has to wait until one that is out is back. What `batches` raises is raised when
+        the batches that are out are back; what a task raises, at once. Raises OutOfMemoryError when one row alone is too much.
         """
         ...
 
@@ -51,7 +55,8 @@ class Here:
 
     def run(self, batches: Iterable[Sequence[Work]]) -> Iterator[Answered]:
         for batch in batches:
-            yield batch, self._answers(batch)
+            if batch:
+                yield batch, self._answers(batch)
 
     def _answers(self, batch: Sequence[Work]) -> list[Answer]:
         if self._most is not None and len(batch) > self._most:
@@ -67,3 +72,73 @@ class Here:
         self._most = len(batch) // 2
         self._report.warn(f"out of memory with {len(batch)} rows at once; continuing with {self._most}")
         return self._answers(batch)
+
+
+class Concurrent:
+    """Several batches at once, each in a thread of its own: for a task that waits for an answer from elsewhere."""
+
+    def __init__(self, task: Task, batches: int) -> None:
+        self._task, self._most = task, batches
+
+    def run(self, batches: Iterable[Sequence[Work]]) -> Iterator[Answered]:
+        source, threads = iter(batches), _Threads(self._task)
+        more, ended = True, None
+        try:
+            while more or threads.out:
+                while more and threads.out < self._most:
+                    try:
+                        batch = next(source)
+                    except StopIteration:
+                        more = False
+                        break
+                    except Exception as exc:
+                        more, ended = False, exc
+                        break
+                    if not batch:
+                        break
+                    threads.begin(batch)
+                if threads.out:
+                    yield threads.next()
+        finally:
+            threads.end()
+        if ended is not None:
+            raise ended
+
+
+class _Threads:
+    """Threads that answer batches, started as they are needed. out: batches that are not back.
+
+    They end with the process, whatever they wait for, so that an error or a signal does not wait for an answer.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task, self.out, self._threads = task, 0, 0
+        self._waiting: queue.SimpleQueue[Sequence[Work] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[Sequence[Work], list[Answer] | BaseException]] = queue.SimpleQueue()
+
+    def begin(self, batch: Sequence[Work]) -> None:
+        self.out += 1
+        if self._threads < self.out:
+            self._threads += 1
+            threading.Thread(target=self._work, daemon=True).start()
+        self._waiting.put(batch)
+
+    def next(self) -> Answered:
+        """The next batch that is back. Raises what its task raised."""
+        batch, answers = self._done.get()
+        self.out -= 1
+        if isinstance(answers, BaseException):
+            raise answers
+        return batch, answers
+
+    def end(self) -> None:
+        for _ in range(self._threads):
+            self._waiting.put(None)
+
+    def _work(self) -> None:
+        while (batch := self._waiting.get()) is not None:
+            try:
+                answers: list[Answer] | BaseException = self._task.answer(batch)
+            except BaseException as exc:  # the loop raises it in its own thread
+                answers = exc
+            self._done.put((batch, answers))

@@ -19,6 +19,7 @@ from typing import Any
 
 from llmkit import files
 from llmkit.errors import OutputError, UsageError
+from llmkit.jobs.batch_lines import NAME, batch_lines
 from llmkit.jobs.journal import check_journal
 from llmkit.records import read_record
 from llmkit.rows.values import from_json, to_json
@@ -44,7 +45,7 @@ class Output:
         self.path = Path(os.path.realpath(path))
         self._check()
         self.holds_rows = write is None and _ending(self.path) in JSON_LINES
-        self.write: Writer = write or functools.partial(_written, format_of(self.path), answer)
+        self.write: Writer = write or writer_of(self.path, answer)
         self.overwrites = overwrite
         self._lock = files.acquire(self.path, path)
         try:
@@ -157,6 +158,16 @@ def format_of(path: Path) -> Format:
             return loaded
     stem = path.name.removesuffix(".gz").rpartition(".")[0] or path.stem or "out"
     raise UsageError(f"output {path.name}: rows are written as {', '.join(_SHOWN[:-1])} or {_SHOWN[-1]}", hint=f"for example {stem}.jsonl")
+
+
+def writer_of(path: Path, answer: str, format: str | None = None, model: str = "") -> Writer:
+    """What makes the bytes of an output of rows: by its format's name, or by the ending of `path`. Raises UsageError.
+
+    model: what lines of an OpenAI batch say of who answered.
+    """
+    if format == NAME:
+        return functools.partial(batch_lines, answer=answer, model=model)
+    return functools.partial(_written, format_of(path), answer)
 
 
 def _written(format: Format, answer: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""When a run has to end early: a signal, or the time allowed.
+"""When a run has to end early: a signal, the time allowed, or the tokens allowed.
 
 The first SIGINT or SIGTERM lets the batch at hand finish, the second ends at once.
 """
@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from llmkit.errors import LlmkitError, StoppedError, TimeUpError
+from llmkit.jobs.outcome import Answer
 
 T = TypeVar("T")
 
@@ -21,8 +22,10 @@ T = TypeVar("T")
 class Stopping:
     """Asked before each batch. Installs its signal handlers as a context manager."""
 
-    def __init__(self, max_time: float | None, report: Callable[[str], None], *, resumable: bool = True) -> None:
-        self._resumable = resumable
+    def __init__(
+        self, max_time: float | None, report: Callable[[str], None], *, max_tokens: int | None = None, resumable: bool = True
+    ) -> None:
+        self._resumable, self._max_tokens, self._spent = resumable, max_tokens, 0
         self._deadline = None if max_time is None else time.monotonic() + max_time
         self._report = report
         self._signal: int | None = None
@@ -46,7 +49,14 @@ class Stopping:
             return StoppedError(self._signal, f"stopped by {signal.Signals(self._signal).name}{kept}", hint=hint)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return TimeUpError(f"stopped by `max_time`{kept}", hint=hint)
+        if self._max_tokens is not None and self._spent >= self._max_tokens:
+            spent = f"stopped by `max_tokens_total`: {self._spent:,} tokens of prompts and answers"
+            return TimeUpError(spent + kept, hint="a higher `max_tokens_total` continues" if self._resumable else hint)
         return None
+
+    def spend(self, answers: Iterable[Answer]) -> None:
+        """Counts the tokens of answers, those of an earlier run, too."""
+        self._spent += sum(answer.prompt_tokens + answer.tokens for answer in answers)
 
     def check(self) -> None:
         """Raises StoppedError or TimeUpError when the run has to end. What is done must be kept by then."""
