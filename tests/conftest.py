@@ -26,7 +26,7 @@ settings.load_profile("untimed")
 
 # Nothing here may reach a network, whatever the environment says; the hub tests talk to a server of their own.
 os.environ["HF_HUB_OFFLINE"] = "1"
-for name in [n for n in os.environ if n.startswith("LLMKIT_")]:
+for name in [n for n in os.environ if n.startswith(("LLMKIT_", "OPENAI_"))]:
     del os.environ[name]
 
 # Tests run side by side: a worker and the processes that it starts compute with one thread each.

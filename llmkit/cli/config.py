@@ -24,8 +24,8 @@ from llmkit.errors import InputError, UsageError, did_you_mean, one_line
 _MOST = {".toml": 1 << 15, ".json": 1 << 24, ".yaml": 1 << 18, ".yml": 1 << 18}
 #: Parts of a dotted name.
 _PARTS = 16
-#: Options of a record that name places to write or people to tell, or replace files: never taken from one.
-_NOT_FROM_RECORDS = ("output", "report", "report_to", "plot", "overwrite", "restart", "config", "json", "debug")
+#: Options of a record that name places to write or people to tell, or replace files, or say where a key is sent: never taken from one.
+_NOT_FROM_RECORDS = ("api_base", "output", "report", "report_to", "plot", "overwrite", "restart", "config", "json", "debug")
 #: Options by which a person consents to running code.
 _CONSENT = ("trust_remote_code", "run_code")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from llmkit.cli.options import ChatTemplate, MaxErrors, PromptField, RowFormat, RunOptions, Template, TextField
+from llmkit.cli.jobs import MaxErrors, RunOptions
+from llmkit.cli.options import ChatTemplate, PromptField, RowFormat, Template, TextField
 from llmkit.cli.parsing import DATA, LORA, RUN, SHOW, TRAINING, choice_option, count_option, fraction, number_option, option, share
 from llmkit.cli.parsing import language as language_name
 from llmkit.rows.samples import SampleFields

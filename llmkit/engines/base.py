@@ -148,10 +148,13 @@ class EngineKind:
     def check_settings(self, settings: ModelSettings) -> None:
         """Raises UsageError for an adapter, a device or a quantization that the engine does not have."""
         able, device = self.capabilities, settings.device.partition(":")[0]
+        if settings.server.bases and not self.prefixes:
+            hint = f"`model` openai:{settings.reference}"
+            raise UsageError(f"`api_base` is for models that servers run, and {settings.reference} runs here", hint=hint)
         if settings.adapter is not None and not able.adapters:
             raise UsageError(f"the engine {self.name} does not support adapters", hint="merge the adapter into its base first")
         if device != "auto" and device not in able.devices:
-            raise UsageError(f"the engine {self.name} does not run on {device}", hint=f"auto, {', '.join(able.devices)}")
+            raise UsageError(f"the engine {self.name} does not run on {device}", hint=", ".join(("auto", *able.devices)))
         if settings.quantize not in able.quantizations:
             raise UsageError(
                 f"the engine {self.name} does not support quantization {settings.quantize}", hint=", ".join(able.quantizations)
@@ -169,8 +172,7 @@ class EngineKind:
             (decoding.speculates, able.speculation, "speculation"),
         ):
             if asked and not has:
-                hint = None if self.prefixes else "`engine` torch"  # which can't run a reference that is another engine's own
-                raise UsageError(f"the engine {self.name} has no {what}", hint=hint)
+                raise UsageError(f"the engine {self.name} has no {what}", hint=self._other)
 
     def check(self, settings: ModelSettings, decoding: Decoding | None) -> None:
         """Raises UsageError for what the engine does not have, of settings and of a way of decoding."""
@@ -185,13 +187,25 @@ class EngineKind:
         module, _, name = self.limits.partition(":")
         reason: str | None = getattr(importlib.import_module(module), name)(settings, decoding)
         if reason is not None:
-            raise UsageError(f"{settings.reference} can't run on the engine {self.name}: {reason}", hint="`engine` torch")
+            raise UsageError(f"{settings.reference} can't run on the engine {self.name}: {reason}", hint=self._other)
+
+    @property
+    def _other(self) -> str | None:
+        """A hint at another engine; none can run a reference that is an engine's own."""
+        return None if self.prefixes else "`engine` torch"
 
 
 class TextEngine(Protocol):
-    """What takes text: a prompt gives a completion, and texts give scores. How it cuts text into tokens is its own affair."""
+    """What takes text: a prompt gives a completion, and texts give scores. How it cuts text into tokens is its own affair.
+
+    token_ids: it is an `Engine`, too. encoder_decoder: prompts and answers are read by different halves. concurrency: calls that
+    may run at once, each in a thread of its own: 1 where the model computes in this process.
+    """
 
     name: str
+    token_ids: bool
+    encoder_decoder: bool
+    concurrency: int
 
     @property
     def context(self) -> int | None:
@@ -209,6 +223,10 @@ class TextEngine(Protocol):
         """Raises InputError for a prompt that is empty or does not fit."""
         ...
 
+    def length(self, text: str) -> int:
+        """The tokens of a text; an estimate where only a server knows."""
+        ...
+
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> list[list[Completion]]:
         """`decoding.num_samples` answers to each request, each as long as that request's own `max_new_tokens` allows.
 
@@ -221,20 +239,21 @@ class TextEngine(Protocol):
         ...
 
     def score_answers(self, items: Sequence[tuple[Prompt, str]]) -> list[list[TokenScore]]:
-        """The tokens of each given answer after its prompt, with their natural-log probabilities."""
+        """The tokens of each given answer after its prompt, with their natural-log probabilities.
+
+        A first token that nothing stands before has none, and is left out.
+        """
         ...
 
 
 class Engine(TextEngine, Protocol):
     """What takes token ids, too: what windows, choices and long documents are scored with.
 
-    bos: the id that begins a text, when the model has one; eos: the ids that end one; encoder_decoder: prompts and answers
-    are read by different halves.
+    bos: the id that begins a text, when the model has one; eos: the ids that end one.
     """
 
     bos: int | None
     eos: frozenset[int]
-    encoder_decoder: bool
 
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None

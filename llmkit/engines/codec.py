@@ -200,6 +200,8 @@ def _cut(tokens: list[int], keep: int, side: str, bos: int | None) -> list[int]:
 class CodecEngine(ABC):
     """What engines that run a model here have in common: texts go through a codec, and the engine itself sees ids."""
 
+    token_ids = True
+    concurrency = 1
     _codec: Codec
 
     @abstractmethod
@@ -212,6 +214,9 @@ class CodecEngine(ABC):
 
     def encode(self, text: str) -> list[int]:
         return self._codec.encode(text)
+
+    def length(self, text: str) -> int:
+        return len(self._codec.encode(text))
 
     def encode_pair(self, prompt: Prompt, answer: str, *, split: str = "spaces") -> Pair:
         return self._codec.encode_pair(prompt, answer, split=split)

@@ -18,8 +18,9 @@ from llmkit.cli import options as opt
 from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
 from llmkit.cli.help import Page
+from llmkit.cli.jobs import JobOptions, MaxErrors
 from llmkit.cli.parsing import INPUT, SCORING, count_option, option
-from llmkit.cli.running import model_identity, open_model, summarize
+from llmkit.cli.running import job_for, model_identity, open_model, summarize
 from llmkit.cli.scoring import GateOptions
 from llmkit.errors import UsageError
 from llmkit.metrics.base import Example, Result, digest, signature
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from llmkit.jobs.output import Output
     from llmkit.jobs.run import JobSettings, RunName
     from llmkit.metrics.perplexity import Likelihood, Windows
-    from llmkit.tasks.score import Scoring
+    from llmkit.rows.fields import DocumentFields
+    from llmkit.tasks.score import Scoring, TextScoring
 
 #: Characters of a document that a report shows.
 _SHOWN = 300
@@ -72,8 +74,8 @@ def perplexity(
     ] = None,
     chat_template: opt.ChatTemplate = "auto",
     gates: GateOptions,
-    job: opt.JobOptions,
-    max_errors: opt.MaxErrors = None,
+    job: JobOptions,
+    max_errors: MaxErrors = None,
     display: opt.Display,
 ) -> int:
     """Reads texts, scores their tokens with the model, and reports perplexities."""
@@ -94,6 +96,9 @@ def perplexity(
     known = identity(ctx, "evaluate perplexity")
     with rows_output(output, input, known, overwrite=rows_out.overwrite, restart=job.restart) as target:
         engine = open_model(model.settings, out, engine=model.engine, chat=ChatSettings(chat_template))
+        if not engine.token_ids:
+            names = ("concatenate", "context", "stride")
+            refuse(ctx, names, f"needs a model's tokens, which the engine {engine.name} does not show", hint="remove it")
         run = _Run(
             engine,
             rows,
@@ -164,7 +169,7 @@ class _Run:
 
         run = replace(run, identity={**run.identity, **model_identity(self.engine), "resolved.protocol": self._protocol()})
         measured = _Measured(shown=self.text_field or "text")
-        tally = answer_rows(self.rows, self._task(), self.settings, output, self.out, run, measured.add)
+        tally = answer_rows(self.rows, self._task(), job_for(self.engine, self.settings), output, self.out, run, measured.add)
         measured.code = summarize(tally, self.engine, self.out)
         return measured
 
@@ -172,7 +177,7 @@ class _Run:
         from llmkit.metrics.perplexity import Likelihood
         from llmkit.tasks.score import concatenated
 
-        task = self._task()
+        task = self._scoring()
         joined, documents, words, size = concatenated(self.rows, task.fields, self.engine, self.rows.name)
         (blocks,) = task.score([joined])
         return _Measured(
@@ -185,11 +190,13 @@ class _Run:
     def result(self, measured: _Measured) -> Result:
         from llmkit.metrics.perplexity import scores
 
-        if remark := self.engine.bos_remark():
+        if self.engine.token_ids and (remark := self.engine.bos_remark()):
             self.out.warn(remark)
         about = self.engine.identity.as_dict()
         single = measured.blocks if len(measured.documents) == 1 else []
-        numbers = scores(measured.documents, blocks=single, protocol=self._protocol(), tokenizer=about["tokenizer_sha256"][:8])
+        numbers = scores(
+            measured.documents, blocks=single, protocol=self._protocol(), tokenizer=about.get("tokenizer_sha256", "server")[:8]
+        )
         counts = {"documents": len(measured.documents), "tokens": sum(d.tokens for d in measured.documents)}
         counts |= {"words": sum(d.words for d in measured.documents), "bytes": sum(d.bytes for d in measured.documents)}
         if empty := sum(d.tokens == 0 for d in measured.documents):
@@ -203,16 +210,26 @@ class _Run:
             examples=tuple(measured.examples),
         )
 
-    def _task(self) -> Scoring:
-        from llmkit.rows.fields import DocumentFields
+    def _task(self) -> Scoring | TextScoring:
+        from llmkit.tasks.score import TextScoring
+
+        return self._scoring() if self.engine.token_ids else TextScoring(self.engine, self._fields(), self.rows.name)
+
+    def _scoring(self) -> Scoring:
         from llmkit.tasks.score import Scoring
 
-        fields = DocumentFields(self.text_field, self.engine.encoder_decoder, self.completion_only)
-        return Scoring(self.engine, self.windows, fields, self.rows.name, batch_tokens=self.settings.batch_tokens)
+        return Scoring(self.engine, self.windows, self._fields(), self.rows.name, batch_tokens=self.settings.batch_tokens)
+
+    def _fields(self) -> DocumentFields:
+        from llmkit.rows.fields import DocumentFields
+
+        return DocumentFields(self.text_field, self.engine.encoder_decoder, self.completion_only)
 
     def _protocol(self) -> str:
         engine = self.engine
         target = "target" if engine.encoder_decoder else "completion" if self.completion_only else "text"
+        if not engine.token_ids:
+            return signature(target=target, context="server", stride="server", bos="server", join=self.join)
         bos = "no" if engine.bos is None or engine.encoder_decoder else "yes"
         sign = {"target": target, "context": self.windows.context, "stride": self.windows.stride, "bos": bos, "join": self.join}
         if target != "text":  # scored after a prompt, which the tokenizer or a chat template begins

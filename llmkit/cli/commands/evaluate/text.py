@@ -20,6 +20,7 @@ from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.commands.evaluate.paired import PLACES, paired_test, show_paired
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
 from llmkit.cli.help import Page
+from llmkit.cli.jobs import JobOptions
 from llmkit.cli.origin import on_command_line
 from llmkit.cli.parsing import MODEL, option
 from llmkit.cli.scoring import GateOptions, MetricOptions, PairedOptions, SavedOutputs, ScoreFields
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 #: What each form of the command would ignore.
 _ABOUT_MODELS = (
     "adapter", "device", "dtype", "quantize", "max_new_tokens", "num_beams", "stop", "chat_template", "system", "batch_size",
-    "batch_tokens", "max_time", "restart", "output", "overwrite", "source_field",
+    "batch_tokens", "max_time", "max_tokens_total", "restart", "output", "overwrite", "source_field", "api_base", "concurrency",
+    "request_timeout", "max_retries",
 )  # fmt: skip
 _ABOUT_ROWS = ("input", "model", "input_format", "prediction_field", "reference_field", "source_field", "offline")
 _ABOUT_PAIRS = ("fail_if", "baseline", "max_regression", "test", "report", "confidence", "confidence_n")
@@ -83,7 +85,7 @@ def score(
     metric: MetricOptions,
     pairs: PairedOptions,
     gates: GateOptions,
-    job: opt.JobOptions,
+    job: JobOptions,
     display: opt.Display,
 ) -> int:
     """Scores saved outputs, or a model's answers, against references."""
@@ -271,7 +273,7 @@ class _Answers:
         self, output: str | None, input: str, overwrite: bool, restart: bool, options: dict[str, Any], known: dict[str, Any]
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The answered rows, and what is known of the model. Raises RowsFailedError for a row that could not be answered."""
-        from llmkit.cli.running import model_identity, open_model, summarize
+        from llmkit.cli.running import job_for, model_identity, open_model, summarize
         from llmkit.engines.chat import ChatSettings
         from llmkit.engines.decoding import Decoding
         from llmkit.jobs.run import RunName, answer_rows
@@ -284,7 +286,7 @@ class _Answers:
             decoding = Decoding(**self.decoding | {"num_beams": beams})
             task = Answering(engine, decoding, self.fields, "prediction", self.rows.name)
             run = RunName("evaluate score", options, known | model_identity(engine))
-            tally = answer_rows(self.rows, task, self.settings, target, self.out, run, lambda row, _: answered.append(row))
+            tally = answer_rows(self.rows, task, job_for(engine, self.settings), target, self.out, run, lambda row, _: answered.append(row))
         summarize(tally, engine, self.out)
         if tally.failed:
             raise RowsFailedError(f"{tally.failed:,} rows have no answer, so there is no score; the first: {tally.first_error}")
