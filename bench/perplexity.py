@@ -1,4 +1,4 @@
-"""Perplexity against lm-evaluation-harness and the usual strided recipe: the same figures, tokens per second, peak memory.
+"""Perplexity against lm-evaluation-harness and the usual strided recipe: figures, tokens per second, peak memory.
 
     python -m pip install "lm-eval[hf]" && python bench/perplexity.py [--documents 64] [--words 40 1200] [--rounds 1] [--model REF]
 
@@ -6,7 +6,7 @@ Ragged documents of random words on a random model of GPT-2's size (the figures 
 All three score every token of every document once after BOS, in rolling windows of the model's context without overlap, in
 the same dtype. lm-evaluation-harness runs its own rolling log-likelihood at the batch size it is given, told to add no BOS of its
 own (by default a tokenizer that adds one gives each document two, and other figures); the recipe is the loop of transformers'
-documentation, a window at a time.
+documentation, a window at a time. --double runs the recipe in double precision as well, and says how far each is from it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ for text in rows:
         labels[0, : done - begin] = -100
         with torch.no_grad():
             logits = model(inputs).logits
-        total -= torch.nn.functional.cross_entropy(logits[0].float(), labels[0], reduction="sum").item()
+        wide = logits[0] if logits.dtype == torch.float64 else logits[0].float()
+        total -= torch.nn.functional.cross_entropy(wide, labels[0], reduction="sum").item()
         done = end
 words = sum(len(re.split(r"\\s+", text)) for text in rows)
 size = sum(len(text.encode()) for text in rows)
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="of lm-evaluation-harness")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--model", help="a folder, or builtin:stories")
+    parser.add_argument("--double", action="store_true", help="also compute the figures in double precision")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = _model(args.model, Path(scratch))
@@ -82,7 +84,7 @@ def main() -> None:
         with texts.open("w") as file:
             for _ in range(args.documents):
                 file.write(json.dumps({"text": " ".join(choose.choices(words, k=choose.randint(*args.words)))}) + "\n")
-        outs = {name: Path(scratch) / f"{name}.json" for name in ("llmkit", "harness", "recipe")}
+        outs = {name: Path(scratch) / f"{name}.json" for name in ("llmkit", "harness", "recipe", *(["double"] if args.double else []))}
         ours = [sys.executable, "-m", "llmkit", "evaluate", "perplexity", "-m", folder, "-i", str(texts), "--dtype", args.dtype]
         contenders = [
             Contender("llmkit evaluate perplexity", [*ours, "--report", str(outs["llmkit"]), "-q", "--offline"]),
@@ -92,12 +94,17 @@ def main() -> None:
             ),
             Contender("strided recipe", [sys.executable, "-c", RECIPE, folder, str(texts), str(outs["recipe"]), args.dtype]),
         ]
+        if args.double:
+            recipe = [sys.executable, "-c", RECIPE, folder, str(texts), str(outs["double"]), "float64"]
+            contenders.append(Contender("strided recipe in double precision", recipe))
         report(measure(contenders, rounds=args.rounds, warm_up=False, env={"HF_HUB_OFFLINE": "1"}), against=contenders[0].name)
         print()
         found = {name: json.loads(path.read_text()) for name, path in outs.items()}
         for metric in ("word_perplexity", "byte_perplexity", "bits_per_byte"):
-            values = [found["llmkit"]["scores"][metric], found["harness"][metric], found["recipe"][metric]]
-            print(f"{metric:<20}" + "".join(f"{value:>20.8g}" for value in values))
+            values = [found["llmkit"]["scores"][metric], *(found[name][metric] for name in outs if name != "llmkit")]
+            print(f"{metric:<20}" + "".join(f"{value:>20.10g}" for value in values))
+            if args.double:
+                print(f"{'  off by':<20}" + "".join(f"{value / values[-1] - 1:>20.2e}" for value in values))
 
 
 def _model(reference: str | None, scratch: Path) -> str:

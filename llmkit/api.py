@@ -58,12 +58,13 @@ def load(
     system: str | None = None,
     offline: bool = False,
     trust_remote_code: bool = False,
+    threads: int | None = None,
     server: ServerSettings | None = None,
 ) -> Engine:
     """A model in memory: `builtin:NAME`, a folder, or a hub id `org/name[@revision]`; or `openai:NAME`, which servers run.
 
-    server: where and how those are asked. chat_template: 'auto' (the model's own), 'none', or a Jinja file. system: a system message
-    before each conversation.
+    chat_template: 'auto' (the model's own), 'none', or a Jinja file. system: a system message before each conversation. threads: on a CPU,
+    None for all cores. server: where and how servers are asked.
     Raises ModelError for a model that is damaged or unsafe, UnavailableError for one that is not available, OutOfMemoryError for one that
     does not fit, UsageError for an invalid name.
     """
@@ -71,7 +72,7 @@ def load(
     from llmkit.engines.registry import open_engine
     from llmkit.models.settings import ModelSettings, ServerSettings
 
-    settings = ModelSettings(reference, adapter, device, dtype, offline, trust_remote_code, quantize, server or ServerSettings())
+    settings = ModelSettings(reference, adapter, device, dtype, offline, trust_remote_code, quantize, threads, server or ServerSettings())
     return open_engine(settings, chat=ChatSettings(chat_template, system))
 
 
@@ -182,17 +183,18 @@ def evaluate(
     return [score for name in names for score in compute(name, list(predictions), expected, settings or TextSettings())]
 
 
-def finetune(settings: FinetuneSettings, output: str, *, overwrite: bool = False, restart: bool = False) -> Finetuned:
+def finetune(settings: FinetuneSettings, output: str, *, overwrite: bool = False, restart: bool = False, extend: bool = False) -> Finetuned:
     """Trains an adapter (or all weights) into the folder `output`, or continues the run there, as `llmkit finetune` does.
 
     settings: `FinetuneSettings(DataSettings("train.jsonl"), ModelSettings("gpt2"))` and more of `llmkit.training.settings`.
     overwrite: replace a finished result, once the new one is complete. restart: drop an unfinished run's checkpoints.
+    extend: go on with a finished run for more epochs or steps.
     Raises UsageError, InputError, OutputError, JobChangedError, UnavailableError or ModelError before any training, and TrainingError for
     a run that diverged.
     """
     from llmkit.training.finetune import finetune as run
 
-    return run(settings, output, overwrite=overwrite, restart=restart)
+    return run(settings, output, overwrite=overwrite, restart=restart, extend=extend)
 
 
 def _prompt(prompt: str | Sequence[dict[str, Any]]) -> Prompt:

@@ -2,6 +2,7 @@
 
     LlmkitError                  1   a bug, or an error of no other kind
     ├── UsageError               2   an invalid option or argument
+    │   └── EngineLimitError     2   ... what an engine can't do, and another one may
     ├── InputError               2   a file or row that can't be used
     │   └── RowError             2   ... one row of it; inside a job it becomes a row with "error"
     ├── OutputError              2   an output that can't be written to, or belongs to another run
@@ -39,6 +40,10 @@ class UsageError(LlmkitError):
     """An invalid option or argument."""
 
     exit_code = 2
+
+
+class EngineLimitError(UsageError):
+    """A model or a way of decoding that an engine can't run, and another one may."""
 
 
 class InputError(LlmkitError):

@@ -80,17 +80,17 @@ def open_own(path: Path, what: str) -> int:
 
 
 @contextmanager
-def locked(path: Path, shown: str) -> Iterator[None]:
+def locked(path: Path, shown: str, *, wait: bool = False) -> Iterator[None]:
     """Holds the lock of the output at `path` inside the block; `shown` is how the user named it. See `acquire`."""
-    lock = acquire(path, shown)
+    lock = acquire(path, shown, wait=wait)
     try:
         yield
     finally:
         lock.release()
 
 
-def acquire(path: Path, shown: str) -> Any:
-    """The lock of the output at `path`, held until its `release()`.
+def acquire(path: Path, shown: str, *, wait: bool = False) -> Any:
+    """The lock of the output at `path`, held until its `release()`. wait: for a process that holds it, however long.
 
     The lock's file stays: once it is removed, two processes can hold two files of one name (tox-dev/filelock #574).
     Raises OutputError when another process holds it, or when something else than a lock of llmkit has its name.
@@ -103,7 +103,7 @@ def acquire(path: Path, shown: str) -> Any:
         content = place.read_bytes()[: _LONGEST_PID + 1] if os.name == "posix" else b""
         if len(content) > _LONGEST_PID or (not content.decode("latin-1").strip().isdigit() and content.strip()):
             raise OutputError(f"{place}: not a lock of llmkit's", hint="move it away, or name another output")
-    lock = filelock.FileLock(place, timeout=0)
+    lock = filelock.FileLock(place, timeout=-1 if wait else 0)
     try:
         lock.acquire()
     except filelock.Timeout as exc:

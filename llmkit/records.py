@@ -29,7 +29,7 @@ CANNOT_CHANGE_AN_ANSWER: dict[str, str] = {
     "device": "the device that was chosen is part of the model's identity",
     "dtype": "the precision that was chosen is part of the model's identity",
     "quantize": "what was chosen is part of the model's identity",
-    "chat_template": "the hash of the template is part of the model's identity",
+    "chat_template": "the hash of the template, or the endpoint of a server, is part of the model's identity",
     "offline": "where files come from, not what they are",
     "trust_remote_code": "whether a model loads, not what it answers",
     "api_base": "where the model runs; its name is part of the model's identity",
@@ -60,6 +60,7 @@ CANNOT_CHANGE_AN_ANSWER: dict[str, str] = {
     "data.chat_template": "the hash of the template is part of the model's identity",
     "checkpoint.keep": "how many of the newest checkpoints stay",
     "echo": "what is printed",
+    "cache": "where answers are kept; the key of each holds all that could change it",
 }
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ settings.load_profile("untimed")
 os.environ["HF_HUB_OFFLINE"] = "1"
 for name in [n for n in os.environ if n.startswith(("LLMKIT_", "OPENAI_"))]:
     del os.environ[name]
+# Converted models of one session's tests are kept apart from those of the person who runs them.
+_CACHE = tempfile.TemporaryDirectory(prefix="llmkit-tests-")
+os.environ["LLMKIT_CACHE"] = _CACHE.name
 
 # Tests run side by side: a worker and the processes that it starts compute with one thread each.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -224,7 +228,7 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def byte_tokenizer(special: list[str], add_bos: str | None = None, add_eos: str | None = None, **names: str) -> Any:
+def byte_tokenizer(special: list[str], add_bos: str | None = None, add_eos: str | None = None, **names: Any) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

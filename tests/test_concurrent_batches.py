@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from conftest import read_rows, write_rows
 
+from llmkit.engines.base import Check, proceed
 from llmkit.engines.openai.pacing import Pace, Pool
-from llmkit.errors import LlmkitError, RowsFailedError, UnavailableError
+from llmkit.errors import LlmkitError, RowsFailedError, TimeUpError, UnavailableError
 from llmkit.jobs.batching import WINDOW_ROWS, Work
 from llmkit.jobs.executor import Answered, Concurrent
 from llmkit.jobs.outcome import Answer, Tally
 from llmkit.jobs.output import Output
 from llmkit.jobs.report import Silent
 from llmkit.jobs.run import JobSettings, RunName, file_job
+from llmkit.jobs.stopping import PATIENCE, Stopping
 from llmkit.rows import Row, open_rows
 
 
@@ -38,7 +40,7 @@ class Shouting:
     def prepare(self, row: Row) -> Work:
         return Work(row, row.fields["prompt"], 1, 1)
 
-    def answer(self, batch: Sequence[Work]) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
         with self.lock:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
@@ -152,6 +154,41 @@ def test_what_ends_the_plan_is_raised_when_the_batches_that_are_out_are_back() -
     with pytest.raises(RowsFailedError):
         walk()
     assert sorted(back) == [0, 1, 2]
+
+
+def test_when_the_time_is_long_up_what_is_still_out_is_dropped_and_the_rest_kept() -> None:
+    task = Shouting()
+    task.held = {1}
+    stopping = Stopping(-PATIENCE, Silent().notice)
+
+    class Waiting(Shouting):
+        def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+            while batch[0].row.index in task.held:
+                check()
+            return super().answer(batch)
+
+    back: list[int] = []
+
+    def walk() -> None:
+        works = [[task.prepare(Row(i, None, {"prompt": "a"}))] for i in range(3)]
+        back.extend(batch[0].row.index for batch, _ in Concurrent(Waiting(), 3, stopping).run(works))
+
+    with pytest.raises(TimeUpError, match="max_time"):
+        walk()
+    assert sorted(back) == [0, 2]
+
+
+def test_answers_have_a_while_to_come_back_after_the_time_is_up() -> None:
+    Stopping(0.0, Silent().notice).late()
+    with pytest.raises(TimeUpError):
+        Stopping(-PATIENCE, Silent().notice).late()
+
+
+def test_a_budget_of_tokens_that_is_used_up_lets_nothing_begin() -> None:
+    stopping = Stopping(None, Silent().notice, max_tokens=5)
+    stopping.spend([Answer({}, None, 3, 2)])
+    with pytest.raises(TimeUpError, match="max_tokens_total"):
+        list(stopping.between([1]))
 
 
 def test_a_pace_stays_close_under_a_servers_limit() -> None:

@@ -113,3 +113,64 @@ def test_the_stated_difference_is_found(kind: str) -> None:
             base = np.where(draw < lost, 100.0, np.where(draw < differing, 0.0, 50.0))
         found += compare("x", mean_units(list(base)), mean_units(list(other)), Statistic(kind), higher_is_better=True).significant
     assert found / trials >= 0.80 - 2 * (0.8 * 0.2 / trials) ** 0.5
+
+
+def samples(rng: np.random.Generator, count: int) -> Numbers:
+    """Rows of eight sampled answers each, of which as many pass as the row is easy."""
+    return mean_units(list(100.0 * rng.binomial(8, rng.beta(2, 2, count)) / 8))
+
+
+@pytest.mark.parametrize("count", [10, 30, 100])
+def test_the_interval_of_a_pass_rate_holds_the_truth(count: int) -> None:
+    assert 0.93 <= held(samples, Statistic("percentage"), count, 50.0) <= 0.97
+
+
+@pytest.mark.parametrize("count", [10, 30, 100])
+def test_the_interval_of_a_macro_average_holds_the_truth(count: int) -> None:
+    """Three files whose levels lie far apart, `count` documents each."""
+    from llmkit.metrics.macro import macro_average
+    from llmkit.metrics.perplexity import Likelihood, scores
+
+    rng, levels, inside = np.random.default_rng(count), (2.0, 3.0, 5.0), 0
+    for _ in range(1000):
+        files = []
+        for level in levels:
+            tokens = np.ceil(rng.lognormal(5, 0.5, count))
+            losses = tokens * rng.normal(level, 0.3, count)
+            found = [Likelihood(-float(loss), int(n), int(n), int(n)) for loss, n in zip(losses, tokens, strict=True)]
+            files.append(next(s for s in scores(found, protocol="p", tokenizer="t") if s.name == "bits_per_byte"))
+        average = macro_average(files)
+        assert average is not None
+        assert average.interval is not None
+        inside += average.interval[0] <= float(np.mean(levels)) / np.log(2) <= average.interval[1]
+    assert 0.93 <= inside / 1000 <= 0.97
+
+
+@pytest.mark.parametrize("count", [10, 30, 100])
+def test_the_interval_of_a_divergence_holds_the_truth(count: int) -> None:
+    def divergences(rng: np.random.Generator, count: int) -> Numbers:
+        tokens = np.ceil(rng.lognormal(5, 0.5, count))
+        return np.stack([tokens * rng.gamma(8, 0.002 / 8, count), tokens], 1)
+
+    assert 0.93 <= held(divergences, Statistic("mean"), count, 0.002) <= 0.97
+
+
+@pytest.mark.parametrize("kind", ["bleu", "percentage"])
+def test_equal_systems_with_baseline_raise_few_false_alarms_in_a_thousand_runs(kind: str) -> None:
+    """A/A runs of 12 rows: of sampled answers, and of BLEU's statistics drawn from the same sentences."""
+    from llmkit.metrics.statistics import sacrebleu_metric, sacrebleu_units
+
+    rng, found = np.random.default_rng(11), 0
+    words = ["the", "king", "and", "queen", "lived", "in", "a", "small", "old", "house"]
+    trials = 1000 if kind == "percentage" else 100
+    for _ in range(trials):
+        if kind == "percentage":
+            one, other = samples(rng, 12), samples(rng, 12)
+            found += compare("x", one, other, Statistic(kind), higher_is_better=True).significant
+            continue
+        references = [[" ".join(rng.choice(words, 8)) for _ in range(12)]]
+        texts = [[" ".join(w if rng.random() < 0.8 else rng.choice(words) for w in ref.split()) for ref in references[0]] for _ in range(2)]
+        metric = sacrebleu_metric("bleu", {})
+        before, after = (sacrebleu_units(metric, each, references) for each in texts)
+        found += compare("bleu", before, after, Statistic("bleu"), higher_is_better=True).significant
+    assert found / trials <= 0.05 + 3 * (0.05 * 0.95 / trials) ** 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ MARKDOWN = {
     "entities": ("The cat &amp; the dog drink caf&eacute; 2024.\n", "Le chat &amp; the dog drink café 2024.\n"),
     "targets": (
         'See [the cat](https://a.b/a_(b)) and [the house](<https://a.b/a b> "The title").\n',
-        'See [the chat](https://a.b/a_(b)) and [the maison](<https://a.b/a b> "The title").\n',
+        'See [the chat](https://a.b/a_(b)) and [the maison](<https://a.b/a b> "Le title").\n',
     ),
     "HTML block": (
         '<p align="center">\n  <b>My house.</b><br>\n  <img src="a.png" alt="A cat">\n</p>\n',
@@ -280,7 +281,7 @@ def test_all_text_of_a_word_document_is_read_in_whole_sentences_and_goes_back_in
     assert word.parse(data, "a.docx").build(changed) == built
 
 
-TOO_MUCH = {
+TOO_MUCH: dict[str, tuple[Callable[..., Any], str]] = {
     "tags": (html.parse, "<p>Hello " + "<b>" * 20_000 + "world" + "</b>" * 20_000 + "</p>"),
     "comments": (html.parse, "<p>a</p>" + "<!--" * 20_000),
     "open tags": (html.parse, "<p>a</p>" + "<a " * 20_000),
@@ -294,6 +295,7 @@ TOO_MUCH = {
 
 @pytest.mark.parametrize("kind", TOO_MUCH)
 def test_hostile_documents_are_read_and_come_back(kind: str) -> None:
+    parse: Any
     parse, source = TOO_MUCH[kind]
     document: Any = parse(source.encode(), "a")
     assert document.segments

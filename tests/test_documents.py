@@ -168,12 +168,14 @@ def test_what_is_to_be_translated_is_found_and_nothing_else() -> None:
         "After the break.",
         "No *text* here",
         '![a picture](p.png "title") and <https://example.org>',
+        "title",
     ]
     assert texts(subtitles.parse(SRT.encode(), "")) == ["Hello, <i>my friend</i>. How are you?", "- I am tired.", "- Me too."]
     assert texts(subtitles.parse(VTT.encode(), "")) == ["<v Tom>Where is the station?"]
     assert texts(html.parse(HTML.encode(), "")) == [
         "Good morning",
         'I am <b title="a>b">very</b> tired\xa0& 1 < 2.',
+        "a>b",
         "Where is the station?",
         "A cat",
         "My house",

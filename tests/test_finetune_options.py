@@ -78,6 +78,7 @@ def trained_once(run: Run, tmp_path: Path, arguments: list[object]) -> bytes:
         (["--lora-alpha", "8"], "lora.alpha"),
         (["--lora-dropout", "0.1"], "lora.dropout"),
         (["--target-modules", "q_proj"], "lora.targets"),
+        (["--target-parameters", "all"], "lora.parameters"),
         (["--rslora"], "lora.rslora"),
         (["--dora"], "lora.dora"),
         (["--full"], "lora.r"),
@@ -93,6 +94,7 @@ def trained_once(run: Run, tmp_path: Path, arguments: list[object]) -> bytes:
         (["--neftune", "5"], "optimization.neftune"),
         (["--gradient-checkpointing"], "optimization.gradient_checkpointing"),
         (["--seed", "3"], "optimization.seed"),
+        (["--lora-plus-ratio", "16"], "optimization.lora_plus"),
         (["--save-steps", "1"], "checkpoint.steps"),
     ],
 )
@@ -118,6 +120,19 @@ def test_keep_last_takes_the_weights_of_the_last_step(run: Run, tmp_path: Path, 
     best, last = (json.loads((tmp_path / keep / "run.json").read_text())["result"] for keep in ("best", "last"))
     assert (best["kept_step"] < 20, last["kept_step"]) == (True, 20)
     assert best["output_sha256"] != last["output_sha256"]
+
+
+def test_lora_plus_trains_the_second_matrices_at_a_rate_of_their_own(run: Run, tmp_path: Path, texts: Path, gpt2: Path) -> None:
+    from safetensors.torch import load_file
+
+    same = ["finetune", texts, "-m", gpt2, "--max-steps", "1", "--learning-rate", "1e-3"]
+    moved = {}
+    for name, more in (("plain", []), ("plus", ["--lora-plus-ratio", "4"])):
+        assert run(*same, *more, "-o", tmp_path / name).code == 0
+        matrices = load_file(tmp_path / name / "adapter_model.safetensors")
+        moved[name] = max(float(value.abs().max()) for key, value in matrices.items() if "lora_B" in key)
+    # the first step of AdamW moves each weight by the rate (Kingma and Ba 2015), and B begins at 0
+    assert moved == pytest.approx({"plain": 1e-3, "plus": 4e-3}, rel=0.01)
 
 
 def test_what_to_keep_needs_validation_rows(run: Run, pairs: Path) -> None:

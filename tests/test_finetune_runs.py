@@ -214,6 +214,16 @@ def test_early_stopping_keeps_the_best(run: Run, tmp_path: Path, texts: Path, gp
     assert weights(out) == weights(out / "checkpoints" / f"checkpoint-{best}")
 
 
+def test_a_launcher_that_shards_weights_is_refused_before_a_model_is_read(
+    run: Run, training: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    done = run(*training, "-o", tmp_path / "out")
+    assert done.code == 5
+    assert "FSDP was asked for" in done.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_processes_follow_the_curve_of_one(run: Run, tmp_path: Path, texts: Path, llama: Path) -> None:
     # a model without dropout, whose draws would differ
     common = [str(texts), "-m", str(llama), "--valid-split", "20%", "--max-steps", "8", "--learning-rate", "1e-3"]

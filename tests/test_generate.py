@@ -13,7 +13,7 @@ from conftest import Copy, Process, Run, read_rows, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmkit.engines.detokenize import TextStream, decode, find_stop
+from llmkit.engines.detokenize import Stops, TextStream, decode, find_stop
 
 SHORT = ["--max-new-tokens", "8"]
 
@@ -350,7 +350,7 @@ def test_scores_that_are_not_numbers_are_an_error_in_the_row(run: Run, llama: Pa
 def test_streamed_pieces_are_whole_characters_and_never_part_of_a_stop_string(text: str, stops: list[str], random: Random) -> None:
     tokenizer = _bytes_tokenizer()
     ids = list(text.encode())
-    stream = TextStream(tokenizer, (), stops)
+    stream = TextStream(tokenizer, (), Stops(tuple(stops)))
     pieces, at = [], 0
     while at < len(ids):
         size = random.randint(1, 5)

@@ -27,8 +27,9 @@ JOBS: dict[str, tuple[list[str], dict[str, list[str]]]] = {
             "top_k": ["5", "--temperature", "1"], "top_p": ["0.5", "--temperature", "1"], "min_p": ["0.1", "--temperature", "1"],
             "repetition_penalty": ["1.5"], "no_repeat_ngram_size": ["2"], "num_beams": ["2"], "length_penalty": ["2", "--num-beams", "2"],
             "num_samples": ["2", "--temperature", "1"], "stop": ["e"], "seed": ["7"], "prompt_lookup": ["3"],
+            "stop_token": ["e"], "generation_config": ["model"],
             "json_schema": ['{"type": "string"}'],
-            "regex": ["[a-z]+"], "truncate": ["left"], "logprobs": [], "batch_size": ["2"], "batch_tokens": ["999"],
+            "regex": ["[a-z]+"], "truncate": ["left"], "logprobs": [], "batch_size": ["2"], "batch_tokens": ["999"], "threads": ["1"],
         },
     ),
     "translate": (
@@ -36,28 +37,30 @@ JOBS: dict[str, tuple[list[str], dict[str, list[str]]]] = {
         {
             "from": ["en"], "to": ["French"], "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "text_field": ["note"],
             "output_field": ["fr"], "num_beams": ["2"], "length_penalty": ["2"], "max_new_tokens": ["9"], "n_best": ["2"], "scores": [],
-            "glossary": ["terms.csv"], "batch_size": ["2"], "batch_tokens": ["999"],
+            "glossary": ["terms.csv"], "batch_size": ["2"], "batch_tokens": ["999"], "threads": ["1"],
         },
     ),
     "evaluate perplexity": (
         ["evaluate", "perplexity", "-i", "rows.jsonl"],
         {
             "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "text_field": ["note"], "by_line": [], "context": ["64"],
-            "stride": ["32"], "batch_size": ["2"], "batch_tokens": ["999"],
+            "stride": ["32"], "batch_size": ["2"], "batch_tokens": ["999"], "against": ["builtin:stories"], "threads": ["1"],
         },
     ),
     "evaluate choice": (
         ["evaluate", "choice", "-i", "questions.jsonl"],
         {
             "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "template": ["{premise}"], "labels": ["king,sea"],
-            "answer_field": ["other"], "batch_size": ["2"], "batch_tokens": ["999"],
+            "answer_field": ["other"], "batch_size": ["2"], "batch_tokens": ["999"], "threads": ["1"],
         },
     ),
     "evaluate score": (
         ["evaluate", "score", "-m", "builtin:stories", "-i", "rows.jsonl", "--metrics", "exact_match", "--max-new-tokens", "2"],
         {
             "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "source_field": ["note"], "reference_field": ["text"],
-            "max_new_tokens": ["3"], "num_beams": ["2"], "stop": ["e"], "batch_size": ["2"], "batch_tokens": ["999"],
+            "max_new_tokens": ["3"], "num_beams": ["2"], "stop": ["e"], "batch_size": ["2"], "batch_tokens": ["999"], "threads": ["1"],
+            "temperature": ["1"], "top_k": ["5", "--temperature", "1"], "top_p": ["0.5", "--temperature", "1"],
+            "min_p": ["0.1", "--temperature", "1"], "seed": ["7"], "repeat": ["2", "--temperature", "1"],
         },
     ),
 }  # fmt: skip
@@ -65,8 +68,10 @@ CHANGES = [(command, name) for command, (_, changes) in JOBS.items() for name in
 #: Options whose change the identity holds, but that the walk can't try on this output: a reason each.
 NOT_TRIED = {
     "max_length": "excludes --max-new-tokens (its own test)",
+    "chat_template_kwargs": "needs a chat template (tests/test_template_values.py)",
     "system": "has its own test below", "draft_model": "has its own test below", "pivot": "has its own test below",
-    "pivot_model": "has its own test below", "completion_only": "has its own test below", "concatenate": "takes no output",
+    "pivot_model": "has its own test below", "retranslate_fuzzy": "of catalogs (test_translate_catalogs.py)", "mark_fuzzy": "of catalogs",
+    "completion_only": "has its own test below", "concatenate": "takes no output",
     "shard": "each shard has an output of its own", "output_format": "has its own test below",
     "prediction_field": "of saved outputs", "predictions": "takes no output", "references": "takes no output",
 }  # fmt: skip

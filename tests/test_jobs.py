@@ -400,7 +400,7 @@ class Echo:
     width = 1
     def prepare(self, row):
         return Work(row, row.fields["prompt"], len(row.fields["prompt"]), 1)
-    def answer(self, batch):
+    def answer(self, batch, check):
         return [Answer({{"text": work.payload}}, None, 1, 1) for work in batch]
 
 rows, output = open_rows({str(path)!r}), Output({str(path) + ".out.jsonl"!r})

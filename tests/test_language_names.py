@@ -8,7 +8,7 @@ from transformers.models.m2m_100.tokenization_m2m_100 import FAIRSEQ_LANGUAGE_CO
 from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES as NLLB
 
 from llmkit.engines.base import ModelFacts
-from llmkit.errors import InputError, UsageError
+from llmkit.errors import UsageError
 from llmkit.translation.checks import problems
 from llmkit.translation.families import Family, family
 from llmkit.translation.glossary import Glossary
@@ -82,13 +82,6 @@ def test_a_region_is_taken_where_it_is_asked_for(asked: str, prefix: str) -> Non
     assert model.direction(None, language(asked)).prefix == prefix
 
 
-def test_mbart_25_is_refused() -> None:
-    codes = "ar_AR cs_CZ de_DE en_XX es_XX et_EE fi_FI fr_XX gu_IN hi_IN it_IT ja_XX kk_KZ ko_KR lt_LT lv_LV my_MM ne_NP nl_XX ro_RO"
-    old = (*codes.split(), "ru_RU", "si_LK", "tr_TR", "vi_VN", "zh_CN")
-    with pytest.raises(InputError, match="mBART-25"):
-        family(facts("mbart", tokens=old))
-
-
 def test_a_language_is_told_among_those_that_the_model_reads() -> None:
     assert detect("Hello", [language("en")]) == language("en")
     assert detect("你好", [language("en"), language("zh"), language("fr")]) == language("zh")
@@ -98,14 +91,15 @@ def test_a_language_is_told_among_those_that_the_model_reads() -> None:
 
 
 def test_a_glossary_keeps_case_counts_each_term_and_knows_plurals() -> None:
-    names = Glossary((("kitten", "chat"), ("house", "maison"), ("cat", "chat"), ("IT", "informatique")))
+    terms = (("kitten", "chat"), ("house", "maison"), ("cat", "chat"), ("IT", "informatique"))
+    names = Glossary(terms).between("en", "fr")
     assert names.violations("I like it.", "J'aime ça.") == []
     assert names.violations("I like IT.", "J'aime ça.") == ["glossary: 'IT' is not 'informatique'"]
     assert names.violations("The houses are red.", "Les demeures.") == ["glossary: 'house' is not 'maison'"]
     assert names.violations("The houses are red.", "Les maisons.") == []
     assert names.violations("The cat.", "Le chaton.") == ["glossary: 'cat' is not 'chat'"]
     assert len(names.violations("The cat and the kitten.", "Le chat.")) == 1
-    assert names.translation("House") == "Maison"
+    assert names.between("en", "fr").placed("House", "Demeure", lambda term: ["demeure."]) == "Maison"
 
 
 def test_lost_placeholders_of_every_kind_are_told() -> None:

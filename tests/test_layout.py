@@ -37,9 +37,12 @@ HEAVY = {
 }
 #: Modules that nothing imports before a model is loaded or a number computed.
 MAY_IMPORT_HEAVY = {
-    *(f"engines/torch/{name}.py" for name in ("engine", "batch", "onednn", "scoring", "sampling", "constraints")),
-    *(f"training/{name}.py" for name in ("batches", "footprint", "loss", "trainer")),
-    *(f"metrics/{name}.py" for name in ("intervals", "overlap", "perplexity", "significance", "statistics", "words")),
+    *(f"engines/torch/{name}.py" for name in ("engine", "batch", "divergence", "onednn", "scoring", "sampling", "constraints")),
+    *(f"training/{name}.py" for name in ("batches", "footprint", "loss", "preference", "trainer")),
+    *(
+        f"metrics/{name}.py"
+        for name in ("divergence", "intervals", "macro", "overlap", "perplexity", "significance", "statistics", "words")
+    ),
     "reports/page.py",
 }
 #: Options that a command declares again because they mean another thing there, each with what differs.

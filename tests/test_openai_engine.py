@@ -194,7 +194,7 @@ def test_the_likeliest_choice_is_chosen(run: Run, tmp_path: Path, at: list[objec
 
 
 def test_a_server_that_echoes_nothing_is_an_error_that_says_so(run: Run, tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "in.jsonl", [{"text": "the king lived"}])
+    rows = write_rows(tmp_path / "in.jsonl", [{"text": "nobody has scored this"}])
     with serving(scores=False) as server:
         ran = run("evaluate", "perplexity", "-i", rows, "-m", "openai:tiny", "--api-base", server.base)
     assert ran.code == 5
@@ -300,6 +300,25 @@ sys.exit(run(["generate", "x", "-m", "openai:tiny", "--api-base", {server.base!r
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 5
     assert "llmkit[openai]" in done.stderr
+
+
+def test_what_another_server_or_endpoint_answered_is_not_taken_from_the_cache(run: Run, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", [{"text": "the king", "reference": "the king"}])
+    for template in ("auto", "none"):
+        for _ in range(2):
+            with serving() as server:
+                at = ("-m", "openai:tiny", "--api-base", server.base, "--chat-template", template, "--cache", tmp_path / "cache")
+                assert run("evaluate", "score", "-i", rows, *at).code == 0
+                assert run("evaluate", "score", "-i", rows, *at).code == 0
+                assert len(server.bodies) == 1
+
+
+def test_a_run_through_the_other_endpoint_does_not_continue_an_output(run: Run, tmp_path: Path, at: list[object]) -> None:
+    rows, out = write_rows(tmp_path / "in.jsonl", [{"prompt": "the king"}]), tmp_path / "out.jsonl"
+    assert run("generate", "-i", rows, "-o", out, *at).code == 0
+    refused = run("generate", "-i", rows, "-o", out, *at, "--chat-template", "none")
+    assert refused.code == 2
+    assert "endpoint" in refused.err
 
 
 def test_lines_of_an_openai_batch_can_be_written(run: Run, tmp_path: Path, at: list[object]) -> None:

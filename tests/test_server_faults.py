@@ -23,14 +23,14 @@ from llmkit.engines.openai.client import Clock
 from llmkit.engines.openai.engine import OpenAIEngine
 from llmkit.engines.openai.failures import retry_after
 from llmkit.engines.openai.protocol import seed_of
-from llmkit.errors import UnavailableError
+from llmkit.errors import TimeUpError, UnavailableError
 from llmkit.jobs.outcome import Tally
 from llmkit.jobs.output import Output
 from llmkit.jobs.report import Silent
 from llmkit.jobs.run import JobSettings, RunName, file_job
 from llmkit.models.settings import ServerSettings
 from llmkit.rows import open_rows
-from llmkit.rows.fields import PromptFields
+from llmkit.rows.fields import Prompt, PromptFields
 from llmkit.tasks.generate import Answering
 
 KEY = "sk-secret-of-this-test-0123456789"
@@ -312,6 +312,20 @@ def test_a_signal_lets_the_requests_in_flight_come_back(tmp_path: Path) -> None:
         assert finish(running).code == 143
         done = sum(len(json.loads(line[9:])["rows"]) for line in Path(f"{out}.journal").read_text().splitlines()[1:])
         assert done == server.answered == len(server.bodies)
+
+
+@pytest.mark.parametrize("fault", ["silent", "429 seconds"])
+def test_waiting_for_a_server_ends_when_the_run_has_to(fault: str) -> None:
+    with serving(lambda _: fault) as server:
+        engine = OpenAIEngine("tiny", (server.base,), server=ServerSettings(), chat=ChatSettings("none"))
+
+        def check() -> None:
+            if server.faults:
+                raise TimeUpError("the time is up")
+
+        with pytest.raises(TimeUpError):
+            engine.generate([engine.prepare(Prompt(text="a"), Decoding())], Decoding(), check=check)
+        assert len(server.bodies) == 1
 
 
 def _row() -> Any:

@@ -23,9 +23,11 @@ def test_what_a_batch_keeps_follows_from_two_short_texts(request: pytest.Fixture
     from llmkit.training.batches import Collator
     from llmkit.training.footprint import Shape, kept
     from llmkit.training.settings import LoraSettings
+    from llmkit.training.targets import targets
 
     loaded = load(ModelSettings(str(request.getfixturevalue(name)), device="cpu"))
-    model: Any = with_adapter(loaded, LoraSettings(r=4, alpha=8.0), quantized=False, seed=0)
+    settings = LoraSettings(r=4, alpha=8.0)
+    model: Any = with_adapter(loaded, settings, targets(loaded, settings), quantized=False, seed=0)
     collate = Collator(0, False, name == "t5")
     measured = kept(model, None, collate)
     rows, width = 3, 70

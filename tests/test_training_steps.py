@@ -150,7 +150,7 @@ def test_an_adapter_leaves_out_what_peft_refuses_and_what_is_narrower_than_its_r
 
     from llmkit.engines.torch.loading import load
     from llmkit.models.settings import ModelSettings
-    from llmkit.training.adapter import linear_modules, with_adapter
+    from llmkit.training.targets import linear_modules, targets
 
     tokenizer: Any = byte_tokenizer(["<s>", "</s>"], bos_token="<s>", eos_token="</s>")
     tokenizer.save_pretrained(tmp_path)
@@ -158,10 +158,12 @@ def test_an_adapter_leaves_out_what_peft_refuses_and_what_is_narrower_than_its_r
     loaded = load(ModelSettings(str(tmp_path)))
     widths = {name.rpartition(".")[2]: min(shape) for name, shape in linear_modules(loaded.model).items()}
     assert widths == {"in_proj": 64, "x_proj": 36, "dt_proj": 4, "out_proj": 64}
-    with pytest.raises(UsageError, match=r"out_proj: an adapter on it has no effect"):
-        with_adapter(loaded, LoraSettings(targets=("out_proj",)), quantized=False, seed=0)
-    with pytest.raises(UsageError, match=r"above the width of .*dt_proj") as caught:
-        with_adapter(loaded, LoraSettings(targets=("dt_proj", "in_proj")), quantized=False, seed=0)
-    assert "`target_modules` without 'dt_proj'" in (caught.value.hint or "")
-    model = with_adapter(loaded, LoraSettings(), quantized=False, seed=0)
-    assert sorted(model.peft_config["default"].target_modules) == ["in_proj", "x_proj"]
+    for name in ("out_proj", "dt_proj"):  # read by a kernel, and past the layer
+        with pytest.raises(UsageError, match=rf"{name}: an adapter on it has no effect"):
+            targets(loaded, LoraSettings(targets=(name,)))
+    with pytest.raises(UsageError, match=r"above the width of .*x_proj") as caught:
+        targets(loaded, LoraSettings(r=40, targets=("x_proj", "in_proj")))
+    assert "`target_modules` without 'x_proj'" in (caught.value.hint or "")
+    assert targets(loaded, LoraSettings()).modules == ("in_proj", "x_proj")
+    chosen = targets(loaded, LoraSettings(r=40))
+    assert (chosen.modules, chosen.narrow) == (("in_proj",), ("x_proj",))

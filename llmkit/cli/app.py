@@ -18,7 +18,7 @@ from llmkit.cli.command import Group, show_help
 from llmkit.cli.help import Page, shows
 from llmkit.cli.mistakes import usage_error
 from llmkit.cli.names import COMMANDS, SPELLINGS, module_of, normalize
-from llmkit.errors import LlmkitError
+from llmkit.errors import LlmkitError, OutOfMemoryError
 from llmkit.version import __version__
 
 _VERSION = f"llmkit {__version__}\n"
@@ -93,7 +93,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     except Exception as exc:
         if debug:
             console.traceback(exc)
-        known = exc if isinstance(exc, LlmkitError) else streams.error(exc) if isinstance(exc, OSError) else None
+        known = _known(exc)
         if isinstance(exc, OSError) and known is not None:
             streams.silence()
         console.error(known or _bug(exc))
@@ -113,6 +113,15 @@ def _call(arguments: list[str]) -> int:
         if isinstance(exc.__context__, BrokenPipeError):
             raise BrokenPipeError from exc
         raise
+
+
+def _known(exc: Exception) -> LlmkitError | None:
+    """What an exception says that is no bug."""
+    if isinstance(exc, MemoryError):
+        return OutOfMemoryError("the memory is full", hint="close other programs, or give this one more memory")
+    if isinstance(exc, OSError):
+        return streams.error(exc)
+    return exc if isinstance(exc, LlmkitError) else None
 
 
 def _bug(exc: Exception) -> LlmkitError:

@@ -22,6 +22,10 @@ from llmkit.errors import InputError, UsageError, did_you_mean, one_line
 
 #: Bytes of a file of options. tomllib takes quadratic time for a key of many parts.
 _MOST = {".toml": 1 << 15, ".json": 1 << 24, ".yaml": 1 << 18, ".yml": 1 << 18}
+#: Values of a YAML file, aliases written out.
+_NODES = 10_000
+#: Digits of a number: Python refuses to write more than 4,300.
+_DIGITS = 4000
 #: Parts of a dotted name.
 _PARTS = 16
 #: Options of a record that name places to write or people to tell, or replace files, or say where a key is sent: never taken from one.
@@ -38,14 +42,14 @@ def load_config(ctx: typer.Context, value: str | None) -> str | None:
     origins: dict[str, str] = ctx.meta.setdefault(CONFIGURED, {})
     defaults: dict[str, Any] = dict(ctx.default_map or {})
     for key, content in _options(value, names, ctx.meta.get(TYPED, [])).items():
-        parameter = _parameter(ctx.command, key)
+        parameter = option_of(ctx.command, key)
         if parameter is None:
             if key in origins or _of_another_command(key):
                 continue
             known = [p.opts[0].lstrip("-") for p in ctx.command.params]
             raise UsageError(f"{value}: unknown option '{key}'", hint=did_you_mean(normalize(key), known))
         origins[parameter.name] = f"{value}: {key}"
-        defaults[parameter.name] = _value(parameter, content, f"{value}: {key}")
+        defaults[parameter.name] = value_of(parameter, content, f"{value}: {key}")
     ctx.default_map = defaults
     return value
 
@@ -91,7 +95,7 @@ def _runs_a_module(metrics: Any) -> bool:
 
 def _options(path: str, names: list[str], typed: list[str]) -> dict[str, Any]:
     """The options that the file sets for the command `names` (('evaluate', 'score')), as it spells them."""
-    content = _parse(Path(path))
+    content = parse(Path(path))
     if "options" in content and ("llmkit" in content or "command" in content):  # a run record
         consented = tuple(n for n in _CONSENT if _flag(n) in typed or os.environ.get(f"LLMKIT_{n.upper()}"))
         return {str(key): value for key, value in record_options(content, path, consented).items()}
@@ -104,7 +108,8 @@ def _of_command(content: dict[Any, Any], path: str, names: list[str]) -> dict[st
     tables: list[dict[Any, Any]] = []
     for key, value in content.items():
         if not isinstance(key, str):
-            raise UsageError(f"{path}: {key!r} is not the name of an option", hint="names are text: max_new_tokens")
+            named = "a long number" if _long(key) else repr(key)
+            raise UsageError(f"{path}: {named} is not the name of an option", hint="names are text: max_new_tokens")
         if key in _command_names():
             if not isinstance(value, dict):
                 raise InputError(f"'{key}' is not a table of options", path=path)
@@ -121,12 +126,15 @@ def _of_command(content: dict[Any, Any], path: str, names: list[str]) -> dict[st
     return out
 
 
-def _parse(path: Path) -> dict[Any, Any]:
+def parse(path: Path) -> dict[Any, Any]:
+    """The table that a TOML, YAML or JSON file holds. Raises InputError."""
     try:
         most = _MOST.get(path.suffix, _MOST[".toml"])
-        if path.stat().st_size > most:
+        with path.open("rb") as file:
+            data = file.read(most + 1)  # of a device or a pipe no size is known
+        if len(data) > most:
             raise InputError(f"has more than {most:,} bytes, too many for options", path=path)
-        text = path.read_text(encoding="utf-8-sig")
+        text = data.decode("utf-8-sig")
     except (OSError, ValueError) as exc:
         raise InputError(f"cannot be read: {getattr(exc, 'strerror', None) or exc}", path=path) from exc
     try:
@@ -149,15 +157,34 @@ def _content(text: str, suffix: str) -> Any:
         if any(line.partition("=")[0].count(".") > _PARTS for line in text.splitlines()):
             raise ValueError(f"a name of more than {_PARTS} parts")
         return tomllib.loads(text)
+    return _yaml(text)
+
+
+def _yaml(text: str) -> Any:
+    """Raises ValueError, also for aliases that stand for more than a person would write."""
     import yaml
 
     try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None and _written_out(node, {}) > _NODES:
+            raise ValueError(f"its aliases stand for more than {_NODES:,} values")
         return yaml.safe_load(text)
     except yaml.YAMLError as exc:
         raise ValueError(one_line(exc)) from exc
 
 
-def _parameter(command: Any, key: str) -> Any:
+def _written_out(node: Any, known: dict[int, int]) -> int:
+    """How many values a YAML node stands for when each alias is written out; more than the limit for one inside itself."""
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = _NODES + 1  # while it is counted
+    inner = node.value if isinstance(node.value, list) else []
+    parts = [part for item in inner for part in (item if isinstance(item, tuple) else (item,))]
+    known[id(node)] = 1 + sum(_written_out(part, known) for part in parts)
+    return known[id(node)]
+
+
+def option_of(command: Any, key: str) -> Any:
     """The command's parameter of that name, None where it has none."""
     dashed = "--" + normalize(key)
     for parameter in command.params:
@@ -166,7 +193,7 @@ def _parameter(command: Any, key: str) -> Any:
     return None
 
 
-def _value(parameter: Any, value: Any, where: str) -> Any:
+def value_of(parameter: Any, value: Any, where: str) -> Any:
     """`value` as the command line would give it: text, or texts for an option that can be repeated. Raises UsageError."""
     if parameter.is_flag:
         chosen = value if isinstance(value, bool) else truth(value) if isinstance(value, str) else None
@@ -175,20 +202,33 @@ def _value(parameter: Any, value: Any, where: str) -> Any:
         return chosen
     if parameter.multiple:
         return [_text(item, where) for item in (value if isinstance(value, list) else [value])]
+    if isinstance(value, (dict, list)) and "JSON" in str(parameter.metavar or ""):
+        return json.dumps(value)
     return _text(value, where)
 
 
 def _text(value: Any, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise UsageError(f"{where}: {_shown(value)} is not one value", hint="a text or a number is expected")
+    if _long(value):
+        raise UsageError(f"{where}: a number of more than {_DIGITS:,} digits")
     if isinstance(value, str) and "\0" in value:
         raise UsageError(f"{where}: the text holds a NUL character")
     return str(value)
 
 
+def _long(value: Any) -> bool:
+    """Whether a value is a whole number with more digits than Python writes (3.32 bits are one)."""
+    return isinstance(value, int) and value.bit_length() > 3 * _DIGITS
+
+
 def _shown(value: Any) -> str:
-    kinds = {list: "a list", dict: "a table", type(None): "nothing", bool: str(value).lower()}
-    return kinds.get(type(value), f"{str(value)[:40]!r}")
+    if isinstance(value, bool):
+        return str(value).lower()
+    kinds = {list: "a list", dict: "a table", type(None): "nothing"}
+    if type(value) in kinds:
+        return kinds[type(value)]
+    return "a long number" if _long(value) else f"{str(value)[:40]!r}"
 
 
 def _commands() -> dict[str, Any]:
@@ -206,4 +246,4 @@ def _command_names() -> tuple[str, ...]:
 
 
 def _of_another_command(key: str) -> bool:
-    return any(_parameter(command, key) is not None for command in _commands().values())
+    return any(option_of(command, key) is not None for command in _commands().values())

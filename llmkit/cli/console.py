@@ -25,6 +25,8 @@ _VISIBLE = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(
 _VISIBLE |= {c: f"\\u{c:04x}" for c in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x2028, 0x2029, 0x061C)}
 
 
+#: Characters of a message: a value that it shows may be longer than anyone reads.
+_LONGEST = 2000
 #: User and password in a URL.
 _CREDENTIALS = re.compile(r"//[^\s/@'\"]{1,500}@(?=[\w\[])")
 
@@ -62,9 +64,11 @@ class Console:
         if self.verbose and not self.quiet:
             _say(message)
 
-    def warn(self, message: str) -> None:
-        """One line that is shown even under `--quiet`."""
+    def warn(self, message: str, *, hint: str | None = None) -> None:
+        """One line that is shown even under `--quiet`, with what to do about it on a second."""
         _say(f"warning: {message}")
+        if hint:
+            _say(f"hint: {hint}")
 
     @contextmanager
     def progress(self, what: str, done: int = 0) -> Iterator[Progress]:
@@ -91,9 +95,15 @@ class Console:
 
 def error(exc: LlmkitError) -> None:
     """The error as one to three lines on stderr."""
-    _say(f"error: {exc.message}")
+    _say(f"error: {_on_one_line(exc.message)}")
     if exc.hint:
-        _say(f"hint: {exc.hint}")
+        _say(f"hint: {_on_one_line(exc.hint)}")
+
+
+def _on_one_line(message: str) -> str:
+    """A message whose names and values may hold line ends, or be long."""
+    message = message if len(message) <= _LONGEST else message[:_LONGEST] + "..."
+    return message.replace("\r", "\\r").replace("\n", "\\n")
 
 
 def raw_error(text: str) -> None:
@@ -143,6 +153,22 @@ def write(text: str, stream: IO[str] | None = None) -> None:
         raise ClosedPipeError from exc
     except OSError as exc:
         raise UnavailableError(f"cannot write to standard output: {exc.strerror}") from exc
+
+
+def write_bytes(data: bytes) -> None:
+    """A file's bytes on stdout, as `write` does it; as text on a terminal, where bytes that are no UTF-8 are replaced."""
+    out = getattr(sys.stdout, "buffer", None)
+    if out is None or sys.stdout.isatty():
+        return write(data.decode("utf-8", "replace"))
+    try:
+        sys.stdout.flush()
+        out.write(data)
+        out.flush()
+    except BrokenPipeError as exc:
+        raise ClosedPipeError from exc
+    except OSError as exc:
+        raise UnavailableError(f"cannot write to standard output: {exc.strerror}") from exc
+    return None
 
 
 def _has_surrogates(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 import threading
@@ -15,6 +16,7 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli.command import refuse
+from llmkit.cli.origin import option_name
 from llmkit.errors import InputError, OutputError, UsageError
 from llmkit.rows.reading import FORMATS
 from llmkit.rows.text import read_text
@@ -46,6 +48,16 @@ def only_with_input(ctx: typer.Context) -> None:
 def is_rows(text: str) -> bool:
     """Whether a text is the name of a file that is here, and of a kind that holds rows."""
     return len(text) < 256 and text.lower().endswith(_ROWS) and os.path.isfile(text)
+
+
+def remark_escapes(ctx: typer.Context, out: console.Console, names: Sequence[str]) -> None:
+    """Says of options whose text holds a backslash and a letter, as \\n, that these are two characters."""
+    for name in names:
+        value = ctx.params.get(name)
+        for text in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(text, str) and (found := re.search(r"\\[nrt]", text)):
+                what = f"'{found[0]}' is a backslash and the letter {found[0][1]}"
+                out.warn(f"{option_name(ctx, name)}: {what}, as it was given; in a shell $'{found[0]}' is the control character")
 
 
 def read_prompt(words: Sequence[str] | None, example: str) -> str:
@@ -98,11 +110,11 @@ def output_of(
         yield None
         return
     if shard is not None:
-        from llmkit.jobs.output import writer_of
+        from llmkit.jobs.output import RowsWriter, writer_of
         from llmkit.jobs.shards import shard_lines
 
         _ = write or writer_of(Path(output), answer)  # an ending that no format has is refused now
-        output, write = shard.path(output), shard_lines
+        output, write = shard.path(output), RowsWriter(shard_lines)
     if input and os.path.realpath(output) == os.path.realpath(input):
         raise OutputError(f"{output} is the input", hint="name another output")
     from llmkit.jobs.output import Output

@@ -6,6 +6,7 @@ Knows names and contexts of Typer; not what an option does.
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,8 @@ from llmkit.errors import LlmkitError, UsageError, did_you_mean
 
 #: Letters that an option's name must share with what was typed, from 0 to 1, to be meant by it.
 _LIKENESS = 0.75
+#: A value in quotes that is longer than a person would read, and what is shown of it.
+_LONG, _SHORT = re.compile(r"'([^']{200})[^']+'"), r"'\1...'"
 
 
 def place(exc: typer.TyperException, ctx: Any) -> None:
@@ -63,7 +66,7 @@ def usage_error(exc: typer.TyperException) -> LlmkitError:
     hint = f"'{ctx.command_path} --help' lists the {'commands' if hasattr(ctx.command, 'listed') else 'options'}" if ctx else None
     message = exc.format_message().replace("\n", " ")
     if parameter is not None and ctx is not None and exc.message and parameter.param_type_name == "option":
-        return UsageError(f"{option_name(ctx, parameter.name)}: {exc.message}", hint=hint)
+        return UsageError(f"{option_name(ctx, parameter.name)}: {_LONG.sub(_SHORT, exc.message)}", hint=hint)
     if ctx is None or not isinstance(name, str):
         return UsageError(message, hint=hint)
     named = typed(ctx.meta.get(TYPED) or sys.argv[1:], (name,)) or name

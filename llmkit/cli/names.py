@@ -7,6 +7,7 @@ COMMANDS = {
     "generate": "Generate text from a prompt, or for each row of a file.",
     "finetune": "Train a LoRA adapter; the same command resumes.",
     "merge": "Merge an adapter into its base, and compare their answers.",
+    "push": "Put a finished adapter or merged model on a hub, with its card.",
     "translate": "Translate a text, the lines of a file, or a field of its rows.",
     "evaluate": "Measure a model, or saved outputs.",
     "models": "List built-in and cached models, and show what a model needs.",
@@ -17,7 +18,7 @@ COMMANDS = {
 }
 
 #: Another spelling of a command that people type.
-SPELLINGS = {"fine-tune": "finetune"}
+SPELLINGS = {"fine-tune": "finetune", "publish": "push"}
 
 #: Commands of other tools, each with what to type here.
 COMMANDS_ELSEWHERE = {
@@ -55,6 +56,9 @@ ALIASES: dict[str, str] = {
     "num-return-sequences": "num-samples",
     "schema": "json-schema",
     "src": "from",
+    "chat-template-config": "chat-template-kwargs",
+    "chat-template-args": "chat-template-kwargs",
+    "extra-eos-token": "stop-token",
     "src-lang": "from",
     "source-lang": "from",
     "source-language": "from",
@@ -72,7 +76,11 @@ ALIASES: dict[str, str] = {
     "iterations": "max-steps",
     "rank": "lora-r",
     "lora-rank": "lora-r",
+    "lora-plus": "lora-plus-ratio",
+    "loraplus-lr-ratio": "lora-plus-ratio",
+    "adapter-name-or-path": "adapter",
     "lora-target-modules": "target-modules",
+    "lora-target-parameters": "target-parameters",
     "use-dora": "dora",
     "use-rslora": "rslora",
     "lr": "learning-rate",

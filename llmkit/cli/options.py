@@ -6,6 +6,7 @@ and help; what an option does is the business of the settings that a group build
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,7 @@ from llmkit.cli.parsing import (
     count_option,
     device,
     encoding,
+    json_object,
     number_option,
     option,
 )
@@ -32,7 +34,7 @@ from llmkit.models.builtin import DEFAULT
 from llmkit.rows.reading import FORMATS
 
 if TYPE_CHECKING:
-    from llmkit.engines.decoding import Decoding
+    from llmkit.engines.chat import ChatSettings
     from llmkit.jobs.output import Writer
     from llmkit.models.settings import ModelSettings
 
@@ -40,6 +42,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 #: Formats of an output beside those that the ending of its name stands for (auto).
 OUTPUT_FORMATS = ("auto", "openai-batch")
 DTYPE_ALIASES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "half": "float16"}
+_STOP = "End before this text; repeatable ($'\\n': line end)."
 _REF = "builtin:NAME, a folder, org/name[@revision], or openai:NAME."
 
 Output = Annotated[str | None, option("--output", "-o", help="Output file or folder.", panel=INPUT, metavar="PATH")]
@@ -49,10 +52,18 @@ TextField = Annotated[str | None, option("--text-field", help="The field that ho
 PromptField = Annotated[str | None, option("--prompt-field", help="The field that holds the prompt.", panel=INPUT, metavar="NAME")]
 MaxNewTokens = Annotated[int | None, count_option("--max-new-tokens", help="Maximum number of new tokens. [default: 128]", panel=DECODING)]
 LengthPenalty = Annotated[float, number_option("--length-penalty", help="Beam search: above 0 favors longer answers.", panel=DECODING)]
-Stop = Annotated[list[str] | None, option("--stop", help="End the answer before this text (repeatable).", panel=DECODING, metavar="TEXT")]
+Temperature = Annotated[float, number_option("--temperature", help="0 is greedy; above 0 samples.", panel=DECODING)]
+TopK = Annotated[int | None, count_option("--top-k", help="Sample from the K most likely tokens.", panel=DECODING)]
+TopP = Annotated[float | None, number_option("--top-p", help="Sample from tokens of total probability P.", panel=DECODING)]
+MinP = Annotated[
+    float | None, number_option("--min-p", help="Drop tokens below P times the probability of the most likely one.", panel=DECODING)
+]
+Seed = Annotated[int, count_option("--seed", help="Random seed, 0 to 2^64 - 1.", panel=DECODING)]
+Stop = Annotated[list[str] | None, option("--stop", help=_STOP, panel=DECODING, metavar="TEXT")]
 DebugFlag = Annotated[bool, option("--debug", help="Show tracebacks of errors.", panel=SHOW)]
 JsonFlag = Annotated[bool, option("--json", help="One JSON object on stdout.", panel=SHOW)]
 Dtype = Annotated[str, choice_option("--dtype", help="Precision.", panel=MODEL, values=DTYPES, aliases=DTYPE_ALIASES)]
+Adapter = Annotated[str | None, option("--adapter", help="A LoRA adapter: a folder or a hub id.", panel=MODEL, metavar="REF")]
 ChatTemplate = Annotated[str, option("--chat-template", help="auto (the model's, if it has one), none, or a Jinja file.", panel=DECODING)]
 
 
@@ -105,20 +116,21 @@ class Precision:
     quantize: Annotated[
         str, choice_option("--quantize", help="Weights in 8 or 4 bits (int4 is NF4).", panel=MODEL, values=("none", "int8", "int4"))
     ] = "none"
+    threads: Annotated[int | None, count_option("--threads", help="Threads on a CPU. [default: all cores]", panel=MODEL)] = None
 
 
 @dataclass(frozen=True)
 class EngineName:
     """Which engine runs the model."""
 
-    engine: Annotated[str, option("--engine", help="auto, torch, or ctranslate2 (built-in models).", panel=MODEL, metavar="NAME")] = "auto"
+    engine: Annotated[str, option("--engine", help="auto, torch, or ctranslate2 (CPU).", panel=MODEL, metavar="NAME")] = "auto"
 
 
 @dataclass(frozen=True)
 class Placement(Access, Precision, ServerOptions, EngineName):
     """How a model is opened, whichever it is."""
 
-    adapter: Annotated[str | None, option("--adapter", help="A LoRA adapter: a folder or a hub id.", panel=MODEL, metavar="REF")] = None
+    adapter: Adapter = None
 
     def settings_of(self, reference: str) -> ModelSettings:
         """How the model `reference` is opened under these options."""
@@ -126,7 +138,7 @@ class Placement(Access, Precision, ServerOptions, EngineName):
 
         return ModelSettings(
             reference=reference, adapter=self.adapter, device=self.device, dtype=self.dtype, offline=self.offline,
-            trust_remote_code=self.trust_remote_code, quantize=self.quantize, server=self.server,
+            trust_remote_code=self.trust_remote_code, quantize=self.quantize, threads=self.threads, server=self.server,
         )  # fmt: skip
 
 
@@ -159,18 +171,13 @@ class RowFormat:
         return {"format": self.input_format, "encoding": self.encoding, "max_rows": self.limit}
 
 
+_ROWS = "Rows: .txt .jsonl .json .csv .tsv .parquet (also .gz), org/name:split, or -"
+Inputs = Annotated[list[str] | None, option("--input", "-i", help=f"{_ROWS} (repeatable).", panel=INPUT, metavar="FILE")]
+
+
 @dataclass(frozen=True)
 class _Input:
-    input: Annotated[
-        str | None,
-        option(
-            "--input",
-            "-i",
-            help="Rows: .txt .jsonl .json .csv .tsv .parquet (also .gz), org/name:split, or -.",
-            panel=INPUT,
-            metavar="FILE",
-        ),
-    ] = None
+    input: Annotated[str | None, option("--input", "-i", help=f"{_ROWS}.", panel=INPUT, metavar="FILE")] = None
 
 
 @dataclass(frozen=True)
@@ -210,86 +217,28 @@ class AnswersOut(RowsOut):
 
 
 @dataclass(frozen=True)
-class AnswerOptions:
-    """What can be chosen about the answers of a model whose kind decides the number of beams."""
-
-    num_beams: Annotated[
-        int | None,
-        count_option("--num-beams", help="Beam search with N beams. [default: 4 for sequence-to-sequence models]", panel=DECODING),
-    ] = None
-    max_new_tokens: MaxNewTokens = None
-
-
-@dataclass(frozen=True)
 class ChatOptions:
     """How a prompt becomes a conversation."""
 
     system: Annotated[str | None, option("--system", "-s", help="System message for a chat model.", panel=DECODING, metavar="TEXT")] = None
     chat_template: ChatTemplate = "auto"
-
-
-@dataclass(frozen=True)
-class DecodingOptions:
-    """How an answer is chosen, token by token."""
-
-    max_new_tokens: MaxNewTokens = None
-    max_length: Annotated[
-        int | None, count_option("--max-length", help="Maximum number of tokens, prompt and answer together.", panel=DECODING)
-    ] = None
-    min_new_tokens: Annotated[int, count_option("--min-new-tokens", help="Minimum number of new tokens.", panel=DECODING)] = 0
-    temperature: Annotated[float, number_option("--temperature", help="0 is greedy; above 0 samples.", panel=DECODING)] = 0.0
-    top_k: Annotated[int | None, count_option("--top-k", help="Sample from the K most likely tokens.", panel=DECODING)] = None
-    top_p: Annotated[float | None, number_option("--top-p", help="Sample from tokens of total probability P.", panel=DECODING)] = None
-    min_p: Annotated[
-        float | None, number_option("--min-p", help="Drop tokens below P times the probability of the most likely one.", panel=DECODING)
-    ] = None
-    repetition_penalty: Annotated[
-        float, number_option("--repetition-penalty", help="Above 1 makes repeated tokens less likely.", panel=DECODING)
-    ] = 1.0
-    no_repeat_ngram_size: Annotated[
-        int, count_option("--no-repeat-ngram-size", help="Do not repeat any N-gram of tokens.", panel=DECODING)
-    ] = 0
-    num_beams: Annotated[int, count_option("--num-beams", help="Beam search with N beams.", panel=DECODING)] = 1
-    length_penalty: LengthPenalty = 1.0
-    num_samples: Annotated[int, count_option("--num-samples", "-n", help="Number of answers per prompt.", panel=DECODING)] = 1
-    stop: Stop = None
-    seed: Annotated[int, count_option("--seed", help="Random seed, 0 to 2^64 - 1.", panel=DECODING)] = 0
-    prompt_lookup: Annotated[
-        int | None, count_option("--prompt-lookup", help="Speculative decoding: draft N tokens from n-grams of the prompt.", panel=DECODING)
-    ] = None
-    draft_model: Annotated[
-        str | None, option("--draft-model", help="Speculative decoding: this smaller model drafts tokens.", panel=DECODING, metavar="REF")
-    ] = None
-    json_schema: Annotated[
+    chat_template_kwargs: Annotated[
         str | None,
-        option("--json-schema", help="Answer with JSON of this schema (a file, or the JSON itself).", panel=DECODING, metavar="FILE|JSON"),
-    ] = None
-    regex: Annotated[str | None, option("--regex", help="Answer with text that matches this regular expression.", panel=DECODING)] = None
-    truncate: Annotated[
-        str,
-        choice_option(
-            "--truncate",
-            help="Side to cut when a prompt exceeds the context (none: an error).",
+        option(
+            "--chat-template-kwargs",
+            help='Values for the chat template: {"enable_thinking": false}.',
             panel=DECODING,
-            values=("none", "left", "right"),
+            metavar="JSON",
+            parser=json_object,
         ),
-    ] = "none"
-    logprobs: Annotated[bool, option("--logprobs", help="Also write each token with its log-probability.", panel=DECODING)] = False
+    ] = None
 
-    def decoding(self, ctx: typer.Context) -> Decoding:
-        """Raises UsageError for values that can't be combined.
+    @property
+    def settings(self) -> ChatSettings:
+        """Raises UsageError for values that are not a template's to be shown."""
+        from llmkit.engines.chat import ChatSettings
 
-        Filters of sampling from the environment or a configuration file are for runs that sample; a greedy run drops them.
-        """
-        from dataclasses import asdict
-
-        from llmkit.cli.origin import on_command_line
-        from llmkit.engines.decoding import Decoding
-
-        values = asdict(self) | {"stop": tuple(self.stop or ())}
-        if self.temperature == 0:
-            values |= {name: None for name in ("top_k", "top_p", "min_p") if not on_command_line(ctx, name)}
-        return Decoding(**values)
+        return ChatSettings(self.chat_template, self.system, json.loads(self.chat_template_kwargs or "{}"))
 
 
 @dataclass(frozen=True)

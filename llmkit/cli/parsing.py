@@ -5,6 +5,7 @@ An invalid value is refused while the command line is parsed, before anything he
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -86,6 +87,17 @@ def choice(values: tuple[str, ...], aliases: Mapping[str, str]) -> Callable[[str
         return name
 
     return parse
+
+
+def json_object(text: str) -> str:
+    """A JSON object, written in one way, so that its spaces and order are no difference. Raises typer.BadParameter."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise typer.BadParameter(f"{text[:60]!r} is not a JSON object")
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def device(text: str) -> str:

@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llmkit.cli.console import Console
+from llmkit.engines.chat import ChatSettings
 from llmkit.models.builtin import DEFAULT
 
 if TYPE_CHECKING:
+    from llmkit.cli.session import Session
     from llmkit.engines.base import Engine, TextEngine
-    from llmkit.engines.chat import ChatSettings
     from llmkit.engines.decoding import Decoding
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.run import JobSettings
@@ -32,13 +33,21 @@ def open_model(
     default: str = DEFAULT,
     chat: ChatSettings | None = None,
     draft: str | None = None,
+    kept: Session | None = None,
 ) -> Engine:
     """The engine for a model reference; says so when the model is `default`, a small one.
 
-    engine: its name, or 'auto'. decoding: how answers will be decoded, where that is known. Raises what
-    `llmkit.engines.registry.open_engine` raises.
+    engine: its name, or 'auto'. decoding: how answers will be decoded, where that is known. kept: models that were opened before.
+    Raises what `llmkit.engines.registry.open_engine` raises.
     """
-    from llmkit.engines.registry import open_engine
+    from llmkit.engines.registry import choose, open_engine
+
+    if kept is not None:
+        chosen, _ = choose(settings, engine, decoding)
+        place = (settings, chosen.name)
+        if place not in kept.models:
+            kept.models[place] = open_model(settings, out, engine=chosen.name, decoding=decoding, default=default, chat=chat)
+        return kept.models[place].with_chat(chat or ChatSettings())
 
     if settings.reference == default:
         out.notice(f"{default}: a small demonstration model; choose a bigger one with -m, for example -m {_BIGGER.get(default, '')}")
@@ -68,7 +77,8 @@ def summarize(tally: Tally, engine: TextEngine, out: Console) -> int:
         names = ", ".join(f"'{name}'" for name in sorted(tally.replaced))
         out.notice(f"fields of the answer replace fields of the input: {names}; choose another name with --output-field")
     if tally.failed:
-        out.warn(f"{tally.failed:,} of {tally.rows:,} rows failed" + (f"; the first: {tally.first_error}" if tally.first_error else ""))
+        first = f"; the first: {tally.first_error}" if tally.first_error else ""
+        out.warn(f"{tally.failed:,} of {tally.rows:,} rows failed{first}", hint=tally.first_hint)
     about = engine.identity.as_dict()
     where = [about["engine"], about.get("device"), about.get("quantize", about.get("dtype"))]
     asked = f"; {tally.prompt_tokens:,} tokens in prompts" if engine.concurrency > 1 and tally.prompt_tokens else ""

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from llmkit.cli.parsing import INPUT, SCORING, SHOW, choice_option, count_option, number_option, option
+import typer
+
+from llmkit.cli import options as opt
+from llmkit.cli.origin import on_command_line
+from llmkit.cli.parsing import INPUT, RUN, SCORING, SHOW, choice_option, count_option, number_option, option
+from llmkit.errors import UsageError
 
 if TYPE_CHECKING:
     from llmkit.cli.commands.evaluate.reporting import Ending
+    from llmkit.cli.console import Console
+    from llmkit.engines.base import TextEngine
+    from llmkit.jobs.executor import Task
     from llmkit.metrics.overlap import OverlapSettings
 
 Test = Annotated[
@@ -19,6 +28,11 @@ Test = Annotated[
         aliases={"randomisation": "randomization"},
     ),
 ]  # fmt: skip
+Baseline = Annotated[str | None, option("--baseline", help="Compare with an earlier --report FILE.json.", panel=SCORING, metavar="FILE")]
+MaxRegression = Annotated[
+    str | None, option("--max-regression", help="Exit 4 if worse than the baseline by this: 2%, 0.5.", panel=SCORING, metavar="BOUND")
+]
+Report = Annotated[list[str] | None, option("--report", help="Also write .json, .md, .xml (JUnit) or .html.", panel=SHOW, metavar="FILE")]
 
 
 @dataclass(frozen=True)
@@ -29,26 +43,57 @@ class GateOptions:
         list[str] | None,
         option("--fail-if", help='Exit 4 if true: "perplexity > 30" (repeatable).', panel=SCORING, metavar="CONDITION"),
     ] = None
-    baseline: Annotated[
-        str | None, option("--baseline", help="Compare with an earlier --report FILE.json.", panel=SCORING, metavar="FILE")
-    ] = None
-    max_regression: Annotated[
-        str | None,
-        option("--max-regression", help="Exit 4 if worse than the baseline by this: 2%, 0.5.", panel=SCORING, metavar="BOUND"),
-    ] = None
+    baseline: Baseline = None
+    max_regression: MaxRegression = None
     test: Test = "auto"
-    report: Annotated[
-        list[str] | None, option("--report", help="Also write .json, .md, .xml (JUnit) or .html.", panel=SHOW, metavar="FILE")
-    ] = None
+    report: Report = None
 
-    def ending(self, names: Sequence[str], *, json_output: bool) -> Ending:
+    def ending(self, ctx: typer.Context, names: Sequence[str], *, json_output: bool) -> Ending:
         """How an evaluation of the scores `names` ends. Raises UsageError or InputError."""
         from llmkit.cli.commands.evaluate.reporting import ending
+        from llmkit.cli.session import session_of
 
         return ending(
             names, fail_if=self.fail_if, reports=self.report, json_output=json_output, baseline=self.baseline,
-            max_regression=self.max_regression, test=self.test,
+            max_regression=self.max_regression, test=self.test, session=session_of(ctx),
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """Whether answers and scores are kept for later runs."""
+
+    cache: Annotated[
+        str | None,
+        option("--cache", help="Keep answers and scores in this folder: unchanged rows are not run again.", panel=RUN, metavar="DIR"),
+    ] = None
+
+    def check(self) -> None:
+        """Raises OutputError for a folder that can't be a cache."""
+        if self.cache is not None:
+            from llmkit.jobs.cache import check
+
+            check(self.cache)
+
+    @contextmanager
+    def over(self, task: Task, engine: TextEngine, identity: Mapping[str, Any], out: Console, *, by_place: bool = False) -> Iterator[Task]:
+        """`task` of `engine`, asked only for what the cache does not hold (see `llmkit.jobs.cache.Cached`).
+
+        A server shows no hash of its weights, so what it answered counts for its address alone.
+        """
+        if self.cache is None:
+            yield task
+            return
+        from llmkit.jobs.cache import Cache, Cached
+
+        store = Cache(self.cache, out)
+        where = {"servers": sorted(engine.servers)} if engine.servers else {}
+        cached = Cached(task, store, {**identity, **where}, by_place=by_place)
+        try:
+            yield cached
+            out.notice(f"{cached.known:,} rows from the cache {self.cache}")
+        finally:
+            store.trim()
 
 
 @dataclass(frozen=True)
@@ -121,6 +166,34 @@ class MetricOptions:
             self.tokenize, self.lowercase, self.smooth_method, self.smooth_value, self.chrf_char_order, self.chrf_word_order,
             self.chrf_beta, self.confidence_n if self.confidence else 0,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """Sampled answers, and how many of them each row gets."""
+
+    repeat: Annotated[
+        int, count_option("--repeat", help="Sample N answers per row, and score all of them (with --temperature).", panel=SCORING)
+    ] = 1
+    temperature: opt.Temperature = 0.0
+    top_k: opt.TopK = None
+    top_p: opt.TopP = None
+    min_p: opt.MinP = None
+    seed: opt.Seed = 0
+
+    def decoding(self, ctx: typer.Context) -> dict[str, Any]:
+        """Fields of `llmkit.engines.decoding.Decoding`. Raises UsageError for several samples of an answer that is always the same.
+
+        Filters of sampling from the environment or a configuration file are for runs that sample; a greedy run drops them.
+        """
+        if self.repeat < 1:
+            raise UsageError(f"`repeat` {self.repeat}: it must be 1 or more")
+        if self.repeat > 1 and self.temperature == 0:
+            raise UsageError(f"`repeat` {self.repeat}: at temperature 0 all answers are the same", hint="add `temperature` 1")
+        filters = {name: getattr(self, name) for name in ("top_k", "top_p", "min_p")}
+        if self.temperature == 0:
+            filters = {name: value for name, value in filters.items() if on_command_line(ctx, name)}
+        return filters | {"temperature": self.temperature, "seed": self.seed, "num_samples": self.repeat}
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from llmkit.cli.jobs import MaxErrors, RunOptions
-from llmkit.cli.options import ChatTemplate, PromptField, RowFormat, Template, TextField
+from llmkit.cli.options import Adapter, ChatTemplate, PromptField, RowFormat, Template, TextField
 from llmkit.cli.parsing import DATA, LORA, RUN, SHOW, TRAINING, choice_option, count_option, fraction, number_option, option, share
 from llmkit.cli.parsing import language as language_name
 from llmkit.rows.samples import SampleFields
 from llmkit.training.settings import (
     FULL_RATE,
     LORA_RATE,
+    AnswerSettings,
     CheckpointSettings,
     DataSettings,
     LanguageSettings,
@@ -26,8 +30,14 @@ from llmkit.training.settings import (
 class DataOptions(RowFormat):
     """The rows of a fine-tuning run, and what of them is trained."""
 
-    train: Annotated[str | None, option("--train", help="Training rows (instead of the argument).", panel=DATA, metavar="FILE")] = None
-    valid: Annotated[str | None, option("--valid", help="Validation rows.", panel=DATA, metavar="FILE")] = None
+    train: Annotated[
+        list[str] | None,
+        option(
+            "--train", help="Training rows (repeatable); FILE:2 sees each of its rows twice an epoch, FILE:0.5 half of them.", panel=DATA,
+            metavar="FILE[:N]",
+        ),
+    ] = None  # fmt: skip
+    valid: Annotated[list[str] | None, option("--valid", help="Validation rows (repeatable).", panel=DATA, metavar="FILE")] = None
     valid_split: Annotated[
         str | None,
         option("--valid-split", help="Share of the rows for validation only: 5%.", panel=DATA, metavar="SHARE", parser=share),
@@ -44,6 +54,12 @@ class DataOptions(RowFormat):
         count_option("--max-length", help="Longer rows are cut to N tokens. [default: the context, at most 2048]", panel=DATA),
     ] = None
     full_loss: Annotated[bool, option("--full-loss/--completion-only-loss", help="Also train on prompts.", panel=DATA)] = False
+    dpo: Annotated[bool, option("--dpo", help="Train 'chosen' over 'rejected' (DPO), whatever other fields the rows have.", panel=DATA)] = (
+        False
+    )
+    dpo_beta: Annotated[
+        float | None, number_option("--dpo-beta", help="DPO: the tie to the model as it was. [default: 0.1]", panel=DATA)
+    ] = None
     packing: Annotated[
         str, choice_option("--packing", help="auto packs several rows into one where the model allows.", panel=DATA, values=("auto", "off"))
     ] = "auto"
@@ -59,25 +75,27 @@ class DataOptions(RowFormat):
         str | None, option("--to", help="Target language of these rows.", panel=DATA, metavar="LANGUAGE", parser=language_name)
     ] = None
 
-    def settings(self, train: str) -> DataSettings:
-        """train: the file with the training rows. Raises UsageError."""
+    def settings(self, train: Sequence[str]) -> DataSettings:
+        """train: the files with the training rows, perhaps with weights. Raises UsageError."""
+        files = [weighted(name) for name in train]
         return DataSettings(
-            train, self.valid, fraction(self.valid_split),
-            SampleFields(self.text_field, self.prompt_field, self.completion_field, self.template),
+            tuple(name for name, _ in files), tuple(self.valid or ()) or None, fraction(self.valid_split),
+            SampleFields(self.text_field, self.prompt_field, self.completion_field, self.template, self.dpo),
             self.input_format, self.encoding, self.limit, self.max_errors or 0, self.chat_template,
-            LanguageSettings(self.source_language, self.target_language),
+            LanguageSettings(self.source_language, self.target_language), tuple(weight for _, weight in files),
         )  # fmt: skip
 
     @property
     def loss(self) -> LossSettings:
         """Settings of the loss."""
-        return LossSettings(self.max_length, self.full_loss, self.packing)
+        return LossSettings(self.max_length, self.full_loss, self.packing, self.dpo_beta)
 
 
 @dataclass(frozen=True)
 class LoraOptions:
     """Which weights an adapter changes, and with how many parameters."""
 
+    adapter: Adapter = None
     lora_r: Annotated[int, count_option("--lora-r", help="LoRA rank.", panel=LORA)] = 16
     lora_alpha: Annotated[
         float | None,
@@ -87,6 +105,10 @@ class LoraOptions:
     target_modules: Annotated[
         str | None,
         option("--target-modules", help="Comma-separated. [default: all linear layers of the blocks]", panel=LORA, metavar="NAMES"),
+    ] = None
+    target_parameters: Annotated[
+        str | None,
+        option("--target-parameters", help="Weights of a mixture's experts, comma-separated, or all.", panel=LORA, metavar="NAMES"),
     ] = None
     rslora: Annotated[bool, option("--rslora", help="Rank-stabilized LoRA: scale alpha / sqrt(r).", panel=LORA)] = False
     dora: Annotated[bool, option("--dora", help="Weight-decomposed adaptation (DoRA).", panel=LORA)] = False
@@ -98,8 +120,20 @@ class LoraOptions:
         if self.full:
             return None
         alpha = 2.0 * self.lora_r if self.lora_alpha is None else self.lora_alpha
-        targets = tuple(name.strip() for name in (self.target_modules or "").split(",") if name.strip())
-        return LoraSettings(self.lora_r, alpha, self.lora_dropout, targets, self.rslora, self.dora)
+        return LoraSettings(
+            self.lora_r, alpha, self.lora_dropout, names(self.target_modules), self.rslora, self.dora, names(self.target_parameters)
+        )
+
+
+def weighted(name: str) -> tuple[str, float]:
+    """A file and its weight: 'b.jsonl:2' is b.jsonl twice an epoch, unless there is a file of that whole name."""
+    match = re.fullmatch(r"(.+):(\d+(?:\.\d+)?)", name)
+    return (name, 1.0) if match is None or Path(name).exists() else (match[1], float(match[2]))
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    """Those of a comma-separated list."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 @dataclass(frozen=True)
@@ -139,6 +173,10 @@ class OptimizationOptions:
         bool, option("--gradient-checkpointing", help="Recompute activations: less memory, more time.", panel=TRAINING)
     ] = False
     seed: Annotated[int, count_option("--seed", help="Random seed for row order and initial weights.", panel=TRAINING)] = 0
+    lora_plus_ratio: Annotated[
+        float | None,
+        number_option("--lora-plus-ratio", help="LoRA+: times the learning rate for the B matrices (16 is usual).", panel=TRAINING),
+    ] = None
     watch: Annotated[bool, option("--watch/--no-watch", help="Stop when the loss stays at exactly 0 or has diverged.", panel=TRAINING)] = (
         True
     )
@@ -149,6 +187,7 @@ class OptimizationOptions:
         return Optimization(
             self.epochs, self.max_steps, self.batch_size, self.grad_accum, rate, self.lr_scheduler, self.warmup_ratio, self.weight_decay,
             self.max_grad_norm, self.neftune, self.early_stopping, self.gradient_checkpointing, self.seed, self.watch,
+            self.lora_plus_ratio,
         )  # fmt: skip
 
 
@@ -167,6 +206,20 @@ class TrainingRunOptions(RunOptions):
         str,
         choice_option("--keep", help="Weights of the result, by validation loss or of the last step.", panel=RUN, values=("best", "last")),
     ] = "best"
+    eval_prompts: Annotated[
+        str | None,
+        option(
+            "--eval-prompts",
+            help="Answer the prompts of this file at each evaluation, in the log and on the card.",
+            panel=RUN,
+            metavar="FILE",
+        ),
+    ] = None
+    eval_max_new_tokens: Annotated[int, count_option("--eval-max-new-tokens", help="Maximum length of these answers.", panel=RUN)] = 64
+    extend: Annotated[bool, option("--extend", help="Go on with a finished run, for more --epochs or --max-steps.", panel=RUN)] = False
+    find_lr: Annotated[
+        bool, option("--find-lr", help="Try rising learning rates for 100 steps, suggest one, and write nothing.", panel=RUN)
+    ] = False
     dry_run: Annotated[bool, option("--dry-run", help="Check the data, time two steps, and write nothing.", panel=RUN)] = False
     report_to: Annotated[
         list[str] | None,
@@ -177,3 +230,8 @@ class TrainingRunOptions(RunOptions):
     def checkpoints(self) -> CheckpointSettings:
         """Settings of the checkpoints."""
         return CheckpointSettings(self.save_steps, self.keep_checkpoints, self.eval_steps, self.keep)
+
+    @property
+    def answers(self) -> AnswerSettings:
+        """Raises UsageError."""
+        return AnswerSettings(self.eval_prompts, self.eval_max_new_tokens)

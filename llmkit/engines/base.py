@@ -8,12 +8,23 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from llmkit.engines.decoding import Decoding
-from llmkit.errors import UsageError
+from llmkit.errors import EngineLimitError, UsageError
 from llmkit.models.settings import ModelSettings
 from llmkit.rows.fields import Prompt
+
+#: Called while a batch runs; raises to end it.
+Check = Callable[[], None]
+
+
+def proceed() -> None:
+    """A `Check` that lets everything run."""
+
+
+if TYPE_CHECKING:
+    from llmkit.engines.chat import ChatSettings
 
 
 @dataclass(frozen=True)
@@ -38,13 +49,26 @@ class TokenScore:
     logprob: float
 
 
+class TokenComparison(NamedTuple):
+    """A given token under a model and under a reference that reads the same tokens.
+
+    log_prob and reference_log_prob: natural-log probabilities. kl_divergence: of the model's whole distribution from the
+    reference's, in nats. same_top: whether both find the same token the most likely.
+    """
+
+    log_prob: float
+    reference_log_prob: float
+    kl_divergence: float
+    same_top: bool
+
+
 @dataclass(frozen=True)
 class Completion:
     """One answer.
 
-    finish_reason: 'eos', 'stop' (a stop string) or 'length'. `completion_tokens` counts an end token.
+    finish_reason: 'eos', 'stop' (a stop string or token) or 'length'. `completion_tokens` counts an end token.
 
-    error: why the answer can't be used (the model's scores were NaN).
+    error: why the answer can't be used (the model's scores were NaN, or it broke its constraint).
     """
 
     text: str
@@ -68,7 +92,8 @@ class Pair:
 class ModelFacts:
     """What distinguishes kinds of models.
 
-    languages: tags from the model's card, in order. task_prefixes: of T5's configuration. tokens: the vocabulary.
+    languages: tags from the model's card, in order. task_prefixes: of T5's configuration. tokens: the vocabulary. sides: the
+    languages that the tokenizer's configuration names, source and target.
     """
 
     reference: str
@@ -78,13 +103,15 @@ class ModelFacts:
     languages: tuple[str, ...]
     task_prefixes: tuple[str, ...]
     tokens: tuple[str, ...]
+    sides: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True)
 class ModelIdentity:
     """What makes two answers comparable: the engine, and the model that it runs as. Hashes are SHA-256 in hexadecimal.
 
-    device: 'cpu', 'cuda', ...; None for what an engine can't know (a server shows no hash of its weights).
+    device: 'cpu', 'cuda', ...; None for what an engine can't know (a server shows no hash of its weights). endpoint: of a server,
+    'chat' or 'text': whether its chat template applies.
     """
 
     engine: str
@@ -94,6 +121,7 @@ class ModelIdentity:
     weights_sha256: str | None = None
     tokenizer_sha256: str | None = None
     chat_template_sha256: str | None = None
+    endpoint: str | None = None
     device: str | None = None
     dtype: str | None = None
     quantize: str | None = None
@@ -146,23 +174,23 @@ class EngineKind:
         return reference.startswith(self.prefixes) if self.prefixes else False
 
     def check_settings(self, settings: ModelSettings) -> None:
-        """Raises UsageError for an adapter, a device or a quantization that the engine does not have."""
+        """Raises EngineLimitError for an adapter, a device or a quantization that the engine does not have."""
         able, device = self.capabilities, settings.device.partition(":")[0]
         if settings.server.bases and not self.prefixes:
             hint = f"`model` openai:{settings.reference}"
             raise UsageError(f"`api_base` is for models that servers run, and {settings.reference} runs here", hint=hint)
         if settings.adapter is not None and not able.adapters:
-            raise UsageError(f"the engine {self.name} does not support adapters", hint="merge the adapter into its base first")
+            raise EngineLimitError(f"the engine {self.name} does not support adapters", hint="merge the adapter into its base first")
         if device != "auto" and device not in able.devices:
-            raise UsageError(f"the engine {self.name} does not run on {device}", hint=", ".join(("auto", *able.devices)))
+            raise EngineLimitError(f"the engine {self.name} does not run on {device}", hint=f"auto, {', '.join(able.devices)}")
         if settings.quantize not in able.quantizations:
-            raise UsageError(
+            raise EngineLimitError(
                 f"the engine {self.name} does not support quantization {settings.quantize}", hint=", ".join(able.quantizations)
             )
         self._check_limits(settings, None)
 
     def check_decoding(self, decoding: Decoding) -> None:
-        """Raises UsageError for a way of decoding that the engine does not have."""
+        """Raises EngineLimitError for a way of decoding that the engine does not have."""
         able = self.capabilities
         for asked, has, what in (
             (decoding.samples, able.sampling, "sampling"),
@@ -172,10 +200,10 @@ class EngineKind:
             (decoding.speculates, able.speculation, "speculation"),
         ):
             if asked and not has:
-                raise UsageError(f"the engine {self.name} has no {what}", hint=self._other)
+                raise EngineLimitError(f"the engine {self.name} has no {what}", hint=self._other)
 
     def check(self, settings: ModelSettings, decoding: Decoding | None) -> None:
-        """Raises UsageError for what the engine does not have, of settings and of a way of decoding."""
+        """Raises EngineLimitError for what the engine does not have, of settings and of a way of decoding."""
         self.check_settings(settings)
         if decoding is not None:
             self.check_decoding(decoding)
@@ -187,7 +215,7 @@ class EngineKind:
         module, _, name = self.limits.partition(":")
         reason: str | None = getattr(importlib.import_module(module), name)(settings, decoding)
         if reason is not None:
-            raise UsageError(f"{settings.reference} can't run on the engine {self.name}: {reason}", hint=self._other)
+            raise EngineLimitError(f"{settings.reference} can't run on the engine {self.name}: {reason}", hint=self._other)
 
     @property
     def _other(self) -> str | None:
@@ -199,13 +227,15 @@ class TextEngine(Protocol):
     """What takes text: a prompt gives a completion, and texts give scores. How it cuts text into tokens is its own affair.
 
     token_ids: it is an `Engine`, too. encoder_decoder: prompts and answers are read by different halves. concurrency: calls that
-    may run at once, each in a thread of its own: 1 where the model computes in this process.
+    may run at once, each in a thread of its own: 1 where the model computes in this process. servers: the addresses of those that
+    compute, none for this process.
     """
 
     name: str
     token_ids: bool
     encoder_decoder: bool
     concurrency: int
+    servers: tuple[str, ...]
 
     @property
     def context(self) -> int | None:
@@ -227,10 +257,11 @@ class TextEngine(Protocol):
         """The tokens of a text; an estimate where only a server knows."""
         ...
 
-    def generate(self, requests: Sequence[Request], decoding: Decoding) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = proceed) -> list[list[Completion]]:
         """`decoding.num_samples` answers to each request, each as long as that request's own `max_new_tokens` allows.
 
-        What a request is answered does not depend on the others. Raises OutOfMemoryError when the batch is too large.
+        What a request is answered does not depend on the others. check: called every few tokens; what it raises ends the batch.
+        Raises OutOfMemoryError when the batch is too large, UsageError for what this model can't do.
         """
         ...
 
@@ -238,10 +269,10 @@ class TextEngine(Protocol):
         """One answer, its text handed to `write` piece by piece as whole characters, none of a stop string."""
         ...
 
-    def score_answers(self, items: Sequence[tuple[Prompt, str]]) -> list[list[TokenScore]]:
+    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = proceed) -> list[list[TokenScore]]:
         """The tokens of each given answer after its prompt, with their natural-log probabilities.
 
-        A first token that nothing stands before has none, and is left out.
+        A first token that nothing stands before has none, and is left out. check: called now and then; what it raises ends the work.
         """
         ...
 
@@ -275,6 +306,24 @@ class Engine(TextEngine, Protocol):
         """
         ...
 
+    def with_chat(self, chat: ChatSettings) -> Engine:
+        """The same loaded model with another chat template or system message."""
+        ...
+
     def bos_remark(self) -> str | None:
         """What is odd about how tokenizer and configuration begin a text, None when they agree."""
+        ...
+
+
+@runtime_checkable
+class Comparing(Protocol):
+    """An engine that can hold its distribution over the whole vocabulary against another model's."""
+
+    def compare(
+        self, reference: Any, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
+    ) -> list[list[TokenComparison]]:
+        """As `Engine.score`, of each token under this model and under `reference`, an engine of the same kind and tokens.
+
+        Raises UsageError for models of different vocabularies.
+        """
         ...

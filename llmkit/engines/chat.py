@@ -6,20 +6,43 @@ Knows templates; not tensors. Templates come with models and are not trusted: te
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import InputError, UsageError
+from llmkit.errors import InputError, ModelError, UsageError
 from llmkit.rows.fields import Prompt
+from llmkit.rows.messages import NOT_VALUES
+
+_MAX_TEMPLATE = 1_000_000
 
 
 @dataclass(frozen=True)
 class ChatSettings:
-    """template: 'auto', 'none', or a Jinja file. system: a message before the conversation."""
+    """template: 'auto', 'none', or a Jinja file. system: a message before the conversation. values: what else the template is shown.
+
+    Raises UsageError for values whose names are not theirs to set.
+    """
 
     template: str = "auto"
     system: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (name := next((name for name in self.values if name in NOT_VALUES), None)) is not None:
+            raise UsageError(f"`chat_template_kwargs`: '{name}' is set by llmkit itself", hint="remove it")
+
+    def check(self, tokenizer: Any) -> list[str]:
+        """Remarks on values that the template does not read. Raises UsageError for values without a template."""
+        if not self.values:
+            return []
+        source = self.source(tokenizer)
+        if source is None:
+            raise UsageError("`chat_template_kwargs` needs a chat template, and the model has none", hint="remove it, or use a chat model")
+        unread = [name for name in self.values if re.search(rf"\b{re.escape(name)}\b", source) is None]
+        return [f"the chat template does not read {', '.join(repr(name[:60]) for name in unread)}"] if unread else []
 
     def source(self, tokenizer: Any) -> str | None:
         """The template's text, None for plain prompts. Raises InputError for a file that can't be read."""
@@ -27,11 +50,16 @@ class ChatSettings:
             return None
         if self.template != "auto":
             try:
-                return Path(self.template).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as exc:
+                with Path(self.template).open("rb") as file:
+                    data = file.read(_MAX_TEMPLATE + 1)  # of a device or a pipe no size is known
+                if len(data) > _MAX_TEMPLATE:
+                    raise ValueError(f"{self.template}: more than {_MAX_TEMPLATE:,} bytes")
+                return data.decode("utf-8")
+            except (OSError, ValueError) as exc:
                 raise InputError(f"the chat template can't be read: {exc}", hint="`chat_template` auto, none, or a file") from exc
         own = getattr(tokenizer, "chat_template", None)
-        return own if isinstance(own, str) else own.get("default") if isinstance(own, dict) else None
+        own = own.get("default") if isinstance(own, dict) else own
+        return own if isinstance(own, str) else None
 
     def sha256(self, tokenizer: Any) -> str | None:
         """Hash of the template's text; None where there is no template."""
@@ -59,12 +87,17 @@ def render(prompt: Prompt, tokenizer: Any, settings: ChatSettings, *, ask: bool 
     messages = list(prompt.messages) if prompt.messages is not None else [{"role": "user", "content": prompt.text or ""}]
     if settings.system is not None and not any(m["role"] == "system" for m in messages):
         messages.insert(0, {"role": "system", "content": settings.system})
-    text = apply(
-        source,
-        messages,
-        tokenizer,
-        tools=list(prompt.tools) if prompt.tools else None,
-        add_generation_prompt=ask and not prompt.continue_last,
-        continue_last=prompt.continue_last,
-    )
+    try:
+        text = apply(
+            source,
+            messages,
+            tokenizer,
+            **{**settings.values, **(prompt.template_values or {})},
+            tools=list(prompt.tools) if prompt.tools else None,
+            add_generation_prompt=ask and not prompt.continue_last,
+            continue_last=prompt.continue_last,
+        )
+    except ModelError as exc:  # of the template, whatever the conversation
+        place = settings.template if settings.template != "auto" else getattr(tokenizer, "name_or_path", None)
+        raise ModelError(f"{place}: {exc.message}" if place else exc.message, hint=exc.hint) from exc
     return text, False

@@ -6,17 +6,20 @@ templates and limits; not models, and it imports no heavy library.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, Self
 
-from llmkit.engines.base import Completion, Pair, Request, TokenScore
+from llmkit.engines.base import Check, Completion, Pair, Request, TokenScore, proceed
 from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.decoding import Decoding
-from llmkit.engines.detokenize import continuation, decode, decode_piece, find_stop
+from llmkit.engines.detokenize import NO_STOPS, Stops, continuation, decode_piece, special_tokens, whole_characters
 from llmkit.engines.panics import panics
-from llmkit.errors import InputError
+from llmkit.engines.truncation import cut_conversation, cut_tokens
+from llmkit.errors import InputError, UsageError, one_line
 from llmkit.rows.fields import Prompt
 
 #: Scores of sequences from an index on, as `Engine.score` gives them.
@@ -46,23 +49,37 @@ class Codec:
         return frozenset(self.ends)
 
     def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
-        """As `TextEngine.prepare`."""
+        """As `TextEngine.prepare`. Raises UsageError for the name of a token that the model does not have."""
+        self.stops(decoding)
         tokens = self.encode_prompt(prompt)
+        keep = decoding.prompt_room(self.context, shared_context=not self.encoder_decoder)
+        if decoding.truncate != "none" and keep is not None and len(tokens) > keep:
+            kept = self._cut(prompt, tokens, keep, decoding.truncate)
+            return self._request(kept, decoding, number, len(tokens) - len(kept))
         context = self.context
-        room = context
-        if context is not None and not self.encoder_decoder:
-            room = context - 1  # for at least one token of answer
-        if room is not None and len(tokens) > room:
-            if decoding.truncate == "none":
-                kind = "tokens" if self.encoder_decoder else "tokens with one token of answer"
-                raise InputError(
-                    f"the prompt is {len(tokens) - room:,} tokens too long: it has {len(tokens):,}, the model takes {context:,} {kind}",
-                    hint="`truncate` left keeps its end, `truncate` right its beginning",
-                )
-            wanted = decoding.max_new_tokens or 1
-            keep = room if self.encoder_decoder else max(room // 2, context - wanted) if context else room
-            return self._request(_cut(tokens, keep, decoding.truncate, self.bos), decoding, number, len(tokens) - keep)
+        room = context if context is None or self.encoder_decoder else context - 1  # for at least one token of answer
+        if context is not None and room is not None and len(tokens) > room:
+            kind = "tokens" if self.encoder_decoder else "tokens with one token of answer"
+            raise InputError(
+                f"the prompt is {len(tokens) - room:,} tokens too long: it has {len(tokens):,}, the model takes {context:,} {kind}",
+                hint="`truncate` left keeps its end, `truncate` right its beginning",
+            )
         return self._request(tokens, decoding, number, 0)
+
+    @cached_property
+    def special(self) -> dict[int, str]:
+        """The names of tokens that are no part of a text, by id."""
+        return special_tokens(self.tokenizer)
+
+    def stops(self, decoding: Decoding) -> Stops:
+        """What ends an answer beside its end token. Raises UsageError for the name of a token that the model does not have."""
+        if not decoding.stop and not decoding.stop_token:
+            return NO_STOPS
+        try:
+            tokens = frozenset(self.token(name) for name in decoding.stop_token)
+        except InputError as exc:
+            raise UsageError(f"`stop_token`: {exc.message}", hint="`stop` takes any text") from exc
+        return Stops(decoding.stop, tokens, self.special)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, no special token added."""
@@ -72,6 +89,8 @@ class Codec:
         """Token ids of a prompt, special tokens included. Raises InputError for one that is empty."""
         if prompt.first_token is not None:
             return [self.token(prompt.first_token), *self.encode(prompt.text or ""), *self.ends[:1]]
+        if prompt.last_token is not None:
+            return [*self.encode(prompt.text or ""), *self.ends[:1], self.token(prompt.last_token)]
         text, special = render(prompt, self.tokenizer, self.chat)
         ids = self._ids(text, special=special)
         while len(ids) > 1 and self.bos is not None and ids[0] == ids[1] == self.bos:
@@ -93,7 +112,7 @@ class Codec:
         text, special = render(prompt, self.tokenizer, self.chat)
         # What is white between the two belongs to the answer's first token (lm-evaluation-harness, `_encode_pair`).
         kept = text.rstrip() if split == "white space" else text.rstrip(" ")
-        whole, first = self.encode(text + answer), self._opening() if special else []
+        whole, first = self.encode(text + answer), self._edges()[0] if special else []
         while first and whole[: len(first)] == first:  # a prompt that spells the BOS out; never two
             whole = whole[len(first) :]
         begin = min(len(self.encode(kept)), len(whole))
@@ -114,19 +133,23 @@ class Codec:
         return () if self.encoder_decoder else request.tokens
 
     def completion(self, request: Request, ids: list[int] | None, decoding: Decoding) -> Completion:
-        """The answer that `ids` are, with what follows an end token or a stop string; None where the scores were NaN."""
+        """The answer that `ids` are, which may go on after an end token or a stop; None where the scores were NaN."""
         if ids is None:
             return Completion("", "error", len(request.tokens), 0, error="the model's scores are NaN; float32 may help")
         end = next((i for i, token in enumerate(ids) if token in self.eos), None)
         kept = ids if end is None else ids[:end]
-        text = continuation(self.tokenizer, self.text_before(request), kept)
-        reason = "length" if end is None else "eos"
-        tokens = len(kept) + (end is not None)
-        stop = find_stop(text, decoding.stop)
+        reason, tokens = "length" if end is None else "eos", len(kept) + (end is not None)
+        stops, before = self.stops(decoding), self.text_before(request)
+        at = next((i for i, token in enumerate(kept) if token in stops.tokens), None)
+        if at is not None:
+            kept, reason, tokens = kept[:at], "stop", at + 1
+        text = continuation(self.tokenizer, before, kept, stops)
+        stop = stops.find(text)
         if stop is not None:
-            reason, tokens = "stop", self._tokens_until(kept, decoding.stop)
+            reason, tokens = "stop", self._tokens_until(before, kept, stops)
             text = text[:stop]
-        return Completion(text, reason, len(request.tokens), tokens)
+        text = stops.visible(text)
+        return Completion(whole_characters(text) if reason == "length" else text, reason, len(request.tokens), tokens)
 
     def score_answers(self, items: Sequence[tuple[Prompt, str]], score: Score) -> list[list[TokenScore]]:
         """As `TextEngine.score_answers`, with an engine's `score`."""
@@ -136,37 +159,49 @@ class Codec:
         return [self._scored(pair.tokens[pair.begin :], values) for pair, values in zip(pairs, scores, strict=True)]
 
     def with_logprobs(
-        self, requests: Sequence[Request], outputs: Sequence[list[int] | None], answers: Sequence[Completion], score: Score
+        self,
+        requests: Sequence[Request],
+        outputs: Sequence[list[int] | None],
+        answers: Sequence[Completion],
+        score: Score,
+        start_token: str | None = None,
     ) -> list[Completion]:
         """Each answer (of ids `outputs`, to the request at its place) with its tokens' log-probabilities by an engine's `score`."""
+        start = self.start if start_token is None else self.token(start_token)
         out = []
         for request, ids, answer in zip(requests, outputs, answers, strict=True):
             if ids is None:
                 out.append(answer)
                 continue
             kept = ids[: answer.completion_tokens]
-            out.append(replace(answer, logprobs=tuple(self._scored(kept, self._score_answer(request.tokens, kept, score)))))
+            out.append(replace(answer, logprobs=tuple(self._scored(kept, self._score_answer(request.tokens, kept, score, start)))))
         return out
 
     def _scored(self, ids: Sequence[int], values: Sequence[float]) -> list[TokenScore]:
         return [TokenScore(decode_piece(self.tokenizer, t), s) for t, s in zip(ids, values, strict=True)]
 
-    def _score_answer(self, prompt: Sequence[int], answer: Sequence[int], score: Score) -> list[float]:
+    def _score_answer(self, prompt: Sequence[int], answer: Sequence[int], score: Score, start: int | None) -> list[float]:
         if not self.encoder_decoder:
             return score([[*prompt, *answer]], [len(prompt)], None)[0]
-        return score([[self.start, *answer]], [1], [prompt])[0]  # type: ignore[list-item]
+        return score([[start, *answer]], [1], [prompt])[0]  # type: ignore[list-item]
 
-    def _opening(self) -> list[int]:
-        """The ids that the tokenizer itself puts before a text."""
+    def _edges(self) -> tuple[list[int], list[int]]:
+        """The ids that the tokenizer itself puts before and after a text."""
         plain, dressed = self.encode("a"), self._ids("a", special=True)
-        at = next((i for i in range(len(dressed)) if dressed[i : i + len(plain)] == plain), 0)
-        return dressed[:at]
+        at = next((i for i in range(len(dressed)) if dressed[i : i + len(plain)] == plain), None)
+        return ([], []) if at is None else (dressed[:at], dressed[at + len(plain) :])
 
     def _ids(self, text: str, *, special: bool) -> list[int]:
         # half a surrogate pair is no character; the model is shown U+FFFD
         whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         with panics(lambda reason: InputError(f"the model's tokenizer can't read the text: {reason}")):
-            return list(self.tokenizer(whole, add_special_tokens=special)["input_ids"])
+            try:
+                return list(self.tokenizer(whole, add_special_tokens=special)["input_ids"])
+            except MemoryError:
+                raise
+            except Exception as exc:
+                # a stranger's settings can make it raise anything
+                raise InputError(f"the model's tokenizer can't read the text: {one_line(exc)}") from exc
 
     def _request(self, tokens: list[int], decoding: Decoding, number: int, truncated: int) -> Request:
         limit = decoding.new_tokens(len(tokens), self.context, shared_context=not self.encoder_decoder)
@@ -177,24 +212,37 @@ class Codec:
             )
         return Request(tuple(tokens), limit, number, truncated)
 
-    def _tokens_until(self, ids: list[int], stops: Sequence[str]) -> int:
+    def _tokens_until(self, before: Sequence[int], ids: list[int], stops: Stops) -> int:
         """How many of `ids` were needed to write the stop string: what follows is padding."""
         low, high = 1, len(ids)
         while low < high:
             middle = (low + high) // 2
-            if find_stop(decode(self.tokenizer, ids[:middle]), stops) is not None:
+            if stops.find(continuation(self.tokenizer, before, ids[:middle], stops)) is not None:
                 high = middle
             else:
                 low = middle + 1
         return low
 
+    def _cut(self, prompt: Prompt, tokens: list[int], keep: int, side: str) -> list[int]:
+        if prompt.first_token is not None:
+            return cut_tokens(tokens, keep, side, head=1, tail=len(self.ends[:1]))
+        if self.chat.source(self.tokenizer) is not None:
+            return cut_conversation(prompt, tokens, keep, side, self.encode_prompt)
+        opening, closing = self._edges()
+        head = len(opening) if tokens[: len(opening)] == opening else 0
+        tail = len(closing) if closing and tokens[-len(closing) :] == closing else 0
+        return cut_tokens(tokens, keep, side, head=head, tail=tail)
 
-def _cut(tokens: list[int], keep: int, side: str, bos: int | None) -> list[int]:
-    if side == "right":
-        return tokens[:keep]
-    if bos is not None and tokens[0] == bos and keep > 1:
-        return [bos, *tokens[len(tokens) - keep + 1 :]]
-    return tokens[len(tokens) - keep :]
+
+def bos_remark(codec: Codec, configured: int | None) -> str | None:
+    """What is odd about how tokenizer and configuration begin a text. configured: the configuration's BOS."""
+    ids = codec.tokenizer("a")["input_ids"]
+    added = ids[0] if len(ids) > len(codec.encode("a")) and ids[0] in codec.tokenizer.all_special_ids else None
+    if codec.bos is not None and configured is not None and configured != codec.bos:
+        return f"the tokenizer's BOS is {codec.bos}, the configuration's {configured}"
+    if added is not None and not codec.encoder_decoder and added != configured:
+        return f"the tokenizer begins a text with {added}, the configuration's BOS is {configured}"
+    return None
 
 
 class CodecEngine(ABC):
@@ -202,15 +250,24 @@ class CodecEngine(ABC):
 
     token_ids = True
     concurrency = 1
+    servers: tuple[str, ...] = ()
     _codec: Codec
+    chat: ChatSettings
 
     @abstractmethod
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
     ) -> list[list[float]]: ...
 
-    def score_answers(self, items: Sequence[tuple[Prompt, str]]) -> list[list[TokenScore]]:
+    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = proceed) -> list[list[TokenScore]]:
+        check()
         return self._codec.score_answers(items, self.score)
+
+    def with_chat(self, chat: ChatSettings) -> Self:
+        other = copy.copy(self)
+        other.chat, other._codec = chat, replace(self._codec, chat=chat)
+        other.__dict__.pop("identity", None)  # it holds the hash of the template
+        return other
 
     def encode(self, text: str) -> list[int]:
         return self._codec.encode(text)

@@ -18,7 +18,9 @@ DEFAULT_NEW_TOKENS = 128
 class Decoding:
     """Decoding settings. Temperature 0 is greedy; `max_length` counts prompt and answer, `max_new_tokens` the answer.
 
+    stop: texts before which an answer ends, special tokens by their names among them; stop_token: names of tokens that end it.
     first_token: what every answer begins with (the language that NLLB and its kin write), not part of its text.
+    start_token: what the decoder reads first, instead of the model's own (the language of mBART-25).
     """
 
     max_new_tokens: int | None = None
@@ -34,6 +36,7 @@ class Decoding:
     length_penalty: float = 1.0
     num_samples: int = 1
     stop: tuple[str, ...] = ()
+    stop_token: tuple[str, ...] = ()
     seed: int = 0
     prompt_lookup: int | None = None
     draft_model: str | None = None
@@ -42,6 +45,7 @@ class Decoding:
     truncate: str = "none"
     logprobs: bool = False
     first_token: str | None = None
+    start_token: str | None = None
 
     def __post_init__(self) -> None:
         self._check_ranges()
@@ -76,6 +80,18 @@ class Decoding:
             limit = min(limit, context - (prompt_tokens if shared_context else 1))
         return max(0, limit)
 
+    def prompt_room(self, context: int | None, *, shared_context: bool) -> int | None:
+        """Tokens that a prompt keeps when it is cut, None without a limit.
+
+        Room is left for the longest answer that is asked for, but a prompt always keeps half: so no longer prompt gets a longer answer.
+        """
+        if not shared_context:
+            return context
+        limits = [limit for limit in (context, self.max_length) if limit is not None]
+        if not limits:
+            return None
+        return max(min(limits) // 2, min(limits) - (self.max_new_tokens or DEFAULT_NEW_TOKENS))
+
     def record(self) -> dict[str, Any]:
         """What differs from the defaults, for fingerprints and run records."""
         default = asdict(Decoding())
@@ -100,7 +116,7 @@ class Decoding:
                 raise UsageError(f"{_flag(name)} {getattr(self, name)}: it must be 1 or more")
         if not 0 <= self.seed < 2**64:
             raise UsageError(f"`seed` {self.seed}: it must be between 0 and 2^64 - 1")
-        if "" in self.stop:
+        if "" in self.stop or "" in self.stop_token:
             raise UsageError("`stop`: an empty text would end every answer at once")
         if self.truncate not in ("none", "left", "right"):
             raise UsageError(f"`truncate` {self.truncate}: it must be none, left or right")
@@ -129,6 +145,13 @@ class Decoding:
             raise UsageError("speculation and `num_beams` cannot be combined", hint="use only one of them")
         if self.json_schema is not None and self.regex is not None:
             raise UsageError("`json_schema` and `regex` cannot be combined", hint="use only one of them")
+        if self.constrained and (self.no_repeat_ngram_size or self.min_new_tokens):
+            what = "no_repeat_ngram_size" if self.no_repeat_ngram_size else "min_new_tokens"
+            constraint = "regex" if self.regex is not None else "json_schema"
+            raise UsageError(
+                f"{_flag(constraint)} and {_flag(what)} cannot be combined: it can forbid the only tokens that the constraint allows",
+                hint="use only one of them",
+            )
         if self.constrained and (self.num_beams > 1 or self.speculates):
             raise UsageError("`json_schema` and `regex` cannot be combined with `num_beams` or speculation", hint="use only one of them")
 

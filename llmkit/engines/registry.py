@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from llmkit.engines import ctranslate2, openai, torch
 from llmkit.engines.base import EngineKind
-from llmkit.errors import UnavailableError, UsageError, did_you_mean, one_line
+from llmkit.engines.ctranslate2 import support
+from llmkit.errors import EngineLimitError, OutOfMemoryError, UnavailableError, UsageError, did_you_mean, one_line
+from llmkit.models.devices import may_have_accelerator
 
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
@@ -44,15 +46,17 @@ def engines() -> dict[str, EngineKind]:
 def choose(settings: ModelSettings, engine: str = "auto", decoding: Decoding | None = None) -> tuple[EngineKind, str | None]:
     """The engine that `engine` names, and for 'auto' why a lighter one was not chosen where it might have been.
 
-    'auto' is the engine whose references `settings.reference` is one of; else for answers decoded as `decoding` by a built-in
-    model CTranslate2, where it gives the same text as torch does; else torch. Raises UsageError for an unknown name, or for what
-    the engine does not have.
+    'auto' is the engine whose references `settings.reference` is one of; else for answers decoded as `decoding` on a CPU
+    CTranslate2, where it gives the same text as torch does (or where weights in 8 bits are asked for, which it is faster with);
+    else torch. Raises UsageError for an unknown name, EngineLimitError for what the engine does not have.
     """
     if engine == "auto" and settings.reference.startswith("builtin:"):  # nobody else's, so that no other package is asked
         return _light(settings, decoding)
     known = engines()
     if engine == "auto":
-        chosen = next((kind for kind in known.values() if kind.claims(settings.reference)), torch.ENGINE)
+        chosen = next((kind for kind in known.values() if kind.claims(settings.reference)), None)
+        if chosen is None:
+            return _light(settings, decoding)
     elif engine in known:
         chosen = known[engine]
     else:
@@ -64,11 +68,16 @@ def choose(settings: ModelSettings, engine: str = "auto", decoding: Decoding | N
 def _light(settings: ModelSettings, decoding: Decoding | None) -> tuple[EngineKind, str | None]:
     """CTranslate2 where its answers are torch's, else torch and why, where a user would wonder."""
     torch.ENGINE.check(settings, decoding)
-    if decoding is None or settings.quantize != "none":  # other roundings give other answers: only when it is named
+    if decoding is None or settings.device not in ("auto", "cpu") or settings.dtype not in ("auto", "float32"):
+        return torch.ENGINE, None
+    if settings.quantize == "int4" or settings.trust_remote_code:
+        return torch.ENGINE, None  # the one engine that has them
+    elsewhere = settings.device == "auto" and may_have_accelerator()
+    if not settings.reference.startswith("builtin:") and (elsewhere or not support.worth_converting(settings.reference)):
         return torch.ENGINE, None
     try:
         ctranslate2.ENGINE.check(settings, decoding)
-    except UsageError as exc:
+    except EngineLimitError as exc:
         return torch.ENGINE, exc.message
     return ctranslate2.ENGINE, None
 
@@ -90,8 +99,20 @@ def open_engine(
     Raises UsageError as `choose` does, and what the engine raises: ModelError, UnavailableError or OutOfMemoryError.
     """
     chosen, why = choose(settings, engine, decoding)
+
+    def opened(kind: EngineKind) -> Engine:
+        module, _, name = kind.opener.partition(":")
+        tell: dict[str, Callable[[str], None]] = {"report": report, "warn": warn}
+        if kind is ctranslate2.ENGINE:
+            tell["notice"] = notice
+        found: Engine = getattr(importlib.import_module(module), name)(settings, chat=chat, draft=draft, **tell)
+        return found
+
+    if engine == "auto" and chosen is ctranslate2.ENGINE:
+        try:
+            return opened(chosen)
+        except (EngineLimitError, OutOfMemoryError) as exc:  # known of this model only now
+            chosen, why = torch.ENGINE, exc.message
     if why is not None:
         notice(f"{why}; torch runs instead, which takes longer to start")
-    module, _, name = chosen.opener.partition(":")
-    opened: Engine = getattr(importlib.import_module(module), name)(settings, chat=chat, draft=draft, report=report, warn=warn)
-    return opened
+    return opened(chosen)

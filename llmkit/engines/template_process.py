@@ -117,9 +117,11 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
     try:
         return {"text": render(request["template"], request["values"], request["characters"])}
     except MemoryError:
-        return {"error": "it takes too much memory", "kind": "limit"}
+        return {"error": "it takes too much memory", "kind": "template"}
     except TooLongError as exc:
-        return {"error": str(exc), "kind": "limit"}
+        return {"error": str(exc), "kind": "template"}
+    except jinja2.TemplateSyntaxError as exc:
+        return {"error": f"line {exc.lineno}: {exc.message}"[:2000], "kind": "template"}
     except Exception as exc:
         # a template raises Jinja's own exceptions and any of Python's
         return {"error": f"{type(exc).__name__}: {exc}"[:2000] if not isinstance(exc, jinja2.TemplateError) else str(exc)[:2000]}

@@ -47,13 +47,13 @@ _REASONING = ("reasoning_content", "thinking", "reasoning")
 _MARK = "LLMKIT-CONTINUES-HERE "
 
 
-def apply(source: str, messages: Sequence[Mapping[str, Any]], tokenizer: Any, *, continue_last: bool = False, **values: Any) -> str:
+def apply(source: str, messages: Sequence[Mapping[str, Any]], tokenizer: Any, /, *, continue_last: bool = False, **values: Any) -> str:
     """The text of `messages` by the template `source`, as `tokenizer.apply_chat_template` gives it.
 
     tokenizer: anything with the attribute `special_tokens_map`.
     continue_last: the text ends with the last message's, without what the template writes after it.
     values: what else the template sees (add_generation_prompt, tools, ...); they override the tokenizer's special tokens.
-    Raises InputError for a conversation that the template refuses, ModelError for a template that passes a limit.
+    Raises InputError for a conversation that the template refuses, ModelError for a template that is none or passes a limit.
     """
     shown = [_message(message) for message in messages]
     special = {
@@ -120,7 +120,7 @@ class Renderer:
         if "text" in answer:
             return str(answer["text"])
         reason = " ".join(answer["error"].split())[:200]
-        if answer.get("kind") == "limit":
+        if answer.get("kind") == "template":
             raise ModelError(f"the chat template can't be used: {reason}", hint=_HINT)
         raise InputError(
             f"the chat template refuses the conversation: {reason}", hint="look at the order of its roles, or use `chat_template` none"

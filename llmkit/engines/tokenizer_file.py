@@ -1,7 +1,8 @@
 """A tokenizer from tokenizer.json and tokenizer_config.json by the tokenizers library alone, without transformers.
 
 It has the attributes and calls of transformers' tokenizers that codec.py, chat.py and detokenize.py use. Knows tokenizers that
-lie in one file and add nothing of their own in Python, as those of the built-in models do; not others.
+lie in one file and add nothing of their own in Python, as those of the built-in models do; not others. `settings_of` gives what
+has to lie beside that file.
 """
 
 from __future__ import annotations
@@ -37,15 +38,19 @@ class TokenizerFile:
         self.backend_tokenizer.no_truncation()
         self.backend_tokenizer.no_padding()
         config = read_object(folder / "tokenizer_config.json")
-        self.special_tokens_map = {name: _text(config[name]) for name in _NAMES if config.get(name) is not None}
+        own = {name: _text(config[name]) for name in _NAMES if config.get(name) is not None}
+        self.special_tokens_map: dict[str, Any] = config.get("special_tokens_map") or own
+        self._special: list[int] | None = config.get("all_special_ids")
         self.chat_template = config.get("chat_template")
-        self.unk_token = self.special_tokens_map.get("unk_token")
+        self.unk_token = own.get("unk_token")
         self.bos_token_id, self.eos_token_id, self.unk_token_id, self.pad_token_id = (
-            self._id_or_none(name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")
+            self._id_or_none(own.get(name)) for name in ("bos_token", "eos_token", "unk_token", "pad_token")
         )
 
     @property
     def all_special_ids(self) -> list[int]:
+        if self._special is not None:
+            return self._special
         ids = (self.backend_tokenizer.token_to_id(token) for token in self.special_tokens_map.values())
         return [number for number in dict.fromkeys(ids) if number is not None]
 
@@ -67,9 +72,22 @@ class TokenizerFile:
     def get_vocab(self) -> dict[str, int]:
         return dict(self.backend_tokenizer.get_vocab(with_added_tokens=True))
 
-    def _id_or_none(self, name: str) -> int | None:
-        token = self.special_tokens_map.get(name)
+    def _id_or_none(self, token: str | None) -> int | None:
         return None if token is None else self.backend_tokenizer.token_to_id(token)
+
+
+def settings_of(tokenizer: Any) -> dict[str, Any]:
+    """What of a tokenizer of transformers does not lie in tokenizer.json, as `TokenizerFile` reads it from tokenizer_config.json."""
+    named = {name: getattr(tokenizer, name, None) for name in _NAMES}
+    return {
+        **{name: str(token) for name, token in named.items() if token is not None},
+        "special_tokens_map": {
+            name: [str(each) for each in token] if isinstance(token, list) else str(token)
+            for name, token in tokenizer.special_tokens_map.items()
+        },
+        "all_special_ids": [int(number) for number in tokenizer.all_special_ids],
+        "chat_template": getattr(tokenizer, "chat_template", None),
+    }
 
 
 def _text(token: Any) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmkit.errors import LlmkitError
+from llmkit.jobs.outcome import Answer
 from llmkit.rows import Row
 
 #: Rows that are read before batches are cut; more would pad less and hold more.
@@ -22,13 +23,17 @@ AUTO_ROWS = 64
 
 @dataclass(frozen=True)
 class Work:
-    """A row made ready. length: tokens of its prompt; max_new_tokens: of its answer; error: why it can't be answered."""
+    """A row made ready. length: tokens of its prompt; max_new_tokens: of its answer; error: why it can't be answered.
+
+    known: an answer that there is already; it is planned as any other, and not asked for.
+    """
 
     row: Row
     payload: Any = None
     length: int = 0
     max_new_tokens: int = 0
     error: LlmkitError | None = None
+    known: Answer | None = None
 
 
 def windows(rows: Iterable[Row]) -> Iterator[list[Row]]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llmkit.errors import JobChangedError, OutputError, UsageError
+from llmkit.jobs.batching import AUTO_ROWS
 from llmkit.jobs.journal import Journal, damaged
 from llmkit.jobs.outcome import Answer, Outcome, Tally
 from llmkit.jobs.output import Output
@@ -163,6 +164,7 @@ def check_same_rows(output: Output, rows_sha256: str) -> None:
 
 
 _MISSING = object()
+_BATCHES = ("batch_size", "batch_tokens")
 
 
 def _counted(fields: dict[str, Any]) -> Answer:
@@ -212,6 +214,24 @@ def tally_of(result: Mapping[str, Any]) -> Tally:
         failed_rows=result.get("failed_rows") or [],
         complete_before=True,
     )
+
+
+def smaller_batches(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Phrases of how the batches of a run are smaller than those it was begun with: what memory could not hold then."""
+    kept = {name: before[name] for name in _BATCHES if name in before and name in now and 0 < _rows(now[name]) <= _rows(before[name])}
+    return differences(kept, {name: now[name] for name in kept})
+
+
+def changes_that_count(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Phrases of what keeps a run from continuing the one that was begun; smaller batches do not."""
+    smaller = smaller_batches(before, now)
+    return [phrase for phrase in differences(before, now) if phrase not in smaller]
+
+
+def _rows(value: Any) -> int:
+    """The rows (or tokens) of a batch that an option names; 0 for what names none."""
+    text = str(value)
+    return AUTO_ROWS if text == "auto" else int(text) if text.isdecimal() else 0
 
 
 def not_ours(output: Output) -> OutputError:

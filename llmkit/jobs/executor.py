@@ -11,10 +11,12 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from llmkit.errors import OutOfMemoryError
+from llmkit.engines.base import Check, proceed
+from llmkit.errors import OutOfMemoryError, StoppedError, TimeUpError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
 from llmkit.jobs.report import Report
+from llmkit.jobs.stopping import Stopping, TooLongError
 from llmkit.rows import Row
 
 Answered = tuple[Sequence[Work], list[Answer]]
@@ -29,8 +31,11 @@ class Task(Protocol):
         """Never raises for a bad row: its error is in the work."""
         ...
 
-    def answer(self, batch: Sequence[Work]) -> list[Answer]:
-        """An answer to each row of the batch. Raises OutOfMemoryError when the batch is too large."""
+    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        """An answer to each row of the batch. check: called now and then; what it raises ends the batch.
+
+        Raises OutOfMemoryError when the batch is too large.
+        """
         ...
 
 
@@ -47,41 +52,73 @@ class Executor(Protocol):
 
 
 class Here:
-    """The executor of one process: a batch at a time, smaller ones after memory ran out."""
+    """The executor of one process: a batch at a time, smaller ones after memory ran out.
 
-    def __init__(self, task: Task, report: Report) -> None:
-        self._task, self._report = task, report
+    Where time is limited, a batch that the limit breaks off is dropped, and is the first of the next run. A first batch that takes
+    more than half of the time is answered in parts, from one row upwards, and the first row as long as it takes: so each run gets on.
+    """
+
+    def __init__(self, task: Task, report: Report, stopping: Stopping | None = None) -> None:
+        self._task, self._report, self._stopping = task, report, stopping
         self._most: int | None = None
+        self._begun = False  # whether this run has answered anything
 
     def run(self, batches: Iterable[Sequence[Work]]) -> Iterator[Answered]:
         for batch in batches:
             if batch:
-                yield batch, self._answers(batch)
+                yield from self._in_time(batch)
 
-    def _answers(self, batch: Sequence[Work]) -> list[Answer]:
+    def _in_time(self, batch: Sequence[Work]) -> Iterator[Answered]:
+        stopping = self._stopping
+        check = proceed
+        if stopping is not None and stopping.limited:
+            check = stopping.time if self._begun else proceed if len(batch) == 1 else stopping.half_time
+        try:
+            answers = self._answers(batch, check)
+        except TooLongError:
+            for part in growing(batch):
+                yield from self._in_time(part)
+            return
+        self._begun = True
+        yield batch, answers
+
+    def _answers(self, batch: Sequence[Work], check: Check) -> list[Answer]:
         if self._most is not None and len(batch) > self._most:
             size = self._most  # which may become smaller on the way
             parts = [batch[start : start + size] for start in range(0, len(batch), size)]
-            return [answer for part in parts for answer in self._answers(part)]
+            return [answer for part in parts for answer in self._answers(part, check)]
         try:
-            return self._task.answer(batch)
+            return self._task.answer(batch, check)
         except OutOfMemoryError:
             if len(batch) == 1:
                 raise
         # Outside the handler: its traceback would keep the failed batch in memory during the next try.
         self._most = len(batch) // 2
         self._report.warn(f"out of memory with {len(batch)} rows at once; continuing with {self._most}")
-        return self._answers(batch)
+        return self._answers(batch, check)
+
+
+def growing(batch: Sequence[Work]) -> Iterator[Sequence[Work]]:
+    """A batch in parts of 1, 1, 2, 4, ... rows."""
+    start, size = 0, 1
+    while start < len(batch):
+        yield batch[start : start + size]
+        start += size
+        size = start
 
 
 class Concurrent:
-    """Several batches at once, each in a thread of its own: for a task that waits for an answer from elsewhere."""
+    """Several batches at once, each in a thread of its own: for a task that waits for an answer from elsewhere.
 
-    def __init__(self, task: Task, batches: int) -> None:
+    When the run has to end, the batches that are out may still come back for a while (see `Stopping.late`); then they are dropped.
+    """
+
+    def __init__(self, task: Task, batches: int, stopping: Stopping | None = None) -> None:
         self._task, self._most = task, batches
+        self._check = proceed if stopping is None else stopping.late
 
     def run(self, batches: Iterable[Sequence[Work]]) -> Iterator[Answered]:
-        source, threads = iter(batches), _Threads(self._task)
+        source, threads = iter(batches), _Threads(self._task, self._check)
         more, ended = True, None
         try:
             while more or threads.out:
@@ -98,7 +135,12 @@ class Concurrent:
                         break
                     threads.begin(batch)
                 if threads.out:
-                    yield threads.next()
+                    try:
+                        done = threads.next()
+                    except (StoppedError, TimeUpError) as exc:  # of one that came too late; others may have been in time
+                        more, ended = False, ended or exc
+                        continue
+                    yield done
         finally:
             threads.end()
         if ended is not None:
@@ -111,8 +153,8 @@ class _Threads:
     They end with the process, whatever they wait for, so that an error or a signal does not wait for an answer.
     """
 
-    def __init__(self, task: Task) -> None:
-        self._task, self.out, self._threads = task, 0, 0
+    def __init__(self, task: Task, check: Check) -> None:
+        self._task, self._check, self.out, self._threads = task, check, 0, 0
         self._waiting: queue.SimpleQueue[Sequence[Work] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[Sequence[Work], list[Answer] | BaseException]] = queue.SimpleQueue()
 
@@ -138,7 +180,7 @@ class _Threads:
     def _work(self) -> None:
         while (batch := self._waiting.get()) is not None:
             try:
-                answers: list[Answer] | BaseException = self._task.answer(batch)
+                answers: list[Answer] | BaseException = self._task.answer(batch, self._check)
             except BaseException as exc:  # the loop raises it in its own thread
                 answers = exc
             self._done.put((batch, answers))

@@ -11,7 +11,7 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,19 @@ _HEADER = re.compile(rb'[0-9a-f]{8} \{"journal"')
 _HEADER_START = b'00000000 {"journal"'
 
 
+Changes = Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]]
+
+
 class Journal:
     """An append-only file of entries. `identity` tells this run from others.
 
+    changes: phrases of what keeps this run from continuing another, of the two identities. begun_as: the identity that began the journal.
     Written through the bare file descriptor: a buffer would try again to write what found no room, when it is closed.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
-        self.path, self.identity = path, dict(identity)
+    def __init__(self, path: Path, identity: Mapping[str, Any], changes: Changes = differences) -> None:
+        self.path, self.identity, self._changes = path, dict(identity), changes
+        self.begun_as = self.identity
         self._synced = 0.0
         self._end = 0  # where the complete lines end
         self._crc = 0  # of the last complete line
@@ -94,7 +99,8 @@ class Journal:
             before = content.get("identity")
             if not isinstance(before, dict):
                 raise damaged(self.path)
-            if changes := differences(before, self.identity):
+            self.begun_as = before
+            if changes := self._changes(before, self.identity):
                 raise JobChangedError(
                     f"{self.path}: the unfinished run used other options: {'; '.join(changes)}",
                     hint="`restart` starts over, or run the first command again",

@@ -17,7 +17,7 @@ class Answer:
     """What a task made of one row.
 
     fields: what the output row receives. error: why the row failed, None when it did not; a row can have both (a translation
-    that lost something). The counts are of tokens.
+    that lost something). hint: what to do about the error; said at the end of a run, and not kept. The counts are of tokens.
     """
 
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -25,6 +25,7 @@ class Answer:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     scored_tokens: int = 0
+    hint: str | None = None
 
     @property
     def tokens(self) -> int:
@@ -61,6 +62,7 @@ class Tally:
     scored_tokens: int = 0
     seconds: float = 0.0
     first_error: str | None = None
+    first_hint: str | None = None
     failed_rows: list[list[int]] = field(default_factory=list)
     replaced: set[str] = field(default_factory=set)
     complete_before: bool = False
@@ -71,7 +73,7 @@ class Tally:
         self.rows += 1
         if answer.error is not None:
             self.failed += 1
-            self.first_error = self.first_error or answer.error
+            self.note_error(answer)
             if self.failed_rows and self.failed_rows[-1][1] == outcome.index - 1:
                 self.failed_rows[-1][1] = outcome.index
             else:
@@ -80,6 +82,24 @@ class Tally:
         self.prompt_tokens += answer.prompt_tokens
         self.completion_tokens += answer.completion_tokens
         self.scored_tokens += answer.scored_tokens
+
+    def note_error(self, answer: Answer) -> None:
+        """Keeps the first error, with its hint."""
+        if answer.error is not None and self.first_error is None:
+            self.first_error, self.first_hint = answer.error, answer.hint
+
+    def refuse(self, refused: Mapping[int, str]) -> None:
+        """Counts rows as failed whose answers the output could not take, by their places."""
+        failed = {index for first, last in self.failed_rows for index in range(first, last + 1)}
+        self.failed += len(refused.keys() - failed)
+        self.first_error = self.first_error or next(iter(refused.values()), None)
+        spans: list[list[int]] = []
+        for index in sorted(failed | refused.keys()):
+            if spans and spans[-1][1] == index - 1:
+                spans[-1][1] = index
+            else:
+                spans.append([index, index])
+        self.failed_rows = spans
 
     @property
     def tokens(self) -> int:

@@ -15,7 +15,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from llmkit import files
 from llmkit.errors import OutputError, UsageError
@@ -26,8 +26,14 @@ from llmkit.rows.values import from_json, to_json
 
 #: Answered rows in input order, which can be walked more than once, become the bytes of the output. The name is the answer's field.
 Format = Callable[[Iterable[Mapping[str, Any]], str], Iterator[bytes]]
-#: Makes a whole file of the answered rows, for an output that is not rows.
-Writer = Callable[[Iterable[Mapping[str, Any]]], Iterator[bytes]]
+
+
+class Writer(Protocol):
+    """Makes the whole output of the answered rows. refused: by row, why its answer is not in it; known when it is made."""
+
+    refused: Mapping[int, str]
+
+    def __call__(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]: ...
 
 
 class Output:
@@ -160,18 +166,23 @@ def format_of(path: Path) -> Format:
     raise UsageError(f"output {path.name}: rows are written as {', '.join(_SHOWN[:-1])} or {_SHOWN[-1]}", hint=f"for example {stem}.jsonl")
 
 
+class RowsWriter:
+    """A format of rows: each answer is in it. format: called with the rows and with `more`."""
+
+    def __init__(self, format: Callable[..., Iterator[bytes]], *more: str) -> None:
+        self._format, self._more = format, more
+        self.refused: Mapping[int, str] = {}
+
+    def __call__(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+        return self._format(rows, *self._more)
+
+
 def writer_of(path: Path, answer: str, format: str | None = None, model: str = "") -> Writer:
     """What makes the bytes of an output of rows: by its format's name, or by the ending of `path`. Raises UsageError.
 
     model: what lines of an OpenAI batch say of who answered.
     """
-    if format == NAME:
-        return functools.partial(batch_lines, answer=answer, model=model)
-    return functools.partial(_written, format_of(path), answer)
-
-
-def _written(format: Format, answer: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-    return format(rows, answer)
+    return RowsWriter(batch_lines, answer, model) if format == NAME else RowsWriter(format_of(path), answer)
 
 
 def _jsonl(rows: Iterable[Mapping[str, Any]], _: str) -> Iterator[bytes]:

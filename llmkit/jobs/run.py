@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.jobs import earlier
 from llmkit.jobs.batching import Work, batches, windows
-from llmkit.jobs.executor import Concurrent, Executor, Here, Task
+from llmkit.jobs.executor import Concurrent, Executor, Here, Task, growing
 from llmkit.jobs.journal import Journal
 from llmkit.jobs.outcome import Answer, Outcome, Tally, row_digest
 from llmkit.jobs.output import Output, jsonl_line
@@ -50,9 +50,9 @@ class JobSettings:
         if self.concurrency < 1:
             raise UsageError("`concurrency` must be 1 or more")
 
-    def executor(self, task: Task, report: Report) -> Executor:
+    def executor(self, task: Task, report: Report, stopping: Stopping) -> Executor:
         """Who answers the batches where nobody else is named."""
-        return Here(task, report) if self.concurrency == 1 else Concurrent(task, self.concurrency)
+        return Here(task, report, stopping) if self.concurrency == 1 else Concurrent(task, self.concurrency, stopping)
 
 
 #: Parts of an identity that are known when the model is loaded, or the rows are read.
@@ -73,16 +73,17 @@ def answered(
 ) -> Iterator[Outcome]:
     """The outcomes in input order, window by window, counted in `tally`. There is nothing to resume.
 
-    Raises TimeUpError between batches, and RowsFailedError past the errors allowed.
+    Raises TimeUpError when the time is up, and RowsFailedError past the errors allowed.
     """
-    executor = executor or settings.executor(task, report)
     begun = time.monotonic()
     stopping = Stopping(settings.max_time, report.notice, max_tokens=settings.max_tokens, resumable=False)
+    executor = executor or settings.executor(task, report, stopping)
     with report.progress("rows") as progress:
         for window in windows(rows):
             works = [task.prepare(row) for row in window]
-            done = {w.row.index: _failed(w) for w in works if w.error is not None}
-            for batch, answers in executor.run(stopping.between(_plan(works, task, settings))):
+            done = {w.row.index: outcome for w in works if (outcome := _settled(w)) is not None}
+            progress.advance(len(done))
+            for batch, answers in executor.run(stopping.between(_open(_plan(works, task, settings)))):
                 done |= {w.row.index: Outcome(w.row.index, w.row.fields, a) for w, a in zip(batch, answers, strict=True)}
                 stopping.spend(answers)
                 progress.advance(len(batch), sum(a.tokens for a in answers))
@@ -114,14 +115,18 @@ def file_job(
         return _complete_before(output, rows, run, report)
     identity = {**run.identity, **({"retry_failed": True} if settings.retry_failed else {})}
     stops = Stopping(settings.max_time, report.notice, max_tokens=settings.max_tokens)
-    with stops as stopping, closing(Journal(output.journal_path, identity)) as journal:
-        loop = _Loop(rows, task, settings, journal, report, stopping, executor or settings.executor(task, report))
+    opened = Journal(output.journal_path, identity, earlier.changes_that_count)
+    with stops as stopping, closing(opened) as journal:
+        if smaller := earlier.smaller_batches(journal.begun_as, identity):
+            report.warn(f"continuing an unfinished run with smaller batches: {'; '.join(smaller)}; scores may differ in their last digits")
+        loop = _Loop(rows, task, settings, journal, report, stopping, executor or settings.executor(task, report, stopping))
         tally = loop.run(kept)
         if kept is not None:
             earlier.check_same_rows(output, loop.rows_sha256)
         journal.sync()
 
         def record(sha256: str) -> dict[str, Any]:
+            tally.refuse(output.write.refused)
             known = {**run.identity, "rows_sha256": loop.rows_sha256}
             return run_record(run.command, run.options, known, earlier.result_of(tally, rows.name, rows.sha256, output.name, sha256))
 
@@ -227,13 +232,23 @@ class _Loop:
             return
         works = [self.task.prepare(row) for row in rows]
         planned = self._ours(_plan(works, self.task, self.settings))
-        missing = [[w for w in batch if w.row.index not in window.done] for batch in planned]
-        failed = [w for w in works if w.error is not None and w.row.index not in window.done and self._is_ours(w.row.index)]
-        window.waiting = {w.row.index for batch in (*missing, failed) for w in batch}
-        if failed:
-            self._answered(window, [_failed(w) for w in failed], progress)
+        missing = list(_open(self._missing(planned, window.done)))
+        nobodys = [w for w in works if w.error is not None and self._is_ours(w.row.index)] + [w for batch in planned for w in batch]
+        settled = [outcome for w in nobodys if w.row.index not in window.done and (outcome := _settled(w)) is not None]
+        window.waiting = {w.row.index for batch in missing for w in batch} | {outcome.index for outcome in settled}
+        if settled:
+            self._answered(window, settled, progress)
         self._since = time.monotonic()
-        yield from filter(None, missing)
+        yield from missing
+
+    def _missing(self, planned: Iterable[Sequence[Work]], done: Container[int]) -> Iterator[Sequence[Work]]:
+        """The rows of each batch that are not done. Of a batch that an earlier run could not finish in time, parts."""
+        for batch in planned:
+            left = [w for w in batch if w.row.index not in done]
+            if self.stopping.limited and 0 < len(left) < len(batch):
+                yield from growing(left)
+            elif left:
+                yield left
 
     def _ours(self, planned: Iterable[Sequence[Work]]) -> list[Sequence[Work]]:
         """The batches of this shard: every Nth of the whole plan."""
@@ -257,8 +272,8 @@ class _Loop:
             window.waiting.discard(outcome.index)
             progress.advance(1, outcome.answer.tokens)
         self._failed_now += sum(o.answer.error is not None for o in outcomes)
-        first = next((o.answer.error for o in outcomes if o.answer.error is not None), None)
-        self._tally.first_error = self._tally.first_error or first
+        for outcome in outcomes:
+            self._tally.note_error(outcome.answer)
         _check_errors(self._failed_now, self._tally, self.settings)
 
     def _settle(self) -> None:
@@ -308,10 +323,21 @@ def _plan(works: Sequence[Work], task: Task, settings: JobSettings) -> Iterable[
     return batches(works, rows=settings.batch_size, tokens=settings.batch_tokens, width=task.width)
 
 
-def _failed(work: Work) -> Outcome:
-    return Outcome(work.row.index, work.row.fields, Answer(error="" if work.error is None else work.error.message))
+def _open(planned: Iterable[Sequence[Work]]) -> Iterator[Sequence[Work]]:
+    """The batches without rows whose answer is known, and none that is empty."""
+    for batch in planned:
+        if missing := [work for work in batch if work.known is None]:
+            yield missing
+
+
+def _settled(work: Work) -> Outcome | None:
+    """The outcome of a row that nobody has to be asked about: one that can't be answered, or whose answer is known."""
+    answer = work.known if work.error is None else Answer(error=work.error.message, hint=work.error.hint)
+    return None if answer is None else Outcome(work.row.index, work.row.fields, answer)
 
 
 def _check_errors(failed: int, tally: Tally, settings: JobSettings) -> None:
     if settings.max_errors is not None and failed > settings.max_errors:
-        raise RowsFailedError(f"{failed:,} rows failed, more than `max_errors` {settings.max_errors}; the first: {tally.first_error}")
+        raise RowsFailedError(
+            f"{failed:,} rows failed, more than `max_errors` {settings.max_errors}; the first: {tally.first_error}", hint=tally.first_hint
+        )

@@ -18,6 +18,13 @@ from llmkit.jobs.outcome import Answer
 
 T = TypeVar("T")
 
+#: Seconds that answers from elsewhere may still take when a run has to end: they are paid for, and schedulers kill after 30.
+PATIENCE = 10.0
+
+
+class TooLongError(Exception):
+    """A batch that takes too much of the time allowed to be answered as a whole."""
+
 
 class Stopping:
     """Asked before each batch. Installs its signal handlers as a context manager."""
@@ -26,9 +33,13 @@ class Stopping:
         self, max_time: float | None, report: Callable[[str], None], *, max_tokens: int | None = None, resumable: bool = True
     ) -> None:
         self._resumable, self._max_tokens, self._spent = resumable, max_tokens, 0
-        self._deadline = None if max_time is None else time.monotonic() + max_time
+        begun = time.monotonic()
+        self._half = None if max_time is None else begun + max_time / 2
+        self._deadline = None if max_time is None else begun + max_time
         self._report = report
         self._signal: int | None = None
+        self._signaled = 0.0  # when the signal came
+        self._handed_out = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stopping:
@@ -49,14 +60,43 @@ class Stopping:
             return StoppedError(self._signal, f"stopped by {signal.Signals(self._signal).name}{kept}", hint=hint)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return TimeUpError(f"stopped by `max_time`{kept}", hint=hint)
-        if self._max_tokens is not None and self._spent >= self._max_tokens:
+        if self._all_spent:
             spent = f"stopped by `max_tokens_total`: {self._spent:,} tokens of prompts and answers"
             return TimeUpError(spent + kept, hint="a higher `max_tokens_total` continues" if self._resumable else hint)
         return None
 
+    @property
+    def _all_spent(self) -> bool:
+        return self._max_tokens is not None and self._spent >= self._max_tokens
+
     def spend(self, answers: Iterable[Answer]) -> None:
         """Counts the tokens of answers, those of an earlier run, too."""
         self._spent += sum(answer.prompt_tokens + answer.tokens for answer in answers)
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit of time."""
+        return self._deadline is not None
+
+    def time(self) -> None:
+        """Raises TimeUpError when the time allowed has passed. A signal waits for the end of the batch."""
+        if self._signal is None:
+            self.check()
+
+    def half_time(self) -> None:
+        """Raises TooLongError when half of the time allowed has passed."""
+        if self._half is not None and time.monotonic() >= self._half:
+            raise TooLongError
+
+    def late(self) -> None:
+        """Raises StoppedError or TimeUpError when a signal came, or the time allowed had passed, `PATIENCE` seconds ago.
+
+        May be called from any thread.
+        """
+        ends = [self._signaled] if self._signal is not None else []
+        ends += [] if self._deadline is None else [self._deadline]
+        if ends and time.monotonic() >= min(ends) + PATIENCE:
+            self.check()
 
     def check(self) -> None:
         """Raises StoppedError or TimeUpError when the run has to end. What is done must be kept by then."""
@@ -64,13 +104,15 @@ class Stopping:
             raise reason
 
     def between(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, with a check before each."""
+        """The items, with a check before each. However short the time, the first is handed out, so that each run gets on."""
         for item in items:
-            self.check()
+            if self._handed_out or self._signal is not None or self._all_spent:
+                self.check()
+            self._handed_out = True
             yield item
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self._signal is not None:
             os._exit(128 + number)
-        self._signal = number
+        self._signal, self._signaled = number, time.monotonic()
         self._report("finishing this batch; press Ctrl-C again to stop now")

@@ -61,7 +61,8 @@ class Result:
     """The result of an evaluation.
 
     counts: whole numbers worth knowing (tokens, documents). examples: the rows that were scored, for pairing and reports.
-    started: when the run began (ISO 8601, UTC); seconds: how long it took.
+    started: when the run began (ISO 8601, UTC); seconds: how long it took. parts: the results that it is made of, by name: of several
+    files, of the sets of a suite.
     """
 
     scores: tuple[Score, ...]
@@ -72,6 +73,7 @@ class Result:
     examples: tuple[Example, ...] = ()
     started: str = ""
     seconds: float = 0.0
+    parts: Mapping[str, Result] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The object of `--json`: made for jq. Infinite and undefined numbers are the strings 'inf' and 'nan', for JSON has none."""
@@ -83,7 +85,7 @@ class Result:
             "counts": dict(self.counts),
             "gates": [{"condition": g.condition, "passed": g.passed, "message": g.message} for g in self.gates],
             "about": dict(self.about),
-        }
+        } | ({"parts": {name: part.as_json() for name, part in self.parts.items()}} if self.parts else {})
 
 
 def row_digest(scored: Sequence[str], before: object = None) -> str:

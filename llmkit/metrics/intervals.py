@@ -81,9 +81,11 @@ def interval_of(units: Numbers, statistic: Statistic) -> Interval | None:
         share = float(statistic.ratio(sums_of(units))[0]) / 100
         low, high = wilson(share, len(units))
         return 100 * low, 100 * high
-    ratio, error = float(statistic.ratio(sums_of(units))[0]), jackknife_error(leave_one_out(units, statistic))
-    half = t_quantile(freedom(units, statistic)) * error
-    if not half > 0 or not math.isfinite(ratio):
+    ratio = float(statistic.ratio(sums_of(units))[0])
+    if not math.isfinite(ratio):
+        return None
+    half = t_quantile(freedom(units, statistic)) * jackknife_error(leave_one_out(units, statistic))
+    if not half > 0:
         return None
     ends = statistic.from_ratio(np.array([ratio - half, ratio + half]))
     low, high = sorted(map(float, ends))

@@ -77,11 +77,13 @@ def _check_shapes(
     """A: [rank, in] and B: [out, rank] must match the base's [out, in] matrix of the same name."""
     shapes = {name: tensor.shape for name, tensor in base.tensors.items()}
     pairs = lora.matrices(tensors)
+    # modules whose own parameters are adapted, such as those of all experts: files may know these by other names (Mixtral's do)
+    holders = tuple(f".{name.rpartition('.')[0]}" for name in config.get("target_parameters") or ())
     for (module, part), tensor in pairs.items():
         shape = next((s for n in (module, *_shorter(module)) if (s := shapes.get(n + ".weight"))), None)
         if shape is None:
-            if config.get("target_parameters") and _holds(base, module.removesuffix(".base_layer")):
-                continue  # the matrices of a module's own parameters, such as those of all its experts
+            if holders and f".{module.removesuffix('.base_layer')}".endswith(holders):
+                continue  # peft compares the shapes
             raise _other_base(reference, location, wanted, f"it has no '{module}'")
         # GPT-2's Conv1D keeps its matrices the other way round: [in, out].
         side = tensor.shape[1] if part == "A" else tensor.shape[0]
@@ -89,10 +91,6 @@ def _check_shapes(
             raise _other_base(reference, location, wanted, f"'{module}' is {list(shape)}, the adapter's {part} {list(tensor.shape)}")
     if not pairs:
         raise ModelError(f"{reference}: holds no LoRA matrix", hint="name the folder that finetune wrote")
-
-
-def _holds(base: Checkpoint, module: str) -> bool:
-    return any(name.startswith(f"{prefix}.") for prefix in (module, *_shorter(module)) for name in base.tensors)
 
 
 def _vocabulary(tensors: dict[str, Tensor], base: Checkpoint, reference: str, location: Location, wanted: str) -> int | None:

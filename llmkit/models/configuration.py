@@ -18,8 +18,11 @@ from llmkit.models.smallfiles import read_object
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers", "num_decoder_layers")
 #: Sizes that have to be numbers, and those that can't be zero.
 _SIZES = (*LAYERS, "num_attention_heads", "n_head", "num_heads", "head_dim", "d_kv", "num_key_value_heads", "max_position_embeddings")
+#: -1 says that there is no limit.
+_POSITIONS = "max_position_embeddings"
 _POSITIVE = ("vocab_size", "hidden_size", "d_model", "n_embd")
 _LARGEST = 2**31
+_LONGEST_TYPE = 100
 #: Names that send transformers to other files, or choose code; dropped, as a saved model does not need them.
 _REDIRECTS = frozenset(
     {
@@ -55,7 +58,8 @@ def read(folder: Path, *, trust_remote_code: bool = False) -> dict[str, Any]:
         config = read_object(path)
     except FileNotFoundError as exc:
         raise ModelError(f"{folder}: no config.json", hint="name a folder saved by save_pretrained") from exc
-    if not isinstance(config.get("model_type"), str):
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or len(kind) > _LONGEST_TYPE:
         raise ModelError(f"{path}: no 'model_type'", hint="this is not a transformers model folder")
     refuse_code(folder, config, trust_remote_code)
     if config.get("text_config") is None:
@@ -97,6 +101,8 @@ def clean_tokenizer(config: dict[str, Any]) -> dict[str, Any]:
     files = ("_file", "_files")
     vocabularies = ("vocab", "source_spm", "target_spm", "merges")
     kept = {n: v for n, v in clean(config).items() if not n.endswith(files)}
+    if not isinstance(kept.get("model_max_length", 0), int | float):  # compared with lengths when a text is read
+        del kept["model_max_length"]
     return {n: v for n, v in kept.items() if not (n in vocabularies and isinstance(v, str))}
 
 
@@ -119,6 +125,16 @@ def refuse_code(folder: Path, config: dict[str, Any], trusted: bool) -> None:
         raise UsageError(
             f"{folder}: the model brings Python code of its own ({names[:200]})",
             hint="read it, then add `trust_remote_code` to run it",
+        )
+
+
+def refuse_adapter_beside(folder: Path) -> None:
+    """transformers would put it on by itself; the answers would be the adapter's, under the name of the base. Raises ModelError."""
+    beside = folder / "adapter_config.json"
+    if beside.exists():
+        raise ModelError(
+            f"{beside}: the folder holds both an adapter and a model's weights",
+            hint=f"`adapter` {folder} uses both; remove that file to use the model alone",
         )
 
 
@@ -166,8 +182,9 @@ def _check_sizes(path: Path, part: dict[str, Any]) -> None:
         value = part.get(name)
         if value is None or isinstance(value, list):  # some architectures have a size a layer
             continue
-        if type(value) is not int or value > _LARGEST or (value < 1 and name in _POSITIVE):
-            raise ModelError(f"{path}: '{name}' is {str(value)[:60]}; a number from 1 to {_LARGEST:,} is expected")
+        least = 1 if name in _POSITIVE else -1 if name == _POSITIONS else 0
+        if type(value) is not int or not least <= value <= _LARGEST:
+            raise ModelError(f"{path}: '{name}' is {str(value)[:60]}; a number from {least} to {_LARGEST:,} is expected")
 
 
 def _parts(config: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -6,8 +6,11 @@ before anything is loaded.
 
 from __future__ import annotations
 
+import importlib.metadata
 import math
 import os
+import platform
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +59,18 @@ def check_quantize(name: str) -> str:
     if name not in QUANTIZATIONS:
         raise UsageError(f"unknown quantization '{name}'", hint=", ".join(QUANTIZATIONS))
     return name
+
+
+def may_have_accelerator() -> bool:
+    """Whether torch, which is not asked (its import takes seconds), might find more than a CPU here."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    build = importlib.metadata.version("torch").partition("+")[2]
+    if build == "cpu":
+        return False
+    if sys.platform == "win32":
+        return build.startswith(("cu", "xpu"))
+    return build.startswith("xpu") or any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
 
 
 def available_cores() -> int:

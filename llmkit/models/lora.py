@@ -135,6 +135,9 @@ def shown(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     out["peft_type"] = "LORA"
     ranks = _check_ranks(path, out, tensors)
     out["r"] = out.get("r", 8) if out.get("r", 8) <= max(ranks.values(), default=0) else max(ranks.values(), default=1)
+    for name in ("rank_pattern", "alpha_pattern"):  # peft warns of those that are for no module
+        patterns = [(key, _compiled(key), value) for key, value in out.get(name, {}).items()]
+        out[name] = {key: value for key, pattern, value in patterns if any(map(pattern.match, ranks))}
     targets, excluded = out.get("target_modules"), out.get("exclude_modules")
     if isinstance(targets, str) or isinstance(excluded, str):
         out["target_modules"] = sorted(ranks)

@@ -101,10 +101,13 @@ def bytes_of(dtype: str) -> int:
     return _BYTES[dtype]
 
 
-def matrices(checkpoint: Checkpoint) -> list[tuple[int, int]]:
-    """Shapes of the linear layers inside the blocks: those that are quantized, and that adapters go on."""
-    tensors = checkpoint.tensors.items()
-    return [(t.shape[0], t.shape[1]) for name, t in tensors if len(t.shape) == 2 and not any(part in name for part in _KEPT)]
+def matrices(checkpoint: Checkpoint, *, experts: bool = True) -> list[tuple[int, int]]:
+    """Shapes of the linear layers inside the blocks: those that are quantized, and that adapters go on.
+
+    experts: those of a mixture, too.
+    """
+    kept = _KEPT if experts else (*_KEPT, "experts.")
+    return [(t.shape[0], t.shape[1]) for name, t in checkpoint.tensors.items() if len(t.shape) == 2 and not any(k in name for k in kept)]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from llmkit.errors import ModelError, UnavailableError, UsageError, one_line
 from llmkit.files import file_sha256
-from llmkit.models import builtin
+from llmkit.models import builtin, configuration
 from llmkit.models.checkpoint import Checkpoint, read_checkpoint
 
 _HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?)(@(?P<revision>[\w./-]+))?")
@@ -62,6 +62,17 @@ def resolve(reference: str, *, offline: bool = False, trust_remote_code: bool = 
     checkpoint = read_checkpoint(location.folder, trust_remote_code=trust_remote_code)
     _check_known_hash(location, checkpoint)
     return location, checkpoint
+
+
+def reads_all(reference: str) -> bool:
+    """Whether a model is an encoder-decoder, as far as a name and its configuration tell before it is located; False if they do not."""
+    folder = Path(reference).expanduser()
+    if reference.startswith("builtin:"):
+        return bool(builtin.LANGUAGES.get(reference.removeprefix("builtin:")))
+    try:
+        return bool(os.path.isdir(folder) and configuration.optional(folder, "config.json").get("is_encoder_decoder", False))
+    except ModelError:
+        return False  # opening it says what is wrong
 
 
 def hub_offline() -> bool:
@@ -142,7 +153,7 @@ def _from_hub(reference: str, name: str, revision: str | None, *, offline: bool,
     except hub.HFValidationError as exc:
         raise UsageError(f"'{reference}' is not a model's name", hint="builtin:NAME, a folder, or org/name[@revision]") from exc
     except Exception as exc:
-        if not isinstance(exc, OSError) and not _is_connection_error(exc):
+        if not isinstance(exc, OSError) and not is_connection_error(exc):
             raise
         raise UnavailableError(
             f"{name} could not be downloaded: {type(exc).__name__}: {one_line(exc)}", hint="run the same command again"
@@ -168,7 +179,7 @@ def _refuse_pickles(name: str, revision: str | None) -> None:
     except OfflineModeIsEnabled:
         return
     except Exception as exc:
-        if _is_connection_error(exc):
+        if is_connection_error(exc):
             return  # snapshot_download falls back to the cache, and says so when it can't
         raise
     if not any(f.endswith(".safetensors") for f in files):
@@ -177,7 +188,7 @@ def _refuse_pickles(name: str, revision: str | None) -> None:
         raise ModelError(f"{name} has {what}", hint="look for a revision or a copy of it with safetensors")
 
 
-def _is_connection_error(exc: Exception) -> bool:
+def is_connection_error(exc: Exception) -> bool:
     """No HTTP answer at all: refused, reset, timed out, not resolved."""
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from llmkit.errors import UsageError
 from llmkit.models.devices import check_device, check_dtype, check_quantize
 
+MOST_THREADS = 4096
+
 
 @dataclass(frozen=True)
 class ServerSettings:
@@ -56,7 +58,8 @@ def check_base(base: str, named: str) -> None:
 class ModelSettings:
     """A model by its reference, with the adapter on it. dtype: kept by its full name ('bf16' becomes 'bfloat16').
 
-    server: how it is asked where it runs elsewhere. Raises UsageError for a device, precision or quantization that is unknown.
+    threads: to compute with on a CPU, None for all cores that this process may use. server: how the model is asked where it runs
+    elsewhere. Raises UsageError for a device, precision, quantization or number of threads that there is not.
     """
 
     reference: str
@@ -66,9 +69,12 @@ class ModelSettings:
     offline: bool = False
     trust_remote_code: bool = False
     quantize: str = "none"
+    threads: int | None = None
     server: ServerSettings = ServerSettings()
 
     def __post_init__(self) -> None:
         check_device(self.device)
         check_quantize(self.quantize)
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise UsageError(f"`threads` {self.threads}: it must be between 1 and {MOST_THREADS:,}")
         object.__setattr__(self, "dtype", check_dtype(self.dtype))

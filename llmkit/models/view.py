@@ -20,7 +20,7 @@ from llmkit.models.checkpoint import TOKENIZER_FILES, Checkpoint
 from llmkit.models.smallfiles import read_text
 
 #: Files that the tokenizers of transformers 5.24 read beside their configuration (vocab_files_names of each class).
-_VOCABULARIES = (
+VOCABULARIES = (
     *TOKENIZER_FILES,
     *("merges.txt", "added_tokens.json", "special_tokens_map.json", "target.spm", "target_vocab.json", "vocab-src.json"),
     *("vocab-tgt.json", "dict.txt", "bpe.codes", "spm.model", "spm_char.model", "sentencepiece.model", "prophetnet.tokenizer"),
@@ -30,6 +30,8 @@ _VOCABULARIES = (
 _NOT_IN_FORCE = ("cache_implementation", "cache_config", "compile_config", "watermarking_config", "continuous_batching_config")
 TEMPLATE = "chat_template.jinja"
 _MAX_TEMPLATE = 1_000_000
+#: Of a tokenizer's file; those of 260,000 tokens take 35 MB.
+_MAX_VOCABULARY = 512_000_000
 #: With the folder's own code allowed to run, its other files are shown, too: but for what would be loaded in place of the weights.
 _NEVER = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".safetensors", ".gguf", ".h5", ".msgpack", ".onnx")
 
@@ -92,9 +94,11 @@ def chat_template(folder: Path) -> str | None:
 
 
 def _add_tokenizer(view: View, folder: Path) -> None:
-    for name in _VOCABULARIES:
+    for name in VOCABULARIES:
         path = folder / name
         if path.is_file():
+            if (size := path.stat().st_size) > _MAX_VOCABULARY:
+                raise ModelError(f"{path}: has {size:,} bytes; such a file has at most {_MAX_VOCABULARY:,}")
             view.link(path)
         elif os.path.lexists(path):
             raise ModelError(f"{path}: is not a regular file", hint="copy or download the model again")

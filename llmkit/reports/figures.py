@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from llmkit.metrics.base import Score
+from llmkit.metrics.base import Result, Score
+
+
+def named_scores(result: Result) -> list[tuple[str, Score]]:
+    """The scores of a result and of its parts: those of a part as PART.SCORE, where the result does not have them under that name."""
+    own = [(score.name, score) for score in result.scores]
+    known = {name for name, _ in own}
+    inner = [(f"{part}.{name}", score) for part, each in result.parts.items() for name, score in named_scores(each)]
+    return own + [(name, score) for name, score in inner if name not in known]
 
 
 def number_text(score: Score) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from llmkit.metrics.base import Result
-from llmkit.reports.figures import interval_text, number_text
+from llmkit.reports.figures import interval_text, named_scores, number_text
 
 
 def to_markdown(result: Result) -> str:
     """The result as a Markdown page."""
     lines = ["| metric | score | 95% interval | signature |", "|---|---:|---|---|"]
-    lines += [f"| {cell(s.name)} | {number_text(s)} | {interval_text(s)} | `{cell(s.signature)}` |" for s in result.scores]
+    lines += [f"| {cell(name)} | {number_text(s)} | {interval_text(s)} | `{cell(s.signature)}` |" for name, s in named_scores(result)]
     lines += ["", ", ".join([f"{result.rows:,} rows", *(f"{n:,} {name}" for name, n in result.counts.items())])]
     if result.gates:
         lines += ["", "| gate | result | |", "|---|---|---|"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from llmkit.metrics.base import Example, Result, Score
 from llmkit.metrics.statistics import Numbers
-from llmkit.reports.figures import figure, interval_text, number_text
+from llmkit.reports.figures import figure, interval_text, named_scores, number_text
 
 _SHOWN = 5
 _BINS = 30
@@ -35,9 +35,9 @@ def to_html(result: Result) -> str:
         f"<p>{escape(_about(result))}</p>",
         "<table><tr><th>metric</th><th>score</th><th>95% interval</th><th>signature</th></tr>",
         *(
-            f'<tr><td>{escape(s.name)}</td><td class="n">{number_text(s)}</td><td class="n">{interval_text(s)}</td>'
+            f'<tr><td>{escape(name)}</td><td class="n">{number_text(s)}</td><td class="n">{interval_text(s)}</td>'
             f"<td><code>{escape(s.signature)}</code></td></tr>"
-            for s in result.scores
+            for name, s in named_scores(result)
         ),
         "</table>",
     ]
@@ -47,8 +47,8 @@ def to_html(result: Result) -> str:
             verdict = "passed" if gate.passed else "failed"
             parts.append(f'<tr><td>{escape(gate.condition)}</td><td class="{verdict}">{verdict}</td><td>{escape(gate.message)}</td></tr>')
         parts.append("</table>")
-    for score in result.scores:
-        parts += _rows_of(score, result.examples)
+    for name, score, examples in _by_row(result):
+        parts += _rows_of(name, score, examples)
     return "\n".join([*parts, "</body></html>"]) + "\n"
 
 
@@ -58,7 +58,15 @@ def _about(result: Result) -> str:
     return ", ".join([*counts, *named])
 
 
-def _rows_of(score: Score, examples: Sequence[Example]) -> list[str]:
+def _by_row(result: Result) -> list[tuple[str, Score, Sequence[Example]]]:
+    """The scores of the result and of its parts, each with the rows that it is of."""
+    out: list[tuple[str, Score, Sequence[Example]]] = [(score.name, score, result.examples) for score in result.scores]
+    for part, each in result.parts.items():
+        out += [(f"{part}.{name}", score, examples) for name, score, examples in _by_row(each)]
+    return out
+
+
+def _rows_of(name: str, score: Score, examples: Sequence[Example]) -> list[str]:
     """The distribution of a score over rows, and the rows at both ends of it."""
     if score.units is None or score.statistic is None or len(score.units) < 2 or len(examples) != len(score.units):
         return []
@@ -70,7 +78,7 @@ def _rows_of(score: Score, examples: Sequence[Example]) -> list[str]:
     order = sorted(known, key=lambda i: values[i], reverse=score.higher_is_better)
     best, worst = order[:_SHOWN], order[::-1][:_SHOWN]
     return [
-        f"<h2>{escape(score.name)} by row</h2>",
+        f"<h2>{escape(name)} by row</h2>",
         _histogram(values[known]),
         '<div class="columns">',
         f"<div><h3>best</h3>{_examples(best, values, examples)}</div>",

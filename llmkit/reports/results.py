@@ -17,6 +17,10 @@ _OLD_NAMES = {"accuracy_normalised": "accuracy_normalized"}
 
 def to_json(result: Result) -> str:
     """The object of `--json`, with what a comparison needs: units, statistics, ids and digests of the rows."""
+    return json.dumps(_content(result), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _content(result: Result) -> dict[str, Any]:
     tables: list[Any] = []
     made: dict[str, Any] = {}
     for score in result.scores:
@@ -25,15 +29,19 @@ def to_json(result: Result) -> str:
         made[score.name] = {
             "units": _place(tables, score.units), "statistic": score.statistic.as_json(), "higher_is_better": score.higher_is_better,
         } | ({} if score.blocks is None else {"blocks": _place(tables, score.blocks)})  # fmt: skip
-    content = result.as_json() | {
-        "llmkit": __version__,
-        "format": FORMAT,
-        "made": made,
-        "units": [[[json_number(x) for x in row] for row in table.tolist()] for table in tables],
-        "ids": [example.id for example in result.examples],
-        "digests": [example.digest for example in result.examples],
-    }
-    return json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
+    parts = {"parts": {name: _content(part) for name, part in result.parts.items()}} if result.parts else {}
+    return (
+        result.as_json()
+        | parts
+        | {
+            "llmkit": __version__,
+            "format": FORMAT,
+            "made": made,
+            "units": [[[json_number(x) for x in row] for row in table.tolist()] for table in tables],
+            "ids": [example.id for example in result.examples],
+            "digests": [example.digest for example in result.examples],
+        }
+    )
 
 
 def _place(tables: list[Any], table: Any) -> int:
@@ -47,34 +55,8 @@ def _place(tables: list[Any], table: Any) -> int:
 
 def read(path: str) -> Result:
     """The result of an earlier run. Raises InputError for a file that `to_json` didn't write."""
-    import numpy as np
-
-    from llmkit.metrics.statistics import Statistic
-
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise InputError(f"a result of another format ({content['format']})", path=path)
-        tables = [np.array([[float(x) for x in row] for row in table], dtype=np.float64) for table in content["units"]]
-        scores = []
-        for name, made in content["made"].items():
-            interval = content["intervals"].get(name)
-            scores.append(
-                Score(
-                    _OLD_NAMES.get(name, name),
-                    float(content["scores"][name]),
-                    content["signatures"][name],
-                    None if interval is None else (float(interval[0]), float(interval[1])),
-                    bool(made["higher_is_better"]),
-                    tables[made["units"]],
-                    Statistic.from_json(made["statistic"]),
-                    tables[made["blocks"]] if "blocks" in made else None,
-                )
-            )
-        examples = tuple(Example(str(i), str(d)) for i, d in zip(content["ids"], content["digests"], strict=True))
-        if any(score.units is not None and len(score.units) != len(examples) for score in scores):
-            raise ValueError("rows and units differ in number")
-        return Result(tuple(scores), content["rows"], content["counts"], about=content["about"], examples=examples)
+        return _result(json.loads(Path(path).read_text(encoding="utf-8")), path)
     except OSError as exc:
         raise InputError(f"cannot be read: {exc.strerror}", path=path, hint="a result is written by `report` results.json") from exc
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as exc:
@@ -83,3 +65,34 @@ def read(path: str) -> Result:
             path=path,
             hint="a result is written by `report` results.json",
         ) from exc
+
+
+def _result(content: Any, path: str) -> Result:
+    """Raises ValueError, KeyError, TypeError, IndexError or AttributeError for what `_content` did not make."""
+    import numpy as np
+
+    from llmkit.metrics.statistics import Statistic
+
+    if content["format"] != FORMAT:
+        raise InputError(f"a result of another format ({content['format']})", path=path)
+    tables = [np.array([[float(x) for x in row] for row in table], dtype=np.float64) for table in content["units"]]
+    scores = []
+    for name, made in content["made"].items():
+        interval = content["intervals"].get(name)
+        scores.append(
+            Score(
+                _OLD_NAMES.get(name, name),
+                float(content["scores"][name]),
+                content["signatures"][name],
+                None if interval is None else (float(interval[0]), float(interval[1])),
+                bool(made["higher_is_better"]),
+                tables[made["units"]],
+                Statistic.from_json(made["statistic"]),
+                tables[made["blocks"]] if "blocks" in made else None,
+            )
+        )
+    examples = tuple(Example(str(i), str(d)) for i, d in zip(content["ids"], content["digests"], strict=True))
+    if any(score.units is not None and len(score.units) != len(examples) for score in scores):
+        raise ValueError("rows and units differ in number")
+    parts = {str(name): _result(part, path) for name, part in content.get("parts", {}).items()}
+    return Result(tuple(scores), content["rows"], content["counts"], about=content["about"], examples=examples, parts=parts)

@@ -6,12 +6,23 @@ Knows the field names people use, in one table; not models or chat templates.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmkit.errors import RowError, UsageError
 from llmkit.rows.base import Row
-from llmkit.rows.messages import CONVERSATIONS, Message, batch_request, check_last, conversation, messages_of, row_error, tools_of
+from llmkit.rows.messages import (
+    CONVERSATIONS,
+    TEMPLATE_VALUES,
+    Message,
+    batch_request,
+    check_last,
+    conversation,
+    messages_of,
+    row_error,
+    template_values_of,
+    tools_of,
+)
 from llmkit.rows.template import Templated, named_fields
 from llmkit.rows.values import type_name
 
@@ -33,7 +44,7 @@ QUESTIONS = ("question", "text", "prompt")
 SHOWN_SOURCES = ("source", "prompt", "question")
 SCORED = ("text", "target", "completion")
 #: Keys of a batch request that the prompt is made of, or that say nothing about the answer.
-_REQUEST = ("messages", "prompt", "tools", "model", "user", "metadata", "store", "stream", "stream_options", "n")
+_REQUEST = ("messages", "prompt", "tools", TEMPLATE_VALUES, "model", "user", "metadata", "store", "stream", "stream_options", "n")
 
 
 def first_name(fields: Iterable[str], names: Iterable[str]) -> str | None:
@@ -57,9 +68,9 @@ def row_id(fields: Mapping[str, Any], number: int) -> str:
 class Prompt:
     """What a model is asked: a text, or the messages of a conversation. Exactly one is set.
 
-    plain: what a model without a chat template reads instead of the text. first_token: a token that the model reads before the
-    text (the language of NLLB and its kin).
-    tools: what the chat template is shown of tools. continue_last: the last message is the model's own, to be continued.
+    plain: what a model without a chat template reads instead of the text. first_token and last_token: a token that the model reads
+    before the text, or behind it and its end (the language of NLLB and its kin, of mBART-25).
+    tools and template_values: what else the chat template is shown. continue_last: the last message is the model's own, to be continued.
     unused: settings of a batch request that are not applied.
     """
 
@@ -67,9 +78,11 @@ class Prompt:
     messages: tuple[Message, ...] | None = None
     plain: str | None = None
     first_token: str | None = None
+    last_token: str | None = None
     tools: tuple[dict[str, Any], ...] | None = None
     continue_last: bool = False
     unused: tuple[str, ...] = ()
+    template_values: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +131,7 @@ class PromptFields(Templated):
         unused = tuple(key for key in body if key not in _REQUEST)
         if "messages" in body:
             made = _conversation_prompt(body["messages"], "body.messages", row, body, file_name, self.continue_last)
-            return Prompt(messages=made.messages, tools=made.tools, continue_last=made.continue_last, unused=unused)
+            return replace(made, unused=unused)
         if not isinstance(body.get("prompt"), str):
             there = ", ".join(str(n)[:60] for n in list(body)[:12]) or "none"
             raise row_error(f"the batch request has no 'messages' or text 'prompt' in its body (fields: {there})", row, file_name)
@@ -129,7 +142,8 @@ def _conversation_prompt(value: Any, name: str, row: Row, fields: dict[str, Any]
     messages = conversation(value, name, row, file_name)
     check_last(messages, name, row, file_name, continue_last=continue_last)
     own = continue_last and messages[-1]["role"] == "assistant"
-    return Prompt(messages=messages, tools=tools_of(fields, row, file_name), continue_last=own)
+    values = template_values_of(fields, row, file_name)
+    return Prompt(messages=messages, tools=tools_of(fields, row, file_name), continue_last=own, template_values=values)
 
 
 @dataclass(frozen=True)
@@ -167,8 +181,8 @@ class DocumentFields:
             turns = [i for i, m in enumerate(messages) if m["role"] == "assistant" and i > 0 and m["content"]]
             if not turns:
                 raise row_error(f"field '{name}' has no assistant message with text after another message", row, file_name)
-            tools = tools_of(row.fields, row, file_name)
-            return [(Prompt(messages=messages[:i], tools=tools), messages[i]["content"]) for i in turns]
+            tools, values = tools_of(row.fields, row, file_name), template_values_of(row.fields, row, file_name)
+            return [(Prompt(messages=messages[:i], tools=tools, template_values=values), messages[i]["content"]) for i in turns]
         before, after = pair(row, file_name)
         asked = instruction(row, file_name) if first_name(row.fields, SOURCES) == "instruction" else Prompt(text=before)
         return [(asked, after)]

@@ -23,6 +23,13 @@ _SHAREGPT_ROLES = {
     **dict.fromkeys(("observation", "tool", "function_response", "ipython"), "tool"),
     "system": "system",
 }
+#: The field of a row with values that its chat template is shown (TRL's and vLLM's name).
+TEMPLATE_VALUES = "chat_template_kwargs"
+#: Names that a template is shown by llmkit itself, or that say how it is applied.
+NOT_VALUES = (
+    "messages", "tools", "add_generation_prompt", "continue_last", "continue_final_message", "chat_template", "tokenize", "return_dict",
+    "return_tensors",
+)  # fmt: skip
 #: Fields of a row that hold a conversation, also as JSON text in a cell.
 CONVERSATIONS = ("messages", "conversations")
 
@@ -73,6 +80,19 @@ def tools_of(fields: dict[str, Any], row: Row, file_name: str) -> tuple[dict[str
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
         raise row_error("field 'tools' is not a list of objects", row, file_name)
     return tuple(value) or None
+
+
+def template_values_of(fields: dict[str, Any], row: Row, file_name: str) -> dict[str, Any] | None:
+    """The row's own values for the chat template in `chat_template_kwargs`, an object or JSON text; None without. Raises RowError."""
+    value = fields.get(TEMPLATE_VALUES)
+    if value is None or value == "":
+        return None
+    value = _object(value) if isinstance(value, str) else value
+    if not isinstance(value, dict):
+        raise row_error(f"field '{TEMPLATE_VALUES}' is not an object", row, file_name)
+    if (name := next((name for name in value if name in NOT_VALUES), None)) is not None:
+        raise row_error(f"field '{TEMPLATE_VALUES}': '{name}' is set by llmkit itself", row, file_name)
+    return value
 
 
 def batch_request(row: Row) -> dict[str, Any] | None:

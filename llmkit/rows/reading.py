@@ -37,6 +37,7 @@ class Rows:
     _stream: Iterator[Row]
     _digest: Callable[[], str | None]
     max_rows: int | None = None
+    _source: Source | None = None
     count: int = field(default=0, init=False)
     complete: bool = field(default=False, init=False)
     _rows_hash: Any = field(default_factory=hashlib.sha256, init=False, repr=False)
@@ -58,6 +59,16 @@ class Rows:
     def sha256(self) -> str | None:
         """Of the input's bytes; None for a hub data set or when only some rows were read."""
         return self._digest() if self.complete else None
+
+    @property
+    def first_cr(self) -> int | None:
+        """The first line read so far that a carriage return alone ends, as on an old Mac; None where there is none."""
+        return self._source.first_cr if self._source is not None else None
+
+    @property
+    def mixed_line_ends(self) -> bool:
+        """Whether some of the lines read so far end with a carriage return alone and others with a line feed."""
+        return self.first_cr is not None and self._source is not None and self._source.line_feeds
 
     @property
     def rows_sha256(self) -> str:
@@ -93,7 +104,7 @@ def open_rows(
     if format == "auto":
         format = _format_of(source)
     read = _one_text if whole_text and format == "txt" else FORMATS[format]
-    return Rows(source.name, _checked(read(source, encoding, text_field), source.name), lambda: source.sha256, max_rows)
+    return Rows(source.name, _checked(read(source, encoding, text_field), source.name), lambda: source.sha256, max_rows, source)
 
 
 def _format_of(source: Source) -> str:

@@ -14,9 +14,10 @@ from typing import Any
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.rows.base import Row
 from llmkit.rows.fields import TARGETS, first_name, instruction, missing_field, pair, text_of
-from llmkit.rows.messages import Message, conversation, row_error, tools_of
+from llmkit.rows.messages import Message, row_error
 from llmkit.rows.spool import Spool
 from llmkit.rows.template import Templated
+from llmkit.rows.turns import EMPTY_COMPLETION, pair_parts, preference, talk_parts, training_conversation
 
 _PAIRS = (("source", "target"), ("source", "tgt"), ("src", "tgt"), ("src", "target"), ("src", "ref"), ("src", "reference"))
 #: Columns that a conversation uses beside its own.
@@ -27,7 +28,8 @@ _COMPLETIONS = (("prompt", "completion"), ("prompt", "response"), ("question", "
 _LANGUAGES = (("source_lang", "target_lang"), ("src_lang", "tgt_lang"), ("source_language", "target_language"), ("from", "to"))
 #: Columns that change what other programs train, and that are not used here.
 _TELLING = frozenset(("weight", "loss_mask", "labels", "train", "chosen", "rejected", "history", "system", "tools", "functions", "images"))
-_EMPTY_COMPLETION = "the completion is empty; an example needs one"
+#: The format of rows with a better and a worse answer.
+PREFERENCE = "preference"
 #: Bad rows that a message lists.
 _LISTED = 10
 
@@ -38,7 +40,8 @@ class Sample:
 
     digest: of the row's fields, the same for the same row anywhere. untrained: messages that are read and not trained.
     plain: what a model without a chat template is asked, where that is not `prompt`.
-    tools: of the conversation. languages: of source and target, where the row names them.
+    tools: of the conversation. languages: of source and target, where the row names them. rejected: of a preference, the fields in
+    which the sample of the worse answer differs.
     """
 
     format: str
@@ -53,16 +56,18 @@ class Sample:
     untrained: tuple[int, ...] = ()
     tools: list[Any] | None = None
     languages: tuple[str, str] | None = None
+    rejected: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class SampleFields(Templated):
-    """Which fields are trained: those named, else the names in use."""
+    """Which fields are trained: those named, else the names in use. preference: 'chosen' over 'rejected', whatever else a row has."""
 
     text: str | None = None
     prompt: str | None = None
     completion: str | None = None
     template: str | None = None
+    preference: bool = False
 
     def __post_init__(self) -> None:
         if self.template is not None:
@@ -88,7 +93,7 @@ class SampleFields(Templated):
             )  # fmt: skip
         sample = Sample(format, row.line, _digest(row.fields), **self._parts(format, row, file_name))
         if sample.completion is not None and not sample.completion.strip():
-            raise row_error(_EMPTY_COMPLETION, row, file_name)
+            raise row_error(EMPTY_COMPLETION, row, file_name)
         if sample.text is not None and not sample.text.strip():
             raise row_error("the text is empty; an example needs a text", row, file_name)
         return sample
@@ -102,6 +107,8 @@ class SampleFields(Templated):
         return _FORMATS[format].columns
 
     def _format(self, row: Row) -> str | None:
+        if self.preference:
+            return PREFERENCE
         if self.text is not None:
             return "text"
         if self.prompt is not None or self.template is not None:
@@ -116,17 +123,17 @@ class SampleFields(Templated):
         if self.parsed_template is not None:
             name = self.completion or first_name(row.fields.keys() - set(self.parsed_template.names), TARGETS) or "completion"
             question = self.parsed_template.fill(row, file_name)
-            return _pair(question, text_of(row, name, file_name, "`completion_field`"), (), row, file_name)
+            return pair_parts(question, text_of(row, name, file_name, "`completion_field`"), (), row, file_name)
         names = ((self.prompt or "prompt", self.completion or "completion"),) if self.prompt else _COMPLETIONS
         prompt, completion = next(((a, b) for a, b in names if a in row.fields and b in row.fields), names[0])
         before, after = row.fields.get(prompt), row.fields.get(completion)
         if isinstance(before, list) and isinstance(after, list):
-            first = len(_training_conversation(before, prompt, row, file_name).messages)
-            _training_conversation(after, completion, row, file_name)
-            return _talk([*before, *after], prompt, first, row, file_name)
+            first = len(training_conversation(before, prompt, row, file_name).messages)
+            training_conversation(after, completion, row, file_name)
+            return talk_parts([*before, *after], prompt, first, row, file_name)
         question = text_of(row, prompt, file_name, "`prompt_field`")
         answer = text_of(row, completion, file_name, "`completion_field`")
-        return _pair(question, answer, (), row, file_name)
+        return pair_parts(question, answer, (), row, file_name)
 
 
 class Samples(Spool[Sample]):
@@ -152,9 +159,10 @@ def _to_bytes(sample: Sample) -> bytes:
 
 def _from_bytes(data: bytes) -> Sample:
     fields = json.loads(data)
-    for name in ("messages", "untrained", "languages"):
-        if fields[name] is not None:
-            fields[name] = tuple(fields[name])
+    for part in (fields, fields["rejected"] or {}):
+        for name in ("messages", "untrained", "languages"):
+            if part.get(name) is not None:
+                part[name] = tuple(part[name])
     return Sample(**fields)
 
 
@@ -175,12 +183,20 @@ class CheckedRows:
 
     @property
     def format(self) -> str:
-        return next(iter(self.formats), "")
+        return " and ".join(self.formats)
 
     @property
     def telling(self) -> list[str]:
         """Columns that are not used here and change what other programs train."""
         return [name for name in self.unused if name in _TELLING]
+
+    def count(self, other: CheckedRows) -> None:
+        """Adds what is counted of another file's rows; its samples stay its own."""
+        self.rows += other.rows
+        self.bad += other.bad
+        for own, more in ((self.formats, other.formats), (self.unused, other.unused)):
+            for name, number in more.items():
+                own[name] = own.get(name, 0) + number
 
 
 def check_rows(rows: Iterable[Row], fields: SampleFields, file_name: str, *, max_errors: int = 0, share: float = 0.0) -> CheckedRows:
@@ -220,84 +236,6 @@ def _list_errors(checked: CheckedRows) -> str:
     return f"{len(checked.bad):,} of {checked.rows:,} rows can't be used: {shown}{more}"
 
 
-@dataclass(frozen=True)
-class _Conversation:
-    """untrained: indices of the assistant's messages that are read and not trained."""
-
-    messages: tuple[Message, ...]
-    untrained: tuple[int, ...]
-    tools: list[Any] | None
-
-
-def _training_conversation(value: Any, name: str, row: Row, file_name: str) -> _Conversation:
-    """The messages in field `name`, with the row's columns 'system' and 'tools'. Raises RowError that names what is wrong."""
-    messages: list[Message] = []
-    untrained: list[int] = []
-    system = row.fields.get("system")
-    for number, message in enumerate(conversation(value, name, row, file_name), 1):
-        try:
-            trained = _is_trained(message)
-            _check_calls(message)
-        except ValueError as exc:
-            raise row_error(f"message {number} of field '{name}' {exc}", row, file_name) from exc
-        if number == 1 and message["role"] not in ("system", "developer") and isinstance(system, str) and system.strip():
-            messages.append({"role": "system", "content": system})
-        if not trained:
-            untrained.append(len(messages))
-        messages.append({key: item for key, item in message.items() if key != "weight"})
-    tools = tools_of(row.fields, row, file_name)
-    return _Conversation(tuple(messages), tuple(untrained), None if tools is None else list(tools))
-
-
-def _is_trained(message: Message) -> bool:
-    """False for weight 0, axolotl's "train": false, and an empty message of the assistant. Raises ValueError for other weights."""
-    weight = message.get("weight", 1)
-    if isinstance(weight, bool) or weight not in (0, 1):
-        raise ValueError(f"has weight {weight!r}; 0 and 1 are known")
-    empty = not any(message.get(name) for name in ("content", "tool_calls", "reasoning_content", "thinking"))
-    return weight == 1 and message.get("train") is not False and not (empty and message["role"] == "assistant")
-
-
-def _check_calls(message: Message) -> None:
-    """Raises ValueError for a tool call that can't be trained: without a function's name, or with arguments that are not JSON."""
-    for call in message.get("tool_calls", ()):
-        function = call.get("function")
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise ValueError("has a tool call without the name of a function")
-        if isinstance(function["arguments"], str):
-            raise ValueError(f"calls '{function['name'][:40]}' with arguments that are not a JSON object")
-
-
-def _check_roles(talk: _Conversation, first: int, row: Row, file_name: str) -> None:
-    """Raises RowError: the assistant answers once, a system message comes first, and from `first` on one message is trained."""
-    roles = [message["role"] for message in talk.messages]
-    for number, role in enumerate(roles[1:], 2):
-        if role == "system":
-            raise row_error(f"message {number} has role 'system'; only the first may", row, file_name)
-        if role == "assistant" == roles[number - 2]:
-            raise row_error(f"messages {number - 1} and {number} both have role 'assistant'", row, file_name)
-    if not any(role == "assistant" and i > 0 and i >= first and i not in talk.untrained for i, role in enumerate(roles)):
-        raise row_error("no assistant message to train on follows another message", row, file_name)
-
-
-def _talk(value: Any, name: str, first: int, row: Row, file_name: str) -> dict[str, Any]:
-    """The parts of a conversation's sample."""
-    talk = _training_conversation(value, name, row, file_name)
-    _check_roles(talk, first, row, file_name)
-    return {"messages": talk.messages, "first": first, "untrained": talk.untrained, "tools": talk.tools}
-
-
-def _pair(question: str, answer: str, history: tuple[Message, ...], row: Row, file_name: str) -> dict[str, Any]:
-    """A prompt and its completion; a conversation where the row has a system text, tools or earlier messages."""
-    value = [*history, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    talk = _training_conversation(value, "prompt", row, file_name)
-    if len(talk.messages) == 2 and talk.tools is None:
-        return {"prompt": question, "completion": answer}
-    if not answer.strip():
-        raise row_error(_EMPTY_COMPLETION, row, file_name)
-    return {"messages": talk.messages, "untrained": talk.untrained, "tools": talk.tools}
-
-
 def _alpaca(row: Row, file_name: str) -> dict[str, Any]:
     asked = instruction(row, file_name)
     turns: list[Message] = []
@@ -308,11 +246,11 @@ def _alpaca(row: Row, file_name: str) -> dict[str, Any]:
         if not isinstance(both, list) or len(both) != 2 or not all(isinstance(text, str) for text in both):
             raise row_error(f"entry {number} of field 'history' is not a pair of texts", row, file_name)
         turns += [{"role": "user", "content": both[0]}, {"role": "assistant", "content": both[1]}]
-    parts = _pair(asked.text or "", text_of(row, "output", file_name, "`completion_field`"), tuple(turns), row, file_name)
+    parts = pair_parts(asked.text or "", text_of(row, "output", file_name, "`completion_field`"), tuple(turns), row, file_name)
     return parts | ({"plain": asked.plain} if "prompt" in parts else {})
 
 
-def _languages(row: Row) -> tuple[str, str] | None:
+def row_languages(row: Row) -> tuple[str, str] | None:
     """The languages that a row names: the keys of 'translation', or a pair of columns."""
     both = row.fields.get("translation")
     if isinstance(both, dict) and len(both) == 2:
@@ -348,7 +286,7 @@ def _columns(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 
 def _translation(_: SampleFields, row: Row, file_name: str) -> dict[str, Any]:
     before, after = pair(row, file_name)
-    return {"prompt": before, "completion": after, "languages": _languages(row)}
+    return {"prompt": before, "completion": after, "languages": row_languages(row)}
 
 
 #: By name; the first that knows a row has it.
@@ -356,12 +294,12 @@ _FORMATS: dict[str, _Format] = {
     "messages": _Format(
         lambda fields: "messages" in fields,
         frozenset(("messages", *_BESIDE)),
-        lambda _, row, name: _talk(row.fields["messages"], "messages", 0, row, name),
+        lambda _, row, name: talk_parts(row.fields["messages"], "messages", 0, row, name),
     ),
     "sharegpt": _Format(
         lambda fields: "conversations" in fields,
         frozenset(("conversations", *_BESIDE)),
-        lambda _, row, name: _talk(row.fields["conversations"], "conversations", 0, row, name),
+        lambda _, row, name: talk_parts(row.fields["conversations"], "conversations", 0, row, name),
     ),
     "prompt and completion": _Format(
         lambda fields: _either(fields, _COMPLETIONS),
@@ -377,6 +315,11 @@ _FORMATS: dict[str, _Format] = {
         lambda fields: isinstance(fields.get("translation"), dict) or _either(fields, _PAIRS),
         frozenset(("translation", *_columns((*_PAIRS, *_LANGUAGES)))),
         _translation,
+    ),
+    PREFERENCE: _Format(
+        lambda fields: "chosen" in fields and "rejected" in fields,
+        frozenset(("prompt", "chosen", "rejected", *_BESIDE)),
+        lambda _, row, name: preference(row, name),
     ),
     "text": _Format(
         lambda fields: "text" in fields,

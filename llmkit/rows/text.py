@@ -52,6 +52,9 @@ class Source:
         self._stream = self._read()
         #: Whether the content read so far ends with a line end (in UTF-16 and UTF-32 with zero bytes behind it).
         self.ends_line = False
+        #: The first line that a carriage return alone ends, and whether a line feed ends another (see `lines`).
+        self.first_cr: int | None = None
+        self.line_feeds = False
 
     def __enter__(self) -> Source:
         return self
@@ -124,7 +127,7 @@ def texts(source: Source, encoding: str = "utf-8") -> Iterator[str]:
 
     Raises InputError naming the byte and line that can't be decoded, or an unknown encoding.
     """
-    decoder = _decoder(encoding, source.name)
+    decoder = text_decoder(encoding, source.name)
     newlines = io.IncrementalNewlineDecoder(None, translate=False)
     number, offset, begun = 1, 0, False
     for chunk in itertools.chain(source.chunks(), [b""]):
@@ -164,6 +167,10 @@ def lines(source: Source, encoding: str = "utf-8", *, ends: bool = False) -> Ite
         for match in _LINE.finditer(text):
             piece = match[0]
             if piece.endswith(("\n", "\r")):
+                if piece.endswith("\n"):
+                    source.line_feeds = True
+                elif source.first_cr is None:
+                    source.first_cr = number
                 yield "".join([*rest, piece if ends else piece.rstrip("\r\n")])
                 rest, length, number = [], 0, number + 1
             elif piece:
@@ -184,7 +191,8 @@ def read_text(path: str, encoding: str = "utf-8") -> str:
         return "\n".join(lines(source, encoding))
 
 
-def _decoder(encoding: str, name: str) -> codecs.IncrementalDecoder:
+def text_decoder(encoding: str, name: str) -> codecs.IncrementalDecoder:
+    """A strict decoder of a text encoding. Raises InputError for a name that is none."""
     hint = "`encoding`: utf-8, utf-16, latin-1, cp1252, ..."
     try:
         info = codecs.lookup(encoding)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llmkit.engines.base import Engine, Pair, TextEngine
+from llmkit.engines.base import Check, Engine, Pair, TextEngine, proceed
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
@@ -132,9 +132,9 @@ class Choosing:
             min(sum(len(p.tokens) for p in pairs), self.batch_tokens),
         )
 
-    def answer(self, batch: Sequence[Work]) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
         pairs: list[Pair] = [pair for work in batch for pair in work.payload[2]]
-        scored = iter(score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens))
+        scored = iter(score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens, check=check))
         out = []
         for work in batch:
             choices, right, own, own_digest = work.payload
@@ -168,13 +168,13 @@ class TextChoosing:
         length = sum(self.engine.length(kept + answer) for _, answer in items)
         return Work(row, (choices, right, items, row_digest([*choices, str(right)], asdict(prompt))), length)
 
-    def answer(self, batch: Sequence[Work]) -> list[Answer]:
-        return [self._answer(work) for work in batch]
+    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        return [self._answer(work, check) for work in batch]
 
-    def _answer(self, work: Work) -> Answer:
+    def _answer(self, work: Work, check: Check) -> Answer:
         choices, right, items, own_digest = work.payload
         try:
-            scores = self.engine.score_answers(items)
+            scores = self.engine.score_answers(items, check=check)
         except InputError as exc:
             return Answer(error=placed(exc, work.row, self.file_name).message)
         values = [sum(token.logprob for token in tokens) for tokens in scores]

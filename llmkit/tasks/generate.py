@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from llmkit.engines.base import Completion, TextEngine
+from llmkit.engines.base import Check, Completion, TextEngine, proceed
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work
@@ -52,16 +52,16 @@ class Answering:
         self.unused.update(prompt.unused)
         return Work(row, request, len(request.tokens), request.max_new_tokens)
 
-    def answer(self, batch: Sequence[Work]) -> list[Answer]:
-        answers = self.engine.generate([work.payload for work in batch], self.decoding)
+    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        answers = self.engine.generate([work.payload for work in batch], self.decoding, check=check)
         if self.verify > self.verified and len(batch) > 1:
-            self._verify(batch, answers)
+            self._verify(batch, answers, check)
         return [answer_of(each, self.output_field, self.decoding) for each in answers]
 
-    def _verify(self, batch: Sequence[Work], answers: Sequence[Sequence[Completion]]) -> None:
+    def _verify(self, batch: Sequence[Work], answers: Sequence[Sequence[Completion]], check: Check) -> None:
         # The last rows of a batch are its shortest, with the most padding.
         for work, together in reversed(list(zip(batch, answers, strict=True))[-(self.verify - self.verified) :]):
-            (alone,) = self.engine.generate([work.payload], self.decoding)
+            (alone,) = self.engine.generate([work.payload], self.decoding, check=check)
             self.verified += 1
             if [(a.text, a.finish_reason) for a in alone] != [(a.text, a.finish_reason) for a in together]:
                 self.unlike.append(work.row.index + 1)

@@ -76,7 +76,8 @@ def translating(
         return _step(route.first, _direction(route.first, source, settings.target), settings, text_field, file_name)
     first = _direction(route.first, source, route.pivot)
     then = _direction(route.second, route.pivot, settings.target)
-    onward = _step(route.second, then, replace(settings, options=replace(settings.options, glossary=None)), text_field, file_name)
+    step = replace(settings, options=replace(settings.options, glossary=None))
+    onward = _step(route.second, then, step, text_field, file_name, tells_languages=False)
     return _step(route.first, first, settings, text_field, file_name, onward)
 
 
@@ -86,7 +87,14 @@ def _direction(engine: Engine, source: Language | None, target: Language | None)
 
 
 def _step(
-    engine: Engine, direction: Direction, settings: RouteSettings, text_field: str | None, file_name: str, onward: Translating | None = None
+    engine: Engine,
+    direction: Direction,
+    settings: RouteSettings,
+    text_field: str | None,
+    file_name: str,
+    onward: Translating | None = None,
+    *,
+    tells_languages: bool = True,
 ) -> Translating:
     beams = settings.num_beams or max(4 if engine.encoder_decoder else 1, settings.options.best)
     limit = settings.max_new_tokens or min(engine.context or _MOST_NEW_TOKENS, _MOST_NEW_TOKENS)
@@ -100,4 +108,5 @@ def _step(
         batch_size=settings.batch_size,
         batch_tokens=settings.batch_tokens,
         onward=onward,
+        tells_languages=tells_languages,
     )

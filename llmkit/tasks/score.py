@@ -5,11 +5,11 @@ Knows windows and the engine's interface; what the numbers mean, `llmkit.metrics
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from llmkit.engines.base import Engine, Pair, TextEngine
+from llmkit.engines.base import Check, Engine, Pair, TextEngine, proceed
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
@@ -19,9 +19,13 @@ from llmkit.rows import Row
 from llmkit.rows.fields import DocumentFields, Prompt
 from llmkit.tasks.generate import placed
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
-class _Document:
+class Document:
+    """A row made ready: what is scored, of how many words and bytes, and the row's digest."""
+
     pairs: list[Pair]
     words: int
     bytes: int
@@ -48,16 +52,16 @@ class Scoring:
             return Work(row, error=placed(exc, row, self.file_name))
         texts = [text for _, text in spans]
         size = sum(len(t.encode("utf-8", "replace")) for t in texts)
-        document = _Document(pairs, sum(map(count_words, texts)), size, _digest_of(spans))
+        document = Document(pairs, sum(map(count_words, texts)), size, _digest_of(spans))
         return Work(row, document, min(sum(len(p.tokens) for p in pairs), self.batch_tokens))
 
-    def answer(self, batch: Sequence[Work]) -> list[Answer]:
-        scored = iter(self.score([pair for work in batch for pair in work.payload.pairs]))
-        return [_answer(work.payload, [block for _ in work.payload.pairs for block in next(scored)]) for work in batch]
+    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        scored = iter(self.score([pair for work in batch for pair in work.payload.pairs], check))
+        return [answer_of(work.payload, [block for _ in work.payload.pairs for block in next(scored)]) for work in batch]
 
-    def score(self, pairs: Sequence[Pair]) -> list[list[tuple[float, int]]]:
+    def score(self, pairs: Sequence[Pair], check: Check = proceed) -> list[list[tuple[float, int]]]:
         """(log-likelihood, tokens) of each window of each pair."""
-        return score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens)
+        return score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens, check=check)
 
     def _pair(self, prompt: Any, text: str) -> Pair:
         if prompt is not None:
@@ -83,36 +87,49 @@ class TextScoring:
             return Work(row, error=placed(exc, row, self.file_name))
         return Work(row, spans, sum(self.engine.length(text) for _, text in spans))
 
-    def answer(self, batch: Sequence[Work]) -> list[Answer]:
-        return [self._answer(work) for work in batch]
+    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        return [self._answer(work, check) for work in batch]
 
-    def _answer(self, work: Work) -> Answer:
+    def _answer(self, work: Work, check: Check) -> Answer:
         spans: list[tuple[Prompt | None, str]] = work.payload
         texts = [text for _, text in spans]
         size = sum(len(t.encode("utf-8", "replace")) for t in texts)
-        document = _Document([], sum(map(count_words, texts)), size, _digest_of(spans))
+        document = Document([], sum(map(count_words, texts)), size, _digest_of(spans))
         try:
-            scores = self.engine.score_answers([(prompt or Prompt(text=""), text) for prompt, text in spans if text])
+            scores = self.engine.score_answers([(prompt or Prompt(text=""), text) for prompt, text in spans if text], check=check)
         except InputError as exc:
             return Answer(error=placed(exc, work.row, self.file_name).message)
-        return _answer(document, [(sum(token.logprob for token in tokens), len(tokens)) for tokens in scores] or [(0.0, 0)])
+        return answer_of(document, [(sum(token.logprob for token in tokens), len(tokens)) for tokens in scores] or [(0.0, 0)])
 
 
-def score_pairs(engine: Engine, windows: Windows, pairs: Sequence[Pair], *, batch_tokens: int) -> list[list[tuple[float, int]]]:
-    """(log-likelihood, tokens) of each window of each pair: sums in double precision, in batches of like length."""
+def score_pairs(
+    engine: Engine, windows: Windows, pairs: Sequence[Pair], *, batch_tokens: int, check: Check = proceed
+) -> list[list[tuple[float, int]]]:
+    """(log-likelihood, tokens) of each window of each pair: sums in double precision, in batches of like length.
+
+    check: called before each batch; what it raises ends the work.
+    """
+    found = by_window(engine, windows, pairs, engine.score, batch_tokens=batch_tokens, check=check)
+    return [[(sum(log_probs), len(log_probs)) for log_probs in each] for each in found]
+
+
+def by_window(
+    engine: Engine, windows: Windows, pairs: Sequence[Pair], ask: Callable[..., list[list[T]]], *, batch_tokens: int, check: Check = proceed
+) -> list[list[list[T]]]:
+    """What `ask` (an engine's `score`, or a function of its shape) says of each token, by pair and window. check: see `score_pairs`."""
     pieces = [(number, *span) for number, pair in enumerate(pairs) for span in windows.spans(len(pair.tokens), pair.begin)]
     order = sorted(range(len(pieces)), key=lambda i: pieces[i][1] - pieces[i][3])
-    values = [0.0] * len(pieces)
+    values: list[list[T]] = [[]] * len(pieces)
     for group in _groups(order, [end - begin for _, begin, _, end in pieces], batch_tokens):
+        check()
         chosen = [pieces[i] for i in group]
         sequences = [pairs[number].tokens[begin:end] for number, begin, _, end in chosen]
         sources = [pairs[number].encoder_tokens or [] for number, *_ in chosen] if engine.encoder_decoder else None
-        scored = engine.score(sequences, [first - begin for _, begin, first, _ in chosen], sources)
-        for i, log_probs in zip(group, scored, strict=True):
-            values[i] = sum(log_probs)
-    out: list[list[tuple[float, int]]] = [[] for _ in pairs]
-    for (number, _, first, end), value in zip(pieces, values, strict=True):
-        out[number].append((value, end - first))
+        for i, found in zip(group, ask(sequences, [first - begin for _, begin, first, _ in chosen], sources), strict=True):
+            values[i] = found
+    out: list[list[list[T]]] = [[] for _ in pairs]
+    for (number, *_), value in zip(pieces, values, strict=True):
+        out[number].append(value)
     return out
 
 
@@ -138,7 +155,8 @@ def concatenated(rows: Iterable[Row], fields: DocumentFields, engine: Engine, fi
     return Pair(tokens, 1), documents, words, size
 
 
-def _answer(document: _Document, blocks: list[tuple[float, int]]) -> Answer:
+def answer_of(document: Document, blocks: list[tuple[float, int]]) -> Answer:
+    """The fields of a scored row. blocks: (log-likelihood, tokens) of each window."""
     whole = Likelihood(sum(v for v, _ in blocks), sum(n for _, n in blocks), document.words, document.bytes)
     out: dict[str, Any] = {"log_likelihood": whole.log_likelihood, "tokens": whole.tokens, "words": whole.words, "bytes": whole.bytes}
     if whole.tokens:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmkit.engines.base import Completion, Request, TextEngine
+from llmkit.engines.base import Check, Completion, Request, TextEngine, proceed
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work, batches
@@ -20,6 +20,7 @@ from llmkit.translation.checks import KEPT, problems
 from llmkit.translation.documents.base import Marks
 from llmkit.translation.families import Direction
 from llmkit.translation.glossary import Glossary
+from llmkit.translation.leaving import is_code, is_written_in
 from llmkit.translation.markup import Marked, strip
 from llmkit.translation.pieces import Pieces, around, clauses, split
 
@@ -59,16 +60,18 @@ class TranslationOptions:
 
 @dataclass(frozen=True)
 class _Cut:
-    """A row's text without its markup, and its pieces."""
+    """A row's text without its markup, and its pieces. keep: the markup."""
 
     marked: Marked
     pieces: Pieces
+    keep: Marks | None = None
 
 
 class Translating:
     """Gives each row its translation, `finish_reason` and token counts, and `error` where a check failed.
 
-    onward: the second step of a pivot, which translates the translations.
+    onward: the second step of a pivot, which translates the translations. tells_languages: a sentence that is in the target language
+    already is left as it is (there_already: how many).
     """
 
     def __init__(
@@ -83,55 +86,79 @@ class Translating:
         batch_size: int | None = None,
         batch_tokens: int = 16_384,
         onward: Translating | None = None,
+        tells_languages: bool = True,
     ) -> None:
         self.engine, self.direction, self.fields, self.options, self.file_name = engine, direction, fields, options, file_name
         stops = (*decoding.stop, *direction.stop)
-        self.decoding = replace(decoding, first_token=direction.target_token, stop=stops, num_samples=options.best, logprobs=options.scored)
+        self.decoding = replace(
+            decoding,
+            first_token=direction.target_token,
+            start_token=direction.start_token,
+            stop=stops,
+            num_samples=options.best,
+            logprobs=options.scored,
+        )
         self.width = self.decoding.num_beams
         self.batch_size, self.batch_tokens, self.onward = batch_size, batch_tokens, onward
-        self.tried_again = 0
+        self.tells_languages = tells_languages
+        self.tried_again = self.there_already = 0
+        self._terms: dict[str, list[str]] = {}
+        ends = (direction.source, (onward or self).direction.target)
+        self.glossary = None if options.glossary is None else options.glossary.between(ends[0].tag if ends[0] else None, ends[1].tag)
 
     def prepare(self, row: Row) -> Work:
         try:
             text = self.fields.prompt(row, self.file_name).text or ""
         except InputError as exc:
             return Work(row, error=placed(exc, row, self.file_name))
-        marked = Marked(text, text, ()) if self.options.keep is None else strip(text, self.options.keep)
+        keep = None if self.options.keep is None else self.options.keep.of(row.index)
+        marked = Marked(text, text, ()) if keep is None else strip(text, keep)
         pieces = self.pieces(marked.plain)
         size = min(sum(self.engine.length(p.text) for p in pieces.pieces), self.batch_tokens)
-        return Work(row, _Cut(marked, pieces), size)
+        return Work(row, _Cut(marked, pieces, keep), size)
 
-    def answer(self, batch: Sequence[Work]) -> list[Answer]:
-        done = iter(self.translate([piece.text for work in batch for piece in work.payload.pieces.pieces]))
+    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        done = iter(self.translate([piece.text for work in batch for piece in work.payload.pieces.pieces], check))
         return [self._answer(work.payload, [next(done) for _ in work.payload.pieces.pieces]) for work in batch]
 
     def pieces(self, text: str) -> Pieces:
         """The sentences of a text, those that are too long in smaller pieces."""
         return split(text, self.direction.source.tag if self.direction.source else "en", self._fits)
 
-    def translate(self, texts: Sequence[str]) -> list[Translated]:
+    def translate(self, texts: Sequence[str], check: Check = proceed) -> list[Translated]:
         """Each text's translation; one that fails a check is tried again around what was lost, and in smaller pieces."""
-        out = self._once(texts)
+        out = self._once(texts, check)
         for place, (text, first) in enumerate(zip(texts, out, strict=True)):
             if first.problems:
-                out[place] = self._again(text, first)
+                out[place] = self._again(text, first, check)
         return out
 
-    def _again(self, text: str, first: Translated) -> Translated:
-        glossary = self.options.glossary
-        ways = [around(text, KEPT, self.pieces), clauses(text, self._fits)]
-        if glossary is not None:
-            ways.insert(0, around(text, glossary.pattern, self.pieces, glossary.translation))
-        best = first
+    def _again(self, text: str, first: Translated, check: Check) -> Translated:
         self.tried_again += 1
-        for smaller in ways:
+        best = self._with_terms(text, first, check)
+        for smaller in (around(text, KEPT, self.pieces), clauses(text, self._fits)):
             if best.problems and [piece.text for piece in smaller.pieces] != [text]:
-                other = self._joined(text, smaller)
+                other = self._with_terms(text, self._joined(text, smaller, check), check)
                 best = other if len(other.problems) < len(best.problems) else best
         return best
 
-    def _joined(self, text: str, smaller: Pieces) -> Translated:
-        parts = self._once([piece.text for piece in smaller.pieces])
+    def _with_terms(self, text: str, first: Translated, check: Check) -> Translated:
+        """The translation, and the next best, with the glossary's terms in the places of what the model writes for them."""
+        if self.glossary is None or not self.glossary.violations(text, first.text):
+            return first
+        answers = [self.glossary.placed(text, answer, lambda term: self._alone(term, check)) for answer in (first.text, *first.others)]
+        kept = [answer for answer in dict.fromkeys(answers) if not self.glossary.violations(text, answer)] or [first.text]
+        return replace(first, text=kept[0], others=tuple(kept[1:]), problems=self._problems(text, kept[0], first.finish_reason))
+
+    def _alone(self, term: str, check: Check) -> list[str]:
+        """What the model may write for a term, best first."""
+        if term not in self._terms:
+            made = self._once([term], check)
+            self._terms[term] = [answer for each in made for answer in (each.text, *each.others)]
+        return self._terms[term]
+
+    def _joined(self, text: str, smaller: Pieces, check: Check) -> Translated:
+        parts = self._once([piece.text for piece in smaller.pieces], check)
         joined = smaller.joined([part.text for part in parts])
         reason = "length" if any(part.finish_reason == "length" for part in parts) else parts[-1].finish_reason if parts else "eos"
         prompt, completion = sum(p.prompt_tokens for p in parts), sum(p.completion_tokens for p in parts)
@@ -139,23 +166,31 @@ class Translating:
         return Translated(joined, reason, prompt, completion, self._problems(text, joined, reason), score=score)
 
     def _problems(self, text: str, translation: str, reason: str) -> tuple[str, ...]:
-        glossary = self.options.glossary
-        return (*problems(text, translation, reason), *(glossary.violations(text, translation) if glossary else ()))
+        terms = self.glossary.violations(text, translation) if self.glossary else ()
+        return (*problems(text, translation, reason), *terms)
 
-    def _once(self, texts: Sequence[str]) -> list[Translated]:
-        works = [self._work(number, text) for number, text in enumerate(texts)]
-        out: dict[int, Translated] = {}
+    def _once(self, texts: Sequence[str], check: Check) -> list[Translated]:
+        out = {number: Translated(text, "eos", 0, 0) for number, text in enumerate(texts) if self._stays(text)}
+        works = [self._work(number, text) for number, text in enumerate(texts) if number not in out]
         for batch in batches(works, rows=self.batch_size, tokens=self.batch_tokens, width=self.width):
-            answers = self.engine.generate([work.payload for work in batch], self.decoding)
+            answers = self.engine.generate([work.payload for work in batch], self.decoding, check=check)
             for work, answer in zip(batch, answers, strict=True):
                 out[work.row.index] = self._translated(texts[work.row.index], answer)
         halfway = [out[number] for number in range(len(texts))]
-        return halfway if self.onward is None else self._onward(self.onward, texts, halfway)
+        return halfway if self.onward is None else self._onward(self.onward, texts, halfway, check)
 
-    def _onward(self, second: Translating, texts: Sequence[str], halfway: Sequence[Translated]) -> list[Translated]:
+    def _stays(self, text: str) -> bool:
+        """Whether there is nothing to translate."""
+        if is_code(text):
+            return True
+        there = self.tells_languages and is_written_in(text, (self.onward or self).direction.target, self.direction.source)
+        self.there_already += there
+        return there
+
+    def _onward(self, second: Translating, texts: Sequence[str], halfway: Sequence[Translated], check: Check) -> list[Translated]:
         """The second step, from the translations of the first. Its checks compare the original with the final text."""
         cut = [second.pieces(half.text) for half in halfway]
-        done = iter(second.translate([piece.text for pieces in cut for piece in pieces.pieces]))
+        done = iter(second.translate([piece.text for pieces in cut for piece in pieces.pieces], check))
         out = []
         for text, half, pieces in zip(texts, halfway, cut, strict=True):
             parts = [next(done) for _ in pieces.pieces]
@@ -181,10 +216,7 @@ class Translating:
         pieces = cut.pieces
         out: dict[str, Any] = {self.options.output_field: cut.marked.joined(pieces, [part.text for part in parts])}
         if self.options.best > 1:
-            ranks = range(self.options.best)
-            out["translations"] = [
-                cut.marked.joined(pieces, [(part.text, *part.others)[min(k, len(part.others))] for part in parts]) for k in ranks
-            ]
+            out["translations"] = self._ranked(cut, parts)
         ended = any(part.finish_reason == "length" for part in parts)
         out["finish_reason"] = "length" if ended else parts[-1].finish_reason if parts else "eos"
         out["prompt_tokens"] = sum(part.prompt_tokens for part in parts)
@@ -196,12 +228,19 @@ class Translating:
             for piece, part in zip(pieces.pieces, parts, strict=True)
             if part.problems
         ]  # fmt: skip
-        keep = self.options.keep
-        problem = None if keep is None else keep.problem(cut.marked.text, out[self.options.output_field])
+        if len(out.get("translations", ())) < self.options.best and self.options.best > 1 and any(part.prompt_tokens for part in parts):
+            lost.append(f"'{cut.marked.text[:60]}': only {len(out['translations'])} different translations")
+        problem = None if cut.keep is None else cut.keep.problem(cut.marked.text, out[self.options.output_field])
         if problem is not None:
             lost.append(f"'{cut.marked.text[:60]}': {problem}, so it was left as it was")
             out[self.options.output_field] = cut.marked.text
         return Answer(out, " / ".join(lost) or None, out["prompt_tokens"], out["completion_tokens"])
+
+    def _ranked(self, cut: _Cut, parts: Sequence[Translated]) -> list[str]:
+        """The best translations of a row, each another one."""
+        ranks = range(self.options.best)
+        texts = [[(part.text, *part.others)[min(rank, len(part.others))] for part in parts] for rank in ranks]
+        return list(dict.fromkeys(cut.marked.joined(cut.pieces, each) for each in texts))
 
     def _translated(self, source_text: str, answers: Sequence[Completion]) -> Translated:
         answer, *others = answers

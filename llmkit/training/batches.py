@@ -1,26 +1,29 @@
 """Which examples make which batch, and how they lie in it. A batch is a function of seed and number alone.
 
-The data is one endless stream: a permutation of the examples for each epoch, cut into steps of which the last is smaller when
-the examples don't go into them evenly. A run that resumes at step n takes up the stream there. Inside a batch, examples are
-packed into rows no longer than the longest of them, positions begun anew for each (no attention between them), where the model
-allows; otherwise a row holds one example and examples of like length go together.
+The data is one endless stream: a permutation of the examples for each epoch (each as often as its file's weight says), cut into steps
+of which the last is smaller when the examples don't go into them evenly. A run that resumes at step n takes up the stream there.
+Inside a batch, examples are packed into rows no longer than the longest of them, positions begun anew for each (no attention between
+them), where the model allows; otherwise a row holds one example and examples of like length go together.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from llmkit.training.examples import Example
+from llmkit.training.mixture import Mixture
 
 #: Steps whose examples are sorted by length together, where rows are padded.
 _GROUPED_STEPS = 32
 IGNORED = -100
+#: What of a batch the model reads.
+INPUTS = ("input_ids", "attention_mask", "position_ids", "decoder_input_ids")
 
 
 class Stream(torch.utils.data.Dataset[list[Example]]):  # type: ignore[misc]
@@ -28,11 +31,16 @@ class Stream(torch.utils.data.Dataset[list[Example]]):  # type: ignore[misc]
 
     A step is `parts` consecutive items (gradient accumulation times processes) of at most `size` examples each; the last step
     of an epoch takes the examples that are left, and some of its items may then be empty. grouped: examples of like length
-    share a step, too.
+    share a step, too. mixture: of the files that the examples are from, None for one file.
+    `references` are those of preferences, by the number of the example.
     """
 
-    def __init__(self, examples: Sequence[Example], *, size: int, parts: int, steps: int, seed: int, grouped: bool) -> None:
+    def __init__(
+        self, examples: Sequence[Example], *, size: int, parts: int, steps: int, seed: int, grouped: bool, mixture: Mixture | None = None
+    ) -> None:
         self.examples, self.size, self.parts, self.steps, self.seed = examples, size, parts, steps, seed
+        self.mixture = mixture or Mixture((len(examples),))
+        self.references: dict[int, tuple[float, float]] = {}
         self.window = _GROUPED_STEPS if grouped else 1
         self._order: tuple[int, np.ndarray[Any, np.dtype[np.int64]]] | None = None
         self._planned: tuple[tuple[int, int], list[list[int]]] | None = None
@@ -40,7 +48,7 @@ class Stream(torch.utils.data.Dataset[list[Example]]):  # type: ignore[misc]
     @property
     def epoch_steps(self) -> int:
         """Batches per epoch, the last one smaller; each process takes its part of a batch."""
-        return -(-len(self.examples) // (self.size * self.parts))
+        return -(-self.mixture.size // (self.size * self.parts))
 
     def __len__(self) -> int:
         return self.steps * self.parts
@@ -49,7 +57,10 @@ class Stream(torch.utils.data.Dataset[list[Example]]):  # type: ignore[misc]
         step, part = divmod(item, self.parts)
         rows = self.step(step)
         size = -(-len(rows) // self.parts)
-        return [self.examples[i] for i in rows[part * size : (part + 1) * size]]
+        chosen = rows[part * size : (part + 1) * size]
+        if not self.references:
+            return [self.examples[i] for i in chosen]
+        return [replace(self.examples[i], reference=self.references[i]) for i in chosen]
 
     def step(self, number: int) -> list[int]:
         """The examples of a step, by length: each of its parts then holds examples of like length."""
@@ -62,7 +73,7 @@ class Stream(torch.utils.data.Dataset[list[Example]]):  # type: ignore[misc]
     def rows_before(self, step: int) -> int:
         """How many examples the first `step` steps hold."""
         epoch, place = divmod(step, self.epoch_steps)
-        return epoch * len(self.examples) + min(place * self.size * self.parts, len(self.examples))
+        return epoch * self.mixture.size + min(place * self.size * self.parts, self.mixture.size)
 
     def _plan(self, epoch: int, window: int) -> list[list[int]]:
         """The steps of a window of an epoch. The smaller step, where there is one, is the epoch's last."""
@@ -81,7 +92,7 @@ class Stream(torch.utils.data.Dataset[list[Example]]):  # type: ignore[misc]
 
     def _permutation(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.examples)))
+            self._order = (epoch, self.mixture.epoch(epoch, self.seed))
         return self._order[1]
 
 
@@ -100,6 +111,17 @@ class Collator:
         return Example(array("i", [self.pad, self.pad]), b"\x00\x00", None, 0, 0, source)
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        """As `tensors`; of preferences the two sequences of each, one after the other.
+
+        These get segments [rows, width], the number of the sequence that each label is of, and reference [2 * pairs], float32.
+        """
+        if not any(example.rejected is not None for example in examples):
+            return self.tensors(examples)
+        batch = self.tensors([part for example in examples for part in example.parts])
+        reference = [value for example in examples for value in example.reference or (0.0, 0.0)]
+        return batch | {"reference": torch.tensor(reference, dtype=torch.float32)}
+
+    def tensors(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """input_ids and labels [rows, width] int64, labels at the position that predicts them, -100 elsewhere.
 
         With packed rows position_ids [rows, width], begun anew for each example; with an encoder input_ids and
@@ -113,6 +135,7 @@ class Collator:
         ids = np.full((len(rows), width), self.pad, dtype=np.int64)
         labels = np.full((len(rows), width), IGNORED, dtype=np.int64)
         positions = np.zeros((len(rows), width), dtype=np.int64)
+        segments = np.zeros((len(rows), width), dtype=np.int64)
         for number, row in enumerate(rows):
             at = 0
             for i in row:
@@ -120,8 +143,9 @@ class Collator:
                 place = slice(at, at + count)
                 ids[number, place], labels[number, place] = _inputs(examples[i])
                 positions[number, place] = np.arange(count)
+                segments[number, place] = i
                 at += count
-        batch = {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels)}
+        batch = {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels), "segments": torch.from_numpy(segments)}
         return batch | ({"position_ids": torch.from_numpy(positions)} if self.packed else {})
 
     def _pairs(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
@@ -136,7 +160,8 @@ class Collator:
             ids[number, :count], labels[number, :count] = _inputs(example)
             sources[number, :read] = np.asarray(example.source or (), dtype=np.int64)
             mask[number, :read] = 1
-        names = {"input_ids": sources, "attention_mask": mask, "decoder_input_ids": ids, "labels": labels}
+        segments = np.broadcast_to(np.arange(len(examples), dtype=np.int64)[:, None], labels.shape).copy()
+        names = {"input_ids": sources, "attention_mask": mask, "decoder_input_ids": ids, "labels": labels, "segments": segments}
         return {name: torch.from_numpy(value) for name, value in names.items()}
 
 

@@ -17,6 +17,7 @@ def card(ready: Ready, record: dict[str, Any], improvement: Improvement | None, 
     plan, result = ready.plan, record["result"]
     base = plan.prepared.location.reference
     what = "All weights" if plan.lora is None else "A LoRA adapter"
+    going_on = plan.prepared.adapter
     lines = [
         "---",
         f"base_model: {_yaml(base)}",
@@ -28,7 +29,8 @@ def card(ready: Ready, record: dict[str, Any], improvement: Improvement | None, 
         "",
         f"{what} trained by `llmkit finetune` {__version__}: {ready.trained:,} of {ready.parameters:,} parameters, "
         f"{result['steps']:,} steps, {result['trained_tokens']:,} trained tokens in {result['seconds']:.0f} s. "
-        f"Base weights: SHA-256 `{plan.prepared.checkpoint.sha256[:16]}`.",
+        f"Base weights: SHA-256 `{plan.prepared.checkpoint.sha256[:16]}`."
+        + ("" if going_on is None else f" It went on from the adapter {_inline(going_on.reference)}, SHA-256 `{going_on.sha256[:16]}`."),
         "",
         *_use(plan, base, folder=result["output"]),
         "## Data",
@@ -43,6 +45,7 @@ def card(ready: Ready, record: dict[str, Any], improvement: Improvement | None, 
         "## Measured",
         "",
         *_measured(improvement),
+        *_answers(result.get("answers")),
         *(["![loss over steps](loss.png)", ""] if plot else []),
         "## Settings",
         "",
@@ -78,10 +81,20 @@ def _measured(improvement: Improvement | None) -> list[str]:
         return ["Nothing: there were no validation rows.", ""]
     lines = ["On the validation rows, by the scorer of `llmkit evaluate perplexity`, 95% intervals by bootstrap over rows:", ""]
     lines += ["| figure | before | after |", "|---|---:|---:|"]
-    for name, before in improvement.before.items():
-        lines.append(f"| {name.replace('_', ' ')} | {_figure(before)} | {_figure(improvement.after[name])} |")
+    for place, of_set in (("", improvement), *((f" on {_inline(name)}", of_set) for name, of_set in improvement.sets.items())):
+        for name, before in of_set.before.items():
+            lines.append(f"| {name.replace('_', ' ')}{place} | {_figure(before)} | {_figure(of_set.after[name])} |")
     signatures = "; ".join(f"`{s.signature}`" for s in improvement.after.values())
     return [*lines, "", f"Signatures: {signatures}.", ""]
+
+
+def _answers(answers: list[dict[str, str]] | None) -> list[str]:
+    """A table of the answers to the run's prompts."""
+    if not answers:
+        return []
+    lines = ["## Answers", "", "Greedy, to fixed prompts:", "", "| prompt | before | after |", "|---|---|---|"]
+    lines += [f"| {_inline(a['prompt'])} | {_inline(a['before'])} | {_inline(a['after'])} |" for a in answers]
+    return [*lines, ""]
 
 
 def _figure(score: Any) -> str:

@@ -29,6 +29,8 @@ from llmkit.records import differences
 from llmkit.training.state import ELSEWHERE, Entry, RunState, paths, read_history, read_record, read_state
 
 _NAME = re.compile(r"checkpoint-(\d+)")
+#: Settings that only say how long a run is.
+_LENGTH = ("optimization.epochs ", "optimization.max_steps ")
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class RunFolder:
 
         Raises JobChangedError when the folder's run is another one, OutputError when the folder is not a run's.
         """
+        identity = self._as_extended(identity)
         if self.record is not None and self.finished and not overwrite:
             if changes := differences(self.record["identity"], identity):
                 raise JobChangedError(f"{self.name} holds another run: {'; '.join(changes)}", hint="`overwrite` replaces it")
@@ -134,6 +137,52 @@ class RunFolder:
             raise OutputError(f"{self.name} is not empty, and no run of llmkit finetune began there", hint="name another folder")
         self._check_room()
         return "fresh"
+
+    def check_extension(self, identity: dict[str, Any], steps: int) -> str:
+        """What this run is to the folder if it is to make a finished one longer: 'extend', or 'resume' or 'finished' where it has begun.
+
+        steps: of this run. Raises JobChangedError when more than its length differs, OutputError when there is no finished run or no
+        checkpoint to go on from.
+        """
+        if self.record is None or not self.finished or self.state is None:
+            if self.state is None or not self.state.identity.get("extended"):
+                raise OutputError(
+                    f"{self.name}: no finished run to extend", hint="the same command without `extend` goes on with an unfinished one"
+                )
+            return self.check(identity)
+        changes = differences(self.record["identity"], self._as_extended(identity))
+        if not changes:
+            return self.check(identity)
+        if others := [change for change in changes if not change.startswith(_LENGTH)]:
+            raise JobChangedError(f"{self.name} holds another run: {'; '.join(others)}", hint="`adapter` goes on from its weights alone")
+        self._check_result(self.record["result"]["files"])
+        done, planned = self.record["result"]["steps"], self.record["result"]["planned_steps"]
+        if done < planned:
+            raise JobChangedError(
+                f"{self.name}: its run was stopped early, at step {done}", hint="`adapter` goes on from its weights alone"
+            )
+        if steps <= done:
+            raise JobChangedError(f"{self.name} has been trained for {done} steps, and this run has {steps}", hint="more `epochs`")
+        if not any(entry.step == done for entry in self.state.checkpoints.values()):
+            raise OutputError(f"{self.name}: its last checkpoint is gone", hint="`adapter` goes on from its weights alone")
+        self._check_room()
+        return "extend"
+
+    def extend(self, identity: dict[str, Any]) -> None:
+        """Makes the finished run one of another length, that goes on from its last checkpoint. Its result stays until then."""
+        old = self.known
+        last = max(entry.step for entry in old.checkpoints.values())
+        longer = {**identity, "extended": [*old.identity.get("extended", []), last]}
+        there = tuple(n for n in self._result_files() if (self.path / n).is_file())
+        new = replace(old, identity=longer, files=tuple(n for n in old.files if n not in there), replaces=there)
+        self.state = replace(new, checkpoints={name: replace(entry, run=new.digest) for name, entry in old.checkpoints.items()})
+        if self.writes:
+            self._write()
+
+    def _as_extended(self, identity: dict[str, Any]) -> dict[str, Any]:
+        """An identity with the steps at which the folder's run was made longer: these are the run's own, and no option."""
+        known = self.state.identity if self.state is not None else self.record["identity"] if self.record is not None else {}
+        return identity | ({"extended": known["extended"]} if known.get("extended") else {})
 
     def begin(self, identity: dict[str, Any]) -> None:
         """Takes the folder for a new run. An earlier run's checkpoints go; its result stays until this one's is complete."""

@@ -5,7 +5,9 @@ Knows files and formats; not models.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from llmkit.errors import UsageError
@@ -16,31 +18,82 @@ from llmkit.training.settings import DataSettings
 
 
 @dataclass(frozen=True)
-class TrainingRows:
-    """The rows of a run, checked, and where they came from."""
+class File:
+    """The samples of one file."""
 
-    source: str
-    valid_source: str | None
+    name: str
+    samples: Samples
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """The rows of a run, file by file. checked: what is counted of all training files together."""
+
     checked: CheckedRows
-    train: Samples
-    valid: Samples
+    train: tuple[File, ...]
+    valid: tuple[File, ...]
+
+    @property
+    def source(self) -> str:
+        """The names of the training files."""
+        return ", ".join(file.name for file in self.train)
+
+    @property
+    def valid_source(self) -> str | None:
+        return ", ".join(file.name for file in self.valid) or None
+
+    def close(self) -> None:
+        """Gives the disk back."""
+        for file in (*self.train, *self.valid):
+            file.samples.close()
+
+
+def set_names(files: Sequence[File]) -> tuple[str, ...]:
+    """A short name for each file, for figures: 'dev' for 'data/dev.jsonl', and 'dev_2' for another of that name."""
+    names: list[str] = []
+    for file in files:
+        stem = re.sub(r"\W+", "_", file.name.rstrip("/").rpartition("/")[2].partition(".")[0]) or "rows"
+        names.append(stem if stem not in names else f"{stem}_{len(names) + 1}")
+    return tuple(names)
+
+
+def sha256(files: Sequence[File]) -> str | None:
+    """Of the rows of all files in their order, and of which file holds which; None without a file."""
+    digests = [file.samples.sha256 for file in files]
+    if len(digests) < 2:
+        return digests[0] if digests else None
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def read_data(settings: DataSettings, *, offline: bool = False) -> TrainingRows:
     """Raises InputError for rows that can't be used, UsageError for a share that leaves one side empty."""
-    rows = _open(settings, settings.train, settings.limit, offline)
-    checked = check_rows(
-        _lines(rows, settings.train, settings.format), settings.fields, rows.name,
-        max_errors=settings.max_errors, share=settings.valid_share,
-    )  # fmt: skip
-    if settings.valid is None:
-        train, aside = checked.samples, checked.held_out
-        if settings.valid_share and not (train and aside):
-            raise UsageError(f"`valid_split` leaves {len(train)} rows to train on and {len(aside)} to validate", hint="another share")
-        return TrainingRows(rows.name, rows.name if settings.valid_share else None, checked, train, aside)
-    others = _open(settings, settings.valid, None, offline)
-    valid = check_rows(_lines(others, settings.valid, settings.format), settings.fields, others.name, max_errors=settings.max_errors)
-    return TrainingRows(rows.name, others.name, checked, checked.samples, valid.samples)
+    checked: CheckedRows | None = None
+    train, aside, valid = [], [], []
+    for path in settings.train_files:
+        rows = _open(settings, path, settings.limit, offline)
+        left = settings.max_errors - (len(checked.bad) if checked is not None else 0)
+        of_file = _check(rows, path, settings, max_errors=left, share=settings.valid_share)
+        train.append(File(rows.name, of_file.samples))
+        aside.append(File(rows.name, of_file.held_out))
+        if checked is None:
+            checked = of_file
+        else:
+            checked.count(of_file)
+    if settings.valid_share:
+        kept, held_out = (sum(len(file.samples) for file in files) for files in (train, aside))
+        if not (kept and held_out):
+            raise UsageError(f"`valid_split` leaves {kept} rows to train on and {held_out} to validate", hint="another share")
+        valid = [file for file in aside if file.samples]
+    for path in settings.valid_files:
+        rows = _open(settings, path, None, offline)
+        valid.append(File(rows.name, _check(rows, path, settings, max_errors=settings.max_errors).samples))
+    if checked is None:
+        raise UsageError("no training file given")
+    return TrainingRows(checked, tuple(train), tuple(valid))
+
+
+def _check(rows: Rows, path: str, settings: DataSettings, *, max_errors: int, share: float = 0.0) -> CheckedRows:
+    return check_rows(_lines(rows, path, settings.format), settings.fields, rows.name, max_errors=max_errors, share=share)
 
 
 def _open(settings: DataSettings, path: str, limit: int | None, offline: bool) -> Rows:

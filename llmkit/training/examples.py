@@ -27,7 +27,8 @@ from llmkit.training.languages import Directions, token_id
 class Example:
     """`tokens` of which those with `loss_mask` 1 are trained (predicted); `source` is what an encoder reads. line: of the row.
 
-    bytes and words: of the text that is trained, for figures per byte and per word.
+    bytes and words: of the text that is trained, for figures per byte and per word. rejected: the worse answer of a preference, whose
+    better one this is. reference: the log-probabilities of both before the training, where they are known.
     """
 
     tokens: array[int]
@@ -36,16 +37,23 @@ class Example:
     bytes: int
     words: int
     source: array[int] | None = None
+    rejected: Example | None = None
+    reference: tuple[float, float] | None = None
+
+    @property
+    def parts(self) -> tuple[Example, ...]:
+        """The sequences that it puts into a batch: itself, or of a preference the better and the worse one."""
+        return (self,) if self.rejected is None else (replace(self, rejected=None, reference=None), self.rejected)
 
     @property
     def trained(self) -> int:
         """How many tokens are trained. The first token of a sequence can't be: nothing predicts it."""
-        return sum(self.loss_mask[1:])
+        return sum(self.loss_mask[1:]) + (0 if self.rejected is None else self.rejected.trained)
 
     @property
     def width(self) -> int:
-        """Positions that it needs in a batch: of the longer side."""
-        return max(len(self.tokens), len(self.source or ()))
+        """Positions that it needs in a batch: of the longest side."""
+        return max(len(self.tokens), len(self.source or ()), 0 if self.rejected is None else self.rejected.width)
 
 
 class Examples(Spool[Example]):
@@ -61,23 +69,37 @@ class Examples(Spool[Example]):
 
     def append(self, item: Example) -> None:
         super().append(item)
-        self.tokens += len(item.tokens)
+        self.tokens += sum(len(part.tokens) for part in item.parts)
         self.trained += item.trained
         self.width = max(self.width, item.width)
 
 
 #: line (-1: none), bytes, words, tokens, tokens of the source (-1: none)
 _HEADER = struct.Struct("=qqqqq")
+#: Bytes of the first of one or two parts.
+_FIRST = struct.Struct("=q")
 
 
 def _to_bytes(example: Example) -> bytes:
+    first = _part_to_bytes(example)
+    return _FIRST.pack(len(first)) + first + (b"" if example.rejected is None else _part_to_bytes(example.rejected))
+
+
+def _from_bytes(data: bytes) -> Example:
+    (end,) = _FIRST.unpack_from(data)
+    first, rest = data[_FIRST.size : _FIRST.size + end], data[_FIRST.size + end :]
+    example = _part_from_bytes(first)
+    return replace(example, rejected=_part_from_bytes(rest)) if rest else example
+
+
+def _part_to_bytes(example: Example) -> bytes:
     source = example.source
     counts = (len(example.tokens), -1 if source is None else len(source))
     header = _HEADER.pack(-1 if example.line is None else example.line, example.bytes, example.words, *counts)
     return header + example.tokens.tobytes() + example.loss_mask + (b"" if source is None else source.tobytes())
 
 
-def _from_bytes(data: bytes) -> Example:
+def _part_from_bytes(data: bytes) -> Example:
     line, size, words, count, read = _HEADER.unpack_from(data)
     tokens = array("i")
     width = tokens.itemsize
@@ -111,9 +133,9 @@ class Encoder:
     def encoder_decoder(self) -> bool:
         return self.start is not None
 
-    def examples(self, samples: Iterable[Sample], source: str) -> Examples:
-        """Every sample's examples; those without a trained token are skipped and counted."""
-        out = Examples()
+    def examples(self, samples: Iterable[Sample], source: str, into: Examples | None = None) -> Examples:
+        """Every sample's examples, behind those of `into`; those without a trained token are skipped and counted."""
+        out = Examples() if into is None else into
         for sample in samples:
             try:
                 encoded = self.encode(sample)
@@ -123,8 +145,8 @@ class Encoder:
                 raise RowError(exc.message, path=source, line=sample.line, hint=exc.hint) from exc
             for example, length in encoded:
                 out.longest = max(out.longest, length)
-                out.truncated += length > len(example.tokens)
-                if example.trained:
+                out.truncated += length > max(len(part.tokens) for part in example.parts)
+                if all(part.trained for part in example.parts):
                     out.append(example)
                 else:
                     out.empty.append(sample.line)
@@ -135,6 +157,8 @@ class Encoder:
 
         Raises InputError for what the model can't learn from.
         """
+        if sample.rejected is not None:
+            return [self._preference(sample, sample.rejected)]
         if self.encoder_decoder:
             return [self._pair(sample)]
         bos = self.tokenizer.bos_token_id
@@ -148,6 +172,11 @@ class Encoder:
             turns: tuple[Message, ...] = ({"role": "user", "content": prompt}, {"role": "assistant", "content": completion})
             return [self._example(segments, [], sample) for segments in self._turns(replace(sample, messages=turns))]
         return [self._example([(sample.plain or prompt, self.full_loss), (completion, True)], first, sample)]
+
+    def _preference(self, sample: Sample, rejected: dict[str, Any]) -> tuple[Example, int]:
+        ((better, length),) = self.encode(replace(sample, rejected=None))
+        ((worse, other),) = self.encode(replace(sample, **{**rejected, "rejected": None}))
+        return replace(better, rejected=worse), max(length, other)
 
     def _asked(self, sample: Sample) -> tuple[str, str]:
         """Prompt and completion of a causal model: of source and target what `translate` asks, and what it wants to read."""
@@ -165,15 +194,17 @@ class Encoder:
             )
         direction = self.directions.of(sample) if self.directions is not None else None
         prompt = Prompt(text=sample.plain or sample.prompt) if direction is None else direction.prompt(sample.prompt)
-        if prompt.first_token is None:
+        if prompt.first_token is None and prompt.last_token is None:
             source = list(self.tokenizer(prompt.text)["input_ids"])
         else:
             text = self.tokenizer(prompt.text, add_special_tokens=False)["input_ids"]
-            source = [token_id(self.tokenizer, prompt.first_token), *text, *self._end(text)]
+            first, last = ([] if name is None else [token_id(self.tokenizer, name)] for name in (prompt.first_token, prompt.last_token))
+            source = [*first, *text, *self._end(text), *last]
         target = list(self.tokenizer(text_target=sample.completion, add_special_tokens=False)["input_ids"])
         if direction is not None and direction.target_token is not None:
             target = [token_id(self.tokenizer, direction.target_token), *target]
-        tokens = [self.start or 0, *target, *self._end(target)]
+        started = None if direction is None or direction.start_token is None else token_id(self.tokenizer, direction.start_token)
+        tokens = [started or self.start or 0, *target, *self._end(target)]
         cut = tokens[: self.max_length]
         loss_mask = bytes([0] + [1] * (len(cut) - 1))
         example = _example(cut, loss_mask, sample.line, sample.completion, source[: self.max_length])

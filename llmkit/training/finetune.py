@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmkit.errors import UnavailableError, UsageError
+from llmkit.errors import UnavailableError, UsageError, one_line
 from llmkit.jobs.report import Report, Silent
-from llmkit.training.data import TrainingRows, read_data
+from llmkit.rows.samples import PREFERENCE
+from llmkit.training.data import File, TrainingRows, read_data, set_names, sha256
+from llmkit.training.mixture import Mixture
 from llmkit.training.processes import Processes, from_environment
-from llmkit.training.settings import FinetuneSettings, LanguageSettings
+from llmkit.training.settings import BETA, FinetuneSettings, LanguageSettings, LoraSettings, LossSettings
 
 if TYPE_CHECKING:
     from llmkit.engines.torch.loading import Prepared
     from llmkit.errors import LlmkitError
     from llmkit.training.checkpoints import RunFolder, Saved
-    from llmkit.training.examples import Encoder
+    from llmkit.training.examples import Encoder, Examples
+    from llmkit.training.rates import Tried
     from llmkit.training.run import Ready, RunPlan
 
 
@@ -41,6 +44,7 @@ def finetune(
     *,
     overwrite: bool = False,
     restart: bool = False,
+    extend: bool = False,
     max_time: float | None = None,
     report_to: Sequence[str] = (),
     options: dict[str, Any] | None = None,
@@ -48,8 +52,9 @@ def finetune(
 ) -> Finetuned:
     """Trains what `settings` say into the folder `output`, or goes on with the run there.
 
-    overwrite: replace a finished result, once the new one is complete. restart: drop an unfinished run's checkpoints. max_time: in
-    seconds. report_to: trackers that transformers knows. options: for the record, so that it can be run again.
+    overwrite: replace a finished result, once the new one is complete. restart: drop an unfinished run's checkpoints. extend: go on with
+    a finished run for more epochs or steps. max_time: in seconds. report_to: trackers that transformers knows. options: for the
+    record, so that it can be run again.
     Raises UsageError, InputError, OutputError, JobChangedError, UnavailableError or ModelError before any training; TrainingError for
     a run that went wrong; StoppedError or TimeUpError for one that was ended, which the same call goes on with.
     """
@@ -65,7 +70,7 @@ def finetune(
             os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder.path / "runs"))
         processes.join(cpu=plan.prepared.device.kind == "cpu")
         processes.agree(plan.train_sha256 + str(plan.valid_sha256), "data")
-        relation = processes.first_value(folder.check(plan.identity(), overwrite=overwrite, restart=restart))
+        relation = processes.first_value(_relation(folder, plan, overwrite, restart, extend))
         if relation == "finished" and folder.record is not None:
             report.notice(f"{folder.name} is already trained")
             return Finetuned(folder.name, folder.record, trained=False)
@@ -75,13 +80,33 @@ def finetune(
 def dry_run(settings: FinetuneSettings, *, report: Report | None = None) -> dict[str, Any]:
     """What the run would be, with two steps timed; nothing is written. Keys: see `preflight.facts`."""
     from llmkit.training.preflight import facts
-    from llmkit.training.run import build, timed_steps
+    from llmkit.training.run import build, timed
 
     report = report or Silent()
     rows = read_data(settings.data, offline=settings.model.offline)
     ready = build(make_plan(settings, rows, from_environment(), report))
     _tell_frozen(ready, report)
-    return facts(ready, rows.checked, rows.source, timed_steps(ready))
+    return facts(ready, rows.checked, rows.source, timed(ready))
+
+
+def find_rate(settings: FinetuneSettings, *, report: Report | None = None) -> Tried:
+    """A learning rate for the run, by steps at rising rates that are thrown away; nothing is written."""
+    from llmkit.training.rates import try_rates
+    from llmkit.training.run import build
+
+    report = report or Silent()
+    rows = read_data(settings.data, offline=settings.model.offline)
+    return try_rates(build(make_plan(settings, rows, from_environment(), report)))
+
+
+def _relation(folder: RunFolder, plan: RunPlan, overwrite: bool, restart: bool, extend: bool) -> str:
+    """What this run is to the folder, see `RunFolder.check`."""
+    if not extend:
+        return folder.check(plan.identity(), overwrite=overwrite, restart=restart)
+    if overwrite or restart:
+        other = "overwrite" if overwrite else "restart"
+        raise UsageError(f"`extend` and `{other}` cannot be combined", hint="use only one of them")
+    return folder.check_extension(plan.identity(), plan.steps)
 
 
 def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Processes, report: Report) -> RunPlan:
@@ -90,6 +115,7 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
 
     from llmkit.engines.torch.devices import slow_precision
     from llmkit.engines.torch.loading import prepare
+    from llmkit.training.prompts import read_prompts
     from llmkit.training.run import RunPlan, check_examples, check_weights
 
     device = processes.device(settings.model.device)
@@ -98,18 +124,50 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     if (slow := slow_precision(prepared.device)) is not None:
         report.warn(f"`dtype` {prepared.device.dtype}: {slow}")
     encoder = _encoder(prepared, settings, rows.checked.format)
-    train = encoder.examples(rows.train, rows.source)
+    train, counts = _examples(encoder, rows.train)
     check_examples(train, rows.source, report.warn)
-    valid = encoder.examples(rows.valid, rows.valid_source or "")
+    valid, valid_counts = _examples(encoder, rows.valid)
     _tell_unused(rows, encoder, report)
+    loss = _loss(settings.loss, rows.checked.formats, report)
     plan = RunPlan(
-        prepared, encoder, train, valid, settings.lora, settings.optimization, settings.loss, settings.checkpoints,
-        settings.data, processes, rows.checked.format, rows.train.sha256, rows.valid.sha256 if rows.valid else None,
+        prepared, encoder, train, valid, settings.lora if prepared.adapter is None else LoraSettings.of(prepared.adapter.config),
+        settings.optimization, loss, settings.checkpoints, settings.data, processes, rows.checked.format,
+        sha256(rows.train) or "", sha256(rows.valid), Mixture(counts, settings.data.weights),
+        tuple(zip(set_names(rows.valid), valid_counts, strict=True)),
+        read_prompts(settings.answers, encoder, rows.checked.format, offline=settings.model.offline),
     )  # fmt: skip
-    for samples in (rows.train, rows.valid):
-        samples.close()
+    rows.close()
     check_weights(plan)
     return plan
+
+
+def _loss(settings: LossSettings, formats: Collection[str], report: Report) -> LossSettings:
+    """The settings with DPO's beta where the rows are preferences. Raises UsageError for what does not go with the rows."""
+    from dataclasses import replace
+
+    if PREFERENCE not in formats:
+        if settings.beta is not None:
+            raise UsageError("`dpo_beta` is for rows with 'chosen' and 'rejected'", hint="remove it")
+        return settings
+    if len(formats) > 1:
+        raise UsageError(f"preferences and rows of {', '.join(f for f in formats if f != PREFERENCE)}", hint="train them in two runs")
+    if settings.full_loss:
+        raise UsageError("`full_loss` and preferences cannot be combined", hint="remove it")
+    beta = BETA if settings.beta is None else settings.beta
+    report.notice(f"preferences are trained by DPO, beta {beta:g}")
+    return replace(settings, beta=beta)
+
+
+def _examples(encoder: Encoder, files: Sequence[File]) -> tuple[Examples, tuple[int, ...]]:
+    """The examples of all files, and how many each has."""
+    from llmkit.training.examples import Examples
+
+    out, counts = Examples(), []
+    for file in files:
+        before = len(out)
+        encoder.examples(file.samples, file.name, out)
+        counts.append(len(out) - before)
+    return out, tuple(counts)
 
 
 def _encoder(prepared: Prepared, settings: FinetuneSettings, format: str) -> Encoder:
@@ -139,11 +197,15 @@ def _tell_unused(rows: TrainingRows, encoder: Encoder, report: Report) -> None:
 
 
 def _tell_frozen(ready: Ready, report: Report) -> None:
-    if ready.narrow_layers:
-        layers = ", ".join(ready.narrow_layers)
+    reach = ready.targets
+    if reach is not None and reach.narrow:
+        layers = ", ".join(reach.narrow)
         report.notice(f"no adapter on {layers}: narrower than the rank; a smaller `lora_r` includes them")
-    if ready.frozen_experts:
-        report.warn(f"the adapter is not on the experts: {ready.frozen_experts:,} of {ready.parameters:,} parameters stay frozen")
+    if reach is not None and reach.frozen_experts:
+        report.warn(
+            f"the adapter is not on the experts: {reach.frozen_experts:,} of {ready.parameters:,} parameters stay frozen; "
+            "`target_parameters` all includes them"
+        )
 
 
 def _run(
@@ -184,6 +246,8 @@ def _begin(plan: RunPlan, folder: RunFolder, relation: str, report: Report) -> S
             folder.read()
         elif relation == "fresh":
             folder.begin(plan.identity())
+        elif relation == "extend":
+            folder.extend(plan.identity())
         else:
             folder.clear()
     return folder.newest(report.warn)
@@ -230,14 +294,19 @@ def _train(
         def evaluated(number: int, loss: float) -> None:
             report.detail(f"step {number:,}: validation loss {loss:.4f}")
 
-        return train(ready, folder, steps=steps, begun=begun, hooks=Hooks(step, stopping.due, evaluated, report.warn), report_to=report_to)
+        def answered(number: int, answers: list[dict[str, str]]) -> None:
+            for answer in answers:
+                report.notice(f"step {number:,}: {one_line(answer['prompt'], 60)} → {one_line(answer['text'], 200)}")
+
+        hooks = Hooks(step, stopping.due, evaluated, answered, report.warn)
+        return train(ready, folder, steps=steps, begun=begun, hooks=hooks, report_to=report_to)
 
 
 def _finish(ready: Ready, rows: TrainingRows, folder: RunFolder, options: dict[str, Any], report: Report) -> dict[str, Any]:
     """The result in its place; its record."""
     from llmkit.reports.curve import sparkline
     from llmkit.training.adapter import put_weights
-    from llmkit.training.results import Improvement, figures, finish, improvement_line, kept_step, measure
+    from llmkit.training.results import finish, improved, improvement_line, kept_step, measure
 
     plan = ready.plan
     last = folder.newest(report.warn)
@@ -249,7 +318,7 @@ def _finish(ready: Ready, rows: TrainingRows, folder: RunFolder, options: dict[s
         put_weights(ready.model, folder.saved(kept).path)
     improvement = None
     if plan.valid and folder.known.before is not None:
-        improvement = Improvement(figures(plan, folder.known.before), figures(plan, measure(ready)))
+        improvement = improved(plan, folder.known.before, measure(ready))
     about = {"input": rows.source, "format": plan.format, "bad_rows": len(rows.checked.bad)}
     about |= {"valid": rows.valid_source, "valid_rows": len(plan.valid)}
     record = finish(ready, folder, improvement, last, options, about)

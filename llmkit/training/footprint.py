@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from llmkit.engines.torch.scoring import Head, piece
-from llmkit.training.batches import Collator, Stream, pack
+from llmkit.training.batches import INPUTS, Collator, Stream, pack
 from llmkit.training.examples import Example
 
 #: Tokens of the two texts.
@@ -63,7 +63,7 @@ def shapes(stream: Stream, collate: Collator) -> list[Shape]:
     for step in range(min(stream.steps, _STEPS)):
         for part in range(stream.parts):
             examples = stream[step * stream.parts + part] or [collate.blank]
-            lengths = [e.width - (e.source is None) for e in examples]
+            lengths = [part.width - (part.source is None) for e in examples for part in e.parts]
             out.append(Shape(len(pack(lengths)) if collate.packed else len(lengths), max(lengths)))
     return out
 
@@ -108,7 +108,7 @@ def _sizes(model: Any, head: Head | None, collate: Collator, width: int) -> list
     tokens = array("i", [collate.pad] * (width + (not collate.encoder_decoder)))
     source = array("i", [collate.pad] * width) if collate.encoder_decoder else None
     example = Example(tokens, b"\x00" + b"\x01" * (len(tokens) - 1), None, 0, 0, source)
-    batch = {name: value.to(model.device) for name, value in collate([example]).items() if name != "labels"}
+    batch = {name: value.to(model.device) for name, value in collate([example]).items() if name in INPUTS}
     seen: dict[int, int] = {}
     with _recording(own, seen) as alive, head.left_out() if head is not None else nullcontext():
         model(**batch, use_cache=False)

@@ -225,9 +225,11 @@ def _answer(model: Any, loaded: LoadedModel, prompt: str) -> tuple[Any, str]:
     """Scores of the tokens after each of the prompt's, float32 [tokens, vocabulary], and the greedy answer."""
     import torch
 
+    from llmkit.engines.torch.batch import running
+
     tokenizer, encoder_decoder = loaded.tokenizer, loaded.checkpoint.is_encoder_decoder
     ids = torch.tensor([tokenizer(prompt)["input_ids"]], device=loaded.device.name)
-    with torch.inference_mode():
+    with running(loaded.location.reference, 1), torch.inference_mode():
         written = model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, num_beams=1, max_new_tokens=_NEW_TOKENS
         )

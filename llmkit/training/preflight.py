@@ -6,14 +6,14 @@ from typing import Any
 
 from llmkit.rows.samples import CheckedRows
 from llmkit.training.examples import marked
-from llmkit.training.run import Ready
+from llmkit.training.run import Ready, Timing
 
 #: Characters of the first example that are shown.
 _SHOWN = 1500
 
 
-def facts(ready: Ready, checked: CheckedRows, source: str, seconds_a_step: float) -> dict[str, Any]:
-    """The preflight as an object. seconds_a_step: as timed."""
+def facts(ready: Ready, checked: CheckedRows, source: str, timing: Timing) -> dict[str, Any]:
+    """The preflight as an object."""
     plan, train = ready.plan, ready.plan.train
     memory = ready.memory
     tokenizer = ready.loaded.tokenizer
@@ -22,7 +22,7 @@ def facts(ready: Ready, checked: CheckedRows, source: str, seconds_a_step: float
         return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     first = train[0]
-    shown = marked(first, decode)
+    shown = "\n".join(marked(part, decode) for part in first.parts)
     if first.source is not None:
         shown = f"{decode(list(first.source))} → {shown}"
     return {
@@ -46,13 +46,14 @@ def facts(ready: Ready, checked: CheckedRows, source: str, seconds_a_step: float
         "packed": ready.packed,
         "trained_parameters": ready.trained,
         "parameters": ready.parameters,
-        "frozen_experts": ready.frozen_experts,
+        "frozen_experts": 0 if ready.targets is None else ready.targets.frozen_experts,
         "rows_a_step": plan.optimization.rows_a_step(plan.processes.count),
         "steps": plan.steps,
         "memory_bytes": memory.needs,
         "free_bytes": memory.free,
-        "seconds_a_step": seconds_a_step,
-        "seconds": seconds_a_step * plan.steps,
+        "seconds_a_step": timing.step,
+        "seconds_an_evaluation": timing.evaluation,
+        "seconds": timing.of_run(plan),
     }
 
 
@@ -74,13 +75,14 @@ def lines(preflight: dict[str, Any]) -> list[str]:
         out.append(f"skipped:     {len(empty):,} rows without a trained token (line {listed}{', ...' if len(empty) > 5 else ''})")
     hours, minutes = divmod(preflight["seconds"] / 60, 60)
     packed = "several rows packed into one" if preflight["packed"] else "rows padded, those of like length together"
+    evaluation = f", {preflight['seconds_an_evaluation']:.2f} s an evaluation" if preflight["valid_examples"] else ""
     gib = 1 << 30
     out += [
         f"model:       {preflight['model']} on {preflight['device']}, {preflight['dtype']}; {packed}",
         f"trained:     {preflight['trained_parameters']:,} of {preflight['parameters']:,} parameters",
         f"steps:       {preflight['steps']:,} of {preflight['rows_a_step']:,} rows",
         f"memory:      about {preflight['memory_bytes'] / gib:.1f} GiB, {preflight['free_bytes'] / gib:.1f} GiB free",
-        f"time:        {preflight['seconds_a_step']:.2f} s a step, about {hours:.0f} h {minutes:.0f} min",
+        f"time:        {preflight['seconds_a_step']:.2f} s a step{evaluation}, about {hours:.0f} h {minutes:.0f} min",
         "first example, what is trained between « and »:",
         preflight["first"],
     ]

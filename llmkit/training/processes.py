@@ -38,7 +38,13 @@ class Processes:
         return f"cuda:{self.local}" if torch.cuda.is_available() else asked
 
     def join(self, *, cpu: bool) -> None:
-        """Meets the other processes."""
+        """Meets the other processes. Raises UnavailableError when the launcher asks for sharded weights."""
+        for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
+            if os.environ.get(name, "").lower() in ("true", "1"):
+                raise UnavailableError(
+                    f"{name.rpartition('_')[2]} was asked for, and checkpoints of sharded weights are not supported",
+                    hint="torchrun gives each process the whole model; `quantize` int4 makes it smaller",
+                )
         if self.count > 1:
             from accelerate import PartialState
 

@@ -11,11 +11,13 @@ import json
 import shutil
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmkit.engines.torch.loading import tokenizer_beside
 from llmkit.files import file_sha256
+from llmkit.metrics.accuracy import accuracy
 from llmkit.metrics.base import Score, json_number, signature
 from llmkit.metrics.perplexity import Likelihood, scores
 from llmkit.records import peak_memory_bytes, run_record
@@ -26,29 +28,64 @@ from llmkit.training.validation import likelihoods
 
 #: Of the figures that the scorer knows, those that measure the improvement.
 FIGURES = ("token_perplexity", "bits_per_byte")
+#: ... and of preferences.
+_PREFERRED = "preference_accuracy"
 
 
 @dataclass(frozen=True)
 class Improvement:
-    """Figures on the validation rows, before and after."""
+    """Figures on the validation rows, before and after. sets: those of each file, where there are several."""
 
     before: dict[str, Score]
     after: dict[str, Score]
+    sets: dict[str, Improvement] = field(default_factory=dict)
+
+    def numbers(self) -> dict[str, Any]:
+        """For the record."""
+        out: dict[str, Any] = {"before": _numbers(self.before), "after": _numbers(self.after)}
+        return out | ({"sets": {name: of_set.numbers() for name, of_set in self.sets.items()}} if self.sets else {})
 
 
 def measure(ready: Ready) -> list[list[float]]:
-    """The validation rows' likelihoods as the model is now: [log-likelihood, tokens, words, bytes] each."""
-    documents = likelihoods(ready.model, ready.plan.valid, pad=ready.plan.pad)
-    return [[d.log_likelihood, d.tokens, d.words, d.bytes] for d in documents]
+    """The validation rows' likelihoods as the model is now: [log-likelihood, tokens, words, bytes] each.
+
+    Of preferences these are the better answer's, and the log-likelihood of the worse one follows.
+    """
+    plan = ready.plan
+    if not plan.preference:
+        documents = likelihoods(ready.model, plan.valid, pad=plan.pad)
+        return [[d.log_likelihood, d.tokens, d.words, d.bytes] for d in documents]
+    from llmkit.training.preference import log_probs
+
+    pairs = log_probs(ready.model, plan.valid, pad=plan.pad, chosen=range(len(plan.valid)))
+    chosen = [example.parts[0] for example in plan.valid]
+    return [[pairs[i][0], example.trained, example.words, example.bytes, pairs[i][1]] for i, example in enumerate(chosen)]
 
 
 def figures(plan: RunPlan, measured: Sequence[Sequence[float]]) -> dict[str, Score]:
     """The figures of `measure`'s numbers, with intervals by bootstrap over rows."""
-    documents = [Likelihood(value, int(tokens), int(words), int(size)) for value, tokens, words, size in measured]
+    documents = [Likelihood(value, int(tokens), int(words), int(size)) for value, tokens, words, size, *_ in measured]
     target = "text" if plan.format == "text" or plan.loss.full_loss else "completion"
     protocol = signature(target=target, max_length=plan.encoder.max_length or "none", rows=(plan.valid_sha256 or "")[:8])
     tokenizer = str(plan.identity()["model.tokenizer_sha256"])[:8]
-    return {s.name: s for s in scores(documents, protocol=protocol, tokenizer=tokenizer) if s.name in FIGURES}
+    found = {s.name: s for s in scores(documents, protocol=protocol, tokenizer=tokenizer) if s.name in FIGURES}
+    return {_PREFERRED: _preferred(measured, protocol)} | found if plan.preference else found
+
+
+def _preferred(measured: Sequence[Sequence[float]], protocol: str) -> Score:
+    """In how many of 100 pairs the better answer is the likelier one."""
+    return accuracy(_PREFERRED, [row[0] > row[4] for row in measured], protocol)
+
+
+def improved(plan: RunPlan, before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> Improvement:
+    """What changed between two of `measure`'s results, on all validation rows and on those of each file."""
+    sets, first = {}, 0
+    for name, count in plan.valid_sets if len(plan.valid_sets) > 1 else ():
+        part = slice(first, first + count)
+        if count:
+            sets[name] = Improvement(figures(plan, before[part]), figures(plan, after[part]))
+        first += count
+    return Improvement(figures(plan, before), figures(plan, after), sets)
 
 
 def finish(
@@ -58,7 +95,7 @@ def finish(
 
     last: the run's newest checkpoint. options: for the record. about: facts of the data.
     """
-    from llmkit.training.trainer import metrics_line
+    from llmkit.training.history import metrics_line
 
     part = folder.final
     if part.exists():
@@ -72,7 +109,7 @@ def finish(
         draw_losses(last.history, part / "loss.png")
     result = _result(ready, folder, improvement, last) | about
     result |= {"input_sha256": ready.plan.train_sha256, "output": folder.name, "output_sha256": weights}
-    record = run_record("finetune", options, ready.plan.identity(), result)
+    record = run_record("finetune", options, folder.known.identity, result)
     from llmkit.training.card import card
 
     with unwritable(folder.name):
@@ -104,13 +141,23 @@ def _result(ready: Ready, folder: RunFolder, improvement: Improvement | None, la
         "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
         "peak_memory_bytes": peak_memory_bytes(),
         "loss": losses[-1] if losses else None,
-        "figures": None if improvement is None else {"before": _numbers(improvement.before), "after": _numbers(improvement.after)},
-    }
+        "figures": None if improvement is None else improvement.numbers(),
+    } | _answered(last, kept)
+
+
+def _answered(last: Saved, kept: int) -> dict[str, Any]:
+    """The answers to the run's prompts before the first step and at the kept one; nothing without prompts."""
+    answers = {entry["step"]: entry["answers"] for entry in last.history if "answers" in entry and entry["step"] <= kept}
+    if not answers:
+        return {}
+    first, latest = min(answers), max(answers)
+    both = zip(answers[first], answers[latest], strict=True)
+    return {"answers": [{"prompt": a["prompt"], "before": a["text"], "after": b["text"]} for a, b in both]}
 
 
 def kept_step(plan: RunPlan, last: Saved) -> int:
     """The step whose weights are the result: the best by validation where there is one, else the last."""
-    from llmkit.training.trainer import best_step
+    from llmkit.training.history import best_step
 
     best = best_step(last.history) if plan.checkpoints.result == "best" else None
     return last.step if best is None else best
@@ -120,9 +167,9 @@ def _write_weights(ready: Ready, part: Path) -> str:
     """The adapter's (or model's) files with the chat template of the training; the weights' SHA-256."""
     plan = ready.plan
     ready.model.config.use_cache = True
-    save_weights(ready.model, part)
+    save_weights(ready.model, part, embeddings=plan.embeddings)
     template = plan.encoder.template if plan.format != "text" else None
-    if plan.lora is None:
+    if plan.lora is None or tokenizer_beside(plan.prepared):
         ready.loaded.tokenizer.save_pretrained(part)
     if template is not None:
         (part / "chat_template.jinja").write_text(template, encoding="utf-8")
@@ -150,7 +197,7 @@ def _numbers(scores_by_name: dict[str, Score]) -> dict[str, Any]:
 def improvement_line(improvement: Improvement) -> str:
     """One line: validation scores before and after."""
     parts = []
-    for name in FIGURES:
+    for name in (_PREFERRED, *FIGURES):
         if name in improvement.before and name in improvement.after:
             before, after = improvement.before[name], improvement.after[name]
             interval = f" [{after.interval[0]:.3f}, {after.interval[1]:.3f}]" if after.interval else ""

@@ -19,24 +19,34 @@ from llmkit.engines.torch.loading import LoadedModel, Prepared, read_weights, to
 from llmkit.errors import InputError, LlmkitError, UsageError
 from llmkit.models import memory
 from llmkit.models.memory import matrices
+from llmkit.rows.samples import PREFERENCE
 from llmkit.training.checkpoints import RunFolder, Saved
 from llmkit.training.examples import Encoder, Examples
+from llmkit.training.mixture import Mixture
 from llmkit.training.processes import Processes
 from llmkit.training.settings import CheckpointSettings, DataSettings, LoraSettings, LossSettings, Optimization, record
 
 if TYPE_CHECKING:
     from llmkit.training.batches import Collator, Stream
     from llmkit.training.footprint import Shape
+    from llmkit.training.prompts import EvalPrompts
+    from llmkit.training.targets import Targets
+    from llmkit.training.trainer import TrainerContext
 
 #: What to do about a run that does not fit.
 _SMALLER = "a smaller `batch_size` or `max_length`, `gradient_checkpointing`, or a smaller model"
 #: Steps that are timed before a run's length is told.
 TIMED_STEPS = 2
+#: Validation rows that are scored to tell how long an evaluation takes.
+_SCORED = 32
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run is to be, before any weight is read. lora: None trains all weights."""
+    """What a run is to be, before any weight is read. lora: None trains all weights.
+
+    mixture: of the training files. valid_sets: name and number of examples of each validation file, in the order of `valid`.
+    """
 
     prepared: Prepared
     encoder: Encoder
@@ -51,11 +61,25 @@ class RunPlan:
     format: str
     train_sha256: str
     valid_sha256: str | None
+    mixture: Mixture
+    valid_sets: tuple[tuple[str, int], ...] = ()
+    prompts: EvalPrompts | None = None
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
-        return self.optimization.steps(len(self.train), self.processes.count)
+        return self.optimization.steps(self.mixture.size, self.processes.count)
+
+    @property
+    def preference(self) -> bool:
+        """Whether the rows are preferences, trained by DPO."""
+        return self.format == PREFERENCE
+
+    @property
+    def embeddings(self) -> bool:
+        """Whether the adapter that is gone on with brought embeddings of its own, which then go with it."""
+        adapter = self.prepared.adapter
+        return adapter is not None and adapter.vocabulary is not None and not adapter.config.get("modules_to_save")
 
     @property
     def pad(self) -> int:
@@ -75,6 +99,7 @@ class RunPlan:
             "device": self.prepared.device.kind,
             "dtype": self.prepared.device.dtype,
             "quantize": self.prepared.settings.quantize,
+            "adapter_sha256": None if self.prepared.adapter is None else self.prepared.adapter.sha256,
         }
         options = record(self.lora, self.optimization, self.loss, self.checkpoints, self.data)
         return records.identity(
@@ -84,6 +109,8 @@ class RunPlan:
             processes=self.processes.count,
             train_sha256=self.train_sha256,
             valid_sha256=self.valid_sha256,
+            prompts_sha256=self.prompts and self.prompts.sha256,
+            eval_max_new_tokens=self.prompts and self.prompts.max_new_tokens,
         )
 
     def memory(self) -> memory.MemoryEstimate:
@@ -91,13 +118,13 @@ class RunPlan:
         checkpoint = self.prepared.checkpoint
         trained = checkpoint.parameters
         if self.lora is not None:
-            trained = self.lora.r * sum(rows + columns for rows, columns in matrices(checkpoint))
+            trained = self.lora.r * sum(rows + columns for rows, columns in matrices(checkpoint, experts=bool(self.lora.parameters)))
         return memory.estimate_training(
             checkpoint,
             dtype=self.prepared.device.dtype,
             quantize=self.prepared.settings.quantize,
             trained=trained,
-            positions=self.optimization.batch_size * self.train.width,
+            positions=self.optimization.batch_size * self.train.width * (2 if self.preference else 1),
             recompute=self.optimization.gradient_checkpointing,
             free=free_bytes(self.prepared.device.name),
         )
@@ -108,7 +135,10 @@ class RunPlan:
 
         optimization = self.optimization
         parts = optimization.grad_accum * self.processes.count
-        return Stream(self.train, size=optimization.batch_size, parts=parts, steps=steps, seed=optimization.seed, grouped=not packed)
+        return Stream(
+            self.train, size=optimization.batch_size, parts=parts, steps=steps, seed=optimization.seed, grouped=not packed,
+            mixture=self.mixture,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,8 +146,7 @@ class Ready:
     """A run with its model in memory. packed: whether a row holds several examples.
 
     memory: of the whole run, measured on the model. positions: of the batches of each of the first steps, padding included.
-    frozen_experts: parameters of a mixture's experts, on which the adapter does not go. narrow_layers: names of layers that it
-    does not go on because they are narrower than its rank.
+    targets: what the adapter goes on; None without one.
     """
 
     plan: RunPlan
@@ -129,8 +158,7 @@ class Ready:
     parameters: int
     memory: memory.MemoryEstimate
     positions: tuple[int, ...]
-    frozen_experts: int = 0
-    narrow_layers: tuple[str, ...] = ()
+    targets: Targets | None = None
 
     def stream(self, steps: int) -> Stream:
         """The batches of the run's first `steps` steps."""
@@ -141,6 +169,8 @@ def check_weights(plan: RunPlan) -> None:
     """Refuses what can't be trained before weights are read. Raises UsageError, or OutOfMemoryError with the arithmetic."""
     if plan.lora is None and plan.prepared.settings.quantize != "none":
         raise UsageError("quantized weights can't be trained", hint="use only one of `full` and `quantize`")
+    if plan.lora is not None and plan.lora.parameters and plan.prepared.settings.quantize != "none":
+        raise UsageError("an adapter does not go on quantized experts", hint="use only one of `target_parameters` and `quantize`")
     plan.memory().check(
         f"training {plan.prepared.location.reference}",
         hint=_SMALLER,
@@ -151,29 +181,36 @@ def build(plan: RunPlan) -> Ready:
     """Reads the weights and puts the adapter on. Raises ModelError, UsageError or OutOfMemoryError."""
     import torch
 
+    from llmkit.engines.torch.batch import running
     from llmkit.engines.torch.scoring import plain_head
-    from llmkit.training.adapter import frozen_experts, keep_differentiable, narrow_layers, trainable, unfrozen, with_adapter
-    from llmkit.training.batches import Collator, allows_packing
+    from llmkit.training.adapter import keep_differentiable, name_base, trainable, unfrozen, with_adapter
+    from llmkit.training.batches import INPUTS, Collator, allows_packing
     from llmkit.training.footprint import shapes, widest
+    from llmkit.training.preference import without_dropout
+    from llmkit.training.targets import targets
 
     free = plan.memory().free
-    loaded = read_weights(plan.prepared)
+    loaded = read_weights(plan.prepared, trained=True)
     model = loaded.model
     keep_differentiable(model)
-    packed, narrow = False, tuple[str, ...]()
+    packed, reach = False, None
     if plan.loss.packing == "auto" and not plan.encoder.encoder_decoder:
         packed = allows_packing(model, min(len(plan.prepared.tokenizer), model.get_input_embeddings().weight.shape[0]))
     if plan.lora is None:
         model = unfrozen(loaded)
+    elif plan.prepared.adapter is None:
+        reach = targets(loaded, plan.lora)
+        model = with_adapter(loaded, plan.lora, reach, quantized=plan.prepared.settings.quantize != "none", seed=plan.optimization.seed)
     else:
-        narrow = narrow_layers(model, plan.lora)
-        model = with_adapter(loaded, plan.lora, quantized=plan.prepared.settings.quantize != "none", seed=plan.optimization.seed)
+        name_base(model, loaded)
+    if plan.preference:
+        without_dropout(model)
     model.config.use_cache = False
     collate = Collator(plan.pad, packed, plan.encoder.encoder_decoder)
     few = collate(plan.train[:1])
-    few = {name: value[:, :4].to(loaded.device.name) for name, value in few.items() if name != "labels"}
+    few = {name: value[:, :4].to(loaded.device.name) for name, value in few.items() if name in INPUTS}
     model.eval()
-    with torch.inference_mode():
+    with running(plan.prepared.location.reference, 1), torch.inference_mode():
         head = plain_head(model, few | {"use_cache": False})
     model.train()
     trained, parameters = trainable(model)
@@ -194,8 +231,7 @@ def build(plan: RunPlan) -> Ready:
         parameters,
         needed,
         positions,
-        frozen_experts(model) if plan.lora is not None else 0,
-        narrow,
+        reach,
     )
 
 
@@ -233,26 +269,35 @@ def train(
     begun: Saved | None = None,
     hooks: Any = None,
     report_to: tuple[str, ...] = (),
+    rates: tuple[float, ...] = (),
 ) -> LlmkitError | None:
     """Trains up to `steps`, from the checkpoint `begun` on; why it ended before, None when it did not.
 
-    folder: None writes nothing. Raises TrainingError for a run that goes wrong.
+    folder: None writes nothing. rates: of each step, in place of a schedule. Raises TrainingError for a run that goes wrong.
     """
     from llmkit.training.adapter import put_weights
+    from llmkit.training.answers import answering
     from llmkit.training.batches import Collator
-    from llmkit.training.trainer import WATCH_FILE, FineTuner, Hooks, TrainerContext, arguments, stops_early
+    from llmkit.training.history import stops_early
+    from llmkit.training.trainer import WATCH_FILE, FineTuner, Hooks, TrainerContext, arguments
 
     plan, optimization = ready.plan, ready.plan.optimization
     validation = plan.valid if folder is not None else []
     collate = Collator(plan.pad, ready.packed, plan.encoder.encoder_decoder)
-    context = TrainerContext(folder, ready.stream(steps), collate, ready.head, validation, optimization, hooks or Hooks(), plan.checkpoints)
+    context = TrainerContext(
+        folder, ready.stream(steps), collate, ready.head, validation, optimization, hooks or Hooks(), plan.checkpoints,
+        plan.valid_sets, answering(ready) if folder is not None else None, plan.embeddings, plan.loss.beta,
+        rates=rates,
+    )  # fmt: skip
+    if plan.preference:
+        _refer(ready, context, steps)
     if begun is not None and (begun.step >= steps or stops_early(begun.history, optimization.early_stopping)):
         put_weights(ready.model, begun.path)
         return None
     with tempfile.TemporaryDirectory(prefix="llmkit-") as scratch:
         args = arguments(
             optimization, plan.checkpoints, ready.loaded.device,
-            steps=steps, output=Path(scratch), evaluates=bool(validation), report_to=report_to,
+            steps=steps, output=Path(scratch), evaluates=context.evaluates, report_to=report_to,
         )  # fmt: skip
         tuner = FineTuner(ready.model, args, context)
         if begun is not None:
@@ -261,8 +306,53 @@ def train(
     return context.reason
 
 
-def timed_steps(ready: Ready) -> float:
-    """Seconds a step takes on average: the second of two that are trained and thrown away, scaled to the batches of the run."""
+def _refer(ready: Ready, context: TrainerContext, steps: int) -> None:
+    """Finds out what the model gives the answers of a run of preferences before the training; on a resume, too, it is as it began.
+
+    All of a run's examples are looked at together, so that a resumed run gets the very same numbers.
+    """
+    from llmkit.training.preference import log_probs
+
+    stream, plan = context.stream, ready.plan
+    used = sorted({i for step in range(steps) for i in stream.step(step)})
+    stream.references = log_probs(ready.model, plan.train, pad=plan.pad, chosen=used)
+    if context.validation:
+        context.valid_references = log_probs(ready.model, plan.valid, pad=plan.pad, chosen=range(len(plan.valid)))
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of a step on average, and of an evaluation on the validation rows."""
+
+    step: float
+    evaluation: float
+
+    def of_run(self, plan: RunPlan) -> float:
+        """Seconds of the whole run, with its evaluations: those on the way, the last one, and those before and after."""
+        every = plan.checkpoints.every(plan.steps) if plan.optimization.early_stopping else plan.checkpoints.evaluate_every(plan.steps)
+        return self.step * plan.steps + self.evaluation * (-(-plan.steps // every) + 2)
+
+
+def timed(ready: Ready) -> Timing:
+    """How long the parts of a run take: two steps are trained and thrown away, and a part of the validation rows is scored."""
+    return Timing(_timed_step(ready), _timed_evaluation(ready))
+
+
+def _timed_evaluation(ready: Ready) -> float:
+    from llmkit.training.validation import likelihoods
+
+    valid = ready.plan.valid
+    if not valid:
+        return 0.0
+    some = range(0, len(valid), -(-len(valid) // _SCORED))
+    begun = time.monotonic()
+    likelihoods(ready.model, valid, pad=ready.plan.pad, chosen=some)
+    seconds = (time.monotonic() - begun) * (2 if ready.plan.preference else 1)
+    return seconds * sum(valid[i].width for i in range(len(valid))) / sum(valid[i].width for i in some)
+
+
+def _timed_step(ready: Ready) -> float:
+    """The second of two steps, scaled to the batches of the run."""
     from llmkit.training.trainer import Hooks
 
     ends: list[float] = []

@@ -6,6 +6,7 @@ Knows options and their bounds; not models or data.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,6 +17,8 @@ from llmkit.rows.samples import SampleFields
 #: transformers' names of schedules that need nothing but a number of steps.
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt")
 _SCHEDULE_NAMES = {"constant-with-warmup": "constant_with_warmup", "inverse-sqrt": "inverse_sqrt"}
+#: Strength of DPO's tie to the reference where none is given, as in its paper and in TRL.
+BETA = 0.1
 #: Learning rates for AdamW where none is given.
 LORA_RATE, FULL_RATE = 2e-4, 2e-5
 
@@ -24,7 +27,8 @@ LORA_RATE, FULL_RATE = 2e-4, 2e-5
 class LoraSettings:
     """A low-rank adapter (Hu et al. 2021; rsLoRA: Kalajdzievski 2023; DoRA: Liu et al. 2024).
 
-    targets: names of the modules it goes on, empty for every linear layer of the blocks.
+    targets: names of the modules it goes on, empty for every linear layer of the blocks. parameters: names of weights of a mixture's
+    experts, or 'all' of them.
     """
 
     r: int = 16
@@ -33,8 +37,12 @@ class LoraSettings:
     targets: tuple[str, ...] = ()
     rslora: bool = False
     dora: bool = False
+    parameters: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.parameters and (self.dropout or self.dora):  # peft 0.21 has neither for parameters
+            other = "`dora`" if self.dora else "`lora_dropout`"
+            raise UsageError(f"`target_parameters` and {other} cannot be combined", hint="use only one of them")
         if self.r < 1:
             raise UsageError(f"`lora_r` {self.r}: it must be 1 or more")
         if not self.alpha > 0:
@@ -42,13 +50,28 @@ class LoraSettings:
         if not 0 <= self.dropout < 1:
             raise UsageError(f"`lora_dropout` {self.dropout:g}: it must be from 0 up to below 1")
 
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> LoraSettings:
+        """Those of an adapter, by its adapter_config.json."""
+        targets = config.get("target_modules") or ()
+        return cls(
+            r=config.get("r", 8),
+            alpha=float(config.get("lora_alpha", 8)),
+            dropout=float(config.get("lora_dropout") or 0),
+            targets=(targets,) if isinstance(targets, str) else tuple(sorted(targets)),
+            rslora=bool(config.get("use_rslora")),
+            dora=bool(config.get("use_dora")),
+            parameters=tuple(sorted(config.get("target_parameters") or ())),
+        )
+
 
 @dataclass(frozen=True)
 class Optimization:
     """How long and how fast: steps, rates, batches.
 
     batch_size: rows a process takes at once; grad_accum: such batches a step. warmup: a share of the steps. watch: False goes on
-    with a loss of 0 or one that diverges; NaN stops a run in any case.
+    with a loss of 0 or one that diverges; NaN stops a run in any case. lora_plus: the learning rate of the adapter's B matrices is this
+    many times that of A (LoRA+, Hayou et al. 2024); None for the same.
     """
 
     epochs: float = 3.0
@@ -65,8 +88,11 @@ class Optimization:
     gradient_checkpointing: bool = False
     seed: int = 0
     watch: bool = True
+    lora_plus: float | None = None
 
     def __post_init__(self) -> None:
+        if self.lora_plus is not None and not 0 < self.lora_plus < math.inf:
+            raise UsageError(f"`lora_plus_ratio` {self.lora_plus:g}: it must be above 0", hint="16 is usual")
         object.__setattr__(self, "schedule", _SCHEDULE_NAMES.get(self.schedule, self.schedule))
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"`learning_rate` {self.learning_rate:g}: it must be above 0", hint="2e-4 is usual for LoRA")
@@ -106,13 +132,19 @@ class Optimization:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Which tokens of the rows are trained. full_loss: prompts too; packing: auto, or off."""
+    """Which tokens of the rows are trained. full_loss: prompts too; packing: auto, or off.
+
+    beta: of preferences (DPO), how strongly the model is tied to what it was; None for 0.1, and for other rows.
+    """
 
     max_length: int | None = None
     full_loss: bool = False
     packing: str = "auto"
+    beta: float | None = None
 
     def __post_init__(self) -> None:
+        if self.beta is not None and not 0 < self.beta < math.inf:
+            raise UsageError(f"`dpo_beta` {self.beta:g}: it must be above 0", hint="0.1 is usual")
         if self.max_length is not None and self.max_length < 2:
             raise UsageError(f"`max_length` {self.max_length}: it must be 2 or more")
         if self.packing not in ("auto", "off"):
@@ -161,12 +193,13 @@ class LanguageSettings:
 class DataSettings:
     """Which rows are trained on and which validate.
 
-    valid: a file of its own; valid_share: else a share of the training rows, not trained on. limit: rows read of the training file.
-    max_errors: bad rows that are skipped. chat_template: auto, none or a Jinja file.
+    train, valid: one file or several; valid_share: else a share of the training rows, not trained on. weights: how often an epoch sees
+    each row of each training file, empty for once. limit: rows read of a training file. max_errors: bad rows that are skipped.
+    chat_template: auto, none or a Jinja file.
     """
 
-    train: str
-    valid: str | None = None
+    train: str | Sequence[str]
+    valid: str | Sequence[str] | None = None
     valid_share: float = 0.0
     fields: SampleFields = field(default_factory=SampleFields)
     format: str = "auto"
@@ -175,15 +208,46 @@ class DataSettings:
     max_errors: int = 0
     chat_template: str = "auto"
     languages: LanguageSettings = field(default_factory=LanguageSettings)
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.valid is not None and self.valid_share:
+        if self.valid_files and self.valid_share:
             raise UsageError("`valid` and `valid_split` both say which rows validate", hint="use only one of them")
+        if self.weights and len(self.weights) != len(self.train_files):
+            raise UsageError(f"{len(self.train_files)} training files and {len(self.weights)} weights", hint="a weight for each file")
+        for weight in self.weights:
+            if not 0 < weight < math.inf:
+                raise UsageError(f"the weight {weight:g} of a training file: it must be above 0", hint="leave the file out")
+        if all(weight == 1 for weight in self.weights):  # the same run as one without weights
+            object.__setattr__(self, "weights", ())
+
+    @property
+    def train_files(self) -> tuple[str, ...]:
+        return _files(self.train)
+
+    @property
+    def valid_files(self) -> tuple[str, ...]:
+        return _files(self.valid)
+
+
+@dataclass(frozen=True)
+class AnswerSettings:
+    """Prompts that are answered at every evaluation. prompts: a file of rows as `generate` reads them."""
+
+    prompts: str | None = None
+    max_new_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise UsageError(f"`eval_max_new_tokens` {self.max_new_tokens}: it must be 1 or more")
 
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """A whole run: data, model, and how it is trained. lora: None trains all weights."""
+    """A whole run: data, model, and how it is trained.
+
+    lora: None trains all weights. Where `model` names an adapter, training goes on with that one, whose own settings then count.
+    """
 
     data: DataSettings
     model: ModelSettings
@@ -191,10 +255,18 @@ class FinetuneSettings:
     optimization: Optimization = field(default_factory=Optimization)
     loss: LossSettings = field(default_factory=LossSettings)
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
+    answers: AnswerSettings = field(default_factory=AnswerSettings)
 
     def __post_init__(self) -> None:
-        if self.optimization.early_stopping is not None and self.data.valid is None and not self.data.valid_share:
+        if self.optimization.early_stopping is not None and not self.data.valid_files and not self.data.valid_share:
             raise UsageError("`early_stopping` needs validation rows", hint="`valid` FILE, or `valid_split` 5%")
+        for name, given in (("adapter", self.model.adapter), ("lora_plus_ratio", self.optimization.lora_plus)):
+            if self.lora is None and given is not None:
+                raise UsageError(f"`full` and `{name}` cannot be combined", hint="use only one of them")
+
+
+def _files(names: str | Sequence[str] | None) -> tuple[str, ...]:
+    return () if names is None else (names,) if isinstance(names, str) else tuple(names)
 
 
 def record(*settings: Any) -> dict[str, Any]:

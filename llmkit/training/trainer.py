@@ -30,7 +30,9 @@ from llmkit.training.adapter import save_weights
 from llmkit.training.batches import IGNORED, Collator, Stream
 from llmkit.training.checkpoints import RunFolder, unwritable
 from llmkit.training.examples import Example
+from llmkit.training.history import best_step, metrics_line, stops_early
 from llmkit.training.loss import summed_loss
+from llmkit.training.preference import batch_loss, log_probs, preference_loss
 from llmkit.training.settings import CheckpointSettings, Optimization
 from llmkit.training.validation import likelihoods, mean_loss
 from llmkit.training.watch import Watch
@@ -43,7 +45,7 @@ _LINES = 2000
 
 @dataclass(frozen=True)
 class Hooks:
-    """Callbacks: progress, stop requests, validation loss, warnings.
+    """Callbacks: progress, stop requests, validation loss, answers to the run's prompts, warnings.
 
     step: after each, (number, loss, learning rate, trained tokens). due: why the run has to end now, None to go on.
     """
@@ -51,12 +53,18 @@ class Hooks:
     step: Callable[[int, float, float, int], None] = lambda *_: None
     due: Callable[[], LlmkitError | None] = lambda: None
     evaluated: Callable[[int, float], None] = lambda *_: None
+    answered: Callable[[int, list[dict[str, str]]], None] = lambda *_: None
     warn: Callable[[str], None] = lambda _: None
 
 
 @dataclass
 class TrainerContext:
-    """What the trainer works with, and why it was ended."""
+    """What the trainer works with, and why it was ended.
+
+    valid_sets: name and number of examples of each validation file. answers: to the run's prompts, by the model as it is.
+    embeddings: these are saved with the adapter. beta: of DPO, None for other rows; valid_references: of the validation rows before the
+    training. rates: of each step, in place of a schedule.
+    """
 
     folder: RunFolder | None
     stream: Stream
@@ -66,7 +74,17 @@ class TrainerContext:
     optimization: Optimization
     hooks: Hooks
     checkpoints: CheckpointSettings
+    valid_sets: tuple[tuple[str, int], ...] = ()
+    answers: Callable[[], list[dict[str, str]]] | None = None
+    embeddings: bool = False
+    beta: float | None = None
+    valid_references: dict[int, tuple[float, float]] = field(default_factory=dict)
+    rates: tuple[float, ...] = ()
     reason: LlmkitError | None = field(default=None, init=False)
+
+    @property
+    def evaluates(self) -> bool:
+        return bool(self.validation) or self.answers is not None
 
 
 def arguments(
@@ -117,29 +135,51 @@ def arguments(
 class FineTuner(Trainer):  # type: ignore[misc]
     """Trains `model` on a stream of batches whose position is the number of the step."""
 
+    lr_scheduler: Any
+
     def __init__(self, model: Any, args: Any, context: TrainerContext) -> None:
         require("training")
         self.context, self.watch = context, Watch(context.hooks.warn, on=context.optimization.watch, steps=context.stream.steps)
         self._step_loss = 0.0
         self._batch_tokens = 0
+        self._margins: list[float] = []
         self._begun = time.monotonic()
         self._seconds_before = context.folder.known.seconds if context.folder is not None else 0.0
         super().__init__(model=model, args=args, train_dataset=context.stream, eval_dataset=context.validation)
         self.remove_callback(PrinterCallback)
         self.add_callback(_Steps(self))
-        if context.folder is not None and context.folder.writes:
-            self.add_callback(_MetricsFile(context.folder.metrics_path))
+        self._file = _MetricsFile(context.folder.metrics_path) if context.folder is not None and context.folder.writes else None
+        if self._file is not None:
+            self.add_callback(self._file)
         self.loss_is_scaled_for_ga = True
 
     @property
     def epoch(self) -> float:
         """How often each example has been seen."""
         stream = self.context.stream
-        return stream.rows_before(self.state.global_step) / len(stream.examples)
+        return stream.rows_before(self.state.global_step) / stream.mixture.size
+
+    def create_optimizer(self, *arguments: Any, **more: Any) -> Any:
+        """transformers' optimizer; with LoRA+ the adapter's B matrices in groups of their own, whose rate is higher."""
+        made = self.optimizer is None
+        optimizer, ratio = super().create_optimizer(*arguments, **more), self.context.optimization.lora_plus
+        if made and ratio is not None:
+            second = {id(p) for name, p in self.model.named_parameters() if ".lora_B." in name or ".lora_embedding_B." in name}
+            groups = []
+            for group in self.optimizer.param_groups:
+                for chosen, rate in ((False, group["lr"]), (True, group["lr"] * ratio)):
+                    if parameters := [p for p in group["params"] if (id(p) in second) == chosen]:
+                        groups.append({**group, "params": parameters, "lr": rate})
+            self.optimizer.param_groups[:] = groups
+        return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """transformers' schedule, but that the first step of a warm-up is at 1/warm-up of the peak, not at 0."""
-        made = self.lr_scheduler is None
+        made, rates = self.lr_scheduler is None, self.context.rates
+        if made and rates:
+            peak = self.args.learning_rate
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: rates[min(step, len(rates) - 1)] / peak)
+            return self.lr_scheduler
         scheduler = super().create_scheduler(num_training_steps, optimizer)
         warmup = self.args.warmup_steps
         if made and warmup and self.context.optimization.schedule != "constant":
@@ -157,17 +197,24 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         batches = list(itertools.islice(epoch_iterator, num_batches))
-        count = torch.tensor(sum(int((b["labels"] != IGNORED).sum()) for b in batches), device=device)
+        tokens = sum(int((b["labels"] != IGNORED).sum()) for b in batches)
+        pairs = sum(len(b["reference"]) // 2 for b in batches if "reference" in b)
+        counts = torch.tensor([tokens, pairs], device=device)
         if self.accelerator.num_processes > 1:
-            count = self.accelerator.gather(count[None]).sum()
-        self._batch_tokens = int(count)
+            counts = self.accelerator.gather(counts[None]).sum(0)
+        self._batch_tokens = int(counts[0])
         if batches:
             self.watch.tokens(self._batch_tokens, self.state.global_step + 1)
-        return batches, count
+        return batches, counts[0 if self.context.beta is None else 1]
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-        # a mean over the tokens of the whole step, wherever they are; DistributedDataParallel averages over processes
-        total = summed_loss(model, self.context.head, inputs)
+        # a mean over the tokens (of preferences the pairs) of the whole step, wherever they are; DistributedDataParallel averages over
+        # processes
+        if self.context.beta is not None and "reference" in inputs:
+            total, margins = batch_loss(model, self.context.head, inputs, self.context.beta)
+            self._margins += margins.tolist()
+        else:
+            total = summed_loss(model, self.context.head, inputs)
         return total * (self.accelerator.num_processes / num_items_in_batch)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
@@ -195,9 +242,24 @@ class FineTuner(Trainer):  # type: ignore[misc]
         if "train_runtime" in logs:
             return  # the summary of a process, not of the run
         self.state.epoch = self.epoch
+        if self._margins and "loss" in logs:
+            logs["reward_margin"] = sum(self._margins) / len(self._margins)
+            logs["reward_accuracy"] = sum(margin > 0 for margin in self._margins) / len(self._margins)
+            self._margins = []
         super().log(logs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        metrics = self._validate() if self.context.validation else {}
+        if metrics:
+            self.log(metrics)
+        self.answer()
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _validate(self) -> dict[str, float]:
+        """The loss on all validation rows, and with several files on those of each."""
+        if self.context.beta is not None:
+            return self._validate_pairs(self.context.beta)
         examples, rank, ranks = self.context.validation, self.accelerator.process_index, self.accelerator.num_processes
         try:
             own = likelihoods(self.model, examples, pad=self.context.collate.pad, chosen=range(rank, len(examples), ranks))
@@ -206,14 +268,41 @@ class FineTuner(Trainer):  # type: ignore[misc]
         if ranks > 1:
             from accelerate.utils import gather_object
 
-            own = gather_object(own)
-        metrics = {"eval_loss": mean_loss(own)}
-        self.log(metrics)
-        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+            parts = gather_object([own])  # every process has scored each of its examples
+            own = [parts[i % ranks][i // ranks] for i in range(len(examples))]
+        metrics, first = {"eval_loss": mean_loss(own)}, 0
+        for name, count in self.context.valid_sets if len(self.context.valid_sets) > 1 else ():
+            metrics[f"eval_{name}_loss"] = mean_loss(own[first : first + count])
+            first += count
         return metrics
 
+    def _validate_pairs(self, beta: float) -> dict[str, float]:
+        """The loss of preferences and the share of pairs whose margin is above that of the reference."""
+        examples, known = self.context.validation, self.context.valid_references
+        found = log_probs(self.model, examples, pad=self.context.collate.pad, chosen=range(len(examples)))
+        policy, reference = (torch.tensor([value for i in range(len(examples)) for value in each[i]]) for each in (found, known))
+        metrics: dict[str, float] = {}
+        first = 0
+        sets = self.context.valid_sets if len(self.context.valid_sets) > 1 else ()
+        for name, count in [("eval", len(examples)), *((f"eval_{name}", count) for name, count in sets)]:
+            part = slice(2 * first, 2 * (first + count))
+            loss, margins = preference_loss(policy[part], reference[part], beta)
+            metrics |= {f"{name}_loss": float(loss) / len(margins), f"{name}_reward_accuracy": float((margins > 0).float().mean())}
+            first += 0 if name == "eval" else count
+        return metrics
+
+    def answer(self) -> None:
+        """Answers the run's prompts. The answers go into the log that the checkpoints keep, but not to trackers, which take numbers."""
+        if self.context.answers is None:
+            return
+        entry = {"step": self.state.global_step, "answers": self.context.answers()}
+        self.state.log_history.append(entry)
+        if self._file is not None:
+            self._file.write(entry)
+        self.context.hooks.answered(entry["step"], entry["answers"])
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        save_weights(self.model, Path(output_dir or ""))
+        save_weights(self.model, Path(output_dir or ""), embeddings=self.context.embeddings)
 
     def _get_output_dir(self, trial: Any) -> str:
         folder = self.context.folder
@@ -247,6 +336,10 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
     def __init__(self, trainer: FineTuner) -> None:
         self.trainer = trainer
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 0:
+            self.trainer.answer()
+
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         context = self.trainer.context
         if logs and "loss" in logs:
@@ -264,7 +357,7 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
         if reason is not None:
             self.trainer.context.reason = reason
             control.should_save = control.should_training_stop = True
-        elif state.global_step >= state.max_steps and self.trainer.context.validation:
+        elif state.global_step >= state.max_steps and self.trainer.context.evaluates:
             control.should_evaluate = True  # the last weights, too, are compared with the best
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -284,31 +377,12 @@ class _MetricsFile(TrainerCallback):  # type: ignore[misc]
         self.path.write_text("".join(metrics_line(entry) for entry in state.log_history), encoding="utf-8")
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.write(state.log_history[-1])
+
+    def write(self, entry: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(metrics_line(state.log_history[-1]))
+            file.write(metrics_line(entry))
 
 
 def _warmed(factor: Callable[[int], float], warmup: int) -> Callable[[int], float]:
     return lambda step: (step + 1) / warmup if step < warmup else factor(step)
-
-
-def best_step(history: Sequence[dict[str, Any]]) -> int | None:
-    """The step of the lowest validation loss; None before the first evaluation."""
-    evaluated = [entry for entry in history if "eval_loss" in entry]
-    return min(evaluated, key=lambda entry: entry["eval_loss"])["step"] if evaluated else None
-
-
-def stops_early(history: Sequence[dict[str, Any]], patience: int | None) -> bool:
-    """Whether the last `patience` evaluations have all been no better than the best before them."""
-    losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
-    return patience is not None and len(losses) > patience and losses.index(min(losses)) < len(losses) - patience
-
-
-_COLUMNS = ("step", "epoch", "loss", "eval_loss", "grad_norm", "learning_rate")
-
-
-def metrics_line(entry: dict[str, Any]) -> str:
-    """A log entry as a line of metrics.jsonl."""
-    # in one order, whether it comes from this process or from a checkpoint
-    names = [*(n for n in _COLUMNS if n in entry), *sorted(n for n in entry if n not in _COLUMNS)]
-    return json.dumps({name: entry[name] for name in names}) + "\n"

@@ -22,7 +22,8 @@ class Direction:
     """From one language to another, as one model wants it.
 
     prefix and suffix: text around what is translated. source_token: what the encoder reads first. target_token: what the
-    decoder writes first. stop: texts that end an answer.
+    decoder writes first. last_token: what the encoder reads behind the text and its end. start_token: what the decoder starts
+    with. stop: texts that end an answer.
     """
 
     source: Language | None
@@ -31,11 +32,13 @@ class Direction:
     suffix: str = ""
     source_token: str | None = None
     target_token: str | None = None
+    last_token: str | None = None
+    start_token: str | None = None
     stop: tuple[str, ...] = ()
 
     def prompt(self, text: str) -> Prompt:
         """What the encoder reads: the text with the family's marks."""
-        return Prompt(text=f"{self.prefix}{text}{self.suffix}", first_token=self.source_token)
+        return Prompt(text=f"{self.prefix}{text}{self.suffix}", first_token=self.source_token, last_token=self.last_token)
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,13 @@ class Family:
     def direction(self, source: Language | None, target: Language | None) -> Direction:
         """Raises UsageError for a language that the model does not know, that is missing, or that is the same twice."""
         if target is None:
-            if len(self.targets) != 1:
+            others = [lang for lang, _ in self.targets if self.needs_source or source is None or not lang.matches(source)]
+            if len(others) != 1:
                 raise UsageError("no target language given", hint="name it with `to`, for example `to` fr")
-            target = self.targets[0][0]
-        if source is None and len(self.sources) == 1:
-            source = self.sources[0][0]
+            target = others[0]
+        if source is None:
+            others = [lang for lang, _ in self.sources if self.needs_source or len(self.sources) == 1 or not lang.matches(target)]
+            source = others[0] if len(others) == 1 else None
         if source is None and self.needs_source:
             raise UsageError("this model needs the source language", hint="name it with `from`, or `from` auto")
         if source is not None and source.matches(target):
@@ -74,80 +79,57 @@ def family(facts: ModelFacts) -> Family:
             return found
     raise InputError(
         f"{facts.reference}: llmkit does not know how to select languages for this model ({facts.model_type})",
-        hint="known are Marian, NLLB, M2M100, mBART-50, T5 and MADLAD, and causal models by prompt",
+        hint="known are Marian, NLLB, M2M100, mBART, T5 and MADLAD, and causal models by prompt",
     )
 
 
+#: The languages at the end of a Marian model's name: opus-mt-tc-big-hu-en, en-ROMANCE.
+_OPUS = re.compile(r"opus-mt-(?:tc-(?:[a-z]+-)+?)?([a-zA-Z_]+)-([a-zA-Z_]+)$")
+#: Those of other names: marian-finetuned-kde4-en-to-fr, english_french.
+_OTHER = re.compile(r"(?<![a-zA-Z])([a-zA-Z]{2,})(?:[-_]to[-_]|[-_2])([a-zA-Z]{2,})$")
+
+
 def _marian(facts: ModelFacts) -> Family | None:
+    """Its direction is that of its name, its tokenizer or its tokens: cards list languages by the alphabet."""
     if facts.model_type != "marian":
         return None
     targets = _codes(facts, r">>(\w+)<<", regions=True)
-    name = re.search(r"opus-mt-(?:tc-[a-z]+-)?([a-zA-Z_]+)-([a-zA-Z_]+)$", facts.reference.partition("@")[0].rstrip("/"))
     card = [lang for code in facts.languages if (lang := _single(code)) is not None]
-    if name is not None:  # the card lists languages by the alphabet
-        single = _named(name[2])
-        sources = _named(name[1]) or tuple(
-            lang for lang in card if not any(lang.matches(t) for t, _ in targets or [(t, "") for t in single])
-        )
-    else:
-        sources, single = tuple(card[:1]), tuple(card[1:2])
-    read = tuple((lang, lang.tag) for lang in sources)
+    read, written = _ends(facts, card)
+    told = targets or tuple((lang, lang.tag) for lang in written)
+    if not told and not read:
+        told = tuple((lang, lang.tag) for lang in card)  # nothing says which of its languages a model reads
+        return Family("Marian", told, told, False, lambda s, t, *_: Direction(s, t))
+    if not read:
+        read = tuple(lang for lang in card if not any(lang.matches(target) for target, _ in told))
+    sources = tuple((lang, lang.tag) for lang in read)
     if targets:
-        return Family("Marian", read, targets, False, lambda s, t, _, code: Direction(s, t, prefix=f"{code} "))
-    return Family("Marian", read, tuple((lang, lang.tag) for lang in single), False, lambda s, t, *_: Direction(s, t))
+        return Family("Marian", sources, targets, False, lambda s, t, _, code: Direction(s, t, prefix=f"{code} "))
+    return Family("Marian", sources, told, False, lambda s, t, *_: Direction(s, t))
+
+
+def _ends(facts: ModelFacts, card: Sequence[Language]) -> tuple[tuple[Language, ...], tuple[Language, ...]]:
+    """The languages that a Marian model reads and writes, none where that is not told (or a group)."""
+    name = facts.reference.partition("@")[0].rstrip("/")
+    if match := _OPUS.search(name):
+        return _named(match[1]), _named(match[2])
+    halves = _OTHER.search(name.rpartition("/")[2].rpartition(":")[2])
+    for pair in (facts.sides, halves.groups() if halves and halves[1].casefold() != "to" else ("", "")):
+        read, written = (tuple(lang for lang in [_single(code)] if lang is not None) for code in pair)
+        known = all(any(lang.related(each) for each in card) for lang in (*read, *written)) or not card
+        if read and written and known:
+            return read, written
+    return (), ()
 
 
 #: Groups of languages (ISO 639-5) in the names of OPUS-MT models.
-_GROUPS = frozenset(
-    [
-        "aav",
-        "afa",
-        "alv",
-        "art",
-        "bat",
-        "bnt",
-        "cau",
-        "cel",
-        "cpf",
-        "cpp",
-        "cus",
-        "dra",
-        "euq",
-        "fiu",
-        "gem",
-        "gmq",
-        "gmw",
-        "iir",
-        "inc",
-        "ine",
-        "ira",
-        "itc",
-        "map",
-        "mkh",
-        "mul",
-        "nic",
-        "nai",
-        "phi",
-        "poz",
-        "pqe",
-        "roa",
-        "sai",
-        "sal",
-        "sem",
-        "sit",
-        "sla",
-        "synth",
-        "taw",
-        "trk",
-        "tut",
-        "urj",
-        "wak",
-        "zle",
-        "zls",
-        "zlw",
-        "zls",
-    ]
+_CODES = (
+    "aav afa alg alv apa aqa aql art ath auf aus awd azc bad bai bat ber bih bnt btk cai cau cba ccn ccs cdc cdd cel cmc cpe cpf cpp crp "
+    "csu cus day dmn dra egx esx euq fiu fox gem gme gmq gmw grk hmx hok hyx iir ijo inc ine ira iro itc jpx kar kdo khi kro map mis mkh "
+    "mno mul mun myn nah nai ngf nic nub omq omv oto paa phi plf poz pqe pqw pra qwe roa sai sal sdv sem sgn sio sit sla smi son sqj ssa "
+    "syd synth tai taw tbq trk tup tut tuw urj wak wen xgn xnd ypk zhx zle zls zlw znd"
 )
+_GROUPS = frozenset(_CODES.split())
 
 
 def _single(code: str) -> Language | None:
@@ -156,11 +138,13 @@ def _single(code: str) -> Language | None:
 
 def _named(part: str) -> tuple[Language, ...]:
     """The languages in one half of a model's name, none for a group ('zle', 'ROMANCE')."""
+    if re.fullmatch(r"[a-z]{2,3}_[A-Z]{2}", part) and (region := _known(part, regions=True)) is not None:
+        return (region,)
     found = tuple(_single(code) for code in part.split("_")) if part.islower() else ()
     return tuple(lang for lang in found if lang is not None)
 
 
-#: mBART-25 has 25 languages and puts the language behind the text; mBART-50 has 52 and puts it before.
+#: mBART-25 has 25 languages, mBART-50 has 52.
 _OLD_MBART = 25
 
 
@@ -172,17 +156,20 @@ def _by_tokens(name: str, pattern: str) -> Callable[[ModelFacts], Family | None]
         if len(codes) < 2:
             return None
         if facts.model_type == "mbart" and len(codes) == _OLD_MBART:
-            raise InputError(
-                f"{facts.reference}: mBART-25 models mark languages in a way that llmkit does not support",
-                hint="mBART-50, NLLB and M2M100 models work",
-            )
+            # the language stands behind the text and its end, and the decoder starts with the target's (transformers' MBartTokenizer)
+            return Family("mBART-25", codes, codes, True, lambda s, t, a, b: Direction(s, t, last_token=a, start_token=b))
         return Family(name, codes, codes, True, lambda s, t, a, b: Direction(s, t, source_token=a, target_token=b))
 
     return find
 
 
 def _madlad(facts: ModelFacts) -> Family | None:
-    codes = _codes(facts, r"<2([\w-]+)>") if facts.model_type in ("t5", "mt5", "umt5") else ()
+    # its other tokens are scripts, regions and tasks: <2Latn>, <2NL>, <2translate>, <2en_xx_simple>
+    codes = (
+        _codes(facts, r"<2([a-z]{2,3}(?:_[A-Z][a-z]{3})?(?:_[A-Z]{2})?)>", regions=True)
+        if facts.model_type in ("t5", "mt5", "umt5")
+        else ()
+    )
     return Family("MADLAD", (), codes, False, lambda s, t, _, code: Direction(s, t, prefix=f"{code} ")) if codes else None
 
 

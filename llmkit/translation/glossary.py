@@ -1,94 +1,202 @@
-"""Terms that are to be translated in one way: read from a table, looked for in every translation.
+"""Terms that are to be translated in one way: found in texts, also in other forms, counted in translations, put into them.
 
-Knows texts; not models.
+Knows words and stems, by Snowball; not models or files.
 """
 
 from __future__ import annotations
 
-import csv
+import functools
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
-from llmkit.errors import InputError
+#: Scripts that put no space between words: Chinese, Japanese, Thai, Lao, Khmer, Burmese.
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_PARTS = re.compile(r"\s+|[^\W_]+|.", re.DOTALL)
+#: What English adds to a word; Snowball also puts together words that only have a beginning in common (universe, university).
+_ENGLISH = re.compile(r"(?:e|y|ies|ied|e?s|e?d|(?:[bdgklmnprt])?(?:ed|ing))?")
+#: A short word at the beginning: le, l', der, un.
+_ARTICLE = re.compile(r"^[^\W\d_]{1,3}(?:['’]|\s+)(?=\w)")
+#: Languages whose plural is an -s, which a term that is put in gets.
+_PLURAL_S = frozenset(("ca", "en", "es", "fr", "pt"))
+
+
+@dataclass(frozen=True)
+class Found:
+    """A term at [begin, end) of a text, and the words that stand for it there."""
+
+    begin: int
+    end: int
+    text: str
+    term: str
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Finds terms in texts of a language (a BCP-47 tag): whole words in any form, the longest term first, none over another.
+
+    Case is ignored, but a term in capitals (IT) is found in capitals alone.
+    """
+
+    terms: tuple[str, ...]
+    tag: str
+
+    def find(self, text: str) -> list[Found]:
+        taken: list[Found] = []
+        for begin, term in sorted(self._places(text), key=lambda place: (-len(place[1]), not text.startswith(place[1], place[0]))):
+            match = _pattern(term).match(text, begin)
+            if match is None or not self._means(term, match):
+                continue
+            if all(match.end() <= found.begin or found.end <= begin for found in taken):
+                taken.append(Found(begin, match.end(), match.group(), term))
+        return sorted(taken, key=lambda found: found.begin)
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        """Terms by the stem of their first word; those that begin with no word, by nothing."""
+        out: dict[str, list[str]] = {}
+        for term in self.terms:
+            first = _first_word(term)
+            out.setdefault(_stem(first, self.tag) if first else "", []).append(term)
+        return out
+
+    def _places(self, text: str) -> Iterator[tuple[int, str]]:
+        """Where terms may begin."""
+        for match in re.finditer(r"(?<!\w)[^\W_]+", text):
+            for term in self._by_stem.get(_stem(match.group(), self.tag), ()):
+                yield match.start(), term
+        for term in self._by_stem.get("", ()):
+            for match in re.finditer(re.escape(term), text, re.IGNORECASE):
+                yield match.start(), term
+
+    def _means(self, term: str, match: re.Match[str]) -> bool:
+        """Whether words that look like a term are a form of it."""
+        if term.isupper() and len(term) > 1:
+            return match.group().removesuffix("s") == term or match.group() == term
+        wanted = [part for part in _PARTS.findall(term) if part[0].isalnum()]
+        return all(_same(one, other, self.tag) for one, other in zip(match.groups(), wanted, strict=True))
 
 
 @dataclass(frozen=True)
 class Glossary:
-    """(term, its translation), the longest terms first. A term matches whole words, also in the plain plural.
-
-    Case is ignored, but a term in capitals (IT) matches capitals alone.
-    """
+    """(term, its translation). source and target: the tags of the languages, which decide what forms words have."""
 
     terms: tuple[tuple[str, str], ...]
+    source: str = "en"
+    target: str = ""
+
+    def between(self, source: str | None, target: str) -> Glossary:
+        """The glossary for these languages."""
+        return replace(self, source=source or self.source, target=target)
 
     @cached_property
-    def pattern(self) -> re.Pattern[str]:
-        """Finds any of the terms."""
-        return re.compile("|".join(rf"(?<!\w){_form(term)}(?!\w)" for term, _ in self.terms))
+    def _targets(self) -> dict[str, str]:
+        return dict(self.terms)
 
     @cached_property
-    def _forms(self) -> tuple[tuple[re.Pattern[str], str, str], ...]:
-        return tuple((re.compile(_form(term)), term, target) for term, target in self.terms)
+    def _source_terms(self) -> Terms:
+        return Terms(tuple(self._targets), self.source)
 
-    def _term(self, text: str) -> tuple[str, str]:
-        """The term that a match stands for, and its translation. A term as it is written wins over its forms."""
-        exact = next(((term, target) for term, target in self.terms if term == text), None)
-        return exact or next((term, target) for form, term, target in self._forms if form.fullmatch(text))
-
-    def translation(self, term: str) -> str:
-        """What a match is to become, a capital at its beginning as the term's."""
-        _, wanted = self._term(term)
-        return wanted[:1].upper() + wanted[1:] if term[:1].isupper() and wanted[:1].islower() else wanted
+    def find(self, text: str) -> list[Found]:
+        """The terms of a text in the source language."""
+        return self._source_terms.find(text)
 
     def violations(self, source: str, translation: str) -> list[str]:
         """Terms of `source` whose translation is missing, or there less often. Each counts for itself, as whole words."""
-        wanted = Counter(self._term(match.group()) for match in self.pattern.finditer(source))
-        written: dict[str, int] = {}
+        lost = self._missing(self.find(source), translation)
+        return [f"glossary: '{term}' is not '{self._targets[term]}'" for term in dict.fromkeys(found.term for found in lost)]
+
+    def placed(self, source: str, translation: str, alone: Callable[[str], Sequence[str]]) -> str:
+        """The translation with each missing term in the place of the words that a model writes for it.
+
+        alone: what the model may make of a term by itself. Where none of that is in the translation, it stays as it is.
+        """
+        for found in self._missing(self.find(source), translation):
+            wanted = self._targets[found.term]
+            for word in _candidates(alone(found.text)):
+                there = next(iter(Terms((word,), self.target).find(translation)), None)
+                if there is not None:
+                    written = self._inflected(wanted, found, there, word)
+                    translation = translation[: there.begin] + written + translation[there.end :]
+                    break
+        return translation
+
+    def _missing(self, terms: Sequence[Found], translation: str) -> list[Found]:
+        """Those whose translation is not there, or not often enough."""
+        wanted = tuple(dict.fromkeys(self._targets[found.term] for found in terms))
+        written = Counter(found.term for found in Terms(wanted, self.target).find(translation))
         out = []
-        for (term, target), count in wanted.items():
-            key = target.casefold()
-            if key not in written:
-                form = rf"(?<!\w){re.escape(key)}{'(?:s|x|es)?' if key[-1:].isalpha() else ''}(?!\w)"
-                written[key] = len(re.findall(form, translation.casefold()))
-            written[key] -= count
-            if written[key] < 0:
-                out.append(f"glossary: '{term}' is not '{target}'")
+        for found in terms:
+            target = self._targets[found.term]
+            written[target] -= 1
+            if written[target] < 0:
+                out.append(found)
         return out
 
-
-def _form(term: str) -> str:
-    """A pattern of a term and of its plain plural, in any case except where the term is in capitals."""
-    pattern = re.escape(term)
-    if term.isupper():
-        return f"{pattern}s?"
-    if term[-1:].isalpha():
-        pattern = rf"{re.escape(term[:-1])}(?:y|ies)" if re.search(r"[^aeiou]y$", term) else rf"{pattern}(?:s|es)?"
-    return f"(?i:{pattern})"
+    def _inflected(self, wanted: str, found: Found, there: Found, word: str) -> str:
+        """A term's translation as it stands in a sentence: with a capital, in the plural."""
+        more = len(found.text) > len(found.term) and found.text[-1:] == "s" and self.target.partition("-")[0] in _PLURAL_S
+        if more and wanted[-1:].isalpha() and wanted[-1:] not in "sxz":
+            wanted += "s"
+        capital = there.text[:1].isupper() and not word[:1].isupper()
+        return wanted[:1].upper() + wanted[1:] if capital and wanted[:1].islower() else wanted
 
 
-def read_glossary(path: str) -> Glossary:
-    """Two columns, the term and its translation (.csv, or .tsv); a first row 'source,target' names them.
+def _candidates(translations: Sequence[str]) -> list[str]:
+    """What may stand for a term, best first: each translation of it without an article, then its single words, the last first."""
+    whole = [_ARTICLE.sub("", text.strip(" .,;:!?…\"'«»")) for text in translations]
+    words = [word for text in whole for word in reversed(re.findall(r"[^\W_]+", text)) if len(word) > 2 or _UNSPACED.search(word)]
+    return [text for text in dict.fromkeys([*whole, *words]) if text]
 
-    Raises InputError naming the line.
-    """
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            rows = [(n, row) for n, row in enumerate(csv.reader(file, delimiter="\t" if path.endswith(".tsv") else ","), 1) if any(row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as exc:
-        raise InputError(f"cannot be read: {getattr(exc, 'strerror', None) or exc}", path=path) from exc
-    if rows and [cell.strip().casefold() for cell in rows[0][1][:2]] == ["source", "target"]:
-        rows = rows[1:]
-    terms: dict[str, str] = {}
-    for line, row in rows:
-        cells = [cell.strip() for cell in row]
-        if len(cells) < 2 or not cells[0] or not cells[1]:
-            raise InputError("a term and its translation are expected", path=path, line=line, hint="for example: house,maison")
-        if terms.setdefault(cells[0].casefold(), cells[1]) != cells[1]:
-            raise InputError(f"'{cells[0]}' has another translation above", path=path, line=line)
-    if not terms:
-        raise InputError("holds no term", path=path)
-    names = {row[0].strip().casefold(): row[0].strip() for _, row in rows}
-    return Glossary(tuple(sorted(((names[key], target) for key, target in terms.items()), key=lambda term: -len(term[0]))))
+
+def _first_word(term: str) -> str:
+    """The word that a term begins with; none in scripts without spaces."""
+    match = re.match(r"[^\W_]+", term)
+    return match.group() if match and not _UNSPACED.match(term) else ""
+
+
+@functools.lru_cache(maxsize=10_000)
+def _pattern(term: str) -> re.Pattern[str]:
+    """Any words in the places of a term's, each a group."""
+    if _UNSPACED.match(term):
+        return re.compile("".join(f"({re.escape(part)})" if part[0].isalnum() else re.escape(part) for part in _PARTS.findall(term)))
+    parts = [r"\s+" if part.isspace() else r"([^\W_]+)" if part[0].isalnum() else re.escape(part) for part in _PARTS.findall(term)]
+    begin, end = (r"(?<!\w)" if term[0].isalnum() else "", r"(?!\w)" if term[-1].isalnum() else "")
+    return re.compile(begin + "".join(parts) + end)
+
+
+def _same(word: str, wanted: str, tag: str) -> bool:
+    """Whether a word is a form of another. A word of capitals (IT) has no other case."""
+    if len(wanted) > 1 and wanted.isupper():
+        return word == wanted
+    one, other = word.casefold(), wanted.casefold()
+    if one == other:
+        return True
+    if _stem(one, tag) != _stem(other, tag):
+        return False
+    if tag.partition("-")[0] != "en":
+        return True
+    common = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return bool(_ENGLISH.fullmatch(one[common:]) and _ENGLISH.fullmatch(other[common:]))
+
+
+@functools.lru_cache(maxsize=100_000)
+def _stem(word: str, tag: str) -> str:
+    stemmer = _stemmer(tag.partition("-")[0])
+    return word.casefold() if stemmer is None else str(stemmer(word.casefold()))
+
+
+@functools.cache
+def _stemmer(primary: str) -> Callable[[str], str] | None:
+    """Snowball's stemmer of a language, None where it has none."""
+    import langcodes
+    import snowballstemmer
+
+    name = langcodes.get(primary).display_name().lower() if primary else ""
+    name = "norwegian" if primary in ("nb", "nn", "no") else name
+    if name not in snowballstemmer.algorithms():
+        return None
+    stem: Callable[[str], str] = snowballstemmer.stemmer(name).stemWord
+    return stem

@@ -5,7 +5,9 @@ Knows names and codes, by langcodes; not models.
 
 from __future__ import annotations
 
+import math
 import re
+import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -72,20 +74,27 @@ def _macro(primary: str) -> str:
 
 
 def _qualified(text: str) -> Language | None:
-    """A language with its script or region as `Language.name` writes them: 'Hausa (Latin)', 'Chinese (Simplified)'."""
+    """A language with its script or region as `Language.name` writes them: 'Hausa (Latin)', 'Chinese (Simplified)', 'Talysh (Iran)'."""
     import langcodes
 
-    match = re.fullmatch(r"(.+?) \((.+)\)", text)
+    match = re.fullmatch(r"(.+) \(([^()]+)\)", text)
     if match is None:
         return None
-    plain = language(match[1])
+    try:
+        plain = language(match[1])
+    except UsageError:
+        return None
     for script in _SCRIPTS:
         made = Language(langcodes.standardize_tag(f"{plain.primary}-{script}", macro=False))
         if text.casefold() in (made.name.casefold(), f"{plain.name} ({langcodes.get(f'und-{script}').script_name()})".casefold()):
             return Language(langcodes.standardize_tag(langcodes.get(made.tag).simplify_script(), macro=False))
-    for region in _REGIONS:
-        if text.casefold() == Language(f"{plain.primary}-{region}").name.casefold():
-            return Language(f"{plain.primary}-{region}")
+    letters = string.ascii_uppercase
+    regions = [a + b for a in letters for b in letters if langcodes.get(f"und-{a}{b}").territory_name() in match[2]]
+    for script in ("", *(_SCRIPTS if ", " in match[2] else ())):
+        for region in regions:
+            made = Language("-".join(part for part in (plain.primary, script, region) if part))
+            if text.casefold() == made.name.casefold():
+                return made
     return None
 
 
@@ -93,17 +102,20 @@ _SCRIPTS = (
     "Arab", "Armn", "Beng", "Cyrl", "Deva", "Ethi", "Geor", "Grek", "Gujr", "Guru", "Hang", "Hans", "Hant", "Hebr", "Jpan", "Khmr", "Knda",
     "Kore", "Laoo", "Latn", "Mlym", "Mong", "Mymr", "Nkoo", "Olck", "Orya", "Sinh", "Taml", "Telu", "Tfng", "Thai", "Tibt",
 )  # fmt: skip
-_REGIONS = ("AF", "AR", "AU", "BE", "BR", "CA", "CH", "CN", "DE", "ES", "FR", "GB", "HK", "IN", "MX", "PT", "SI", "TW", "US", "XX")
 
 
 def language(text: str, option: str = "`to`") -> Language:
     """The language that `text` names: in English, in itself, or by a code. Raises UsageError with "did you mean"."""
     import langcodes
 
-    wanted = text.strip().replace(" (individual language)", "")
+    wanted = text.strip()
+    if token := re.fullmatch(r"__(\w+)__|<2(\w+)>|>>(\w+)<<", wanted):
+        wanted = next(part for part in token.groups() if part)
     code = wanted.replace("_", "-")
     near = None
     try:
+        if wanted in _SHORT_NAMES:
+            return Language(_SHORT_NAMES[wanted])
         if re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", code):
             found = langcodes.get(code)
             if found.is_valid() and found.language:
@@ -124,7 +136,9 @@ def language(text: str, option: str = "`to`") -> Language:
 
 
 #: Names that langcodes does not know.
-_ALIASES = {"simplified chinese": "zh", "traditional chinese": "zh-Hant", "tamasheq": "taq"}
+_ALIASES = {"simplified chinese": "zh", "traditional chinese": "zh-Hant", "tamasheq": "taq", "rawa": "rwo", "ojibwa": "oj"}
+#: Names that are other languages' codes, and a code that is M2M100's own.
+_SHORT_NAMES = {"Uma": "ppk", "ns": "nso"}
 #: Languages that people ask for: to guess what a misspelled name meant, and for completion.
 NAMES = (
     "Afrikaans", "Arabic", "Bengali", "Bulgarian", "Catalan", "Chinese", "Croatian", "Czech", "Danish", "Dutch", "English", "Estonian",
@@ -152,20 +166,32 @@ def pick(wanted: Language, offered: Iterable[tuple[Language, str]]) -> str | Non
     return min(near, key=distance)[1] if near else None
 
 
+#: The share of the likeliest language's probability from which a short text is taken for it, and the letters of one that is not short.
+_SURE, _SHORT = 0.6, 100
+
+
 def detect(text: str, among: Sequence[Language] = ()) -> Language:
     """The language of a text, by py3langid. among: the languages that it may be, any if there are none.
 
-    Raises InputError for a text without letters.
+    Raises InputError for a text without letters, and for one that is too short to tell.
     """
     import py3langid
 
     if len(among) == 1:
         return among[0]
-    if not any(c.isalpha() for c in text):
+    letters = sum(c.isalpha() for c in text[:20_000])
+    if not letters:
         raise InputError("the text has no letters to detect a language from", hint="name the language with `from`")
-    for label, _ in py3langid.rank(text[:20_000]):
-        guess = Language(str(label))
-        near = guess if not among else next((lang for lang in among if lang.related(guess)), None)
-        if near is not None:
-            return near
-    raise InputError("its language can't be detected among those of the model", hint="name the language with `from`")
+    ranks = [(Language(str(label)), float(score)) for label, score in py3langid.rank(text[:20_000])]
+    near = {lang: next((each for each in among if each.related(lang)), None) if among else lang for lang, _ in ranks}
+    likely: dict[Language, float] = {}
+    for lang, score in ranks:
+        if (each := near[lang]) is not None:
+            likely[each] = likely.get(each, 0.0) + math.exp(score - ranks[0][1])
+    if not likely or max(likely.values()) == 0.0:
+        raise InputError("its language can't be detected among those of the model", hint="name the language with `from`")
+    best = sorted(likely, key=lambda lang: -likely[lang])
+    if likely[best[0]] < _SURE * sum(likely.values()) and letters < _SHORT:
+        names = ", ".join(f"{lang.name} ({lang.tag})" for lang in best[:3])
+        raise InputError(f"the text is too short to tell its language: it may be {names}", hint="name the language with `from`")
+    return best[0]

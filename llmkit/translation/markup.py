@@ -1,14 +1,17 @@
 """Markup inside a sentence: taken out before it is translated, and put back at the words where it stood.
 
 A model of translation knows no tags, and pieces between tags are no sentences. So the sentence is translated whole, and each
-piece of markup goes to the place as far into the translation as it stood in the text, moved to the edge of a word. That is
-exact where word order is alike, and near where it is not; nothing is ever lost or doubled, and order stays.
+piece of markup goes to the place as far into the translation as it stood in the text, counted between the words that both have
+(names, numbers, stops), and moved to the edge of a word. That is exact where word order is alike, and near where it is not;
+nothing is ever lost or doubled, and order stays.
 """
 
 from __future__ import annotations
 
 import bisect
 import re
+import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -73,16 +76,22 @@ def strip(text: str, keep: Finder) -> Marked:
     at = 0
     matches = list(keep.finditer(text))
     following = _following(text, matches)
-    for match, after in zip(matches, following, strict=True):
+    paired = False  # whether the piece before began inside this word
+    for number, (match, after) in enumerate(zip(matches, following, strict=True)):
         run = text[at : match.start()]
         plain += [run] if run else []
         size += len(run)
         last = run[-1:] or last
         marked, at = match.group(), match.end()
         opens = bool(after) and not after.isspace() and after not in _STOPS and not last.isalnum()
-        if last == " " and text[at : at + 1] == " ":
-            marked, at, opens = marked + " ", at + 1, True
-        elif last == " " and run.strip() and (not after or after in _STOPS):
+        if last.isalnum() and after.isalnum() and not paired and number + 1 < len(matches):
+            opens = text[at : matches[number + 1].start()].isalnum()  # both ends of it are in one word: un*house*able
+        paired = opens and last.isalnum()
+        if last == " " and after == " ":
+            opens = True
+            if text[at : at + 1] == " ":
+                marked, at = marked + " ", at + 1
+        elif last == " " and run and size > 1 and (not after or after in _STOPS):
             marked, opens = " " + marked, False
             plain[-1] = run[:-1]
             size, last = size - 1, run[-2:-1]
@@ -96,6 +105,9 @@ def strip(text: str, keep: Finder) -> Marked:
     return Marked(text, "".join([*plain, text[at:]]), tuple(items))
 
 
+#: Words, numbers and stops; how far, as a part of the text, the same one may stand from where it would without others.
+_SAME = re.compile(r"[^\W_]{2,}|[,;:?!()]")
+_NEAR = 0.25
 #: What belongs to the word before it.
 _STOPS = frozenset(".,;:!?)]}»”…")
 
@@ -135,21 +147,60 @@ def _exact(text: str, begin: int, items: Sequence[Item]) -> str:
 
 
 def _placed(source: str, translation: str, items: Sequence[Item]) -> str:
-    """The items at the words of the translation that stand as far into it as theirs in the source."""
+    """The items at the words of the translation that stand as far into it as theirs in the source.
+
+    Each that opens has a word of its own, if there are enough, so that no link is left without one.
+    """
     starts = [0, *(m.start() for m in re.finditer(r"(?<=[\s'’(«“-])\w", translation))]
     ends = [*(m.end() for m in re.finditer(r"\w(?=$|[^\w'’-])", translation)), len(translation)]
+    anchors = _anchors(source, translation)
+    opened = Counter(item.offset for item in items if item.opens and item.offset < len(source))
     out: list[Item] = []
-    least = 0
+    least, opened_at = 0, len(source)
     for item in items:
-        wanted = max(round(len(translation) * item.offset / max(len(source), 1)), least)
-        place = len(translation) if item.offset >= len(source) else _nearest(starts if item.opens else ends, wanted, least)
-        out.append(Item(len(translation) if place is None else place, item.text, item.opens))
-        least = out[-1].offset
+        if item.opens:
+            opened.pop(item.offset, None)
+            opened_at = item.offset
+        free = len(starts) - len(opened)  # words that those that follow do not need
+        wanted = max(_mapped(item.offset, anchors), least)
+        if item.offset >= len(source):
+            place: int | None = len(translation)
+        elif item.opens:
+            place = _nearest(starts, wanted, least, free)
+        else:
+            before = bisect.bisect_right(ends, starts[free]) if 0 < free < len(starts) else len(ends)
+            place = _nearest(ends, wanted, least + (bool(out) and out[-1].opens and item.offset > opened_at), before)
+        least = least if place is None else place
+        out.append(Item(least, item.text, item.opens))
     return _exact(translation, 0, out)
 
 
-def _nearest(places: Sequence[int], wanted: int, least: int) -> int | None:
-    """The one of the sorted places, from `least` on, that is nearest to `wanted`."""
+def _anchors(source: str, translation: str) -> list[tuple[int, int]]:
+    """Places in the source that are sure in the translation, in order: both ends, and words, numbers and stops that both have once."""
+    there = {match.group().casefold(): match.start() for match in _SAME.finditer(translation)}
+    times = Counter(match.group().casefold() for match in _SAME.finditer(translation))
+    times_before = Counter(match.group().casefold() for match in _SAME.finditer(source))
+    out = [(0, 0)]
+    for match in _SAME.finditer(source):
+        token = match.group().casefold()
+        if times[token] == times_before[token] == 1:
+            place = there[token]
+            near = abs(place / len(translation) - match.start() / len(source)) < _NEAR
+            if near and place >= out[-1][1] and match.start() >= out[-1][0]:
+                out += [(match.start(), place), (match.end(), place + len(token))]
+    return [*out, (len(source), len(translation))]
+
+
+def _mapped(offset: int, anchors: Sequence[tuple[int, int]]) -> int:
+    """The place in the translation that is as far between two anchors as the offset is in the source."""
+    number = max(bisect.bisect_right(anchors, (offset, sys.maxsize)) - 1, 0)
+    (a, b), (c, d) = anchors[number], anchors[min(number + 1, len(anchors) - 1)]
+    return b + (round((d - b) * (offset - a) / (c - a)) if c > a else 0)
+
+
+def _nearest(places: Sequence[int], wanted: int, least: int, count: int) -> int | None:
+    """The one of the first `count` sorted places, from `least` on, that is nearest to `wanted`."""
+    first = bisect.bisect_left(places, least)
     number = bisect.bisect_left(places, wanted)
-    near = [place for place in places[max(number - 1, 0) : number + 1] if place >= least]
+    near = places[max(number - 1, first) : min(number + 1, count)] or ([places[count - 1]] if first < count else [])
     return min(near, key=lambda place: abs(place - wanted), default=None)

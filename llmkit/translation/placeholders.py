@@ -15,11 +15,14 @@ QT = r"%L?\d{1,2}(?![\d%])"
 TEMPLATE = r"\{\{[^{}\n]*\}\}|\{%[^\n]*?%\}|\{#[^\n{}]*#\}|<%[^<>\n]*%>|<\?[^<>\n]*\?>"
 #: Python's {user.name}, {n:.2f}, {0!r}, {a[0]}, {x:>{width}}; JavaScript's ${x}; {{ as itself.
 BRACE = r"\$?\{(?!\s)[\w.\[\]!'\"]*(?::(?:[^{}\n]|\{\w*\})*)?\}|\{\{|\}\}"
+#: ICU's {n, plural, one {# cat} other {# cats}}, {sex, select, ...}, {when, date, short}; branches may hold others.
+_NESTED = r"(?:[^{}]++|\{(?:[^{}]++|\{(?:[^{}]++|\{[^{}]*+\})*+\})*+\})*+"
+ICU = rf"\{{\s*\w+\s*,\s*(?:plural|selectordinal|select|number|date|time|list|spellout|ordinal|duration)\b{_NESTED}\}}"
 _URL = r"https?://[^\s<>\"']*[^\s<>\"'.,;:!?)]"
 _MAIL = r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
 #: GitHub's :+1: and :tired_face:.
 EMOJI = r"(?<![\w:]):(?:\+1|-1|[a-z][\w+-]*):(?![\w:])"
-_COMMON = f"{TEMPLATE}|{BRACE}|{_URL}|{_MAIL}"
+_COMMON = f"{TEMPLATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}"
 
 #: In any document.
 PLACEHOLDER = re.compile(f"{_COMMON}|{PRINTF}|{QT}")
@@ -29,5 +32,6 @@ IN_PROSE = re.compile(f"{_COMMON}|{EMOJI}|{PRINTF}")
 BY_FLAG = {
     "c-format": re.compile(f"{_URL}|{_MAIL}|{PRINTF}|% [-+0#]*\\d*[diouxXeEfFgGcs]"),
     "python-brace-format": re.compile(f"{_COMMON}"),
+    "sh-format": re.compile(f"{_URL}|{_MAIL}|\\$\\{{\\w+\\}}|\\$\\w+"),
     "qt-format": re.compile(f"{_URL}|{_MAIL}|%n|{QT}"),
 }

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 #: Options of an adapter.
-_ONLY_LORA = ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "rslora", "dora")
+_ONLY_LORA = ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "target_parameters", "rslora", "dora")
 #: Options that do not change what is trained.
 _NOT_THE_RUNS = ("data", "output", "overwrite", "restart", "max_time", "dry_run", "json_output")
+#: Options of a run that writes.
+_ONLY_RUN = ("output", "overwrite", "restart", "extend", "max_time", "report_to")
 
 
 _PAGE = Page(
@@ -52,7 +54,7 @@ def finetune(
     precision: opt.Precision,
     access: opt.Access,
     rows_in: DataOptions,
-    adapter: LoraOptions,
+    lora: LoraOptions,
     optimization: OptimizationOptions,
     run: TrainingRunOptions,
     display: opt.Display,
@@ -61,30 +63,41 @@ def finetune(
     from llmkit.models.settings import ModelSettings
     from llmkit.training.settings import FinetuneSettings
 
-    full, source = adapter.full, _source(data, rows_in.train)
+    full, files = lora.full, _files(data, rows_in.train)
     if full:
         refuse(ctx, _ONLY_LORA, "cannot be combined with --full", hint="use only one of them")
-    if rows_in.valid is None and rows_in.valid_split is None:
-        refuse(ctx, ("keep", "eval_steps"), "needs validation rows", hint="--valid FILE, or --valid-split 5%")
+    if lora.adapter is not None:
+        refuse(ctx, _ONLY_LORA, "cannot be combined with --adapter, which has its own", hint="remove it")
+    if not rows_in.valid and rows_in.valid_split is None:
+        refuse(ctx, ("keep",), "needs validation rows", hint="--valid FILE, or --valid-split 5%")
+        if run.eval_prompts is None:
+            refuse(ctx, ("eval_steps",), "needs validation rows, or --eval-prompts", hint="--valid FILE, or --valid-split 5%")
+    if run.eval_prompts is None:
+        refuse(ctx, ("eval_max_new_tokens",), "needs --eval-prompts FILE", hint="remove it")
     settings = FinetuneSettings(
-        data=rows_in.settings(source),
+        data=rows_in.settings(files),
         model=ModelSettings(
-            reference.model, None, precision.device, precision.dtype, access.offline, access.trust_remote_code, precision.quantize
+            reference.model, lora.adapter, precision.device, precision.dtype, access.offline, access.trust_remote_code, precision.quantize,
+            precision.threads,
         ),
-        lora=adapter.settings, optimization=optimization.settings(full=full), loss=rows_in.loss, checkpoints=run.checkpoints,
+        lora=lora.settings, optimization=optimization.settings(full=full), loss=rows_in.loss, checkpoints=run.checkpoints,
+        answers=run.answers,
     )  # fmt: skip
     out = display.console if from_environment().writes else console.Console(True, display.verbose)
     if run.dry_run:
-        refuse(ctx, ("output", "overwrite", "restart", "max_time", "report_to"), "cannot be combined with --dry-run", hint="remove it")
+        refuse(ctx, (*_ONLY_RUN, "find_lr"), "cannot be combined with --dry-run", hint="remove it")
         return _dry_run(settings, display.json_output, out)
+    if run.find_lr:
+        refuse(ctx, (*_ONLY_RUN, "learning_rate"), "cannot be combined with --find-lr", hint="remove it")
+        return _find_rate(settings, display.json_output, out)
     if output is None:
         raise UsageError("no output folder given", hint="name a folder with --output DIR, or look first with --dry-run")
-    refuse(ctx, ("json_output",), "needs --dry-run; a run writes run.json beside its result", hint="remove it")
+    refuse(ctx, ("json_output",), "needs --dry-run or --find-lr; a run writes run.json beside its result", hint="remove it")
     from llmkit.training.finetune import finetune as train
 
     train(
-        settings, output, overwrite=overwrite, restart=run.restart, max_time=run.max_seconds, report_to=tuple(run.report_to or ()),
-        options=options_set_by_user(ctx, leave=_NOT_THE_RUNS) | {"train": source}, report=out,
+        settings, output, overwrite=overwrite, restart=run.restart, extend=run.extend, max_time=run.max_seconds,
+        report_to=tuple(run.report_to or ()), options=options_set_by_user(ctx, leave=_NOT_THE_RUNS) | {"train": list(files)}, report=out,
     )  # fmt: skip
     return 0
 
@@ -99,8 +112,22 @@ def _dry_run(settings: FinetuneSettings, as_json: bool, out: console.Console) ->
     return 0
 
 
-def _source(data: str | None, train: str | None) -> str:
-    if (data is None) == (train is None):
+def _find_rate(settings: FinetuneSettings, as_json: bool, out: console.Console) -> int:
+    """Prints what each rate gave, and the one that is suggested."""
+    from llmkit.training.finetune import find_rate
+
+    tried = find_rate(settings, report=out)
+    if as_json:
+        console.write(json.dumps({"rates": tried.rates, "losses": tried.losses, "suggested": tried.suggested}) + "\n")
+        return 0
+    console.table(("rate", "loss"), [(f"{r:.2g}", f"{loss:.4f}") for r, loss in zip(tried.rates, tried.losses, strict=True)])
+    found = "the loss never fell" if tried.suggested is None else f"suggested: --learning-rate {tried.suggested:.1e}"
+    out.notice(found)
+    return 0
+
+
+def _files(data: str | None, train: list[str] | None) -> list[str]:
+    if (data is None) == (not train):
         what = "no training file given" if data is None else "training file given twice"
-        raise UsageError(what, hint="llmkit finetune train.jsonl -m REF -o DIR")
-    return str(data if data is not None else train)
+        raise UsageError(what, hint="llmkit finetune train.jsonl -m REF -o DIR, or --train FILE for each of several")
+    return list(train or ()) if data is None else [data]

@@ -16,8 +16,9 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add, identity, options_set_by_user, refuse
+from llmkit.cli.decoding import DecodingOptions
 from llmkit.cli.help import Page
-from llmkit.cli.inputs import only_with_input, output_of, read_prompt
+from llmkit.cli.inputs import only_with_input, output_of, read_prompt, remark_escapes
 from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, RUN, SHOW, count_option, option
 from llmkit.cli.running import job_for, model_identity, open_model, summarize
@@ -28,10 +29,12 @@ from llmkit.rows.fields import Prompt, PromptFields
 from llmkit.tasks.generate import Answering, answer_of
 
 if TYPE_CHECKING:
-    from llmkit.engines.base import Engine
+    from llmkit.engines.base import Engine, TextEngine
+    from llmkit.engines.chat import ChatSettings
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output
     from llmkit.jobs.run import JobSettings
+    from llmkit.models.own_settings import OwnSettings
     from llmkit.models.settings import ModelSettings
 
 app = typer.Typer(add_completion=False)
@@ -54,7 +57,7 @@ def generate(
     template: opt.Template = None,
     prompt_field: opt.PromptField = None,
     rows_out: opt.AnswersOut,
-    decode: opt.DecodingOptions,
+    decode: DecodingOptions,
     chat: opt.ChatOptions,
     continue_last: Annotated[
         bool, option("--continue", help="Continue a conversation's last message when it is the assistant's.", panel=DECODING)
@@ -68,7 +71,9 @@ def generate(
 ) -> int:
     """Answers one prompt on stdout, or each row of `--input`."""
     out = display.console
-    call = Call(model.settings, model.engine, decode.decoding(ctx), chat.chat_template, chat.system, out)
+    remark_escapes(ctx, out, ("stop", "template", "system"))
+    own = _own_settings(model.settings, out) if decode.generation_config == "model" else None
+    call = Call(model.settings, model.engine, decode.decoding(ctx, own), chat.settings, out, own)
     input, output, output_field = rows_in.input, rows_out.output, rows_out.output_field
     if input is None:
         only_with_input(ctx)
@@ -108,15 +113,37 @@ class Call:
     model: ModelSettings
     engine_name: str
     decoding: Decoding
-    chat_template: str
-    system: str | None
+    chat: ChatSettings
     out: console.Console
+    own: OwnSettings | None = None
 
     def engine(self) -> Engine:
-        from llmkit.engines.chat import ChatSettings
+        draft = self.decoding.draft_model
+        return open_model(self.model, self.out, engine=self.engine_name, decoding=self.decoding, chat=self.chat, draft=draft)
 
-        chat, draft = ChatSettings(self.chat_template, self.system), self.decoding.draft_model
-        return open_model(self.model, self.out, engine=self.engine_name, decoding=self.decoding, chat=chat, draft=draft)
+    def identity(self, engine: TextEngine) -> dict[str, Any]:
+        """What the model adds to the identity of a run: itself, and its own settings where they are in force."""
+        out = model_identity(engine)
+        if self.own is not None:
+            out["resolved.generation_config"] = {n: list(v) if isinstance(v, tuple) else v for n, v in sorted(self.own.values.items())}
+        return out
+
+
+def _own_settings(model: ModelSettings, out: console.Console) -> OwnSettings:
+    """What the model's own generation_config.json asks for; says what that is."""
+    from llmkit.models.own_settings import FILE, OwnSettings, own_settings
+    from llmkit.models.reference import locate
+
+    place = locate(model.reference, offline=model.offline, trust_remote_code=model.trust_remote_code)
+    own = own_settings(place.folder)
+    if own is None:
+        out.warn(f"{model.reference} has no {FILE}; the defaults count")
+        return OwnSettings()
+    shown = ", ".join(f"{name} {value}" for name, value in own.values.items())
+    out.notice(f"{FILE}: {shown or 'asks for nothing'}; options that are given count more")
+    if own.unused:
+        out.warn(f"{FILE}: not used: {', '.join(own.unused)}")
+    return own
 
 
 def _one_prompt(call: Call, prompt: str, *, json_output: bool, echo: bool) -> int:
@@ -163,7 +190,7 @@ class _Job:
         settings = job_for(task.engine, self.settings)
         if output is None:
             return self._report(stream_job(self.rows, task, settings, self.call.out, console.write), task)
-        run = RunName("generate", self.options, self.known | model_identity(task.engine))
+        run = RunName("generate", self.options, self.known | self.call.identity(task.engine))
         return self._report(file_job(self.rows, task, settings, output, self.call.out, run), task)
 
     def _task(self, engine: Engine) -> Answering:

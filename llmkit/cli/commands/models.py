@@ -3,12 +3,13 @@
 llmkit models
 llmkit models show builtin:stories
 llmkit models show gpt2 --json
+llmkit models clear
 """
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,12 +17,17 @@ from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import Group, add
 from llmkit.cli.help import Page, shows
+from llmkit.engines.ctranslate2 import cache
 from llmkit.models import builtin
+
+if TYPE_CHECKING:
+    from llmkit.models.checkpoint import Checkpoint
 
 app = typer.Typer(
     cls=Group, add_completion=False, help="List built-in and cached models, and show what a model needs.", invoke_without_command=True
 )
 _PAGE = Page(("llmkit models", "llmkit models show gpt2"), guide="models")
+_CLEAR = Page(("llmkit models clear", "llmkit models clear models/mine"), guide="models")
 _SHOW = Page(("llmkit models show builtin:stories", "llmkit models show gpt2 --json"), guide="models")
 
 
@@ -44,11 +50,31 @@ def _list(json_output: bool) -> None:
 
     rows = [(f"builtin:{name}", "", _folder_bytes(f"builtin:{name}")) for name in builtin.names()]
     rows += cached_models()
+    made = [(_name(entry), entry.bytes) for entry in cache.listed() if entry.refused is None]
     if json_output:
-        listed = [{"model": name, "revision": revision or None, "bytes": size} for name, revision, size in rows]
+        listed: list[dict[str, Any]] = [{"model": name, "revision": revision or None, "bytes": size} for name, revision, size in rows]
+        listed += [{"model": name, "revision": None, "bytes": size, "converted": "ctranslate2"} for name, size in made]
         console.write(json.dumps(listed, ensure_ascii=False) + "\n")
         return
-    console.table(("model", "revision", "size"), [(name, revision[:12], _size(size)) for name, revision, size in rows], right=("size",))
+    lines = [(name, revision[:12], _size(size)) for name, revision, size in rows]
+    lines += [(f"{name} (converted for CTranslate2)", "", _size(size)) for name, size in made]
+    console.table(("model", "revision", "size"), lines, right=("size",))
+
+
+@add(app, "clear", help="Remove the models that were converted for CTranslate2; they are made again when needed.", page=_CLEAR)
+def clear(
+    *,
+    reference: Annotated[str | None, typer.Argument(metavar="[REF]", help="Only those of this model.", show_default=False)] = None,
+    display: opt.JsonQuiet,
+) -> None:
+    """Removes converted models, and nothing else that lies in their folders."""
+    entries = [entry for entry in cache.listed() if reference is None or entry.manifest.get("reference") == reference]
+    models = sum(entry.refused is None for entry in entries)
+    freed = sum(cache.remove(entry) for entry in entries)
+    if display.json_output:
+        console.write(json.dumps({"removed": models, "bytes": freed}) + "\n")
+    else:
+        display.console.notice(f"{models:,} converted models removed, {_size(freed)} freed")
 
 
 @add(app, "show", help="Show size, architecture, license, and whether it fits this machine. Loads no weights.", page=_SHOW)
@@ -86,7 +112,7 @@ def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[
         "model": reference,
         "folder": str(location.folder),
         "revision": location.revision,
-        "architecture": (checkpoint.config.get("architectures") or [checkpoint.model_type])[0],
+        "architecture": _architecture(checkpoint),
         "kind": "sequence-to-sequence" if checkpoint.is_encoder_decoder else "causal",
         "license": front.get("license"),
         "parameters": checkpoint.parameters,
@@ -98,6 +124,16 @@ def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[
         "fits": plan.fits,
         "card": core,
     }
+
+
+def _name(entry: cache.Converted) -> str:
+    adapter = entry.manifest.get("adapter")
+    return f"{entry.manifest.get('reference')}" + (f" + {adapter}" if adapter else "")
+
+
+def _architecture(checkpoint: Checkpoint) -> str:
+    named = checkpoint.config.get("architectures")
+    return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else checkpoint.model_type
 
 
 def _folder_bytes(reference: str) -> int:

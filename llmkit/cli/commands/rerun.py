@@ -5,6 +5,7 @@ llmkit rerun answers.jsonl.run.json
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from pathlib import Path
@@ -17,11 +18,13 @@ from llmkit.cli.command import add
 from llmkit.cli.config import record_options
 from llmkit.cli.help import Page
 from llmkit.cli.servers import ApiBase
-from llmkit.errors import GateError, InputError
+from llmkit.errors import GateError, InputError, one_line
 
 #: Commands whose records say how to make their output again.
 _RECORDED = ("generate", "translate", "evaluate perplexity", "evaluate score", "evaluate choice", "finetune")
 
+#: Bytes of a record: it grows with the number of failed rows.
+_MOST_BYTES = 1 << 28
 _HINT = "name the .run.json beside an output"
 #: What a record must hold for its run to be repeated and compared.
 _KEYS: dict[str, type | tuple[type, ...]] = {
@@ -59,8 +62,9 @@ def rerun(
     result = content["result"]
     recorded = Path(result["output"])
     with tempfile.TemporaryDirectory(prefix="llmkit-rerun-") as scratch:
-        target = Path(output) if output else Path(scratch) / recorded.name
-        code = _run(content["command"], options, target)
+        target = Path(output).absolute() if output else Path(scratch) / recorded.name
+        with contextlib.chdir(_folder(Path(record), recorded, options)):
+            code = _run(content["command"], options, target, quiet=display.quiet)
         if code not in (0, 3):
             return code
         beside = target / "run.json" if target.is_dir() else Path(f"{target}.run.json")
@@ -82,9 +86,13 @@ def rerun(
 def _read(path: Path) -> dict[str, Any]:
     """The record. Raises InputError naming the key that is missing or damaged, before anything runs."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)  # of a device or a pipe no size is known
+        if len(data) > _MOST_BYTES:
+            raise InputError(f"has more than {_MOST_BYTES:,} bytes, too many for a run record", path=path, hint=_HINT)
+        content = json.loads(data.decode("utf-8"))
     except (OSError, ValueError, RecursionError) as exc:
-        raise InputError(f"is not a run record: {type(exc).__name__}: {exc}", path=path, hint=_HINT) from exc
+        raise InputError(f"is not a run record: {type(exc).__name__}: {one_line(exc)}", path=path, hint=_HINT) from exc
     if not isinstance(content, dict) or content.get("command") not in _RECORDED:
         raise InputError("is not a run record of a command that can be run again", path=path, hint=_HINT)
     for keys, kind in _KEYS.items():
@@ -102,11 +110,27 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _run(command: str, options: dict[str, Any], target: Path) -> int:
+def _folder(record: Path, output: Path, options: dict[str, Any]) -> Path:
+    """The folder that the recorded run was started in, as far as it shows: its names begin there.
+
+    The record lies beside the output, or in it where that is a folder. When what the run read is not there, it is this folder.
+    """
+    place = record.resolve().parent
+    parts = output.parts if record.name == "run.json" else output.parent.parts
+    above = place
+    for part in reversed(parts):
+        if output.is_absolute() or part == ".." or above.name != part:
+            return Path.cwd()
+        above = above.parent
+    read = [options[name] for name in ("input", "train", "predictions") if isinstance(options.get(name), str)]
+    return above if any((above / name).exists() for name in read) else Path.cwd()
+
+
+def _run(command: str, options: dict[str, Any], target: Path, *, quiet: bool) -> int:
     from llmkit.cli.app import run
 
     arguments = command.split()
-    for name, value in {**options, "output": str(target), "overwrite": True}.items():
+    for name, value in {**options, "output": str(target), "overwrite": True, "quiet": quiet}.items():
         flag = "--" + name.replace("_", "-")
         if value is True:
             arguments.append(flag)

@@ -19,6 +19,7 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add, identity, options_set_by_user, refuse
+from llmkit.cli.decoding import AnswerOptions
 from llmkit.cli.help import Page
 from llmkit.cli.inputs import only_with_input, output_of, read_prompt
 from llmkit.cli.jobs import AnswerJobOptions
@@ -28,24 +29,28 @@ from llmkit.cli.running import job_for, model_identity, open_model, summarize
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SourceFields
-from llmkit.translation.documents.formats import BECOMES, is_document, open_document
-from llmkit.translation.documents.rows import document_rows, writer
+from llmkit.translation.documents.formats import BECOMES, BINARY, DECLARED, holds_rows, is_document, open_document
+from llmkit.translation.documents.rows import DocumentWriter, document_rows
 
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
     from llmkit.engines.decoding import Decoding
     from llmkit.jobs.outcome import Tally
+    from llmkit.jobs.output import Writer
     from llmkit.jobs.run import JobSettings
     from llmkit.tasks.route import Route, RouteSettings
     from llmkit.tasks.translate import Translating
     from llmkit.translation.documents.base import Document
     from llmkit.translation.glossary import Glossary
+    from llmkit.translation.languages import Language
 
 app = typer.Typer(add_completion=False)
 
 DEFAULT = "builtin:en-fr"
 #: Rows from which --from auto detects the language of a file.
 _SAMPLE = 50
+#: Options of gettext catalogs.
+_ABOUT_CATALOGS = ("retranslate_fuzzy", "mark_fuzzy")
 #: Options that do not apply to a list of languages.
 _ABOUT_ANSWERS = ("num_beams", "max_new_tokens", "length_penalty", "n_best", "scores", "glossary", "json_output")
 
@@ -76,15 +81,22 @@ def translate(
     rows_in: opt.RowsIn,
     text_field: opt.TextField = None,
     rows_out: opt.AnswersOut = _OUT,
-    answers: opt.AnswerOptions,
+    answers: AnswerOptions,
     length_penalty: opt.LengthPenalty = 1.0,
     n_best: Annotated[int, count_option("--n-best", help="Return the N best translations of each text.", panel=DECODING)] = 1,
     scores: Annotated[
         bool, option("--scores", help="Also write the mean log-probability of each translation's tokens.", panel=DECODING)
     ] = False,
     glossary: Annotated[
-        str | None, option("--glossary", help="Terms and their translations, in two columns: .csv or .tsv.", panel=DECODING, metavar="FILE")
+        str | None,
+        option("--glossary", help="Terms and their translations: .csv or .tsv of two columns, or .tbx.", panel=DECODING, metavar="FILE"),
     ] = None,
+    retranslate_fuzzy: Annotated[
+        bool, option("--retranslate-fuzzy", help="In a .po file, also translate entries that are marked fuzzy.", panel=INPUT)
+    ] = False,
+    mark_fuzzy: Annotated[
+        bool, option("--mark-fuzzy", help="In a .po file, mark new translations fuzzy, for a reviewer.", panel=INPUT)
+    ] = False,
     pivot: Annotated[
         str | None,
         option(
@@ -118,17 +130,20 @@ def translate(
     target_language = None if target is None else language(target)
     named = None if target_language is None else target_language.tag
     rows, document = (None, None) if input is None else _open(ctx, rows_in, output, model.offline, named)
+    if fuzzy := getattr(document, "fuzzy", 0):
+        out.notice(f"entries marked fuzzy, left as they are: {fuzzy:,}; --retranslate-fuzzy translates them")
+    terms = _glossary(glossary, source_language, target_language)
     wanted = RouteSettings(
         source_language, target_language, source == "auto", answers.num_beams, length_penalty, answers.max_new_tokens,
-        TranslationOptions(output_field, document.keep if document else None, _glossary(glossary), n_best, scores),
+        TranslationOptions(output_field, document.keep if document else None, terms, n_best, scores),
         settings.batch_size, settings.batch_tokens,
     )  # fmt: skip
     prompt = None if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr')
     to_file = None if output == "-" or input is None else output
-    write = rows_out.writer(to_file, model.model)
+    write: Writer | None = rows_out.writer(to_file, model.model)
     if document is not None:
         refuse(ctx, ("shard", "output_format"), "applies to rows, not to documents", hint="remove it")
-        write = writer(document, output_field) if output is not None and is_document(output) else None
+        write = DocumentWriter(document, output_field) if output is not None and is_document(output) else None
     known = identity(ctx, "translate")
     with output_of(
         to_file, input or "", known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write,
@@ -136,9 +151,10 @@ def translate(
     ) as job_target:  # fmt: skip
         from llmkit.engines.chat import ChatSettings
         from llmkit.jobs.run import RunName, file_job
+        from llmkit.models.reference import reads_all
 
         call = model.settings
-        known_decoding = _known(wanted, reads_all=call.reference == DEFAULT)
+        known_decoding = _known(wanted, reads_all=reads_all(call.reference))
         how: dict[str, Any] = {"engine": model.engine, "decoding": known_decoding, "default": DEFAULT, "chat": ChatSettings(chat_template)}
         engine = open_model(call, out, **how)
         settings = job_for(engine, settings)
@@ -154,7 +170,7 @@ def translate(
         name = rows.name if rows is not None else "the text"
         task = translating(route, wanted, sample=sample, text_field=text_field, file_name=name, notice=out.notice)
         if rows is None:
-            return _one(task, sample, display.json_output)
+            return _one(task, sample, display.json_output, out)
         if job_target is None:
             return _summary(_to_stdout(rows, task, settings, document, out), task, rows, out)
         leave = ("overwrite", "restart", "retry_failed", "max_time")
@@ -165,7 +181,7 @@ def translate(
 def _known(wanted: RouteSettings, *, reads_all: bool) -> Decoding:
     """How translations are decoded, as far as it counts for the choice of an engine.
 
-    reads_all: by an encoder-decoder. Of the built-in models the other one is causal, and its translation ends with the line.
+    reads_all: by an encoder-decoder. What a causal model translates ends with the line.
     """
     from llmkit.engines.decoding import Decoding
 
@@ -179,10 +195,10 @@ def _known(wanted: RouteSettings, *, reads_all: bool) -> Decoding:
     )
 
 
-def _glossary(path: str | None) -> Glossary | None:
-    from llmkit.translation.glossary import read_glossary
+def _glossary(path: str | None, source: Language | None, target: Language | None) -> Glossary | None:
+    from llmkit.translation.glossary_files import read_glossary
 
-    return None if path is None else read_glossary(path)
+    return None if path is None else read_glossary(path, source, target)
 
 
 def _check_pivot(pivot: str | None, pivot_model: str | None, n_best: int, scores: bool) -> None:
@@ -205,27 +221,32 @@ def _check_forms(ctx: typer.Context, input: str | None, languages: bool) -> None
 def _open(ctx: typer.Context, rows_in: opt.RowsIn, output: str | None, offline: bool, target: str | None) -> tuple[Rows, Document | None]:
     """The rows of a file; of a document its segments. Raises InputError or UsageError."""
     input = rows_in.input or ""
-    if not is_document(input) or rows_in.input_format != "auto":
+    if not is_document(input) or rows_in.input_format != "auto" or holds_rows(input):
+        refuse(ctx, _ABOUT_CATALOGS, "applies to .po files", hint="remove it")
         return open_rows(input, **rows_in.reading, offline=offline), None
     ending = Path(input).suffix.lower()
     if output not in (None, "-") and Path(output or "").suffix.lower() not in (*BECOMES.get(ending, (ending,)), ".jsonl"):
         raise UsageError(f"a {ending} document is translated into one", hint=f"--output NAME{ending}, or .jsonl for its segments as rows")
-    if ending == ".docx" and output in (None, "-"):
-        raise UsageError("a .docx file cannot be written to standard output", hint="name a file with --output NAME.docx")
+    if ending in BINARY and output in (None, "-"):
+        raise UsageError(f"a {ending} file cannot be written to standard output", hint=f"name a file with --output NAME{ending}")
     refuse(ctx, ("limit", "text_field", "n_best"), "applies to rows, not to documents", hint="remove it")
-    if ending == ".docx":
-        refuse(ctx, ("encoding",), "does not apply to a .docx file", hint="remove it")
-    document, data = open_document(input, target, rows_in.encoding)
+    if ending in BINARY | DECLARED:
+        refuse(ctx, ("encoding",), f"does not apply to a {ending} file", hint="remove it")
+    if ending not in (".po", ".pot"):
+        refuse(ctx, _ABOUT_CATALOGS, "applies to .po files", hint="remove it")
+    how = {name: True for name in _ABOUT_CATALOGS if ctx.params[name]} if ending in (".po", ".pot") else {}
+    document, data = open_document(input, target, rows_in.encoding, **how)
     return document_rows(document, data, input), document
 
 
-def _one(task: Translating, text: str, as_json: bool) -> int:
+def _one(task: Translating, text: str, as_json: bool, out: console.Console) -> int:
     """One text to stdout; a failed check is an error with exit code 3."""
     direction = task.direction
     work = task.prepare(Row(0, None, {"text": text}))
     if work.error is not None:
         raise work.error
     (answered,) = task.answer([work])
+    _tell_left(task, out)
     answer: dict[str, Any] = {**answered.fields, **({} if answered.error is None else {"error": answered.error})}
     if as_json:
         about = {"text": text, "from": direction.source.tag if direction.source else None, "to": (task.onward or task).direction.target.tag}
@@ -252,9 +273,16 @@ def _summary(tally: Tally, task: Translating, rows: Rows, out: console.Console) 
     if tally.rows == 0:
         out.notice(f"no rows in {rows.name}")
         return 0
+    _tell_left(task, out)
     if task.tried_again:
         out.notice(f"{task.tried_again:,} pieces were split and translated again")
     return summarize(tally, task.engine, out)
+
+
+def _tell_left(task: Translating, out: console.Console) -> None:
+    if task.there_already:
+        language = (task.onward or task).direction.target.name
+        out.notice(f"already in {language}, so left as they are: {task.there_already:,} sentences")
 
 
 def _to_stdout(rows: Rows, task: Translating, settings: JobSettings, document: Document | None, out: console.Console) -> Tally:
@@ -266,8 +294,10 @@ def _to_stdout(rows: Rows, task: Translating, settings: JobSettings, document: D
         return stream_job(rows, task, settings, out, console.write)
     tally = Tally()
     answers = [outcome.line() for outcome in answered(rows, task, settings, out, tally)]
-    for data in writer(document, task.options.output_field)(answers):
-        console.write(data.decode("utf-8"))
+    write = DocumentWriter(document, task.options.output_field)
+    for data in write(answers):
+        console.write_bytes(data)
+    tally.refuse(write.refused)
     return tally
 
 

@@ -1,4 +1,4 @@
-"""A built-in model as CTranslate2 runs it: token ids in, token ids and log-probabilities out.
+"""A model as CTranslate2 runs it: token ids in, token ids and log-probabilities out.
 
 Knows the library; not text, prompts or chat templates. Call by call (release 4.8): nothing of a call is left running when it
 returns, for what still runs at exit would abort the process; a call has few rows, since Ctrl-C waits for it; and the loaded
@@ -12,8 +12,10 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from llmkit.engines.base import Check, proceed
 from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, one_line
 from llmkit.models.devices import available_cores
 
@@ -28,33 +30,59 @@ _PATIENCE = 2.0
 _LOOK_SECONDS = 0.2
 
 
-class Runner:
-    """The loaded model. One text is as fast on one core as on all, and takes less of them.
+@dataclass(frozen=True)
+class Files:
+    """Where the library finds a model: a folder, or (for those of the package) the content of files by their names.
 
-    read: gives the files of the model by name, checked. compute: 'float32' or 'int8_float32'. vocabulary: tokens by id.
+    vocabulary: its name of each token, by id. translates: it reads a text with one half and writes with the other. context:
+    positions that prompt and answer share, None where they are no limit. small: it is as fast on one core as on all.
     """
 
-    def __init__(self, read: Callable[[], Mapping[str, bytes]], vocabulary: Sequence[str], *, translates: bool, compute: str) -> None:
-        self._read, self._translates, self._compute = read, translates, compute
-        self._tokens = list(vocabulary)
+    read: Callable[[], tuple[str, Mapping[str, bytes] | None]]
+    vocabulary: Sequence[str]
+    translates: bool
+    context: int | None = None
+    small: bool = False
+
+
+class Runner:
+    """The loaded model. compute: a compute type of the library, as 'float32' or 'int8_float32'. threads: None for all cores."""
+
+    def __init__(self, files: Files, compute: str, threads: int | None = None) -> None:
+        self._files, self._compute, self._translates = files, compute, files.translates
+        self._tokens = list(files.vocabulary)
         self._ids = {token: number for number, token in enumerate(self._tokens)}
+        self._most = threads or available_cores()
         self._loaded: list[tuple[int, Any]] = []
         self._model(1)
         weakref.finalize(self, self._loaded.clear)
 
-    def answers(self, prompts: Sequence[Sequence[int]], limits: Sequence[int], *, ends: Sequence[int], beams: int = 1) -> list[list[int]]:
-        """The answer to each prompt, greedy or by beam search, with its end token unless its limit cut it off."""
+    def answers(
+        self, prompts: Sequence[Sequence[int]], limits: Sequence[int], *, ends: Sequence[int], beams: int = 1, first: int | None = None,
+        check: Check = proceed,
+    ) -> list[list[int]]:  # fmt: skip
+        """The answer to each prompt, greedy or by beam search, with its end token unless its limit cut it off.
+
+        first: the token that every answer of an encoder-decoder begins with; it counts.
+        check: called before each call of the library, and by a greedy one with each token; what it raises ends the work.
+        """
         out: dict[int, list[int]] = {}
-        for part in _parts(prompts, limits, same_limit=beams > 1):
+        for part in _parts(prompts, limits, same_limit=beams > 1, context=self._files.context):
+            check()
             longest = max(limits[i] for i in part)
-            options = self._options(ends, longest) | {"beam_size": beams}
+            options = self._options(ends, longest, [first] * len(part)) | {"beam_size": beams}
+            raised: list[BaseException] = []
             if beams > 1:
                 options["patience"] = _PATIENCE
+            elif check is not proceed:
+                options["callback"] = _stopping(check, raised)
             results = self._call(self._generate(len(prompts)), [prompts[i] for i in part], options)
+            if raised:
+                raise raised[0]
             out |= {i: self._found(result)[: limits[i]] for i, result in zip(part, results, strict=True)}
         return [out[i] for i in range(len(prompts))]
 
-    def steps(self, prompt: Sequence[int], limit: int, *, ends: Sequence[int]) -> Generator[int, None, None]:
+    def steps(self, prompt: Sequence[int], limit: int, *, ends: Sequence[int], first: int | None = None) -> Generator[int, None, None]:
         """The tokens of a greedy answer one by one, its end token with them. To be closed when it is not read to its end."""
         done, seen = threading.Event(), queue.SimpleQueue[Any]()
 
@@ -62,7 +90,7 @@ class Runner:
             seen.put(result)
             return done.is_set()
 
-        options = self._options(ends, limit) | {"beam_size": 1, "asynchronous": True, "callback": step}
+        options = self._options(ends, limit, [first]) | {"beam_size": 1, "asynchronous": True, "callback": step}
         (running,) = self._call(self._generate(1), [prompt], options)
         try:
             while True:
@@ -99,9 +127,11 @@ class Runner:
         found = {i: list(result.log_probs)[: len(sequences[i]) - 1] for i, result in zip(rows, results, strict=True)}
         return [found.get(i, []) for i in range(len(sequences))]
 
-    def _options(self, ends: Sequence[int], limit: int) -> dict[str, Any]:
+    def _options(self, ends: Sequence[int], limit: int, first: Sequence[int | None]) -> dict[str, Any]:
         shared = {"end_token": list(ends), "return_end_token": True}
         if self._translates:
+            prefix = [None if token is None else self._names([token]) for token in first]
+            shared["target_prefix"] = prefix if any(prefix) else None
             return shared | {"max_input_length": 0, "max_decoding_length": limit, "min_decoding_length": 0}
         return shared | {"max_length": limit, "min_length": 0, "include_prompt_in_result": False}
 
@@ -123,16 +153,31 @@ class Runner:
 
     def _model(self, rows: int) -> Any:
         """The model with threads for so many rows; once it has all cores it keeps them."""
-        threads = 1 if rows == 1 else available_cores()
+        threads = 1 if rows == 1 and self._files.small else self._most
         if not self._loaded or self._loaded[0][0] < threads:
             kind = _library("Translator" if self._translates else "Generator")
-            files = dict(self._read())
+            path, content = self._files.read()
             self._loaded.clear()
             with _errors(rows):
-                # the name is shown in errors alone: the files are those that were checked
-                model = kind("builtin", device="cpu", compute_type=self._compute, intra_threads=threads, files=files)
+                # where there is content, the path is shown in errors alone: what was checked is what is loaded
+                files = None if content is None else dict(content)
+                model = kind(path, device="cpu", compute_type=self._compute, intra_threads=threads, files=files)
             self._loaded.append((threads, model))
         return self._loaded[0][1]
+
+
+def _stopping(check: Check, raised: list[BaseException]) -> Callable[[Any], bool]:
+    """A callback of the library that ends its call once `check` has raised. The library can't pass an exception on: it is in `raised`."""
+
+    def each(_: Any) -> bool:
+        if not raised:
+            try:
+                check()
+            except Exception as exc:
+                raised.append(exc)
+        return bool(raised)
+
+    return each
 
 
 def _library(name: str) -> Any:
@@ -146,18 +191,22 @@ def _library(name: str) -> Any:
         raise UnavailableError(f"CTranslate2 can't be loaded: {one_line(exc)}", hint="install it again, or `engine` torch") from exc
 
 
-def _parts(prompts: Sequence[Sequence[int]], limits: Sequence[int], *, same_limit: bool) -> Iterator[list[int]]:
+def _parts(prompts: Sequence[Sequence[int]], limits: Sequence[int], *, same_limit: bool, context: int | None = None) -> Iterator[list[int]]:
     """Which prompts run together: of like length, and with one limit where the limit decides more than where an answer ends.
 
-    Beside a prompt of one token the library gives the others back with their prompts (4.8.5), so those have calls of their own.
+    A row goes on until all of its part have ended, which must stay inside the context. Beside a prompt of one token the library
+    gives the others back with their prompts (4.8.5), so those have calls of their own.
     """
 
-    def apart(one: int, other: int) -> bool:
+    def apart(part: list[int], other: int) -> bool:
+        one, limit = part[0], max(limits[i] for i in (*part, other))
+        if context is not None and any(len(prompts[i]) + limit > context for i in (*part, other) if limits[i] != limit):
+            return True
         return (len(prompts[one]) == 1) != (len(prompts[other]) == 1) or (same_limit and limits[one] != limits[other])
 
     part: list[int] = []
     for i in sorted(range(len(prompts)), key=lambda i: (limits[i] if same_limit else 0, len(prompts[i]))):
-        if part and (len(part) == _ROWS or apart(part[0], i)):
+        if part and (len(part) == _ROWS or apart(part, i)):
             yield part
             part = []
         part.append(i)
@@ -172,5 +221,5 @@ def _errors(rows: int) -> Iterator[None]:
         yield
     except MemoryError as exc:
         raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller `batch_size` or `max_new_tokens`") from exc
-    except RuntimeError as exc:
+    except (RuntimeError, ValueError) as exc:
         raise ModelError(f"CTranslate2 can't run the model: {one_line(exc)}", hint="`engine` torch") from exc

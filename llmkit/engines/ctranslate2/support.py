@@ -7,29 +7,42 @@ n-grams are other functions there than in transformers, and depend on the other 
 from __future__ import annotations
 
 import importlib.util
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmkit.models import builtin
+from llmkit.models.devices import DTYPES
 
 if TYPE_CHECKING:
     from llmkit.engines.decoding import Decoding
     from llmkit.models.settings import ModelSettings
 
+#: Bytes of weights from which 'auto' converts a model.
+WORTH = 8_000_000
+
 
 def reason(settings: ModelSettings, decoding: Decoding | None) -> str | None:
-    """Why the engine can't run a model with these settings, or can't decode so; None when it can."""
+    """Why the engine can't run a model with these settings, or can't decode so; None when it can, as far as is known unopened."""
     if importlib.util.find_spec("ctranslate2") is None:
         return "the package ctranslate2 is not installed"
-    name = settings.reference.removeprefix("builtin:")
-    if not settings.reference.startswith("builtin:"):
-        return "it runs only the built-in models"
-    if name not in builtin.CONVERTED:
-        return None  # opening it says which there are
-    if settings.dtype not in ("auto", "float32"):
-        return f"it computes in float32, not in {settings.dtype}"
     if settings.trust_remote_code:
         return "it runs no code that comes with a model"
+    if settings.dtype not in ("auto", "float32") and settings.dtype not in (known := precisions()):
+        return f"it computes in {', '.join(known)} on this processor, not in {settings.dtype}"
     return None if decoding is None else decoding_reason(decoding)
+
+
+def worth_converting(reference: str) -> bool:
+    """Whether 'auto' converts the model. One of a few megabytes is as fast on torch, and its form would only lie about."""
+    weights = Path(reference).expanduser().glob("*.safetensors") if os.path.isdir(os.path.expanduser(reference)) else None
+    return weights is None or sum(path.stat().st_size for path in weights) >= WORTH
+
+
+def precisions() -> list[str]:
+    """The precisions that the library has kernels for on this processor."""
+    import ctranslate2
+
+    return sorted(set(DTYPES) & ctranslate2.get_supported_compute_types("cpu"))
 
 
 def decoding_reason(decoding: Decoding) -> str | None:
@@ -38,8 +51,8 @@ def decoding_reason(decoding: Decoding) -> str | None:
         (decoding.repetition_penalty != 1.0, "a repetition penalty"),
         (decoding.no_repeat_ngram_size > 0, "a ban on repeated n-grams"),
         (decoding.min_new_tokens > 0, "a least number of new tokens"),
-        (decoding.first_token is not None, "a first token of answers"),
-        (decoding.num_beams > 1 and bool(decoding.stop), "beam search up to a stop string"),
+        (decoding.num_beams > 1 and bool(decoding.stop or decoding.stop_token), "beam search up to a stop string"),
+        (decoding.start_token is not None, "another token that answers start with"),
         # 188 of 200 translations with a penalty of 0.6, and 194 of 200 lists of the four best, were torch's
         (decoding.num_beams > 1 and decoding.length_penalty != 1.0, "beam search with a length penalty"),
         (decoding.num_beams > 1 and decoding.num_samples > 1, "more than the best answer of a beam search"),

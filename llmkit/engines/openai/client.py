@@ -7,6 +7,7 @@ of them at once. The client library neither retries nor reads answers here. Know
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import json
 import random
 import threading
@@ -17,6 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from llmkit.engines.base import Check, proceed
 from llmkit.engines.openai.failures import BrokenAnswerError, Failure, Redactor, failure_of
 from llmkit.engines.openai.pacing import Pool, Server
 from llmkit.errors import LlmkitError, UnavailableError, one_line
@@ -28,6 +30,8 @@ T = TypeVar("T")
 _MOST_BYTES = 1 << 26
 #: Seconds before a second try at least and at most; each further try waits twice as long, up to the longest.
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
+#: Seconds between two looks at whether the run has to end.
+_LOOK = 0.2
 #: A server that asks to wait longer than this ends the run, which can be continued then (seconds).
 _TOO_LONG = 3600.0
 
@@ -75,9 +79,16 @@ class Client:
         self._room = asyncio.Semaphore(settings.concurrency)
         weakref.finalize(self, _stop, self._loop, thread)
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What a coroutine returns that runs in the loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    def run(self, work: Coroutine[Any, Any, T], check: Check = proceed) -> T:
+        """What a coroutine returns that runs in the loop. check: called now and then; what it raises ends the requests."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            while not concurrent.futures.wait((future,), None if check is proceed else _LOOK).done:
+                check()
+        except BaseException:
+            future.cancel()
+            raise
+        return future.result()
 
     async def ask(self, path: str, body: Mapping[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
         """What `read` makes of the answer to a request; it raises BrokenAnswerError for what is no answer.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from llmkit.engines.base import Completion, ModelFacts, ModelIdentity, Request, TokenScore
+from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Request, TokenScore, proceed
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.decoding import DEFAULT_NEW_TOKENS, Decoding
 from llmkit.engines.detokenize import find_stop
@@ -56,7 +56,7 @@ class OpenAIEngine:
             raise UsageError("a server has its own chat template", hint="`chat_template` auto, or none for plain completions")
         if self.chat.template == "none" and self.chat.system is not None:
             raise UsageError("`system` needs the server's chat template", hint="remove `chat_template` none")
-        self.concurrency = settings.concurrency
+        self.concurrency, self.servers = settings.concurrency, bases
         self.context: int | None = None
         self._client = Client(bases, key, settings, clock=clock or Clock(), warn=warn)
         self._unknown: set[str] = set()  # optional fields that the server does not know
@@ -65,7 +65,7 @@ class OpenAIEngine:
 
     @cached_property
     def identity(self) -> ModelIdentity:
-        return ModelIdentity(engine=self.name, model=f"openai:{self._name}")
+        return ModelIdentity(engine=self.name, model=f"openai:{self._name}", endpoint="chat" if self._chats else "text")
 
     @property
     def _chats(self) -> bool:
@@ -95,7 +95,7 @@ class OpenAIEngine:
             raise InputError("the prompt is empty", hint="give it some text")
         return ServerRequest((), decoding.max_new_tokens or DEFAULT_NEW_TOKENS, number, prompt=prompt)
 
-    def generate(self, requests: Sequence[Request], decoding: Decoding) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = proceed) -> list[list[Completion]]:
         """As `TextEngine.generate`. Each sample is a request of its own, so that its seed and its tokens are known."""
         ENGINE.check_decoding(decoding)
         samples = range(decoding.num_samples)
@@ -103,7 +103,7 @@ class OpenAIEngine:
         async def all_answers() -> list[Completion]:
             return await asyncio.gather(*(self._answer(request, decoding, sample) for request in requests for sample in samples))
 
-        done = self._client.run(all_answers())
+        done = self._client.run(all_answers(), check)
         each = decoding.num_samples
         return [done[i : i + each] for i in range(0, len(done), each)]
 
@@ -132,7 +132,7 @@ class OpenAIEngine:
         choice = last | ({"message": {"content": shown.text}} if self._chats else {"text": shown.text})
         return protocol.completion_of({"choices": [choice]}, replace(decoding, logprobs=False), chat=self._chats)
 
-    def score_answers(self, items: Sequence[tuple[Prompt, str]]) -> list[list[TokenScore]]:
+    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = proceed) -> list[list[TokenScore]]:
         """As `TextEngine.score_answers`: the server echoes what it is given, with log-probabilities.
 
         An answer begins with the first token after as many as the prompt has by itself, trailing spaces aside, which is the rule
@@ -153,7 +153,7 @@ class OpenAIEngine:
             return dict(zip(wanted, counts, strict=True)), scores
 
         try:
-            counts, scores = self._client.run(all_scores())
+            counts, scores = self._client.run(all_scores(), check)
         except NoAnswerError as exc:
             raise InputError(str(exc)) from None
         return [

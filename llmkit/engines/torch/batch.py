@@ -18,17 +18,26 @@ from llmkit.engines.base import Request
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import TextStream
 from llmkit.engines.torch.devices import is_out_of_memory
-from llmkit.errors import OutOfMemoryError
+from llmkit.errors import ModelError, OutOfMemoryError, one_line
+
+#: What Python raises by itself; a closed pipe and our own errors are none of these.
+_RAISED = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError, ImportError, MemoryError)
 
 #: Above it, rows of different limits do not share a beam search.
 _MOST_LENGTH_PENALTY = 2.0
 
 
-def parts(rows: Sequence[Request], decoding: Decoding, context: int | None, *, shared_context: bool) -> list[list[int]]:
-    """Which rows run together. A row that has ended is padded until the others have, which must stay inside the context.
+def parts(
+    rows: Sequence[Request], decoding: Decoding, context: int | None, *, shared_context: bool, alone: bool = False
+) -> list[list[int]]:
+    """Which rows run together (none where each has to run `alone`).
+
+    A row that has ended is padded until the others have, which must stay inside the context.
 
     context: positions of the model; shared_context: prompt and answer share them.
     """
+    if alone:
+        return [[row] for row in range(len(rows))]
     left, out = sorted(range(len(rows)), key=lambda i: -rows[i].max_new_tokens), []
     # with a large penalty, transformers' score of an impossible beam (-1e9) no longer is the lowest once it is divided
     apart = decoding.num_beams > 1 and decoding.length_penalty > _MOST_LENGTH_PENALTY
@@ -46,7 +55,14 @@ def parts(rows: Sequence[Request], decoding: Decoding, context: int | None, *, s
 
 
 def decoding_config(
-    own: GenerationConfig, decoding: Decoding, new_tokens: int, *, pad: int, eos: frozenset[int], first_token: int | None
+    own: GenerationConfig,
+    decoding: Decoding,
+    new_tokens: int,
+    *,
+    pad: int,
+    eos: frozenset[int],
+    first_token: int | None,
+    start_token: int | None,
 ) -> GenerationConfig:
     """What of the model's own configuration is in force (see generation_config.py), and our decoding."""
     config: GenerationConfig = copy.deepcopy(own)
@@ -74,6 +90,8 @@ def decoding_config(
     )
     if first_token is not None:
         config.forced_bos_token_id = first_token
+    if start_token is not None:
+        config.update(decoder_start_token_id=start_token, forced_bos_token_id=None)
     return config
 
 
@@ -94,21 +112,28 @@ def own_settings(configs: Sequence[tuple[Any, GenerationConfig]]) -> Iterator[No
 
 
 @contextmanager
-def as_out_of_memory(rows: int) -> Iterator[None]:
-    """Torch's several ways to say so, as one error."""
+def running(reference: str, rows: int) -> Iterator[None]:
+    """What a model raises while it runs, as an error of ours.
+
+    A stranger's configuration may build a model that can't run, which shows in any of Python's exceptions.
+    Raises OutOfMemoryError, ModelError.
+    """
     try:
         yield
-    except (MemoryError, RuntimeError) as exc:
-        if not is_out_of_memory(exc):
-            raise
-        raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller `batch_size` or `max_new_tokens`") from exc
+    except _RAISED as exc:
+        if is_out_of_memory(exc):
+            raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller `batch_size` or `max_new_tokens`") from exc
+        raise ModelError(
+            f"{reference}: the model can't be run: {type(exc).__name__}: {one_line(exc)}",
+            hint="is its configuration whole? copy or download the model again",
+        ) from exc
 
 
 class Streamer(BaseStreamer):  # type: ignore[misc]
     """Hands new tokens to a TextStream, and its text on."""
 
-    def __init__(self, text: TextStream, write: Callable[[str], None], eos: frozenset[int], encoder_decoder: bool) -> None:
-        self.text, self.write, self.eos = text, write, eos
+    def __init__(self, text: TextStream, write: Callable[[str], None], ends: frozenset[int]) -> None:
+        self.text, self.write, self.ends = text, write, ends
         self.prompt_pending = True
         self.ended = False
 
@@ -117,7 +142,7 @@ class Streamer(BaseStreamer):  # type: ignore[misc]
             self.prompt_pending = False
             return
         for token in value.flatten().tolist():
-            self.ended = self.ended or token in self.eos
+            self.ended = self.ended or token in self.ends
             if not self.ended:
                 self.write(self.text.push([token]))
 

@@ -15,17 +15,19 @@ import torch
 from transformers import StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
-from llmkit.engines.base import Completion, ModelFacts, ModelIdentity, Request
+from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Request, TokenComparison, proceed
 from llmkit.engines.chat import ChatSettings
-from llmkit.engines.codec import Codec, CodecEngine
+from llmkit.engines.codec import Codec, CodecEngine, bos_remark
 from llmkit.engines.decoding import Decoding
-from llmkit.engines.detokenize import TextStream
-from llmkit.engines.torch.batch import Streamer, as_out_of_memory, decoding_config, own_settings, parts
+from llmkit.engines.detokenize import NO_STOPS, TextStream
+from llmkit.engines.torch import abilities
+from llmkit.engines.torch.batch import Streamer, decoding_config, own_settings, parts, running
 from llmkit.engines.torch.constraints import Constraint
+from llmkit.engines.torch.divergence import compare
 from llmkit.engines.torch.generation_config import clean, end_tokens
 from llmkit.engines.torch.loading import LoadedModel, load, model_facts, tokenizer_sha256
 from llmkit.engines.torch.onednn import use_onednn
-from llmkit.engines.torch.sampling import NanGuard, RowLimits, StopStrings, chain
+from llmkit.engines.torch.sampling import Checked, NanGuard, RowLimits, StopsHere, chain
 from llmkit.engines.torch.scoring import Scorer
 from llmkit.models.settings import ModelSettings
 from llmkit.rows.fields import Prompt
@@ -35,15 +37,21 @@ class TorchEngine(CodecEngine):
     """A model of transformers that answers. draft: a smaller one that speculates for it.
 
     owns_model: nobody else uses the models, so their weights may be given up for a faster layout as it is made. If not,
-    they stay as they are, and the layout takes memory beside them.
+    they stay as they are, and the layout takes memory beside them. lay_out: False leaves the layout out.
     """
 
     name = "torch"
 
     def __init__(
-        self, loaded: LoadedModel, *, chat: ChatSettings | None = None, draft: LoadedModel | None = None, owns_model: bool = False
+        self,
+        loaded: LoadedModel,
+        *,
+        chat: ChatSettings | None = None,
+        draft: LoadedModel | None = None,
+        owns_model: bool = False,
+        lay_out: bool = True,
     ) -> None:
-        self.loaded = _fast(loaded, owned=owns_model)
+        self.loaded = _fast(loaded, owned=owns_model) if lay_out else loaded
         self.draft = self.loaded if draft is loaded else _fast(draft, owned=owns_model) if draft is not None else None
         self.model, self.tokenizer = self.loaded.model, loaded.tokenizer
         self._draft_shares_tokens = draft is None or draft.tokenizer.get_vocab() == self.tokenizer.get_vocab()
@@ -60,6 +68,7 @@ class TorchEngine(CodecEngine):
         self.bos = self.tokenizer.bos_token_id
         start = getattr(self.model.generation_config, "decoder_start_token_id", None)
         self._codec = Codec(self.tokenizer, self.chat, loaded.context, ends, self.bos, self.encoder_decoder, start)
+        self._runs_alone = not self.encoder_decoder and abilities.runs_alone(self.model)
         self._scorer = Scorer(self.model, pad=self.pad, encoder_decoder=self.encoder_decoder)
 
     @cached_property
@@ -88,64 +97,84 @@ class TorchEngine(CodecEngine):
         return model_facts(self.loaded.location, self.loaded.checkpoint, self.tokenizer, self.chat)
 
     def bos_remark(self) -> str | None:
-        configured = getattr(self.model.config, "bos_token_id", None)
-        ids = self.tokenizer("a")["input_ids"]
-        added = ids[0] if len(ids) > len(self.encode("a")) and ids[0] in self.tokenizer.all_special_ids else None
-        if self.bos is not None and configured is not None and configured != self.bos:
-            return f"the tokenizer's BOS is {self.bos}, the configuration's {configured}"
-        if added is not None and not self.encoder_decoder and added != configured:
-            return f"the tokenizer begins a text with {added}, the configuration's BOS is {configured}"
-        return None
+        return bos_remark(self._codec, getattr(self.model.config, "bos_token_id", None))
 
     def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
         return self._codec.prepare(prompt, decoding, number)
 
-    def generate(self, requests: Sequence[Request], decoding: Decoding) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = proceed) -> list[list[Completion]]:
         if decoding.speculates and len(requests) > 1:
-            return [answer for request in requests for answer in self.generate([request], decoding)]
+            return [answer for request in requests for answer in self.generate([request], decoding, check=check)]
         expanded = decoding.num_samples if decoding.samples else 1
         rows = [request for request in requests for _ in range(expanded)]
         numbers = [(request.number, sample) for request in requests for sample in range(expanded)]
         if decoding.speculates and len(rows) > 1:
-            outputs = [self._run([row], [number], decoding)[0] for row, number in zip(rows, numbers, strict=True)]
+            outputs = [self._run([row], [number], decoding, check)[0] for row, number in zip(rows, numbers, strict=True)]
         else:
-            outputs = self._run_in_parts(rows, numbers, decoding)
+            outputs = self._run_in_parts(rows, numbers, decoding, check)
         each = decoding.num_samples
         asked = [requests[i // each] for i in range(len(outputs))]
-        answers = [self._codec.completion(request, ids, decoding) for request, ids in zip(asked, outputs, strict=True)]
-        if decoding.logprobs:
-            answers = self._codec.with_logprobs(asked, outputs, answers, self.score)
+        answers = self._answers(asked, outputs, decoding)
         return [answers[i : i + each] for i in range(0, len(answers), each)]
 
     def stream(self, request: Request, decoding: Decoding, write: Callable[[str], None]) -> Completion:
         if decoding.num_beams > 1 or decoding.num_samples > 1:
             raise ValueError("beams and several samples have no one stream")
-        text = TextStream(self.tokenizer, self._codec.text_before(request), decoding.stop)
-        outputs = self._run([request], [(request.number, 0)], decoding, streamer=Streamer(text, write, self.eos, self.encoder_decoder))
-        write(text.finish())
-        answer = self._codec.completion(request, outputs[0], decoding)
-        return self._codec.with_logprobs([request], outputs, [answer], self.score)[0] if decoding.logprobs else answer
+        stops = self._codec.stops(decoding)
+        text = TextStream(self.tokenizer, self._codec.text_before(request), stops)
+        streamer = Streamer(text, write, self.eos | stops.tokens)
+        outputs = self._run([request], [(request.number, 0)], decoding, proceed, streamer)
+        write(text.finish(cut=not streamer.ended))
+        return self._answers([request], outputs, decoding)[0]
+
+    def _answers(self, requests: Sequence[Request], outputs: Sequence[list[int] | None], decoding: Decoding) -> list[Completion]:
+        """What the ids of `outputs` say, each the answer to the request at its place."""
+        answers = [self._codec.completion(request, ids, decoding) for request, ids in zip(requests, outputs, strict=True)]
+        if (constraint := self._constrain(decoding)) is not None:
+            answers = [_held(constraint, answer, ids or []) for answer, ids in zip(answers, outputs, strict=True)]
+        if not decoding.logprobs:
+            return answers
+        return self._codec.with_logprobs(requests, outputs, answers, self.score, decoding.start_token)
 
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
     ) -> list[list[float]]:
-        with as_out_of_memory(len(sequences)):
+        with running(self.loaded.location.reference, len(sequences)):
             scores: list[list[float]] = self._scorer.score(sequences, begin, sources)
         return scores
 
-    def _run_in_parts(self, rows: Sequence[Request], numbers: Sequence[tuple[int, int]], decoding: Decoding) -> list[list[int] | None]:
+    def compare(
+        self,
+        reference: TorchEngine,
+        sequences: Sequence[Sequence[int]],
+        begin: Sequence[int],
+        sources: Sequence[Sequence[int]] | None = None,
+    ) -> list[list[TokenComparison]]:
+        with running(self.loaded.location.reference, len(sequences)):
+            found: list[list[TokenComparison]] = compare(self._scorer, reference._scorer, sequences, begin, sources)
+        return found
+
+    def _run_in_parts(
+        self, rows: Sequence[Request], numbers: Sequence[tuple[int, int]], decoding: Decoding, check: Check
+    ) -> list[list[int] | None]:
         """As `_run`, in as few calls as there must be so that each row's answer is the one that it gets alone."""
         each = 1 if decoding.samples else decoding.num_samples
         out: dict[int, list[list[int] | None]] = {}
-        for part in parts(rows, decoding, self.context, shared_context=not self.encoder_decoder):
-            outputs = self._run([rows[i] for i in part], [numbers[i] for i in part], decoding)
+        for part in parts(rows, decoding, self.context, shared_context=not self.encoder_decoder, alone=self._runs_alone):
+            outputs = self._run([rows[i] for i in part], [numbers[i] for i in part], decoding, check)
             out |= {row: outputs[place * each : (place + 1) * each] for place, row in enumerate(part)}
         return [ids for row in range(len(rows)) for ids in out[row]]
 
     def _run(
-        self, rows: Sequence[Request], numbers: Sequence[tuple[int, int]], decoding: Decoding, streamer: BaseStreamer | None = None
+        self,
+        rows: Sequence[Request],
+        numbers: Sequence[tuple[int, int]],
+        decoding: Decoding,
+        check: Check,
+        streamer: BaseStreamer | None = None,
     ) -> list[list[int] | None]:
         """The new token ids of each row (of each returned beam), padding and all; None where the scores were NaN."""
+        abilities.check(self.model, decoding)
         ids, mask, padding = self._padded([row.tokens for row in rows], left=not self.encoder_decoder)
         prompt_length = 1 if self.encoder_decoder else ids.shape[1]
         beams = decoding.num_beams
@@ -160,7 +189,9 @@ class TorchEngine(CodecEngine):
             constraint=self._constrain(decoding),
             guard=guard,
         )
-        criteria: list[StoppingCriteria] = [StopStrings(self.tokenizer, decoding.stop, prompt_length)] if decoding.stop else []
+        criteria: list[StoppingCriteria] = [Checked(check)]
+        if (stops := self._codec.stops(decoding)) != NO_STOPS:
+            criteria.append(StopsHere(self.tokenizer, stops, prompt_length, read=not self.encoder_decoder))
         if min(limits) < max(limits):
             criteria.append(RowLimits(limits, prompt_length))
         speculation: dict[str, Any] = {}
@@ -168,10 +199,12 @@ class TorchEngine(CodecEngine):
             speculation["assistant_model"] = self.draft.model
             if not self._draft_shares_tokens:
                 speculation |= {"tokenizer": self.tokenizer, "assistant_tokenizer": self.draft.tokenizer}
-        first = None if decoding.first_token is None else self._codec.token(decoding.first_token)
+        first, start = (None if name is None else self._codec.token(name) for name in (decoding.first_token, decoding.start_token))
         own = self._configs[0][1]
-        config = decoding_config(own, decoding, max(limits), pad=self.pad, eos=self.eos, first_token=first)
-        with as_out_of_memory(len(rows)), torch.inference_mode(), own_settings(self._configs):
+        config = decoding_config(own, decoding, max(limits), pad=self.pad, eos=self.eos, first_token=first, start_token=start)
+        refusals = abilities.refusals(self.model, decoding)
+        known = running(self.loaded.location.reference, len(rows))
+        with known, refusals, torch.inference_mode(), own_settings(self._configs):
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
@@ -200,7 +233,7 @@ class TorchEngine(CodecEngine):
             return None
         if self._constraint is None or self._constraint[0] != decoding:
             vocabulary = self.model.get_input_embeddings().weight.shape[0]
-            self._constraint = (decoding, Constraint(decoding, self.tokenizer, vocabulary))
+            self._constraint = (decoding, Constraint(decoding, self.tokenizer, vocabulary, next(iter(self._codec.ends), None)))
         return self._constraint[1]
 
 
@@ -217,8 +250,19 @@ def open_engine(
     Raises what `llmkit.engines.torch.loading.load` raises.
     """
     loaded = load(settings, report, warn)
+    for remark in (chat or ChatSettings()).check(loaded.tokenizer):
+        warn(remark)
     helper = load(replace(settings, reference=draft, adapter=None), report) if draft else None
     return TorchEngine(loaded, chat=chat, draft=helper, owns_model=True)
+
+
+def _held(constraint: Constraint, answer: Completion, ids: list[int]) -> Completion:
+    """The answer, or an error in its place where it is not what the constraint asks for. One that a stop cut off is the user's own."""
+    if answer.error is not None or answer.finish_reason == "stop":
+        return answer
+    ended = answer.finish_reason == "eos"
+    broken = constraint.broken(ids[: answer.completion_tokens - ended], answer.text, ended=ended)
+    return answer if broken is None else replace(answer, text="", finish_reason="error", error=broken)
 
 
 def _fast(loaded: LoadedModel, *, owned: bool) -> LoadedModel:

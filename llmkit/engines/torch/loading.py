@@ -91,7 +91,13 @@ def model_facts(location: Location, checkpoint: Checkpoint, tokenizer: Any, chat
         languages=tuple(map(str, languages)) if isinstance(languages, list) else (),
         task_prefixes=tuple(str(task.get("prefix", "")) for task in tasks.values()),
         tokens=tuple(tokenizer.get_vocab()),
+        sides=(_side(tokenizer, "source_lang"), _side(tokenizer, "target_lang")),
     )
+
+
+def _side(tokenizer: Any, name: str) -> str:
+    value = getattr(tokenizer, "init_kwargs", {}).get(name)
+    return value if isinstance(value, str) else ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,11 @@ class Prepared:
     views: tuple[View, ...]
 
 
+def tokenizer_beside(prepared: Prepared) -> bool:
+    """Whether the tokenizer is the one that lies beside the adapter."""
+    return len(prepared.views) > 1
+
+
 def prepare(settings: ModelSettings) -> Prepared:
     """Resolves and checks a model, chooses the device and reads the tokenizer.
 
@@ -118,13 +129,13 @@ def prepare(settings: ModelSettings) -> Prepared:
     location, checkpoint = resolve(settings.reference, offline=settings.offline, trust_remote_code=settings.trust_remote_code)
     adapter = None
     if not settings.adapter:
-        _refuse_adapter_beside(checkpoint)
+        configuration.refuse_adapter_beside(checkpoint.folder)
     else:
         adapter = resolve_adapter(settings.adapter, checkpoint, location, offline=settings.offline)
     _set_up_libraries()
     import torch
 
-    torch.set_num_threads(available_cores())
+    torch.set_num_threads(settings.threads or available_cores())
     device = select(settings.device, settings.dtype)
     if settings.quantize != "none":
         quantization.check(settings.quantize, device, checkpoint)
@@ -157,18 +168,24 @@ def load(
     )
     if (slow := slow_precision(device)) is not None:
         warn(f"`dtype` {device.dtype}: {slow}")
+    if settings.quantize != "none" and device.kind == "cpu":
+        warn(f"`quantize` {settings.quantize} on torch saves memory, not time: on most CPUs it takes about twice as long as float32")
     needed.check(f"{settings.reference} in {device.dtype} on {device.name}")
     report(f"{settings.reference}: {needed}; {device.name}, {device.dtype} ({device.reason}), {torch.get_num_threads()} threads")
     return read_weights(prepared)
 
 
-def read_weights(prepared: Prepared) -> LoadedModel:
-    """The model in memory, its adapter on it. Raises ModelError or OutOfMemoryError."""
+def read_weights(prepared: Prepared, *, trained: bool = False) -> LoadedModel:
+    """The model in memory, its adapter on it. trained: the adapter is to be trained. Raises ModelError or OutOfMemoryError."""
     model = _model(prepared)
     views = prepared.views
     if prepared.adapter is not None:
         shown = prepared.adapter.view()
-        model = _with_adapter(model, prepared.adapter, shown, prepared.device)
+        if trained and prepared.settings.quantize != "none":
+            from peft import prepare_model_for_kbit_training
+
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        model = _with_adapter(model, prepared.adapter, shown, prepared.device, trained=trained)
         views = (*views, shown)
     _check_vocabulary(model, prepared.tokenizer, prepared.checkpoint)
     model.eval()
@@ -196,16 +213,6 @@ def _set_up_libraries() -> None:
     logging.set_verbosity_error()
 
 
-def _refuse_adapter_beside(checkpoint: Checkpoint) -> None:
-    """transformers would put it on by itself; the answers would be the adapter's, under the name of the base."""
-    beside = checkpoint.folder / "adapter_config.json"
-    if beside.exists():
-        raise ModelError(
-            f"{beside}: the folder holds both an adapter and a model's weights",
-            hint=f"`adapter` {checkpoint.folder} uses both; remove that file to use the model alone",
-        )
-
-
 def _tokenizer(view: View, folder: Path, trusted: bool) -> Any:
     from transformers import AutoTokenizer
 
@@ -230,7 +237,7 @@ def _model(prepared: Prepared) -> Any:
         f"{checkpoint.folder}: transformers {transformers.__version__} does not load '{checkpoint.model_type}' as a {kind} model",
         hint="a newer transformers may know the architecture: pip install -U transformers",
     )
-    with _loading(settings, device, known):
+    with panics(lambda reason: ModelError(f"{checkpoint.folder}: its weights can't be read: {reason}")), _loading(settings, device, known):
         model, info = auto.from_pretrained(
             prepared.views[0].folder,
             dtype=torch_dtype(device),
@@ -289,19 +296,32 @@ def _check_vocabulary(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> Non
         )
 
 
-def _with_adapter(model: Any, adapter: Adapter, view: View, device: Device) -> Any:
+def _with_adapter(model: Any, adapter: Adapter, view: View, device: Device, *, trained: bool) -> Any:
     from peft import PeftModel
 
     with _peft(adapter):
         if adapter.vocabulary is not None:
             model.resize_token_embeddings(adapter.vocabulary, mean_resizing=False)
-        return PeftModel.from_pretrained(model, str(view.folder), torch_device=device.name, local_files_only=True)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", UserWarning)
+            loaded = PeftModel.from_pretrained(
+                model, str(view.folder), torch_device=device.name, is_trainable=trained, local_files_only=True
+            )
+        # peft fills in what is not there, and says so in a warning
+        missing = next((text for item in told if "missing adapter keys" in (text := str(item.message))), None)
+        if missing is not None:
+            raise ModelError(
+                f"the adapter {adapter.reference} is not whole: {one_line(missing)}", hint="copy or download the adapter again"
+            )
+        return loaded
 
 
 @contextmanager
 def _peft(adapter: Adapter) -> Iterator[None]:
     try:
         yield
+    except ModelError:
+        raise
     except Exception as exc:
         # a configuration of a stranger can make it raise anything
         raise ModelError(f"the adapter {adapter.reference} does not fit the model: {one_line(exc)}") from exc

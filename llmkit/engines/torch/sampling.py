@@ -6,7 +6,7 @@ sample and position, so neither batching nor speculation changes what is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from llmkit.engines.decoding import Decoding
-from llmkit.engines.detokenize import decode, find_stop
+from llmkit.engines.detokenize import CONTEXT, Stops, continuation
 
 if TYPE_CHECKING:
     from llmkit.engines.torch.constraints import Constraint
@@ -164,15 +164,36 @@ def ended(limits: Sequence[int], new_tokens: int) -> torch.Tensor:
     return torch.tensor([new_tokens >= limit for limit in limits], dtype=torch.bool)
 
 
-class StopStrings(StoppingCriteria):  # type: ignore[misc]
-    """Ends a row once its answer holds a stop string."""
+class Checked(StoppingCriteria):  # type: ignore[misc]
+    """Ends no row, and asks after each token whether the run may continue: what `check` raises ends it."""
 
-    def __init__(self, tokenizer: Any, stops: Sequence[str], prompt_length: int) -> None:
-        self.tokenizer, self.stops, self.prompt_length = tokenizer, stops, prompt_length
-        # A character has at most four bytes, and a byte-level token at least one.
-        self.tail = 4 * max(map(len, stops)) + 8
+    def __init__(self, check: Callable[[], None]) -> None:
+        self.check = check
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        tails = input_ids[:, max(self.prompt_length, input_ids.shape[1] - self.tail) :].tolist()
-        done = [find_stop(decode(self.tokenizer, tail), self.stops) is not None for tail in tails]
+        self.check()
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+class StopsHere(StoppingCriteria):  # type: ignore[misc]
+    """Ends a row once its answer holds a stop string or a token that ends it.
+
+    prompt_length: columns before the answers; read: whether these are the beginning of the answer's text (not what an encoder-decoder
+    begins with).
+    """
+
+    def __init__(self, tokenizer: Any, stops: Stops, prompt_length: int, *, read: bool) -> None:
+        self.tokenizer, self.stops, self.prompt_length, self.read = tokenizer, stops, prompt_length, read
+        # A character has at most four bytes, and a byte-level token at least one.
+        self.tail = 4 * max(map(len, stops.texts), default=0) + 8
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        start = max(self.prompt_length, input_ids.shape[1] - self.tail)
+        first = max(0 if self.read else self.prompt_length, start - CONTEXT)
+        done = [self._ended(ids[: start - first], ids[start - first :]) for ids in input_ids[:, first:].tolist()]
         return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
+
+    def _ended(self, before: list[int], tail: list[int]) -> bool:
+        if not self.stops.tokens.isdisjoint(tail):
+            return True
+        return bool(self.stops.texts) and self.stops.find(continuation(self.tokenizer, before, tail, self.stops)) is not None

@@ -38,7 +38,7 @@ class Scorer:
         """
         out = []
         with torch.inference_mode():
-            for part in self._parts(sequences):
+            for part in self.parts(sequences):
                 chosen, first = [sequences[i] for i in part], [begin[i] for i in part]
                 flat, at = self._flat(chosen, first, [sources[i] for i in part] if sources else None), 0
                 for sequence, start in zip(chosen, first, strict=True):
@@ -46,7 +46,7 @@ class Scorer:
                     at += len(sequence) - start
         return out
 
-    def _parts(self, sequences: Sequence[Sequence[int]]) -> list[range]:
+    def parts(self, sequences: Sequence[Sequence[int]]) -> list[range]:
         """Consecutive sequences that are run together: all of them but on a CPU."""
         if self.device.type != "cpu":
             return [range(len(sequences))]
@@ -61,19 +61,27 @@ class Scorer:
 
     def _flat(self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None) -> list[float]:
         """The scores of all asked tokens, one row after another."""
+        targets = torch.tensor([t for s, b in zip(sequences, begin, strict=True) for t in s[b:]], device=self.device)
+        if not len(targets):
+            return []
+        found: list[float] = token_log_probs(*self.states(sequences, begin, sources), targets).tolist()
+        return found
+
+    def states(
+        self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None
+    ) -> tuple[torch.Tensor, Head | None]:
+        """What the model knows before each asked token, one row after another [tokens, width], and the matrix that makes scores of it.
+
+        Without a plain last matrix: the scores themselves [tokens, vocabulary].
+        """
         inputs, _ = self._padded([s[:-1] for s in sequences])
         call = self._call(inputs, sources)
         # position p of a row predicts its token p + 1
         rows = torch.tensor([i for i, s in enumerate(sequences) for _ in range(begin[i], len(s))], device=self.device)
         places = torch.tensor([p - 1 for s, b in zip(sequences, begin, strict=True) for p in range(b, len(s))], device=self.device)
-        targets = torch.tensor([t for s, b in zip(sequences, begin, strict=True) for t in s[b:]], device=self.device)
-        if not len(targets):
-            return []
         head = self._plain_head(inputs, sources)
         with head.left_out() if head else nullcontext():
-            chosen = self.model(**call).logits[rows, places]
-        found: list[float] = token_log_probs(chosen, targets, head).tolist()
-        return found
+            return self.model(**call).logits[rows, places], head
 
     def _call(self, inputs: torch.Tensor, sources: Sequence[Sequence[int]] | None) -> dict[str, Any]:
         if not self.encoder_decoder:
@@ -149,7 +157,7 @@ def piece(vocabulary: int, device: torch.device) -> int:
     return max(1, (_CPU_PIECE if device.type == "cpu" else _PIECE) // vocabulary)
 
 
-def token_log_probs(states: torch.Tensor, targets: torch.Tensor, head: Head | None = None) -> torch.Tensor:
+def token_log_probs(states: torch.Tensor, head: Head | None, targets: torch.Tensor) -> torch.Tensor:
     """Natural-log probabilities of `targets`.
 
     states: scores [tokens, vocabulary], or with `head` the hidden states [tokens, width] that it turns into scores;

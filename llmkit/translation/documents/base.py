@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -23,6 +23,7 @@ class Segment:
     """A text to translate. raw: as it stands in the file, escapes and line ends included. line: where it begins, from 1.
 
     marks: what in `text` is no prose and goes back as it is: tags, links, code, placeholders. kind: how the format writes it.
+    within: where `raw` stands in the raw text of the segment before that has no place of its own (a title inside a sentence's tag).
     """
 
     text: str
@@ -30,6 +31,7 @@ class Segment:
     line: int
     marks: Places = ()
     kind: str = ""
+    within: int | None = None
 
     def prose(self) -> str:
         """The text without its marks."""
@@ -70,9 +72,9 @@ class Mark:
 
 @dataclass(frozen=True)
 class Marks:
-    """Marks of a document's segments by their text. compare: what a segment's structure is, from its translation.
+    """Marks of a document's segments. compare: what a segment's structure is, from its translation.
 
-    Segments of the same text have the same marks in all formats, because a format reads them from the text alone.
+    By the text alone the first segment of that text is meant; another one may read it differently (`<b>` of a tag, of `&lt;b>`).
     """
 
     segments: Sequence[Segment]
@@ -81,6 +83,10 @@ class Marks:
     @cached_property
     def _by_text(self) -> dict[str, Segment]:
         return {segment.text: segment for segment in reversed(self.segments)}
+
+    def of(self, number: int) -> Marks:
+        """The marks of one segment."""
+        return Marks((self.segments[number],), self.compare)
 
     def finditer(self, text: str) -> Iterator[Mark]:
         segment = self._by_text.get(text)
@@ -121,8 +127,10 @@ def parts(translation: str, segment: Segment) -> list[tuple[str, bool]] | None:
 @dataclass(frozen=True)
 class TextDocument:
     """A text file: `between[i]` comes before segment i, the last one after all. write: a translation as the format writes it.
+    A segment within another follows it, with nothing between.
 
-    compare: see Marks. encoding: of the file that is built; what it lacks is written as character references.
+    compare: see Marks. encoding: of the file that is built; what it lacks is written as character references. shape: the skeleton of a
+    file of the format (see proof.py).
     """
 
     between: tuple[str, ...]
@@ -130,16 +138,65 @@ class TextDocument:
     write: Callable[[str, Segment], str]
     compare: Callable[[str, Segment], object] | None = None
     encoding: str = "utf-8"
+    shape: Callable[[bytes], object] | None = None
     keep: Marks = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep", Marks(self.segments, self.compare))
 
+    def skeleton(self, data: bytes) -> object:
+        """As `proof.HasSkeleton`; without `shape` nothing is compared."""
+        return None if self.shape is None else self.shape(data)
+
     def build(self, translations: Sequence[str | None]) -> bytes:
         out = [self.between[0]]
-        for segment, text, after in zip(self.segments, translations, self.between[1:], strict=True):
-            out += [segment.raw if text is None or text == segment.text else self.write(text, segment), after]
+        for number, (segment, after) in enumerate(zip(self.segments, self.between[1:], strict=True)):
+            out += [self._written(number, translations) if segment.within is None else "", after]
         return "".join(out).encode(self.encoding, errors="strict" if self.encoding == "utf-8" else "xmlcharrefreplace")
+
+    def _written(self, number: int, translations: Sequence[str | None]) -> str:
+        """A segment as it stands in the file, with the translations of those within it."""
+        segment, text = self.segments[number], translations[number]
+        inner: list[tuple[int, int, str]] = []
+        for child, other in zip(self.segments[number + 1 :], translations[number + 1 :], strict=True):
+            if child.within is None:
+                break
+            if other is not None and other != child.text:
+                inner.append((child.within, child.within + len(child.raw), self.write(other, child)))
+        if text is None or text == segment.text:
+            return _filled(segment.raw, 0, inner)
+        pieces, sources = parts(text, segment), parts(segment.text, segment)
+        if not inner or pieces is None or sources is None:
+            return self.write(text, segment)
+        changed = _changed_marks(segment, inner)
+        whole, marks = joined(_with(sources, changed))
+        written = "".join(piece for piece, _ in _with(pieces, changed))
+        return self.write(written, replace(segment, text=whole, marks=marks))
+
+
+def _filled(raw: str, begin: int, inner: Sequence[tuple[int, int, str]]) -> str:
+    """A raw text that begins at `begin`, with other texts in some of its places."""
+    for first, last, text in reversed(inner):
+        if begin <= first and last <= begin + len(raw):
+            raw = raw[: first - begin] + text + raw[last - begin :]
+    return raw
+
+
+def _changed_marks(segment: Segment, inner: Sequence[tuple[int, int, str]]) -> list[str]:
+    """A segment's marks, in order, with the translations of what is within them."""
+    out, at = [], 0
+    for begin, end in segment.marks:
+        mark = segment.text[begin:end]
+        place = segment.raw.find(mark, at)
+        at = place + len(mark) if place >= 0 else at
+        out.append(_filled(mark, place, inner) if place >= 0 else mark)
+    return out
+
+
+def _with(pieces: Sequence[tuple[str, bool]], marks: Sequence[str]) -> list[tuple[str, bool]]:
+    """The pieces, with other marks in the places of theirs."""
+    following = iter(marks)
+    return [(next(following) if mark else piece, mark) for piece, mark in pieces]
 
 
 @dataclass(frozen=True)
@@ -159,17 +216,27 @@ def cut(
     write: Callable[[str, Segment], str],
     compare: Callable[[str, Segment], object] | None = None,
     encoding: str = "utf-8",
+    shape: Callable[[bytes], object] | None = None,
 ) -> TextDocument:
     """A document from the places of its segments in `source`, in order."""
-    between, segments, at, line = [], [], 0, 1
+    between: list[str] = []
+    segments: list[Segment] = []
+    at, line = 0, 1
+    top = 0  # where the last segment with a place of its own begins
     for span in spans:
+        if span.end <= at and segments:
+            raw = source[span.begin : span.end]
+            segments.append(Segment(span.text, raw, segments[-1].line, span.marks, span.kind, span.begin - top))
+            between.append("")
+            continue
+        top = span.begin
         line += source.count("\n", at, span.begin)
         between.append(source[at : span.begin])
         raw = source[span.begin : span.end]
         segments.append(Segment(span.text, raw, line, span.marks, span.kind))
         line += raw.count("\n")
         at = span.end
-    return TextDocument((*between, source[at:]), tuple(segments), write, compare, encoding)
+    return TextDocument((*between, source[at:]), tuple(segments), write, compare, encoding, shape)
 
 
 def joined(pieces: Sequence[tuple[str, bool]]) -> tuple[str, Places]:

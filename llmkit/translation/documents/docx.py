@@ -16,7 +16,8 @@ from functools import cached_property
 from typing import Any
 
 from llmkit.errors import InputError, UnavailableError, one_line
-from llmkit.translation.documents.base import Marks, Segment, has_letters, joined, parts
+from llmkit.translation.documents.base import Marks, Segment, has_letters, joined, parts, with_marks
+from llmkit.translation.placeholders import IN_PROSE
 
 #: Bytes that an archive may unpack to, and how many times its own size.
 _MOST, _RATIO = 500_000_000, 200
@@ -26,26 +27,34 @@ _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 #: Elements that hold no text of the sentence: deleted text, field codes, properties, phonetic guides.
 _LEFT_OUT = frozenset(("del", "moveFrom", "instrText", "delText", "pPr", "rPr", "sdtPr", "sdtEndPr", "rt", "fldData"))
 _CUTS = frozenset(("tab", "br", "cr", "ptab"))
+#: Elements whose text is words: of sentences, of properties.
+_WORDS = frozenset(("t", "title", "subject", "description"))
+_SEPARATOR = re.compile(r"<\d+>")
 #: What Word notes for itself between the texts of a sentence.
 _UNSEEN = frozenset(("lastRenderedPageBreak", "proofErr", "bookmarkStart", "bookmarkEnd", "rPr", "softHyphen"))
 
 
 @dataclass(frozen=True)
 class _Slot:
-    """Neighboring text elements of one format: the first gets the text, the others none."""
+    """Neighboring text elements of one format: the first gets the text, the others none. texts: as they were."""
 
     elements: tuple[Any, ...]
+    texts: tuple[str | None, ...]
 
     @property
     def text(self) -> str:
-        return "".join(element.text or "" for element in self.elements)
+        return "".join(text or "" for text in self.texts)
 
     def write(self, text: str) -> None:
-        self.elements[0].text = text
-        for element in self.elements[1:]:
-            element.text = ""
+        texts = self.texts if text == self.text else (text, *[""] * (len(self.elements) - 1))
+        for element, part in zip(self.elements, texts, strict=True):
+            element.text = part
         if text != text.strip():
             self.elements[0].set(_SPACE, "preserve")
+
+
+def _slot(elements: Sequence[Any]) -> _Slot:
+    return _Slot(tuple(elements), tuple(element.text for element in elements))
 
 
 class WordDocument:
@@ -66,12 +75,18 @@ class WordDocument:
         changed = False
         for slots, segment, text in zip(self._slots, self.segments, translations, strict=True):
             pieces = None if text is None or text == segment.text else parts(text, segment)
-            source = [piece for piece, mark in parts(segment.text, segment) or [] if not mark]
-            for slot, piece in zip(slots, source if pieces is None else [piece for piece, mark in pieces if not mark], strict=True):
-                if slot.text != piece:
-                    slot.write(piece)
+            written = [slot.text for slot in slots] if pieces is None else _by_slot(pieces, len(slots))
+            for slot, piece in zip(slots, written, strict=True):
+                slot.write(piece)
             changed = changed or pieces is not None
         return self._written() if changed else self._data
+
+    def skeleton(self, data: bytes) -> object:
+        """All entries of the archive; of those that hold text the elements in order, and the placeholders in the words."""
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            others = [(info.filename, info.CRC) for info in archive.infolist() if info.filename not in self._roots]
+        again = parse(data, "")
+        return others, [[list(_shape(root)) for root in again._roots.values()], [_placeholders(s) for s in again.segments]]
 
     def _written(self) -> bytes:
         from lxml import etree
@@ -120,6 +135,29 @@ def parse(data: bytes, name: str, target: str | None = None) -> WordDocument:
     return WordDocument(data, roots)
 
 
+def _shape(root: Any) -> Iterator[object]:
+    """Elements with their attributes, in order, and the text of those that hold no words."""
+    for element in root.iter():
+        kept = {name: value for name, value in element.attrib.items() if name != _SPACE}
+        yield element.tag, kept, len(element), None if _local(element) in _WORDS else element.text
+
+
+def _by_slot(pieces: Sequence[tuple[str, bool]], slots: int) -> list[str]:
+    """The texts of a segment's slots; placeholders are marks, too, and part of them."""
+    out = [""]
+    for text, mark in pieces:
+        if mark and _SEPARATOR.fullmatch(text) and len(out) < slots:
+            out.append("")
+        else:
+            out[-1] += text
+    return out
+
+
+def _placeholders(segment: Segment) -> list[str]:
+    marks = [segment.text[begin:end] for begin, end in segment.marks]
+    return [mark for mark in marks if not _SEPARATOR.fullmatch(mark)]
+
+
 def _local(element: Any) -> str:
     tag = element.tag
     return tag.rpartition("}")[2] if isinstance(tag, str) else ""
@@ -129,7 +167,7 @@ def _slots(roots: dict[str, Any]) -> Iterator[list[_Slot]]:
     """The slots of every segment, part after part."""
     for name, root in roots.items():
         if name == _PROPERTIES:
-            yield from ([_Slot((e,))] for e in root if _local(e) in ("title", "subject", "description") and e.text)
+            yield from ([_slot((e,))] for e in root if _local(e) in ("title", "subject", "description") and e.text)
             continue
         for paragraph in root.iter("{*}p"):
             if "wordprocessingml" in paragraph.tag or "purl.oclc.org" in paragraph.tag:
@@ -144,7 +182,7 @@ def _sentences(paragraph: Any) -> Iterator[list[_Slot]]:
         name = _local(element)
         if name in _CUTS:
             if groups:
-                yield [_Slot(tuple(group)) for group in groups]
+                yield [_slot(group) for group in groups]
             groups, before = [], None
         elif name == "t":
             key = _format(element, paragraph)
@@ -156,7 +194,7 @@ def _sentences(paragraph: Any) -> Iterator[list[_Slot]]:
         elif name not in _UNSEEN:
             before = None
     if groups:
-        yield [_Slot(tuple(group)) for group in groups]
+        yield [_slot(group) for group in groups]
 
 
 def _walk(paragraph: Any) -> Iterator[Any]:
@@ -167,7 +205,7 @@ def _walk(paragraph: Any) -> Iterator[Any]:
         name = _local(element)
         if not name or name in _LEFT_OUT:
             continue
-        if name in ("drawing", "pict", "object", "AlternateContent", "tabs"):
+        if name in ("drawing", "pict", "object", "AlternateContent", "tabs", "oMath", "oMathPara"):
             yield element
             continue
         if len(element) == 0 or name == "t":
@@ -199,6 +237,6 @@ def _segment(slots: list[_Slot]) -> Segment | None:
         first += len(texts)
     pieces: list[tuple[str, bool]] = []
     for number, text in enumerate(texts):
-        pieces += [*([(f"<{first + number - 1}>", True)] if number else []), (text, False)]
+        pieces += [*([(f"<{first + number - 1}>", True)] if number else []), *with_marks(text, IN_PROSE)]
     text, marks = joined(pieces)
     return Segment(text, text, 0, marks)

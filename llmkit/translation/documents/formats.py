@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import InputError
+from llmkit.rows.text import text_decoder
+from llmkit.translation.documents import html as pages
 from llmkit.translation.documents.base import Document
 
 #: Ending → module, whose `parse(data, name, target)` gives a Document.
@@ -27,11 +29,34 @@ FORMATS = {
     ".po": "gettext",
     ".pot": "gettext",
     ".docx": "docx",
+    ".pptx": "pptx",
+    ".xlsx": "xlsx",
+    ".odt": "odt",
+    ".epub": "epub",
+    ".xlf": "xliff",
+    ".xliff": "xliff",
+    ".xml": "android",
+    ".strings": "apple",
+    ".xcstrings": "xcstrings",
+    ".properties": "properties",
+    ".ass": "ass",
+    ".ssa": "ass",
+    ".tex": "tex",
+    ".rst": "rst",
+    ".json": "json_messages",
+    ".arb": "json_messages",
+    ".yaml": "yaml_messages",
+    ".yml": "yaml_messages",
 }
 #: Formats whose output may have another ending than the input: a template of a catalogue becomes a catalogue.
 BECOMES = {".pot": (".pot", ".po"), ".md": (".md", ".markdown", ".mdx"), ".html": (".html", ".htm"), ".htm": (".html", ".htm")}
 #: Files that are no text.
-BINARY = frozenset((".docx",))
+BINARY = frozenset((".docx", ".pptx", ".xlsx", ".odt", ".epub"))
+#: Text files that say their encoding themselves.
+DECLARED = frozenset((".xlf", ".xliff", ".xml"))
+#: ... or whose format has rules for it, where the user names none.
+_OWN_RULES = frozenset((".strings", ".properties"))
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 #: Larger documents are not held in memory.
 _MOST = 200_000_000
 
@@ -42,11 +67,22 @@ def is_document(path: str) -> bool:
     return ending in FORMATS or bool(_others(ending))
 
 
-def open_document(path: str, target: str | None = None, encoding: str = "utf-8") -> tuple[Document, bytes]:
+def holds_rows(path: str) -> bool:
+    """Whether a .json file is no object of messages: a list of rows, which `llmkit.rows` reads."""
+    if Path(path).suffix.lower() != ".json":
+        return False
+    try:
+        with Path(path).open("rb") as file:
+            return not file.read(4096).removeprefix(codecs.BOM_UTF8).lstrip().startswith((b"{", codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    except OSError:
+        return True
+
+
+def open_document(path: str, target: str | None = None, encoding: str = "utf-8", **how: bool) -> tuple[Document, bytes]:
     """The document and the bytes of its file. target: the tag of the language it is to be in, for headers that name it.
 
-    encoding: of text files; a byte order mark of UTF-16 wins. What is written is UTF-8. Raises InputError for a file that
-    can't be read or is not of its format.
+    encoding: of text files; a byte order mark of UTF-16 wins. What is written is UTF-8. how: what a format's parser knows beside.
+    Raises InputError for a file that can't be read or is not of its format.
     """
     try:
         if Path(path).stat().st_size > _MOST:
@@ -55,7 +91,10 @@ def open_document(path: str, target: str | None = None, encoding: str = "utf-8")
     except OSError as exc:
         raise InputError(f"cannot be read: {exc.strerror}", path=path) from exc
     ending = Path(path).suffix.lower()
-    document: Document = _parser(ending)(data if ending in BINARY else _utf8(data, path, encoding), path, target)
+    if FORMATS.get(ending) == "html" and not data.startswith(_UTF_16) and _utf8(data, path, encoding) != data:
+        return pages.parse(data, path, target, encoding=encoding), data  # a page declares its encoding, and keeps it
+    as_it_is = ending in BINARY or ending in DECLARED or (ending in _OWN_RULES and encoding == "utf-8")
+    document: Document = _parser(ending)(data if as_it_is else _utf8(data, path, encoding), path, target, **how)
     return document, data
 
 
@@ -70,11 +109,12 @@ def _others(ending: str) -> list[Any]:
 
 
 def _utf8(data: bytes, path: str, encoding: str) -> bytes:
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if data.startswith(_UTF_16):
         encoding = "utf-16"
+    decoder = text_decoder(encoding, path)
+    if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
+        return data
     try:
-        if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
-            return data
-        return data.decode(encoding).encode("utf-8")
-    except (LookupError, UnicodeDecodeError) as exc:
+        return decoder.decode(data, True).encode("utf-8")
+    except UnicodeError as exc:  # some codecs give half a surrogate pair
         raise InputError(f"cannot be read as {encoding}: {exc}", path=path, hint="name its encoding with `encoding`") from exc

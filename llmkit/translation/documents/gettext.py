@@ -6,56 +6,80 @@ other characters as line ends, so its places can't be used. https://www.gnu.org/
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from llmkit.errors import InputError, UnavailableError
-from llmkit.translation.documents.base import Marks, Segment, decoded, has_letters, joined, with_marks
+from llmkit.translation.documents.base import Marks, Segment, decoded, has_letters, joined, parts, with_marks
 from llmkit.translation.placeholders import BY_FLAG, PLACEHOLDER
 
 _LINE = re.compile(r'[ \t\f\v\r]*(?:(msgctxt|msgid_plural|msgid|msgstr)(?:\[(\d+)\])?[ \t]*)?("(?:[^"\\\n]|\\.)*")[ \t\f\v\r]*')
 _MARKUP = r"</?[a-zA-Z][^<>]*>|&#?\w+;"
 #: A letter's mark for the keyboard: _Open, &File; not that of a name (my_house), a company (R&D) or an entity.
 _ACCELERATOR = re.compile(r"(?<!\w)([_&])(?=[^\W\d_])(?!\w+;)|(?<=\b[A-Z])([_&])(?=[a-z])(?!\w+;)")
+#: Characters of a text that may be a label with such a letter.
+_LABEL = 80
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 
 
 @dataclass
 class _Entry:
-    """texts: by keyword, with the number of a plural form. strings: where the msgstr lines stand, first to last."""
+    """texts: by keyword, with the number of a plural form. begin and end: of the msgstr lines, first to last.
+
+    flagged: where the line of flags stands, or where it would, before the keywords.
+    """
 
     line: int = 0
     flags: str = ""
+    flagged: tuple[int, int] | None = None
+    head: int = -1
     texts: dict[str, str] = field(default_factory=dict)
     begin: int = -1
     end: int = -1
     indent: str = ""
 
+    @property
+    def fuzzy(self) -> bool:
+        return "fuzzy" in (flag.strip() for flag in self.flags.split(","))
+
 
 @dataclass(frozen=True)
 class _Place:
-    """msgstr lines [begin, end) that are written anew, from the segments of their forms. numbered: plural forms."""
+    """msgstr lines [begin, end) that are written anew, from the segments of their forms. numbered: plural forms.
+
+    flagged: the line of flags [begin, end), empty where there is none; flags: what it becomes.
+    """
 
     begin: int
     end: int
     forms: int
     numbered: bool
     indent: str
+    flagged: tuple[int, int]
+    flags: str
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """source: the whole file, with its header already of the target language."""
+    """source: the whole file, with its header already of the target language. fuzzy: entries so marked that are left as they are."""
 
     source: str
     places: tuple[_Place, ...]
     segments: tuple[Segment, ...]
+    fuzzy: int = 0
 
     @cached_property
     def keep(self) -> Marks:
         return Marks(self.segments)
+
+    def skeleton(self, data: bytes) -> object:
+        return _skeleton(data)
 
     def build(self, translations: Sequence[str | None]) -> bytes:
         end = "\r\n" if "\r\n" in self.source else "\n"
@@ -65,20 +89,24 @@ class Catalogue:
             segments = self.segments[number : number + place.forms]
             texts = translations[number : number + place.forms]
             number += place.forms
-            out.append(self.source[at : place.begin])
-            at = place.end
             if all(text is None or text == segment.text for segment, text in zip(segments, texts, strict=True)):
-                out.append(self.source[place.begin : place.end])
                 continue
+            begin, ended = place.flagged
+            out += [self.source[at:begin], place.flags, self.source[ended : place.begin]]
+            at = place.end
             for form, (segment, text) in enumerate(zip(segments, texts, strict=True)):
                 keyword = f"msgstr[{form}]" if place.numbered else "msgstr"
-                written = "" if text is None else _accelerated(text, segment)
+                written = "" if text is None else _written(text, segment)
                 out.append(f"{place.indent if form else ''}{keyword} {_quoted(written, end)}{end if form + 1 < place.forms else ''}")
         return "".join([*out, self.source[at:]]).encode("utf-8")
 
 
-def parse(data: bytes, name: str, target: str | None = None) -> Catalogue:
-    """target: the tag of the language that the header is to name. Raises InputError naming the line that is no catalogue's."""
+def parse(data: bytes, name: str, target: str | None = None, *, retranslate_fuzzy: bool = False, mark_fuzzy: bool = False) -> Catalogue:
+    """target: the tag of the language that the header is to name. Raises InputError naming the line that is no catalogue's.
+
+    retranslate_fuzzy: also entries that are marked so, whose translation is of an earlier text. mark_fuzzy: each new translation,
+    which a person is to read.
+    """
     source = decoded(data, name)
     entries = list(_entries(source, name))
     header = next((e for e in entries if e.texts.get("msgid") == "" and "msgctxt" not in e.texts), None)
@@ -89,14 +117,73 @@ def parse(data: bytes, name: str, target: str | None = None) -> Catalogue:
         forms = _forms(next(e for e in entries if e.texts.get("msgid") == "").texts.get("msgstr", ""))
     places: list[_Place] = []
     segments: list[Segment] = []
+    fuzzy = 0
     for entry in entries:
-        if not entry.texts.get("msgid") or entry.begin < 0 or any(v for k, v in entry.texts.items() if k.startswith("msgstr")):
+        if not entry.texts.get("msgid") or entry.begin < 0:
+            continue
+        if any(v for k, v in entry.texts.items() if k.startswith("msgstr")) and not (retranslate_fuzzy and entry.fuzzy):
+            fuzzy += entry.fuzzy
             continue
         made = [_segment(text, entry) for text in _sources(entry, forms)]
         if any(has_letters(segment.prose()) for segment in made):
-            places.append(_Place(entry.begin, entry.end, len(made), "msgid_plural" in entry.texts, entry.indent))
+            flagged = entry.flagged or (entry.head, entry.head)
+            flags = _flags(source, entry, mark_fuzzy)
+            places.append(_Place(entry.begin, entry.end, len(made), "msgid_plural" in entry.texts, entry.indent, flagged, flags))
             segments += made
-    return Catalogue(source, tuple(places), tuple(segments))
+    return Catalogue(source, tuple(places), tuple(segments), fuzzy)
+
+
+def _flags(source: str, entry: _Entry, fuzzy: bool) -> str:
+    """An entry's line of flags, with or without `fuzzy`."""
+    flags = [flag.strip() for flag in entry.flags.split(",") if flag.strip() not in ("", "fuzzy")]
+    line = source[slice(*entry.flagged)] if entry.flagged else ""
+    if entry.fuzzy == fuzzy:
+        return line
+    end = line[len(line.rstrip("\r\n")) :] or ("\r\n" if "\r\n" in source else "\n")
+    flags = [*(["fuzzy"] if fuzzy else []), *flags]
+    return f"#, {', '.join(flags)}{end}" if flags else ""
+
+
+def _skeleton(data: bytes) -> object:
+    """Comments and flags, keys, the number of forms, what a translation lost or added beside words, and what msgfmt says of it."""
+    source = decoded(data, "")
+    entries = list(_entries(source, ""))
+    keys = [{k: v for k, v in e.texts.items() if not k.startswith("msgstr")} for e in entries]
+    forms = [[k for k in e.texts if k.startswith("msgstr")] for e in entries]
+    lost = [_lost(e) if e.texts.get("msgid") else e.texts.get("msgstr") for e in entries]
+    lines = [line.strip("\ufeff \t\f\v\r") for line in source.split("\n")]
+    comments = [line for line in lines if line.startswith("#") and not line.startswith("#,")]
+    flags = [sorted({flag.strip() for flag in entry.flags.split(",")} - {"", "fuzzy"}) for entry in entries]
+    return comments, flags, keys, forms, lost, _complaints(data)
+
+
+def _lost(entry: _Entry) -> list[object]:
+    """Placeholders, tags and line ends at both ends in which the forms differ from what they translate."""
+    written = [text for keyword, text in entry.texts.items() if keyword.startswith("msgstr")]
+    out: list[object] = []
+    for source, text in zip(_sources(entry, len(written)), written, strict=False):
+        before, after = _signs(source, entry), _signs(text, entry)
+        if text and before != after:
+            out.append(sorted((before - after) + (after - before)))
+        if text and _accelerator(source) and not _accelerator(text):
+            out.append("accelerator")
+    return out
+
+
+def _signs(text: str, entry: _Entry) -> Counter[str]:
+    ends = [f"{where} line end" for where, found in (("first", text.startswith("\n")), ("last", text.endswith("\n"))) if found]
+    return Counter([*(match.group() for match in _pattern(entry).finditer(text)), *ends])
+
+
+def _complaints(data: bytes) -> list[str]:
+    """What msgfmt's checks find in the entries of a catalog; nothing where there is no msgfmt. A header's faults are the source's own."""
+    program = shutil.which("msgfmt")
+    if program is None:
+        return []
+    command = [program, "-c", "-o", os.devnull, "-"]
+    done = subprocess.run(command, input=data, capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"})  # noqa: S603
+    lines = [re.sub(r"^.*?:(?:\d+:)* *", "", line) for line in done.stderr.decode("utf-8", "replace").splitlines()]
+    return sorted(line for line in lines if not re.search(r"header|nplurals|plural (?:form|expression)|fatal error|^warning", line))
 
 
 def _sources(entry: _Entry, forms: int) -> list[str]:
@@ -116,10 +203,13 @@ def _entries(source: str, name: str) -> Iterator[_Entry]:
         if not body.strip():
             continue
         if body.startswith("#"):
-            if entry.begin >= 0:
-                yield entry
-                entry, keyword = _Entry(), ""
-            entry.flags += body[2:] if body.startswith("#,") else ""
+            if entry.begin >= 0 or body.startswith("#~"):
+                if entry.begin >= 0:
+                    yield entry
+                entry, keyword = _Entry(), ""  # the flags before an obsolete entry are its own
+            if body.startswith("#,"):
+                entry.flags += "," + body[2:]
+                entry.flagged = entry.flagged or (begin, min(at, len(source)))
             continue
         match = _LINE.fullmatch(line.lstrip("\ufeff"))
         if match is None or not (match[1] or keyword):
@@ -130,6 +220,7 @@ def _entries(source: str, name: str) -> Iterator[_Entry]:
         if match[1]:
             keyword = match[1] + (match[2] or "")
             entry.line = entry.line or number
+            entry.head = begin if entry.head < 0 else entry.head
         entry.texts[keyword] = entry.texts.get(keyword, "") + _unescaped(match[3][1:-1])
         if keyword.startswith("msgstr"):
             if entry.begin < 0:
@@ -141,17 +232,46 @@ def _entries(source: str, name: str) -> Iterator[_Entry]:
 
 
 def _segment(text: str, entry: _Entry) -> Segment:
-    marks = list(_ACCELERATOR.finditer(text))
-    plain = text
-    kind = ""
-    if len(marks) == 1 and len(text) < 60:
-        kind = marks[0].group()
-        plain = text[: marks[0].start()] + text[marks[0].end() :]
-        kind += plain[marks[0].start()]
-    patterns = [pattern.pattern for flag, pattern in BY_FLAG.items() if re.search(rf"(?<!no-)\b{flag}\b", entry.flags)]
-    pattern = re.compile("|".join([_MARKUP, *(patterns or [PLACEHOLDER.pattern])]))
-    stripped, places = joined(with_marks(plain, pattern))
+    plain, kind = text, ""
+    if mark := _accelerator(text):
+        plain = text[: mark.start()] + text[mark.end() :]
+        kind = mark.group() + plain[mark.start()]
+    pieces: list[tuple[str, bool]] = []
+    for piece, is_mark in with_marks(plain, _pattern(entry)):
+        pieces += [(piece, True)] if is_mark else _wrapped(piece)
+    stripped, places = joined(pieces)
     return Segment(stripped, '""', entry.line, places, kind)
+
+
+def _accelerator(text: str) -> re.Match[str] | None:
+    """The one mark of a letter for the keyboard in a label."""
+    marks = list(_ACCELERATOR.finditer(text))
+    return marks[0] if len(marks) == 1 and len(text) < _LABEL else None
+
+
+def _pattern(entry: _Entry) -> re.Pattern[str]:
+    """What in an entry's text is no prose, by its flags."""
+    patterns = [pattern.pattern for flag, pattern in BY_FLAG.items() if re.search(rf"(?<!no-)\b{flag}\b", entry.flags)]
+    return re.compile("|".join([_MARKUP, *(patterns or [PLACEHOLDER.pattern])]))
+
+
+def _wrapped(prose: str) -> Iterator[tuple[str, bool]]:
+    """Prose whose sentences go over line ends: such a line end is a space that is seen, and a mark behind it."""
+    at = 0
+    for match in re.finditer(r"(?<=[\w,])\n(?=[^\W\d_A-Z])", prose):
+        if prose[match.end()].islower():
+            yield from ((prose[at : match.start()] + " ", False), ("\n", True))
+            at = match.end()
+    yield prose[at:], False
+
+
+def _written(text: str, segment: Segment) -> str:
+    """The translation as the entry holds it: lines without the space before their ends, the keyboard letter marked."""
+    pieces = parts(text, segment) or [(text, False)]
+    for number, (_, mark) in enumerate(pieces[1:], 1):
+        if mark and pieces[number][0] == "\n":
+            pieces[number - 1] = (pieces[number - 1][0].rstrip(" "), pieces[number - 1][1])
+    return _accelerated("".join(piece for piece, _ in pieces), segment)
 
 
 def _accelerated(text: str, segment: Segment) -> str:

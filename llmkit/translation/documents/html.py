@@ -11,6 +11,7 @@ import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, decoded, has_letters, joined, one_line, parts, with_marks
@@ -46,6 +47,8 @@ _META = frozenset(("description", "keywords", "og:title", "og:description", "twi
 _TAG = re.compile(r"""<(/?)([a-zA-Z][^\s/>]*+)((?>[^>"'=]++|=\s*+"[^"]*+"|=\s*+'[^']*+'|=\s*+[^\s>"']*+|["'])*+)>""")
 _ATTRIBUTE = re.compile(r"""([^\s"'>/=]++)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s>"']++)))?+""")
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
+#: What begins with a `<` and is no tag; programs in pages (PHP, ERB, JSP) reach to their own ends.
+_BLOCKS = (("<!--", "-->"), ("<![CDATA[", "]]>"), ("<!", ">"), ("<?php", "?>"), ("<?=", "?>"), ("<?", ">"), ("<%", "%>"))
 Kind = Literal["text", "start", "end", "other"]
 
 
@@ -60,15 +63,25 @@ class _Token:
     attributes: tuple[tuple[str, int, int], ...] = ()
 
 
-def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
-    """The document of an HTML file, in the charset that it declares. target: what `lang` becomes."""
-    encoding = _encoding(data)
-    source = decoded(data, name) if encoding == "utf-8" else data.decode(encoding, errors="replace")
-    if encoding != "utf-8" and source.encode(encoding, errors="replace") != data:
-        source = decoded(data, name)
+def parse(data: bytes, name: str, target: str | None = None, *, encoding: str | None = None) -> TextDocument:
+    """The document of an HTML file. target: what `lang` becomes. encoding: of the file, and of what is built; None for what it declares."""
+    source, encoding = _source(data, name, encoding)
     if target is not None:
         source = _in_language(source, target)
-    return cut(source, spans(source), write, compare, encoding)
+    return cut(source, spans(source), write, compare, encoding, lambda built: skeleton(_source(built, name, encoding)[0]))
+
+
+def _source(data: bytes, name: str, encoding: str | None) -> tuple[str, str]:
+    """The text of a file, and its encoding: the one given, or that it declares. What declares another and is UTF-8 is that."""
+    encoding = encoding or _encoding(data)
+    if encoding == "utf-8":
+        return decoded(data, name), encoding
+    try:
+        source = data.decode(encoding)
+        same = source.encode(encoding) == data
+    except UnicodeError:
+        same = False
+    return (source, encoding) if same else (decoded(data, name), "utf-8")
 
 
 def _in_language(source: str, target: str) -> str:
@@ -96,7 +109,7 @@ def spans(source: str) -> list[Span]:
     for token in _tokens(source):
         finder.take(token)
     finder.end_segment()
-    return sorted(finder.spans, key=lambda span: span.begin)
+    return sorted(finder.spans, key=lambda span: (span.begin, -span.end))
 
 
 def _tokens(source: str) -> Iterator[_Token]:
@@ -122,7 +135,7 @@ def _tokens(source: str) -> Iterator[_Token]:
 def _markup(source: str, at: int) -> _Token:
     """The token that begins with a `<`. What never ends reaches to the end of the file."""
     size = len(source)
-    for opening, closing in (("<!--", "-->"), ("<![CDATA[", "]]>"), ("<!", ">"), ("<?", ">")):
+    for opening, closing in _BLOCKS:
         if source.startswith(opening, at):
             end = source.find(closing, at + len(opening))
             return _Token("other", at, size if end < 0 else end + len(closing))
@@ -153,14 +166,20 @@ class _Finder:
         self._left_out: list[str] = []  # open elements, the first of which is not translated
         self._code = False
         self._begin = 0
-        self._waiting: list[Span] = []  # of attributes since the last segment
+
+    @property
+    def inside(self) -> bool:
+        """Whether the next token is in an element that is left out, or ends one."""
+        return bool(self._left_out)
 
     def take(self, token: _Token) -> None:
         if self._left_out:
             self._inside(token)
             if self._left_out or not self._ended_by(token):
                 return
-        if token.kind == "text":
+        if token.kind == "text" and self._parts and not self._parts[-1][2] and self._parts[-1][1] == token.begin:
+            self._parts[-1] = (self._parts[-1][0], token.end, False)  # behind a `<` that is none
+        elif token.kind == "text":
             self._parts.append((token.begin, token.end, False))
         elif token.kind == "other":
             self._parts.append((token.begin, token.end, True))
@@ -231,23 +250,16 @@ class _Finder:
         return any(name in _META for name in names)
 
     def _attribute(self, begin: int, end: int) -> None:
-        """A value as a segment of its own, if the segment around it is not one yet."""
-        text, marks = joined(with_marks(html.unescape(self.source[begin:end]), IN_PROSE))
+        """A value as a segment of its own, within that of the sentence around it."""
+        text, marks = joined(_read(self.source[begin:end]))
         quote = self.source[begin - 1]
-        self._waiting.append(Span(begin, end, text, marks, f"attribute {quote}"))
+        self.spans.append(Span(begin, end, text, marks, f"attribute {quote}"))
 
     def end_segment(self) -> None:
         """From the first run of text that holds a letter to the last."""
-        waiting, self._waiting = self._waiting, []
         worded = [n for n, (a, b, mark) in enumerate(self._parts) if not mark and has_letters(html.unescape(self.source[a:b]))]
-        inside = (0, 0)
         if worded:
-            run = self._parts[worded[0] : worded[-1] + 1]
-            span = _span(self.source, run)
-            self.spans.append(span)
-            inside = (span.begin, span.end)
-        # an attribute of a tag inside a sentence is part of the sentence's mark
-        self.spans += [span for span in waiting if not inside[0] <= span.begin < inside[1]]
+            self.spans.append(_span(self.source, self._parts[worded[0] : worded[-1] + 1]))
         self._parts = []
 
 
@@ -258,14 +270,14 @@ def _span(source: str, run: list[tuple[int, int, bool]]) -> Span:
     pieces: list[tuple[str, bool]] = []
     for a, b, mark in run:
         text = source[max(a, begin) : min(b, end)]
-        pieces += [(text, True)] if mark else with_marks(_read(text), IN_PROSE)
+        pieces += [(text, True)] if mark else _read(text)
     text, marks = joined(pieces)
     return Span(begin, end, text, marks)
 
 
-def _read(raw: str) -> str:
-    """References as characters, lines joined."""
-    return html.unescape(one_line(raw))
+def _read(raw: str) -> list[tuple[str, bool]]:
+    """Text in pieces, placeholders as they are written: references as characters, lines joined."""
+    return [(text if mark else html.unescape(text), mark) for text, mark in with_marks(one_line(raw), IN_PROSE)]
 
 
 def write(text: str, segment: Segment) -> str:
@@ -283,5 +295,39 @@ def write(text: str, segment: Segment) -> str:
 
 
 def compare(text: str, segment: Segment) -> object:
-    """The tags of a segment."""
-    return [(t.kind, t.name, t.end - t.begin) for t in _tokens(write(text, segment)) if t.kind != "text"]
+    """The tags of a segment, and which of them are empty."""
+    tokens = list(_tokens(write(text, segment)))
+    empty = [a.name for a, b in pairwise(tokens) if (a.kind, b.kind, a.name) == ("start", "end", b.name)]
+    return [(t.kind, t.name, t.end - t.begin) for t in tokens if t.kind != "text"], empty
+
+
+def skeleton(source: str) -> list[object]:
+    """Everything but words, in order: tags without the values that people read, comments, what is left out, placeholders."""
+    finder = _Finder(source)
+    out: list[object] = []
+    prose: list[str] = []
+    for token in _tokens(source):
+        inside = finder.inside
+        finder.take(token)
+        raw = source[token.begin : token.end]
+        if token.kind == "text" and not inside:
+            prose.append(raw)
+            continue
+        out += [*_placeholders("".join(prose)), *([raw] if inside or token.kind == "other" else _shape(source, token))]
+        prose = []
+    return [*out, *_placeholders("".join(prose))]
+
+
+def _placeholders(raw: str) -> list[str]:
+    return [match.group() for match in IN_PROSE.finditer(one_line(raw))]
+
+
+def _shape(source: str, token: _Token) -> Iterator[str]:
+    """A tag, the values that people read replaced by the placeholders in them."""
+    at = token.begin
+    for name, begin, end in token.attributes:
+        if name in _READ or name == "content":
+            yield source[at:begin]
+            yield from _placeholders(source[begin:end])
+            at = end
+    yield source[at : token.end]

@@ -12,13 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llmkit.translation.placeholders import ICU, IN_PROSE
+
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
-#: Read before all other marks: template marks, JSX, footnotes, attributes.
-_OPAQUE = re.compile(r"\{\{[^{}\n]*\}\}|\{%[^%\n]*%\}|\{[^{}\n]*\}|\[\^[^\]\s]+\]|\$\{[^{}\n]*\}")
+#: Read before all other marks: template marks, JSX, footnotes, attributes, kinds of alerts, links of wikis, formulas as \\(x_i\\).
+_OPAQUE = re.compile(
+    rf"\{{\{{[^{{}}\n]*\}}\}}|\{{%[^\n]*?%\}}|{ICU}|\{{[^{{}}\n]*\}}|\$\{{[^{{}}\n]*\}}|\[\^[^\]\s]+\]|\[![A-Za-z]+\][+-]?"
+    r"|\[\[[^\[\]\n]+\]\](?!\()|\\\\?\((?=[^\n]*?[\\_^=+{}])[^\n]+?\\\\?\)|<%[^<>\n]*%>"
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def parser() -> MarkdownIt:
 
 
 def _opaque(state: StateInline, silent: bool) -> bool:
-    match = _OPAQUE.match(state.src, state.pos, state.posMax) if state.src[state.pos] in "{[$" else None
+    match = _OPAQUE.match(state.src, state.pos, state.posMax) if state.src[state.pos] in "{[$\\<" else None
     if match is None:
         return False
     if not silent:
@@ -113,6 +118,8 @@ def _note(name: str, state: StateInline, begin: int, tokens: list[Token], watch:
     elif name in ("escape", "entity"):
         text = source[begin + 1 : end] if name == "escape" else html.unescape(source[begin:end])
         watch.pieces.append(Piece(begin, end, text, False))
+    elif name == "html_inline" and re.match(r"<br\s*/?>", source[begin:end], re.IGNORECASE):
+        watch.pieces.append(Piece(begin, end, source[begin:end], True, True))
     elif name != "text":
         watch.pieces.append(Piece(begin, end, source[begin:end], True))
 
@@ -141,13 +148,30 @@ def pieces_of(md: MarkdownIt, env: dict[str, Any], content: str) -> list[Piece]:
     return out
 
 
+def _told(name: str, value: str | int | float) -> object:
+    """The value of an attribute; of one that people read, the placeholders in it."""
+    return [match.group() for match in IN_PROSE.finditer(str(value))] if name in ("alt", "title") else value
+
+
 def skeleton(md: MarkdownIt, env: dict[str, Any], content: str) -> list[tuple[str, str]]:
-    """The marks of a text in order, what they are and where they lead, without words."""
+    """The marks of a text in order, what they are, where they lead and whether they are empty, and the placeholders, without words."""
     from markdown_it.rules_inline import StateInline
 
     state = StateInline(content, md, env, [])
     md.inline.tokenize(state)
     for rule in md.inline.ruler2.getRules(""):
         rule(state)
-    named = [(t.type, str({k: v for k, v in t.attrs.items() if k != "alt"}) if t.attrs else t.content) for t in state.tokens]
-    return [token for token in named if token[0] not in ("text", "softbreak", "text_special")]
+    out: list[tuple[str, str]] = []
+    prose: list[str] = []
+    for token in [*state.tokens, None]:
+        if token is not None and token.type in ("text", "text_special", "softbreak"):
+            prose.append(token.content or " ")
+            continue
+        text = "".join(prose)
+        out += [("placeholder", match.group()) for match in IN_PROSE.finditer(text)]
+        prose = []
+        if token is not None:
+            if token.nesting < 0 and not text.strip() and out and out[-1][0] == token.type.replace("close", "open"):
+                out.append(("empty", ""))
+            out.append((token.type, str({k: _told(k, v) for k, v in token.attrs.items()}) if token.attrs else token.content))
+    return out

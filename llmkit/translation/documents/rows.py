@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from llmkit.rows import Row, Rows
 from llmkit.translation.documents.base import Document
+from llmkit.translation.documents.proof import proven
 
 
 def document_rows(document: Document, data: bytes, name: str) -> Rows:
@@ -16,13 +17,24 @@ def document_rows(document: Document, data: bytes, name: str) -> Rows:
     return Rows(name, rows, lambda: hashlib.sha256(data).hexdigest())
 
 
-def writer(document: Document, field: str) -> Callable[[Iterable[Mapping[str, Any]]], Iterator[bytes]]:
-    """Makes the file of the answered rows, whose translation is in `field`. A segment without one stays as it was."""
+class DocumentWriter:
+    """Makes the file of the answered rows, whose translation is in `field`. A segment without one stays as it was.
 
-    def write(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-        yield document.build([_translation(row, field, s.text) for row, s in zip(rows, document.segments, strict=True)])
+    refused: by row, why a translation is not in the file; known when the file is made.
+    """
 
-    return write
+    def __init__(self, document: Document, field: str) -> None:
+        self.document, self.field = document, field
+        self.refused: Mapping[int, str] = {}
+
+    def __call__(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+        segments = self.document.segments
+        made = proven(self.document, [_translation(row, self.field, s.text) for row, s in zip(rows, segments, strict=True)])
+        self.refused = {
+            number: f"'{segments[number].text[:60]}': the file would have another structure, so it was left as it was"
+            for number in made.left
+        }
+        yield made.data
 
 
 def _translation(row: Mapping[str, Any], field: str, source: str) -> str | None:

@@ -1,5 +1,7 @@
 """SubRip (.srt) and WebVTT (.vtt): what each speaker says in a cue is a segment; numbers, timing, notes and styles stay.
 
+A sentence that goes on in the next cue is translated whole, and cut again where it was, as far into it.
+
 SubRip has no standard and is read as players read it; WebVTT: https://www.w3.org/TR/webvtt1/.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from llmkit.errors import InputError
 from llmkit.translation.documents.base import (
@@ -29,10 +32,15 @@ _TAG = r"</?[a-zA-Z][^<>\n]*>|<[\d:.]+>|</>|\{\\[^{}\n]*\}"
 #: <i>, <v Name>, <00:01.000>, SubStation's {\an8}.
 _MARKS = re.compile(_TAG)
 #: The beginning of what a speaker says: a dash, or WebVTT's voice, also behind tags.
-_SPEAKER = re.compile(rf"\s*(?:{_TAG})*?(?:[-–—][ \t]*(?=[^\s\d])|<v[ .])")
+_SPEAKER = re.compile(rf"\s*(?:{_TAG})*?(?:[-–—](?:[ \t]+(?=\S)|(?=[^\s\d-]))|<v[ .])")
 _DASH = re.compile(rf"\s*((?:{_TAG})*)([-–—][ \t]*)")
 #: A line that players show whole; the longest of the cue counts, too.
 _WIDTH = 42
+
+#: What stands between the texts of two cues that follow each other: a number or name, and the timing.
+_BETWEEN = re.compile(rf"(?:\s*\n|\r)(?:([^\r\n]*)(?:\r\n|\n|\r))?{_TIMING.pattern}[^\r\n]*(?:\r\n|\n|\r)")
+#: Cues that a sentence may go over.
+_LONGEST = 4
 
 Lines = list[tuple[int, int]]
 
@@ -44,8 +52,44 @@ def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
     cues = list(_cues(source, vtt))
     if not cues and not any(_TIMING.match(line) for _, line in lines_of(source)) and source.strip("\ufeff \r\n\t") not in ("", "WEBVTT"):
         raise InputError("holds no cue (no line with -->)", path=name)
-    spans = [_span(source, lines, vtt) for cue in cues for lines in _speeches(source, cue)]
-    return cut(source, [span for span in spans if has_letters(Segment(span.text, "", 0, span.marks).prose())], _write)
+    spans = [_span(source, group, vtt) for group in _sentences(source, [lines for cue in cues for lines in _speeches(source, cue)])]
+    worded = [span for span in spans if has_letters(Segment(span.text, "", 0, span.marks).prose())]
+    return cut(source, worded, _write, shape=lambda built: _skeleton(decoded(built, name), vtt))
+
+
+def _sentences(source: str, speeches: list[Lines]) -> Iterator[list[Lines]]:
+    """Speeches; those of cues that follow each other together where a sentence goes on in the next one."""
+    group: list[Lines] = []
+    for lines in speeches:
+        if group and (len(group) == _LONGEST or not _goes_on(source, group[-1], lines)):
+            yield group
+            group = []
+        group.append(lines)
+    if group:
+        yield group
+
+
+def _goes_on(source: str, before: Lines, after: Lines) -> bool:
+    """Whether a sentence that does not end goes on in a small letter, with nothing but the next cue's timing between."""
+    between = _BETWEEN.fullmatch(source, before[-1][1], after[0][0])
+    if between is None or (between[1] or "").strip().startswith(("NOTE", "STYLE", "REGION")):
+        return False
+    first, second = (_MARKS.sub("", source[lines[0][0] : lines[-1][1]]).strip() for lines in (before, after))
+    return (first[-1:].isalnum() or first[-1:] == ",") and second[:1].islower()
+
+
+def _skeleton(source: str, vtt: bool) -> list[object]:
+    """What is around the cues; of each cue its speeches: the dash, the tags, whether there are words."""
+    out: list[object] = []
+    at = 0
+    for cue in _cues(source, vtt):
+        out.append(source[at : cue[0][0]])
+        at = cue[-1][1]
+        for lines in _speeches(source, cue):
+            raw = source[lines[0][0] : lines[-1][1]]
+            dash = _DASH.match(raw)
+            out.append((dash[2] if dash else "", [match.group() for match in _MARKS.finditer(raw)], has_letters(_MARKS.sub("", raw))))
+    return [*out, source[at:]]
 
 
 def _cues(source: str, vtt: bool) -> Iterator[Lines]:
@@ -74,39 +118,72 @@ def _speeches(source: str, lines: Lines) -> Iterator[Lines]:
         yield lines[begin:end]
 
 
-def _span(source: str, lines: Lines, vtt: bool) -> Span:
-    begin, end = lines[0][0], lines[-1][1]
-    raw = one_line(source[begin:end])
-    pieces = [(text if mark or not vtt else html.unescape(text), mark) for text, mark in with_marks(raw, _MARKS)]
+def _span(source: str, group: list[Lines], vtt: bool) -> Span:
+    """What is said in one cue, or in several with what stands between them as marks."""
+    begin, end = group[0][0][0], group[-1][-1][1]
+    raw = one_line(source[begin : group[0][-1][1]])
+    pieces: list[tuple[str, bool]] = []
     if dash := _DASH.match(raw):
-        rest = [(t if m or not vtt else html.unescape(t), m) for t, m in with_marks(raw[dash.end() :], _MARKS)]
-        pieces = [*with_marks(dash[1], _MARKS), (dash[2], True), *rest]
-        begin += dash.start(1)
-    text, marks = joined(pieces)
+        pieces = [*with_marks(dash[1], _MARKS), (dash[2], True)]
+        begin, raw = begin + dash.start(1), raw[dash.end() :]
+    pieces += with_marks(raw, _MARKS)
+    for before, lines in pairwise(group):
+        pieces += [(" ", False), (source[before[-1][1] : lines[0][0]], True)]
+        pieces += with_marks(one_line(source[lines[0][0] : lines[-1][1]]), _MARKS)
+    text, marks = joined([(text if mark or not vtt else html.unescape(text), mark) for text, mark in pieces])
     return Span(begin, end, text, marks, "vtt" if vtt else "")
 
 
+Word = tuple[str, int]  # with its tags, and its length without
+
+
 def _write(text: str, segment: Segment) -> str:
-    """The translation in lines no longer than the cue's longest, or what players show; tags have no length."""
+    """The translation in the lines of its cues, none longer than the cue's longest, or what players show; tags have no length."""
     end = "\r\n" if "\r\n" in segment.raw else "\n"
-    words: list[tuple[str, int]] = [("", 0)]  # a word with its tags, and its length without
+    cues: list[list[Word]] = [[("", 0)]]
+    between: list[str] = []
+    first = not _DASH.match(_MARKS.sub("", segment.text))
     for part, mark in parts(text, segment) or [(text, False)]:
+        if mark and "-->" in part:
+            between.append(part)
+            cues.append([("", 0)])
+            continue
+        if first and not mark and part.strip():
+            part, first = re.sub(r"^\s*[-–—]+\s*(?!\d)", "", part), False  # of a speaker that the source does not have
+        words = cues[-1]
         for number, run in enumerate([part] if mark else part.replace("\n", " ").split(" ")):
             written = html.escape(run, quote=False) if segment.kind == "vtt" and not mark else run
             if number:
                 words.append(("", 0))
             size = 0 if mark and part[0] in "<{" else len(run)
             words[-1] = (words[-1][0] + written, words[-1][1] + size)
+    filled = [[word for word in words if word[0]] for words in cues]
+    sources = _cut_at(segment.raw, between)
+    out = [end.join(_wrapped(words, _width(words, raw))) for words, raw in zip(filled, sources, strict=True)]
+    return "".join(piece for pair in zip(out, [*between, ""], strict=True) for piece in pair)
+
+
+def _cut_at(raw: str, between: list[str]) -> list[str]:
+    out = []
+    for each in between:
+        before, _, raw = raw.partition(each)
+        out.append(before)
+    return [*out, raw]
+
+
+def _width(words: list[Word], raw: str) -> int:
+    """Of lines that are about as long as each other."""
     shown = sum(size + 1 for _, size in words) - 1
-    width = max(_WIDTH, *(len(_MARKS.sub("", line)) for line in segment.raw.splitlines()), 0)
-    return end.join(_wrapped([word for word in words if word[0]], min(width, shown // max(-(-shown // width), 1) + 8)))
+    width = max(_WIDTH, *(len(_MARKS.sub("", line)) for line in raw.splitlines()), 0)
+    return min(width, shown // max(-(-shown // width), 1) + 8)
 
 
-def _wrapped(words: list[tuple[str, int]], width: int) -> list[str]:
+def _wrapped(words: list[Word], width: int) -> list[str]:
+    """Lines of at most `width`. None but the first begins with a dash, which would be another speaker's."""
     lines: list[str] = []
     left = 0
-    for word, size in words:
-        if lines and size < left:
+    for number, (word, size) in enumerate(words):
+        if lines and (size < left or _SPEAKER.match(" ".join(word for word, _ in words[number : number + 2]))):
             lines[-1] += f" {word}"
             left -= size + 1
         else:

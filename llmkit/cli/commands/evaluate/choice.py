@@ -17,7 +17,8 @@ from llmkit.cli.help import Page
 from llmkit.cli.jobs import JobOptions
 from llmkit.cli.parsing import INPUT, option
 from llmkit.cli.running import job_for, model_identity, open_model, summarize
-from llmkit.cli.scoring import GateOptions
+from llmkit.cli.scoring import CacheOptions, GateOptions
+from llmkit.cli.session import session_of
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.metrics.base import Example, Result, signature
 from llmkit.rows import open_rows
@@ -58,15 +59,17 @@ def choice(
     chat_template: opt.ChatTemplate = "none",
     gates: GateOptions,
     job: JobOptions,
+    cache: CacheOptions,
     display: opt.Display,
 ) -> int:
     """Reads questions, scores their choices with the model, and reports accuracies."""
     out, input, output, batch_tokens = display.console, rows_in.input, rows_out.output, job.batch_tokens
-    end = gates.ending(NAMES, json_output=display.json_output)
+    end = gates.ending(ctx, NAMES, json_output=display.json_output)
     if input is None:
         raise UsageError("no input given", hint="name questions with --input FILE")
     if output is None:
         refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
+    cache.check()
     from llmkit.engines.chat import ChatSettings
     from llmkit.jobs.run import RunName, answer_rows
     from llmkit.metrics.perplexity import Windows
@@ -79,13 +82,14 @@ def choice(
     known = identity(ctx, "evaluate choice")
     scored: list[dict[str, Any]] = []
     with rows_output(output, input, known, overwrite=rows_out.overwrite, restart=job.restart) as target:
-        engine = open_model(model.settings, out, engine=model.engine, chat=ChatSettings(chat_template))
+        engine = open_model(model.settings, out, engine=model.engine, chat=ChatSettings(chat_template), kept=session_of(ctx))
         most = engine.context or 1024
         task: Choosing | TextChoosing = TextChoosing(engine, fields, rows.name)
         if engine.token_ids:
             task = Choosing(engine, Windows(most, most), fields, rows.name, batch_tokens=batch_tokens)
         run = RunName("evaluate choice", options_set_by_user(ctx, leave=NOT_THE_JOBS), known | model_identity(engine))
-        tally = answer_rows(rows, task, job_for(engine, job.settings()), target, out, run, lambda row, _: scored.append(row))
+        with cache.over(task, engine, run.identity, out) as asked:
+            tally = answer_rows(rows, asked, job_for(engine, job.settings()), target, out, run, lambda row, _: scored.append(row))
     summarize(tally, engine, out)
     if tally.failed or not scored:
         first = tally.first_error or f"no rows in {rows.name}"

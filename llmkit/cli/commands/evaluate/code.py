@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def code(
+    ctx: typer.Context,
     *,
     rows_in: opt.RowsIn,
     run_code: Annotated[bool, option("--run-code", help="Allow running the programs on this machine.", panel=SCORING)] = False,
@@ -49,7 +50,7 @@ def code(
     if not all(part.strip().isdecimal() and int(part) > 0 for part in k.split(",")):
         raise UsageError(f"-k {k}: numbers of 1 or more, like 1,10")
     wanted = [int(part) for part in k.split(",")]
-    end = gates.ending([f"pass@{n}" for n in wanted], json_output=display.json_output)
+    end = gates.ending(ctx, [f"pass@{n}" for n in wanted], json_output=display.json_output)
     if input is None:
         raise UsageError("no input given", hint="name rows with --input FILE")
     if not run_code:

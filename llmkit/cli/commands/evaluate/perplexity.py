@@ -1,12 +1,15 @@
-"""`llmkit evaluate perplexity`: how well a model predicts texts.
+"""`llmkit evaluate perplexity`: how well a model predicts texts, and how far it is from another model.
 
 llmkit evaluate perplexity -m gpt2 -i book.txt
 llmkit evaluate perplexity -m builtin:en-fr -i pairs.jsonl --json
 llmkit evaluate perplexity -i documents.jsonl -o per-document.jsonl --stride 256
+llmkit evaluate perplexity -m gpt2 -i news.txt -i novels.jsonl --fail-if "macro_bits_per_byte > 1.1"
+llmkit evaluate perplexity -m gpt2 --quantize int8 --against gpt2 -i book.txt --fail-if "kl_divergence > 0.01"
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,11 +22,12 @@ from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
 from llmkit.cli.help import Page
 from llmkit.cli.jobs import JobOptions, MaxErrors
-from llmkit.cli.parsing import INPUT, SCORING, count_option, option
+from llmkit.cli.parsing import INPUT, MODEL, SCORING, count_option, option
 from llmkit.cli.running import job_for, model_identity, open_model, summarize
-from llmkit.cli.scoring import GateOptions
-from llmkit.errors import UsageError
-from llmkit.metrics.base import Example, Result, digest, signature
+from llmkit.cli.scoring import CacheOptions, GateOptions
+from llmkit.cli.session import session_of
+from llmkit.errors import InputError, UsageError
+from llmkit.metrics.base import Example, Result, Score, digest, signature
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import SCORED, first_text, row_id
 
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from llmkit.engines.base import Engine
     from llmkit.jobs.output import Output
     from llmkit.jobs.run import JobSettings, RunName
+    from llmkit.metrics.divergence import Window
     from llmkit.metrics.perplexity import Likelihood, Windows
     from llmkit.rows.fields import DocumentFields
     from llmkit.tasks.score import Scoring, TextScoring
@@ -38,13 +43,27 @@ if TYPE_CHECKING:
 #: Characters of a document that a report shows.
 _SHOWN = 300
 #: Options about single documents, which do not apply to one joined text.
-_ABOUT_EACH = ("output", "completion_only", "batch_size", "max_errors", "max_time", "restart", "overwrite")
+_ABOUT_EACH = (
+    "output", "completion_only", "batch_size", "max_errors", "max_time", "max_tokens_total", "restart", "overwrite", "against", "cache",
+)  # fmt: skip
+#: ... and what counts a model's tokens, or compares them.
+_ABOUT_TOKENS = ("against", "concatenate", "context", "stride")
 NAMES = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "mean_log_likelihood")
+#: Scores that several files have a macro average of: a mean log-likelihood is the logarithm of one of them.
+_AVERAGED = NAMES[:4]
+
+
+def names(inputs: int, against: str | None) -> tuple[str, ...]:
+    """The scores of a run over `inputs` files."""
+    from llmkit.metrics import divergence
+
+    macro = tuple(f"macro_{name}" for name in _AVERAGED) if inputs > 1 else ()
+    return (*NAMES, *macro, *(divergence.NAMES if against else ()))
 
 
 _PAGE = Page(
     ("llmkit evaluate perplexity -m gpt2 -i book.txt", "llmkit evaluate perplexity -i docs.jsonl --fail-if 'perplexity > 30'"),
-    ("model", "input", "output", "text_field", "context", "fail_if", "baseline", "report", "json_output"),
+    ("model", "inputs", "output", "text_field", "context", "fail_if", "baseline", "report", "json_output"),
     "evaluate",
 )  # fmt: skip
 
@@ -58,7 +77,13 @@ def perplexity(
     ctx: typer.Context,
     *,
     model: opt.ModelOptions,
-    rows_in: opt.RowsIn,
+    against: Annotated[
+        str | None,
+        option("--against", help="Also compare each token's distribution with this model's, as of a quantized one.", panel=MODEL,
+               metavar="REF"),
+    ] = None,
+    inputs: opt.Inputs = None,
+    row_format: opt.RowFormat,
     text_field: opt.TextField = None,
     by_line: Annotated[bool, option("--by-line", help="Each line of a .txt file is a document, instead of the file.", panel=INPUT)] = False,
     rows_out: opt.RowsOut,
@@ -75,46 +100,49 @@ def perplexity(
     chat_template: opt.ChatTemplate = "auto",
     gates: GateOptions,
     job: JobOptions,
+    cache: CacheOptions,
     max_errors: MaxErrors = None,
     display: opt.Display,
-) -> int:
+) -> int:  # fmt: skip
     """Reads texts, scores their tokens with the model, and reports perplexities."""
-    out, input, output = display.console, rows_in.input, rows_out.output
-    end = gates.ending(NAMES, json_output=display.json_output)
-    if input is None:
+    out, output = display.console, rows_out.output
+    inputs = inputs or []
+    end = gates.ending(ctx, names(len(inputs), against), json_output=display.json_output)
+    if not inputs:
         raise UsageError("no input given", hint="name texts with --input FILE")
     if concatenate:
         refuse(ctx, _ABOUT_EACH, "cannot be combined with --concatenate", hint="use only one of them")
-        output, completion_only = None, False
+        output, completion_only, against, cache = None, False, None, CacheOptions()
     if output is None:
         refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
-    rows = open_rows(input, **rows_in.reading, offline=model.offline, whole_text=not by_line, text_field=text_field or "text")
+    elif len(inputs) > 1:
+        raise UsageError(f"--output with {len(inputs)} inputs", hint="one output holds the rows of one input")
+    cache.check()
+    reading = row_format.reading | {"offline": model.offline, "whole_text": not by_line, "text_field": text_field or "text"}
+    files = [open_rows(path, **reading) for path in inputs]
     from llmkit.engines.chat import ChatSettings
     from llmkit.jobs.run import RunName
 
     settings = job.settings(max_errors=max_errors)
     known = identity(ctx, "evaluate perplexity")
-    with rows_output(output, input, known, overwrite=rows_out.overwrite, restart=job.restart) as target:
-        engine = open_model(model.settings, out, engine=model.engine, chat=ChatSettings(chat_template))
+    with rows_output(output, inputs[0], known, overwrite=rows_out.overwrite, restart=job.restart) as target:
+        chat, kept = ChatSettings(chat_template), session_of(ctx)
+        name = "torch" if against and model.engine == "auto" else model.engine
+        engine = open_model(model.settings, out, engine=name, chat=chat, kept=kept)
         if not engine.token_ids:
-            names = ("concatenate", "context", "stride")
-            refuse(ctx, names, f"needs a model's tokens, which the engine {engine.name} does not show", hint="remove it")
+            refuse(ctx, _ABOUT_TOKENS, f"needs a model's tokens, which the engine {engine.name} does not show", hint="remove it")
+        reference = None
+        if against is not None:
+            own = replace(model.settings, reference=against, adapter=None, dtype="auto", quantize="none")
+            reference = open_model(own, out, engine=name, chat=chat, kept=kept)
         run = _Run(
-            engine,
-            rows,
-            settings,
-            out,
-            _windows(engine, context, stride),
-            text_field,
-            completion_only,
-            "separator" if concatenate else "no",
-        )
-        if concatenate:
-            measured = run.concatenated()
-        else:
-            measured = run.each(target, RunName("evaluate perplexity", options_set_by_user(ctx, leave=NOT_THE_JOBS), known))
+            engine, reference, settings, out, _windows(engine, context, stride), text_field, completion_only,
+            "separator" if concatenate else "no", cache,
+        )  # fmt: skip
+        command = RunName("evaluate perplexity", options_set_by_user(ctx, leave=NOT_THE_JOBS), known)
+        measured = [run.concatenated(rows) if concatenate else run.each(rows, target, command) for rows in files]
     end.finish(run.result(measured), out)
-    return measured.code
+    return max(each.code for each in measured)
 
 
 def _windows(engine: Engine, context: int | None, stride: int | None) -> Windows:
@@ -130,11 +158,14 @@ def _windows(engine: Engine, context: int | None, stride: int | None) -> Windows
 
 @dataclass
 class _Measured:
-    """Likelihoods of the documents, and the windows of the last one."""
+    """What one file gave: likelihoods of the documents, the windows of the last one, and what a reference model says of each."""
 
+    source: Rows
     documents: list[Likelihood] = field(default_factory=list)
     blocks: list[tuple[float, int]] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
+    compared: list[list[Window]] = field(default_factory=list)
+    token_kl: array[float] = field(default_factory=lambda: array("d"))
     rows: int = 0
     code: int = 0
     #: The field whose text a report shows.
@@ -145,80 +176,122 @@ class _Measured:
         from llmkit.tasks.score import likelihood
 
         self.rows += 1
-        if not failed:
-            self.documents.append(likelihood(row))
-            text = first_text(row, (self.shown, *SCORED))
-            self.examples.append(Example(row_id(row, self.rows), row["digest"], text[:_SHOWN]))
-            self.blocks = [(v, n) for v, n in row.get("blocks", ())]
+        if failed:
+            return
+        self.documents.append(likelihood(row))
+        text = first_text(row, (self.shown, *SCORED))
+        self.examples.append(Example(row_id(row, self.rows), row["digest"], text[:_SHOWN]))
+        self.blocks = [(v, n) for v, n in row.get("blocks", ())]
+        if "token_kl" in row:
+            from llmkit.tasks.diverge import compared
+
+            windows, token_kl = compared(row)
+            self.compared.append(windows)
+            self.token_kl.extend(token_kl)
 
 
 @dataclass(frozen=True)
 class _Run:
     engine: Engine
-    rows: Rows
+    reference: Engine | None
     settings: JobSettings
     out: console.Console
     windows: Windows
     text_field: str | None
     completion_only: bool
-    join: str = "no"
+    join: str
+    cache: CacheOptions
 
-    def each(self, output: Output | None, run: RunName) -> _Measured:
+    def each(self, rows: Rows, output: Output | None, run: RunName) -> _Measured:
         """Each document by itself, its scores in `output` where there is one."""
         from llmkit.jobs.run import answer_rows
 
-        run = replace(run, identity={**run.identity, **model_identity(self.engine), "resolved.protocol": self._protocol()})
-        measured = _Measured(shown=self.text_field or "text")
-        tally = answer_rows(self.rows, self._task(), job_for(self.engine, self.settings), output, self.out, run, measured.add)
+        known = {**run.identity, **model_identity(self.engine), "resolved.protocol": self._protocol()}
+        if self.reference is not None:
+            known |= {name.replace("model.", "model.against.", 1): value for name, value in model_identity(self.reference).items()}
+        run = replace(run, identity=known)
+        measured = _Measured(rows, shown=self.text_field or "text")
+        with self.cache.over(self._task(rows.name), self.engine, known, self.out) as task:
+            tally = answer_rows(rows, task, job_for(self.engine, self.settings), output, self.out, run, measured.add)
         measured.code = summarize(tally, self.engine, self.out)
         return measured
 
-    def concatenated(self) -> _Measured:
+    def concatenated(self, rows: Rows) -> _Measured:
         from llmkit.metrics.perplexity import Likelihood
         from llmkit.tasks.score import concatenated
 
-        task = self._scoring()
-        joined, documents, words, size = concatenated(self.rows, task.fields, self.engine, self.rows.name)
+        task = self._scoring(rows.name)
+        joined, documents, words, size = concatenated(rows, task.fields, self.engine, rows.name)
         (blocks,) = task.score([joined])
         return _Measured(
+            rows,
             [Likelihood(sum(v for v, _ in blocks), sum(n for _, n in blocks), words, size)],
             blocks,
             [Example("1", digest(*map(str, joined.tokens)))],
-            documents,
+            rows=documents,
         )
 
-    def result(self, measured: _Measured) -> Result:
-        from llmkit.metrics.perplexity import scores
-
+    def result(self, measured: list[_Measured]) -> Result:
+        """One file's scores; of several those of all documents, the macro averages, and each file's own as a part."""
         if self.engine.token_ids and (remark := self.engine.bos_remark()):
             self.out.warn(remark)
-        about = self.engine.identity.as_dict()
-        single = measured.blocks if len(measured.documents) == 1 else []
-        numbers = scores(
-            measured.documents, blocks=single, protocol=self._protocol(), tokenizer=about.get("tokenizer_sha256", "server")[:8]
-        )
+        about: dict[str, Any] = self.engine.identity.as_dict()
+        if self.reference is not None:
+            about["against"] = self.reference.identity.as_dict()
+        results = [self._of_file(each, about) for each in measured]
+        if len(results) == 1:
+            return results[0]
+        from llmkit.metrics.macro import macro_average
+
+        whole = _together(measured)
+        averages = [macro_average([next(s for s in r.scores if s.name == name) for r in results]) for name in _AVERAGED]
+        counts = {name: sum(result.counts.get(name, 0) for result in results) for name in results[0].counts}
+        return Result(
+            (*self._scores(whole), *(score for score in averages if score is not None)), sum(result.rows for result in results), counts,
+            about=about | {"inputs": [result.about["input"] for result in results]}, examples=tuple(whole.examples),
+            parts={f"{number}: {result.about['input']}": result for number, result in enumerate(results, 1)},
+        )  # fmt: skip
+
+    def _of_file(self, measured: _Measured, about: Mapping[str, Any]) -> Result:
         counts = {"documents": len(measured.documents), "tokens": sum(d.tokens for d in measured.documents)}
         counts |= {"words": sum(d.words for d in measured.documents), "bytes": sum(d.bytes for d in measured.documents)}
+        if not counts["tokens"]:
+            hint = "every document is empty, or one token long for a model without BOS"
+            raise InputError("there is no token to score", path=measured.source.name, hint=hint)
         if empty := sum(d.tokens == 0 for d in measured.documents):
-            self.out.warn(f"{empty:,} documents have no token to score")
+            self.out.warn(f"{measured.source.name}: {empty:,} documents have no token to score")
             counts["empty"] = empty
-        return Result(
-            numbers,
-            measured.rows,
-            counts,
-            about={"input": self.rows.name, "input_sha256": self.rows.sha256, **about},
-            examples=tuple(measured.examples),
-        )
+        read = {"input": measured.source.name, "input_sha256": measured.source.sha256}
+        return Result(self._scores(measured), measured.rows, counts, about={**read, **about}, examples=tuple(measured.examples))
 
-    def _task(self) -> Scoring | TextScoring:
-        from llmkit.tasks.score import TextScoring
+    def _scores(self, measured: _Measured) -> tuple[Score, ...]:
+        from llmkit.metrics import divergence, perplexity
 
-        return self._scoring() if self.engine.token_ids else TextScoring(self.engine, self._fields(), self.rows.name)
+        tokenizer = str(self.engine.identity.tokenizer_sha256 or "server")[:8]
+        single = measured.blocks if len(measured.documents) == 1 else []
+        found = perplexity.scores(measured.documents, blocks=single, protocol=self._protocol(), tokenizer=tokenizer)
+        if self.reference is None:
+            return found
+        theirs = self.reference.identity
+        against = signature(against=str(theirs.weights_sha256)[:8], dtype=theirs.dtype, tok=tokenizer)
+        return found + divergence.scores(measured.compared, measured.token_kl, protocol=f"{self._protocol()}|{against}")
 
-    def _scoring(self) -> Scoring:
+    def _task(self, name: str) -> Scoring | TextScoring:
+        if self.reference is None and not self.engine.token_ids:
+            from llmkit.tasks.score import TextScoring
+
+            return TextScoring(self.engine, self._fields(), name)
+        return self._scoring(name)
+
+    def _scoring(self, name: str) -> Scoring:
         from llmkit.tasks.score import Scoring
 
-        return Scoring(self.engine, self.windows, self._fields(), self.rows.name, batch_tokens=self.settings.batch_tokens)
+        fields, tokens = self._fields(), self.settings.batch_tokens
+        if self.reference is not None:
+            from llmkit.tasks.diverge import Diverging
+
+            return Diverging(self.engine, self.reference, self.windows, fields, name, batch_tokens=tokens)
+        return Scoring(self.engine, self.windows, fields, name, batch_tokens=tokens)
 
     def _fields(self) -> DocumentFields:
         from llmkit.rows.fields import DocumentFields
@@ -239,3 +312,14 @@ class _Run:
             if chat := engine.identity.as_dict().get("chat_template_sha256"):
                 sign["chat"] = str(chat)[:8]
         return signature(**sign)
+
+
+def _together(measured: list[_Measured]) -> _Measured:
+    """All documents of several files; the id of each begins with its file's number, so that files may have rows of one id."""
+    whole = _Measured(measured[0].source, rows=sum(each.rows for each in measured))
+    for number, each in enumerate(measured, 1):
+        whole.documents += each.documents
+        whole.compared += each.compared
+        whole.token_kl += each.token_kl
+        whole.examples += [replace(example, id=f"{number}:{example.id}") for example in each.examples]
+    return whole

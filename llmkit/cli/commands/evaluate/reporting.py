@@ -18,15 +18,16 @@ from llmkit.metrics.base import Gate, Result
 from llmkit.metrics.gates import Condition, Regression, conditions, regression, regression_gate
 from llmkit.metrics.pairing import comparisons
 from llmkit.reports import formats
-from llmkit.reports.figures import interval_text, number_text
+from llmkit.reports.figures import interval_text, named_scores, number_text
 
 if TYPE_CHECKING:
+    from llmkit.cli.session import Session
     from llmkit.jobs.output import Output
 
 #: Options about a file of scored rows.
 NEEDS_OUTPUT = ("overwrite", "restart", "max_time")
 #: Options that decide what happens with the result, not what it is.
-NOT_THE_JOBS = ("overwrite", "restart", "max_time", "fail_if", "report", "json_output", "baseline", "max_regression", "test")
+NOT_THE_JOBS = ("overwrite", "restart", "max_time", "fail_if", "report", "json_output", "baseline", "max_regression", "test", "cache")
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ class Ending:
     test: str
     started: str
     clock: float
+    session: Session | None = None
 
     def finish(self, result: Result, out: console.Console) -> None:
-        """Prints the result, writes the reports, and raises GateError when a gate fails.
+        """Prints the result, writes the reports, and raises GateError when a gate fails; a session's result is left to the session.
 
         Raises InputError for a baseline of other rows or another signature.
         """
@@ -58,16 +60,16 @@ class Ending:
         except LlmkitError as exc:  # the numbers are right and were worth their time; only the comparison can't be made
             refusal = exc
         result = replace(result, gates=tuple(gates), started=self.started, seconds=time.monotonic() - self.clock)
-        if self.json_output:
-            console.write(json.dumps(result.as_json(), ensure_ascii=False, allow_nan=False) + "\n")
+        if self.session is not None:
+            self.session.results.append(result)
         else:
-            _table(result)
+            show(result, as_json=self.json_output)
         for path in self.reports:
-            _write(path, formats.render(path, result))
+            write(path, formats.render(path, result))
         if refusal is not None:
             raise refusal
         failed = [gate.message for gate in result.gates if not gate.passed]
-        if failed:
+        if failed and self.session is None:
             raise GateError("; ".join(failed))
 
     def _against_baseline(self, result: Result, out: console.Console) -> list[Gate]:
@@ -92,6 +94,7 @@ def ending(
     baseline: str | None,
     max_regression: str | None,
     test: str,
+    session: Session | None = None,
 ) -> Ending:
     """Checks how an evaluation of the scores `names` is to end. Raises UsageError or InputError."""
     from llmkit.metrics.significance import named_test
@@ -122,6 +125,7 @@ def ending(
         test,
         datetime.now(UTC).isoformat(timespec="seconds"),
         time.monotonic(),
+        session,
     )
 
 
@@ -138,12 +142,17 @@ def rows_output(
     return output_of(output, input, known, overwrite=overwrite, restart=restart)
 
 
-def _table(result: Result) -> None:
-    rows = [(score.name, number_text(score), interval_text(score), score.signature) for score in result.scores]
+def show(result: Result, *, as_json: bool) -> None:
+    """Prints the result: one JSON object, or a table of its scores and those of its parts."""
+    if as_json:
+        console.write(json.dumps(result.as_json(), ensure_ascii=False, allow_nan=False) + "\n")
+        return
+    rows = [(name, number_text(score), interval_text(score), score.signature) for name, score in named_scores(result)]
     console.table(("metric", "score", "95% interval", "signature"), rows, right=("score",))
 
 
-def _write(path: str, text: str) -> None:
+def write(path: str, text: str) -> None:
+    """Writes a report. Raises UnavailableError."""
     from llmkit.files import write_whole
 
     try:

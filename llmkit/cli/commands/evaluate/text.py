@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,28 +16,29 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add, identity, options_set_by_user, refuse
+from llmkit.cli.commands.evaluate.answering import Answers, Fields, Target
 from llmkit.cli.commands.evaluate.paired import PLACES, paired_test, show_paired
-from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
+from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS
+from llmkit.cli.decoding import AnswerOptions
 from llmkit.cli.help import Page
 from llmkit.cli.jobs import JobOptions
 from llmkit.cli.origin import on_command_line
 from llmkit.cli.parsing import MODEL, option
-from llmkit.cli.scoring import GateOptions, MetricOptions, PairedOptions, SavedOutputs, ScoreFields
-from llmkit.errors import InputError, RowsFailedError, UsageError
-from llmkit.metrics.base import Example, Result, row_digest
+from llmkit.cli.scoring import CacheOptions, GateOptions, MetricOptions, PairedOptions, SamplingOptions, SavedOutputs, ScoreFields
+from llmkit.cli.session import session_of
+from llmkit.errors import InputError, UsageError
+from llmkit.metrics.base import Example, Result, Score, row_digest
 from llmkit.rows import Row, Rows, open_rows
-from llmkit.rows.fields import SHOWN_SOURCES, Prompt, SourceFields, first_text, prediction, references, row_id
+from llmkit.rows.fields import SHOWN_SOURCES, first_text, prediction, row_id
 
 if TYPE_CHECKING:
-    from llmkit.jobs.run import JobSettings
-    from llmkit.models.settings import ModelSettings
-
+    from llmkit.metrics.registry import TextSettings
 
 #: What each form of the command would ignore.
 _ABOUT_MODELS = (
     "adapter", "device", "dtype", "quantize", "max_new_tokens", "num_beams", "stop", "chat_template", "system", "batch_size",
-    "batch_tokens", "max_time", "max_tokens_total", "restart", "output", "overwrite", "source_field", "api_base", "concurrency",
-    "request_timeout", "max_retries",
+    "batch_tokens", "max_time", "max_tokens_total", "restart", "output", "overwrite", "source_field", "repeat", "temperature", "top_k",
+    "top_p", "min_p", "seed", "cache", "api_base", "concurrency", "request_timeout", "max_retries",
 )  # fmt: skip
 _ABOUT_ROWS = ("input", "model", "input_format", "prediction_field", "reference_field", "source_field", "offline")
 _ABOUT_PAIRS = ("fail_if", "baseline", "max_regression", "test", "report", "confidence", "confidence_n")
@@ -79,37 +79,37 @@ def score(
         option("--model", "-m", help="Score this model's answers, not saved outputs.", panel=MODEL, metavar="REF"),
     ] = None,
     placement: opt.Placement,
-    answers: opt.AnswerOptions,
+    answers: AnswerOptions,
     stop: opt.Stop = None,
     chat: opt.ChatOptions,
     metric: MetricOptions,
+    sampling: SamplingOptions,
     pairs: PairedOptions,
     gates: GateOptions,
     job: JobOptions,
+    cache: CacheOptions,
     display: opt.Display,
 ) -> int:
     """Scores saved outputs, or a model's answers, against references."""
     from llmkit.metrics.answers import steps
-    from llmkit.metrics.registry import TextSettings, chosen, compute, score_names
+    from llmkit.metrics.registry import TextSettings, chosen
 
     out, input, output = display.console, rows_in.input, rows_out.output
     predictions, references = saved.predictions, saved.references
     _check_forms(ctx, saved, pairs, scores_a_model=model is not None and not predictions)
-    trust_remote_code = placement.trust_remote_code
-    metric_names = chosen(metric.metrics, trust_remote_code=trust_remote_code)
-    names = score_names(metric_names)
+    metric_names = chosen(metric.metrics, trust_remote_code=placement.trust_remote_code)
     against_first = paired_test({n: v for n, v in ctx.params.items() if n not in PLACES or on_command_line(ctx, n)})
-    overlap = metric.overlap
-    settings = TextSettings(overlap, steps(metric.normalize), trust_remote_code)
-    end = gates.ending(names, json_output=display.json_output)
+    settings = TextSettings(metric.overlap, steps(metric.normalize), placement.trust_remote_code)
+    end = gates.ending(ctx, names(metric_names, sampling.repeat if model and not predictions else 1), json_output=display.json_output)
     about: dict[str, Any] = {}
+    samples: list[list[str]] | None = None
     if predictions:
-        systems = _saved_systems(predictions, references, rows_in)
+        systems = _saved_systems(predictions, references, rows_in, out)
         if against_first:
             from llmkit.metrics.paired import paired
 
-            samples = pairs.paired_bs_n if pairs.paired_bs else pairs.paired_ar_n
-            show_paired(paired(systems, names, overlap, against_first, samples), as_json=display.json_output)
+            count = pairs.paired_bs_n if pairs.paired_bs else pairs.paired_ar_n
+            show_paired(paired(systems, names(metric_names, 1), settings.overlap, against_first, count), as_json=display.json_output)
             return 0
         examples = _only_one(systems)
     elif input is None or references:
@@ -117,25 +117,50 @@ def score(
         raise UsageError(what, hint="-p FILE -r FILE, or -i ROWS")
     else:
         rows = open_rows(input, **rows_in.reading, offline=placement.offline)
-        fields = _Fields(row_fields.source_field, row_fields.reference_field)
+        fields = Fields(row_fields.source_field, row_fields.reference_field)
         if model is None:
             examples = _from_rows(rows, row_fields.prediction_field, fields)
         else:
             if output is None:
                 refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
-            decoding = {"max_new_tokens": answers.max_new_tokens, "num_beams": answers.num_beams, "stop": tuple(stop or ())}
-            run = _Answers(
+            cache.check()
+            decoding = sampling.decoding(ctx) | {"max_new_tokens": answers.max_new_tokens, "num_beams": answers.num_beams}
+            decoding["stop"] = tuple(stop or ())
+            run = Answers(
                 placement.settings_of(model), placement.engine, rows, job.settings(), fields, decoding,
-                (chat.chat_template, chat.system), out,
+                chat.settings, cache, out, session_of(ctx),
             )  # fmt: skip
             options = options_set_by_user(ctx, leave=NOT_THE_JOBS)
-            answered, about = run.to(output, input, rows_out.overwrite, job.restart, options, identity(ctx, "evaluate score"))
-            examples = [_example(Row(i, i + 1, row), row["prediction"], rows.name, fields) for i, row in enumerate(answered)]
+            known = identity(ctx, "evaluate score")
+            answered, about = run.to(Target(output, input, rows_out.overwrite, job.restart, options, known))
+            samples = [row["predictions"] if sampling.repeat > 1 else [row["prediction"]] for row in answered]
+            examples = [_example(Row(i, i + 1, row), samples[i][0], rows.name, fields) for i, row in enumerate(answered)]
     _check_examples(examples, predictions[0] if predictions else str(input))
-    hypotheses, expected = [e.prediction for e in examples], [e.references for e in examples]
-    scores = tuple(score for name in metric_names for score in compute(name, hypotheses, expected, settings))
+    scores = _scores(metric_names, examples, samples or [[e.prediction] for e in examples], settings)
     end.finish(Result(scores, len(examples), about=about, examples=tuple(examples)), out)
     return 0
+
+
+def names(metrics: Sequence[str], repeat: int) -> tuple[str, ...]:
+    """The scores of a run, as far as they are known beforehand."""
+    from llmkit.metrics.registry import score_names
+    from llmkit.metrics.repeated import PASS_NAMES
+
+    return (*score_names(metrics), *(PASS_NAMES if repeat > 1 and {"exact_match", "accuracy"} & set(metrics) else ()))
+
+
+def _scores(
+    metrics: Sequence[str], examples: Sequence[Example], samples: Sequence[Sequence[str]], settings: TextSettings
+) -> tuple[Score, ...]:
+    """samples: the answers to each row, as many to each."""
+    from llmkit.metrics.registry import compute
+    from llmkit.metrics.repeated import over_samples, pass_rates
+
+    hypotheses = [answer for own in samples for answer in own]
+    expected = [example.references for example, own in zip(examples, samples, strict=True) for _ in own]
+    found = tuple(score for name in metrics for score in compute(name, hypotheses, expected, settings))
+    repeat = len(samples[0])
+    return found if repeat == 1 else (*(over_samples(score, repeat) for score in found), *pass_rates(found, repeat))
 
 
 def _check_examples(examples: Sequence[Example], path: str) -> None:
@@ -160,16 +185,21 @@ def _check_forms(ctx: typer.Context, saved: SavedOutputs, pairs: PairedOptions, 
         refuse(ctx, ("paired_bs", "paired_ar"), "needs --predictions", hint="give at least two -p FILE")
     if paired:
         refuse(ctx, _ABOUT_PAIRS, "cannot be combined with a paired test", hint="remove it")
+    if ctx.params["repeat"] > 1:
+        # sacrebleu's bootstrap would take the samples of one row for rows of their own
+        refuse(ctx, ("confidence", "confidence_n"), "cannot be combined with --repeat", hint="use only one of them")
     for switch, number in (("paired_bs", "paired_bs_n"), ("paired_ar", "paired_ar_n"), ("confidence", "confidence_n")):
         if not ctx.params[switch]:
             refuse(ctx, (number,), f"needs --{switch.replace('_', '-')}")
 
 
-def _saved_systems(predictions: Sequence[str], references: Sequence[str] | None, rows_in: opt.RowsIn) -> list[tuple[str, list[Example]]]:
+def _saved_systems(
+    predictions: Sequence[str], references: Sequence[str] | None, rows_in: opt.RowsIn, out: console.Console
+) -> list[tuple[str, list[Example]]]:
     """The saved outputs of each file with the references. Raises UsageError or InputError."""
     if not references:
         raise UsageError("--predictions needs --references", hint="add -r FILE, one line per prediction")
-    return [(path, _from_files(path, references, rows_in.encoding, rows_in.limit)) for path in predictions]
+    return [(path, _from_files(path, references, rows_in, out)) for path in predictions]
 
 
 def _only_one(systems: list[tuple[str, list[Example]]]) -> list[Example]:
@@ -181,10 +211,10 @@ def _only_one(systems: list[tuple[str, list[Example]]]) -> list[Example]:
     return systems[0][1]
 
 
-def _from_files(path: str, others: Sequence[str], encoding: str, max_rows: int | None) -> list[Example]:
+def _from_files(path: str, others: Sequence[str], rows_in: opt.RowsIn, out: console.Console) -> list[Example]:
     """Line N of each file belongs together. Raises InputError for files of different length and empty references."""
     names = [path, *others]
-    streams = [open_rows(name, format="txt", encoding=encoding, max_rows=max_rows) for name in names]
+    streams = [open_rows(name, format="txt", encoding=rows_in.encoding, max_rows=rows_in.limit) for name in names]
     examples: list[Example] = []
     for number, rows in enumerate(itertools.zip_longest(*streams), 1):
         if None in rows:
@@ -193,10 +223,13 @@ def _from_files(path: str, others: Sequence[str], encoding: str, max_rows: int |
         if empty := next((i for i, text in enumerate(texts[1:], 1) if not text.strip()), None):
             raise InputError("an empty reference", path=names[empty], line=number)
         examples.append(Example(str(number), row_digest(texts[1:]), "", texts[0], tuple(texts[1:])))
+    for stream in streams:
+        if stream.mixed_line_ends:
+            out.warn(f"{stream.name}, line {stream.first_cr}: a carriage return alone ends this line, and line feeds end others")
     return examples
 
 
-def _from_rows(rows: Rows, prediction_field: str | None, fields: _Fields) -> list[Example]:
+def _from_rows(rows: Rows, prediction_field: str | None, fields: Fields) -> list[Example]:
     examples = []
     for row in rows:
         if row.error is not None:
@@ -205,13 +238,13 @@ def _from_rows(rows: Rows, prediction_field: str | None, fields: _Fields) -> lis
     return examples
 
 
-def _example(row: Row, answer: str, file_name: str, fields: _Fields) -> Example:
+def _example(row: Row, answer: str, file_name: str, fields: Fields) -> Example:
     expected = fields.expected(row, file_name)
     shown = first_text(row.fields, SHOWN_SOURCES)
     return Example(row_id(row.fields, row.index + 1), row_digest(expected, _question(row, fields)), shown, answer, expected)
 
 
-def _question(row: Row, fields: _Fields) -> Any:
+def _question(row: Row, fields: Fields) -> Any:
     """The prompt of a model, as far as the row shows it: a text, messages, or None. `text` may be an answer as well."""
     both = row.fields.get("translation")
     if fields.field is None and isinstance(both, dict):
@@ -238,61 +271,8 @@ def _lengths(names: Sequence[str], streams: Sequence[Rows], number: int, short: 
         for _ in rows:
             pass
         counts.append(f"{name} has {rows.count:,} lines")
-    return InputError("; ".join(counts), path=names[short], line=number, hint="line N of each file must belong together")
-
-
-@dataclass(frozen=True)
-class _Fields(SourceFields):
-    """A row's prompt; a row without references is an error before the model runs."""
-
-    reference_field: str | None = None
-
-    def prompt(self, row: Row, file_name: str) -> Prompt:
-        prompt = super().prompt(row, file_name)
-        self.expected(row, file_name)
-        return prompt
-
-    def expected(self, row: Row, file_name: str) -> tuple[str, ...]:
-        return references(row, file_name, self.reference_field)
-
-
-@dataclass(frozen=True)
-class _Answers:
-    """A model's answers to rows, by the job loop."""
-
-    model: ModelSettings
-    engine: str
-    rows: Rows
-    settings: JobSettings
-    fields: _Fields
-    decoding: dict[str, Any]
-    chat: tuple[str, str | None]
-    out: console.Console
-
-    def to(
-        self, output: str | None, input: str, overwrite: bool, restart: bool, options: dict[str, Any], known: dict[str, Any]
-    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """The answered rows, and what is known of the model. Raises RowsFailedError for a row that could not be answered."""
-        from llmkit.cli.running import job_for, model_identity, open_model, summarize
-        from llmkit.engines.chat import ChatSettings
-        from llmkit.engines.decoding import Decoding
-        from llmkit.jobs.run import RunName, answer_rows
-        from llmkit.tasks.generate import Answering
-
-        answered: list[dict[str, Any]] = []
-        with rows_output(output, input, known, overwrite=overwrite, restart=restart) as target:
-            engine = open_model(self.model, self.out, engine=self.engine, chat=ChatSettings(*self.chat))
-            beams = self.decoding["num_beams"] or (4 if engine.encoder_decoder else 1)
-            decoding = Decoding(**self.decoding | {"num_beams": beams})
-            task = Answering(engine, decoding, self.fields, "prediction", self.rows.name)
-            run = RunName("evaluate score", options, known | model_identity(engine))
-            tally = answer_rows(self.rows, task, job_for(engine, self.settings), target, self.out, run, lambda row, _: answered.append(row))
-        summarize(tally, engine, self.out)
-        if tally.failed:
-            raise RowsFailedError(f"{tally.failed:,} rows have no answer, so there is no score; the first: {tally.first_error}")
-        return answered, {
-            "input": self.rows.name,
-            "input_sha256": self.rows.sha256,
-            **engine.identity.as_dict(),
-            "decoding": decoding.record(),
-        }
+    odd = next(((name, rows.first_cr) for name, rows in zip(names, streams, strict=True) if rows.first_cr is not None), None)
+    hint = "line N of each file must belong together"
+    if odd is not None:
+        hint += f"; in {odd[0]} a carriage return (CR) alone was taken for the end of line {odd[1]}"
+    return InputError("; ".join(counts), path=names[short], line=number, hint=hint)

@@ -1,0 +1,123 @@
+"""What `llmkit finetune --dry-run` says a run takes, beside what the run takes: memory and time on combinations of model, length, batch.
+
+    python bench/estimates.py [--model FOLDER] [--steps 12] [--only TEXT]
+
+Random weights of real architectures, and the model in FOLDER. Time is that of the training steps (as run.json has it), memory the
+peak of the process. A ratio above 1 says that the estimate was too high.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+WORDS = ["river", "stone", "window", "paper", "bridge", "yellow", "garden", "summer", "letter", "cloud", "engine", "table"]
+ENDS = {"bos_token_id": 256, "eos_token_id": 257, "pad_token_id": 258}
+LLAMA = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3}
+FAMILIES: dict[str, Any] = {
+    "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=49152, tie_word_embeddings=True, **LLAMA, **ENDS)),
+    "gpt2": lambda: transformers.GPT2LMHeadModel(transformers.GPT2Config(bos_token_id=256, eos_token_id=257)),
+    "t5": lambda: transformers.T5ForConditionalGeneration(transformers.T5Config(decoder_start_token_id=258, **ENDS)),
+    "neox": lambda: transformers.GPTNeoXForCausalLM(
+        transformers.GPTNeoXConfig(
+            hidden_size=512, num_hidden_layers=6, num_attention_heads=8, intermediate_size=2048, vocab_size=50304, **ENDS
+        )
+    ),
+}
+#: Model, characters of a row (from, to), what else is asked.
+COMBINATIONS = [
+    ("llama", (500, 500), ["--batch-size", "2"]),
+    ("llama", (20, 120), ["--batch-size", "8"]),
+    ("llama", (100, 900), ["--batch-size", "2", "--grad-accum", "2"]),
+    ("llama", (128, 128), ["--batch-size", "2", "--full"]),
+    ("llama", (200, 400), ["--batch-size", "4", "--gradient-checkpointing"]),
+    ("gpt2", (256, 256), ["--batch-size", "4"]),
+    ("gpt2", (20, 500), ["--batch-size", "8", "--packing", "off"]),
+    ("t5", (30, 200), ["--batch-size", "8"]),
+    ("t5", (200, 200), ["--batch-size", "4", "--full"]),
+    ("neox", (100, 600), ["--batch-size", "4", "--valid-split", "30%"]),
+    ("model", (500, 2000), ["--batch-size", "2"]),
+    ("model", (50, 300), ["--batch-size", "8", "--valid-split", "20%"]),
+]  # fmt: skip
+
+
+def byte_tokenizer() -> Any:
+    """A token per byte, with <s>, </s> and <pad>."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<s>", "</s>", "<pad>"])
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+
+
+def model_folder(family: str, place: Path, given: str | None) -> str | None:
+    """The folder of a family, made once; None for 'model' where none is given."""
+    if family == "model":
+        return given
+    folder = place / family
+    if not folder.exists():
+        FAMILIES[family]().save_pretrained(folder)
+        byte_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def rows(place: Path, family: str, lengths: tuple[int, int]) -> Path:
+    """60 rows of words, from 'lengths' characters."""
+    draw = random.Random(3)
+    path = place / "rows.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(60):
+            text = " ".join(draw.choice(WORDS) for _ in range(400))[: draw.randint(*lengths)]
+            file.write(json.dumps({"source": text, "target": text} if family == "t5" else {"text": text}) + "\n")
+    return path
+
+
+def run(arguments: list[str]) -> tuple[str, int]:
+    """Standard output and the peak memory in bytes of a run of llmkit."""
+    running = subprocess.Popen([sys.executable, "-m", "llmkit", *arguments], stdout=subprocess.PIPE)
+    assert running.stdout is not None
+    out = running.stdout.read().decode()
+    _, status, usage = os.wait4(running.pid, 0)
+    if status:
+        raise SystemExit(f"llmkit {' '.join(arguments)} ended with {os.waitstatus_to_exitcode(status)}")
+    return out, usage.ru_maxrss * 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", help="a model's folder for the combinations of 'model'")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--only", default="", help="combinations whose line contains this")
+    asked = parser.parse_args()
+    print("| model | characters | options | GiB said | measured | ratio | s said | measured | ratio |")
+    print("|---|---|---|---:|---:|---:|---:|---:|---:|")
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        for number, (family, lengths, options) in enumerate(COMBINATIONS):
+            folder = model_folder(family, place, asked.model)
+            name = f"| {family} | {lengths[0]} to {lengths[1]} | {' '.join(options)} |"
+            if folder is None or asked.only not in name:
+                continue
+            command = ["finetune", str(rows(place, family, lengths)), "-m", folder, "--max-steps", str(asked.steps), "-q", *options]
+            said = json.loads(run([*command, "--dry-run", "--json"])[0])
+            out = place / f"out-{number}"
+            _, peak = run([*command, "-o", str(out)])
+            seconds = json.loads((out / "run.json").read_text())["result"]["seconds"]
+            memory, time = said["memory_bytes"], said["seconds"]
+            print(name, f"{memory / 2**30:.2f} | {peak / 2**30:.2f} | {memory / peak:.2f} | "
+                  f"{time:.1f} | {seconds:.1f} | {time / seconds:.2f} |", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""A model's answers to rows that have references, for `llmkit evaluate score -m MODEL`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from llmkit.cli import console
+from llmkit.cli.commands.evaluate.reporting import rows_output
+from llmkit.cli.scoring import CacheOptions, MetricOptions, PairedOptions
+from llmkit.cli.session import Session
+from llmkit.errors import RowsFailedError
+from llmkit.rows import Row, Rows
+from llmkit.rows.fields import Prompt, SourceFields, references
+
+if TYPE_CHECKING:
+    from llmkit.engines.chat import ChatSettings
+    from llmkit.jobs.run import JobSettings
+    from llmkit.models.settings import ModelSettings
+
+#: Options that decide the number made of the answers, not the answers.
+_OF_THE_METRIC = {field.name for group in (MetricOptions, PairedOptions) for field in fields(group)}
+
+
+@dataclass(frozen=True)
+class Fields(SourceFields):
+    """A row's prompt; a row without references is an error before the model runs."""
+
+    reference_field: str | None = None
+
+    def prompt(self, row: Row, file_name: str) -> Prompt:
+        prompt = super().prompt(row, file_name)
+        self.expected(row, file_name)
+        return prompt
+
+    def expected(self, row: Row, file_name: str) -> tuple[str, ...]:
+        return references(row, file_name, self.reference_field)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the answered rows go, and what is known of the run before the model is loaded.
+
+    options: those that were given, for the run record; identity: see `llmkit.records.identity`.
+    """
+
+    output: str | None
+    input: str
+    overwrite: bool
+    restart: bool
+    options: Mapping[str, Any]
+    identity: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model's answers to rows, by the job loop. decoding: fields of `Decoding`."""
+
+    model: ModelSettings
+    engine: str
+    rows: Rows
+    settings: JobSettings
+    fields: Fields
+    decoding: Mapping[str, Any]
+    chat: ChatSettings
+    cache: CacheOptions
+    out: console.Console
+    kept: Session | None
+
+    def to(self, target: Target) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """The answered rows, and what is known of the model. Raises RowsFailedError for a row that could not be answered."""
+        from llmkit.cli.running import job_for, model_identity, open_model, summarize
+        from llmkit.engines.decoding import Decoding
+        from llmkit.jobs.run import RunName, answer_rows
+        from llmkit.tasks.generate import Answering
+
+        Decoding(**{**self.decoding, "num_beams": self.decoding["num_beams"] or 1})  # refused before the model is loaded
+        answered: list[dict[str, Any]] = []
+        with rows_output(target.output, target.input, target.identity, overwrite=target.overwrite, restart=target.restart) as output:
+            engine = open_model(self.model, self.out, engine=self.engine, chat=self.chat, kept=self.kept)
+            usual = 4 if engine.encoder_decoder and not self.decoding["temperature"] else 1
+            decoding = Decoding(**{**self.decoding, "num_beams": self.decoding["num_beams"] or usual})
+            settings = job_for(engine, self.settings)
+            task = Answering(engine, decoding, self.fields, "prediction", self.rows.name)
+            run = RunName("evaluate score", target.options, {**target.identity, **model_identity(engine)})
+            key = {name: value for name, value in run.identity.items() if name not in _OF_THE_METRIC}
+            with self.cache.over(task, engine, key, self.out, by_place=decoding.samples) as asked:
+                tally = answer_rows(self.rows, asked, settings, output, self.out, run, lambda row, _: answered.append(row))
+        summarize(tally, engine, self.out)
+        if tally.failed:
+            raise RowsFailedError(f"{tally.failed:,} rows have no answer, so there is no score; the first: {tally.first_error}")
+        return answered, {
+            "input": self.rows.name,
+            "input_sha256": self.rows.sha256,
+            **engine.identity.as_dict(),
+            "decoding": decoding.record(),
+        }

@@ -1,0 +1,269 @@
+"""`llmkit evaluate run`: several test sets with their metrics and gates, in one command and with each model loaded once.
+
+llmkit evaluate run suite.toml --report suite.xml --json
+llmkit evaluate run suite.toml -m candidate --baseline yesterday.json --max-regression 2%
+
+A suite names what each set measures, with the options of that command under their names:
+
+    model = "gpt2"
+    cache = ".cache/llmkit"
+
+    [sets.books]
+    measure = "perplexity"
+    input = "books.jsonl"
+    fail_if = "bits_per_byte > 1.2"
+
+    [sets.quiz]
+    measure = "choice"
+    input = "questions.jsonl"
+    fail_if = ["accuracy < 60", "accuracy_normalized < 60"]
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llmkit.cli import console
+from llmkit.cli import options as opt
+from llmkit.cli import session as sessions
+from llmkit.cli.command import add
+from llmkit.cli.commands.evaluate import choice, perplexity, reporting, text
+from llmkit.cli.config import option_of, parse, value_of
+from llmkit.cli.help import Page
+from llmkit.cli.names import normalize
+from llmkit.cli.origin import TYPED
+from llmkit.cli.parsing import MODEL, option
+from llmkit.cli.scoring import Baseline, MaxRegression, Report, Test
+from llmkit.errors import GateError, InputError, LlmkitError, RowsFailedError, UsageError, did_you_mean
+from llmkit.files import file_sha256
+from llmkit.metrics.base import Gate, Result
+from llmkit.metrics.gates import regression, regression_gate
+from llmkit.metrics.pairing import comparisons
+from llmkit.reports import formats
+from llmkit.rows import open_rows
+
+MEASURES = ("perplexity", "score", "bleu", "choice", "code")
+#: Options that are the suite's own, or print results that are no result of a set.
+_NOT_IN_SETS = ("json", "config", "quiet", "verbose", "debug", "paired-bs", "paired-ar", "paired-bs-n", "paired-ar-n", "help")
+
+
+_PAGE = Page(
+    ("llmkit evaluate run suite.toml --report suite.xml", "llmkit evaluate run suite.toml -m gpt2 --baseline yesterday.json"),
+    guide="suites",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `run` to the commands of `app`."""
+    add(app, "run", help="Measure the test sets of a suite, with one report.", page=_PAGE)(run)
+
+
+def run(
+    ctx: typer.Context,
+    *,
+    suite: Annotated[str, typer.Argument(metavar="SUITE.toml", help="The sets, and what each measures.")],
+    model: Annotated[
+        str | None, option("--model", "-m", help="Measure this model in every set that runs one.", panel=MODEL, metavar="REF")
+    ] = None,
+    baseline: Baseline = None,
+    max_regression: MaxRegression = None,
+    test: Test = "auto",
+    report: Report = None,
+    display: opt.JsonQuiet,
+) -> int:
+    """Measures the sets of a suite, and reports their scores and gates as one result."""
+    out, started, clock = display.console, datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    against = _Against.opened(baseline, max_regression, test)
+    for path in report or ():
+        formats.check(path)
+    session = sessions.begin(ctx)
+    sets = list(_sets(ctx, suite, model))
+    for each in sets:
+        each.check()
+    results: dict[str, Result] = {}
+    code, failed = 0, []
+    for each in sets:
+        out.notice(f"{each.name}: {each.measure}")
+        try:
+            code = max(code, each.measured(ctx))
+            result = session.results.pop()
+            results[each.name] = replace(result, gates=(*result.gates, *against.gates(each.name, result, out)))
+        except RowsFailedError as exc:  # the other sets are worth their numbers
+            failed.append(exc)
+    whole = replace(_whole(suite, results), started=started, seconds=time.monotonic() - clock)
+    reporting.show(whole, as_json=display.json_output)
+    for path in report or ():
+        reporting.write(path, formats.render(path, whole))
+    if broken := [gate.message for gate in whole.gates if not gate.passed]:
+        raise GateError("; ".join(broken))
+    if failed:
+        raise failed[0]
+    return code
+
+
+@dataclass(frozen=True)
+class _Set:
+    """One test set: a command of `evaluate`, parsed and not yet run. where: how messages call it."""
+
+    name: str
+    measure: str
+    where: str
+    context: Any
+    arguments: list[str]
+
+    def check(self) -> None:
+        """Raises UsageError or InputError for gates, reports and inputs that the command would refuse later."""
+        given = self.context.params
+        with self._named():
+            reporting.ending(
+                _score_names(self.measure, given), fail_if=given.get("fail_if"), reports=given.get("report"), json_output=False,
+                baseline=given.get("baseline"), max_regression=given.get("max_regression"), test=given["test"],
+            )  # fmt: skip
+            plain = [*(given.get("predictions") or ()), *(given.get("references") or ())]
+            inputs = given.get("input") or given.get("inputs") or []
+            for path in [*plain, *([inputs] if isinstance(inputs, str) else inputs)]:
+                if path == "-":
+                    raise UsageError("a suite reads no standard input", hint="name a file")
+                open_rows(path, format="txt" if path in plain else given["input_format"], offline=True)
+
+    def measured(self, ctx: typer.Context) -> int:
+        """Runs the command, which leaves its result to the session; its exit code."""
+        ctx.meta[TYPED] = self.arguments
+        with self._named(), self.context:
+            return int(self.context.command.invoke(self.context) or 0)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except LlmkitError as exc:
+            exc.message = f"{self.where}: {exc.message}"
+            raise
+
+
+def _sets(ctx: typer.Context, path: str, model: str | None) -> Iterator[_Set]:
+    """The sets of a suite, parsed. Raises InputError or UsageError naming the set and the key."""
+    content = parse(Path(path))
+    tables = content.pop("sets", None)
+    if not isinstance(tables, dict) or not tables or not all(isinstance(table, dict) for table in tables.values()):
+        raise InputError("has no sets", path=path, hint='a set is a table: [sets.books] with measure = "perplexity" and input')
+    parent: Any = ctx.parent
+    commands = {name: parent.command.get_command(parent, name) for name in MEASURES}
+    for key in content:
+        if not any(_option(command, key) for command in commands.values()):
+            known = [parameter.opts[0].lstrip("-") for command in commands.values() for parameter in command.params]
+            raise UsageError(f"{path}: unknown option '{key}'", hint=did_you_mean(normalize(key), ["sets", *known]))
+    shared = content | ({"model": model} if model else {})
+    for name, table in tables.items():
+        where = f"{path}, sets.{name}"
+        measure = table.get("measure")
+        if measure not in MEASURES:
+            what = "no measure" if measure is None else f"unknown measure '{measure}'"
+            hint = f"measure = one of {', '.join(MEASURES)}"
+            raise UsageError(f"{where}: {what}", hint=did_you_mean(str(measure), MEASURES, default=hint))
+        own = {key: value for key, value in table.items() if key != "measure" and not (model and key == "model")}
+        yield _parsed(ctx, _Set(name, measure, where, None, []), commands[measure], own, shared)
+
+
+def _parsed(ctx: typer.Context, blank: _Set, command: Any, own: Mapping[str, Any], shared: Mapping[str, Any]) -> _Set:
+    """The set with its command line: its own options as if they were typed, the suite's as from a configuration file."""
+    arguments: list[str] = []
+    for key, value in own.items():
+        parameter = _option(command, key)
+        if parameter is None:
+            known = [p.opts[0].lstrip("-") for p in command.params if p.opts[0].lstrip("-") not in _NOT_IN_SETS]
+            raise UsageError(f"{blank.where}: unknown option '{key}' of {blank.measure}", hint=did_you_mean(normalize(key), known))
+        given = value_of(parameter, value, f"{blank.where}: {key}")
+        if parameter.is_flag:
+            arguments += [parameter.opts[0]] if given else []
+        else:
+            arguments += [f"{parameter.opts[0]}={item}" for item in (given if isinstance(given, list) else [given])]
+    # saved outputs are no model's to answer
+    left = ("model",) if own.keys() & {"predictions", "prediction_field", "prediction-field"} else ()
+    defaults = {
+        parameter.name: value_of(parameter, value, f"{blank.where}: {key}")
+        for key, value in shared.items()
+        if key not in left and (parameter := _option(command, key)) is not None
+    }
+    try:
+        context = command.make_context(blank.measure, list(arguments), parent=ctx, default_map=defaults)
+    except typer.TyperException as exc:
+        raise UsageError(f"{blank.where}: {exc.format_message()}") from exc
+    return replace(blank, context=context, arguments=arguments)
+
+
+def _option(command: Any, key: str) -> Any:
+    """The command's option of that name that a suite may give; None without one."""
+    found = option_of(command, key)
+    return None if found is None or found.opts[0].lstrip("-") in _NOT_IN_SETS else found
+
+
+def _score_names(measure: str, given: Mapping[str, Any]) -> list[str]:
+    """The scores of a set, as far as they are known beforehand. Raises UsageError for unknown metrics."""
+    from llmkit.metrics.registry import chosen
+
+    if measure == "perplexity":
+        return [*perplexity.names(len(given["inputs"] or ()), given["against"])]
+    if measure == "choice":
+        return [*choice.NAMES]
+    if measure == "code":
+        return [f"pass@{part.strip()}" for part in given["k"].split(",")]
+    runs = given["model"] is not None and not given["predictions"]
+    return [*text.names(chosen(given.get("metrics", "bleu"), trust_remote_code=given["trust_remote_code"]), given["repeat"] if runs else 1)]
+
+
+@dataclass(frozen=True)
+class _Against:
+    """An earlier result of the suite, and how much worse than it a set may be."""
+
+    baseline: Result | None
+    name: str
+    bound: str | None
+    test: str
+
+    @classmethod
+    def opened(cls, baseline: str | None, bound: str | None, test: str) -> _Against:
+        """Raises UsageError or InputError."""
+        if bound is not None:
+            if baseline is None:
+                raise UsageError("--max-regression needs --baseline")
+            regression(bound)
+        if baseline is None:
+            return cls(None, "", None, test)
+        from llmkit.reports.results import read
+
+        earlier = read(baseline)
+        if not earlier.parts:
+            raise InputError("is not the result of a suite", path=baseline, hint="written by evaluate run --report FILE.json")
+        return cls(earlier, baseline, bound, test)
+
+    def gates(self, name: str, result: Result, out: console.Console) -> list[Gate]:
+        """How the set `name` compares. A set that the baseline does not have is said, and passes."""
+        if self.baseline is None:
+            return []
+        if name not in self.baseline.parts:
+            out.notice(f"{name}: not in {self.name}, so it is not compared")
+            return []
+        found = comparisons(self.baseline.parts[name], result, f"{self.name}: {name}", f"this run's {name}", test=self.test)
+        for comparison in found:
+            out.notice(f"{name}: {comparison}")
+        return [regression_gate(comparison, regression(self.bound) if self.bound else None) for comparison in found]
+
+
+def _whole(suite: str, results: Mapping[str, Result]) -> Result:
+    """One result of all sets: each score and gate under its set's name, and the sets' results as parts."""
+    scores, gates = [], []
+    for name, result in results.items():
+        scores += [replace(s, name=f"{name}.{s.name}", units=None, statistic=None, blocks=None) for s in result.scores]
+        gates += [Gate(f"{name}: {gate.condition}", gate.passed, f"{name}: {gate.message}") for gate in result.gates]
+    rows = sum(result.rows for result in results.values())
+    about = {"suite": suite, "suite_sha256": file_sha256(Path(suite))}
+    return Result(tuple(scores), rows, {"sets": len(results)}, tuple(gates), about, parts=dict(results))

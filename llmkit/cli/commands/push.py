@@ -1,0 +1,42 @@
+"""`llmkit push`: a finished adapter or merged model to a hub, with its card.
+
+llmkit push adapters/mine me/mine
+llmkit push models/mine me/mine-merged --private
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from llmkit.cli import console
+from llmkit.cli import options as opt
+from llmkit.cli.command import add
+from llmkit.cli.help import Page
+from llmkit.cli.parsing import RUN, option
+
+app = typer.Typer(add_completion=False)
+
+
+_PAGE = Page(("llmkit push adapters/mine me/mine", "llmkit push models/mine me/mine-merged --private"), guide="finetune")
+
+
+@add(app, "push", help="Put a finished adapter or merged model on a hub: the files of its record and nothing else.", page=_PAGE)
+def push(
+    *,
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="What finetune or merge wrote.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name on the hub: org/name.")],
+    private: Annotated[bool, option("--private", help="Make a new repository private.", panel=RUN)] = False,
+    display: opt.JsonQuiet,
+) -> int:
+    """Publishes the folder and says where it is."""
+    from llmkit.training.publishing import publish
+
+    published = publish(folder, name, private=private, report=display.console)
+    if display.json_output:
+        console.write(json.dumps({"name": published.name, "url": published.url, "files": list(published.files)}) + "\n")
+    else:
+        display.console.notice(published.url)
+    return 0

@@ -1,0 +1,71 @@
+"""Which families of models are converted, by which loader of the library, and what of a configuration its kernels do not compute.
+
+Knows names and numbers of a configuration; imports nothing heavy. What is not refused here is still compared with torch when it
+is converted (convert.py), so this page only saves the attempt and gives the reason in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llmkit.models import configuration
+
+#: `model_type` → the class in `ctranslate2.converters.transformers` that knows where its weights go.
+LOADERS: dict[str, str] = {
+    "bart": "BartLoader",
+    "bloom": "BloomLoader",
+    "codegen": "CodeGenLoader",
+    "falcon": "FalconLoader",
+    "gemma": "GemmaLoader",
+    "gemma3_text": "Gemma3Loader",
+    "gpt2": "GPT2Loader",
+    "gpt_bigcode": "GPTBigCodeMHALoader",
+    "gpt_neox": "GPTNeoXLoader",
+    "gptj": "GPTJLoader",
+    "llama": "LlamaLoader",
+    "m2m_100": "M2M100Loader",
+    "marian": "BartLoader",
+    "mbart": "MBartLoader",
+    "mistral": "MistralLoader",
+    "mpt": "MPTLoader",
+    "mt5": "MT5Loader",
+    "opt": "OPTLoader",
+    "pegasus": "PegasusLoader",
+    "qwen2": "Qwen2Loader",
+    "qwen3": "Qwen3Loader",
+    "t5": "T5Loader",
+    "umt5": "UMT5Loader",
+}
+#: Scalings of rotary positions that the library computes as transformers does (4.8.5): the others change with the text's length.
+_ROPE = ("default", "linear", "llama3")
+#: Settings of generation that would have to be in force at each step, and that its kernels apply in another way.
+_GENERATION = ("suppress_tokens", "begin_suppress_tokens")
+
+
+def reason(config: Mapping[str, Any], generation: Mapping[str, Any]) -> str | None:
+    """Why a model with this config.json and generation_config.json is not converted; None when it may be."""
+    kind = str(config["model_type"])
+    if kind not in LOADERS:
+        return f"it does not know the architecture '{kind}'"
+    text = configuration.text(dict(config))
+    if "quantization_config" in config or "quantization_config" in text:
+        return "the weights are already quantized"
+    if text.get("sliding_window") and text.get("use_sliding_window", True) and kind != "gemma3_text":
+        context = text.get("max_position_embeddings")
+        if not isinstance(context, int) or context > text["sliding_window"]:
+            return "the model's attention slides over a window"
+    if (scaling := _scaling(text)) not in _ROPE:
+        return f"it does not compute positions scaled by '{scaling}'"
+    if any(value for source in (config, generation) for name in _GENERATION if (value := source.get(name))):
+        return "the model suppresses tokens"
+    return None
+
+
+def _scaling(text: Mapping[str, Any]) -> str:
+    """The kind of scaling of rotary positions, under the names that releases of transformers have written."""
+    for name in ("rope_parameters", "rope_scaling"):
+        value = text.get(name)
+        if isinstance(value, Mapping):
+            return str(value.get("rope_type") or value.get("type") or "default")
+    return "default"

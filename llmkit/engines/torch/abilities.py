@@ -1,0 +1,62 @@
+"""What a kind of model can't do, though transformers lets one try: read from the signature of its forward pass.
+
+Knows classes of transformers (release 5.24); not tensors.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from llmkit.engines.decoding import Decoding
+from llmkit.errors import LlmkitError, UsageError, one_line
+
+#: Kinds that take an attention mask and pass over it, in whole or in their recurrent layers.
+_IGNORE_THE_MASK = ("rwkv", "recurrent_gemma")
+#: Names of a cache (the second before release 5.24), and of a state that no beam search can reorder.
+_CACHES, _OWN_STATE = {"cache", "past_key_values"}, {"state"}
+
+
+def runs_alone(model: Any) -> bool:
+    """Whether padding or neighbors would change the model's answers, so that each row needs a batch of its own."""
+    names = _arguments(model)
+    return model.config.model_type in _IGNORE_THE_MASK or "attention_mask" not in names or bool(_OWN_STATE & names)
+
+
+def check(model: Any, decoding: Decoding) -> None:
+    """Raises UsageError for a way of decoding that this kind of model does not have."""
+    names, kind = _arguments(model), model.config.model_type
+    if decoding.speculates:
+        option = "prompt_lookup" if decoding.prompt_lookup is not None else "draft_model"
+        why = "it can't take tokens back" if _is_stateful(model) else None if _CACHES & names else "it keeps no cache"
+        if why is not None:
+            raise UsageError(f"a model of type {kind} can't run with `{option}`: {why}", hint=f"remove `{option}`")
+    if decoding.num_beams > 1 and _OWN_STATE & names:
+        raise UsageError(f"a model of type {kind} can't run with `num_beams`: its state can't be reordered", hint="remove `num_beams`")
+
+
+@contextmanager
+def refusals(model: Any, decoding: Decoding) -> Iterator[None]:
+    """What transformers raises for a way of decoding that a model does not have, as UsageError; other errors stay as they are."""
+    option = "prompt_lookup" if decoding.prompt_lookup is not None else "draft_model" if decoding.speculates else "num_beams"
+    try:
+        yield
+    except (LlmkitError, MemoryError):
+        raise
+    except Exception as exc:  # a model's own code raises anything
+        if not decoding.speculates and decoding.num_beams == 1:
+            raise
+        kind = model.config.model_type
+        raise UsageError(f"a model of type {kind} can't run with `{option}`: {one_line(exc)}", hint=f"remove `{option}`") from exc
+
+
+def _arguments(model: Any) -> set[str]:
+    """The names of a model's inputs, those of the base model where adapters lie on it."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return set(inspect.signature(base.forward).parameters)
+
+
+def _is_stateful(model: Any) -> bool:
+    return bool(getattr(model, "_is_stateful", False))

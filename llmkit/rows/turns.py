@@ -1,0 +1,128 @@
+"""What of a conversation, a pair or a preference is trained: the parts of its row's sample.
+
+Knows messages; not formats of rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from llmkit.rows.base import Row
+from llmkit.rows.fields import missing_field, text_of
+from llmkit.rows.messages import Message, conversation, row_error, tools_of
+
+EMPTY_COMPLETION = "the completion is empty; an example needs one"
+
+
+@dataclass(frozen=True)
+class _Conversation:
+    """untrained: indices of the assistant's messages that are read and not trained."""
+
+    messages: tuple[Message, ...]
+    untrained: tuple[int, ...]
+    tools: list[Any] | None
+
+
+def training_conversation(value: Any, name: str, row: Row, file_name: str) -> _Conversation:
+    """The messages in field `name`, with the row's columns 'system' and 'tools'. Raises RowError that names what is wrong."""
+    messages: list[Message] = []
+    untrained: list[int] = []
+    system = row.fields.get("system")
+    for number, message in enumerate(conversation(value, name, row, file_name), 1):
+        try:
+            trained = _is_trained(message)
+            _check_calls(message)
+        except ValueError as exc:
+            raise row_error(f"message {number} of field '{name}' {exc}", row, file_name) from exc
+        if number == 1 and message["role"] not in ("system", "developer") and isinstance(system, str) and system.strip():
+            messages.append({"role": "system", "content": system})
+        if not trained:
+            untrained.append(len(messages))
+        messages.append({key: item for key, item in message.items() if key != "weight"})
+    tools = tools_of(row.fields, row, file_name)
+    return _Conversation(tuple(messages), tuple(untrained), None if tools is None else list(tools))
+
+
+def _is_trained(message: Message) -> bool:
+    """False for weight 0, axolotl's "train": false, and an empty message of the assistant. Raises ValueError for other weights."""
+    weight = message.get("weight", 1)
+    if isinstance(weight, bool) or weight not in (0, 1):
+        raise ValueError(f"has weight {weight!r}; 0 and 1 are known")
+    empty = not any(message.get(name) for name in ("content", "tool_calls", "reasoning_content", "thinking"))
+    return weight == 1 and message.get("train") is not False and not (empty and message["role"] == "assistant")
+
+
+def _check_calls(message: Message) -> None:
+    """Raises ValueError for a tool call that can't be trained: without a function's name, or with arguments that are not JSON."""
+    for call in message.get("tool_calls", ()):
+        function = call.get("function")
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise ValueError("has a tool call without the name of a function")
+        if isinstance(function["arguments"], str):
+            raise ValueError(f"calls '{function['name'][:40]}' with arguments that are not a JSON object")
+
+
+def check_roles(talk: _Conversation, first: int, row: Row, file_name: str) -> None:
+    """Raises RowError: the assistant answers once, a system message comes first, and from `first` on one message is trained."""
+    roles = [message["role"] for message in talk.messages]
+    for number, role in enumerate(roles[1:], 2):
+        if role == "system":
+            raise row_error(f"message {number} has role 'system'; only the first may", row, file_name)
+        if role == "assistant" == roles[number - 2]:
+            raise row_error(f"messages {number - 1} and {number} both have role 'assistant'", row, file_name)
+    if not any(role == "assistant" and i > 0 and i >= first and i not in talk.untrained for i, role in enumerate(roles)):
+        raise row_error("no assistant message to train on follows another message", row, file_name)
+
+
+def talk_parts(value: Any, name: str, first: int, row: Row, file_name: str) -> dict[str, Any]:
+    """The parts of a conversation's sample."""
+    talk = training_conversation(value, name, row, file_name)
+    check_roles(talk, first, row, file_name)
+    return {"messages": talk.messages, "first": first, "untrained": talk.untrained, "tools": talk.tools}
+
+
+def pair_parts(question: str, answer: str, history: tuple[Message, ...], row: Row, file_name: str) -> dict[str, Any]:
+    """A prompt and its completion; a conversation where the row has a system text, tools or earlier messages."""
+    value = [*history, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    talk = training_conversation(value, "prompt", row, file_name)
+    if len(talk.messages) == 2 and talk.tools is None:
+        return {"prompt": question, "completion": answer}
+    if not answer.strip():
+        raise row_error(EMPTY_COMPLETION, row, file_name)
+    return {"messages": talk.messages, "untrained": talk.untrained, "tools": talk.tools}
+
+
+def preference(row: Row, file_name: str) -> dict[str, Any]:
+    """A prompt with a better and a worse answer: texts, messages that follow a prompt, or two whole conversations."""
+    fields = row.fields
+    for name in ("chosen", "rejected"):
+        if name not in fields:
+            raise missing_field(name, row, file_name, None)
+    if fields["chosen"] == fields["rejected"]:
+        raise row_error("fields 'chosen' and 'rejected' are the same", row, file_name)
+    both = [_answered(name, row, file_name) for name in ("chosen", "rejected")]
+    if both[0].keys() != both[1].keys():
+        raise row_error("fields 'chosen' and 'rejected' are not of one kind", row, file_name)
+    if both[0].get("messages", ())[: both[0].get("first", 0)] != both[1].get("messages", ())[: both[1].get("first", 0)]:
+        raise row_error("fields 'chosen' and 'rejected' answer different conversations", row, file_name)
+    return both[0] | {"rejected": both[1]}
+
+
+def _answered(name: str, row: Row, file_name: str) -> dict[str, Any]:
+    """The parts of the sample that has `name`'s answer; of a conversation only the last message is trained."""
+    asked, answer = row.fields.get("prompt"), row.fields[name]
+    if not isinstance(asked, list) and not isinstance(answer, list):
+        parts = pair_parts(
+            text_of(row, "prompt", file_name, "`prompt_field`"), text_of(row, name, file_name, "`completion_field`"), (), row, file_name
+        )
+        if "completion" in parts and not parts["completion"].strip():
+            raise row_error(f"field '{name}' is empty; a preference needs both answers", row, file_name)
+        return parts | ({"first": len(parts["messages"]) - 1} if "messages" in parts else {})
+    turns = answer if isinstance(answer, list) else [{"role": "assistant", "content": text_of(row, name, file_name, "`completion_field`")}]
+    if isinstance(asked, list):
+        turns = [*asked, *turns]
+    elif asked is not None and len(turns) == 1:  # whole conversations often stand beside a column with their prompt
+        turns = [{"role": "user", "content": asked}, *turns]
+    last = len(training_conversation(turns, name, row, file_name).messages) - 1
+    return talk_parts(turns, name, last, row, file_name)

@@ -1,0 +1,70 @@
+"""The prompts that a run answers at each evaluation, as its model gets them.
+
+Knows rows and directions; not models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmkit.errors import InputError, UsageError
+from llmkit.rows import open_rows
+from llmkit.rows.fields import Prompt, PromptFields, SourceFields
+from llmkit.rows.samples import Sample, row_languages
+
+if TYPE_CHECKING:
+    from llmkit.training.examples import Encoder
+    from llmkit.training.settings import AnswerSettings
+
+#: Prompts of a run: each is answered at every evaluation.
+_MOST = 50
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt as the model gets it, and as people are shown it. first_token: that every answer begins with; stop: that end one."""
+
+    shown: str
+    prompt: Prompt
+    first_token: str | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvalPrompts:
+    """The prompts of a run. sha256: of their rows."""
+
+    asked: tuple[Asked, ...]
+    max_new_tokens: int
+    sha256: str
+
+
+def read_prompts(settings: AnswerSettings, encoder: Encoder, format: str, *, offline: bool) -> EvalPrompts | None:
+    """None where there are none. format: of the training rows; for a translator, prompts are asked as `translate` would.
+
+    Raises InputError for rows that hold no prompt, UsageError for too many.
+    """
+    if settings.prompts is None:
+        return None
+    translates = encoder.directions is not None and (format == "source and target" or encoder.directions.by_tokens)
+    asked: list[Asked] = []
+    digest = hashlib.sha256()
+    rows = open_rows(settings.prompts, text_field="prompt", offline=offline)
+    for row in rows:
+        if len(asked) == _MOST:
+            raise UsageError(f"`eval_prompts` {settings.prompts}: more than {_MOST} prompts", hint="each is answered at every evaluation")
+        digest.update(row.digest)
+        prompt = (SourceFields() if translates else PromptFields()).prompt(row, rows.name)
+        shown = prompt.text if prompt.text is not None else (prompt.messages or ({"content": ""},))[-1]["content"]
+        direction = None
+        if translates and encoder.directions is not None and prompt.text is not None:
+            direction = encoder.directions.of(Sample("source and target", row.line, "", prompt=prompt.text, languages=row_languages(row)))
+        if direction is None:
+            asked.append(Asked(str(shown), prompt))
+        else:
+            asked.append(Asked(str(shown), direction.prompt(prompt.text or ""), direction.target_token, direction.stop))
+    if not asked:
+        raise InputError("no prompts", path=rows.name)
+    return EvalPrompts(tuple(asked), settings.max_new_tokens, digest.hexdigest())

@@ -1,0 +1,73 @@
+"""A learning rate found by trying: how the loss goes while the rate grows from step to step.
+
+The range test of Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3. Nothing of it is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmkit.errors import LlmkitError, TrainingError, UsageError
+
+if TYPE_CHECKING:
+    from llmkit.training.run import Ready
+
+#: Rates that are tried, and how many.
+FIRST, LAST, STEPS = 1e-6, 1.0, 100
+#: Of each loss that the mean of those before keeps.
+_KEPT = 0.9
+#: The test ends when the mean is this many times its lowest.
+_BLOWN_UP = 3.0
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Rates in rising order, the loss of the step at each, and the rate to take; None where the loss never fell."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    suggested: float | None
+
+
+def rising(first: float = FIRST, last: float = LAST, steps: int = STEPS) -> tuple[float, ...]:
+    """`steps` rates from `first` to `last`, each the same number of times the one before."""
+    return tuple(first * (last / first) ** (i / (steps - 1)) for i in range(steps))
+
+
+def smooth(losses: Sequence[float]) -> list[float]:
+    """Exponential means of the losses up to each, corrected for their beginning."""
+    out, mean = [], 0.0
+    for number, loss in enumerate(losses, 1):
+        mean = _KEPT * mean + (1 - _KEPT) * loss
+        out.append(mean / (1 - _KEPT**number))
+    return out
+
+
+def suggestion(rates: Sequence[float], losses: Sequence[float]) -> float | None:
+    """The rate at which the mean loss falls fastest before its lowest point; None where it never falls."""
+    means = smooth(losses)
+    lowest = means.index(min(means)) if means else 0
+    falls = [means[i + 1] - means[i] for i in range(lowest)]
+    return rates[falls.index(min(falls))] if falls and min(falls) < 0 else None
+
+
+def try_rates(ready: Ready) -> Tried:
+    """Trains the run's first steps at rising rates, until the loss blows up. Raises UsageError for a run that is too short to tell."""
+    from llmkit.training.run import train
+    from llmkit.training.trainer import Hooks
+
+    rates, losses = rising(), list[float]()
+
+    def due() -> LlmkitError | None:
+        means = smooth(losses)
+        return TrainingError("the loss has blown up") if means and means[-1] > _BLOWN_UP * min(means) else None
+
+    try:
+        train(ready, None, steps=len(rates), hooks=Hooks(step=lambda _, loss, *__: losses.append(loss), due=due), rates=rates)
+    except TrainingError as exc:  # NaN: the end of the range
+        if not losses:
+            raise UsageError(f"no learning rate can be found: {exc.message}", hint=exc.hint) from exc
+    tried = rates[: len(losses)]
+    return Tried(tried, tuple(losses), suggestion(tried, losses))

@@ -1,0 +1,131 @@
+"""Android's string resources (.xml with the root <resources>): strings, arrays and plurals, translated in place.
+
+https://developer.android.com/guide/topics/resources/string-resource: escapes, quotation marks, xliff:g, CDATA, references.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+
+from llmkit.errors import InputError
+from llmkit.translation.documents import xml
+from llmkit.translation.documents.base import Segment, Span, has_letters, joined, parts
+from llmkit.translation.documents.edits import EditedDocument, spanned
+from llmkit.translation.documents.xml import Token
+
+#: A value that is another resource's or an attribute of the theme.
+_REFERENCE = re.compile(r"\s*[@?](?:\+?[\w.]+:)?[\w.]+/[\w.]+\s*|\s*@(?:null|empty)\s*")
+_ESCAPE = re.compile(r'\\(?:u[0-9a-fA-F]{4}|.)|"', re.DOTALL)
+_CHARACTERS = {"n": "\n", "t": "\t"}
+
+
+def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
+    """Raises InputError for XML of another kind."""
+    source, encoding = xml.read(data, name)
+    spans: list[Span] = []
+    path: list[tuple[str, bool]] = []  # of open elements the name, and whether it is translated
+    inside: list[Token] | None = None
+    for token in xml.tokens(source):
+        if token.kind == "start":
+            if not path and token.name != "resources":
+                raise InputError(f"is XML of another kind: its root is <{token.name}>, not Android's <resources>", path=name)
+            refused = xml.attribute(source, token, "translatable") == "false" or xml.attribute(source, token, "translate") == "no"
+            path.append((token.name, not refused and (not path or path[-1][1])))
+            if inside is None:
+                inside = [] if path[-1][1] and _is_text(path) else None
+                continue
+        elif token.kind == "end" and path:
+            if inside is not None and _is_text(path):
+                spans += _span(source, inside)
+                inside = None
+            path.pop()
+        if inside is not None:
+            inside.append(token)
+    return spanned(source, spans, _write, _compare, encoding, partial(_shape, name=name))
+
+
+def _shape(data: bytes, name: str) -> list[str]:
+    """The tags, comments and the rest that is no text."""
+    source, _ = xml.read(data, name)
+    return [source[token.begin : token.end] for token in xml.tokens(source) if token.kind not in ("text", "cdata")]
+
+
+def _is_text(path: list[tuple[str, bool]]) -> bool:
+    return len(path) < 4 and [name for name, _ in path[1:]] in (["string"], ["plurals", "item"], ["string-array", "item"])
+
+
+def _span(source: str, inside: list[Token]) -> Iterator[Span]:
+    if not inside or _REFERENCE.fullmatch(source[inside[0].begin : inside[-1].end]):
+        return
+    made: list[tuple[str, bool]] = []
+    quoted = False  # between quotation marks, white space is the text's own
+    for text, mark in xml.pieces(source, _grouped(inside)):
+        read = [(text, True)] if mark else _read(text, quoted)
+        quoted ^= not mark and sum(piece == '"' and is_mark for piece, is_mark in read) % 2 == 1
+        made += read
+    # space at the ends is Android's layout, not the text
+    begin, end = inside[0].begin, inside[-1].end
+    first, last = (source[t.begin : t.end] if t.kind == "text" else "" for t in (inside[0], inside[-1]))
+    begin, end = begin + len(first) - len(first.lstrip()), end - len(last) + len(last.rstrip())
+    if made and not made[0][1]:
+        made[0] = (made[0][0].lstrip(" ") if first[:1].isspace() else made[0][0], False)
+    if made and not made[-1][1]:
+        made[-1] = (made[-1][0].rstrip(" ") if last[-1:].isspace() else made[-1][0], False)
+    text, marks = joined(made)
+    if begin < end and has_letters(Segment(text, "", 0, marks).prose()):
+        yield Span(begin, end, text, marks)
+
+
+def _grouped(inside: list[Token]) -> Iterator[Token]:
+    """The tokens; <xliff:g> is one, with all that it holds."""
+    depth, begin = 0, 0
+    for token in inside:
+        if depth:
+            depth += {"start": 1, "end": -1}.get(token.kind, 0)
+            if not depth:
+                yield Token("other", begin, token.end)
+        elif token.kind == "start" and token.name == "g":
+            depth, begin = 1, token.begin
+        else:
+            yield token
+
+
+def _read(text: str, quoted: bool) -> list[tuple[str, bool]]:
+    """Escapes as characters, white space as one space; a quotation mark without an escape is a mark."""
+    out: list[tuple[str, bool]] = []
+    at = 0
+    prose: list[str] = []
+    for match in (*_ESCAPE.finditer(text), None):
+        run = text[at : match.start() if match else len(text)]
+        prose.append(run if quoted else re.sub(r"\s+", " ", run))
+        if match is None:
+            break
+        at, code = match.end(), match.group()
+        if code == '"':
+            out += [("".join(prose), False), (code, True)]
+            prose, quoted = [], not quoted
+        elif len(code) == 6:
+            prose.append(chr(int(code[2:], 16)))
+        else:
+            prose.append(_CHARACTERS.get(code[1], code[1]))
+    return [*out, ("".join(prose), False)]
+
+
+def _write(text: str, segment: Segment) -> str:
+    out: list[tuple[str, bool]] = []
+    for part, mark in parts(text, segment) or parts(segment.text, segment) or []:
+        out.append((part, True) if mark else (_escaped(part, not any(p.strip() for p, _ in out)), False))
+    return xml.written(out)
+
+
+def _escaped(prose: str, first: bool) -> str:
+    for character, written in (("\\", "\\\\"), ("'", "\\'"), ('"', '\\"'), ("\n", "\\n"), ("\t", "\\t")):
+        prose = prose.replace(character, written)
+    prose = prose.replace("\xa0", "\\u00A0")
+    return re.sub(r"^(\s*)([@?])", r"\1\\\2", prose) if first else prose
+
+
+def _compare(text: str, segment: Segment) -> object:
+    return xml.skeleton(_write(text, segment)) if parts(text, segment) is not None else None

@@ -1,0 +1,93 @@
+"""DrawingML: the paragraphs of slides, charts, diagrams and shapes, over the runs that they are cut into."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+
+from llmkit.translation.documents import messages, xml
+from llmkit.translation.documents.edits import Lines, Slot, Unit, slotted
+from llmkit.translation.documents.xml import Token
+
+#: What a program notes in a run's properties; no format.
+_NOTED = re.compile(r"""\s(?:lang|altLang|dirty|err|smtClean|noProof|bmk)="[^"]*\"""")
+Run = tuple[str, str, tuple[int, int]]
+
+
+def units(source: str, *, fixed_only: bool = False) -> Iterator[Unit]:
+    """A unit from each paragraph, cut at line breaks. fixed_only: of shapes that are no placeholders for a slide's own text."""
+    reader = _Reader(source)
+    placeholder = False
+    for token in xml.tokens(source):
+        if token.name == "sp" and token.kind == "start":
+            placeholder = False
+        elif token.name == "ph":
+            placeholder = True
+        elif token.name == "cNvPr" and not fixed_only and (unit := _description(source, token, reader.lines)) is not None:
+            yield unit
+        unit = reader.take(token)
+        if unit is not None and not (fixed_only and placeholder):
+            yield unit
+
+
+def _description(source: str, token: Token, lines: Lines) -> Unit | None:
+    """What is said of a picture to those who don't see it."""
+    place = xml.attributes(source, token).get("descr")
+    text = html.unescape(source[slice(*place)]) if place else ""
+    if place is None or not messages.is_text(text):
+        return None
+    return slotted([Slot(text, (place,))], lines.at(place[0]), lambda new, *_: xml.escape(new, quote=True))
+
+
+class _Reader:
+    def __init__(self, source: str) -> None:
+        self.source, self.lines = source, Lines(source)
+        self.runs: list[Run | None] = []  # format, text, place; None: something that is no text stands there
+        self.inside = self.text = self.run = self.math = False
+        self.format = ""
+        self.properties = -1
+
+    def take(self, token: Token) -> Unit | None:
+        """The unit that a token ends."""
+        if token.kind == "text":
+            if self.inside and self.text and self.run and not self.math:
+                raw = self.source[token.begin : token.end]
+                self.runs.append((self.format, xml.unescape(raw), (token.begin, token.end)))
+            return None
+        if token.kind in ("cdata", "other"):
+            return None
+        begins, ends = token.kind != "end", token.kind != "start"
+        if token.name == "p" or token.name == "br":
+            unit = self._unit() if ends or token.name == "br" else None
+            self.inside = begins if token.name == "p" and not (begins and ends) else self.inside
+            return unit
+        if token.name == "r":
+            self.run, self.format = begins and not ends, ""
+        elif token.name in ("fld", "oMath"):
+            self.math = token.name == "oMath" and begins and not ends
+            self.runs.append(None)
+        elif token.name == "t":
+            self.text = begins and not ends
+        elif token.name == "rPr" and self.run:
+            self.properties = token.begin if begins else self.properties
+            if ends:
+                self.format = _NOTED.sub("", self.source[self.properties : token.end])
+        return None
+
+    def _unit(self) -> Unit | None:
+        slots: list[Slot] = []
+        before: str | None = None
+        for run in self.runs:
+            if run is None:
+                before = None
+                continue
+            format, text, place = run
+            if format == before:
+                slots[-1] = Slot(slots[-1].text + text, (*slots[-1].places, place))
+            else:
+                slots.append(Slot(text, (place,)))
+            before = format
+        line = self.lines.at(slots[0].places[0][0]) if slots else 0
+        self.runs = []
+        return slotted(slots, line, lambda text, *_: xml.escape(text)) if slots else None

@@ -1,0 +1,118 @@
+"""EPUB 2 and 3 (.epub): chapters, navigation, table of contents (.ncx) and the book's title; links and styles stay.
+
+https://www.w3.org/TR/epub-33/. Chapters are read by `html`, as the tags of XHTML are HTML's.
+"""
+
+from __future__ import annotations
+
+import bisect
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from urllib.parse import unquote
+
+from llmkit.errors import InputError
+from llmkit.translation.documents import archive, xml
+from llmkit.translation.documents import html as pages
+from llmkit.translation.documents.archive import ArchiveDocument, Entries, Part
+from llmkit.translation.documents.base import Segment, Span, cut
+from llmkit.translation.documents.edits import changed
+
+#: Elements that HTML reads up to an end tag, closed at once as only XHTML can.
+_CLOSED = re.compile(r"<(script|style|textarea|iframe|title)(?=[\s/])((?:[^<>\"']|\"[^<\"]*\"|'[^<']*')*)/>")
+_PAGE = re.compile(r"<html\b[^<>]*>")
+_META = frozenset(("title", "description"))
+_NCX = frozenset(("text",))
+
+
+def parse(data: bytes, name: str, target: str | None = None) -> ArchiveDocument:
+    """target: what the book's language becomes. Raises InputError for a file that is no book, or is locked."""
+    entries = Entries(data, name, "an EPUB book")
+    if "META-INF/container.xml" not in entries.names:
+        raise InputError("is not an EPUB book: it holds no META-INF/container.xml", path=name)
+    if "META-INF/rights.xml" in entries.names or _locked(entries):
+        raise InputError("is locked (DRM), so its chapters can't be read", path=name)
+    return ArchiveDocument(entries, tuple(_parts(entries, target)), _compare, text_tags=True)
+
+
+def _locked(entries: Entries) -> bool:
+    """Whether chapters are encrypted; fonts often are."""
+    if "META-INF/encryption.xml" not in entries.names:
+        return False
+    source, _ = entries.source("META-INF/encryption.xml")
+    return bool(re.search(r"""URI\s*=\s*["'][^"']*\.(?:x?html?|opf|ncx|xml)["']""", source, re.IGNORECASE))
+
+
+def _parts(entries: Entries, target: str | None) -> Iterator[tuple[str, Part]]:
+    container, _ = entries.source("META-INF/container.xml")
+    roots = [xml.attribute(container, token, "full-path") for token in xml.tokens(container) if token.name == "rootfile"]
+    done: set[str] = set()
+    for root in roots:
+        if root is None or root not in entries.names:
+            raise InputError(f"is not an EPUB book: it holds no {root}", path=entries.file_name)
+        source, encoding = entries.source(root)
+        for entry, kind in _manifest(source, posixpath.dirname(root)):
+            if entry in entries.names and entry not in done:
+                done.add(entry)
+                if kind == "application/xhtml+xml":
+                    yield entry, _chapter(entries, entry, target)
+                elif kind == "application/x-dtbncx+xml":
+                    contents, own = entries.source(entry)
+                    yield entry, archive.part(contents, own, archive.elements(contents, _NCX))
+        if root not in done:
+            done.add(root)
+            source = _in_language(source, target, "language")
+            yield root, archive.part(source, encoding, archive.elements(source, _META))
+
+
+def _manifest(source: str, folder: str) -> Iterator[tuple[str, str]]:
+    """The entries that the package names, and their media types."""
+    for token in xml.tokens(source):
+        if token.name == "item" and token.kind in ("start", "empty"):
+            href, kind = xml.attribute(source, token, "href"), xml.attribute(source, token, "media-type")
+            if href and kind:
+                yield posixpath.normpath(posixpath.join(folder, unquote(href))), kind
+
+
+def _in_language(source: str, target: str | None, element: str) -> str:
+    """The package with the language of the translation: the first that it names, which is the book's."""
+    before = None
+    for token in xml.tokens(source):
+        if target is not None and token.kind == "text" and before is not None and before.kind == "start" and before.name == element:
+            return changed(source, [(token.begin, token.end, target)])
+        before = token
+    return source
+
+
+def _chapter(entries: Entries, entry: str, target: str | None) -> Part:
+    source, encoding = xml.decode(entries.read(entry), f"{entries.file_name}: {entry}")
+    if target is not None and (page := _PAGE.search(source)):
+        tag = xml.Token("start", page.start(), page.end(), "html")
+        places = [place for name, place in xml.attributes(source, tag).items() if name in ("lang", "xml:lang")]
+        source = changed(source, [(*place, target) for place in places])
+    return cut(source, list(_spans(source)), _write, _compare, encoding)
+
+
+def _spans(source: str) -> Iterator[Span]:
+    """The segments. An element closed at once is hidden from HTML's rules, at the same length."""
+    closed = [(match.start(), match.group(), _hidden(match)) for match in _CLOSED.finditer(source)]
+    begins = [begin for begin, _, _ in closed]
+    for span in pages.spans(_CLOSED.sub(_hidden, source)):
+        text = span.text
+        for _, raw, hidden in closed[bisect.bisect_left(begins, span.begin) : bisect.bisect_left(begins, span.end)]:
+            text = text.replace(hidden, raw, 1)
+        yield replace(span, text=text)
+
+
+def _hidden(match: re.Match[str]) -> str:
+    return f"<wbr {' ' * (len(match.group()) - 7)}/>"
+
+
+def _write(text: str, segment: Segment) -> str:
+    """XHTML has no names of characters but XML's, unless a DTD declares them."""
+    return pages.write(text, segment).replace("&nbsp;", "&#160;")
+
+
+def _compare(text: str, segment: Segment) -> object:
+    return pages.compare(_CLOSED.sub(_hidden, text), replace(segment, text=_CLOSED.sub(_hidden, segment.text)))

@@ -1,0 +1,141 @@
+"""Messages of programs: what in a file of keys and values is a text, its placeholders, plurals and quotes.
+
+Knows values; not the files that they stand in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from llmkit.translation.documents import icu
+from llmkit.translation.documents.base import Segment, has_letters, joined, parts, with_marks
+from llmkit.translation.documents.edits import Change, Unit
+from llmkit.translation.documents.icu import Branch
+from llmkit.translation.placeholders import PLACEHOLDER
+
+#: Tags, also numbered ones (react-i18next), and character references.
+MARKUP = r"</?[a-zA-Z][^<>]*>|</?\d*/?>|&#?\w+;"
+#: Of i18next, Rails, Vue, Chrome, Apple and ICU; the rest is in `placeholders`. A # is the number of a plural.
+_OTHERS = (
+    r"%\{[^{}\n]*\}|%#@\w+@|\$t\([^()\n]*\)|@(?:\.\w+)?:(?:\([^()\n]*\)|\{'[^'\n]*'\}|[\w.-]*\w)|\$[A-Za-z_]\w*\$|__\w+?__"
+    r"|\{\s*[\w.-]+\s*(?:,\s*\w+\s*(?:,[^{}\n]*)?)?\}|'[{}][^'\n]*'|#"
+)
+MARKS = re.compile(f"{_OTHERS}|{MARKUP}|{PLACEHOLDER.pattern}")
+#: vue-i18n's plural forms of one message.
+_FORMS = re.compile(r"(\s\|\s)")
+#: Values that are no text: colors, paths, media types, names of programs, codes of languages, sizes, dates' formats, hashes.
+_CODE = re.compile(
+    r"#[0-9a-fA-F]{3,8}|(?:~|\.{0,2})/\S*|[A-Za-z]:\\\S*|\S*/\S*\.\w{1,5}|(?:text|image|audio|video|font|application|multipart)/[\w.+-]+"
+    r"|[a-z0-9]+(?:_[a-z0-9]+)+|[A-Z0-9]+(?:_[A-Z0-9]+)+|[a-z][a-z0-9]*[A-Z]\w*|[\w-]+(?:\.[\w-]+)+|[\w-]+(?:::[\w-]+)+"
+    r"|[a-z]{2,3}[-_](?:[A-Z]{2}|[A-Z][a-z]{3})|\d+(?:\.\d+)?[a-zA-Z]{1,3}|(?:[yYMdDHhmsS]{1,4}[-/.:, ]+)+[yYMdDHhmsSaA]{1,4}"
+    r"|(?=\S*\d)[\w+/=-]{24,}|[a-z][a-z0-9+.-]*:\S+|[a-z]+\d+|--?[a-z][\w-]*"
+)
+#: Characters of a name; more without a space are data.
+_LONGEST_NAME = 200
+#: Two apostrophes in a word: the text's author knows that one would quote.
+_DOUBLED = re.compile(r"(?<=\w)''(?=\w)")
+_JAVA = re.compile(r"\{\d+[,}]")
+
+
+def is_text(value: str) -> bool:
+    """Whether a value is for people: it has a letter outside of placeholders and is no name, path, color or code."""
+    word = value.strip()
+    code = _CODE.fullmatch(word) if len(word) <= _LONGEST_NAME else word.isascii() and not re.search(r"\s", word)
+    if code or re.search("[\ud800-\udfff]", value):
+        return False
+    return icu.is_complex(value) or has_letters(MARKS.sub("", value))
+
+
+@dataclass(frozen=True)
+class Value:
+    """A string of a file: its place [begin, end), what it says, its line from 1."""
+
+    begin: int
+    end: int
+    text: str
+    line: int
+
+
+def unit(value: Value, encode: Callable[[str], str], *, java: bool = False) -> Unit | None:
+    """The message of a value. encode: a text as the file writes it. java: read by java.text.MessageFormat, where it has {0}.
+
+    A message that can't be read as what it looks like has one segment, whose translation is never taken.
+    """
+    doubled = bool(_DOUBLED.search(value.text)) or (java and bool(_JAVA.search(value.text)))
+    try:
+        made: list[str | Branch] = [icu.message(value.text, MARKS)] if doubled or icu.is_complex(value.text) else _plain(value.text)
+    except icu.NotAMessage:
+        if icu.is_complex(value.text):
+            return Unit((Segment(value.text, value.text, value.line, (), "broken"),), lambda _: ())
+        made, doubled = _plain(value.text), False
+    segments: list[Segment] = []
+    for branch in _branches(made):
+        segment = Segment(branch.text, branch.text, value.line, branch.marks)
+        if has_letters(segment.prose()):
+            segments.append(segment)
+    if not segments:
+        return None
+
+    def write(texts: Sequence[str]) -> Iterator[Change]:
+        yield value.begin, value.end, encode(_rebuilt(made, iter(texts), doubled))
+
+    return Unit(tuple(segments), write)
+
+
+def _plain(text: str) -> list[str | Branch]:
+    return [part if n % 2 else Branch(*joined(with_marks(part, MARKS))) for n, part in enumerate(_FORMS.split(text))]
+
+
+def _branches(made: Sequence[str | Branch]) -> Iterator[Branch]:
+    """All branches, each before those inside it."""
+    for branch in made:
+        if isinstance(branch, Branch):
+            yield branch
+            for _, inner in branch.holes:
+                yield from _branches(inner)
+
+
+def _rebuilt(made: Sequence[str | Branch], texts: Iterator[str], doubled: bool) -> str:
+    """The message with its texts, apostrophes as its author wrote them. One right before a brace or # would quote it: it is a letter."""
+    pieces = list(_pieces(made, texts))
+    if doubled:
+        return "".join(text if mark else text.replace("'", "''") for text, mark in pieces)
+    followed = zip(pieces, [*pieces[1:], ("", True)], strict=True)
+    return "".join(
+        f"{text[:-1]}’" if not mark and text.endswith("'") and after[:1] in ("{", "}", "#") else text
+        for (text, mark), (after, _) in followed
+    )
+
+
+def _pieces(made: Sequence[str | Branch], texts: Iterator[str]) -> Iterator[tuple[str, bool]]:
+    """What a message is made of, as (text, whether it is none of its prose), without empty ones."""
+    for branch in made:
+        if isinstance(branch, str):
+            yield branch, True
+            continue
+        segment = Segment(branch.text, branch.text, 0, branch.marks)
+        text = next(texts) if has_letters(segment.prose()) else branch.text
+        holes, number = dict(branch.holes), 0
+        for part, mark in parts(text, segment) or parts(branch.text, segment) or []:
+            if mark and number in holes:
+                yield from _pieces(holes[number], texts)
+            elif part:
+                yield part, mark
+            number += mark
+
+
+def compare(text: str, segment: Segment) -> object:
+    """The placeholders and tags that a program finds in a message's text."""
+    if segment.kind == "broken":
+        return text
+    pieces = parts(text, segment) or [(text, False)]
+    plain = "".join(part if mark else part.replace("'", "’") for part, mark in pieces)
+    if icu.is_complex(segment.text):
+        try:
+            branch = icu.message(plain, MARKS)
+        except icu.NotAMessage:
+            return None
+        return sorted(branch.text[begin:end] for begin, end in branch.marks)
+    return sorted(match.group() for match in MARKS.finditer(plain)), len(_FORMS.findall(plain)), plain.count("{"), plain.count("}")

@@ -1,0 +1,83 @@
+"""OpenDocument texts (.odt): paragraphs and headings with their notes, comments, headers and titles; fields stay.
+
+https://docs.oasis-open.org/office/OpenDocument/v1.3/os/part3-schema/OpenDocument-v1.3-os-part3-schema.html, chapter 6.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from llmkit.errors import InputError
+from llmkit.translation.documents import archive, xml
+from llmkit.translation.documents.archive import ArchiveDocument, Entries, Part
+from llmkit.translation.documents.edits import Lines, Slot, Unit, slotted
+
+_PARAGRAPHS = frozenset(("p", "h"))
+#: Elements whose text is that of the paragraph around them; all others are fields, notes, frames.
+_INLINE = frozenset(("span", "a", "ruby", "ruby-base", "meta", "meta-field"))
+_CUTS = frozenset(("tab", "line-break"))
+#: Descriptions of pictures.
+_TITLES = frozenset(("title", "desc"))
+_META = frozenset(("title", "description", "subject"))
+_SPACE = re.compile(r"[ \t\r\n]+")
+
+
+def parse(data: bytes, name: str, target: str | None = None) -> ArchiveDocument:
+    """Raises InputError for a file that is not a text of OpenDocument, is encrypted or unpacks to too much."""
+    entries = Entries(data, name, "an OpenDocument text")
+    if "content.xml" not in entries.names:
+        raise InputError("is not an OpenDocument text: it holds no content.xml", path=name)
+    if "META-INF/manifest.xml" in entries.names and b"encryption-data" in entries.read("META-INF/manifest.xml"):
+        raise InputError("is encrypted", path=name, hint="save it without a password")
+    return ArchiveDocument(entries, tuple(_parts(entries)), archive.compare)
+
+
+def _parts(entries: Entries) -> Iterator[tuple[str, Part]]:
+    for entry in ("content.xml", "styles.xml"):
+        if entry in entries.names:
+            source, encoding = entries.source(entry)
+            yield entry, archive.part(source, encoding, _units(source))
+    if "meta.xml" in entries.names:
+        source, encoding = entries.source("meta.xml")
+        yield "meta.xml", archive.part(source, encoding, archive.elements(source, _META))
+
+
+@dataclass
+class _Open:
+    """An open element. slots: of a paragraph, up to here. owner: the paragraph that its text belongs to."""
+
+    name: str
+    slots: list[Slot] = field(default_factory=list)
+    owner: _Open | None = None
+
+
+def _units(source: str) -> Iterator[Unit | None]:
+    """The paragraphs, each when it ends; one in a note or a frame is none of the paragraph around it."""
+    lines = Lines(source)
+    stack: list[_Open] = []
+    deleted = 0
+    for token in xml.tokens(source):
+        owner = stack[-1].owner if stack else None
+        if token.kind == "start":
+            opened = _Open(token.name)
+            opened.owner = opened if token.name in _PARAGRAPHS | _TITLES else owner if token.name in _INLINE else None
+            stack.append(opened)
+            deleted += token.name == "tracked-changes"
+        elif token.kind == "end" and stack:
+            closed = stack.pop()
+            deleted -= token.name == "tracked-changes"
+            if closed.owner is closed:
+                yield _unit(closed, lines)
+        elif token.kind == "empty" and token.name in _CUTS and owner is not None:
+            yield _unit(owner, lines)
+            owner.slots = []
+        elif token.kind == "text" and owner is not None and not deleted:
+            text = _SPACE.sub(" ", xml.unescape(source[token.begin : token.end]))
+            owner.slots.append(Slot(text, ((token.begin, token.end),)))
+
+
+def _unit(paragraph: _Open, lines: Lines) -> Unit | None:
+    slots = paragraph.slots
+    return slotted(slots, lines.at(slots[0].places[0][0]), lambda text, *_: xml.escape(text)) if slots else None

@@ -1,0 +1,95 @@
+"""Excel (.xlsx): the strings of cells, comments, shapes and charts. Numbers, formulas and sheets' names stay.
+
+A string that formulas, filters, lists of allowed values or tables' columns name stays, too: Excel would compute something else,
+or call the file damaged. ECMA-376, part 1, 18.4 (shared strings): https://ecma-international.org/publications-and-standards/standards/ecma-376/.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+
+from llmkit.errors import InputError
+from llmkit.translation.documents import archive, drawing, xml
+from llmkit.translation.documents.archive import ArchiveDocument, Entries, Part
+from llmkit.translation.documents.edits import Lines, Slot, Unit, slotted
+from llmkit.translation.placeholders import IN_PROSE
+
+_FORMULA = re.compile(r"<(?:\w+:)?(?:f|formula\d?)\b[^>/]*>([^<]*)<")
+_LITERAL = re.compile(r'"((?:[^"]|"")*)"')
+_NAMED = re.compile(r'<(?:\w+:)?(?:tableColumn|cacheField|filter|customFilter)\b[^>]*?\s(?:name|val)="([^"]*)"')
+#: Excel's _x000D_ for characters that XML lacks.
+_MARKS = re.compile(rf"<\d+>|_x[0-9A-Fa-f]{{4}}_|{IN_PROSE.pattern}")
+
+
+def parse(data: bytes, name: str, target: str | None = None) -> ArchiveDocument:
+    """Raises InputError for a file that is not a workbook or unpacks to too much."""
+    entries = Entries(data, name, "an Excel workbook")
+    if "xl/workbook.xml" not in entries.names:
+        raise InputError("is not an Excel workbook: it holds no xl/workbook.xml", path=name)
+    return ArchiveDocument(entries, tuple(_parts(entries)), archive.compare)
+
+
+def _parts(entries: Entries) -> Iterator[tuple[str, Part]]:
+    named = _named(entries)
+    for entry in entries.matching(r"xl/(?:sharedStrings|worksheets/sheet\d+|comments\d*|comments/comment\d+)\.xml"):
+        source, encoding = entries.source(entry)
+        yield entry, archive.part(source, encoding, _strings(source, frozenset() if "comment" in entry else named))
+    for entry in entries.matching(r"xl/(?:drawings/drawing|charts/chart)\d+\.xml"):
+        source, encoding = entries.source(entry)
+        yield entry, archive.part(source, encoding, drawing.units(source))
+    yield from archive.properties(entries)
+
+
+def _named(entries: Entries) -> frozenset[str]:
+    """The strings that something else in the workbook names."""
+    out: set[str] = set()
+    for entry in entries.matching(r"xl/(?:workbook|worksheets/sheet\d+|tables/table\d+|pivotCache/pivotCacheDefinition\d+)\.xml"):
+        source, _ = entries.source(entry)
+        out |= {html.unescape(match[1]) for match in _NAMED.finditer(source)}
+        for formula in _FORMULA.finditer(source):
+            for literal in _LITERAL.finditer(html.unescape(formula[1])):
+                text = literal[1].replace('""', '"')
+                out |= {text, *(part.strip() for part in text.split(","))}
+    return frozenset(out)
+
+
+def _strings(source: str, named: frozenset[str]) -> Iterator[Unit | None]:
+    """A unit from each string; phonetic guides stay."""
+    lines = Lines(source)
+    slots: list[Slot] = []
+    inside = ""
+    format, before, properties, guide = "", None, 0, False  # type: str, str | None, int, bool
+    tag: xml.Token | None = None
+    for token in xml.tokens(source):
+        if token.kind == "text":
+            if inside and tag is not None and not guide:
+                place, text = (tag.begin, token.end), xml.unescape(source[token.begin : token.end])
+                if format == before:
+                    slots[-1] = Slot(slots[-1].text + text, (*slots[-1].places, place))
+                else:
+                    slots.append(Slot(text, (place,)))
+                before = format
+            continue
+        if token.name in ("si", "is", "text") and token.kind != "empty":
+            if token.kind == "end" and slots and "".join(slot.text for slot in slots) not in named:
+                yield slotted(slots, lines.at(slots[0].places[0][0]), lambda text, a, b: _element(source, text, a, b), _MARKS)
+            inside, slots, before = token.name if token.kind == "start" else "", [], None
+        elif token.name == "rPh":
+            guide = token.kind == "start"
+        elif token.name == "r":
+            format = ""
+        elif token.name == "rPr":
+            properties = properties if token.kind == "end" else token.begin
+            format = source[properties : token.end] if token.kind != "start" else format
+        elif token.name == "t":
+            tag = token if token.kind == "start" else None
+
+
+def _element(source: str, text: str, begin: int, end: int) -> str:
+    """The element <t> up to its end tag, which keeps space at the ends of its text only where it says so."""
+    opening = source[begin : source.index(">", begin, end) + 1]
+    if text != text.strip() and "xml:space" not in opening:
+        opening = f'{opening[:-1]} xml:space="preserve">'
+    return opening + xml.escape(text)

@@ -1,0 +1,205 @@
+"""Message files in YAML (.yaml, .yml): scalars that are texts; keys, comments, anchors, order and layout stay.
+
+PyYAML's parser tells the place of each scalar; nothing is built from them, so aliases cost nothing. Rails' file of one language,
+whose only root key is its code, gets the code of the target: https://guides.rubyonrails.org/i18n.html.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from llmkit.errors import InputError, one_line
+from llmkit.translation.documents import messages
+from llmkit.translation.documents.base import decoded
+from llmkit.translation.documents.edits import EditedDocument, Lines, Unit, changed, masked
+from llmkit.translation.documents.messages import Value
+
+_LOCALE = re.compile(r"[a-z]{2}(?:[-_](?:[A-Z]{2}|[A-Z][a-z]{3}))?")
+#: Levels of nesting; the parser is recursive.
+_DEEPEST = 200
+#: In double quotes, as a character that YAML's readers take for a line end or refuse.
+_SPECIAL = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
+@dataclass(frozen=True)
+class _Scalar:
+    """A value's place, what it says, how it is written (PyYAML's style), the column of its parent's key, whether in [ ] or { }."""
+
+    begin: int
+    end: int
+    text: str
+    style: str | None
+    flow: bool
+    indent: int
+
+
+def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
+    """Raises InputError naming the line of what is no YAML."""
+    source = decoded(data, name)
+    root, scalars = _read(source, name)
+    if target is not None and root is not None:
+        source = changed(source, [(*root, target)])
+        _, scalars = _read(source, name)
+    lines = Lines(source)
+    units: list[Unit] = []
+    for scalar in scalars:
+        if messages.is_text(scalar.text):
+            value = Value(scalar.begin, scalar.end, scalar.text, lines.at(scalar.begin))
+            unit = messages.unit(value, partial(_encoded, scalar=scalar, raw=source[scalar.begin : scalar.end]))
+            units += [unit] if unit else []
+    return EditedDocument(source, tuple(units), messages.compare, shape=partial(_shape, name=name))
+
+
+def _shape(data: bytes, name: str) -> str:
+    """All but the strings that are values, whatever their style."""
+    source = decoded(data, name)
+    _, scalars = _read(source, name)
+    return masked(source, [(scalar.begin, scalar.end) for scalar in scalars])
+
+
+def _read(source: str, name: str) -> tuple[tuple[int, int] | None, list[_Scalar]]:
+    """The place of the only root key, if it is the code of a language, and the values that are strings."""
+    import yaml
+
+    try:
+        reader = _Reader(source)
+        scalars = list(reader.scalars())
+    except yaml.MarkedYAMLError as exc:
+        mark = _any(exc.problem_mark or exc.context_mark)
+        said = one_line(exc.problem or exc.context)
+        column = f" (column {mark.column + 1})" if mark else ""
+        raise InputError(f"is not YAML: {said}{column}", path=name, line=mark.line + 1 if mark else None) from exc
+    except yaml.reader.ReaderError as exc:
+        line = source.count("\n", 0, int(exc.position)) + 1
+        raise InputError(f"is not YAML: the character {_any(exc.character):#x} is not allowed", path=name, line=line) from exc
+    except (RecursionError, yaml.YAMLError) as exc:
+        raise InputError("is not read: it is nested too deeply", path=name) from exc
+    single = reader.roots[0] if len(reader.roots) == 1 and reader.documents == 1 else None
+    return single if single and _LOCALE.fullmatch(source[slice(*single)]) and reader.nested else None, scalars
+
+
+class _Reader:
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.roots: list[tuple[int, int]] = []
+        self.nested = False
+        self.documents = 0
+
+    def scalars(self) -> Iterator[_Scalar]:
+        """The values, in order, that are strings by their form."""
+        import yaml
+
+        resolver = yaml.resolver.Resolver()
+        stack: list[list[Any]] = []  # of open collections: whether a mapping, whether a key is next, flow, indentation
+        events: Iterator[Any] = yaml.parse(self.source, Loader=yaml.SafeLoader)
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                self.documents += 1
+            elif isinstance(event, yaml.CollectionStartEvent):
+                if len(stack) >= _DEEPEST:
+                    raise RecursionError
+                self.nested = self.nested or (len(stack) == 1 and isinstance(event, yaml.MappingStartEvent))
+                self._turn(stack)
+                stack.append([isinstance(event, yaml.MappingStartEvent), True, bool(event.flow_style), _any(event).start_mark.column])
+            elif isinstance(event, yaml.CollectionEndEvent):
+                stack.pop()
+            elif isinstance(event, (yaml.ScalarEvent, yaml.AliasEvent)):
+                key = bool(stack) and stack[-1][0] and stack[-1][1]
+                self._turn(stack)
+                if key and len(stack) == 1:
+                    self.roots.append(_place(event))
+                if key or isinstance(event, yaml.AliasEvent) or not stack:
+                    continue
+                scalar = self._scalar(event, resolver, stack)
+                if scalar is not None:
+                    yield scalar
+
+    @staticmethod
+    def _turn(stack: list[list[Any]]) -> None:
+        if stack and stack[-1][0]:
+            stack[-1][1] = not stack[-1][1]
+
+    def _scalar(self, event: Any, resolver: Any, stack: list[list[Any]]) -> _Scalar | None:
+        """A string; a number, a date, true or null, or a value with a tag of a program, is none."""
+        import yaml
+
+        plain, quoted = event.implicit
+        if plain and event.style is None:
+            if resolver.resolve(yaml.ScalarNode, event.value, (True, False)) != "tag:yaml.org,2002:str":
+                return None
+        elif not quoted and event.tag not in ("tag:yaml.org,2002:str", "!"):
+            return None
+        begin, end = event.start_mark.index, event.end_mark.index
+        # the mark is that of the anchor or tag, where the value has one
+        begin += len(_before(self.source[begin:end], event.anchor, event.tag))
+        if event.style in ("|", ">"):
+            end = begin + len(self.source[begin:end].rstrip(" \t\r\n"))
+        return _Scalar(begin, end, event.value, event.style, any(level[2] for level in stack), stack[-1][3])
+
+
+def _any(value: Any) -> Any:
+    """What PyYAML's types allow to be none or another thing, though it never is."""
+    return value
+
+
+def _place(event: Any) -> tuple[int, int]:
+    return event.start_mark.index, event.end_mark.index
+
+
+def _before(raw: str, anchor: str | None, tag: str | None) -> str:
+    match = re.match(r"(?:[&!][^\s]*\s+)*", raw) if anchor or tag else None
+    return match.group() if match else ""
+
+
+def _encoded(text: str, *, scalar: _Scalar, raw: str) -> str:
+    """In the value's own style if a reader gets the same text, else in double quotes."""
+    if scalar.style == '"':
+        return _double(text, raw)
+    if scalar.style in ("|", ">") and not scalar.flow:
+        written = _block(text, scalar, raw)
+        return written if written is not None else _double(text.rstrip("\n") + "\n" * scalar.text.endswith("\n"), raw)
+    for written in (text,) if scalar.style is None else (f"'{text.replace(chr(39), chr(39) * 2)}'",):
+        if "\n" not in text and _same(written, text, flow=scalar.flow):
+            return written
+    return _double(text, raw)
+
+
+def _same(written: str, text: str, *, flow: bool) -> bool:
+    import yaml
+
+    try:
+        return bool(yaml.safe_load(f"[{written}]" if flow else f"- {written}\n") == [text])
+    except (yaml.YAMLError, ValueError):
+        return False
+
+
+def _double(text: str, raw: str) -> str:
+    written = json.dumps(text, ensure_ascii=raw.isascii() and "\\u" in raw)
+    return _SPECIAL.sub(lambda match: f"\\u{ord(match.group()):04x}", written)
+
+
+def _block(text: str, scalar: _Scalar, raw: str) -> str | None:
+    """A block scalar with its header and indentation, without the line ends behind it; None where it can't say the text."""
+    import yaml
+
+    end = "\r\n" if "\r\n" in raw else "\n"
+    header, *body = raw.replace("\r\n", "\n").split("\n")
+    indents = [len(line) - len(line.lstrip(" ")) for line in body if line.strip()]
+    indent = min(indents, default=scalar.indent + 2)
+    lines = text.rstrip("\n").split("\n")
+    if scalar.style == ">":
+        lines = [part for line in lines for part in (line, "")][:-1]
+    written = "\n".join([header, *(" " * indent + line if line else "" for line in lines)])
+    trailing = "\n" * (len(scalar.text) - len(scalar.text.rstrip("\n")))
+    chomped = text.rstrip("\n") + trailing
+    outer = min(scalar.indent, indent - 1)
+    try:
+        read = yaml.safe_load(f"{' ' * outer}k: {written}\n{trailing[1:]}")
+    except (yaml.YAMLError, ValueError):
+        return None
+    return written.replace("\n", end) if isinstance(read, dict) and read.get("k") == chomped else None

@@ -1,0 +1,39 @@
+"""What a model is not asked to translate, because it would make nonsense of it: codes, and text that is in the target language.
+
+Knows texts and languages; not models.
+"""
+
+from __future__ import annotations
+
+import re
+
+from llmkit.translation.languages import Language
+
+#: A word that is a program's: my_house, x86_64, fooBar, --force, /usr/bin, a.txt, f(), @name, ISO-8859-1.
+_CODE = re.compile(
+    r"--?[a-z][\w-]*(?:=\S*)?|[@#]\w+|\$\w+|\w+(?:\.\w+)*\(\S*\)|~?(?:/[\w.+-]+)+/?|[A-Za-z]:\\\S+|\w+(?:/[\w.-]+){2,}"
+    r"|\w*[^\W\d_]\w+\.[^\W\d]\w{0,4}|\w+_\w[\w.]*|[a-z]+[A-Z]\w*|[A-Z][a-z]+[A-Z]\w*|(?=\S*\d)(?=\S*[A-Za-z])[\w.+-]+"
+)
+#: 1st, 20s, 5pm: numbers with words in them.
+_NUMBER = re.compile(r"\d[\d.,]*[^\W\d_]{1,2}")
+#: Letters and words of a text whose language can be told from that of another, and by how many nats.
+_LETTERS, _WORDS, _MARGIN = 18, 4, 10.0
+
+
+def is_code(text: str) -> bool:
+    """Whether all words of a text are names that programs use."""
+    words = [word.strip(".,;:!?\"'") for word in text.split()]
+    return bool(words) and all(_CODE.fullmatch(word) and not _NUMBER.fullmatch(word) for word in words)
+
+
+def is_written_in(text: str, target: Language, source: Language | None) -> bool:
+    """Whether a text is surely in the target language and not in the source language, by py3langid. Short texts are not sure."""
+    if source is None or source.related(target) or source.primary == target.primary:
+        return False
+    if sum(c.isalpha() for c in text) < _LETTERS or len(text.split()) < _WORDS:
+        return False
+    import py3langid
+
+    ranks = [(Language(str(label)), float(score)) for label, score in py3langid.rank(text[:1000])]
+    there = next((score for lang, score in ranks if lang.related(source)), None)
+    return there is not None and ranks[0][0].related(target) and ranks[0][1] - there > _MARGIN

@@ -1,0 +1,88 @@
+"""Word documents: every part that people read, and every element that may stand around words."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import pytest
+
+from llmkit.translation.documents import docx as word
+from llmkit.translation.documents.proof import proven
+from llmkit.translation.markup import strip
+
+W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+
+
+def archive(body: str, **parts: str) -> bytes:
+    """A document of these parts by name, each with paragraphs; `body` is that of document.xml."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as file:
+        file.writestr("[Content_Types].xml", "<Types/>")
+        file.writestr("word/document.xml", f"<w:document {W}><w:body>{body}</w:body></w:document>")
+        for name, content in parts.items():
+            file.writestr(f"word/{name}.xml", f"<w:part {W}>{content}</w:part>")
+    return out.getvalue()
+
+
+def paragraph(*content: str) -> str:
+    return f"<w:p>{''.join(content)}</w:p>"
+
+
+def run(text: str) -> str:
+    return f'<w:r><w:t xml:space="preserve">{text}</w:t></w:r>'
+
+
+def read(data: bytes) -> list[str]:
+    """What a model reads of each segment."""
+    document = word.parse(data, "a.docx")
+    return [strip(segment.text, document.keep.of(number)).plain for number, segment in enumerate(document.segments)]
+
+
+@pytest.mark.parametrize("part", ["header1", "header2", "footer3", "footnotes", "endnotes", "comments"])
+def test_each_part_that_people_read_is_translated(part: str) -> None:
+    data = archive(paragraph(run("The cat.")), **{part: paragraph(run("The house."))})
+    assert read(data) == ["The cat.", "The house."]
+    made = proven(word.parse(data, "a"), ["Le chat.", "La maison."])
+    assert made.left == ()
+    with zipfile.ZipFile(io.BytesIO(made.data)) as file:
+        assert "La maison." in file.read(f"word/{part}.xml").decode()
+        assert "Le chat." in file.read("word/document.xml").decode()
+
+
+@pytest.mark.parametrize(
+    ("middle", "expected"),
+    [
+        (f"<w:sdt><w:sdtPr/><w:sdtContent>{run('red')}</w:sdtContent></w:sdt>", "The red house."),
+        (f'<w:fldSimple w:instr="AUTHOR">{run("red")}</w:fldSimple>', "The red house."),
+        (f'<w:ins w:id="1">{run("red")}</w:ins>', "The red house."),
+        (f"<w:smartTag>{run('red')}</w:smartTag>", "The red house."),
+        (f'<w:moveTo w:id="1">{run("red")}</w:moveTo>', "The red house."),
+        ('<w:del w:id="1"><w:r><w:delText>blue</w:delText></w:r></w:del>' + run("red"), "The red house."),
+        (f'<w:moveFrom w:id="1">{run("blue")}</w:moveFrom>' + run("red"), "The red house."),
+        ("<w:r><w:fldChar w:fldCharType='begin'/><w:instrText>PAGE</w:instrText></w:r>" + run("red"), "The red house."),
+        ('<w:bookmarkStart w:id="1"/>' + run("red") + '<w:bookmarkEnd w:id="1"/>', "The red house."),
+        ('<w:r><w:rPr><w:b/></w:rPr><w:t>red</w:t><w:footnoteReference w:id="1"/></w:r>', "The red house."),
+        ("<w:r><w:noBreakHyphen/><w:t>red</w:t></w:r>", "The red house."),
+    ],
+    ids=["control", "field", "insertion", "smart tag", "move", "deletion", "moved away", "page", "bookmark", "footnote", "hyphen"],
+)
+def test_a_sentence_goes_on_through_what_stands_in_it(middle: str, expected: str) -> None:
+    data = archive(paragraph(run("The "), middle, run(" house.")))
+    assert read(data) == [expected]
+    document = word.parse(data, "a")
+    (segment,) = document.segments
+    assert proven(document, [segment.text]).data == data
+    made = proven(document, [segment.text.upper()])
+    assert made.left == ()
+    assert read(made.data) == [expected.upper()]
+
+
+@pytest.mark.parametrize("between", ["<w:r><w:tab/></w:r>", "<w:r><w:br/></w:r>", "<w:r><w:cr/></w:r>"])
+def test_tabs_and_breaks_end_a_segment(between: str) -> None:
+    assert read(archive(paragraph(run("The cat"), between, run("The house")))) == ["The cat", "The house"]
+
+
+def test_a_text_box_has_paragraphs_of_its_own() -> None:
+    box = f"<w:r><w:pict><w:txbxContent>{paragraph(run('The house'))}</w:txbxContent></w:pict></w:r>"
+    assert sorted(read(archive(paragraph(run("The cat"), box)))) == ["The cat", "The house"]
