@@ -94,7 +94,8 @@ def test_an_adapter_with_added_tokens_and_a_template_of_its_own_loads(run: Run, 
     assert ran.code == 0, ran.err
     answer = json.loads(ran.out)
     assert answer["prompt_tokens"] == ids.shape[1]
-    assert answer["text"] == tokenizer.decode(expected, skip_special_tokens=True)
+    # an answer that its limit cuts inside a character ends with the one before
+    assert answer["text"] == tokenizer.decode(expected, skip_special_tokens=True).rstrip("\ufffd")
 
 
 def test_an_adapter_on_the_parameters_of_experts_loads(run: Run, llama: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from llmkit.translation.markup import strip
 from llmkit.translation.pieces import split
 
 FOLDER = Path(__file__).parent / "documents"
-FILES = sorted(path for path in FOLDER.glob("*/*") if ".out." not in path.name)
+FILES = sorted(path for path in FOLDER.glob("*/*") if path.with_name(f"{path.stem}.out{path.suffix}").exists())
 PARSERS: dict[str, Callable[[bytes, str], Document]] = {
     ".md": markdown.parse, ".html": html.parse, ".srt": subtitles.parse, ".vtt": subtitles.parse, ".po": gettext.parse,
 }  # fmt: skip
