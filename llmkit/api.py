@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from llmkit.metrics.base import Score
     from llmkit.metrics.perplexity import Likelihood
     from llmkit.metrics.registry import TextSettings
+    from llmkit.models.settings import ServerSettings
     from llmkit.training.finetune import Finetuned
     from llmkit.training.settings import FinetuneSettings
 
@@ -58,19 +59,20 @@ def load(
     offline: bool = False,
     trust_remote_code: bool = False,
     threads: int | None = None,
+    server: ServerSettings | None = None,
 ) -> Engine:
-    """A model in memory: `builtin:NAME`, a folder, or a hub id `org/name[@revision]`.
+    """A model in memory: `builtin:NAME`, a folder, or a hub id `org/name[@revision]`; or `openai:NAME`, which servers run.
 
     chat_template: 'auto' (the model's own), 'none', or a Jinja file. system: a system message before each conversation. threads: on a CPU,
-    None for all cores.
+    None for all cores. server: where and how servers are asked.
     Raises ModelError for a model that is damaged or unsafe, UnavailableError for one that is not available, OutOfMemoryError for one that
     does not fit, UsageError for an invalid name.
     """
     from llmkit.engines.chat import ChatSettings
     from llmkit.engines.registry import open_engine
-    from llmkit.models.settings import ModelSettings
+    from llmkit.models.settings import ModelSettings, ServerSettings
 
-    settings = ModelSettings(reference, adapter, device, dtype, offline, trust_remote_code, quantize, threads)
+    settings = ModelSettings(reference, adapter, device, dtype, offline, trust_remote_code, quantize, threads, server or ServerSettings())
     return open_engine(settings, chat=ChatSettings(chat_template, system))
 
 
@@ -110,11 +112,15 @@ def score(model: Engine | str, texts: Sequence[str], *, context: int | None = No
     """
     from llmkit.metrics.perplexity import Windows
     from llmkit.rows.fields import DocumentFields
-    from llmkit.tasks.score import Scoring, likelihood
+    from llmkit.tasks.score import Scoring, TextScoring, likelihood
 
     engine = load(model) if isinstance(model, str) else model
-    chosen = context or engine.context or 1024
-    task = Scoring(engine, Windows(chosen, stride or chosen), DocumentFields(None, False, False), "the texts", batch_tokens=_BATCH_TOKENS)
+    chosen, fields = context or engine.context or 1024, DocumentFields(None, False, False)
+    if not engine.token_ids and (context is not None or stride is not None):
+        raise UsageError(f"the engine {engine.name} does not show a model's tokens, which `context` and `stride` count")
+    task: Scoring | TextScoring = TextScoring(engine, fields, "the texts")
+    if engine.token_ids:
+        task = Scoring(engine, Windows(chosen, stride or chosen), fields, "the texts", batch_tokens=_BATCH_TOKENS)
     works = [task.prepare(Row(number, None, {"text": text})) for number, text in enumerate(texts)]
     if error := next((work.error for work in works if work.error is not None), None):
         raise error

@@ -14,7 +14,7 @@
     │   ├── ModelError           5   ... a model whose files don't fit together
     │   └── OutOfMemoryError     5   ... does not fit in memory
     ├── StoppedError       130/143   ended by a signal, resumable
-    └── TimeUpError            124   ended by --max-time, resumable
+    └── TimeUpError            124   ended by --max-time or --max-tokens-total, resumable
 
 A message says what is wrong and where; the hint says what to do.
 """
@@ -117,7 +117,7 @@ class StoppedError(LlmkitError):
 
 
 class TimeUpError(LlmkitError):
-    """A run ended by --max-time, its work kept."""
+    """A run ended by --max-time or --max-tokens-total, its work kept."""
 
     exit_code = 124
 

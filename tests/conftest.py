@@ -27,7 +27,7 @@ settings.load_profile("untimed")
 
 # Nothing here may reach a network, whatever the environment says; the hub tests talk to a server of their own.
 os.environ["HF_HUB_OFFLINE"] = "1"
-for name in [n for n in os.environ if n.startswith("LLMKIT_")]:
+for name in [n for n in os.environ if n.startswith(("LLMKIT_", "OPENAI_"))]:
     del os.environ[name]
 # Converted models of one session's tests are kept apart from those of the person who runs them.
 _CACHE = tempfile.TemporaryDirectory(prefix="llmkit-tests-")

@@ -66,7 +66,7 @@ def test_another_package_brings_an_engine_by_an_entry_point(tmp_path: Path) -> N
         "print(json.dumps([sorted(engines()), open_engine(ModelSettings('echo:x')), 'torch' in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == [["ctranslate2", "echo", "torch"], ["opened", "echo:x"], False]
+    assert json.loads(done.stdout) == [["ctranslate2", "echo", "openai", "torch"], ["opened", "echo:x"], False]
 
 
 def test_the_torch_engine_scores_answers_given_as_text() -> None:

@@ -72,6 +72,7 @@ NOT_TRIED = {
     "system": "has its own test below", "draft_model": "has its own test below", "pivot": "has its own test below",
     "pivot_model": "has its own test below", "retranslate_fuzzy": "of catalogs (test_translate_catalogs.py)", "mark_fuzzy": "of catalogs",
     "completion_only": "has its own test below", "concatenate": "takes no output",
+    "shard": "each shard has an output of its own", "output_format": "has its own test below",
     "prediction_field": "of saved outputs", "predictions": "takes no output", "references": "takes no output",
 }  # fmt: skip
 #: Options that decide the number made of the answers, not the answers: `evaluate score` computes it anew from the rows.
@@ -137,7 +138,8 @@ def test_an_option_that_changes_between_two_runs_on_one_output_is_refused_by_nam
     "change",
     [
         ["--dtype", "float32"], ["--device", "cpu"], ["--offline"], ["--quiet"], ["--verbose"], ["--max-errors", "3"], ["--max-time", "1h"],
-        ["--verify-batching", "1"], ["--quantize", "none"], ["--model", "builtin:stories"], ["--chat-template", "none"],
+        ["--verify-batching", "1"], ["--quantize", "none"], ["--max-tokens-total", "9999"], ["--concurrency", "3"], ["--max-retries", "1"],
+        ["--request-timeout", "5s"], ["--model", "builtin:stories"], ["--chat-template", "none"],
     ],
     ids=lambda change: change[0],
 )  # fmt: skip
@@ -148,6 +150,12 @@ def test_an_option_on_the_list_changes_no_byte(run: Run, files: Path, change: li
     assert run(*arguments, "-o", other, *change).code == 0
     assert other.read_bytes() == out.read_bytes()
     assert run(*arguments, "-o", out, *change).code == 0
+
+
+def test_a_changed_output_format_is_refused(run: Run, files: Path) -> None:
+    arguments = ["generate", "-i", "rows.jsonl", "-o", "out.jsonl", "--max-new-tokens", "2"]
+    assert run(*arguments).code == 0
+    assert "output_format was unset, is openai-batch" in run(*arguments, "--output-format", "openai-batch").err
 
 
 def test_a_changed_max_length_is_refused(run: Run, files: Path) -> None:

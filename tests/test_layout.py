@@ -22,7 +22,19 @@ FLOORS = [
     {"api"},
     {"cli", "__main__"},
 ]
-HEAVY = {"torch", "ctranslate2", "transformers", "datasets", "peft", "evaluate", "numpy", "pyarrow", "sacrebleu", "huggingface_hub"}
+HEAVY = {
+    "torch",
+    "ctranslate2",
+    "openai",
+    "transformers",
+    "datasets",
+    "peft",
+    "evaluate",
+    "numpy",
+    "pyarrow",
+    "sacrebleu",
+    "huggingface_hub",
+}
 #: Modules that nothing imports before a model is loaded or a number computed.
 MAY_IMPORT_HEAVY = {
     *(f"engines/torch/{name}.py" for name in ("engine", "batch", "divergence", "onednn", "scoring", "sampling", "constraints")),

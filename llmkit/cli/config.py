@@ -28,8 +28,8 @@ _NODES = 10_000
 _DIGITS = 4000
 #: Parts of a dotted name.
 _PARTS = 16
-#: Options of a record that name places to write or people to tell, or replace files: never taken from one.
-_NOT_FROM_RECORDS = ("output", "report", "report_to", "plot", "overwrite", "restart", "config", "json", "debug")
+#: Options of a record that name places to write or people to tell, or replace files, or say where a key is sent: never taken from one.
+_NOT_FROM_RECORDS = ("api_base", "output", "report", "report_to", "plot", "overwrite", "restart", "config", "json", "debug")
 #: Options by which a person consents to running code.
 _CONSENT = ("trust_remote_code", "run_code")
 

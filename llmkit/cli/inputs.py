@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -22,6 +23,7 @@ from llmkit.rows.text import read_text
 
 if TYPE_CHECKING:
     from llmkit.jobs.output import Output, Writer
+    from llmkit.jobs.shards import Shard
 
 #: Seconds without input after which a notice says what is waited for.
 _PATIENCE = 1.0
@@ -30,7 +32,8 @@ _ROWS = tuple(f".{name}{packed}" for name in FORMATS for packed in ("", ".gz"))
 #: Options about rows and their file, which do not apply to one text.
 ONLY_WITH_INPUT = (
     "output", "output_field", "template", "prompt_field", "text_field", "input_format", "encoding", "limit", "overwrite", "restart",
-    "retry_failed", "max_time", "max_errors", "batch_size", "batch_tokens", "verify_batching", "continue_last",
+    "retry_failed", "max_time", "max_errors", "batch_size", "batch_tokens", "verify_batching", "continue_last", "shard",
+    "output_format", "max_tokens_total",
 )  # fmt: skip
 
 
@@ -94,16 +97,24 @@ def _read_stdin() -> str:
 @contextmanager
 def output_of(
     output: str | None, input: str, known: Mapping[str, Any], *, overwrite: bool, restart: bool, answer: str = "text",
-    write: Writer | None = None,
+    write: Writer | None = None, shard: Shard | None = None,
 ) -> Iterator[Output | None]:  # fmt: skip
     """The file for the rows, locked until the end of the `with` block; None without `output`.
 
-    known: the run's identity as far as its options tell it. answer and write: see `Output`. Raises OutputError, also for a
-    finished output of another run.
+    known: the run's identity as far as its options tell it. answer and write: see `Output`. shard: the part of it that is made.
+    Raises OutputError, also for a finished output of another run.
     """
     if output is None:
+        if shard is not None:
+            raise UsageError("--shard needs --output", hint="add -o FILE, the same for all shards")
         yield None
         return
+    if shard is not None:
+        from llmkit.jobs.output import RowsWriter, writer_of
+        from llmkit.jobs.shards import shard_lines
+
+        _ = write or writer_of(Path(output), answer)  # an ending that no format has is refused now
+        output, write = shard.path(output), RowsWriter(shard_lines)
     if input and os.path.realpath(output) == os.path.realpath(input):
         raise OutputError(f"{output} is the input", hint="name another output")
     from llmkit.jobs.output import Output

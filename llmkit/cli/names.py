@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "Measure a model, or saved outputs.",
     "models": "List built-in and cached models, and show what a model needs.",
     "doctor": "Show what works on this machine, and how to fix what does not.",
+    "gather": "Join the shards of a run into the output of one process.",
     "rerun": "Repeat a recorded run and compare the results.",
     "completion": "Print the script that completes commands in bash, zsh or fish.",
 }
@@ -46,6 +47,7 @@ ALIASES: dict[str, str] = {
     "n-predict": "max-new-tokens",
     "max-gen-toks": "max-new-tokens",
     "max-output-tokens": "max-new-tokens",
+    "base-url": "api-base",
     "temp": "temperature",
     "beam-size": "num-beams",
     "system-prompt": "system",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,39 +19,37 @@ from llmkit.cli.parsing import (
     DECODING,
     INPUT,
     MODEL,
-    RUN,
     SHOW,
-    batch_size,
     choice_option,
     count_option,
     device,
-    duration,
     encoding,
     json_object,
     number_option,
     option,
-    rows_a_batch,
-    seconds,
 )
+from llmkit.cli.servers import ServerOptions
+from llmkit.errors import UsageError
 from llmkit.models.builtin import DEFAULT
 from llmkit.rows.reading import FORMATS
 
 if TYPE_CHECKING:
     from llmkit.engines.chat import ChatSettings
-    from llmkit.jobs.run import JobSettings
+    from llmkit.jobs.output import Writer
     from llmkit.models.settings import ModelSettings
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+#: Formats of an output beside those that the ending of its name stands for (auto).
+OUTPUT_FORMATS = ("auto", "openai-batch")
 DTYPE_ALIASES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "half": "float16"}
-_STOP = "End before this text (repeatable; $'\\n' is a line end)."
-_REF = "builtin:NAME, a folder, or a hub id org/name[@revision]."
+_STOP = "End before this text; repeatable ($'\\n': line end)."
+_REF = "builtin:NAME, a folder, org/name[@revision], or openai:NAME."
 
 Output = Annotated[str | None, option("--output", "-o", help="Output file or folder.", panel=INPUT, metavar="PATH")]
 Overwrite = Annotated[bool, option("--overwrite", help="Replace an existing output.", panel=INPUT)]
 Template = Annotated[str | None, option("--template", help='Prompt from row fields: "Summarize: {text}".', panel=INPUT, metavar="TEXT")]
 TextField = Annotated[str | None, option("--text-field", help="The field that holds the text.", panel=INPUT, metavar="NAME")]
 PromptField = Annotated[str | None, option("--prompt-field", help="The field that holds the prompt.", panel=INPUT, metavar="NAME")]
-MaxErrors = Annotated[int | None, count_option("--max-errors", help="Stop when more than N rows have failed.", panel=RUN)]
 MaxNewTokens = Annotated[int | None, count_option("--max-new-tokens", help="Maximum number of new tokens. [default: 128]", panel=DECODING)]
 LengthPenalty = Annotated[float, number_option("--length-penalty", help="Beam search: above 0 favors longer answers.", panel=DECODING)]
 Temperature = Annotated[float, number_option("--temperature", help="0 is greedy; above 0 samples.", panel=DECODING)]
@@ -128,7 +127,7 @@ class EngineName:
 
 
 @dataclass(frozen=True)
-class Placement(Access, Precision, EngineName):
+class Placement(Access, Precision, ServerOptions, EngineName):
     """How a model is opened, whichever it is."""
 
     adapter: Adapter = None
@@ -139,7 +138,7 @@ class Placement(Access, Precision, EngineName):
 
         return ModelSettings(
             reference=reference, adapter=self.adapter, device=self.device, dtype=self.dtype, offline=self.offline,
-            trust_remote_code=self.trust_remote_code, quantize=self.quantize, threads=self.threads,
+            trust_remote_code=self.trust_remote_code, quantize=self.quantize, threads=self.threads, server=self.server,
         )  # fmt: skip
 
 
@@ -201,56 +200,20 @@ class AnswersOut(RowsOut):
     """The file for the answers, and their field."""
 
     output_field: Annotated[str, option("--output-field", help="The field that receives the answer.", panel=INPUT, metavar="NAME")] = "text"
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """When a long run stops, and whether it continues."""
-
-    restart: Annotated[bool, option("--restart", help="Discard an unfinished run and start again.", panel=RUN)] = False
-    max_time: Annotated[
+    output_format: Annotated[
         str | None,
-        option("--max-time", help="Stop after 90s, 55m or 2h; the same command continues.", panel=RUN, metavar="TIME", parser=duration),
+        choice_option("--output-format", help="What is written: by the file's ending (auto).", panel=INPUT, values=OUTPUT_FORMATS),
     ] = None
 
-    @property
-    def max_seconds(self) -> float | None:
-        """The time limit in seconds; None is no limit."""
-        return seconds(self.max_time)
+    def writer(self, path: str | None, model: str) -> Writer | None:
+        """What makes the bytes of a format that no ending stands for; None for the ending's own. Raises UsageError without a file."""
+        if self.output_format in (None, "auto"):
+            return None
+        if path is None:
+            raise UsageError("--output-format needs --output", hint="add -o FILE.jsonl")
+        from llmkit.jobs.output import writer_of
 
-
-@dataclass(frozen=True)
-class JobOptions(RunOptions):
-    """How rows are batched, and when a job stops."""
-
-    batch_size: Annotated[
-        str, option("--batch-size", help="Rows per batch: auto, or a number.", panel=RUN, parser=batch_size, metavar="N")
-    ] = "auto"
-    batch_tokens: Annotated[int, count_option("--batch-tokens", help="Tokens per batch: prompts and answers, with padding.", panel=RUN)] = (
-        16_384
-    )
-
-    def settings(self, *, max_errors: int | None = 0, retry_failed: bool = False) -> JobSettings:
-        """Settings of the job loop. max_errors: failed rows that are allowed; None allows any number."""
-        from llmkit.jobs.run import JobSettings
-
-        return JobSettings(
-            batch_size=rows_a_batch(self.batch_size), batch_tokens=self.batch_tokens, max_errors=max_errors, retry_failed=retry_failed,
-            max_time=self.max_seconds,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class AnswerJobOptions(JobOptions):
-    """How rows are batched, when a job stops, and what happens to rows that failed."""
-
-    max_errors: MaxErrors = None
-    retry_failed: Annotated[bool, option("--retry-failed", help="Run the failed rows of a finished output again.", panel=RUN)] = False
-
-    @property
-    def job(self) -> JobSettings:
-        """Settings of the job loop."""
-        return self.settings(max_errors=self.max_errors, retry_failed=self.retry_failed)
+        return writer_of(Path(path), self.output_field, self.output_format, model)
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,17 @@ def seconds(text: str | None) -> float | None:
     return number
 
 
+def shard(text: str) -> str:
+    """A part of a job as I/N, with 1 <= I <= N. Raises typer.BadParameter."""
+    from llmkit.errors import UsageError
+    from llmkit.jobs.shards import parse_shard
+
+    try:
+        return str(parse_shard(text))
+    except UsageError:
+        raise typer.BadParameter(f"'{text}' is not a part I/N (1/8 is the first of eight)") from None
+
+
 def share(text: str | None) -> str | None:
     """A text that `fraction` understands. Raises typer.BadParameter."""
     fraction(text)

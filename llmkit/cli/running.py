@@ -5,6 +5,7 @@ Knows options and notices; not what is asked of the model.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llmkit.cli.console import Console
@@ -13,9 +14,10 @@ from llmkit.models.builtin import DEFAULT
 
 if TYPE_CHECKING:
     from llmkit.cli.session import Session
-    from llmkit.engines.base import Engine
+    from llmkit.engines.base import Engine, TextEngine
     from llmkit.engines.decoding import Decoding
     from llmkit.jobs.outcome import Tally
+    from llmkit.jobs.run import JobSettings
     from llmkit.models.settings import ModelSettings
 
 
@@ -54,12 +56,22 @@ def open_model(
     )
 
 
-def model_identity(engine: Engine) -> dict[str, Any]:
+def model_identity(engine: TextEngine) -> dict[str, Any]:
     """What the engine adds to the identity of a run."""
     return {f"model.{name}": value for name, value in engine.identity.as_dict().items()}
 
 
-def summarize(tally: Tally, engine: Engine, out: Console) -> int:
+def job_for(engine: TextEngine, settings: JobSettings) -> JobSettings:
+    """How rows are answered by this engine: one by one and several at once where it waits for servers.
+
+    Rows that share a batch would wait for each other, and be asked for again together after a run that was ended.
+    """
+    if engine.concurrency == 1:
+        return settings
+    return replace(settings, concurrency=engine.concurrency, batch_size=settings.batch_size or 1)
+
+
+def summarize(tally: Tally, engine: TextEngine, out: Console) -> int:
     """The closing lines of a run that read rows, and its exit code."""
     if tally.replaced:
         names = ", ".join(f"'{name}'" for name in sorted(tally.replaced))
@@ -68,5 +80,7 @@ def summarize(tally: Tally, engine: Engine, out: Console) -> int:
         first = f"; the first: {tally.first_error}" if tally.first_error else ""
         out.warn(f"{tally.failed:,} of {tally.rows:,} rows failed{first}", hint=tally.first_hint)
     about = engine.identity.as_dict()
-    out.notice(f"{tally}; {about['model']} on {about['engine']}, {about['device']}, {about.get('quantize', about['dtype'])}")
+    where = [about["engine"], about.get("device"), about.get("quantize", about.get("dtype"))]
+    asked = f"; {tally.prompt_tokens:,} tokens in prompts" if engine.concurrency > 1 and tally.prompt_tokens else ""
+    out.notice(f"{tally}{asked}; {about['model']} on {', '.join(filter(None, where))}")
     return tally.exit_code

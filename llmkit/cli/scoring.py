@@ -17,6 +17,7 @@ from llmkit.errors import UsageError
 if TYPE_CHECKING:
     from llmkit.cli.commands.evaluate.reporting import Ending
     from llmkit.cli.console import Console
+    from llmkit.engines.base import TextEngine
     from llmkit.jobs.executor import Task
     from llmkit.metrics.overlap import OverlapSettings
 
@@ -75,15 +76,19 @@ class CacheOptions:
             check(self.cache)
 
     @contextmanager
-    def over(self, task: Task, identity: Mapping[str, Any], out: Console, *, by_place: bool = False) -> Iterator[Task]:
-        """`task`, asked only for what the cache does not hold (see `llmkit.jobs.cache.Cached`)."""
+    def over(self, task: Task, engine: TextEngine, identity: Mapping[str, Any], out: Console, *, by_place: bool = False) -> Iterator[Task]:
+        """`task` of `engine`, asked only for what the cache does not hold (see `llmkit.jobs.cache.Cached`).
+
+        A server shows no hash of its weights, so what it answered counts for its address alone.
+        """
         if self.cache is None:
             yield task
             return
         from llmkit.jobs.cache import Cache, Cached
 
         store = Cache(self.cache, out)
-        cached = Cached(task, store, identity, by_place=by_place)
+        where = {"servers": sorted(engine.servers)} if engine.servers else {}
+        cached = Cached(task, store, {**identity, **where}, by_place=by_place)
         try:
             yield cached
             out.notice(f"{cached.known:,} rows from the cache {self.cache}")

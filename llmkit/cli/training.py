@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from llmkit.cli.options import Adapter, ChatTemplate, MaxErrors, PromptField, RowFormat, RunOptions, Template, TextField
+from llmkit.cli.jobs import MaxErrors, RunOptions
+from llmkit.cli.options import Adapter, ChatTemplate, PromptField, RowFormat, Template, TextField
 from llmkit.cli.parsing import DATA, LORA, RUN, SHOW, TRAINING, choice_option, count_option, fraction, number_option, option, share
 from llmkit.cli.parsing import language as language_name
 from llmkit.rows.samples import SampleFields

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from llmkit.engines.decoding import Decoding
-from llmkit.errors import EngineLimitError
+from llmkit.errors import EngineLimitError, UsageError
 from llmkit.models.settings import ModelSettings
 from llmkit.rows.fields import Prompt
 
@@ -110,7 +110,8 @@ class ModelFacts:
 class ModelIdentity:
     """What makes two answers comparable: the engine, and the model that it runs as. Hashes are SHA-256 in hexadecimal.
 
-    device: 'cpu', 'cuda', ...; None for what an engine can't know (a server shows no hash of its weights).
+    device: 'cpu', 'cuda', ...; None for what an engine can't know (a server shows no hash of its weights). endpoint: of a server,
+    'chat' or 'text': whether its chat template applies.
     """
 
     engine: str
@@ -120,6 +121,7 @@ class ModelIdentity:
     weights_sha256: str | None = None
     tokenizer_sha256: str | None = None
     chat_template_sha256: str | None = None
+    endpoint: str | None = None
     device: str | None = None
     dtype: str | None = None
     quantize: str | None = None
@@ -174,6 +176,9 @@ class EngineKind:
     def check_settings(self, settings: ModelSettings) -> None:
         """Raises EngineLimitError for an adapter, a device or a quantization that the engine does not have."""
         able, device = self.capabilities, settings.device.partition(":")[0]
+        if settings.server.bases and not self.prefixes:
+            hint = f"`model` openai:{settings.reference}"
+            raise UsageError(f"`api_base` is for models that servers run, and {settings.reference} runs here", hint=hint)
         if settings.adapter is not None and not able.adapters:
             raise EngineLimitError(f"the engine {self.name} does not support adapters", hint="merge the adapter into its base first")
         if device != "auto" and device not in able.devices:
@@ -195,8 +200,7 @@ class EngineKind:
             (decoding.speculates, able.speculation, "speculation"),
         ):
             if asked and not has:
-                hint = None if self.prefixes else "`engine` torch"  # which can't run a reference that is another engine's own
-                raise EngineLimitError(f"the engine {self.name} has no {what}", hint=hint)
+                raise EngineLimitError(f"the engine {self.name} has no {what}", hint=self._other)
 
     def check(self, settings: ModelSettings, decoding: Decoding | None) -> None:
         """Raises EngineLimitError for what the engine does not have, of settings and of a way of decoding."""
@@ -211,13 +215,27 @@ class EngineKind:
         module, _, name = self.limits.partition(":")
         reason: str | None = getattr(importlib.import_module(module), name)(settings, decoding)
         if reason is not None:
-            raise EngineLimitError(f"{settings.reference} can't run on the engine {self.name}: {reason}", hint="`engine` torch")
+            raise EngineLimitError(f"{settings.reference} can't run on the engine {self.name}: {reason}", hint=self._other)
+
+    @property
+    def _other(self) -> str | None:
+        """A hint at another engine; none can run a reference that is an engine's own."""
+        return None if self.prefixes else "`engine` torch"
 
 
 class TextEngine(Protocol):
-    """What takes text: a prompt gives a completion, and texts give scores. How it cuts text into tokens is its own affair."""
+    """What takes text: a prompt gives a completion, and texts give scores. How it cuts text into tokens is its own affair.
+
+    token_ids: it is an `Engine`, too. encoder_decoder: prompts and answers are read by different halves. concurrency: calls that
+    may run at once, each in a thread of its own: 1 where the model computes in this process. servers: the addresses of those that
+    compute, none for this process.
+    """
 
     name: str
+    token_ids: bool
+    encoder_decoder: bool
+    concurrency: int
+    servers: tuple[str, ...]
 
     @property
     def context(self) -> int | None:
@@ -235,6 +253,10 @@ class TextEngine(Protocol):
         """Raises InputError for a prompt that is empty or does not fit."""
         ...
 
+    def length(self, text: str) -> int:
+        """The tokens of a text; an estimate where only a server knows."""
+        ...
+
     def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = proceed) -> list[list[Completion]]:
         """`decoding.num_samples` answers to each request, each as long as that request's own `max_new_tokens` allows.
 
@@ -247,21 +269,22 @@ class TextEngine(Protocol):
         """One answer, its text handed to `write` piece by piece as whole characters, none of a stop string."""
         ...
 
-    def score_answers(self, items: Sequence[tuple[Prompt, str]]) -> list[list[TokenScore]]:
-        """The tokens of each given answer after its prompt, with their natural-log probabilities."""
+    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = proceed) -> list[list[TokenScore]]:
+        """The tokens of each given answer after its prompt, with their natural-log probabilities.
+
+        A first token that nothing stands before has none, and is left out. check: called now and then; what it raises ends the work.
+        """
         ...
 
 
 class Engine(TextEngine, Protocol):
     """What takes token ids, too: what windows, choices and long documents are scored with.
 
-    bos: the id that begins a text, when the model has one; eos: the ids that end one; encoder_decoder: prompts and answers
-    are read by different halves.
+    bos: the id that begins a text, when the model has one; eos: the ids that end one.
     """
 
     bos: int | None
     eos: frozenset[int]
-    encoder_decoder: bool
 
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
-from llmkit.engines.base import Completion, Pair, Request, TokenScore
+from llmkit.engines.base import Check, Completion, Pair, Request, TokenScore, proceed
 from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import NO_STOPS, Stops, continuation, decode_piece, special_tokens, whole_characters
@@ -248,6 +248,9 @@ def bos_remark(codec: Codec, configured: int | None) -> str | None:
 class CodecEngine(ABC):
     """What engines that run a model here have in common: texts go through a codec, and the engine itself sees ids."""
 
+    token_ids = True
+    concurrency = 1
+    servers: tuple[str, ...] = ()
     _codec: Codec
     chat: ChatSettings
 
@@ -256,7 +259,8 @@ class CodecEngine(ABC):
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
     ) -> list[list[float]]: ...
 
-    def score_answers(self, items: Sequence[tuple[Prompt, str]]) -> list[list[TokenScore]]:
+    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = proceed) -> list[list[TokenScore]]:
+        check()
         return self._codec.score_answers(items, self.score)
 
     def with_chat(self, chat: ChatSettings) -> Self:
@@ -267,6 +271,9 @@ class CodecEngine(ABC):
 
     def encode(self, text: str) -> list[int]:
         return self._codec.encode(text)
+
+    def length(self, text: str) -> int:
+        return len(self._codec.encode(text))
 
     def encode_pair(self, prompt: Prompt, answer: str, *, split: str = "spaces") -> Pair:
         return self._codec.encode_pair(prompt, answer, split=split)

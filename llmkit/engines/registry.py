@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from llmkit.engines import ctranslate2, torch
+from llmkit.engines import ctranslate2, openai, torch
 from llmkit.engines.base import EngineKind
 from llmkit.engines.ctranslate2 import support
 from llmkit.errors import EngineLimitError, OutOfMemoryError, UnavailableError, UsageError, did_you_mean, one_line
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llmkit.models.settings import ModelSettings
 
 GROUP = "llmkit.engines"
-_BUILT_IN = (torch.ENGINE, ctranslate2.ENGINE)
+_BUILT_IN = (torch.ENGINE, ctranslate2.ENGINE, openai.ENGINE)
 
 
 def engines() -> dict[str, EngineKind]:

@@ -13,7 +13,7 @@ from llmkit.jobs.batching import AUTO_ROWS
 from llmkit.jobs.journal import Journal, damaged
 from llmkit.jobs.outcome import Answer, Outcome, Tally
 from llmkit.jobs.output import Output
-from llmkit.records import differences
+from llmkit.records import differences, peak_memory_bytes
 from llmkit.rows import Row
 
 
@@ -24,7 +24,7 @@ def saved_row(outcome: Outcome, digest: str) -> list[Any]:
     return [outcome.index, digest, dict(outcome.fields), dict(answer.fields), answer.error, counts]
 
 
-def _outcome(saved: Any) -> tuple[Outcome, str]:
+def read_saved(saved: Any) -> tuple[Outcome, str]:
     """Raises ValueError for what is not a saved row."""
     index, digest, fields, answer, error, counts = saved
     types = ((index, int), (digest, str), (fields, dict), (answer, dict), (error, (str, type(None))), (counts, list))
@@ -39,42 +39,48 @@ def _entry(entry: Mapping[str, Any], journal: Journal) -> tuple[int, list[tuple[
         number, seconds = entry["window"], entry["seconds"]
         if type(number) is not int or not isinstance(seconds, (int, float)):
             raise ValueError("not a window")
-        return number, [_outcome(saved) for saved in entry["rows"]], float(seconds)
+        return number, [read_saved(saved) for saved in entry["rows"]], float(seconds)
     except (KeyError, TypeError, ValueError) as exc:
         raise damaged(journal.path) from exc
 
 
 class Saved:
-    """What the journal holds, taken window by window beside the input, so that memory does not grow."""
+    """What the journal holds, taken window by window beside the input, so that memory does not grow.
+
+    Windows overlap while a run works, by one: the entries of window N stand before all entries of window N + 2.
+    """
 
     def __init__(self, journal: Journal, name: str) -> None:
         self._journal, self._name = journal, name
         self._entries = (_entry(entry, journal) for entry in journal.entries()) if journal.resumed else iter(())
         self._next = next(self._entries, None)
+        self._ahead: list[tuple[Outcome, str]] = []  # of the window after the one that was taken last
         self.seconds = 0.0
 
     def take(self, window: Sequence[Row], digests: Mapping[int, str], number: int) -> dict[int, Outcome]:
         """The outcomes of this window that are there. Raises JobChangedError when one of its rows is another row now."""
         lines = {row.index: row.line for row in window}
-        done: dict[int, Outcome] = {}
-        while self._next is not None and self._next[0] == number:
-            for outcome, digest in self._next[1]:
-                if outcome.index not in lines:
-                    raise self._fewer_rows()
-                if digests.get(outcome.index) != digest:
-                    line = f", line {lines[outcome.index]}" if lines.get(outcome.index) else ""
-                    raise JobChangedError(
-                        f"{self._name}{line}: row {outcome.index + 1} has changed since the earlier run",
-                        hint="`restart` starts over",
-                    )
-                done[outcome.index] = outcome
+        found, self._ahead = self._ahead, []
+        while self._next is not None and self._next[0] <= number + 1:
+            (found if self._next[0] <= number else self._ahead).extend(self._next[1])
             self.seconds += self._next[2]
             self._next = next(self._entries, None)
+        done: dict[int, Outcome] = {}
+        for outcome, digest in found:
+            if outcome.index not in lines:
+                raise self._fewer_rows()
+            if digests.get(outcome.index) != digest:
+                line = f", line {lines[outcome.index]}" if lines.get(outcome.index) else ""
+                raise JobChangedError(
+                    f"{self._name}{line}: row {outcome.index + 1} has changed since the earlier run",
+                    hint="`restart` starts over",
+                )
+            done[outcome.index] = outcome
         return done
 
     def end(self) -> None:
         """Raises JobChangedError when the journal holds rows that the input does not."""
-        if self._next is not None:
+        if self._next is not None or self._ahead:
             raise self._fewer_rows()
 
     def _fewer_rows(self) -> JobChangedError:
@@ -82,21 +88,39 @@ class Saved:
 
 
 class JournalRows:
-    """The output rows that a complete journal holds, in input order, one window at a time; can be iterated again."""
+    """The output rows that a complete journal holds, in input order, two windows at a time; can be iterated again."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        window: dict[int, Outcome] = {}
-        current = None
-        for entry in self._journal.entries():
-            number, rows, _ = _entry(entry, self._journal)
-            if number != current:
-                yield from (window[index].line() for index in sorted(window))
-                window, current = {}, number
-            window |= {outcome.index: outcome for outcome, _ in rows}
-        yield from (window[index].line() for index in sorted(window))
+        return (outcome.line() for outcome, _ in _in_order(self._journal))
+
+
+class JournalOutcomes:
+    """What a complete journal holds as the lines of a shard (see `llmkit.jobs.shards`), in input order; can be iterated again."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return ({"row": saved_row(outcome, digest)} for outcome, digest in _in_order(self._journal))
+
+
+def _in_order(journal: Journal) -> Iterator[tuple[Outcome, str]]:
+    """The rows of a journal with their digests. A window is complete when one after the next begins."""
+    open_windows: dict[int, dict[int, tuple[Outcome, str]]] = {}
+    for entry in journal.entries():
+        number, rows, _ = _entry(entry, journal)
+        for before in sorted(n for n in open_windows if n < number - 1):
+            yield from _by_index(open_windows.pop(before))
+        open_windows.setdefault(number, {}).update({outcome.index: (outcome, digest) for outcome, digest in rows})
+    for before in sorted(open_windows):
+        yield from _by_index(open_windows[before])
+
+
+def _by_index(window: Mapping[int, tuple[Outcome, str]]) -> Iterator[tuple[Outcome, str]]:
+    return (window[index] for index in sorted(window))
 
 
 def failed_run(output: Output, identity: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], bool]]:
@@ -151,6 +175,27 @@ def _counted(fields: dict[str, Any]) -> Answer:
         return sum(value) if isinstance(value, list) else value if isinstance(value, int) else 0
 
     return Answer(fields, None, total("prompt_tokens"), total("completion_tokens"))
+
+
+def result_of(
+    tally: Tally, input: str, input_sha256: str | None, output: str, output_sha256: str, *, peak_memory: int | None = None
+) -> dict[str, Any]:
+    """The run record's counts and measurements. peak_memory: bytes, None for this process's."""
+    return {
+        "rows": tally.rows,
+        "failed": tally.failed,
+        "failed_rows": tally.failed_rows,
+        "prompt_tokens": tally.prompt_tokens,
+        "completion_tokens": tally.completion_tokens,
+        "scored_tokens": tally.scored_tokens,
+        "seconds": round(tally.seconds, 3),
+        "tokens_per_second": round(tally.tokens / tally.seconds, 1) if tally.seconds else None,
+        "peak_memory_bytes": peak_memory or peak_memory_bytes(),
+        "input": input,
+        "input_sha256": input_sha256,
+        "output": output,
+        "output_sha256": output_sha256,
+    }
 
 
 def tally_of(result: Mapping[str, Any]) -> Tally:

@@ -1,15 +1,18 @@
 """Who answers batches: an executor takes them as they are planned and gives them back answered, in any order.
 
-Here, in this process, one after another; workers elsewhere are another executor. Planning and journal stay with the loop.
+Here, in this process, one after another; or several at once, for a model that computes elsewhere. Planning and journal stay with
+the loop.
 """
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from llmkit.engines.base import Check, proceed
-from llmkit.errors import OutOfMemoryError
+from llmkit.errors import OutOfMemoryError, StoppedError, TimeUpError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
 from llmkit.jobs.report import Report
@@ -42,7 +45,8 @@ class Executor(Protocol):
     def run(self, batches: Iterable[Sequence[Work]]) -> Iterator[Answered]:
         """Each batch, or parts of it, with its answers; in any order. `batches` is walked as there is room for more.
 
-        Raises OutOfMemoryError when one row alone is too much.
+        An empty batch says that the next one has to wait until one that is out is back. What `batches` raises is raised when
+        the batches that are out are back; what a task raises, at once. Raises OutOfMemoryError when one row alone is too much.
         """
         ...
 
@@ -61,7 +65,8 @@ class Here:
 
     def run(self, batches: Iterable[Sequence[Work]]) -> Iterator[Answered]:
         for batch in batches:
-            yield from self._in_time(batch)
+            if batch:
+                yield from self._in_time(batch)
 
     def _in_time(self, batch: Sequence[Work]) -> Iterator[Answered]:
         stopping = self._stopping
@@ -100,3 +105,82 @@ def growing(batch: Sequence[Work]) -> Iterator[Sequence[Work]]:
         yield batch[start : start + size]
         start += size
         size = start
+
+
+class Concurrent:
+    """Several batches at once, each in a thread of its own: for a task that waits for an answer from elsewhere.
+
+    When the run has to end, the batches that are out may still come back for a while (see `Stopping.late`); then they are dropped.
+    """
+
+    def __init__(self, task: Task, batches: int, stopping: Stopping | None = None) -> None:
+        self._task, self._most = task, batches
+        self._check = proceed if stopping is None else stopping.late
+
+    def run(self, batches: Iterable[Sequence[Work]]) -> Iterator[Answered]:
+        source, threads = iter(batches), _Threads(self._task, self._check)
+        more, ended = True, None
+        try:
+            while more or threads.out:
+                while more and threads.out < self._most:
+                    try:
+                        batch = next(source)
+                    except StopIteration:
+                        more = False
+                        break
+                    except Exception as exc:
+                        more, ended = False, exc
+                        break
+                    if not batch:
+                        break
+                    threads.begin(batch)
+                if threads.out:
+                    try:
+                        done = threads.next()
+                    except (StoppedError, TimeUpError) as exc:  # of one that came too late; others may have been in time
+                        more, ended = False, ended or exc
+                        continue
+                    yield done
+        finally:
+            threads.end()
+        if ended is not None:
+            raise ended
+
+
+class _Threads:
+    """Threads that answer batches, started as they are needed. out: batches that are not back.
+
+    They end with the process, whatever they wait for, so that an error or a signal does not wait for an answer.
+    """
+
+    def __init__(self, task: Task, check: Check) -> None:
+        self._task, self._check, self.out, self._threads = task, check, 0, 0
+        self._waiting: queue.SimpleQueue[Sequence[Work] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[Sequence[Work], list[Answer] | BaseException]] = queue.SimpleQueue()
+
+    def begin(self, batch: Sequence[Work]) -> None:
+        self.out += 1
+        if self._threads < self.out:
+            self._threads += 1
+            threading.Thread(target=self._work, daemon=True).start()
+        self._waiting.put(batch)
+
+    def next(self) -> Answered:
+        """The next batch that is back. Raises what its task raised."""
+        batch, answers = self._done.get()
+        self.out -= 1
+        if isinstance(answers, BaseException):
+            raise answers
+        return batch, answers
+
+    def end(self) -> None:
+        for _ in range(self._threads):
+            self._waiting.put(None)
+
+    def _work(self) -> None:
+        while (batch := self._waiting.get()) is not None:
+            try:
+                answers: list[Answer] | BaseException = self._task.answer(batch, self._check)
+            except BaseException as exc:  # the loop raises it in its own thread
+                answers = exc
+            self._done.put((batch, answers))

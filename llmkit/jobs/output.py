@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from llmkit import files
 from llmkit.errors import OutputError, UsageError
+from llmkit.jobs.batch_lines import NAME, batch_lines
 from llmkit.jobs.journal import check_journal
 from llmkit.records import read_record
 from llmkit.rows.values import from_json, to_json
@@ -50,7 +51,7 @@ class Output:
         self.path = Path(os.path.realpath(path))
         self._check()
         self.holds_rows = write is None and _ending(self.path) in JSON_LINES
-        self.write: Writer = write or _RowsWriter(format_of(self.path), answer)
+        self.write: Writer = write or writer_of(self.path, answer)
         self.overwrites = overwrite
         self._lock = files.acquire(self.path, path)
         try:
@@ -165,15 +166,23 @@ def format_of(path: Path) -> Format:
     raise UsageError(f"output {path.name}: rows are written as {', '.join(_SHOWN[:-1])} or {_SHOWN[-1]}", hint=f"for example {stem}.jsonl")
 
 
-class _RowsWriter:
-    """A format of rows: each answer is in it."""
+class RowsWriter:
+    """A format of rows: each answer is in it. format: called with the rows and with `more`."""
 
-    def __init__(self, format: Format, answer: str) -> None:
-        self._format, self._answer = format, answer
+    def __init__(self, format: Callable[..., Iterator[bytes]], *more: str) -> None:
+        self._format, self._more = format, more
         self.refused: Mapping[int, str] = {}
 
     def __call__(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-        return self._format(rows, self._answer)
+        return self._format(rows, *self._more)
+
+
+def writer_of(path: Path, answer: str, format: str | None = None, model: str = "") -> Writer:
+    """What makes the bytes of an output of rows: by its format's name, or by the ending of `path`. Raises UsageError.
+
+    model: what lines of an OpenAI batch say of who answered.
+    """
+    return RowsWriter(batch_lines, answer, model) if format == NAME else RowsWriter(format_of(path), answer)
 
 
 def _jsonl(rows: Iterable[Mapping[str, Any]], _: str) -> Iterator[bytes]:

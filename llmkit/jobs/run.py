@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,13 +16,14 @@ from typing import Any
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.jobs import earlier
 from llmkit.jobs.batching import Work, batches, windows
-from llmkit.jobs.executor import Executor, Here, Task, growing
+from llmkit.jobs.executor import Concurrent, Executor, Here, Task, growing
 from llmkit.jobs.journal import Journal
 from llmkit.jobs.outcome import Answer, Outcome, Tally, row_digest
 from llmkit.jobs.output import Output, jsonl_line
-from llmkit.jobs.report import Report
+from llmkit.jobs.report import Progress, Report
+from llmkit.jobs.shards import Shard
 from llmkit.jobs.stopping import Stopping
-from llmkit.records import differences, peak_memory_bytes, run_record
+from llmkit.records import differences, run_record
 from llmkit.rows import Row, Rows
 
 
@@ -30,7 +31,8 @@ from llmkit.rows import Row, Rows
 class JobSettings:
     """How a job runs; none of it changes an answer but `batch_size` and `batch_tokens`, in the last bits.
 
-    batch_size: rows per batch, None for automatic; max_time: seconds.
+    batch_size: rows per batch, None for automatic; max_time: seconds; max_tokens: of all prompts and answers. concurrency: batches
+    that are answered at once. shard: the part of the batches that this run answers, None for all.
     """
 
     batch_size: int | None = None
@@ -38,10 +40,19 @@ class JobSettings:
     max_errors: int | None = None
     retry_failed: bool = False
     max_time: float | None = None
+    max_tokens: int | None = None
+    concurrency: int = 1
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         if self.batch_tokens < 1:
             raise UsageError("`batch_tokens` must be 1 or more")
+        if self.concurrency < 1:
+            raise UsageError("`concurrency` must be 1 or more")
+
+    def executor(self, task: Task, report: Report, stopping: Stopping) -> Executor:
+        """Who answers the batches where nobody else is named."""
+        return Here(task, report, stopping) if self.concurrency == 1 else Concurrent(task, self.concurrency, stopping)
 
 
 #: Parts of an identity that are known when the model is loaded, or the rows are read.
@@ -65,8 +76,8 @@ def answered(
     Raises TimeUpError when the time is up, and RowsFailedError past the errors allowed.
     """
     begun = time.monotonic()
-    stopping = Stopping(settings.max_time, report.notice, resumable=False)
-    executor = executor or Here(task, report, stopping)
+    stopping = Stopping(settings.max_time, report.notice, max_tokens=settings.max_tokens, resumable=False)
+    executor = executor or settings.executor(task, report, stopping)
     with report.progress("rows") as progress:
         for window in windows(rows):
             works = [task.prepare(row) for row in window]
@@ -74,6 +85,7 @@ def answered(
             progress.advance(len(done))
             for batch, answers in executor.run(stopping.between(_open(_plan(works, task, settings)))):
                 done |= {w.row.index: Outcome(w.row.index, w.row.fields, a) for w, a in zip(batch, answers, strict=True)}
+                stopping.spend(answers)
                 progress.advance(len(batch), sum(a.tokens for a in answers))
             for index in sorted(done):
                 tally.add(done[index])
@@ -102,11 +114,12 @@ def file_job(
     if output.finished and kept is None and not output.overwrites:
         return _complete_before(output, rows, run, report)
     identity = {**run.identity, **({"retry_failed": True} if settings.retry_failed else {})}
+    stops = Stopping(settings.max_time, report.notice, max_tokens=settings.max_tokens)
     opened = Journal(output.journal_path, identity, earlier.changes_that_count)
-    with Stopping(settings.max_time, report.notice) as stopping, closing(opened) as journal:
+    with stops as stopping, closing(opened) as journal:
         if smaller := earlier.smaller_batches(journal.begun_as, identity):
             report.warn(f"continuing an unfinished run with smaller batches: {'; '.join(smaller)}; scores may differ in their last digits")
-        loop = _Loop(rows, task, settings, journal, report, stopping, executor or Here(task, report, stopping))
+        loop = _Loop(rows, task, settings, journal, report, stopping, executor or settings.executor(task, report, stopping))
         tally = loop.run(kept)
         if kept is not None:
             earlier.check_same_rows(output, loop.rows_sha256)
@@ -115,9 +128,9 @@ def file_job(
         def record(sha256: str) -> dict[str, Any]:
             tally.refuse(output.write.refused)
             known = {**run.identity, "rows_sha256": loop.rows_sha256}
-            return run_record(run.command, run.options, known, _result(tally, rows, output, sha256))
+            return run_record(run.command, run.options, known, earlier.result_of(tally, rows.name, rows.sha256, output.name, sha256))
 
-        output.commit(earlier.JournalRows(journal), record)
+        output.commit(earlier.JournalRows(journal) if settings.shard is None else earlier.JournalOutcomes(journal), record)
     return tally
 
 
@@ -140,16 +153,33 @@ def answer_rows(
     return tally
 
 
+@dataclass
+class _Window:
+    """Rows that are read and not all answered. waiting: places of those that this run has yet to answer."""
+
+    number: int
+    digests: dict[int, str]
+    done: dict[int, Outcome]
+    waiting: set[int]
+
+
 class _Loop:
-    """One pass over the rows: what the journal holds is skipped, the rest answered and appended."""
+    """One pass over the rows: what the journal holds is skipped, the rest answered and appended.
+
+    The next window begins while the last batches of one are out, so that an executor of many is never idle at its end.
+    """
 
     def __init__(
         self, rows: Rows, task: Task, settings: JobSettings, journal: Journal, report: Report, stopping: Stopping, executor: Executor
     ) -> None:
         self.rows, self.task, self.settings, self.journal = rows, task, settings, journal
         self.report, self.stopping, self.executor = report, stopping, executor
+        self._saved = earlier.Saved(journal, rows.name)
+        self._tally = Tally()
+        self._open: dict[int, _Window] = {}
         self._digest = hashlib.sha256()
-        self._failed_now = 0
+        self._failed_now = self._planned = 0
+        self._since = time.monotonic()  # when the last entry was appended
 
     @property
     def rows_sha256(self) -> str:
@@ -158,69 +188,107 @@ class _Loop:
 
     def run(self, kept: Iterator[tuple[dict[str, Any], bool]] | None) -> Tally:
         """kept: rows of a finished output whose failed ones are to be run again."""
-        tally = Tally()
-        saved = earlier.Saved(self.journal, self.rows.name)
         begun = time.monotonic()
         with self.report.progress("rows") as progress:
-            for number, window in enumerate(windows(self.rows)):
-                digests = {row.index: row_digest(row) for row in window}
-                for row in window:
-                    self._digest.update(digests[row.index].encode())
-                done = saved.take(window, digests, number)
-                if kept is not None:
-                    again = {i: o for i, o in earlier.not_failed(window, kept, self.rows.name).items() if i not in done}
-                    if again:
-                        self._append(number, list(again.values()), digests, 0.0)
-                    done |= again
-                tally.resumed += len(done)
-                progress.advance(len(done))
-                if len(done) < len(window):
-                    for outcome in self._answer(number, [row for row in window if row.index not in done], digests, window, tally):
-                        done[outcome.index] = outcome
-                        progress.advance(1, outcome.answer.tokens)
-                for index in sorted(done):
-                    tally.add(done[index])
-            saved.end()
-        tally.seconds = saved.seconds + time.monotonic() - begun
-        return tally
+            for batch, answers in self.executor.run(self.stopping.between(self._batches(kept, progress))):
+                window = next(w for w in self._open.values() if batch[0].row.index in w.waiting)
+                self._answered(window, [Outcome(w.row.index, w.row.fields, a) for w, a in zip(batch, answers, strict=True)], progress)
+                self._settle()
+            self._settle()
+            self._saved.end()
+        self._tally.seconds = self._saved.seconds + time.monotonic() - begun
+        return self._tally
 
-    def _answer(
-        self, number: int, missing: Sequence[Row], digests: Mapping[int, str], window: Sequence[Row], tally: Tally
-    ) -> Iterator[Outcome]:
-        """Outcomes of the rows of a window that are not done. Batches are planned from the whole window, so that a resume repeats them."""
-        wanted = {row.index for row in missing}
-        works = [self.task.prepare(row) for row in window]
-        settled = [outcome for w in works if w.row.index in wanted and (outcome := _settled(w)) is not None]
+    def _batches(self, kept: Iterator[tuple[dict[str, Any], bool]] | None, progress: Progress) -> Iterator[Sequence[Work]]:
+        """The batches of all windows; an empty one where the next window has to wait for the one before the last."""
+        for number, rows in enumerate(windows(self.rows)):
+            while any(before < number - 1 for before in self._open):
+                yield ()
+            window = self._read(number, rows, kept)
+            self._tally.resumed += len(window.done)
+            progress.advance(len(window.done))
+            yield from self._begin(window, rows, progress)
+            self._settle()
+
+    def _read(self, number: int, rows: Sequence[Row], kept: Iterator[tuple[dict[str, Any], bool]] | None) -> _Window:
+        """A window with what is done of it."""
+        digests = {row.index: row_digest(row) for row in rows}
+        for row in rows:
+            self._digest.update(digests[row.index].encode())
+        done = self._saved.take(rows, digests, number)
+        self.stopping.spend(outcome.answer for outcome in done.values())
+        window = _Window(number, digests, done, set())
+        self._open[number] = window
+        if kept is not None:
+            again = {i: o for i, o in earlier.not_failed(rows, kept, self.rows.name).items() if i not in done}
+            if again:
+                self._append(window, list(again.values()), 0.0)
+            done |= again
+        return window
+
+    def _begin(self, window: _Window, rows: Sequence[Row], progress: Progress) -> Iterator[Sequence[Work]]:
+        """The batches of a window with rows that are not done, planned from the whole window, so that a resume repeats them."""
+        if len(window.done) == len(rows):
+            return
+        works = [self.task.prepare(row) for row in rows]
+        planned = self._ours(_plan(works, self.task, self.settings))
+        missing = list(_open(self._missing(planned, window.done)))
+        nobodys = [w for w in works if w.error is not None and self._is_ours(w.row.index)] + [w for batch in planned for w in batch]
+        settled = [outcome for w in nobodys if w.row.index not in window.done and (outcome := _settled(w)) is not None]
+        window.waiting = {w.row.index for batch in missing for w in batch} | {outcome.index for outcome in settled}
         if settled:
-            self._append(number, settled, digests, 0.0)
-            yield from self._counted(settled, tally)
-        planned = _open(self._missing(_plan(works, self.task, self.settings), wanted))
-        started = time.monotonic()
-        for batch, answers in self.executor.run(self.stopping.between(planned)):
-            outcomes = [Outcome(w.row.index, w.row.fields, a) for w, a in zip(batch, answers, strict=True)]
-            self._append(number, outcomes, digests, time.monotonic() - started)
-            started = time.monotonic()
-            yield from self._counted(outcomes, tally)
+            self._answered(window, settled, progress)
+        self._since = time.monotonic()
+        yield from missing
 
-    def _missing(self, plan: Iterable[Sequence[Work]], wanted: Collection[int]) -> Iterator[Sequence[Work]]:
+    def _missing(self, planned: Iterable[Sequence[Work]], done: Container[int]) -> Iterator[Sequence[Work]]:
         """The rows of each batch that are not done. Of a batch that an earlier run could not finish in time, parts."""
-        for batch in plan:
-            left = [w for w in batch if w.row.index in wanted]
+        for batch in planned:
+            left = [w for w in batch if w.row.index not in done]
             if self.stopping.limited and 0 < len(left) < len(batch):
                 yield from growing(left)
             elif left:
                 yield left
 
-    def _append(self, number: int, outcomes: Sequence[Outcome], digests: Mapping[int, str], seconds: float) -> None:
-        lines = [earlier.saved_row(outcome, digests[outcome.index]) for outcome in outcomes]
-        self.journal.append({"window": number, "rows": lines, "seconds": seconds})
+    def _ours(self, planned: Iterable[Sequence[Work]]) -> list[Sequence[Work]]:
+        """The batches of this shard: every Nth of the whole plan."""
+        out = []
+        for batch in planned:
+            if self._is_ours(self._planned):
+                out.append(batch)
+            self._planned += 1
+        return out
 
-    def _counted(self, outcomes: Sequence[Outcome], tally: Tally) -> Iterator[Outcome]:
-        yield from outcomes
+    def _is_ours(self, place: int) -> bool:
+        return self.settings.shard is None or self.settings.shard.has(place)
+
+    def _answered(self, window: _Window, outcomes: Sequence[Outcome], progress: Progress) -> None:
+        """Keeps outcomes. Raises RowsFailedError past the errors allowed."""
+        self._append(window, outcomes, time.monotonic() - self._since)
+        self._since = time.monotonic()
+        self.stopping.spend(outcome.answer for outcome in outcomes)
+        for outcome in outcomes:
+            window.done[outcome.index] = outcome
+            window.waiting.discard(outcome.index)
+            progress.advance(1, outcome.answer.tokens)
         self._failed_now += sum(o.answer.error is not None for o in outcomes)
         for outcome in outcomes:
-            tally.note_error(outcome.answer)
-        _check_errors(self._failed_now, tally, self.settings)
+            self._tally.note_error(outcome.answer)
+        _check_errors(self._failed_now, self._tally, self.settings)
+
+    def _settle(self) -> None:
+        """Counts the windows that are complete, in their order."""
+        for number in sorted(self._open):
+            window = self._open[number]
+            if window.waiting:
+                return
+            for index in sorted(window.done):
+                self._tally.add(window.done[index])
+            del self._open[number]
+
+    def _append(self, window: _Window, outcomes: Sequence[Outcome], seconds: float) -> None:
+        lines = [earlier.saved_row(outcome, window.digests[outcome.index]) for outcome in outcomes]
+        self.journal.append({"window": window.number, "rows": lines, "seconds": seconds})
 
 
 def check_finished(output: Output, known: Mapping[str, Any]) -> None:
@@ -249,25 +317,6 @@ def _complete_before(output: Output, rows: Rows, run: RunName, report: Report) -
     output.check_complete(record)
     report.notice(f"{output.name} is already complete")
     return earlier.tally_of(record["result"])
-
-
-def _result(tally: Tally, rows: Rows, output: Output, sha256: str) -> dict[str, Any]:
-    """The run record's counts and measurements."""
-    return {
-        "rows": tally.rows,
-        "failed": tally.failed,
-        "failed_rows": tally.failed_rows,
-        "prompt_tokens": tally.prompt_tokens,
-        "completion_tokens": tally.completion_tokens,
-        "scored_tokens": tally.scored_tokens,
-        "seconds": round(tally.seconds, 3),
-        "tokens_per_second": round(tally.tokens / tally.seconds, 1) if tally.seconds else None,
-        "peak_memory_bytes": peak_memory_bytes(),
-        "input": rows.name,
-        "input_sha256": rows.sha256,
-        "output": output.name,
-        "output_sha256": sha256,
-    }
 
 
 def _plan(works: Sequence[Work], task: Task, settings: JobSettings) -> Iterable[Sequence[Work]]:

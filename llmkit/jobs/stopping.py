@@ -1,4 +1,4 @@
-"""When a run has to end early: a signal, or the time allowed.
+"""When a run has to end early: a signal, the time allowed, or the tokens allowed.
 
 The first SIGINT or SIGTERM lets the batch at hand finish, the second ends at once.
 """
@@ -14,8 +14,12 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from llmkit.errors import LlmkitError, StoppedError, TimeUpError
+from llmkit.jobs.outcome import Answer
 
 T = TypeVar("T")
+
+#: Seconds that answers from elsewhere may still take when a run has to end: they are paid for, and schedulers kill after 30.
+PATIENCE = 10.0
 
 
 class TooLongError(Exception):
@@ -25,13 +29,16 @@ class TooLongError(Exception):
 class Stopping:
     """Asked before each batch. Installs its signal handlers as a context manager."""
 
-    def __init__(self, max_time: float | None, report: Callable[[str], None], *, resumable: bool = True) -> None:
-        self._resumable = resumable
+    def __init__(
+        self, max_time: float | None, report: Callable[[str], None], *, max_tokens: int | None = None, resumable: bool = True
+    ) -> None:
+        self._resumable, self._max_tokens, self._spent = resumable, max_tokens, 0
         begun = time.monotonic()
         self._half = None if max_time is None else begun + max_time / 2
         self._deadline = None if max_time is None else begun + max_time
         self._report = report
         self._signal: int | None = None
+        self._signaled = 0.0  # when the signal came
         self._handed_out = False
         self._before: dict[int, Any] = {}
 
@@ -53,7 +60,18 @@ class Stopping:
             return StoppedError(self._signal, f"stopped by {signal.Signals(self._signal).name}{kept}", hint=hint)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return TimeUpError(f"stopped by `max_time`{kept}", hint=hint)
+        if self._all_spent:
+            spent = f"stopped by `max_tokens_total`: {self._spent:,} tokens of prompts and answers"
+            return TimeUpError(spent + kept, hint="a higher `max_tokens_total` continues" if self._resumable else hint)
         return None
+
+    @property
+    def _all_spent(self) -> bool:
+        return self._max_tokens is not None and self._spent >= self._max_tokens
+
+    def spend(self, answers: Iterable[Answer]) -> None:
+        """Counts the tokens of answers, those of an earlier run, too."""
+        self._spent += sum(answer.prompt_tokens + answer.tokens for answer in answers)
 
     @property
     def limited(self) -> bool:
@@ -70,6 +88,16 @@ class Stopping:
         if self._half is not None and time.monotonic() >= self._half:
             raise TooLongError
 
+    def late(self) -> None:
+        """Raises StoppedError or TimeUpError when a signal came, or the time allowed had passed, `PATIENCE` seconds ago.
+
+        May be called from any thread.
+        """
+        ends = [self._signaled] if self._signal is not None else []
+        ends += [] if self._deadline is None else [self._deadline]
+        if ends and time.monotonic() >= min(ends) + PATIENCE:
+            self.check()
+
     def check(self) -> None:
         """Raises StoppedError or TimeUpError when the run has to end. What is done must be kept by then."""
         if (reason := self.due()) is not None:
@@ -78,7 +106,7 @@ class Stopping:
     def between(self, items: Iterable[T]) -> Iterator[T]:
         """The items, with a check before each. However short the time, the first is handed out, so that each run gets on."""
         for item in items:
-            if self._handed_out or self._signal is not None:
+            if self._handed_out or self._signal is not None or self._all_spent:
                 self.check()
             self._handed_out = True
             yield item
@@ -86,5 +114,5 @@ class Stopping:
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self._signal is not None:
             os._exit(128 + number)
-        self._signal = number
+        self._signal, self._signaled = number, time.monotonic()
         self._report("finishing this batch; press Ctrl-C again to stop now")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from llmkit.errors import UsageError
 from llmkit.models.devices import check_device, check_dtype, check_quantize
@@ -11,11 +12,54 @@ MOST_THREADS = 4096
 
 
 @dataclass(frozen=True)
+class ServerSettings:
+    """How a model that servers run is asked.
+
+    bases: the servers' addresses (http://host:8000/v1), which share the work; empty for the environment's. concurrency: requests
+    in flight, over all servers. timeout: seconds for one request, from its beginning to the end of its answer. retries: tries of a
+    request after its first. Raises UsageError.
+    """
+
+    bases: tuple[str, ...] = ()
+    concurrency: int = 16
+    timeout: float = 600.0
+    retries: int = 10
+
+    def __post_init__(self) -> None:
+        for base in self.bases:
+            check_base(base, "`api_base`")
+        if self.concurrency < 1:
+            raise UsageError("`concurrency` must be 1 or more")
+        if not 0 < self.timeout < float("inf"):
+            raise UsageError("`request_timeout` must be more than 0 seconds")
+        if self.retries < 0:
+            raise UsageError("`max_retries` must be 0 or more")
+
+
+def check_base(base: str, named: str) -> None:
+    """Raises UsageError for what can't be a server's address. named: what holds it, for the message.
+
+    One with a password is not repeated in the message, and not accepted: it would stand in records.
+    """
+    try:
+        parts = urlsplit(base)
+        _ = parts.port
+    except ValueError:
+        parts = urlsplit("")
+    if "@" in base or "?" in base or "#" in base:
+        raise UsageError(
+            f"{named}: the address holds a password or a query", hint="give a key in OPENAI_API_KEY; the address is http://host:8000/v1"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname or not base.isascii() or not base.isprintable() or " " in base:
+        raise UsageError(f"{named} {base[:200]!r} is not a server's address", hint="for example http://localhost:8000/v1")
+
+
+@dataclass(frozen=True)
 class ModelSettings:
     """A model by its reference, with the adapter on it. dtype: kept by its full name ('bf16' becomes 'bfloat16').
 
-    threads: to compute with on a CPU, None for all cores that this process may use. Raises UsageError for a device, precision,
-    quantization or number of threads that there is not.
+    threads: to compute with on a CPU, None for all cores that this process may use. server: how the model is asked where it runs
+    elsewhere. Raises UsageError for a device, precision, quantization or number of threads that there is not.
     """
 
     reference: str
@@ -26,6 +70,7 @@ class ModelSettings:
     trust_remote_code: bool = False
     quantize: str = "none"
     threads: int | None = None
+    server: ServerSettings = ServerSettings()
 
     def __post_init__(self) -> None:
         check_device(self.device)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llmkit.engines.base import Check, Engine, Pair, proceed
+from llmkit.engines.base import Check, Engine, Pair, TextEngine, proceed
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
@@ -139,16 +139,59 @@ class Choosing:
         for work in batch:
             choices, right, own, own_digest = work.payload
             values = [sum(value for value, _ in next(scored)) for _ in own]
-            normalized = [value / len(choice.strip()) for value, choice in zip(values, choices, strict=True)]
-            first, second = values.index(max(values)), normalized.index(max(normalized))
-            fields = {
-                "choice": choices[first],
-                "choice_normalized": choices[second],
-                "right": choices[right],
-                "correct": first == right,
-                "correct_normalized": second == right,
-                "log_likelihoods": values,
-                "digest": own_digest,
-            }
-            out.append(Answer(fields, scored_tokens=sum(len(pair.tokens) - pair.begin for pair in own)))
+            tokens = sum(len(pair.tokens) - pair.begin for pair in own)
+            out.append(_chosen(choices, right, values, own_digest, tokens))
         return out
+
+
+class TextChoosing:
+    """As `Choosing`, by an engine that takes text alone. Prompts are plain text, and how one begins is the engine's affair."""
+
+    width = 1
+
+    def __init__(self, engine: TextEngine, fields: ChoiceFields, file_name: str) -> None:
+        self.engine, self.fields, self.file_name = engine, fields, file_name
+
+    def protocol(self, template: str) -> str:
+        """As `Choosing.protocol`."""
+        return signature(template=digest(template)[:8], shots=0, bos="server", chat="none", delimiter="space", context="server")
+
+    def prepare(self, row: Row) -> Work:
+        try:
+            choices, right = self.fields.choices(row, self.file_name)
+            prompt = self.fields.prompt.prompt(row, self.file_name)
+        except InputError as exc:
+            return Work(row, error=placed(exc, row, self.file_name))
+        text = prompt.text or ""
+        kept = text.rstrip()
+        items = [(Prompt(text=kept), f"{text[len(kept) :]} {choice.strip()}") for choice in choices]
+        length = sum(self.engine.length(kept + answer) for _, answer in items)
+        return Work(row, (choices, right, items, row_digest([*choices, str(right)], asdict(prompt))), length)
+
+    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        return [self._answer(work, check) for work in batch]
+
+    def _answer(self, work: Work, check: Check) -> Answer:
+        choices, right, items, own_digest = work.payload
+        try:
+            scores = self.engine.score_answers(items, check=check)
+        except InputError as exc:
+            return Answer(error=placed(exc, work.row, self.file_name).message)
+        values = [sum(token.logprob for token in tokens) for tokens in scores]
+        return _chosen(choices, right, values, own_digest, sum(map(len, scores)))
+
+
+def _chosen(choices: Sequence[str], right: int, values: list[float], own_digest: str, tokens: int) -> Answer:
+    """The answer to a row whose choices have these log-likelihoods. tokens: that were scored."""
+    normalized = [value / len(choice.strip()) for value, choice in zip(values, choices, strict=True)]
+    first, second = values.index(max(values)), normalized.index(max(normalized))
+    fields = {
+        "choice": choices[first],
+        "choice_normalized": choices[second],
+        "right": choices[right],
+        "correct": first == right,
+        "correct_normalized": second == right,
+        "log_likelihoods": values,
+        "digest": own_digest,
+    }
+    return Answer(fields, scored_tokens=tokens)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from llmkit.engines.base import Check, Completion, Engine, proceed
+from llmkit.engines.base import Check, Completion, TextEngine, proceed
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work
@@ -30,7 +30,9 @@ class Answering:
     (from 1) of those that gave a different answer.
     """
 
-    def __init__(self, engine: Engine, decoding: Decoding, fields: Fields, output_field: str, file_name: str, *, verify: int = 0) -> None:
+    def __init__(
+        self, engine: TextEngine, decoding: Decoding, fields: Fields, output_field: str, file_name: str, *, verify: int = 0
+    ) -> None:
         self.verify, self.verified = verify, 0
         self.unlike: list[int] = []
         self.engine, self.decoding, self.fields, self.file_name = engine, decoding, fields, file_name

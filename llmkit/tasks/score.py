@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from llmkit.engines.base import Check, Engine, Pair, proceed
+from llmkit.engines.base import Check, Engine, Pair, TextEngine, proceed
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
@@ -70,6 +70,36 @@ class Scoring:
         while bos is not None and tokens[:1] == [bos]:  # a text that spells the BOS out; never two
             tokens = tokens[1:]
         return Pair(tokens if bos is None else [bos, *tokens], 1)
+
+
+class TextScoring:
+    """As `Scoring`, by an engine that takes text alone: each text is scored whole, and how it begins is the engine's affair."""
+
+    width = 1
+
+    def __init__(self, engine: TextEngine, fields: DocumentFields, file_name: str) -> None:
+        self.engine, self.fields, self.file_name = engine, fields, file_name
+
+    def prepare(self, row: Row) -> Work:
+        try:
+            spans = self.fields.spans(row, self.file_name)
+        except InputError as exc:
+            return Work(row, error=placed(exc, row, self.file_name))
+        return Work(row, spans, sum(self.engine.length(text) for _, text in spans))
+
+    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        return [self._answer(work, check) for work in batch]
+
+    def _answer(self, work: Work, check: Check) -> Answer:
+        spans: list[tuple[Prompt | None, str]] = work.payload
+        texts = [text for _, text in spans]
+        size = sum(len(t.encode("utf-8", "replace")) for t in texts)
+        document = Document([], sum(map(count_words, texts)), size, _digest_of(spans))
+        try:
+            scores = self.engine.score_answers([(prompt or Prompt(text=""), text) for prompt, text in spans if text], check=check)
+        except InputError as exc:
+            return Answer(error=placed(exc, work.row, self.file_name).message)
+        return answer_of(document, [(sum(token.logprob for token in tokens), len(tokens)) for tokens in scores] or [(0.0, 0)])
 
 
 def score_pairs(

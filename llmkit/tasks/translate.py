@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmkit.engines.base import Check, Completion, Engine, Request, proceed
+from llmkit.engines.base import Check, Completion, Request, TextEngine, proceed
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work, batches
@@ -76,7 +76,7 @@ class Translating:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: TextEngine,
         decoding: Decoding,
         direction: Direction,
         fields: Fields,
@@ -114,7 +114,7 @@ class Translating:
         keep = None if self.options.keep is None else self.options.keep.of(row.index)
         marked = Marked(text, text, ()) if keep is None else strip(text, keep)
         pieces = self.pieces(marked.plain)
-        size = min(sum(len(self.engine.encode(p.text)) for p in pieces.pieces), self.batch_tokens)
+        size = min(sum(self.engine.length(p.text) for p in pieces.pieces), self.batch_tokens)
         return Work(row, _Cut(marked, pieces, keep), size)
 
     def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
@@ -203,14 +203,14 @@ class Translating:
 
     def _work(self, number: int, text: str) -> Work:
         request: Request = self.engine.prepare(self.direction.prompt(text), self.decoding, number)
-        wanted = 2 * len(self.engine.encode(text)) + 16
+        wanted = 2 * self.engine.length(text) + 16
         limit = min(request.max_new_tokens, next((n for n in _LIMITS if n >= wanted), _LIMITS[-1]))
         return Work(Row(number, None, {}), replace(request, max_new_tokens=limit), len(request.tokens), limit)
 
     def _fits(self, text: str) -> bool:
         """Whether a piece leaves room: half the context of an encoder, a third of a shared one."""
         context = self.engine.context
-        return context is None or len(self.engine.encode(text)) + 16 <= context // (2 if self.engine.encoder_decoder else 3)
+        return context is None or self.engine.length(text) + 16 <= context // (2 if self.engine.encoder_decoder else 3)
 
     def _answer(self, cut: _Cut, parts: Sequence[Translated]) -> Answer:
         pieces = cut.pieces

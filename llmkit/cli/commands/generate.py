@@ -19,8 +19,9 @@ from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.decoding import DecodingOptions
 from llmkit.cli.help import Page
 from llmkit.cli.inputs import only_with_input, output_of, read_prompt, remark_escapes
+from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, RUN, SHOW, count_option, option
-from llmkit.cli.running import model_identity, open_model, summarize
+from llmkit.cli.running import job_for, model_identity, open_model, summarize
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import ModelError, UsageError
 from llmkit.rows import Rows, open_rows
@@ -28,7 +29,7 @@ from llmkit.rows.fields import Prompt, PromptFields
 from llmkit.tasks.generate import Answering, answer_of
 
 if TYPE_CHECKING:
-    from llmkit.engines.base import Engine
+    from llmkit.engines.base import Engine, TextEngine
     from llmkit.engines.chat import ChatSettings
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output
@@ -62,7 +63,7 @@ def generate(
         bool, option("--continue", help="Continue a conversation's last message when it is the assistant's.", panel=DECODING)
     ] = False,
     echo: Annotated[bool, option("--echo", help="Print the prompt before its answer.", panel=SHOW)] = False,
-    job: opt.AnswerJobOptions,
+    job: AnswerJobOptions,
     verify_batching: Annotated[
         int, count_option("--verify-batching", help="Run N rows again alone and report differences.", panel=RUN)
     ] = 0,
@@ -98,7 +99,10 @@ def generate(
     if call.decoding.num_samples > 1 and output is not None and output.lower().endswith(".txt"):
         raise UsageError(f"--num-samples {call.decoding.num_samples}: a .txt output holds one answer per line", hint="name a .jsonl output")
     path = None if output == "-" else output
-    with output_of(path, input, known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field) as target:
+    write = rows_out.writer(path, model.model)
+    with output_of(
+        path, input, known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write, shard=settings.shard
+    ) as target:
         return run.answer(target)
 
 
@@ -117,7 +121,7 @@ class Call:
         draft = self.decoding.draft_model
         return open_model(self.model, self.out, engine=self.engine_name, decoding=self.decoding, chat=self.chat, draft=draft)
 
-    def identity(self, engine: Engine) -> dict[str, Any]:
+    def identity(self, engine: TextEngine) -> dict[str, Any]:
         """What the model adds to the identity of a run: itself, and its own settings where they are in force."""
         out = model_identity(engine)
         if self.own is not None:
@@ -183,10 +187,11 @@ class _Job:
         from llmkit.jobs.run import RunName, file_job, stream_job
 
         task = self._task(self.call.engine())
+        settings = job_for(task.engine, self.settings)
         if output is None:
-            return self._report(stream_job(self.rows, task, self.settings, self.call.out, console.write), task)
+            return self._report(stream_job(self.rows, task, settings, self.call.out, console.write), task)
         run = RunName("generate", self.options, self.known | self.call.identity(task.engine))
-        return self._report(file_job(self.rows, task, self.settings, output, self.call.out, run), task)
+        return self._report(file_job(self.rows, task, settings, output, self.call.out, run), task)
 
     def _task(self, engine: Engine) -> Answering:
         return Answering(engine, self.call.decoding, self.fields, self.output_field, self.rows.name, verify=self.verify)

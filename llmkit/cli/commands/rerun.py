@@ -17,6 +17,7 @@ from llmkit.cli import options as opt
 from llmkit.cli.command import add
 from llmkit.cli.config import record_options
 from llmkit.cli.help import Page
+from llmkit.cli.servers import ApiBase
 from llmkit.errors import GateError, InputError, one_line
 
 #: Commands whose records say how to make their output again.
@@ -48,6 +49,7 @@ def rerun(
     record: Annotated[str, typer.Argument(metavar="RECORD", help="The .run.json beside an output, or run.json in an adapter's folder.")],
     output: opt.Output = None,
     trust: opt.Trust,
+    api_base: ApiBase = None,
     display: opt.Quiet,
 ) -> int:
     """Runs the recorded command in a scratch folder and compares the results."""
@@ -55,6 +57,8 @@ def rerun(
     content = _read(Path(record))
     consented = ("trust_remote_code",) if trust.trust_remote_code else ()
     options = record_options(content, record, consented) | dict.fromkeys(consented, True)
+    if api_base:
+        options["api_base"] = api_base
     result = content["result"]
     recorded = Path(result["output"])
     with tempfile.TemporaryDirectory(prefix="llmkit-rerun-") as scratch:

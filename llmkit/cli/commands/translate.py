@@ -22,9 +22,10 @@ from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.decoding import AnswerOptions
 from llmkit.cli.help import Page
 from llmkit.cli.inputs import only_with_input, output_of, read_prompt
+from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, INPUT, MODEL, SHOW, count_option, option
 from llmkit.cli.parsing import language as language_name
-from llmkit.cli.running import model_identity, open_model, summarize
+from llmkit.cli.running import job_for, model_identity, open_model, summarize
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SourceFields
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from llmkit.engines.base import Engine
     from llmkit.engines.decoding import Decoding
     from llmkit.jobs.outcome import Tally
+    from llmkit.jobs.output import Writer
     from llmkit.jobs.run import JobSettings
     from llmkit.tasks.route import Route, RouteSettings
     from llmkit.tasks.translate import Translating
@@ -110,7 +112,7 @@ def translate(
         option("--pivot-model", help="The model for the second step of a pivot. [default: the same]", panel=MODEL, metavar="REF"),
     ] = None,
     chat_template: opt.ChatTemplate = "auto",
-    job: opt.AnswerJobOptions,
+    job: AnswerJobOptions,
     display: opt.Display,
 ) -> int:
     """Translates one text to stdout, or the rows or document of `--input`."""
@@ -138,11 +140,15 @@ def translate(
     )  # fmt: skip
     prompt = None if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr')
     to_file = None if output == "-" or input is None else output
-    write = DocumentWriter(document, output_field) if document is not None and output is not None and is_document(output) else None
+    write: Writer | None = rows_out.writer(to_file, model.model)
+    if document is not None:
+        refuse(ctx, ("shard", "output_format"), "applies to rows, not to documents", hint="remove it")
+        write = DocumentWriter(document, output_field) if output is not None and is_document(output) else None
     known = identity(ctx, "translate")
     with output_of(
-        to_file, input or "", known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write
-    ) as job_target:
+        to_file, input or "", known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write,
+        shard=settings.shard,
+    ) as job_target:  # fmt: skip
         from llmkit.engines.chat import ChatSettings
         from llmkit.jobs.run import RunName, file_job
         from llmkit.models.reference import reads_all
@@ -151,6 +157,7 @@ def translate(
         known_decoding = _known(wanted, reads_all=reads_all(call.reference))
         how: dict[str, Any] = {"engine": model.engine, "decoding": known_decoding, "default": DEFAULT, "chat": ChatSettings(chat_template)}
         engine = open_model(call, out, **how)
+        settings = job_for(engine, settings)
         if languages:
             return _list(engine)
         second = engine

@@ -70,7 +70,7 @@ class Answers:
 
     def to(self, target: Target) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The answered rows, and what is known of the model. Raises RowsFailedError for a row that could not be answered."""
-        from llmkit.cli.running import model_identity, open_model, summarize
+        from llmkit.cli.running import job_for, model_identity, open_model, summarize
         from llmkit.engines.decoding import Decoding
         from llmkit.jobs.run import RunName, answer_rows
         from llmkit.tasks.generate import Answering
@@ -81,11 +81,12 @@ class Answers:
             engine = open_model(self.model, self.out, engine=self.engine, chat=self.chat, kept=self.kept)
             usual = 4 if engine.encoder_decoder and not self.decoding["temperature"] else 1
             decoding = Decoding(**{**self.decoding, "num_beams": self.decoding["num_beams"] or usual})
+            settings = job_for(engine, self.settings)
             task = Answering(engine, decoding, self.fields, "prediction", self.rows.name)
             run = RunName("evaluate score", target.options, {**target.identity, **model_identity(engine)})
             key = {name: value for name, value in run.identity.items() if name not in _OF_THE_METRIC}
-            with self.cache.over(task, key, self.out, by_place=decoding.samples) as asked:
-                tally = answer_rows(self.rows, asked, self.settings, output, self.out, run, lambda row, _: answered.append(row))
+            with self.cache.over(task, engine, key, self.out, by_place=decoding.samples) as asked:
+                tally = answer_rows(self.rows, asked, settings, output, self.out, run, lambda row, _: answered.append(row))
         summarize(tally, engine, self.out)
         if tally.failed:
             raise RowsFailedError(f"{tally.failed:,} rows have no answer, so there is no score; the first: {tally.first_error}")

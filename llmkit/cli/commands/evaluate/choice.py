@@ -14,8 +14,9 @@ from llmkit.cli import options as opt
 from llmkit.cli.command import identity, options_set_by_user, refuse
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
 from llmkit.cli.help import Page
+from llmkit.cli.jobs import JobOptions
 from llmkit.cli.parsing import INPUT, option
-from llmkit.cli.running import model_identity, open_model, summarize
+from llmkit.cli.running import job_for, model_identity, open_model, summarize
 from llmkit.cli.scoring import CacheOptions, GateOptions
 from llmkit.cli.session import session_of
 from llmkit.errors import RowsFailedError, UsageError
@@ -52,7 +53,7 @@ def choice(
     rows_out: opt.RowsOut,
     chat_template: opt.ChatTemplate = "none",
     gates: GateOptions,
-    job: opt.JobOptions,
+    job: JobOptions,
     cache: CacheOptions,
     display: opt.Display,
 ) -> int:
@@ -68,21 +69,22 @@ def choice(
     from llmkit.jobs.run import RunName, answer_rows
     from llmkit.metrics.perplexity import Windows
     from llmkit.rows.fields import PromptFields
-    from llmkit.tasks.choose import DEFAULT_TEMPLATE, ChoiceFields, Choosing
+    from llmkit.tasks.choose import DEFAULT_TEMPLATE, ChoiceFields, Choosing, TextChoosing
 
     pattern = (template or DEFAULT_TEMPLATE).replace("\\n", "\n")
     fields = ChoiceFields(PromptFields(pattern), tuple(part.strip() for part in labels.split(",")) if labels else None, answer_field)
     rows = open_rows(input, **rows_in.reading, offline=model.offline)
-    settings = job.settings()
     known = identity(ctx, "evaluate choice")
     scored: list[dict[str, Any]] = []
     with rows_output(output, input, known, overwrite=rows_out.overwrite, restart=job.restart) as target:
         engine = open_model(model.settings, out, engine=model.engine, chat=ChatSettings(chat_template), kept=session_of(ctx))
         most = engine.context or 1024
-        task = Choosing(engine, Windows(most, most), fields, rows.name, batch_tokens=batch_tokens)
+        task: Choosing | TextChoosing = TextChoosing(engine, fields, rows.name)
+        if engine.token_ids:
+            task = Choosing(engine, Windows(most, most), fields, rows.name, batch_tokens=batch_tokens)
         run = RunName("evaluate choice", options_set_by_user(ctx, leave=NOT_THE_JOBS), known | model_identity(engine))
-        with cache.over(task, run.identity, out) as asked:
-            tally = answer_rows(rows, asked, settings, target, out, run, lambda row, _: scored.append(row))
+        with cache.over(task, engine, run.identity, out) as asked:
+            tally = answer_rows(rows, asked, job_for(engine, job.settings()), target, out, run, lambda row, _: scored.append(row))
     summarize(tally, engine, out)
     if tally.failed or not scored:
         first = tally.first_error or f"no rows in {rows.name}"

@@ -21,8 +21,9 @@ from llmkit.cli import options as opt
 from llmkit.cli.command import identity, options_set_by_user, refuse
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
 from llmkit.cli.help import Page
+from llmkit.cli.jobs import JobOptions, MaxErrors
 from llmkit.cli.parsing import INPUT, MODEL, SCORING, count_option, option
-from llmkit.cli.running import model_identity, open_model, summarize
+from llmkit.cli.running import job_for, model_identity, open_model, summarize
 from llmkit.cli.scoring import CacheOptions, GateOptions
 from llmkit.cli.session import session_of
 from llmkit.errors import InputError, UsageError
@@ -36,14 +37,17 @@ if TYPE_CHECKING:
     from llmkit.jobs.run import JobSettings, RunName
     from llmkit.metrics.divergence import Window
     from llmkit.metrics.perplexity import Likelihood, Windows
-    from llmkit.tasks.score import Scoring
+    from llmkit.rows.fields import DocumentFields
+    from llmkit.tasks.score import Scoring, TextScoring
 
 #: Characters of a document that a report shows.
 _SHOWN = 300
 #: Options about single documents, which do not apply to one joined text.
 _ABOUT_EACH = (
-    "output", "completion_only", "batch_size", "max_errors", "max_time", "restart", "overwrite", "against", "cache",
+    "output", "completion_only", "batch_size", "max_errors", "max_time", "max_tokens_total", "restart", "overwrite", "against", "cache",
 )  # fmt: skip
+#: ... and what counts a model's tokens, or compares them.
+_ABOUT_TOKENS = ("against", "concatenate", "context", "stride")
 NAMES = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "mean_log_likelihood")
 #: Scores that several files have a macro average of: a mean log-likelihood is the logarithm of one of them.
 _AVERAGED = NAMES[:4]
@@ -90,9 +94,9 @@ def perplexity(
     ] = None,
     chat_template: opt.ChatTemplate = "auto",
     gates: GateOptions,
-    job: opt.JobOptions,
+    job: JobOptions,
     cache: CacheOptions,
-    max_errors: opt.MaxErrors = None,
+    max_errors: MaxErrors = None,
     display: opt.Display,
 ) -> int:  # fmt: skip
     """Reads texts, scores their tokens with the model, and reports perplexities."""
@@ -120,6 +124,8 @@ def perplexity(
         chat, kept = ChatSettings(chat_template), session_of(ctx)
         name = "torch" if against and model.engine == "auto" else model.engine
         engine = open_model(model.settings, out, engine=name, chat=chat, kept=kept)
+        if not engine.token_ids:
+            refuse(ctx, _ABOUT_TOKENS, f"needs a model's tokens, which the engine {engine.name} does not show", hint="remove it")
         reference = None
         if against is not None:
             own = replace(model.settings, reference=against, adapter=None, dtype="auto", quantize="none")
@@ -200,8 +206,8 @@ class _Run:
             known |= {name.replace("model.", "model.against.", 1): value for name, value in model_identity(self.reference).items()}
         run = replace(run, identity=known)
         measured = _Measured(rows, shown=self.text_field or "text")
-        with self.cache.over(self._task(rows.name), known, self.out) as task:
-            tally = answer_rows(rows, task, self.settings, output, self.out, run, measured.add)
+        with self.cache.over(self._task(rows.name), self.engine, known, self.out) as task:
+            tally = answer_rows(rows, task, job_for(self.engine, self.settings), output, self.out, run, measured.add)
         measured.code = summarize(tally, self.engine, self.out)
         return measured
 
@@ -209,7 +215,7 @@ class _Run:
         from llmkit.metrics.perplexity import Likelihood
         from llmkit.tasks.score import concatenated
 
-        task = self._task(rows.name)
+        task = self._scoring(rows.name)
         joined, documents, words, size = concatenated(rows, task.fields, self.engine, rows.name)
         (blocks,) = task.score([joined])
         return _Measured(
@@ -222,7 +228,7 @@ class _Run:
 
     def result(self, measured: list[_Measured]) -> Result:
         """One file's scores; of several those of all documents, the macro averages, and each file's own as a part."""
-        if remark := self.engine.bos_remark():
+        if self.engine.token_ids and (remark := self.engine.bos_remark()):
             self.out.warn(remark)
         about: dict[str, Any] = self.engine.identity.as_dict()
         if self.reference is not None:
@@ -256,7 +262,7 @@ class _Run:
     def _scores(self, measured: _Measured) -> tuple[Score, ...]:
         from llmkit.metrics import divergence, perplexity
 
-        tokenizer = str(self.engine.identity.tokenizer_sha256)[:8]
+        tokenizer = str(self.engine.identity.tokenizer_sha256 or "server")[:8]
         single = measured.blocks if len(measured.documents) == 1 else []
         found = perplexity.scores(measured.documents, blocks=single, protocol=self._protocol(), tokenizer=tokenizer)
         if self.reference is None:
@@ -265,20 +271,33 @@ class _Run:
         against = signature(against=str(theirs.weights_sha256)[:8], dtype=theirs.dtype, tok=tokenizer)
         return found + divergence.scores(measured.compared, measured.token_kl, protocol=f"{self._protocol()}|{against}")
 
-    def _task(self, name: str) -> Scoring:
-        from llmkit.rows.fields import DocumentFields
+    def _task(self, name: str) -> Scoring | TextScoring:
+        if self.reference is None and not self.engine.token_ids:
+            from llmkit.tasks.score import TextScoring
+
+            return TextScoring(self.engine, self._fields(), name)
+        return self._scoring(name)
+
+    def _scoring(self, name: str) -> Scoring:
         from llmkit.tasks.score import Scoring
 
-        fields = DocumentFields(self.text_field, self.engine.encoder_decoder, self.completion_only)
+        fields, tokens = self._fields(), self.settings.batch_tokens
         if self.reference is not None:
             from llmkit.tasks.diverge import Diverging
 
-            return Diverging(self.engine, self.reference, self.windows, fields, name, batch_tokens=self.settings.batch_tokens)
-        return Scoring(self.engine, self.windows, fields, name, batch_tokens=self.settings.batch_tokens)
+            return Diverging(self.engine, self.reference, self.windows, fields, name, batch_tokens=tokens)
+        return Scoring(self.engine, self.windows, fields, name, batch_tokens=tokens)
+
+    def _fields(self) -> DocumentFields:
+        from llmkit.rows.fields import DocumentFields
+
+        return DocumentFields(self.text_field, self.engine.encoder_decoder, self.completion_only)
 
     def _protocol(self) -> str:
         engine = self.engine
         target = "target" if engine.encoder_decoder else "completion" if self.completion_only else "text"
+        if not engine.token_ids:
+            return signature(target=target, context="server", stride="server", bos="server", join=self.join)
         bos = "no" if engine.bos is None or engine.encoder_decoder else "yes"
         sign = {"target": target, "context": self.windows.context, "stride": self.windows.stride, "bos": bos, "join": self.join}
         if target != "text":  # scored after a prompt, which the tokenizer or a chat template begins

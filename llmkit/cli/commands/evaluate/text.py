@@ -21,6 +21,7 @@ from llmkit.cli.commands.evaluate.paired import PLACES, paired_test, show_paired
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS
 from llmkit.cli.decoding import AnswerOptions
 from llmkit.cli.help import Page
+from llmkit.cli.jobs import JobOptions
 from llmkit.cli.origin import on_command_line
 from llmkit.cli.parsing import MODEL, option
 from llmkit.cli.scoring import CacheOptions, GateOptions, MetricOptions, PairedOptions, SamplingOptions, SavedOutputs, ScoreFields
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 #: What each form of the command would ignore.
 _ABOUT_MODELS = (
     "adapter", "device", "dtype", "quantize", "max_new_tokens", "num_beams", "stop", "chat_template", "system", "batch_size",
-    "batch_tokens", "max_time", "restart", "output", "overwrite", "source_field", "repeat", "temperature", "top_k", "top_p", "min_p",
-    "seed", "cache",
+    "batch_tokens", "max_time", "max_tokens_total", "restart", "output", "overwrite", "source_field", "repeat", "temperature", "top_k",
+    "top_p", "min_p", "seed", "cache", "api_base", "concurrency", "request_timeout", "max_retries",
 )  # fmt: skip
 _ABOUT_ROWS = ("input", "model", "input_format", "prediction_field", "reference_field", "source_field", "offline")
 _ABOUT_PAIRS = ("fail_if", "baseline", "max_regression", "test", "report", "confidence", "confidence_n")
@@ -79,7 +80,7 @@ def score(
     sampling: SamplingOptions,
     pairs: PairedOptions,
     gates: GateOptions,
-    job: opt.JobOptions,
+    job: JobOptions,
     cache: CacheOptions,
     display: opt.Display,
 ) -> int:

@@ -1,0 +1,35 @@
+"""The options of models that servers run: where they are, and how they are asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from llmkit.cli.parsing import MODEL, count_option, duration, option, seconds
+
+if TYPE_CHECKING:
+    from llmkit.models.settings import ServerSettings
+
+
+ApiBase = Annotated[
+    list[str] | None,
+    option("--api-base", help="openai:NAME: a server's address, http://host:8000/v1 (repeatable).", panel=MODEL, metavar="URL"),
+]
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How the servers of an openai:NAME are asked."""
+
+    api_base: ApiBase = None
+    concurrency: Annotated[int, count_option("--concurrency", help="openai:NAME: requests in flight.", panel=MODEL)] = 16
+    request_timeout: Annotated[
+        str, option("--request-timeout", help="openai:NAME: the most time for one request.", panel=MODEL, metavar="TIME", parser=duration)
+    ] = "10m"
+    max_retries: Annotated[int, count_option("--max-retries", help="openai:NAME: how often a request is tried again.", panel=MODEL)] = 10
+
+    @property
+    def server(self) -> ServerSettings:
+        from llmkit.models.settings import ServerSettings
+
+        return ServerSettings(tuple(self.api_base or ()), self.concurrency, seconds(self.request_timeout) or 600.0, self.max_retries)

@@ -1,0 +1,280 @@
+"""Requests to servers: many in flight, each tried again until it has an answer, cannot have one, or has been tried enough.
+
+The requests run in an event loop in a thread of its own, so that a request has one time limit for all of it, and an error ends all
+of them at once. The client library neither retries nor reads answers here. Knows HTTP; not decoding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import json
+import random
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from llmkit.engines.base import Check, proceed
+from llmkit.engines.openai.failures import BrokenAnswerError, Failure, Redactor, failure_of
+from llmkit.engines.openai.pacing import Pool, Server
+from llmkit.errors import LlmkitError, UnavailableError, one_line
+from llmkit.models.settings import ServerSettings
+
+T = TypeVar("T")
+
+#: Bytes of an answer.
+_MOST_BYTES = 1 << 26
+#: Seconds before a second try at least and at most; each further try waits twice as long, up to the longest.
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
+#: Seconds between two looks at whether the run has to end.
+_LOOK = 0.2
+#: A server that asks to wait longer than this ends the run, which can be continued then (seconds).
+_TOO_LONG = 3600.0
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time as requests see it. now: seconds of a clock that never jumps; date: seconds since 1970; share: random, from 0 to 1."""
+
+    now: Callable[[], float] = time.monotonic
+    date: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    share: Callable[[], float] = field(default_factory=lambda: random.Random().random)  # noqa: S311 (spreads waits)
+
+
+class NoAnswerError(Exception):
+    """A request that has no answer for good; its text is the reason. status: of HTTP, None when there was none."""
+
+    def __init__(self, reason: str, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Client:
+    """Asks the servers of `bases`. key: what they want to see, None for none.
+
+    warn: told once that a server is not reached, or wants fewer requests.
+    """
+
+    def __init__(
+        self, bases: tuple[str, ...], key: str | None, settings: ServerSettings, *, clock: Clock, warn: Callable[[str], None]
+    ) -> None:
+        import openai
+
+        self._settings, self._clock, self._warn = settings, clock, warn
+        self.pool = Pool(bases)
+        self._clean = Redactor(key)
+        self._library = {
+            base: openai.AsyncOpenAI(api_key=key or "none", base_url=base, max_retries=0, timeout=settings.timeout) for base in bases
+        }
+        self._warned: set[str] = set()
+        self._ended: LlmkitError | None = None
+        self._loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=_run, args=(self._loop,), daemon=True)
+        thread.start()
+        self._room = asyncio.Semaphore(settings.concurrency)
+        weakref.finalize(self, _stop, self._loop, thread)
+
+    def run(self, work: Coroutine[Any, Any, T], check: Check = proceed) -> T:
+        """What a coroutine returns that runs in the loop. check: called now and then; what it raises ends the requests."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            while not concurrent.futures.wait((future,), None if check is proceed else _LOOK).done:
+                check()
+        except BaseException:
+            future.cancel()
+            raise
+        return future.result()
+
+    async def ask(self, path: str, body: Mapping[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
+        """What `read` makes of the answer to a request; it raises BrokenAnswerError for what is no answer.
+
+        Raises NoAnswerError when there is none for good, and UnavailableError when no request can have one.
+        """
+
+        async def once(server: Server) -> T:
+            async with asyncio.timeout(self._settings.timeout), self._opened(server, path, body) as response:
+                return read(_parsed(await _bytes(response), response.headers.get("content-type")))
+
+        return await self._until_answered(once)
+
+    async def stream(self, path: str, body: Mapping[str, Any], take: Callable[[dict[str, Any]], None]) -> None:
+        """Hands each event of a streamed answer to `take`. Tried again only while there was none. Raises what `ask` raises."""
+        begun = False
+
+        async def once(server: Server) -> None:
+            nonlocal begun
+            async with asyncio.timeout(self._settings.timeout), self._opened(server, path, body) as response:
+                async for event in _events(response):
+                    begun = True
+                    take(event)
+
+        await self._until_answered(once, again=lambda: not begun)
+
+    async def models(self) -> dict[str, dict[str, Any]]:
+        """The models of the first server that answers, by name; empty where it does not list them. Raises UnavailableError."""
+        import openai
+
+        def read(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+            listed = content.get("data")
+            return {str(m["id"]): m for m in listed if isinstance(m, dict) and "id" in m} if isinstance(listed, list) else {}
+
+        async def once(server: Server) -> dict[str, dict[str, Any]]:
+            async with asyncio.timeout(self._settings.timeout):
+                try:
+                    response = await self._library[server.base].models.with_raw_response.list()
+                except openai.NotFoundError:
+                    return {}
+                return read(_parsed(response.content, response.headers.get("content-type")))
+
+        try:
+            return await self._until_answered(once, retries=min(self._settings.retries, len(self.pool.servers) + 1))
+        except NoAnswerError:
+            return {}
+
+    @asynccontextmanager
+    async def _opened(self, server: Server, path: str, body: Mapping[str, Any]) -> AsyncIterator[Any]:
+        library = self._library[server.base]
+        made = library.chat.completions if path == "/chat/completions" else library.completions
+        known = {name: body[name] for name in ("model", "prompt", "messages") if name in body}
+        more = {name: value for name, value in body.items() if name not in known}
+        create: Any = made.with_streaming_response.create
+        async with create(**known, extra_body=more) as response:
+            yield response
+
+    async def _until_answered(
+        self, once: Callable[[Server], Awaitable[T]], *, retries: int | None = None, again: Callable[[], bool] = lambda: True
+    ) -> T:
+        before = self.pool.answers
+        most = self._settings.retries if retries is None else retries
+        async with self._room:
+            for tries in range(most + 1):
+                answer, failure = await self._try(once)
+                if failure is None:
+                    return answer  # type: ignore[return-value]
+                if failure.kind == "row":
+                    raise NoAnswerError(failure.reason, failure.status)
+                last = tries == most or not again()
+                if failure.kind == "stop" or (last and failure.unreachable and self.pool.answers == before):
+                    self._ended = UnavailableError(failure.reason, hint=failure.hint or "finished work is kept; run the same command again")
+                    raise self._ended
+                if last:
+                    raise NoAnswerError(failure.reason + (f", after {tries + 1} tries" if tries else ""), failure.status)
+                await self._wait(failure, tries)
+        raise AssertionError("unreachable")
+
+    async def _try(self, once: Callable[[Server], Awaitable[T]]) -> tuple[T | None, Failure | None]:
+        server, begin = self.pool.take(self._clock.now())
+        try:
+            if (early := begin - self._clock.now()) > 0:
+                await self._clock.sleep(early)
+            if self._ended is not None:
+                raise self._ended
+            answer = await once(server)
+        except LlmkitError:
+            raise
+        except Exception as exc:
+            failure = failure_of(exc, server.base, self._clean, self._clock.date())
+            self._note(server, failure)
+            return None, failure
+        finally:
+            server.out -= 1
+        self.pool.answers += 1
+        server.answered(self._clock.now())
+        return answer, None
+
+    def _note(self, server: Server, failure: Failure) -> None:
+        """What a failure says of the server. An answer that says no is an answer."""
+        now = self._clock.now()
+        if failure.busy:
+            server.refused(now, failure.wait)
+        elif failure.unreachable:
+            server.unreachable(now)
+        if failure.status is not None and not failure.unreachable:
+            self.pool.answers += 1
+        if failure.kind == "again" and server.base not in self._warned:
+            self._warned.add(server.base)
+            self._warn(f"{one_line(failure.reason)}; trying again")
+
+    async def _wait(self, failure: Failure, tries: int) -> None:
+        """Waits before the next try: as long as the server asks, twice as long each time, spread by chance."""
+        asked = failure.wait or 0.0
+        if asked > _TOO_LONG:
+            self._ended = UnavailableError(
+                f"{failure.reason}; it asks to wait {asked / 3600:.1f} hours", hint="run the same command again then"
+            )
+            raise self._ended
+        if failure.unreachable and self.pool.has_ready(self._clock.now()):
+            return  # another server takes it now
+        share = self._clock.share()
+        backoff = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0**tries) * (0.5 + share / 2)
+        await self._clock.sleep(max(asked * (1 + share / 10), backoff))
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Runs the loop until it is stopped, and ends what is left in it: what stayed would complain when the process ends."""
+    try:
+        loop.run_forever()
+        loop.run_until_complete(_end(asyncio.all_tasks(loop)))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+
+
+async def _end(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    loop.call_soon_threadsafe(loop.stop)
+    if threading.current_thread() is not thread:
+        thread.join(1.0)
+
+
+async def _bytes(response: Any) -> bytes:
+    parts, size = [], 0
+    async for part in response.iter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > _MOST_BYTES:
+            raise BrokenAnswerError(f"more than {_MOST_BYTES >> 20} MiB")
+    return b"".join(parts)
+
+
+def _parsed(data: bytes, kind: str | None) -> dict[str, Any]:
+    """The object that an answer is. Raises BrokenAnswerError."""
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        raise BrokenAnswerError(f"no JSON ({(kind or 'no content type').partition(';')[0]}, {len(data):,} bytes)") from None
+    if not isinstance(content, dict):
+        raise BrokenAnswerError("JSON that is no object")
+    if isinstance(content.get("error"), dict):  # a gateway that says it with status 200
+        raise BrokenAnswerError(f"the error {content['error'].get('message')}")
+    return content
+
+
+async def _events(response: Any) -> AsyncIterator[dict[str, Any]]:
+    """The objects of a stream of server-sent events, up to its [DONE], which not every server sends.
+
+    Raises BrokenAnswerError for a stream that ends before the answer has.
+    """
+    finished = False
+    async for line in response.iter_lines():
+        name, _, data = line.partition(":")
+        if name != "data":
+            continue
+        if data.strip() == "[DONE]":
+            return
+        event = _parsed(data.strip().encode(), "an event")
+        choices = event.get("choices")
+        finished = finished or (isinstance(choices, list) and any(isinstance(c, dict) and c.get("finish_reason") for c in choices))
+        yield event
+    if not finished:
+        raise BrokenAnswerError("a stream that breaks off")

@@ -1,0 +1,312 @@
+"""A model behind OpenAI-compatible servers (vLLM, SGLang, llama.cpp, hosted ones): prompts go as they are, answers come as text.
+
+One rule says how: a prompt goes to the chat endpoint, where the server's own template applies; with `chat_template` none it goes
+to the endpoint of plain completions as the text that it is. Imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, TypeVar
+
+from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Request, TokenScore, proceed
+from llmkit.engines.chat import ChatSettings
+from llmkit.engines.decoding import DEFAULT_NEW_TOKENS, Decoding
+from llmkit.engines.detokenize import find_stop
+from llmkit.engines.openai import ENGINE, protocol
+from llmkit.engines.openai.client import Client, Clock, NoAnswerError
+from llmkit.errors import InputError, UnavailableError, UsageError
+from llmkit.models.settings import ModelSettings, ServerSettings, check_base
+from llmkit.rows.fields import Prompt
+
+T = TypeVar("T")
+
+_OPENAI = "https://api.openai.com/v1"
+#: Bytes of text that are about a token, where only a server can count.
+_BYTES_A_TOKEN = 3
+
+
+@dataclass(frozen=True)
+class ServerRequest(Request):
+    """A prompt as a server reads it; the tokens are the server's business."""
+
+    prompt: Prompt = field(default_factory=Prompt)
+
+
+class OpenAIEngine:
+    """The model `name` of the servers at `bases`. key: what they want to see, None for none. context: tokens, where it is known."""
+
+    name = ENGINE.name
+    token_ids = False
+    encoder_decoder = False
+
+    def __init__(
+        self, name: str, bases: tuple[str, ...], *, key: str | None = None, server: ServerSettings | None = None,
+        chat: ChatSettings | None = None, clock: Clock | None = None, warn: Callable[[str], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        settings = server or ServerSettings()
+        self._name, self._warn = name, warn
+        self.chat = chat or ChatSettings()
+        if self.chat.template not in ("auto", "none"):
+            raise UsageError("a server has its own chat template", hint="`chat_template` auto, or none for plain completions")
+        if self.chat.template == "none" and self.chat.system is not None:
+            raise UsageError("`system` needs the server's chat template", hint="remove `chat_template` none")
+        self.concurrency, self.servers = settings.concurrency, bases
+        self.context: int | None = None
+        self._client = Client(bases, key, settings, clock=clock or Clock(), warn=warn)
+        self._unknown: set[str] = set()  # optional fields that the server does not know
+        self._limit = protocol.LIMIT
+        self._said: set[str] = set()
+
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        return ModelIdentity(engine=self.name, model=f"openai:{self._name}", endpoint="chat" if self._chats else "text")
+
+    @property
+    def _chats(self) -> bool:
+        return self.chat.template == "auto"
+
+    def check(self) -> None:
+        """Asks the servers for their models, and learns the context. Raises UnavailableError when none answers, or refuses the key."""
+        listed = self._client.run(self._client.models())
+        about = listed.get(self._name, {})
+        context = about.get("max_model_len")
+        self.context = context if isinstance(context, int) and context > 0 else None
+        if listed and not about:
+            self._warn(f"the server lists no model '{self._name}'; it lists {', '.join(list(listed)[:8])}")
+
+    def facts(self) -> ModelFacts:
+        return ModelFacts(f"openai:{self._name}", "openai", False, self._chats, (), (), ())
+
+    def length(self, text: str) -> int:
+        return len(text.encode("utf-8", "replace")) // _BYTES_A_TOKEN + 1
+
+    def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
+        if prompt.continue_last:
+            raise InputError("a server can't continue a conversation's last message", hint="let the conversation end with the user's turn")
+        if prompt.messages is not None and not self._chats:
+            raise UsageError("the prompt is a conversation, which needs the server's chat template", hint="remove `chat_template` none")
+        if prompt.messages is None and not prompt.text:
+            raise InputError("the prompt is empty", hint="give it some text")
+        return ServerRequest((), decoding.max_new_tokens or DEFAULT_NEW_TOKENS, number, prompt=prompt)
+
+    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = proceed) -> list[list[Completion]]:
+        """As `TextEngine.generate`. Each sample is a request of its own, so that its seed and its tokens are known."""
+        ENGINE.check_decoding(decoding)
+        samples = range(decoding.num_samples)
+
+        async def all_answers() -> list[Completion]:
+            return await asyncio.gather(*(self._answer(request, decoding, sample) for request in requests for sample in samples))
+
+        done = self._client.run(all_answers(), check)
+        each = decoding.num_samples
+        return [done[i : i + each] for i in range(0, len(done), each)]
+
+    def stream(self, request: Request, decoding: Decoding, write: Callable[[str], None]) -> Completion:
+        shown = _Shown(decoding.stop, write)
+        last: dict[str, Any] = {}
+
+        def take(event: dict[str, Any]) -> None:
+            if not event.get("choices"):
+                return
+            choice = protocol.first_choice(event)
+            part = (choice.get("delta") or {}).get("content") if self._chats else choice.get("text")
+            last.update({name: value for name, value in choice.items() if value is not None})
+            shown.add(part if isinstance(part, str) else "")
+
+        path, body = self._body(request, decoding, 0)
+
+        async def ask(sent: Mapping[str, Any]) -> None:
+            await self._client.stream(path, sent, take)
+
+        try:
+            self._client.run(self._learning(ask, body | {"stream": True}))
+        except NoAnswerError as exc:
+            raise UnavailableError(str(exc)) from None
+        shown.finish()
+        choice = last | ({"message": {"content": shown.text}} if self._chats else {"text": shown.text})
+        return protocol.completion_of({"choices": [choice]}, replace(decoding, logprobs=False), chat=self._chats)
+
+    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = proceed) -> list[list[TokenScore]]:
+        """As `TextEngine.score_answers`: the server echoes what it is given, with log-probabilities.
+
+        An answer begins with the first token after as many as the prompt has by itself, trailing spaces aside, which is the rule
+        of the engines here. Raises UnavailableError for a server that echoes none, UsageError for a prompt that needs a template.
+        """
+        befores = []
+        for prompt, _ in items:
+            if prompt.messages is not None or (self._chats and (prompt.text or "") != ""):
+                raise UsageError("a server scores plain text alone, not what follows a chat template", hint="`chat_template` none")
+            befores.append((prompt.plain or prompt.text or "").rstrip(" "))
+
+        async def all_scores() -> tuple[dict[str, int], list[list[tuple[str, float | None]]]]:
+            wanted = list(dict.fromkeys(before for before in befores if before))
+            texts = [(prompt.plain or prompt.text or "") + answer for prompt, answer in items]
+            counts, scores = await asyncio.gather(
+                asyncio.gather(*(self._count(text) for text in wanted)), asyncio.gather(*(self._echo(text) for text in texts))
+            )
+            return dict(zip(wanted, counts, strict=True)), scores
+
+        try:
+            counts, scores = self._client.run(all_scores(), check)
+        except NoAnswerError as exc:
+            raise InputError(str(exc)) from None
+        return [
+            [TokenScore(token, value) for token, value in tokens[counts.get(before, 0) :] if value is not None]
+            for before, tokens in zip(befores, scores, strict=True)
+        ]
+
+    async def _answer(self, request: Request, decoding: Decoding, sample: int) -> Completion:
+        path, body = self._body(request, decoding, sample)
+
+        async def ask(sent: Mapping[str, Any]) -> Completion:
+            return await self._client.ask(path, sent, lambda content: protocol.completion_of(content, decoding, chat=self._chats))
+
+        try:
+            answer = await self._learning(ask, body)
+        except NoAnswerError as exc:
+            return Completion("", "error", 0, 0, error=str(exc))
+        if decoding.logprobs and answer.error is None and answer.logprobs is None:
+            raise UnavailableError("the server gives no log-probabilities", hint="remove `logprobs`")
+        if answer.error is None and answer.prompt_tokens == 0:
+            self._say_once("the server does not say how many tokens it used; they count as none")
+        return answer
+
+    async def _count(self, text: str) -> int:
+        """The tokens of a text, those that begin it included."""
+        tokens = (await self._plain(text, {}, protocol.usage))[0]
+        if tokens == 0:
+            raise UnavailableError("the server does not count the tokens of a prompt, so it can't score what follows one")
+        return tokens
+
+    async def _echo(self, text: str) -> list[tuple[str, float | None]]:
+        """The tokens of a text with their log-probabilities. One new token is asked for, since not every server takes none."""
+
+        def read(content: dict[str, Any]) -> list[tuple[str, float | None]] | None:
+            told = protocol.first_choice(content).get("logprobs")
+            scores = protocol.echoed(told) if isinstance(told, dict) else None
+            prompt, written = protocol.usage(content)
+            kept = None if scores is None else list(scores[: prompt or len(scores) - (written or 1)])
+            return kept if kept and (prompt == 0 or len(kept) == prompt) and len(scores or ()) > (written or 1) else None
+
+        kept = await self._plain(text, {"echo": True, "logprobs": 1}, read)
+        if kept is None:
+            hint = "vLLM and SGLang do; or use the model itself with -m"
+            raise UnavailableError("the server gives no log-probabilities of given texts (`echo` with `logprobs`)", hint=hint)
+        return kept
+
+    async def _plain(self, text: str, more: Mapping[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
+        body = {"model": self._name, "prompt": text, **protocol.fields(Decoding(), 1, 0, chat=False), **more}
+
+        async def ask(sent: Mapping[str, Any]) -> T:
+            return await self._client.ask(protocol.TEXT, sent, read)
+
+        return await self._learning(ask, body)
+
+    def _body(self, request: Request, decoding: Decoding, sample: int) -> tuple[str, dict[str, Any]]:
+        """The endpoint, and the fields for it."""
+        if not isinstance(request, ServerRequest):
+            raise TypeError("a request of another engine")
+        prompt, seed = request.prompt, protocol.seed_of(decoding, request.number, sample)
+        said = protocol.fields(decoding, request.max_new_tokens, seed, chat=self._chats)
+        if not self._chats:
+            return protocol.TEXT, {"model": self._name, "prompt": prompt.plain or prompt.text, **said}
+        messages = [dict(m) for m in prompt.messages] if prompt.messages is not None else [{"role": "user", "content": prompt.text}]
+        if self.chat.system is not None and not any(m["role"] == "system" for m in messages):
+            messages.insert(0, {"role": "system", "content": self.chat.system})
+        tools = {"tools": list(prompt.tools)} if prompt.tools else {}
+        return protocol.CHAT, {"model": self._name, "messages": messages, **tools, **said}
+
+    async def _learning(self, ask: Callable[[Mapping[str, Any]], Awaitable[T]], body: dict[str, Any]) -> T:
+        """`ask` with the fields of `body` that the server knows, learning from its refusals which those are."""
+        while True:
+            sent = {name: value for name, value in body.items() if name not in self._unknown}
+            if self._limit != protocol.LIMIT and protocol.LIMIT in sent:
+                sent[self._limit] = sent.pop(protocol.LIMIT)
+            try:
+                return await ask(sent)
+            except NoAnswerError as exc:
+                if exc.status not in (400, 422) or not self._learns(str(exc), sent):
+                    raise
+
+    def _learns(self, refusal: str, sent: Mapping[str, Any]) -> bool:
+        """Whether a refusal says that another request may be answered. Raises UsageError for a field that was asked for."""
+        if "chat template" in refusal and self._chats:
+            raise UsageError(refusal, hint="`chat_template` none sends plain completions")
+        if protocol.OTHER_LIMIT in refusal and protocol.LIMIT in sent:
+            self._limit = protocol.OTHER_LIMIT
+            return True
+        named = [name for name in protocol.OPTIONAL if name in sent and re.search(rf"\b{name}\b", refusal)]
+        if asked := [name for name in named if sent[name] != protocol.OPTIONAL[name]]:
+            raise UsageError(f"the server does not take {', '.join(f'`{name}`' for name in asked)}: {refusal}")
+        self._unknown |= set(named)
+        if named:
+            self._say_once(f"the server does not know {', '.join(named)}, so it is not told to leave them neutral")
+        return bool(named)
+
+    def _say_once(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            self._warn(message)
+
+
+class _Shown:
+    """Text that arrives in parts and may be shown: nothing of a stop string, also where the server does not stop there."""
+
+    def __init__(self, stops: Sequence[str], write: Callable[[str], None]) -> None:
+        self._stops, self._write, self.text, self._shown = tuple(stops), write, "", 0
+        self._longest = max(map(len, self._stops), default=1) - 1
+
+    def add(self, part: str) -> None:
+        self.text += part
+        self._show(len(self.text) - self._longest)
+
+    def finish(self) -> None:
+        self._show(len(self.text))
+
+    def _show(self, end: int) -> None:
+        stop = find_stop(self.text, self._stops)
+        end = end if stop is None else min(stop, len(self.text))
+        if end > self._shown:
+            self._write(self.text[self._shown : end])
+            self._shown = end
+
+
+def open_engine(
+    settings: ModelSettings,
+    *,
+    chat: ChatSettings | None = None,
+    draft: str | None = None,
+    report: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> OpenAIEngine:
+    """The engine for `openai:MODEL`, once a server has answered. The key is that of OPENAI_API_KEY.
+
+    Raises UsageError without a server's address or key, UnavailableError without the client library, or when no server answers.
+    """
+    if draft is not None:
+        raise UsageError(f"the engine {ENGINE.name} has no speculation")
+    key = os.environ.get("OPENAI_API_KEY", "").strip() or None
+    bases = settings.server.bases
+    if not bases and (named := os.environ.get("OPENAI_BASE_URL", "").strip()):
+        check_base(named, "OPENAI_BASE_URL")
+        bases = (named,)
+    if not bases and key is None:
+        raise UsageError("no server given", hint="name one with `api_base`, for example http://localhost:8000/v1, or set OPENAI_API_KEY")
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise UnavailableError("OPENAI_API_KEY holds a character that no key has", hint="copy the key again")
+    try:
+        import openai
+    except ImportError as exc:
+        raise UnavailableError("the client library of OpenAI's protocol is not installed", hint='pip install "llmkit[openai]"') from exc
+    _ = openai
+    bases = tuple(base.rstrip("/") for base in bases) or (_OPENAI,)
+    engine = OpenAIEngine(settings.reference.removeprefix("openai:"), bases, key=key, server=settings.server, chat=chat, warn=warn)
+    report(f"{settings.reference}: {', '.join(bases)}; {engine.concurrency} requests at once")
+    engine.check()
+    return engine

@@ -1,0 +1,127 @@
+"""What is said to a server and what it says back: decoding becomes a request's fields, an answer's fields a completion.
+
+Every field that decides an answer is sent, its neutral value too: a server fills what is missing from the model's own
+`generation_config.json`. Knows the protocol; not how requests travel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from llmkit.engines.base import Completion, TokenScore
+from llmkit.engines.decoding import Decoding
+from llmkit.engines.detokenize import find_stop
+from llmkit.engines.openai.failures import BrokenAnswerError
+
+CHAT, TEXT = "/chat/completions", "/completions"
+#: Fields that not every server knows, with the value that says nothing.
+OPTIONAL: dict[str, Any] = {
+    "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "min_tokens": 0, "frequency_penalty": 0.0, "presence_penalty": 0.0,
+}  # fmt: skip
+#: The other name of the limit of an answer, for servers that have given up the first.
+LIMIT, OTHER_LIMIT = "max_tokens", "max_completion_tokens"
+
+
+def fields(decoding: Decoding, limit: int, seed: int, *, chat: bool) -> dict[str, Any]:
+    """The fields of a request but its model and prompt. limit: tokens of the answer."""
+    out: dict[str, Any] = {
+        LIMIT: limit,
+        "temperature": decoding.temperature,
+        "top_p": 1.0 if decoding.top_p is None else decoding.top_p,
+        "n": 1,
+        "seed": seed,
+        "stream": False,
+        **OPTIONAL,
+        "top_k": OPTIONAL["top_k"] if decoding.top_k is None else decoding.top_k,
+        "min_p": OPTIONAL["min_p"] if decoding.min_p is None else decoding.min_p,
+        "repetition_penalty": decoding.repetition_penalty,
+        "min_tokens": decoding.min_new_tokens,
+    }
+    if decoding.stop:
+        out["stop"] = list(decoding.stop)
+    if decoding.logprobs:
+        out["logprobs"] = True if chat else 1
+    return out
+
+
+def seed_of(decoding: Decoding, number: int, sample: int) -> int:
+    """The seed of an answer, 0 to 2^53 - 1 (exact in every JSON reader): of the run's seed, the row's place and the sample's."""
+    text = f"{decoding.seed} {number} {sample}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 11
+
+
+def completion_of(content: dict[str, Any], decoding: Decoding, *, chat: bool) -> Completion:
+    """The answer in a server's reply. Raises BrokenAnswerError for one without."""
+    choice = first_choice(content)
+    message = choice.get("message")
+    text = (message.get("content") if isinstance(message, dict) else None) if chat else choice.get("text")
+    prompt_tokens, completion_tokens = usage(content)
+    if not isinstance(text, str):
+        return Completion("", "error", prompt_tokens, completion_tokens, error=_without_text(message, choice))
+    stop = find_stop(text, decoding.stop)
+    reason = "stop" if stop is not None else _reason(choice, decoding)
+    return Completion(
+        text if stop is None else text[:stop],
+        reason,
+        prompt_tokens,
+        completion_tokens,
+        _scores(choice, chat) if decoding.logprobs else None,
+    )
+
+
+def first_choice(content: dict[str, Any]) -> dict[str, Any]:
+    """Raises BrokenAnswerError for an answer without a choice."""
+    choices = content.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise BrokenAnswerError("no choices")
+    return choices[0]
+
+
+def usage(content: dict[str, Any]) -> tuple[int, int]:
+    """Tokens of the prompt and of the answer; 0 where the server does not say."""
+    told = content.get("usage")
+    counts = [told.get(name) if isinstance(told, dict) else None for name in ("prompt_tokens", "completion_tokens")]
+    return tuple(count if isinstance(count, int) and count >= 0 else 0 for count in counts)  # type: ignore[return-value]
+
+
+def _reason(choice: dict[str, Any], decoding: Decoding) -> str:
+    """Our name for why an answer ended: 'eos', 'stop' or 'length'; else the server's own word, 'unknown' without one."""
+    told = choice.get("finish_reason")
+    if told != "stop":
+        return str(told)[:40] if isinstance(told, str) else "unknown"
+    if "stop_reason" in choice:  # vLLM and SGLang tell a stop string from an end token
+        return "stop" if isinstance(choice["stop_reason"], str) else "eos"
+    return "stop" if decoding.stop else "eos"
+
+
+def _without_text(message: Any, choice: dict[str, Any]) -> str:
+    about = message if isinstance(message, dict) else {}
+    if isinstance(about.get("refusal"), str):
+        return "the server refused to answer"
+    if about.get("tool_calls"):
+        return "the model called a tool instead of answering"
+    if about.get("reasoning_content") or about.get("reasoning"):
+        return "the model's reasoning took all tokens of the answer; raise `max_new_tokens`"
+    return f"the server's answer has no text (finish reason {str(choice.get('finish_reason'))[:40]})"
+
+
+def _scores(choice: dict[str, Any], chat: bool) -> tuple[TokenScore, ...] | None:
+    """The tokens of an answer with their log-probabilities, None where the server gives none."""
+    told = choice.get("logprobs")
+    if not isinstance(told, dict):
+        return None
+    if chat:
+        listed = told.get("content")
+        return tuple(TokenScore(str(t["token"]), float(t["logprob"])) for t in listed) if isinstance(listed, list) else None
+    scores = echoed(told)
+    return None if scores is None else tuple(TokenScore(token, value) for token, value in scores if value is not None)
+
+
+def echoed(told: dict[str, Any]) -> Sequence[tuple[str, float | None]] | None:
+    """Tokens and log-probabilities of a plain completion, None for a token that nothing stands before."""
+    tokens, values = told.get("tokens"), told.get("token_logprobs")
+    if not isinstance(tokens, list) or not isinstance(values, list) or len(tokens) != len(values):
+        return None
+    return [(str(token), None if value is None else float(value)) for token, value in zip(tokens, values, strict=True)]
