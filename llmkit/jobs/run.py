@@ -67,11 +67,12 @@ def answered(
     begun = time.monotonic()
     stopping = Stopping(settings.max_time, report.notice, resumable=False)
     executor = executor or Here(task, report, stopping)
-    with report.progress("rows") as progress:
+    with report.progress(rows.unit, rows.name) as progress:
         for window in windows(rows):
+            progress.expect(rows.total)
             works = [task.prepare(row) for row in window]
             done = {w.row.index: outcome for w in works if (outcome := _settled(w)) is not None}
-            progress.advance(len(done))
+            progress.skip(len(done))
             for batch, answers in executor.run(stopping.between(_open(_plan(works, task, settings)))):
                 done |= {w.row.index: Outcome(w.row.index, w.row.fields, a) for w, a in zip(batch, answers, strict=True)}
                 progress.advance(len(batch), sum(a.tokens for a in answers))
@@ -161,8 +162,9 @@ class _Loop:
         tally = Tally()
         saved = earlier.Saved(self.journal, self.rows.name)
         begun = time.monotonic()
-        with self.report.progress("rows") as progress:
+        with self.report.progress(self.rows.unit, self.rows.name) as progress:
             for number, window in enumerate(windows(self.rows)):
+                progress.expect(self.rows.total)
                 digests = {row.index: row_digest(row) for row in window}
                 for row in window:
                     self._digest.update(digests[row.index].encode())
@@ -173,7 +175,7 @@ class _Loop:
                         self._append(number, list(again.values()), digests, 0.0)
                     done |= again
                 tally.resumed += len(done)
-                progress.advance(len(done))
+                progress.skip(len(done))
                 if len(done) < len(window):
                     for outcome in self._answer(number, [row for row in window if row.index not in done], digests, window, tally):
                         done[outcome.index] = outcome

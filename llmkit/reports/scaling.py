@@ -7,10 +7,14 @@ axes are logarithmic.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmkit.errors import InputError, UnavailableError, UsageError
+
+#: Characters of a model's name that a picture shows.
+_LONGEST_LABEL = 32
 
 
 def check(path: str) -> None:
@@ -40,28 +44,78 @@ def fit(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
     return alpha, float(np.exp(intercept / alpha)) if alpha else float("inf")
 
 
-def draw(points: Sequence[tuple[str, int, float]], metric: str, path: str) -> dict[str, Any]:
-    """Draws (name, parameters, loss) and the law, and describes the fit."""
+@dataclass(frozen=True)
+class Point:
+    """A model's loss. name: of its result; interval: of the loss, 95%."""
+
+    name: str
+    parameters: int
+    loss: float
+    interval: tuple[float, float] | None = None
+
+
+def draw(points: Sequence[Point], metric: str, path: str) -> dict[str, Any]:
+    """Draws the points with their intervals and the law, and describes the fit."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    alpha, scale = fit([(n, loss) for _, n, loss in points])
+    alpha, scale = fit([(p.parameters, p.loss) for p in points])
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    sizes = [n for _, n, _ in points]
+    sizes = [p.parameters for p in points]
     ends = [min(sizes) / 1.3, max(sizes) * 1.3]
     formula = f"L(N) = (N_c / N)^{alpha:.3f}, N_c = {scale:.3g}"
-    axes.plot(ends, [(scale / n) ** alpha for n in ends], color="0.6", linewidth=1.5, label=formula)
-    axes.scatter(sizes, [loss for _, _, loss in points], color="tab:blue", zorder=3)
-    for name, n, loss in points:
-        axes.annotate(Path(name).stem, (n, loss), textcoords="offset points", xytext=(6, 6), fontsize=9)
-    axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel=metric.replace("_", " "))
+    legend = rf"$L(N) = (N_c / N)^{{{alpha:.3f}}}$, $N_c = {_power_of_ten(scale)}$"
+    axes.plot(ends, [(scale / n) ** alpha for n in ends], color="0.6", linewidth=1.5, label=legend)
+    drawn = [p for p in points if p.interval is not None]
+    if drawn:
+        reach = [
+            [max(p.loss - p.interval[0], 0) for p in drawn if p.interval],
+            [max(p.interval[1] - p.loss, 0) for p in drawn if p.interval],
+        ]
+        place = ([p.parameters for p in drawn], [p.loss for p in drawn])
+        axes.errorbar(*place, yerr=reach, fmt="none", ecolor="tab:blue", elinewidth=1.2, capsize=3, label="95% interval")
+    axes.scatter(sizes, [p.loss for p in points], color="tab:blue", zorder=3)
+    label = metric.replace("_", " ")
+    axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel=label, title=f"{label[0].upper()}{label[1:]} against model size")
     axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 1.5, 2, 3, 5, 7)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(True, which="major", alpha=0.3)
     axes.legend(frameon=False)
+    axes.margins(0.12)
+    _label(axes, points, falls=alpha >= 0)
     figure.savefig(path, dpi=150)
-    return {"metric": metric, "alpha": alpha, "n_c": scale, "formula": formula, "points": [[n, loss] for _, n, loss in points]}
+    found = [[p.parameters, p.loss] for p in points]
+    return {"metric": metric, "alpha": alpha, "n_c": scale, "formula": formula, "points": found}
+
+
+def _label(axes: Any, points: Sequence[Point], *, falls: bool) -> None:
+    """Names beside the points: on the side of the line that is open there, and towards the middle of the axes.
+
+    falls: whether the line does. Left of the middle it is open above on the right, beyond it below on the left; the other way where
+    it rises.
+    """
+    low, high = min(p.parameters for p in points), max(p.parameters for p in points)
+    middle = (low * high) ** 0.5
+    for p in points:
+        left = p.parameters > middle
+        above = falls != left
+        offset = (-8 if left else 8, 8 if above else -8)
+        alignment = {"ha": "right" if left else "left", "va": "bottom" if above else "top"}
+        name = Path(p.name).stem
+        shown = name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1] + "…"
+        axes.annotate(_plain(shown), (p.parameters, p.loss), textcoords="offset points", xytext=offset, fontsize=9, **alignment)
+
+
+def _plain(text: str) -> str:
+    """A name in which matplotlib reads no formula."""
+    return text.replace("$", r"\$")
+
+
+def _power_of_ten(value: float) -> str:
+    """A number for a formula: 1.23 \\times 10^{8}."""
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    return rf"{mantissa} \times 10^{{{int(exponent)}}}" if exponent else r"\infty"
