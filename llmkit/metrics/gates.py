@@ -87,7 +87,9 @@ def _parse(text: str, names: Sequence[str], modules: Sequence[str]) -> Condition
     name = match["name"].lower().replace("-", "_")
     name = name if name in names else _full_name(name)
     if name not in names and not any(name.startswith(f"{module.lower()}_") for module in modules):
-        hint = did_you_mean(name, [*names, *_SHORT], default=f"there are {', '.join(names)}", cutoff=0.5)
+        longer = next((known for known in names if name.startswith(f"{known}_")), name)
+        meant = [*names, *(short for short, full in _SHORT.items() if full in names)]
+        hint = did_you_mean(longer, meant, default=f"there are {', '.join(names)}", cutoff=0.5)
         raise UsageError(f"`fail_if` '{text}': this run computes no '{match['name']}'", hint=hint)
     if match["unit"] and name in _NOT_PERCENT:
         raise UsageError(f"`fail_if` '{text}': {name} is not a percentage", hint=f'for example "{name} {match["op"]} 2"')

@@ -31,9 +31,9 @@ def histogram(values: Numbers, name: str, score: Score) -> str:
     if beyond := int((values > high).sum()):
         said.append(f"The last bar also holds {beyond:,} rows above {figure(high, high)}, up to {figure(float(values.max()), high)}.")
     drawn = _bars(counts.tolist(), edges) + _axes(int(counts.max()), (first, (first + last) / 2, last)) + mark
-    drawn += _text(_LEFT + _WIDTH / 2, _FOOT + 38, f"{name} of a row ({way(score)} is better)")
+    drawn += _text(_LEFT + _WIDTH / 2, _FOOT + 46, f"{name} of a row ({way(score)} is better)")
     return (
-        f'<figure><svg viewBox="0 0 {_LEFT + _WIDTH + 4} {_FOOT + 46}" role="img" aria-label="histogram of {escape(name)} by row">{drawn}'
+        f'<figure><svg viewBox="0 0 {_LEFT + _WIDTH + 4} {_FOOT + 56}" role="img" aria-label="histogram of {escape(name)} by row">{drawn}'
         f'</svg><figcaption class="soft">{" ".join(said)}</figcaption></figure>'
     )
 
@@ -53,7 +53,7 @@ def _axes(top: int, ticks: tuple[float, float, float]) -> str:
     middle = _TOP + _HEIGHT / 2
     out = [f'<line x1="{_LEFT}" y1="{_FOOT}" x2="{_LEFT + _WIDTH}" y2="{_FOOT}"/>']
     for share, value, anchor in zip((0, 0.5, 1), ticks, ("start", "middle", "end"), strict=True):
-        out.append(_text(_LEFT + share * _WIDTH, _FOOT + 18, figure(value, ticks[-1]), anchor))
+        out.append(_text(_LEFT + share * _WIDTH, _FOOT + 20, figure(value, ticks[-1]), anchor))
     out += [_text(_LEFT - 8, _TOP + 10, f"{top:,}", "end"), _text(_LEFT - 8, _FOOT, "0", "end")]
     out.append(f'<g transform="rotate(-90 14 {middle:.0f})">{_text(14, middle, "rows")}</g>')
     return "".join(out)

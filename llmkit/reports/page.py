@@ -27,12 +27,12 @@ table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .35rem .7rem; border-bottom: 1px solid var(--line); overflow-wrap: anywhere }
 th { color: var(--soft); font-weight: 600 } th.n, td.n { text-align: right }
 td.n { white-space: nowrap; font-variant-numeric: tabular-nums }
-td.way { white-space: nowrap } code { font-size: .8rem; overflow-wrap: anywhere }
+td.way, td.name { white-space: nowrap } td.id { min-width: 3.2rem; max-width: 9rem } code { font-size: .8rem; overflow-wrap: anywhere }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .2rem 1rem; margin: 1.5rem 0; color: var(--soft) }
 dd { margin: 0; color: var(--text); overflow-wrap: anywhere }
 .failed { color: var(--failed); font-weight: 600 } .passed { color: var(--passed) } .soft { color: var(--soft) }
 .text { white-space: pre-wrap; overflow-wrap: anywhere }
-figure { margin: 0; max-width: 42rem } svg { width: 100%; height: auto; display: block } rect { fill: var(--bar) }
+figure { margin: 0; max-width: 42rem } svg { width: 100%; height: auto; display: block; overflow: visible } rect { fill: var(--bar) }
 svg text { fill: var(--soft); font-size: 13px } svg line { stroke: var(--line) } svg .mark { stroke: var(--mark); stroke-dasharray: 4 3 }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 2rem }
 @media (max-width: 40rem) {
@@ -40,7 +40,7 @@ svg text { fill: var(--soft); font-size: 13px } svg line { stroke: var(--line) }
   .stacked tr { border-bottom: 1px solid var(--line); padding: .5rem 0 }
   .stacked td { border: 0; padding: .1rem 0; text-align: left }
   .stacked td[data-of]::before { content: attr(data-of) ": "; color: var(--soft) } .stacked td:empty { display: none }
-  th, td { padding: .35rem .4rem }
+  th, td { padding: .35rem .4rem } td.name { white-space: normal; font-weight: 600 } svg text { font-size: 21px }
 }
 """
 
@@ -69,7 +69,7 @@ def _fact(label: str, value: str) -> str:
 
 def _scores(result: Result) -> list[str]:
     rows = [
-        f'<tr><td>{escape(name)}</td><td class="n" data-of="score">{number_text(s)}</td>'
+        f'<tr><td class="name">{escape(name)}</td><td class="n" data-of="score">{number_text(s)}</td>'
         f'<td class="n" data-of="95% interval">{interval_text(s)}</td><td class="way">{way(s)}</td>'
         f"<td><code>{escape(s.signature)}</code></td></tr>"
         for name, s in named_scores(result)
@@ -129,7 +129,6 @@ def _examples(chosen: Sequence[int], values: Numbers, examples: Sequence[Example
         example = examples[i]
         texts = [("source", example.source), ("prediction", example.prediction), *(("reference", r) for r in example.references)]
         shown = "".join(f'<div class="text"><b>{name}</b> {escape(text[:600])}</div>' for name, text in texts if text)
-        out.append(
-            f'<tr><td>{escape(example.id[:80])}</td><td class="n">{figure(float(values[i]), float(values[i]))}</td><td>{shown}</td></tr>'
-        )
+        value = float(values[i])
+        out.append(f'<tr><td class="id">{escape(example.id[:80])}</td><td class="n">{figure(value, value)}</td><td>{shown}</td></tr>')
     return "".join([*out, "</table>"])

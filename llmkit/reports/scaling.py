@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmkit.errors import InputError, UnavailableError, UsageError
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Labels of the losses within a decade, and where all losses are close together.
+_TICKS, _FINE_TICKS = (1, 1.5, 2, 3, 5, 7), (1, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)
 #: Characters of a model's name that a picture shows.
 _LONGEST_LABEL = 32
 
@@ -56,6 +61,14 @@ class Point:
 
 def draw(points: Sequence[Point], metric: str, path: str) -> dict[str, Any]:
     """Draws the points with their intervals and the law, and describes the fit."""
+    picture(points, metric).savefig(path, dpi=150)
+    alpha, scale = fit([(p.parameters, p.loss) for p in points])
+    formula = f"L(N) = (N_c / N)^{alpha:.3f}, N_c = {scale:.3g}"
+    return {"metric": metric, "alpha": alpha, "n_c": scale, "formula": formula, "points": [[p.parameters, p.loss] for p in points]}
+
+
+def picture(points: Sequence[Point], metric: str) -> Figure:
+    """The points with their names and intervals, and the law through them, as a figure of matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -64,9 +77,8 @@ def draw(points: Sequence[Point], metric: str, path: str) -> dict[str, Any]:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    sizes = [p.parameters for p in points]
+    sizes, losses = [p.parameters for p in points], [p.loss for p in points]
     ends = [min(sizes) / 1.3, max(sizes) * 1.3]
-    formula = f"L(N) = (N_c / N)^{alpha:.3f}, N_c = {scale:.3g}"
     legend = rf"$L(N) = (N_c / N)^{{{alpha:.3f}}}$, $N_c = {_power_of_ten(scale)}$"
     axes.plot(ends, [(scale / n) ** alpha for n in ends], color="0.6", linewidth=1.5, label=legend)
     drawn = [p for p in points if p.interval is not None]
@@ -77,19 +89,17 @@ def draw(points: Sequence[Point], metric: str, path: str) -> dict[str, Any]:
         ]
         place = ([p.parameters for p in drawn], [p.loss for p in drawn])
         axes.errorbar(*place, yerr=reach, fmt="none", ecolor="tab:blue", elinewidth=1.2, capsize=3, label="95% interval")
-    axes.scatter(sizes, [p.loss for p in points], color="tab:blue", zorder=3)
+    axes.scatter(sizes, losses, color="tab:blue", zorder=3)
     label = metric.replace("_", " ")
     axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel=label, title=f"{label[0].upper()}{label[1:]} against model size")
-    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.yaxis.set_major_locator(LogLocator(10, subs=_TICKS if max(losses) > 3 * min(losses) else _FINE_TICKS))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(True, which="major", alpha=0.3)
     axes.legend(frameon=False)
     axes.margins(0.12)
     _label(axes, points, falls=alpha >= 0)
-    figure.savefig(path, dpi=150)
-    found = [[p.parameters, p.loss] for p in points]
-    return {"metric": metric, "alpha": alpha, "n_c": scale, "formula": formula, "points": found}
+    return figure
 
 
 def _label(axes: Any, points: Sequence[Point], *, falls: bool) -> None:
