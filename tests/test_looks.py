@@ -39,7 +39,7 @@ def test_a_comparison_fits_a_narrow_terminal_and_marks_what_is_significant(run: 
     assert run(*command, after, "-p", saved[1]).code == 0
     code, shown = on_a_terminal("evaluate", "compare", before, after, "-q", env=NARROW)
     assert code == 0
-    lines = shown.replace("\r", "").splitlines()
+    lines = re.sub(r"\x1b\[[\d;]*m|\r", "", shown).splitlines()  # headings are bold
     assert lines[0] == f"{after} against {before}"
     assert lines[1].split() == ["metric", "score", "change", "95%", "interval", "effect", "p"]
     assert re.fullmatch(r"bleu +100 +\+[\d.]+ +\+[\d.]+ to \+[\d.]+ +\+?[\d.]* +[\d.e-]+ +better\*", lines[2].rstrip())

@@ -98,26 +98,28 @@ def picture(points: Sequence[Point], metric: str) -> Figure:
     axes.grid(True, which="major", alpha=0.3)
     axes.legend(frameon=False)
     axes.margins(0.12)
-    _label(axes, points, falls=alpha >= 0)
+    _label(axes, points, alpha, scale)
     return figure
 
 
-def _label(axes: Any, points: Sequence[Point], *, falls: bool) -> None:
+def _label(axes: Any, points: Sequence[Point], alpha: float, scale: float) -> None:
     """Names beside the points: on the side of the line that is open there, and towards the middle of the axes.
 
-    falls: whether the line does. Left of the middle it is open above on the right, beyond it below on the left; the other way where
-    it rises.
+    A falling line is open above on the right, which is where the names of small models stand, and below on the left; a rising one
+    the other way.
     """
     low, high = min(p.parameters for p in points), max(p.parameters for p in points)
     middle = (low * high) ** 0.5
     for p in points:
         left = p.parameters > middle
-        above = falls != left
+        above = (alpha >= 0) != left
         offset = (-8 if left else 8, 8 if above else -8)
         alignment = {"ha": "right" if left else "left", "va": "bottom" if above else "top"}
         name = Path(p.name).stem
         shown = name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1] + "…"
-        axes.annotate(_plain(shown), (p.parameters, p.loss), textcoords="offset points", xytext=offset, fontsize=9, **alignment)
+        on_line = (scale / p.parameters) ** alpha
+        place = (p.parameters, max(p.loss, on_line) if above else min(p.loss, on_line))
+        axes.annotate(_plain(shown), place, textcoords="offset points", xytext=offset, fontsize=9, **alignment)
 
 
 def _plain(text: str) -> str:
