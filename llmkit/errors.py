@@ -83,9 +83,13 @@ class RowsFailedError(LlmkitError):
 
 
 class GateError(LlmkitError):
-    """A quality gate failed."""
+    """Quality gates failed. lines: what is said of each."""
 
     exit_code = 4
+
+    def __init__(self, *lines: str, hint: str | None = None) -> None:
+        super().__init__("; ".join(lines), hint=hint)
+        self.lines = lines
 
 
 class TrainingError(LlmkitError):

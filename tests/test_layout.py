@@ -43,6 +43,7 @@ MAY_IMPORT_HEAVY = {
         f"metrics/{name}.py"
         for name in ("divergence", "intervals", "macro", "overlap", "perplexity", "significance", "statistics", "words")
     ),
+    "reports/histogram.py",
     "reports/page.py",
 }
 #: Options that a command declares again because they mean another thing there, each with what differs.

@@ -162,7 +162,7 @@ def test_reports_are_written_as_json_and_markdown(run: Run, files: tuple[Path, P
     ran = run("evaluate", "bleu", "-p", files[0], "-r", files[1], "--report", tmp_path / "r.json", "--report", tmp_path / "r.md")
     assert ran.code == 0
     assert json.loads((tmp_path / "r.json").read_text())["rows"] == 4
-    assert (tmp_path / "r.md").read_text().startswith("| metric | score |")
+    assert "| metric | score |" in (tmp_path / "r.md").read_text()
 
 
 def test_rouge_and_word_error_rate_are_their_libraries(run: Run, files: tuple[Path, Path, Path]) -> None:

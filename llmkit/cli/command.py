@@ -7,6 +7,7 @@ command's function the groups. What is wrong with a command line is told by `llm
 from __future__ import annotations
 
 import inspect
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
@@ -136,6 +137,11 @@ def _flat(function: Callable[..., Any], without: tuple[str, ...] = ()) -> Callab
     call.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     call.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
     return call
+
+
+def command_line(ctx: typer.Context) -> str:
+    """The command as it was typed, for a shell; without passwords in URLs."""
+    return console.without_credentials(shlex.join([*ctx.command_path.split(), *ctx.meta.get(TYPED, ())]))
 
 
 def refuse(ctx: typer.Context, names: Iterable[str], why: str, *, hint: str | None = None) -> None:

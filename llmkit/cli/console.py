@@ -8,17 +8,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-from llmkit.errors import LlmkitError, UnavailableError
-from llmkit.jobs.report import Progress
-
-#: Off a terminal, progress is at most one plain line in this many seconds.
-PLAIN_PROGRESS_SECONDS = 30.0
+from llmkit.cli.progress import live, live_steps, plain, plain_steps, spinner
+from llmkit.errors import GateError, LlmkitError, UnavailableError
+from llmkit.jobs.report import Progress, Uncounted
 
 # C0 and C1 controls but newline and tab, the bidirectional overrides and isolates, and line separators: shown as escapes.
 _VISIBLE = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"}
@@ -41,6 +38,11 @@ def is_colored() -> bool:
     if os.environ.get("FORCE_COLOR"):
         return True
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _is_drawn() -> bool:
+    """Whether standard error is a terminal that lines can be drawn on anew."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 class ClosedPipeError(Exception):
@@ -71,31 +73,41 @@ class Console:
             _say(f"hint: {hint}")
 
     @contextmanager
-    def progress(self, what: str, done: int = 0) -> Iterator[Progress]:
-        """A live bar on a terminal, else a plain line now and then."""
+    def progress(self, what: str, source: str = "") -> Iterator[Progress]:
+        """A live bar on a terminal, else a plain line now and then. what: what is counted; source: where it comes from."""
         if self.quiet:
-            yield _Silent()
-        elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-            with _live(what, done) as live:
-                yield live
+            yield Uncounted()
+        elif _is_drawn():
+            with live(what, visible(source)) as shown:
+                yield shown
         else:
-            yield _Plain(what, done)
+            yield plain(what, _say)
+
+    @contextmanager
+    def phase(self, text: str) -> Iterator[Callable[[str], None]]:
+        """A spinner on a terminal, while something goes on that can't be counted; called with what goes on next."""
+        if self.quiet or not _is_drawn():
+            yield lambda _: None
+            return
+        with spinner(visible(text)) as turning:
+            yield lambda following: turning(visible(following))
 
     @contextmanager
     def steps(self, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
         """Progress of a known number of steps: called with the finished step and a text to show beside it."""
         if self.quiet:
             yield lambda step, beside: None
-        elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-            with _live_steps(total, done) as live:
-                yield live
+        elif _is_drawn():
+            with live_steps(total, done) as shown:
+                yield shown
         else:
-            yield _plain_steps(total)
+            yield plain_steps(total, _say)
 
 
 def error(exc: LlmkitError) -> None:
-    """The error as one to three lines on stderr."""
-    _say(f"error: {_on_one_line(exc.message)}")
+    """The error as one to three lines on stderr; of several failed gates a line each."""
+    for line in exc.lines if isinstance(exc, GateError) and exc.lines else (exc.message,):
+        _say(f"error: {_on_one_line(line)}")
     if exc.hint:
         _say(f"hint: {_on_one_line(exc.hint)}")
 
@@ -122,21 +134,42 @@ def traceback(exc: BaseException) -> None:
     _say("".join(format_exception(exc)).rstrip())
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = (), whole: tuple[str, str] | None = None
+) -> None:
     """A table on stdout: the answer of commands that list things. right: columns of numbers.
 
-    On a terminal control characters are made visible; off it each row is one line, however long.
+    whole: two columns, names and texts that are copied; where the table does not fit the terminal, each text stands below it, on
+    one line behind its name. On a terminal control characters are made visible; off it each row is one line, however long.
     """
     from rich.console import Console as RichConsole
     from rich.table import Table
 
     on_terminal = sys.stdout.isatty()
+    width = RichConsole(file=sys.stdout).width if on_terminal else 100_000
+    lines = [[visible(cell) if on_terminal else cell for cell in row] for row in rows]
+    below: list[tuple[str, str]] = []
+    if whole is not None and _natural_width(columns, lines) > width:
+        name, text = map(columns.index, whole)
+        below = list(dict.fromkeys((line[name], line[text]) for line in lines))
+        columns, lines = [c for c in columns if c != whole[1]], [line[:text] + line[text + 1 :] for line in lines]
     drawn = Table(box=None, pad_edge=False)
-    for name in columns:
-        drawn.add_column(name, justify="right" if name in right else "left", overflow="fold")
-    for row in rows:
-        drawn.add_row(*(visible(cell) if on_terminal else cell for cell in row))
-    RichConsole(file=sys.stdout, width=None if on_terminal else 100_000, markup=False, highlight=False).print(drawn)
+    for column in columns:
+        drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for line in lines:
+        drawn.add_row(*line)
+    RichConsole(file=sys.stdout, width=width, markup=False, highlight=False).print(drawn)
+    if below:
+        longest = max(len(name) for name, _ in below)
+        write("\n" + "".join(f"{name:{longest}}  {text}\n" for name, text in below))
+
+
+def _natural_width(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> int:
+    """Columns of a terminal that a table takes when no cell is folded: two between its columns."""
+    from rich.cells import cell_len
+
+    widest = [max(map(cell_len, cells)) for cells in zip(columns, *lines, strict=True)]
+    return sum(widest) + 2 * (len(widest) - 1)
 
 
 def write(text: str, stream: IO[str] | None = None) -> None:
@@ -184,9 +217,13 @@ def with_options(message: str) -> str:
     return re.sub(r"`([a-z][a-z0-9_]*)`", lambda match: "--" + match[1].replace("_", "-"), message)
 
 
+def without_credentials(text: str) -> str:
+    """`text` without user and password in URLs."""
+    return _CREDENTIALS.sub("//***@", text)
+
+
 def _say(message: str) -> None:
-    message = with_options(message)
-    message = _CREDENTIALS.sub("//***@", message)
+    message = without_credentials(with_options(message))
     try:
         print(visible(message) if sys.stderr.isatty() else message, file=sys.stderr, flush=True)
     except OSError:
@@ -196,81 +233,3 @@ def _say(message: str) -> None:
 
 def _silence_stderr() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-
-
-class _Silent:
-    def advance(self, rows: int, tokens: int = 0) -> None:
-        pass
-
-
-class _Plain:
-    def __init__(self, what: str, done: int) -> None:
-        self.what, self.rows, self.tokens = what, done, 0
-        self.started = self.told = time.monotonic()
-
-    def advance(self, rows: int, tokens: int = 0) -> None:
-        self.rows += rows
-        self.tokens += tokens
-        now = time.monotonic()
-        if now - self.told >= PLAIN_PROGRESS_SECONDS:
-            self.told = now
-            _say(f"{self.what}: {self.rows:,} rows, {self.tokens / (now - self.started):,.0f} tokens/s")
-
-
-@contextmanager
-def _live(what: str, done: int) -> Iterator[Progress]:
-    from rich.console import Console as RichConsole
-    from rich.progress import Progress as RichProgress
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.completed:,.0f} {task.description}"),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-    )
-    with RichProgress(*columns, console=RichConsole(stderr=True), transient=True) as bars:
-        task = bars.add_task(what, total=None, completed=done, rate="")
-        started = time.monotonic()
-
-        class Live:
-            tokens = 0
-
-            def advance(self, rows: int, tokens: int = 0) -> None:
-                self.tokens += tokens
-                rate = self.tokens / max(time.monotonic() - started, 1e-9)
-                bars.update(task, advance=rows, rate=f"{rate:,.0f} tokens/s" if self.tokens else "")
-
-        yield Live()
-
-
-def _plain_steps(total: int) -> Callable[[int, str], None]:
-    told = time.monotonic()
-
-    def tell(step: int, beside: str) -> None:
-        nonlocal told
-        now = time.monotonic()
-        if now - told >= PLAIN_PROGRESS_SECONDS:
-            told = now
-            _say(f"step {step:,} of {total:,}: {beside}")
-
-    return tell
-
-
-@contextmanager
-def _live_steps(total: int, done: int) -> Iterator[Callable[[int, str], None]]:
-    from rich.console import Console as RichConsole
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
-
-    columns = (
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[beside]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
-    )
-    with RichProgress(*columns, console=RichConsole(stderr=True), transient=True) as bars:
-        task = bars.add_task("steps", total=total, completed=done, beside="")
-        yield lambda step, beside: bars.update(task, completed=step, beside=beside)

@@ -27,12 +27,13 @@ class Page:
     """What a command's help shows beside its options.
 
     examples: commands to copy. common: the options of the short page, by parameter name; empty for all of them.
-    guide: the page of `docs/` about it.
+    guide: the page of `docs/` about it. note: what the words of its output mean.
     """
 
     examples: tuple[str, ...] = ()
     common: tuple[str, ...] = ()
     guide: str = ""
+    note: str = ""
 
 
 def shows(about: Page) -> Callable[[_F], _F]:
@@ -67,6 +68,8 @@ def page(command: Any, ctx: Any) -> str:
     lines = [*_wrapped(f"Usage: {' '.join((ctx.command_path, *_usage(command)))}", width), *_wrapped(command.help or "", width), ""]
     if about.examples:
         lines += [*(f"  {example}" for example in about.examples), ""]
+    if about.note:
+        lines += [*_wrapped(about.note, width), ""]
     commands = getattr(command, "listed", None)
     if commands:
         lines += [_heading("Commands"), *_columns(commands(), width), ""]

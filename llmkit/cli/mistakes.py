@@ -21,6 +21,8 @@ from llmkit.errors import LlmkitError, UsageError, did_you_mean
 
 #: Letters that an option's name must share with what was typed, from 0 to 1, to be meant by it.
 _LIKENESS = 0.75
+#: What is left over of a condition without quotes.
+_OF_A_CONDITION = re.compile(r"[<>=!]{1,2}|[<>=!]{0,2}[+-]?[\d.]+%?")
 #: A value in quotes that is longer than a person would read, and what is shown of it.
 _LONG, _SHORT = re.compile(r"'([^']{200})[^']+'"), r"'\1...'"
 
@@ -53,7 +55,9 @@ def extra_words(ctx: Any, words: Sequence[str]) -> UsageError:
     options = {name for parameter in ctx.command.params for name in parameter.opts}
     files = [shlex.quote(word) for word in words if Path(word).suffix or Path(word).is_file()]
     hint = f"'{ctx.command_path} --help' lists the options"
-    if len(files) == 2 and {"-p", "-r"} <= options:
+    if all(_OF_A_CONDITION.fullmatch(word) for word in words) and typed(ctx.meta.get(TYPED, ()), ("--fail-if",)):
+        hint = '--fail-if takes one condition in quotes: --fail-if "perplexity > 30"'
+    elif len(files) == 2 and {"-p", "-r"} <= options:
         hint = f"did you mean -p {files[0]} -r {files[1]}?"
     elif len(files) == 1 and "-i" in options:
         hint = f"did you mean -i {files[0]}?"

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from llmkit.engines.base import Engine, TextEngine
     from llmkit.engines.decoding import Decoding
     from llmkit.jobs.outcome import Tally
+    from llmkit.jobs.output import Output
     from llmkit.jobs.run import JobSettings
     from llmkit.models.settings import ModelSettings
 
 
+#: What the built-in writer does better with: it repeats itself when the likeliest token is always taken.
+_BETTER = ", which writes better with --temperature 0.6 --repetition-penalty 1.1"
 _BIGGER = {DEFAULT: "Qwen/Qwen3-0.6B", "builtin:en-fr": "Helsinki-NLP/opus-mt-en-fr"}
 
 
@@ -50,10 +53,18 @@ def open_model(
         return kept.models[place].with_chat(chat or ChatSettings())
 
     if settings.reference == default:
-        out.notice(f"{default}: a small demonstration model; choose a bigger one with -m, for example -m {_BIGGER.get(default, '')}")
-    return open_engine(
-        settings, engine=engine, decoding=decoding, chat=chat, draft=draft, report=out.detail, warn=out.warn, notice=out.notice
-    )
+        better = _BETTER if settings.reference == DEFAULT and decoding is not None and _is_plain(decoding) else ""
+        bigger = _BIGGER.get(default, "")
+        out.notice(f"{default}: a small demonstration model{better}; choose a bigger one with -m, for example -m {bigger}")
+    with out.phase("loading libraries") as phase:
+
+        def report(line: str) -> None:  # what an engine says when all is there but the weights
+            phase(f"loading {settings.reference}")
+            out.detail(line)
+
+        return open_engine(
+            settings, engine=engine, decoding=decoding, chat=chat, draft=draft, report=report, warn=out.warn, notice=out.notice
+        )
 
 
 def model_identity(engine: TextEngine) -> dict[str, Any]:
@@ -71,8 +82,13 @@ def job_for(engine: TextEngine, settings: JobSettings) -> JobSettings:
     return replace(settings, concurrency=engine.concurrency, batch_size=settings.batch_size or 1)
 
 
-def summarize(tally: Tally, engine: TextEngine, out: Console) -> int:
-    """The closing lines of a run that read rows, and its exit code."""
+def _is_plain(decoding: Decoding) -> bool:
+    """Greedy, without anything that keeps a small model from repeating itself."""
+    return decoding.temperature == 0 and decoding.num_beams == 1 and decoding.repetition_penalty == 1 and not decoding.no_repeat_ngram_size
+
+
+def summarize(tally: Tally, engine: TextEngine, out: Console, output: Output | None = None) -> int:
+    """The closing lines of a run that read rows, and its exit code. output: where the answers are."""
     if tally.replaced:
         names = ", ".join(f"'{name}'" for name in sorted(tally.replaced))
         out.notice(f"fields of the answer replace fields of the input: {names}; choose another name with --output-field")
@@ -82,5 +98,6 @@ def summarize(tally: Tally, engine: TextEngine, out: Console) -> int:
     about = engine.identity.as_dict()
     where = [about["engine"], about.get("device"), about.get("quantize", about.get("dtype"))]
     asked = f"; {tally.prompt_tokens:,} tokens in prompts" if engine.concurrency > 1 and tally.prompt_tokens else ""
-    out.notice(f"{tally}{asked}; {about['model']} on {', '.join(filter(None, where))}")
+    wrote = "" if output is None or tally.complete_before else f"; wrote {output.name} and {output.record_path.name}"
+    out.notice(f"{tally}{asked}; {about['model']} on {', '.join(filter(None, where))}{wrote}")
     return tally.exit_code

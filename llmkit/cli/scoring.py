@@ -48,14 +48,18 @@ class GateOptions:
     test: Test = "auto"
     report: Report = None
 
-    def ending(self, ctx: typer.Context, names: Sequence[str], *, json_output: bool) -> Ending:
-        """How an evaluation of the scores `names` ends. Raises UsageError or InputError."""
+    def ending(self, ctx: typer.Context, names: Sequence[str], *, json_output: bool, modules: Sequence[str] = ()) -> Ending:
+        """How an evaluation of the scores `names` ends. modules: see `llmkit.metrics.gates.conditions`. Raises UsageError or InputError."""
+        from llmkit.cli.command import command_line
         from llmkit.cli.commands.evaluate.reporting import ending
         from llmkit.cli.session import session_of
 
+        session = session_of(ctx)
+
         return ending(
             names, fail_if=self.fail_if, reports=self.report, json_output=json_output, baseline=self.baseline,
-            max_regression=self.max_regression, test=self.test, session=session_of(ctx),
+            max_regression=self.max_regression, test=self.test, modules=modules, session=session,
+            command="" if session is not None else command_line(ctx),
         )  # fmt: skip
 
 

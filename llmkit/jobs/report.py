@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from llmkit.rows import Total
 
 
 class Progress(Protocol):
     """Told how many rows are done."""
 
-    def advance(self, rows: int, tokens: int = 0) -> None: ...
+    def expect(self, total: Total | None) -> None:
+        """How many rows there will be, as far as is known by now."""
+        ...
+
+    def skip(self, rows: int) -> None:
+        """Rows that nobody has to be asked about: of an earlier run, or known."""
+        ...
+
+    def advance(self, rows: int, tokens: int = 0) -> None:
+        """Rows that were answered."""
+        ...
 
 
 class Report(Protocol):
@@ -22,7 +35,9 @@ class Report(Protocol):
 
     def warn(self, message: str) -> None: ...
 
-    def progress(self, what: str, done: int = 0) -> AbstractContextManager[Progress]: ...
+    def progress(self, what: str, source: str = "") -> AbstractContextManager[Progress]:
+        """Progress of rows. what: what is counted (rows, segments); source: where they come from."""
+        ...
 
     def steps(self, total: int, done: int = 0) -> AbstractContextManager[Callable[[int, str], None]]:
         """Progress of a known number of steps: called with the finished step and a text to show beside it."""
@@ -42,14 +57,22 @@ class Silent:
         pass
 
     @contextmanager
-    def progress(self, what: str, done: int = 0) -> Iterator[Progress]:
-        yield _Uncounted()
+    def progress(self, what: str, source: str = "") -> Iterator[Progress]:
+        yield Uncounted()
 
     @contextmanager
     def steps(self, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
         yield lambda step, beside: None
 
 
-class _Uncounted:
+class Uncounted:
+    """Progress that nobody looks at."""
+
+    def expect(self, total: Total | None) -> None:
+        pass
+
+    def skip(self, rows: int) -> None:
+        pass
+
     def advance(self, rows: int, tokens: int = 0) -> None:
         pass

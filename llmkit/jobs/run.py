@@ -78,11 +78,12 @@ def answered(
     begun = time.monotonic()
     stopping = Stopping(settings.max_time, report.notice, max_tokens=settings.max_tokens, resumable=False)
     executor = executor or settings.executor(task, report, stopping)
-    with report.progress("rows") as progress:
+    with report.progress(rows.unit, rows.name) as progress:
         for window in windows(rows):
+            progress.expect(rows.total)
             works = [task.prepare(row) for row in window]
             done = {w.row.index: outcome for w in works if (outcome := _settled(w)) is not None}
-            progress.advance(len(done))
+            progress.skip(len(done))
             for batch, answers in executor.run(stopping.between(_open(_plan(works, task, settings)))):
                 done |= {w.row.index: Outcome(w.row.index, w.row.fields, a) for w, a in zip(batch, answers, strict=True)}
                 stopping.spend(answers)
@@ -189,7 +190,7 @@ class _Loop:
     def run(self, kept: Iterator[tuple[dict[str, Any], bool]] | None) -> Tally:
         """kept: rows of a finished output whose failed ones are to be run again."""
         begun = time.monotonic()
-        with self.report.progress("rows") as progress:
+        with self.report.progress(self.rows.unit, self.rows.name) as progress:
             for batch, answers in self.executor.run(self.stopping.between(self._batches(kept, progress))):
                 window = next(w for w in self._open.values() if batch[0].row.index in w.waiting)
                 self._answered(window, [Outcome(w.row.index, w.row.fields, a) for w, a in zip(batch, answers, strict=True)], progress)
@@ -204,9 +205,10 @@ class _Loop:
         for number, rows in enumerate(windows(self.rows)):
             while any(before < number - 1 for before in self._open):
                 yield ()
+            progress.expect(self.rows.total)
             window = self._read(number, rows, kept)
             self._tally.resumed += len(window.done)
-            progress.advance(len(window.done))
+            progress.skip(len(window.done))
             yield from self._begin(window, rows, progress)
             self._settle()
 

@@ -61,7 +61,8 @@ class Result:
     """The result of an evaluation.
 
     counts: whole numbers worth knowing (tokens, documents). examples: the rows that were scored, for pairing and reports.
-    started: when the run began (ISO 8601, UTC); seconds: how long it took. parts: the results that it is made of, by name: of several
+    started: when the run began (ISO 8601, UTC); seconds: how long it took. command: the command line that made it, as it was typed.
+    baseline: the file of the result that it was compared with. parts: the results that it is made of, by name: of several
     files, of the sets of a suite.
     """
 
@@ -73,6 +74,8 @@ class Result:
     examples: tuple[Example, ...] = ()
     started: str = ""
     seconds: float = 0.0
+    command: str = ""
+    baseline: str = ""
     parts: Mapping[str, Result] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,10 +65,14 @@ def complete_test(test: str, entry_point: str | None = None) -> str:
     return test
 
 
-def passes(programs: Sequence[Program], limits: Limits, *, workers: int) -> list[bool]:
-    """Whether each program's test runs to its end within the limits, `workers` at a time."""
+def passes(programs: Sequence[Program], limits: Limits, *, workers: int, told: Callable[[], None] = lambda: None) -> list[bool]:
+    """Whether each program's test runs to its end within the limits, `workers` at a time. told: called after each, in their order."""
+    out = []
     with _undumpable(), ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda program: _passes(program, limits), programs))
+        for passed in pool.map(lambda program: _passes(program, limits), programs):
+            out.append(passed)
+            told()
+    return out
 
 
 def check_samples(k: int, samples: Sequence[int]) -> None:

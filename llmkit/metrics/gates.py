@@ -24,6 +24,8 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+#: What is left of a condition whose operator the shell has read as a redirection.
+_NAME_ALONE = re.compile(r"\s*[A-Za-z][\w@+.-]*\s*")
 _CONDITION = re.compile(rf"\s*(?P<name>[A-Za-z][\w@-]*(\+\+)?)\s*(?P<op>>=|<=|==|!=|>|<)\s*(?P<number>{_NUMBER})\s*(?P<unit>%?)\s*")
 #: What people say for the names of our scores, and how older versions spelled them.
 _SHORT = {
@@ -61,31 +63,43 @@ class Condition:
         """What is odd about the bound: a fraction where the score is a percentage."""
         from llmkit.metrics.registry import is_percentage
 
-        if self.percent_sign or not 0 < abs(self.bound) < 1 or not is_percentage(self.name):
+        if self.percent_sign or not 0 < abs(self.bound) <= 1 or not is_percentage(self.name):
             return None
         return f"'{self.text}': {self.name} is a percentage, from 0 to 100; {self.bound:g} is {self.bound:g}%, not {100 * self.bound:g}%"
 
 
-def conditions(texts: Sequence[str], names: Sequence[str]) -> list[Condition]:
+def conditions(texts: Sequence[str], names: Sequence[str], modules: Sequence[str] = ()) -> list[Condition]:
     """Parses conditions about the scores `names`, before anything is computed.
 
+    modules: those of the names that are metric modules, whose scores are called MODULE_KEY; which there are, they tell when they run.
     Raises UsageError for a malformed condition or an unknown name.
     """
-    return [_parse(text, names) for text in texts]
+    return [_parse(text, names, modules) for text in texts]
 
 
-def _parse(text: str, names: Sequence[str]) -> Condition:
+def _parse(text: str, names: Sequence[str], modules: Sequence[str]) -> Condition:
     match = _CONDITION.fullmatch(text)
     if match is None or not math.isfinite(float(match["number"])):
-        raise UsageError(f"`fail_if` '{text}' is not a condition", hint='for example "perplexity > 30"')
+        hint: str | None = 'for example "perplexity > 30"'
+        if _NAME_ALONE.fullmatch(text):
+            hint = f'put quotes around the whole condition, "{text.strip()} > 30": without them the shell takes > and < for files'
+        raise UsageError(f"`fail_if` '{text}' is not a condition", hint=hint)
     name = match["name"].lower().replace("-", "_")
-    name = _SHORT.get(name, name) if name not in names else name
-    if name not in names and not any(name.startswith(f"{known}_") for known in names):
-        hint = did_you_mean(name, [*names, *_SHORT], default=f"there are {', '.join(names)}", cutoff=0.5)
+    name = name if name in names else _full_name(name)
+    if name not in names and not any(name.startswith(f"{module.lower()}_") for module in modules):
+        longer = next((known for known in names if name.startswith(f"{known}_")), name)
+        meant = [*names, *(short for short, full in _SHORT.items() if full in names)]
+        hint = did_you_mean(longer, meant, default=f"there are {', '.join(names)}", cutoff=0.5)
         raise UsageError(f"`fail_if` '{text}': this run computes no '{match['name']}'", hint=hint)
     if match["unit"] and name in _NOT_PERCENT:
         raise UsageError(f"`fail_if` '{text}': {name} is not a percentage", hint=f'for example "{name} {match["op"]} 2"')
     return Condition(text.strip(), name, match["op"], float(match["number"]), bool(match["unit"]))
+
+
+def _full_name(name: str) -> str:
+    """The score that a short name means; also of an average over files: macro_ppl is macro_token_perplexity."""
+    macro, short = ("macro_", name.removeprefix("macro_")) if name.startswith("macro_") else ("", name)
+    return macro + _SHORT.get(short, short)
 
 
 @dataclass(frozen=True)
@@ -107,13 +121,18 @@ def regression(text: str) -> Regression:
 
 def regression_gate(comparison: Comparison, allowed: Regression | None) -> Gate:
     """Without a bound, a significant loss fails; with one, any loss beyond it. A score that is not a number fails."""
-    name = f"{comparison.name} not worse than the baseline" + (f" by more than {allowed.text}" if allowed else "")
+    bounded = "not worse than the baseline" + (f" by more than {allowed.text}" if allowed else "")
+    name = f"{comparison.name} {bounded}"
     if math.isnan(comparison.value) or math.isnan(comparison.baseline):
         which = comparison.name if math.isnan(comparison.value) else f"the baseline's {comparison.name}"
         return Gate(name, False, f"{which} is not a number")
     if allowed is None:
-        return Gate(name, not (comparison.worse_by > 0 and comparison.significant), str(comparison))
+        return _compared(name, bounded, comparison, passed=not (comparison.worse_by > 0 and comparison.significant))
     bound = allowed.amount * abs(comparison.baseline) if allowed.relative else allowed.amount
     # from infinity nothing is worse; to infinity everything is
     passed = comparison.worse_by <= bound if math.isfinite(comparison.worse_by) else comparison.worse_by < 0
-    return Gate(name, passed, str(comparison))
+    return _compared(name, bounded, comparison, passed=passed)
+
+
+def _compared(name: str, bounded: str, comparison: Comparison, *, passed: bool) -> Gate:
+    return Gate(name, passed, f"{comparison}; {'passes' if passed else 'fails'} '{bounded}'")

@@ -120,6 +120,11 @@ def score_names(metrics: Sequence[str]) -> tuple[str, ...]:
     return tuple(name if name in names() else Path(name).stem for name in metrics)
 
 
+def module_names(metrics: Sequence[str]) -> tuple[str, ...]:
+    """Those of `score_names` that are modules, whose scores are known when they have run."""
+    return score_names([name for name in metrics if name not in names()])
+
+
 def compute(name: str, predictions: Sequence[str], references: Sequence[Sequence[str]], settings: TextSettings) -> tuple[Score, ...]:
     """One metric's scores: one of ours, or as many as a module gives."""
     if name in names():

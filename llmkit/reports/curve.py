@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
+#: Steps from which a smoothed line says more than the losses themselves; the mean goes over a twentieth of the run.
+_LEAST_SMOOTHED = 40
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:
@@ -37,13 +39,16 @@ def draw_losses(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes = figure.add_subplot()
     if trained:
         steps, losses = zip(*trained, strict=True)
-        axes.plot(steps, losses, color="tab:blue", alpha=0.3, linewidth=1)
-        axes.plot(steps, _smooth(losses), color="tab:blue", linewidth=1.8, label="training, smoothed")
+        (raw,) = axes.plot(steps, losses, color="tab:blue", linewidth=1.8, marker="o", markersize=4, label="training")
+        if len(losses) >= _LEAST_SMOOTHED:
+            raw.set(alpha=0.3, linewidth=1, marker="")
+            axes.plot(steps, _smooth(losses), color="tab:blue", linewidth=1.8, label="training, smoothed")
     if validated:
         axes.plot(*zip(*validated, strict=True), color="tab:orange", marker="o", markersize=4, linewidth=1.8, label="validation")
-    axes.set(xlabel="step", ylabel="loss (nats a token)")
+    axes.set(xlabel="step", ylabel="loss (nats per token)", title="Loss over the training run")
     axes.grid(True, alpha=0.3)
-    axes.legend(frameon=False)
+    if trained or validated:
+        axes.legend(frameon=False)
     figure.savefig(path, dpi=130)
 
 

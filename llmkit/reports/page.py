@@ -7,55 +7,92 @@ from html import escape
 
 import numpy as np
 
-from llmkit.metrics.base import Example, Result, Score
+from llmkit.metrics.base import Example, Gate, Result, Score
 from llmkit.metrics.statistics import Numbers
-from llmkit.reports.figures import figure, interval_text, named_scores, number_text
+from llmkit.reports.figures import facts, figure, interval_text, named_scores, number_text, title, way
+from llmkit.reports.histogram import histogram
 
 _SHOWN = 5
-_BINS = 30
 _STYLE = """
-:root { color-scheme: light dark; --text: #1b1b1f; --line: #ddd; --failed: #b00020; --passed: #1a7f37; --bar: #4a7ebb }
-@media (prefers-color-scheme: dark) { :root { --text: #e6e6ea; --line: #444; --failed: #ff8a80; --passed: #7ee787; --bar: #7aa7de } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: var(--text) }
+:root { color-scheme: light dark; --text: #1b1b1f; --soft: #5c5c66; --line: #ddd; --ground: #fff;
+  --failed: #b00020; --passed: #1a7f37; --bar: #4a7ebb; --mark: #b00020 }
+@media (prefers-color-scheme: dark) { :root { --text: #e6e6ea; --soft: #a5a5b0; --line: #444; --ground: #16161a;
+  --failed: #ff8a80; --passed: #7ee787; --bar: #7aa7de; --mark: #ff8a80 } }
+* { box-sizing: border-box }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+  color: var(--text); background: var(--ground) }
+h1, h2 { line-height: 1.25; overflow-wrap: anywhere } h1 { font-size: 1.5rem }
+h2 { font-size: 1.2rem; margin-top: 2.2rem } h3 { font-size: 1rem }
 table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; vertical-align: top; padding: .35rem .7rem; border-bottom: 1px solid var(--line) }
-td.n { text-align: right; font-variant-numeric: tabular-nums } code { font-size: .8rem; overflow-wrap: anywhere }
-.failed { color: var(--failed); font-weight: 600 } .passed { color: var(--passed) } .text { white-space: pre-wrap; overflow-wrap: anywhere }
-svg { width: 100%; height: auto } rect { fill: var(--bar) } text { fill: var(--text) }
+th, td { text-align: left; vertical-align: top; padding: .35rem .7rem; border-bottom: 1px solid var(--line); overflow-wrap: anywhere }
+th { color: var(--soft); font-weight: 600 } th.n, td.n { text-align: right }
+td.n { white-space: nowrap; font-variant-numeric: tabular-nums }
+td.way, td.name { white-space: nowrap } td.id { min-width: 3.2rem; max-width: 9rem } code { font-size: .8rem; overflow-wrap: anywhere }
+dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .2rem 1rem; margin: 1.5rem 0; color: var(--soft) }
+dd { margin: 0; color: var(--text); overflow-wrap: anywhere }
+.failed { color: var(--failed); font-weight: 600 } .passed { color: var(--passed) } .soft { color: var(--soft) }
+.text { white-space: pre-wrap; overflow-wrap: anywhere }
+figure { margin: 0; max-width: 42rem } svg { width: 100%; height: auto; display: block; overflow: visible } rect { fill: var(--bar) }
+svg text { fill: var(--soft); font-size: 13px } svg line { stroke: var(--line) } svg .mark { stroke: var(--mark); stroke-dasharray: 4 3 }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 2rem }
+@media (max-width: 40rem) {
+  table.stacked, .stacked tbody, .stacked tr, .stacked td { display: block } .stacked tr:has(th) { display: none }
+  .stacked tr { border-bottom: 1px solid var(--line); padding: .5rem 0 }
+  .stacked td { border: 0; padding: .1rem 0; text-align: left }
+  .stacked td[data-of]::before { content: attr(data-of) ": "; color: var(--soft) } .stacked td:empty { display: none }
+  th, td { padding: .35rem .4rem } td.name { white-space: normal; font-weight: 600 } svg text { font-size: 21px }
+}
 """
 
 
 def to_html(result: Result) -> str:
     """The result as one HTML page that needs no other file."""
+    name = title(result)
     parts = [
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>llmkit evaluate</title><style>{_STYLE}</style></head><body>",
-        "<h1>llmkit evaluate</h1>",
-        f"<p>{escape(_about(result))}</p>",
-        "<table><tr><th>metric</th><th>score</th><th>95% interval</th><th>signature</th></tr>",
-        *(
-            f'<tr><td>{escape(name)}</td><td class="n">{number_text(s)}</td><td class="n">{interval_text(s)}</td>'
-            f"<td><code>{escape(s.signature)}</code></td></tr>"
-            for name, s in named_scores(result)
-        ),
-        "</table>",
+        f"<title>{escape(name)} · llmkit evaluate</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{escape(name)}</h1>",
+        *_scores(result),
+        *_gates(result),
+        '<h2>This run</h2>\n<dl class="facts">',
+        *(f"<dt>{escape(label)}</dt><dd>{_fact(label, value)}</dd>" for label, value in facts(result)),
+        "</dl>",
     ]
-    if result.gates:
-        parts.append("<h2>Gates</h2><table>")
-        for gate in result.gates:
-            verdict = "passed" if gate.passed else "failed"
-            parts.append(f'<tr><td>{escape(gate.condition)}</td><td class="{verdict}">{verdict}</td><td>{escape(gate.message)}</td></tr>')
-        parts.append("</table>")
     for name, score, examples in _by_row(result):
         parts += _rows_of(name, score, examples)
     return "\n".join([*parts, "</body></html>"]) + "\n"
 
 
-def _about(result: Result) -> str:
-    counts = [f"{result.rows:,} rows", *(f"{n:,} {name}" for name, n in result.counts.items())]
-    named = [str(result.about[name]) for name in ("model", "input", "device", "dtype") if name in result.about]
-    return ", ".join([*counts, *named])
+def _fact(label: str, value: str) -> str:
+    return f"<code>{escape(value)}</code>" if label == "Command" else escape(value)
+
+
+def _scores(result: Result) -> list[str]:
+    rows = [
+        f'<tr><td class="name">{escape(name)}</td><td class="n" data-of="score">{number_text(s)}</td>'
+        f'<td class="n" data-of="95% interval">{interval_text(s)}</td><td class="way">{way(s)}</td>'
+        f"<td><code>{escape(s.signature)}</code></td></tr>"
+        for name, s in named_scores(result)
+    ]
+    head = '<tr><th>metric</th><th class="n">score</th><th class="n">95% interval</th><th>better</th><th>signature</th></tr>'
+    return ['<table class="stacked">', head, *rows, "</table>"]
+
+
+def _gates(result: Result) -> list[str]:
+    if not result.gates:
+        return []
+    failed = sum(not gate.passed for gate in result.gates)
+    rows = [
+        f'<tr><td class="{_verdict(gate)}">{_verdict(gate)}</td><td data-of="gate">{escape(gate.condition)}</td>'
+        f'<td data-of="found">{escape(gate.message)}</td></tr>'
+        for gate in result.gates
+    ]
+    count = f"{failed} of {len(result.gates)} failed" if failed else f"all {len(result.gates)} passed"
+    return [f"<h2>Gates: {count}</h2>", '<table class="stacked">', "<tr><th>result</th><th>gate</th><th>found</th></tr>", *rows, "</table>"]
+
+
+def _verdict(gate: Gate) -> str:
+    return "passed" if gate.passed else "failed"
 
 
 def _by_row(result: Result) -> list[tuple[str, Score, Sequence[Example]]]:
@@ -79,26 +116,11 @@ def _rows_of(name: str, score: Score, examples: Sequence[Example]) -> list[str]:
     best, worst = order[:_SHOWN], order[::-1][:_SHOWN]
     return [
         f"<h2>{escape(name)} by row</h2>",
-        _histogram(values[known]),
+        histogram(values[known], name, score),
         '<div class="columns">',
         f"<div><h3>best</h3>{_examples(best, values, examples)}</div>",
         f"<div><h3>worst</h3>{_examples(worst, values, examples)}</div></div>",
     ]
-
-
-def _histogram(values: Numbers) -> str:
-    # A long tail would squeeze all others into one bar.
-    low, high = np.quantile(values, [0.0, 0.98])
-    counts, edges = np.histogram(np.clip(values, low, high), bins=_BINS)
-    top = max(1, int(counts.max()))
-    bars = "".join(
-        f'<rect x="{20 * i}" y="{100 - 100 * n / top:.1f}" width="18" height="{100 * n / top:.1f}">'
-        f"<title>{figure(a, high)} to {figure(b, high)}: {n}</title></rect>"
-        for i, (n, a, b) in enumerate(zip(counts.tolist(), edges, edges[1:], strict=False))
-    )
-    ends = f'<text x="0" y="118" font-size="12">{figure(low, high)}</text>'
-    ends += f'<text x="{20 * _BINS}" y="118" font-size="12" text-anchor="end">{figure(high, high)}</text>'
-    return f'<svg viewBox="0 0 {20 * _BINS} 122" role="img" aria-label="histogram">{bars}{ends}</svg>'
 
 
 def _examples(chosen: Sequence[int], values: Numbers, examples: Sequence[Example]) -> str:
@@ -107,7 +129,6 @@ def _examples(chosen: Sequence[int], values: Numbers, examples: Sequence[Example
         example = examples[i]
         texts = [("source", example.source), ("prediction", example.prediction), *(("reference", r) for r in example.references)]
         shown = "".join(f'<div class="text"><b>{name}</b> {escape(text[:600])}</div>' for name, text in texts if text)
-        out.append(
-            f'<tr><td>{escape(example.id[:80])}</td><td class="n">{figure(float(values[i]), float(values[i]))}</td><td>{shown}</td></tr>'
-        )
+        value = float(values[i])
+        out.append(f'<tr><td class="id">{escape(example.id[:80])}</td><td class="n">{figure(value, value)}</td><td>{shown}</td></tr>')
     return "".join([*out, "</table>"])

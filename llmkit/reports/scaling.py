@@ -7,10 +7,19 @@ axes are logarithmic.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmkit.errors import InputError, UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Labels of the losses within a decade, and where all losses are close together.
+_TICKS, _FINE_TICKS = (1, 1.5, 2, 3, 5, 7), (1, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)
+#: Characters of a model's name that a picture shows.
+_LONGEST_LABEL = 32
 
 
 def check(path: str) -> None:
@@ -40,28 +49,85 @@ def fit(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
     return alpha, float(np.exp(intercept / alpha)) if alpha else float("inf")
 
 
-def draw(points: Sequence[tuple[str, int, float]], metric: str, path: str) -> dict[str, Any]:
-    """Draws (name, parameters, loss) and the law, and describes the fit."""
+@dataclass(frozen=True)
+class Point:
+    """A model's loss. name: of its result; interval: of the loss, 95%."""
+
+    name: str
+    parameters: int
+    loss: float
+    interval: tuple[float, float] | None = None
+
+
+def draw(points: Sequence[Point], metric: str, path: str) -> dict[str, Any]:
+    """Draws the points with their intervals and the law, and describes the fit."""
+    picture(points, metric).savefig(path, dpi=150)
+    alpha, scale = fit([(p.parameters, p.loss) for p in points])
+    formula = f"L(N) = (N_c / N)^{alpha:.3f}, N_c = {scale:.3g}"
+    return {"metric": metric, "alpha": alpha, "n_c": scale, "formula": formula, "points": [[p.parameters, p.loss] for p in points]}
+
+
+def picture(points: Sequence[Point], metric: str) -> Figure:
+    """The points with their names and intervals, and the law through them, as a figure of matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    alpha, scale = fit([(n, loss) for _, n, loss in points])
+    alpha, scale = fit([(p.parameters, p.loss) for p in points])
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    sizes = [n for _, n, _ in points]
+    sizes, losses = [p.parameters for p in points], [p.loss for p in points]
     ends = [min(sizes) / 1.3, max(sizes) * 1.3]
-    formula = f"L(N) = (N_c / N)^{alpha:.3f}, N_c = {scale:.3g}"
-    axes.plot(ends, [(scale / n) ** alpha for n in ends], color="0.6", linewidth=1.5, label=formula)
-    axes.scatter(sizes, [loss for _, _, loss in points], color="tab:blue", zorder=3)
-    for name, n, loss in points:
-        axes.annotate(Path(name).stem, (n, loss), textcoords="offset points", xytext=(6, 6), fontsize=9)
-    axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel=metric.replace("_", " "))
-    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 1.5, 2, 3, 5, 7)))
+    legend = rf"$L(N) = (N_c / N)^{{{alpha:.3f}}}$, $N_c = {_power_of_ten(scale)}$"
+    axes.plot(ends, [(scale / n) ** alpha for n in ends], color="0.6", linewidth=1.5, label=legend)
+    drawn = [p for p in points if p.interval is not None]
+    if drawn:
+        reach = [
+            [max(p.loss - p.interval[0], 0) for p in drawn if p.interval],
+            [max(p.interval[1] - p.loss, 0) for p in drawn if p.interval],
+        ]
+        place = ([p.parameters for p in drawn], [p.loss for p in drawn])
+        axes.errorbar(*place, yerr=reach, fmt="none", ecolor="tab:blue", elinewidth=1.2, capsize=3, label="95% interval")
+    axes.scatter(sizes, losses, color="tab:blue", zorder=3)
+    label = metric.replace("_", " ")
+    axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel=label, title=f"{label[0].upper()}{label[1:]} against model size")
+    axes.yaxis.set_major_locator(LogLocator(10, subs=_TICKS if max(losses) > 3 * min(losses) else _FINE_TICKS))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(True, which="major", alpha=0.3)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
-    return {"metric": metric, "alpha": alpha, "n_c": scale, "formula": formula, "points": [[n, loss] for _, n, loss in points]}
+    axes.margins(0.12)
+    _label(axes, points, alpha, scale)
+    return figure
+
+
+def _label(axes: Any, points: Sequence[Point], alpha: float, scale: float) -> None:
+    """Names beside the points: on the side of the line that is open there, and towards the middle of the axes.
+
+    A falling line is open above on the right, which is where the names of small models stand, and below on the left; a rising one
+    the other way.
+    """
+    low, high = min(p.parameters for p in points), max(p.parameters for p in points)
+    middle = (low * high) ** 0.5
+    for p in points:
+        left = p.parameters > middle
+        above = (alpha >= 0) != left
+        offset = (-8 if left else 8, 8 if above else -8)
+        alignment = {"ha": "right" if left else "left", "va": "bottom" if above else "top"}
+        name = Path(p.name).stem
+        shown = name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1] + "…"
+        on_line = (scale / p.parameters) ** alpha
+        place = (p.parameters, max(p.loss, on_line) if above else min(p.loss, on_line))
+        axes.annotate(_plain(shown), place, textcoords="offset points", xytext=offset, fontsize=9, **alignment)
+
+
+def _plain(text: str) -> str:
+    """A name in which matplotlib reads no formula."""
+    return text.replace("$", r"\$")
+
+
+def _power_of_ten(value: float) -> str:
+    """A number for a formula: 1.23 \\times 10^{8}."""
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    return rf"{mantissa} \times 10^{{{int(exponent)}}}" if exponent else r"\infty"

@@ -21,7 +21,7 @@ from llmkit.rows.tables import parquet, separated
 from llmkit.rows.text import Source, lines
 from llmkit.rows.values import plain_value
 
-__all__ = ["FORMATS", "Row", "Rows", "open_rows"]
+__all__ = ["FORMATS", "Row", "Rows", "Total", "open_rows"]
 
 #: A file whose first rows are all broken is not of the format its name says.
 HOPELESS = 10
@@ -29,31 +29,72 @@ HOPELESS = 10
 _MAX_TEXT = 1 << 30
 
 
+@dataclass(frozen=True)
+class Total:
+    """How many rows an input has; exact, or estimated from the part of it that was read."""
+
+    rows: int
+    exact: bool
+
+
 @dataclass
 class Rows:
-    """A stream of rows that can be walked once. After its end, `count` and `sha256` are those of the complete input."""
+    """A stream of rows that can be walked once. After its end, `count` and `sha256` are those of the complete input.
+
+    unit: what a row is called where rows are counted. known: how many there are, where that is known from the beginning.
+    """
 
     name: str
     _stream: Iterator[Row]
     _digest: Callable[[], str | None]
     max_rows: int | None = None
     _source: Source | None = None
+    unit: str = "rows"
+    known: int | None = None
     count: int = field(default=0, init=False)
+    ended: bool = field(default=False, init=False)
     complete: bool = field(default=False, init=False)
     _rows_hash: Any = field(default_factory=hashlib.sha256, init=False, repr=False)
+    _line: int | None = field(default=None, init=False, repr=False)
 
     def __iter__(self) -> Iterator[Row]:
         for row in self._stream if self.max_rows is None else itertools.islice(self._stream, self.max_rows):
             self.count += 1
             self._rows_hash.update(row.digest)
+            self._line = row.line
             yield row
-        self.complete = self.max_rows is None
+        self.ended, self.complete = True, self.max_rows is None
 
     def peek(self, count: int) -> list[Row]:
         """The first rows, which stay in the stream. Before it is walked."""
         first = list(itertools.islice(self._stream, count))
         self._stream = itertools.chain(first, self._stream)
         return first
+
+    @property
+    def total(self) -> Total | None:
+        """How many rows there will be, by what was read so far; None where that tells nothing (a pipe, a hub data set)."""
+        if self.ended:
+            return Total(self.count, True)
+        total = Total(self.known, True) if self.known is not None else self._estimate()
+        if self.max_rows is None:
+            return total
+        if total is None:
+            return Total(self.max_rows, False)
+        return Total(self.max_rows, True) if self.max_rows < total.rows else total
+
+    def _estimate(self) -> Total | None:
+        """By the number of lines in the file, and the rows that the lines so far gave."""
+        source = self._source
+        if source is not None and source.rows is not None:
+            return Total(source.rows, True)
+        lines = None if source is None else source.lines_expected
+        if lines is None or not self._line or source is None:
+            return None
+        other = self._line - self.count  # a header, blank lines, lines inside of cells
+        if other <= 1:
+            return Total(max(lines - other, self.count), source.whole)
+        return Total(max(round(lines * self.count / self._line), self.count), False)
 
     @property
     def sha256(self) -> str | None:

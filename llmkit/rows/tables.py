@@ -157,7 +157,7 @@ def parquet(source: Source, encoding: str, text_field: str) -> Iterator[Row]:
             _check_header(table.schema_arrow.names, source.name, None)
             size = sum(table.metadata.row_group(i).total_byte_size for i in range(table.metadata.num_row_groups))
             rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES * table.metadata.num_rows // max(size, 1)))
-            index = 0
+            index, source.rows = 0, table.metadata.num_rows
             for batch in table.iter_batches(batch_size=rows):
                 for row in _batch_rows(batch, index, source.name):
                     yield row

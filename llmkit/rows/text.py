@@ -24,6 +24,8 @@ _CHUNK = 1 << 16
 #: Characters of one line, row or cell. A file of zeros or an endless device must not fill the memory.
 MAX_CHARACTERS = 1 << 27
 
+#: Bytes of a packed file whose content may have more than 2^32.
+_LARGEST_GZIP = 1 << 28
 #: Codecs for the names of computers; punycode takes time in the square of the length.
 _OF_NAMES = ("idna", "punycode")
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
@@ -49,6 +51,10 @@ class Source:
         self.name = "standard input" if path == "-" else path
         self._hash = hashlib.sha256()
         self._file = _open(path)
+        self._size = _content_size(path)
+        self._read_bytes = self._lines = 0
+        #: Rows that the file itself says it has.
+        self.rows: int | None = None
         self._stream = self._read()
         #: Whether the content read so far ends with a line end (in UTF-16 and UTF-32 with zero bytes behind it).
         self.ends_line = False
@@ -71,6 +77,19 @@ class Source:
     @property
     def packed(self) -> bool:
         return self.path.lower().endswith(".gz")
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the content was read."""
+        return self._read_bytes == self._size
+
+    @property
+    def lines_expected(self) -> int | None:
+        """Lines of the whole file, by its size and those in the bytes read so far; None for a pipe, and before any was read."""
+        if not self._size or not self._read_bytes or self._read_bytes > self._size:
+            return None
+        lines = self._lines + (not self.ends_line)
+        return lines if self.whole else max(lines, round(self._lines * self._size / self._read_bytes))
 
     def first(self) -> bytes:
         """The first piece of the content, which stays in the stream."""
@@ -99,6 +118,8 @@ class Source:
                 raise InputError(f"cannot be read: {exc.strerror}", path=self.name) from exc
             if not chunk:
                 return
+            self._read_bytes += len(chunk)
+            self._lines += chunk.count(b"\n") or chunk.count(b"\r")
             yield chunk
 
     def binary(self) -> IO[bytes]:
@@ -220,6 +241,23 @@ def _refuse_other_content(chunk: bytes, encoding: str, name: str) -> None:
     for magic, what, hint in _MAGIC:
         if chunk.startswith(magic) and (b"\0" in chunk or magic == b"\x1f\x8b"):
             raise InputError(f"holds {what}, not text", path=name, hint=hint)
+
+
+def _content_size(path: str) -> int | None:
+    """Bytes of a file's content, as far as its directory or its own end tells; None for what is no file.
+
+    gzip's last four bytes are the size of the last member: right for most files, an estimate that is too small for others.
+    """
+    if path == "-" or not os.path.isfile(path):
+        return None
+    size = os.path.getsize(path)
+    if not path.lower().endswith(".gz"):
+        return size
+    if not 18 < size < _LARGEST_GZIP:  # less than an empty one, or the size may have gone round
+        return None
+    with open(path, "rb") as file:
+        file.seek(-4, os.SEEK_END)
+        return int.from_bytes(file.read(4), "little")
 
 
 def _open(path: str) -> IO[bytes]:

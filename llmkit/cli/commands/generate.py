@@ -189,14 +189,14 @@ class _Job:
         task = self._task(self.call.engine())
         settings = job_for(task.engine, self.settings)
         if output is None:
-            return self._report(stream_job(self.rows, task, settings, self.call.out, console.write), task)
+            return self._report(stream_job(self.rows, task, settings, self.call.out, console.write), task, None)
         run = RunName("generate", self.options, self.known | self.call.identity(task.engine))
-        return self._report(file_job(self.rows, task, settings, output, self.call.out, run), task)
+        return self._report(file_job(self.rows, task, settings, output, self.call.out, run), task, output)
 
     def _task(self, engine: Engine) -> Answering:
         return Answering(engine, self.call.decoding, self.fields, self.output_field, self.rows.name, verify=self.verify)
 
-    def _report(self, tally: Tally, task: Answering) -> int:
+    def _report(self, tally: Tally, task: Answering, output: Output | None) -> int:
         out = self.call.out
         if tally.rows == 0:
             if self.max_rows != 0:
@@ -209,7 +209,7 @@ class _Job:
             out.warn(f"{task.truncated:,} prompts were cut to fit the model's context")
         if self.verify:
             _report_verified(task, out)
-        return summarize(tally, task.engine, out)
+        return summarize(tally, task.engine, out, output)
 
 
 def _report_verified(task: Answering, out: console.Console) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from llmkit.engines.base import Engine
     from llmkit.engines.decoding import Decoding
     from llmkit.jobs.outcome import Tally
-    from llmkit.jobs.output import Writer
+    from llmkit.jobs.output import Output, Writer
     from llmkit.jobs.run import JobSettings
     from llmkit.tasks.route import Route, RouteSettings
     from llmkit.tasks.translate import Translating
@@ -175,7 +175,7 @@ def translate(
             return _summary(_to_stdout(rows, task, settings, document, out), task, rows, out)
         leave = ("overwrite", "restart", "retry_failed", "max_time")
         run = RunName("translate", options_set_by_user(ctx, leave=leave), known | model_identity(engine) | _resolved(route, task))
-        return _summary(file_job(rows, task, settings, job_target, out, run), task, rows, out)
+        return _summary(file_job(rows, task, settings, job_target, out, run), task, rows, out, job_target)
 
 
 def _known(wanted: RouteSettings, *, reads_all: bool) -> Decoding:
@@ -269,14 +269,14 @@ def _resolved(route: Route, task: Translating) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def _summary(tally: Tally, task: Translating, rows: Rows, out: console.Console) -> int:
+def _summary(tally: Tally, task: Translating, rows: Rows, out: console.Console, output: Output | None = None) -> int:
     if tally.rows == 0:
         out.notice(f"no rows in {rows.name}")
         return 0
     _tell_left(task, out)
     if task.tried_again:
         out.notice(f"{task.tried_again:,} pieces were split and translated again")
-    return summarize(tally, task.engine, out)
+    return summarize(tally, task.engine, out, output)
 
 
 def _tell_left(task: Translating, out: console.Console) -> None:

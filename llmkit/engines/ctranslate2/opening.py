@@ -56,12 +56,11 @@ def open_engine(
         raise EngineLimitError(f"the engine {ENGINE.name} has no speculation", hint="`engine` torch")
     dtype = "float32" if settings.dtype == "auto" else settings.dtype
     form = _form(settings, _Tells(report, warn, notice))
-    engine = CTranslate2Engine(form, dtype=dtype, quantize=settings.quantize, threads=settings.threads, chat=chat)
     precision = "int8" if settings.quantize == "int8" else dtype
     threads = settings.threads or available_cores()
     alone = " (1 for one text)" if form.files.small and threads > 1 else ""
     report(f"{settings.reference}: CTranslate2; cpu, {precision}, {threads} threads{alone}")
-    return engine
+    return CTranslate2Engine(form, dtype=dtype, quantize=settings.quantize, threads=settings.threads, chat=chat)
 
 
 def _form(settings: ModelSettings, tell: _Tells) -> Form:

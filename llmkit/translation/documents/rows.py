@@ -14,7 +14,7 @@ from llmkit.translation.documents.proof import proven
 def document_rows(document: Document, data: bytes, name: str) -> Rows:
     """A row with `text` for each segment; the hash is that of the file."""
     rows = (Row(number, segment.line, {"text": segment.text}) for number, segment in enumerate(document.segments))
-    return Rows(name, rows, lambda: hashlib.sha256(data).hexdigest())
+    return Rows(name, rows, lambda: hashlib.sha256(data).hexdigest(), unit="segments", known=len(document.segments))
 
 
 class DocumentWriter:

@@ -87,7 +87,7 @@ class Answers:
             key = {name: value for name, value in run.identity.items() if name not in _OF_THE_METRIC}
             with self.cache.over(task, engine, key, self.out, by_place=decoding.samples) as asked:
                 tally = answer_rows(self.rows, asked, settings, output, self.out, run, lambda row, _: answered.append(row))
-        summarize(tally, engine, self.out)
+        summarize(tally, engine, self.out, output)
         if tally.failed:
             raise RowsFailedError(f"{tally.failed:,} rows have no answer, so there is no score; the first: {tally.first_error}")
         return answered, {

@@ -85,7 +85,7 @@ def choice(
         run = RunName("evaluate choice", options_set_by_user(ctx, leave=NOT_THE_JOBS), known | model_identity(engine))
         with cache.over(task, engine, run.identity, out) as asked:
             tally = answer_rows(rows, asked, job_for(engine, job.settings()), target, out, run, lambda row, _: scored.append(row))
-    summarize(tally, engine, out)
+    summarize(tally, engine, out, target)
     if tally.failed or not scored:
         first = tally.first_error or f"no rows in {rows.name}"
         raise RowsFailedError(f"{tally.failed:,} rows could not be scored, so there is no accuracy; {first}")

@@ -16,7 +16,7 @@ from llmkit.cli.parsing import SCORING, number_option, option
 from llmkit.cli.scoring import GateOptions
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.metrics.base import Example, Result, row_digest
-from llmkit.rows import Row, open_rows
+from llmkit.rows import Row, Total, open_rows
 from llmkit.rows.fields import PROGRAMS, first_name, row_id
 
 PAGE = Page(
@@ -70,7 +70,11 @@ def code(
         check_samples(n, [len(own) for own in programs])
     apart = isolation()
     out.notice(apart)
-    flat = iter(passes([p for each in programs for p in each], Limits(code_timeout), workers=available_cores()))
+    all_programs = [program for own in programs for program in own]
+    with out.progress("programs") as progress:
+        progress.expect(Total(len(all_programs), True))
+        ran = passes(all_programs, Limits(code_timeout), workers=available_cores(), told=lambda: progress.advance(1))
+    flat = iter(ran)
     results = [[next(flat) for _ in each] for each in programs]
     scores = tuple(pass_at_k(n, results) for n in wanted)
     about = {"input": rows.name, "input_sha256": rows.sha256, "isolation": apart}

@@ -44,4 +44,6 @@ def show_paired(result: PairedResult, *, as_json: bool) -> None:
             interval = "" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
             shown = "" if p_value is None else f"{p_value:.4f}"
             lines.append((system.name, metric, f"{score:.2f}", interval, shown, result.signatures[metric]))
-    console.table(("system", "metric", "score", "95% interval", "p", "signature"), lines, right=("score", "p"))
+    console.table(
+        ("system", "metric", "score", "95% interval", "p", "signature"), lines, right=("score", "p"), whole=("metric", "signature")
+    )

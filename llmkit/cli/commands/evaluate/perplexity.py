@@ -208,7 +208,7 @@ class _Run:
         measured = _Measured(rows, shown=self.text_field or "text")
         with self.cache.over(self._task(rows.name), self.engine, known, self.out) as task:
             tally = answer_rows(rows, task, job_for(self.engine, self.settings), output, self.out, run, measured.add)
-        measured.code = summarize(tally, self.engine, self.out)
+        measured.code = summarize(tally, self.engine, self.out, output)
         return measured
 
     def concatenated(self, rows: Rows) -> _Measured:

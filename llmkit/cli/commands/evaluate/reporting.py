@@ -44,6 +44,7 @@ class Ending:
     started: str
     clock: float
     session: Session | None = None
+    command: str = ""
 
     def finish(self, result: Result, out: console.Console) -> None:
         """Prints the result, writes the reports, and raises GateError when a gate fails; a session's result is left to the session.
@@ -59,26 +60,31 @@ class Ending:
             gates += self._against_baseline(result, out)
         except LlmkitError as exc:  # the numbers are right and were worth their time; only the comparison can't be made
             refusal = exc
-        result = replace(result, gates=tuple(gates), started=self.started, seconds=time.monotonic() - self.clock)
+        result = replace(
+            result, gates=tuple(gates), started=self.started, seconds=time.monotonic() - self.clock, command=self.command,
+            baseline=self.baseline_name,
+        )  # fmt: skip
         if self.session is not None:
             self.session.results.append(result)
         else:
             show(result, as_json=self.json_output)
-        for path in self.reports:
-            write(path, formats.render(path, result))
+        write_reports(self.reports, result, out)
+        if self.session is not None and refusal is None:
+            return
+        failed = say_gates(result.gates, out)
         if refusal is not None:
+            for line in failed:
+                out.warn(line)
             raise refusal
-        failed = [gate.message for gate in result.gates if not gate.passed]
-        if failed and self.session is None:
-            raise GateError("; ".join(failed))
+        if failed:
+            raise GateError(*failed)
 
     def _against_baseline(self, result: Result, out: console.Console) -> list[Gate]:
-        """Says how each score compares with the baseline's. Raises InputError or UsageError where they cannot be compared."""
+        """A gate for each score that the baseline has, too. Raises InputError or UsageError where they cannot be compared."""
         if self.baseline is None:
             return []
         gates = []
         for comparison in comparisons(self.baseline, result, self.baseline_name, "this run", test=self.test):
-            out.notice(str(comparison))
             if comparison.power:
                 out.notice(comparison.power)
             gates.append(regression_gate(comparison, self.max_regression))
@@ -87,6 +93,7 @@ class Ending:
 
 def ending(
     names: Sequence[str],
+    modules: Sequence[str] = (),
     *,
     fail_if: Sequence[str] | None,
     reports: Sequence[str] | None,
@@ -95,8 +102,9 @@ def ending(
     max_regression: str | None,
     test: str,
     session: Session | None = None,
+    command: str = "",
 ) -> Ending:
-    """Checks how an evaluation of the scores `names` is to end. Raises UsageError or InputError."""
+    """Checks how an evaluation of the scores `names` is to end. modules: see `conditions`. Raises UsageError or InputError."""
     from llmkit.metrics.significance import named_test
 
     for path in reports or ():
@@ -111,12 +119,12 @@ def ending(
         from llmkit.reports.results import read
 
         earlier = read(baseline)
-        if not {s.name for s in earlier.scores} & set(names):
+        if not any(s.name in names or s.name.startswith(tuple(f"{module}_" for module in modules)) for s in earlier.scores):
             raise UsageError(
                 f"--baseline {baseline}: holds {', '.join(s.name for s in earlier.scores)}, and this run computes {', '.join(names)}"
             )
     return Ending(
-        tuple(conditions(fail_if or (), names)),
+        tuple(conditions(fail_if or (), names, modules)),
         tuple(reports or ()),
         json_output,
         earlier,
@@ -126,6 +134,7 @@ def ending(
         datetime.now(UTC).isoformat(timespec="seconds"),
         time.monotonic(),
         session,
+        command,
     )
 
 
@@ -142,20 +151,31 @@ def rows_output(
     return output_of(output, input, known, overwrite=overwrite, restart=restart)
 
 
+def say_gates(gates: Sequence[Gate], out: console.Console) -> list[str]:
+    """Says of each gate that passed what it was about and how far off; returns a line for each that failed."""
+    for gate in gates:
+        if gate.passed:
+            out.notice(gate.message)
+    return [gate.message for gate in gates if not gate.passed]
+
+
 def show(result: Result, *, as_json: bool) -> None:
     """Prints the result: one JSON object, or a table of its scores and those of its parts."""
     if as_json:
         console.write(json.dumps(result.as_json(), ensure_ascii=False, allow_nan=False) + "\n")
         return
     rows = [(name, number_text(score), interval_text(score), score.signature) for name, score in named_scores(result)]
-    console.table(("metric", "score", "95% interval", "signature"), rows, right=("score",))
+    console.table(("metric", "score", "95% interval", "signature"), rows, right=("score",), whole=("metric", "signature"))
 
 
-def write(path: str, text: str) -> None:
-    """Writes a report. Raises UnavailableError."""
+def write_reports(paths: Sequence[str], result: Result, out: console.Console) -> None:
+    """Writes the reports, and says which. Raises UnavailableError."""
     from llmkit.files import write_whole
 
-    try:
-        write_whole(Path(path), text)
-    except OSError as exc:
-        raise UnavailableError(f"--report {path}: cannot be written: {exc.strerror}", hint="name another file") from exc
+    for path in paths:
+        try:
+            write_whole(Path(path), formats.render(path, result))
+        except OSError as exc:
+            raise UnavailableError(f"--report {path}: cannot be written: {exc.strerror}", hint="name another file") from exc
+    if paths:
+        out.notice(f"wrote {', '.join(paths)}")

@@ -22,7 +22,7 @@ A suite names what each set measures, with the options of that command under the
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -34,6 +34,7 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli import session as sessions
+from llmkit.cli.command import command_line
 from llmkit.cli.commands.evaluate import choice, perplexity, reporting, text
 from llmkit.cli.config import option_of, parse, value_of
 from llmkit.cli.help import Page
@@ -92,12 +93,13 @@ def run(
             results[each.name] = replace(result, gates=(*result.gates, *against.gates(each.name, result, out)))
         except RowsFailedError as exc:  # the other sets are worth their numbers
             failed.append(exc)
-    whole = replace(_whole(suite, results), started=started, seconds=time.monotonic() - clock)
+    whole = replace(
+        _whole(suite, results), started=started, seconds=time.monotonic() - clock, command=command_line(ctx), baseline=against.name
+    )
     reporting.show(whole, as_json=display.json_output)
-    for path in report or ():
-        reporting.write(path, formats.render(path, whole))
-    if broken := [gate.message for gate in whole.gates if not gate.passed]:
-        raise GateError("; ".join(broken))
+    reporting.write_reports(report or (), whole, out)
+    if broken := reporting.say_gates(whole.gates, out):
+        raise GateError(*broken)
     if failed:
         raise failed[0]
     return code
@@ -118,7 +120,7 @@ class _Set:
         given = self.context.params
         with self._named():
             reporting.ending(
-                _score_names(self.measure, given), fail_if=given.get("fail_if"), reports=given.get("report"), json_output=False,
+                *_score_names(self.measure, given), fail_if=given.get("fail_if"), reports=given.get("report"), json_output=False,
                 baseline=given.get("baseline"), max_regression=given.get("max_regression"), test=given["test"],
             )  # fmt: skip
             plain = [*(given.get("predictions") or ()), *(given.get("references") or ())]
@@ -200,18 +202,19 @@ def _option(command: Any, key: str) -> Any:
     return None if found is None or found.opts[0].lstrip("-") in _NOT_IN_SETS else found
 
 
-def _score_names(measure: str, given: Mapping[str, Any]) -> list[str]:
-    """The scores of a set, as far as they are known beforehand. Raises UsageError for unknown metrics."""
-    from llmkit.metrics.registry import chosen
+def _score_names(measure: str, given: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[str]]:
+    """The scores of a set, as far as they are known beforehand, and which are metric modules. Raises UsageError for unknown metrics."""
+    from llmkit.metrics.registry import chosen, module_names
 
     if measure == "perplexity":
-        return [*perplexity.names(len(given["inputs"] or ()), given["against"])]
+        return perplexity.names(len(given["inputs"] or ()), given["against"]), ()
     if measure == "choice":
-        return [*choice.NAMES]
+        return choice.NAMES, ()
     if measure == "code":
-        return [f"pass@{part.strip()}" for part in given["k"].split(",")]
+        return [f"pass@{part.strip()}" for part in given["k"].split(",")], ()
     runs = given["model"] is not None and not given["predictions"]
-    return [*text.names(chosen(given.get("metrics", "bleu"), trust_remote_code=given["trust_remote_code"]), given["repeat"] if runs else 1)]
+    metrics = chosen(given.get("metrics", "bleu"), trust_remote_code=given["trust_remote_code"])
+    return text.names(metrics, given["repeat"] if runs else 1), module_names(metrics)
 
 
 @dataclass(frozen=True)
@@ -247,8 +250,6 @@ class _Against:
             out.notice(f"{name}: not in {self.name}, so it is not compared")
             return []
         found = comparisons(self.baseline.parts[name], result, f"{self.name}: {name}", f"this run's {name}", test=self.test)
-        for comparison in found:
-            out.notice(f"{name}: {comparison}")
         return [regression_gate(comparison, regression(self.bound) if self.bound else None) for comparison in found]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -86,7 +87,7 @@ def score(
 ) -> int:
     """Scores saved outputs, or a model's answers, against references."""
     from llmkit.metrics.answers import steps
-    from llmkit.metrics.registry import TextSettings, chosen
+    from llmkit.metrics.registry import TextSettings, chosen, module_names
 
     out, input, output = display.console, rows_in.input, rows_out.output
     predictions, references = saved.predictions, saved.references
@@ -94,18 +95,20 @@ def score(
     metric_names = chosen(metric.metrics, trust_remote_code=placement.trust_remote_code)
     against_first = paired_test({n: v for n, v in ctx.params.items() if n not in PLACES or on_command_line(ctx, n)})
     settings = TextSettings(metric.overlap, steps(metric.normalize), placement.trust_remote_code)
-    end = gates.ending(ctx, names(metric_names, sampling.repeat if model and not predictions else 1), json_output=display.json_output)
+    score_names = names(metric_names, sampling.repeat if model and not predictions else 1)
+    end = gates.ending(ctx, score_names, json_output=display.json_output, modules=module_names(metric_names))
     about: dict[str, Any] = {}
     samples: list[list[str]] | None = None
     if predictions:
-        systems = _saved_systems(predictions, references, rows_in, out)
+        saved_outputs = _saved_systems(predictions, references, rows_in, out)
         if against_first:
             from llmkit.metrics.paired import paired
 
             count = pairs.paired_bs_n if pairs.paired_bs else pairs.paired_ar_n
+            systems = [(each.name, each.examples) for each in saved_outputs]
             show_paired(paired(systems, names(metric_names, 1), settings.overlap, against_first, count), as_json=display.json_output)
             return 0
-        examples = _only_one(systems)
+        examples, about = _only_one(saved_outputs)
     elif input is None or references:
         what = "no input given" if input is None else "--references needs --predictions"
         raise UsageError(what, hint="-p FILE -r FILE, or -i ROWS")
@@ -114,6 +117,7 @@ def score(
         fields = Fields(row_fields.source_field, row_fields.reference_field)
         if model is None:
             examples = _from_rows(rows, row_fields.prediction_field, fields)
+            about = {"input": rows.name} | ({} if rows.sha256 is None else {"input_sha256": rows.sha256})
         else:
             if output is None:
                 refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
@@ -187,25 +191,32 @@ def _check_forms(ctx: typer.Context, saved: SavedOutputs, pairs: PairedOptions, 
             refuse(ctx, (number,), f"needs --{switch.replace('_', '-')}")
 
 
-def _saved_systems(
-    predictions: Sequence[str], references: Sequence[str] | None, rows_in: opt.RowsIn, out: console.Console
-) -> list[tuple[str, list[Example]]]:
+@dataclass(frozen=True)
+class _Saved:
+    """Saved outputs with their references. about: the files and their hashes."""
+
+    name: str
+    examples: list[Example]
+    about: dict[str, Any]
+
+
+def _saved_systems(predictions: Sequence[str], references: Sequence[str] | None, rows_in: opt.RowsIn, out: console.Console) -> list[_Saved]:
     """The saved outputs of each file with the references. Raises UsageError or InputError."""
     if not references:
         raise UsageError("--predictions needs --references", hint="add -r FILE, one line per prediction")
-    return [(path, _from_files(path, references, rows_in, out)) for path in predictions]
+    return [_from_files(path, references, rows_in, out) for path in predictions]
 
 
-def _only_one(systems: list[tuple[str, list[Example]]]) -> list[Example]:
-    """The examples of the only system. Raises UsageError for several."""
+def _only_one(systems: list[_Saved]) -> tuple[list[Example], dict[str, Any]]:
+    """The examples of the only system, and what is known of its files. Raises UsageError for several."""
     if len(systems) > 1:
         raise UsageError(
             f"{len(systems)} files of predictions", hint="--paired-bs or --paired-ar compares them; several references are -r FILE -r FILE"
         )
-    return systems[0][1]
+    return systems[0].examples, systems[0].about
 
 
-def _from_files(path: str, others: Sequence[str], rows_in: opt.RowsIn, out: console.Console) -> list[Example]:
+def _from_files(path: str, others: Sequence[str], rows_in: opt.RowsIn, out: console.Console) -> _Saved:
     """Line N of each file belongs together. Raises InputError for files of different length and empty references."""
     names = [path, *others]
     streams = [open_rows(name, format="txt", encoding=rows_in.encoding, max_rows=rows_in.limit) for name in names]
@@ -220,7 +231,9 @@ def _from_files(path: str, others: Sequence[str], rows_in: opt.RowsIn, out: cons
     for stream in streams:
         if stream.mixed_line_ends:
             out.warn(f"{stream.name}, line {stream.first_cr}: a carriage return alone ends this line, and line feeds end others")
-    return examples
+    hashes = [stream.sha256 for stream in streams]
+    about = {"predictions": path, "predictions_sha256": hashes[0], "references": list(others), "references_sha256": hashes[1:]}
+    return _Saved(path, examples, about)
 
 
 def _from_rows(rows: Rows, prediction_field: str | None, fields: Fields) -> list[Example]:

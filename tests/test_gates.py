@@ -1,0 +1,125 @@
+"""Gates as a CI step meets them: what is said of each, on the terminal and in reports, and what is refused before anything runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Run
+
+from llmkit.errors import UsageError
+from llmkit.metrics.gates import conditions
+
+MODULE = """
+import datasets
+import evaluate
+
+class Share(evaluate.Metric):
+    def _info(self):
+        features = datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")})
+        return evaluate.MetricInfo(description="", citation="", inputs_description="", features=features)
+
+    def _compute(self, predictions, references):
+        return {"whole": 1.0}
+"""
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> list[object]:
+    """Arguments that score two saved outputs, of which one is right."""
+    (tmp_path / "hyp.txt").write_text("a\nb\n")
+    (tmp_path / "ref.txt").write_text("a\nc\n")
+    return ["evaluate", "score", "--metrics", "exact_match,f1", "-p", tmp_path / "hyp.txt", "-r", tmp_path / "ref.txt"]
+
+
+def test_each_gate_is_a_line_with_its_value_and_distance_and_failed_ones_are_errors(run: Run, saved: list[object]) -> None:
+    ran = run(*saved, "--fail-if", "exact_match < 30", "--fail-if", "f1 < 60", "--fail-if", "exact_match < 90")
+    assert ran.code == 4
+    assert "exact_match" in ran.out
+    assert ran.err.splitlines() == [
+        "exact_match 50 passes 'exact_match < 30' by 20",
+        "error: f1 50 fails 'f1 < 60' by 10",
+        "error: exact_match 50 fails 'exact_match < 90' by 40",
+    ]
+    assert run(*saved, "--fail-if", "exact_match < 30", "-q").err == ""
+    assert run(*saved, "--fail-if", "f1 < 60", "-q").err == "error: f1 50 fails 'f1 < 60' by 10\n"
+
+
+def test_a_comparison_with_a_baseline_is_one_line_too(run: Run, saved: list[object], tmp_path: Path) -> None:
+    assert run(*saved, "--report", tmp_path / "base.json").code == 0
+    ran = run(*saved, "--baseline", tmp_path / "base.json", "--max-regression", "2%")
+    assert ran.code == 0
+    (line,) = [line for line in ran.err.splitlines() if line.startswith("exact_match: 50 against 50")]
+    assert line.endswith("passes 'not worse than the baseline by more than 2%'")
+
+
+def test_reports_list_gates_that_passed_and_that_failed(run: Run, saved: list[object], tmp_path: Path) -> None:
+    reports = [tmp_path / f"r{ending}" for ending in (".html", ".md", ".xml", ".json")]
+    named = [word for report in reports for word in ("--report", report)]
+    assert run(*saved, *named, "--fail-if", "exact_match < 30", "--fail-if", "f1 < 60").code == 4
+    for report in reports[:3]:
+        text = report.read_text().replace("&lt;", "<").replace("&#x27;", "'")
+        assert "exact_match 50 passes 'exact_match < 30' by 20" in text, report
+        assert "f1 50 fails 'f1 < 60' by 10" in text, report
+    assert [gate["passed"] for gate in json.loads(reports[3].read_text())["gates"]] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("condition", "meant"),
+    [
+        ("exact_match_score < 20", "did you mean 'exact_match'"),
+        ("exactmatch < 20", "did you mean 'exact_match'"),
+        ("f1_macro < 20", "did you mean 'f1'"),
+        ("perplexity > 3", "there are exact_match, f1"),
+    ],
+)
+def test_a_name_that_no_score_has_is_refused_before_anything_is_read(run: Run, condition: str, meant: str) -> None:
+    ran = run("evaluate", "score", "--metrics", "exact_match,f1", "-p", "none", "-r", "none", "--fail-if", condition)
+    assert ran.code == 2
+    assert "--fail-if" in ran.err
+    assert meant in ran.err
+    assert "none" not in ran.err
+
+
+def test_names_of_perplexity_and_choice_are_checked_as_strictly() -> None:
+    known = ("token_perplexity", "macro_token_perplexity", "accuracy", "accuracy_normalized")
+    for name in ("token_perplexity_mean", "accuracy_norm", "macro_perplexities"):
+        with pytest.raises(UsageError, match=f"no '{name}'") as caught:
+            conditions([f"{name} > 3"], known)
+        assert "did you mean" in str(caught.value.hint)
+    named = conditions(["ppl > 3", "macro_ppl > 3", "accuracy_normalised < 50"], known)
+    assert [condition.name for condition in named] == ["token_perplexity", "macro_token_perplexity", "accuracy_normalized"]
+
+
+def test_scores_of_a_metric_module_are_known_when_it_has_run(
+    run: Run, saved: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    (tmp_path / "share.py").write_text(MODULE)
+    saved[3] = str(tmp_path / "share.py")
+    right = run(*saved, "--fail-if", "share_whole < 1", "--report", tmp_path / "base.json")
+    assert right.code == 0, right.err
+    wrong = run(*saved, "--fail-if", "share_hole < 1")
+    assert wrong.code == 4
+    assert "share_whole" in wrong.out
+    assert "available are share_whole" in wrong.err
+
+
+@pytest.mark.parametrize("condition", ["perplexity > 30", "perplexity >= 30", "perplexity == 30", "perplexity != 30"])
+def test_a_condition_that_the_shell_took_apart_needs_quotes(tmp_path: Path, condition: str) -> None:
+    import shutil
+    import subprocess
+    import sys
+
+    command = f"{sys.executable} -m llmkit evaluate perplexity -i none.txt --fail-if {condition}"
+    done = subprocess.run([shutil.which("bash") or "bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "quotes" in done.stderr
+
+
+@pytest.mark.parametrize(("condition", "remarked"), [("exact_match < 0.9", True), ("exact_match < 1", True), ("exact_match < 1%", False)])
+def test_a_bound_between_0_and_1_of_a_percentage_is_remarked_on(run: Run, saved: list[object], condition: str, remarked: bool) -> None:
+    ran = run(*saved, "--fail-if", condition)
+    assert ran.code == 0
+    assert ("exact_match is a percentage, from 0 to 100" in ran.err) is remarked
