@@ -13,7 +13,7 @@ from pathlib import Path
 from textwrap import wrap
 
 PICTURE = Path(__file__).parent.parent / "docs" / "img" / "first-run.svg"
-#: Each runs in an empty folder, in this order. What is on stderr comes first, in gray.
+#: All run in one empty folder, in this order. What is on stderr comes first, in gray.
 COMMANDS = (
     'llmkit generate "Once upon a time" --temperature 0.6 --repetition-penalty 1.1 --seed 11 --max-new-tokens 40 --echo',
     'llmkit translate "Where is the station?" --to fr',
@@ -42,7 +42,7 @@ def screen() -> list[list[tuple[str, str]]]:
     lines: list[list[tuple[str, str]]] = []
     with tempfile.TemporaryDirectory() as folder:
         for command in COMMANDS:
-            first, *more = wrap(command, COLUMNS - 4, subsequent_indent="    ", break_on_hyphens=False)
+            first, *more = wrap(command, COLUMNS - 4, subsequent_indent="\u00a0" * 4, break_on_hyphens=False)
             ends = [" \\"] * len(more) + [""]
             lines.append([("$ ", GREEN), (first + ends[0], FOREGROUND)])
             lines += [[(text + end, FOREGROUND)] for text, end in zip(more, ends[1:], strict=True)]
@@ -60,7 +60,7 @@ def svg(lines: list[list[tuple[str, str]]]) -> str:
         'aria-label="A terminal in which llmkit writes a story, translates a sentence, and holds a text against a gate">',
         f'<rect width="{width}" height="{height}" rx="9" fill="{BACKGROUND}"/>',
         *(f'<circle cx="{20 + 20 * n}" cy="17" r="6" fill="{color}"/>' for n, color in enumerate(("#ff5f57", "#febc2e", "#28c840"))),
-        f'<g font-family="{FONTS}" font-size="13" style="white-space: pre">',
+        f'<g font-family="{FONTS}" font-size="13">',
     ]
     for number, line in enumerate(lines):
         spans = "".join(f'<tspan fill="{color}">{escape(text)}</tspan>' for text, color in line if text)
