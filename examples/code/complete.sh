@@ -12,6 +12,6 @@ if [ "${1:-}" = solved ]; then
 else
     # A function ends where the next line begins that is not indented.
     llmkit generate --input "$here/problems.jsonl" --output "$work/samples.jsonl" --num-samples "${SAMPLES:-5}" \
-        --temperature 0.8 --seed 1 --max-new-tokens "${MAX_NEW_TOKENS:-96}" --stop $'\ndef ' --stop $'\nclass ' --stop $'\nprint(' --stop $'\nif '
+        --temperature "${TEMPERATURE:-0.8}" --seed 1 --max-new-tokens "${MAX_NEW_TOKENS:-96}" --stop $'\ndef ' --stop $'\nclass ' --stop $'\nprint(' --stop $'\nif '
 fi
 llmkit evaluate code --input "$work/samples.jsonl" -k 1 --run-code --fail-if "pass@1 < ${MIN_PASS:-50}"

@@ -15,4 +15,4 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*.txt")):
 PYTHON
 
 llmkit generate --input "$output.rows.jsonl" --output "$output" --output-field summary \
-    --template $'{text}\n\nIn one sentence:' --truncate right --max-new-tokens "${MAX_NEW_TOKENS:-60}" --no-repeat-ngram-size 3
+    --template $'{text}\n\nIn one sentence:' --truncate right --max-new-tokens "${MAX_NEW_TOKENS:-60}"
