@@ -166,3 +166,14 @@ def test_a_cached_job_still_writes_its_output_and_record(run: Run, tmp_path: Pat
     assert run("evaluate", "perplexity", "-i", rows, "--cache", cache, "-o", other).code == 0
     assert one.read_bytes() == other.read_bytes()
     assert run("evaluate", "perplexity", "-i", rows, "-o", other).code == 0  # the cache is no part of what the run is
+
+
+def test_the_folder_of_converted_models_is_no_cache_of_rows(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every option has a variable: LLMKIT_CACHE is --cache's, so the folder for what is converted has another name."""
+    rows = write_rows(tmp_path / "rows.jsonl", [{"text": TEXTS[0]}])
+    monkeypatch.setenv("LLMKIT_HOME", str(tmp_path / "home"))
+    assert "from the cache" not in run("evaluate", "perplexity", "-i", rows).err
+    assert not (tmp_path / "home").exists()
+    monkeypatch.setenv("LLMKIT_CACHE", str(tmp_path / "cache"))
+    assert known(run("evaluate", "perplexity", "-i", rows).err) == 0
+    assert known(run("evaluate", "perplexity", "-i", rows).err) == 1

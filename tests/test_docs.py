@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+EXAMPLES = sorted((ROOT / "examples").rglob("*.md"))
 
 
 def script(name: str) -> ModuleType:
@@ -39,7 +40,9 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "examples").rglob("*.md"))], ids=lambda page: page.stem
+)
 def test_links_to_other_pages_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)):
         if "://" not in link:
@@ -57,8 +60,19 @@ def test_every_page_is_in_the_index(page: Path) -> None:
 def test_an_option_that_a_page_names_is_one_of_ours() -> None:
     known = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", (ROOT / "docs" / "reference.md").read_text()))
     torchrun = {"--nproc-per-node", "--nnodes", "--node-rank", "--rdzv-backend", "--rdzv-endpoint"}
-    # of pip, SLURM and the scripts in bench/
-    others = {"--constraint", "--editable", "--documents", "--steps", "--array"} | torchrun
-    for page in (*PAGES, ROOT / "README.md"):
+    pip = {"--constraint", "--editable", "--index-url", "--no-index", "--find-links", "--dest", "--no-cache-dir", "--break-system-packages"}
+    slurm = {"--array", "--job-name", "--gres", "--cpus-per-task", "--time", "--signal", "--requeue"}
+    others = {"--documents", "--steps", "--torch-backend", "--local-dir", "--rm", "--gpus", "--strict"}  # bench/, uv, hf, docker, mkdocs
+    for page in (*PAGES, ROOT / "README.md", ROOT / "README.zh-CN.md", *EXAMPLES):
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", page.read_text()))
-        assert named - known - others == set(), page.name
+        assert named - known - others - torchrun - pip - slurm == set(), page.name
+
+
+def test_the_site_has_every_page() -> None:
+    import yaml
+
+    def pages(entries: list[object]) -> list[str]:
+        inner = [next(iter(entry.values())) if isinstance(entry, dict) else entry for entry in entries]
+        return [name for entry in inner for name in (pages(entry) if isinstance(entry, list) else [str(entry)])]
+
+    assert sorted(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])) == [page.name for page in PAGES]

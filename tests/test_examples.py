@@ -1,91 +1,91 @@
-"""The examples run as they stand."""
+"""The examples run as they stand, on the models in the package and without a network."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from conftest import Run
+import pytest
+from conftest import Run, read_rows
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+FOLDERS = sorted(path for path in EXAMPLES.iterdir() if path.is_dir())
+
+
+def example(name: str, *arguments: object, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs a script of examples/ with this environment's llmkit."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **variables}
+    command = ["bash", str(EXAMPLES / name), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_each_example_is_told_and_listed(folder: Path) -> None:
+    said = (folder / "README.md").read_text()
+    assert f"({folder.name}/README.md)" in (EXAMPLES / "README.md").read_text()
+    for script in folder.glob("*.sh"):
+        assert f"examples/{folder.name}/{script.name}" in said
+        assert os.access(script, os.X_OK)
 
 
 def test_beam_search_falls_back_to_the_built_in_model_without_a_network(run: Run, tmp_path: Path) -> None:
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "HF_HUB_OFFLINE": "1",
-        "HF_HOME": str(tmp_path),
-    }
-    done = subprocess.run(
-        [EXAMPLES / "beam-search.sh", "Once upon a time"],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = example("gpt2/beam-search.sh", "Once upon a time", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
     assert done.returncode == 0
     options = ["--max-length", "50", "--num-beams", "5", "--no-repeat-ngram-size", "2", "--echo"]
     assert done.stdout == run("generate", "Once upon a time", *options).out
 
 
-def gate(tmp_path: Path, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **variables}
-    command = ["bash", str(EXAMPLES / "ci" / "gate.sh"), *map(str, arguments)]
-    return subprocess.run(command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-
-
-def test_the_gate_passes_fails_and_refuses(tmp_path: Path) -> None:
-    testset = EXAMPLES / "ci" / "testset.jsonl"
-    passed = gate(tmp_path, testset, MAX_NEW_TOKENS="1", MIN_EXACT_MATCH="30")
-    assert passed.returncode == 0, passed.stderr
-    assert {"result.json", "result.md", "result.xml"} <= {p.name for p in tmp_path.iterdir()}
-    (tmp_path / "result.json").rename(tmp_path / "baseline.json")
-    again = gate(tmp_path, testset, "baseline.json", MAX_NEW_TOKENS="1", MIN_EXACT_MATCH="30")
-    assert again.returncode == 0, again.stderr
-    worse = gate(tmp_path, testset, "baseline.json", MAX_NEW_TOKENS="6", MIN_EXACT_MATCH="0")
-    assert worse.returncode == 4, worse.stderr
-    assert "worse by" in worse.stderr
-    assert "failures=" in (tmp_path / "result.xml").read_text()
-    (tmp_path / "broken.jsonl").write_text("{broken\n" * 12)
-    assert gate(tmp_path, tmp_path / "broken.jsonl").returncode == 2
-    assert gate(tmp_path, "no-such-file.jsonl").returncode == 2
-
-
-def test_the_workflow_runs_the_commands_that_are_there(tmp_path: Path) -> None:
-    import yaml
-
-    workflow = yaml.safe_load((EXAMPLES / "ci" / "github-actions.yml").read_text())
-    runs = [step["run"] for step in workflow["jobs"]["gate"]["steps"] if "run" in step]
-    (call,) = [run for run in runs if "gate.sh" in run]
-    root = EXAMPLES.parent
-    assert all((root / part).exists() for part in call.split()[1:])
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    (step,) = [step for step in workflow["jobs"]["gate"]["steps"] if step.get("run") == call]
-    done = subprocess.run(
-        ["bash", "-c", call.replace("examples/ci", str(EXAMPLES / "ci"))],
-        cwd=tmp_path,
-        env=environment | step["env"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_every_text_of_a_folder_is_summarized(tmp_path: Path) -> None:
+    notes = EXAMPLES / "summarize" / "notes"
+    done = example("summarize/summarize.sh", notes, tmp_path / "summaries.jsonl", MAX_NEW_TOKENS="8")
     assert done.returncode == 0, done.stderr
+    rows = read_rows(tmp_path / "summaries.jsonl")
+    assert [row["file"] for row in rows] == sorted(path.name for path in notes.iterdir())
+    assert all(row["text"] == (notes / row["file"]).read_text().strip() and row["summary"] for row in rows)
 
 
-def example(name: str, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **variables}
-    command = ["bash", str(EXAMPLES / name), *map(str, arguments)]
-    return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+def test_a_model_that_cannot_program_fails_the_gate_and_right_programs_pass() -> None:
+    failed = example("code/complete.sh", SAMPLES="1", TEMPERATURE="0", MAX_NEW_TOKENS="16")
+    assert failed.returncode == 4, failed.stderr
+    assert "pass@1 0 fails 'pass@1 < 50'" in failed.stderr
+    passed = example("code/complete.sh", "solved")
+    assert passed.returncode == 0, passed.stderr
+    assert "100.00" in passed.stdout
+
+
+def test_questions_and_reviews_are_measured_in_one_suite(tmp_path: Path) -> None:
+    done = example("choice/quiz.sh", tmp_path / "quiz.json")
+    assert done.returncode == 0, done.stderr
+    scores = {name: float(value) for name, value, *_ in (line.split() for line in done.stdout.splitlines()[1:])}
+    assert scores["quiz.accuracy"] == scores["sentiment.accuracy"] == 100
+    assert (tmp_path / "quiz.json").exists()
+
+
+def test_subtitles_and_a_manual_keep_their_structure(tmp_path: Path) -> None:
+    done = example("translate/translate.sh", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    talk, manual = (tmp_path / "out" / "talk.fr.srt").read_text(), (tmp_path / "out" / "manual.fr.md").read_text()
+    assert "00:00:04,000 --> 00:00:06,500\n<i>Où se trouve la gare ?</i>" in talk
+    assert "```sh\nlamp on 3\n```" in manual
+    assert "](https://example.org/rules)" in manual
+    assert "gare" in manual
+
+
+def test_three_sizes_are_trained_and_their_law_is_drawn(tmp_path: Path) -> None:
+    speeches = (EXAMPLES / "finetune" / "shakespeare.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "texts.jsonl").write_text("".join(speeches[:200]))
+    done = example("scaling/law.sh", tmp_path, tmp_path / "texts.jsonl", WIDTHS="16 32 64", STEPS="12")
+    assert done.returncode == 0, done.stderr
+    losses = [json.loads((tmp_path / f"width-{width}.json").read_text())["scores"]["bits_per_byte"] for width in (16, 32, 64)]
+    assert losses == sorted(losses, reverse=True)
+    assert "bits_per_byte: L(N) = " in done.stderr
+    assert (tmp_path / "law.svg").exists()
 
 
 def test_the_style_example_learns_the_style(tmp_path: Path) -> None:
-    import json
-
     done = example("finetune/style.sh", tmp_path / "adapter", LLMKIT_MAX_STEPS="60")
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "adapter" / "run.json").read_text())["result"]["figures"]

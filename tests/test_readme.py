@@ -1,11 +1,17 @@
-"""The README's commands are the ones that CI runs."""
+"""The README's commands are the ones that CI runs, its links render anywhere, and its translation says the same."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
+READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
+#: Where files of this repository are shown, and where pictures of it are had.
+PLACES = ("https://github.com/llmkit/llmkit/blob/main/", "https://raw.githubusercontent.com/llmkit/llmkit/main/")
 
 
 def readme_command(name: str) -> str:
@@ -35,3 +41,37 @@ def test_the_second_command_installs_and_runs_the_tests() -> None:
     assert second.startswith("python3 -m venv .venv && . .venv/bin/activate && python -m pip install")
     assert second.endswith("python -m pytest")
     assert "\n" not in second
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda readme: readme.name)
+def test_links_are_absolute_and_lead_to_files_that_are_there(readme: Path) -> None:
+    text = readme.read_text(encoding="utf-8")
+    anchors = {heading.strip().lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"^\[[^\]]+\]: (\S+)$", text, re.MULTILINE)
+    assert len(links) > 20
+    for link in links:
+        if link.startswith("#"):
+            assert link[1:] in anchors
+            continue
+        assert link.startswith("https://")
+        for place in PLACES:
+            if link.startswith(place):
+                assert (ROOT / link.removeprefix(place).partition("?")[0]).is_file(), link
+
+
+def test_the_chinese_readme_has_the_same_sections_code_and_tables() -> None:
+    english, chinese = (readme.read_text(encoding="utf-8") for readme in READMES)
+
+    def headings(text: str) -> list[str]:
+        return re.findall(r"^#+(?= )", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+
+    def blocks(text: str) -> list[str]:
+        return re.findall(r"```.*?```", text, re.DOTALL)
+
+    def rows(text: str) -> int:
+        return len(re.findall(r"^\|", text, re.MULTILINE))
+
+    assert headings(chinese) == headings(english)
+    assert blocks(chinese) == blocks(english)
+    assert rows(chinese) == rows(english)
+    assert all(f"blob/main/{other.name})" in text for other, text in zip(READMES[::-1], (english, chinese), strict=True))

@@ -66,8 +66,8 @@ class Converted:
 
 
 def home() -> Path:
-    """The folder for what llmkit makes once and keeps: LLMKIT_CACHE, or `llmkit` in the user's folder for caches."""
-    if named := os.environ.get("LLMKIT_CACHE"):
+    """The folder for what llmkit makes once and keeps: LLMKIT_HOME, or `llmkit` in the user's folder for caches."""
+    if named := os.environ.get("LLMKIT_HOME"):
         return Path(named).expanduser()
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "llmkit"
