@@ -57,7 +57,7 @@ def test_every_page_is_in_the_index(page: Path) -> None:
 def test_an_option_that_a_page_names_is_one_of_ours() -> None:
     known = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", (ROOT / "docs" / "reference.md").read_text()))
     torchrun = {"--nproc-per-node", "--nnodes", "--node-rank", "--rdzv-backend", "--rdzv-endpoint"}
-    others = {"--constraint", "--editable", "--documents", "--steps"} | torchrun  # of pip and the scripts in bench/
+    others = {"--constraint", "--editable", "--only", "--texts", "--double"} | torchrun  # of pip and `python -m bench`
     for page in (*PAGES, ROOT / "README.md"):
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", page.read_text()))
         assert named - known - others == set(), page.name

@@ -67,6 +67,22 @@ def summarize(tally: Tally, engine: Engine, out: Console) -> int:
     if tally.failed:
         first = f"; the first: {tally.first_error}" if tally.first_error else ""
         out.warn(f"{tally.failed:,} of {tally.rows:,} rows failed{first}", hint=tally.first_hint)
+    tell_limit(engine, out)
     about = engine.identity.as_dict()
     out.notice(f"{tally}; {about['model']} on {about['engine']}, {about['device']}, {about.get('quantize', about['dtype'])}")
     return tally.exit_code
+
+
+def tell_speed(engine: Engine, tokens: int, seconds: float, out: Console) -> None:
+    """Tokens per second of one answer, for who asked for details."""
+    if tokens and seconds > 0:
+        out.detail(f"{tokens:,} tokens in {seconds:.2f} s, {tokens / seconds:,.1f} tokens/s")
+    tell_limit(engine, out)
+
+
+def tell_limit(engine: Engine, out: Console) -> None:
+    """How near the model came to what this machine can do, where that was measured, for who asked for details."""
+    from llmkit.engines.effort import describe
+
+    if (found := describe(engine)) is not None:
+        out.detail(found)

@@ -50,11 +50,15 @@ _KNOWN_LATER = ("model.", "resolved.", "rows_sha256")
 
 @dataclass(frozen=True)
 class RunName:
-    """Which run this is: its command, the options that were given, and its identity (see `llmkit.records.identity`)."""
+    """Which run this is: its command, the options that were given, and its identity (see `llmkit.records.identity`).
+
+    measured: asked at the end for what else its record says of how it ran.
+    """
 
     command: str
     options: Mapping[str, Any] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)
+    measured: Callable[[], Mapping[str, Any]] = dict
 
 
 def answered(
@@ -115,7 +119,7 @@ def file_job(
         def record(sha256: str) -> dict[str, Any]:
             tally.refuse(output.write.refused)
             known = {**run.identity, "rows_sha256": loop.rows_sha256}
-            return run_record(run.command, run.options, known, _result(tally, rows, output, sha256))
+            return run_record(run.command, run.options, known, _result(tally, rows, output, sha256) | run.measured())
 
         output.commit(earlier.JournalRows(journal), record)
     return tally

@@ -6,6 +6,7 @@ llmkit evaluate choice -m gpt2 -i reviews.csv --labels "positive,negative" --tem
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +19,7 @@ from llmkit.cli.parsing import INPUT, option
 from llmkit.cli.running import model_identity, open_model, summarize
 from llmkit.cli.scoring import CacheOptions, GateOptions
 from llmkit.cli.session import session_of
+from llmkit.engines.effort import measured
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.metrics.base import Example, Result, signature
 from llmkit.rows import open_rows
@@ -85,7 +87,9 @@ def choice(
         engine = open_model(model.settings, out, engine=model.engine, chat=ChatSettings(chat_template), kept=session_of(ctx))
         most = engine.context or 1024
         task = Choosing(engine, Windows(most, most), fields, rows.name, batch_tokens=batch_tokens)
-        run = RunName("evaluate choice", options_set_by_user(ctx, leave=NOT_THE_JOBS), known | model_identity(engine))
+        run = RunName(
+            "evaluate choice", options_set_by_user(ctx, leave=NOT_THE_JOBS), known | model_identity(engine), partial(measured, engine)
+        )
         with cache.over(task, run.identity, out) as asked:
             tally = answer_rows(rows, asked, settings, target, out, run, lambda row, _: scored.append(row))
     summarize(tally, engine, out)
