@@ -16,8 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import comparisons, estimates, growth, material, tables
+from bench import comparisons, growth, material, tables
 from bench.comparisons import FULL, QUICK, Bench
+from bench.running import apart
 
 
 def main() -> None:
@@ -38,6 +39,8 @@ def main() -> None:
         if asked.what == "growth":
             growth.main(asked.rows, asked.out, Path(scratch), quick=asked.quick)
         elif asked.what == "estimates":
+            from bench import estimates
+
             estimates.main(asked.model, asked.steps, asked.combinations, Path(scratch))
         else:
             compare(asked, Path(scratch))
@@ -50,11 +53,11 @@ def compare(asked: argparse.Namespace, scratch: Path) -> None:
     from llmkit.models.speed import cost
 
     begun = time.monotonic()
-    os.environ["LLMKIT_CACHE"] = str(scratch / "cache")
+    os.environ["LLMKIT_HOME"] = str(scratch / "cache")
     size = QUICK if asked.quick else FULL
-    folder = Path(asked.model).resolve() if asked.model else material.model_folder(scratch / "model", layers=size.layers)
+    folder = Path(asked.model).resolve() if asked.model else apart(material.model_folder, scratch / "model", layers=size.layers)
     checkpoint = read_checkpoint(folder)
-    machine = measure("cpu")
+    machine = apart(measure, "cpu")
     bench = Bench(
         size, str(folder), scratch, machine, cost(checkpoint, dtype="float32"), asked.double, asked.texts and asked.texts.resolve()
     )

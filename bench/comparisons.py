@@ -75,13 +75,16 @@ class Bench:
 
 @dataclass(frozen=True)
 class Result:
-    """The first of `measured` is llmkit's. least: seconds that the machine needs at least, None where that is not known."""
+    """The first of `measured` is llmkit's. least: seconds that the machine needs at least, None where that is not known.
+
+    by_tokens: contenders do unlike amounts, so tokens per second are compared, and not the time of the whole.
+    """
 
     name: str
     measured: list[Measured]
     skipped: dict[str, str]
     least: Least
-    unit: str = "tokens/s"
+    by_tokens: bool = False
 
 
 def _unknown(_: Measured) -> float | None:
@@ -98,13 +101,13 @@ def _run(
 
 
 def _decoding(bench: Bench, steps: int) -> Least:
-    """The time in which the memory gives the weights `steps` times, in the contender's own precision."""
+    """For answers of `steps` steps, in the contender's own precision. What reading the prompts takes is left out."""
 
     def least(measured: Measured) -> float | None:
         if bench.cost is None:
             return None
-        size = 0.25 if "int8" in measured.name else 1.0
-        return bench.cost.step * size * steps / bench.machine.bandwidth
+        cost = replace(bench.cost, step=bench.cost.step / 4, dtype=None) if "int8" in measured.name else bench.cost
+        return speed.limit(cost, bench.machine, steps=steps, positions=measured.tokens).seconds
 
     return least
 
@@ -155,7 +158,7 @@ def train(bench: Bench) -> list[Result]:
         # all but the adapter, which is small, is frozen
         return speed.training_operations(round(bench.cost.position / 2), 0, measured.tokens) / rate
 
-    return [_run(bench, "LoRA", "train", job, contenders, least)]
+    return [replace(_run(bench, "LoRA", "train", job, contenders, least), by_tokens=True)]
 
 
 def load(bench: Bench) -> list[Result]:
@@ -167,7 +170,7 @@ def load(bench: Bench) -> list[Result]:
         theirs = replace(_TRANSFORMERS, folder=str(folder(name)), options={"seq2seq": name == "en-fr"})
         job = Job(f"builtin:{name}", [], scratch=str(bench.scratch))
         measured, failed = alternate([_OURS, theirs], "load", job, bench.size.rounds)
-        out.append(Result(f"load builtin:{name}", measured, failed, _unknown, unit=""))
+        out.append(Result(f"load builtin:{name}", measured, failed, _unknown))
     return out
 
 
@@ -183,7 +186,7 @@ def start(bench: Bench) -> list[Result]:
         Contender("import torch", command=[sys.executable, "-c", "import torch"]),
     ]
     return [
-        Result(name, *commands(contenders, bench.size.rounds), _unknown, unit="")
+        Result(name, *commands(contenders, min(3, bench.size.rounds)), _unknown)
         for name, contenders in (("start: help", [*pages, least]), ("start: one prompt, built-in model", words))
     ]
 
@@ -198,7 +201,7 @@ def job(bench: Bench) -> list[Result]:
         Contender("loop, 64 padded prompts", command=[sys.executable, "-c", LOOP, bench.folder, str(prompts), str(out) + ".loop", new]),
     ]
     measured, failed = commands(contenders, 1)
-    return [Result(f"job of {bench.size.rows} rows, whole process", measured, failed, _unknown, unit="")]
+    return [Result(f"job of {bench.size.rows} rows, whole process", measured, failed, _unknown)]
 
 
 def translate(bench: Bench) -> list[Result]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import material
-from bench.running import environment, process
+from bench.running import apart, environment, process
 
 JOB = """
 import sys
@@ -54,7 +54,7 @@ Point = tuple[float, float, int]
 
 def main(rows: Sequence[int], out: Path, scratch: Path, *, quick: bool) -> None:
     """Measures each series, prints it with its slopes, and writes growth.json and growth.png."""
-    folder = str(material.model_folder(scratch / "model", layers=4 if quick else 12))
+    folder = str(apart(material.model_folder, scratch / "model", layers=4 if quick else 12))
     lengths, beams = ((16, 64, 256), (1, 2, 4)) if quick else ((16, 64, 256, 512, 960), (1, 2, 4, 8))
     series = {
         "rows of a job": _rows(JOB, rows, scratch),

@@ -7,18 +7,21 @@ Knows processes and clocks; not what is measured.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.peers import Job
 
+T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
 #: Seconds between turns: threads of OpenMP turn on the spot for 0.2 s after their work (KMP_BLOCKTIME), on the next one's cores.
 SETTLE = 0.3
@@ -142,6 +145,12 @@ def commands(contenders: Sequence[Contender], rounds: int, env: Mapping[str, str
                 seconds[contender.name].append(elapsed)
                 peaks[contender.name] = max(peaks[contender.name], peak)
     return [Measured(name, each, 0, peaks[name], {}) for name, each in seconds.items() if name not in failed], failed
+
+
+def apart(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """What a function gives in a process of its own: this one stays small, for a command's peak of memory begins with its parent's."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments, **named).result()
 
 
 def process(command: Sequence[str], env: Mapping[str, str]) -> tuple[float, int]:

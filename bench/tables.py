@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.comparisons import Result
+from bench.running import Measured
 
 
 def table(results: Sequence[Result]) -> str:
@@ -20,7 +21,7 @@ def _lines(results: Sequence[Result]) -> Iterator[str]:
     for result in results:
         first = result.measured[0] if result.measured else None
         for m in result.measured:
-            rate = f"{m.tokens / m.median:,.1f}" if m.tokens and result.unit else ""
+            rate = f"{m.tokens / m.median:,.1f}" if m.tokens > 1 else ""
             ratio = "" if first is None or m is first else f"{_speed(result, first) / _speed(result, m):.2f}×"
             least = result.least(m)
             share = "" if least is None else f"{100 * least / m.median:.0f}%"
@@ -29,10 +30,9 @@ def _lines(results: Sequence[Result]) -> Iterator[str]:
             yield f"| {result.name} | {name} | skipped: {' '.join(why.split())[-100:]} | | | | |"
 
 
-def _speed(result: Result, m: object) -> float:
-    """Tokens (or, where none are counted, times) per second."""
-    tokens, median = getattr(m, "tokens", 0), getattr(m, "median", 1.0)
-    return (tokens if tokens and result.unit else 1) / median
+def _speed(result: Result, m: Measured) -> float:
+    """Jobs per second, or tokens where the jobs differ."""
+    return (m.tokens if result.by_tokens else 1) / m.median
 
 
 def picture(results: Sequence[Result], path: Path) -> None:

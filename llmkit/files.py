@@ -26,8 +26,8 @@ _LONGEST_PID = 20
 
 
 def home() -> Path:
-    """The folder for what llmkit makes once and keeps: LLMKIT_CACHE, or `llmkit` in the user's folder for caches."""
-    if named := os.environ.get("LLMKIT_CACHE"):
+    """The folder for what llmkit makes once and keeps: LLMKIT_HOME, or `llmkit` in the user's folder for caches."""
+    if named := os.environ.get("LLMKIT_HOME"):
         return Path(named).expanduser()
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "llmkit"

@@ -57,7 +57,7 @@ def _output(command: str, folder: Path) -> str:
     """Both streams of a command, as a terminal of 100 columns shows them; `[exit code N]` where it is not 0."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LLMKIT_")}
     environment |= {"COLUMNS": "100", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / ".cache")}
-    environment["LLMKIT_CACHE"] = str(folder / ".cache" / "llmkit")
+    environment["LLMKIT_HOME"] = str(folder / ".cache" / "llmkit")
     done = subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
         timeout=_PATIENCE,

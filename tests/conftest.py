@@ -31,7 +31,7 @@ for name in [n for n in os.environ if n.startswith("LLMKIT_")]:
     del os.environ[name]
 # Converted models of one session's tests are kept apart from those of the person who runs them.
 _CACHE = tempfile.TemporaryDirectory(prefix="llmkit-tests-")
-os.environ["LLMKIT_CACHE"] = _CACHE.name
+os.environ["LLMKIT_HOME"] = _CACHE.name
 
 # Tests run side by side: a worker and the processes that it starts compute with one thread each.
 if "PYTEST_XDIST_WORKER" in os.environ:

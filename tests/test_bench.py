@@ -69,7 +69,7 @@ def test_a_contender_that_fails_says_why_and_the_others_go_on(tmp_path: Path) ->
 
 def test_a_ratio_is_of_tokens_per_second_and_a_share_of_the_limit() -> None:
     ours, theirs = measured("llmkit", [1.0, 3.0, 2.0], 200), measured("theirs", [4.0], 100)
-    result = module("comparisons").Result("decode", [ours, theirs], {}, lambda _: 1.0)
+    result = module("comparisons").Result("decode", [ours, theirs], {}, lambda _: 1.0, by_tokens=True)
     lines = module("tables").table([result]).splitlines()
     assert lines[2] == "| decode | llmkit | 2.000 | 100.0 |  | 50% | 1 |"
     assert lines[3] == "| decode | theirs | 4.000 | 25.0 | 4.00× | 25% | 1 |"

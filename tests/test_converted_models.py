@@ -278,7 +278,7 @@ def test_a_cache_that_can_not_be_written_is_no_reason_to_fail(
     run: Run, larger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("LLMKIT_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv("LLMKIT_HOME", str(tmp_path / "file" / "cache"))
     arguments = ("generate", "the king", "-m", larger, "--device", "cpu", "--max-new-tokens", "2")
     ran = run(*arguments)
     assert ran.code == 0

@@ -21,7 +21,7 @@ MACHINE = Speed(bandwidth=20e9, rates={"float32": 100e9})
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of this test's own."""
-    monkeypatch.setenv("LLMKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LLMKIT_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -180,10 +180,20 @@ def test_doctor_measures_this_machine_and_remembers_it(run: Run, home: Path) -> 
 
 def test_doctor_says_what_cannot_be_remembered(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("LLMKIT_CACHE", str(tmp_path / "file"))
+    monkeypatch.setenv("LLMKIT_HOME", str(tmp_path / "file"))
     ran = run("doctor", "--speed")
     assert ran.code == 5
-    assert "LLMKIT_CACHE" in ran.out
+    assert "LLMKIT_HOME" in ran.out
+
+
+def test_the_folder_of_what_is_kept_is_no_option_of_a_command(run: Run, home: Path, tmp_path: Path) -> None:
+    speed.remember({"cpu": MACHINE})
+    texts, out = tmp_path / "t.txt", tmp_path / "o.jsonl"
+    texts.write_text("The king lived by the sea.\n")
+    ran = run("evaluate", "perplexity", "-i", texts, "-o", out)
+    assert ran.code == 0
+    assert "cache" not in ran.err
+    assert [path.name for path in home.iterdir() if not path.name.startswith(".")] == ["speed.json"]
 
 
 def test_quick_and_speed_exclude_each_other(run: Run) -> None:

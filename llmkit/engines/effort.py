@@ -63,13 +63,14 @@ def measured(engine: Any) -> dict[str, Any]:
     least = speed.limit(cost, known, steps=effort.steps, positions=effort.positions, sources=effort.sources)
     if not least.seconds:
         return {}
+    rate = None if cost.dtype is None else known.rates.get(cost.dtype)
     return {
         "limit": {
             "share": round(least.seconds / effort.seconds, 3),
             "by": least.by,
             "model_seconds": round(effort.seconds, 3),
             "bytes_per_second": round(known.bandwidth),
-            "operations_per_second": None if cost.dtype not in known.rates else round(known.rates[cost.dtype]),
+            "operations_per_second": None if rate is None else round(rate),
         }
     }
 

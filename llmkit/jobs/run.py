@@ -58,7 +58,7 @@ class RunName:
     command: str
     options: Mapping[str, Any] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)
-    measured: Callable[[], Mapping[str, Any]] = dict
+    measured: Callable[[], dict[str, Any]] = dict
 
 
 def answered(

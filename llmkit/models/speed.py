@@ -120,7 +120,7 @@ def remember(speeds: Mapping[str, Speed]) -> Path:
             newest = dict(list(machines.items())[-MOST_MACHINES:])
             files.write_whole(place, json.dumps({"machines": newest}, indent=1) + "\n")
     except OSError as exc:
-        raise OutputError(f"{place} cannot be written: {exc.strerror or exc}", hint="name another folder in LLMKIT_CACHE") from exc
+        raise OutputError(f"{place} cannot be written: {exc.strerror or exc}", hint="name another folder in LLMKIT_HOME") from exc
     return place
 
 

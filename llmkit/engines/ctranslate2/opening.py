@@ -105,7 +105,7 @@ def _converted(settings: ModelSettings, checkpoint: Checkpoint, adapter: Adapter
     except OSError as exc:
         raise EngineLimitError(
             f"{settings.reference} can't be converted: {files.home()} cannot be written: {exc.strerror or exc}",
-            hint="name another folder in LLMKIT_CACHE, or `engine` torch",
+            hint="name another folder in LLMKIT_HOME, or `engine` torch",
         ) from exc
 
 
