@@ -1,20 +1,16 @@
 """What `llmkit finetune --dry-run` says a run takes, beside what the run takes: memory and time on combinations of model, length, batch.
 
-    python bench/estimates.py [--model FOLDER] [--steps 12] [--only TEXT]
-
-Random weights of real architectures, and the model in FOLDER. Time is that of the training steps (as run.json has it), memory the
-peak of the process. A ratio above 1 says that the estimate was too high.
+Random weights of real architectures, and the model that --model names. Time is that of the training steps (as run.json has it), memory
+the peak of the process. A ratio above 1 says that the estimate was too high.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -94,30 +90,20 @@ def run(arguments: list[str]) -> tuple[str, int]:
     return out, usage.ru_maxrss * 1024
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", help="a model's folder for the combinations of 'model'")
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--only", default="", help="combinations whose line contains this")
-    asked = parser.parse_args()
+def main(model: str | None, steps: int, only: str, place: Path) -> None:
+    """Prints a line per combination whose line contains `only`. model: a folder for the combinations of 'model'."""
     print("| model | characters | options | GiB said | measured | ratio | s said | measured | ratio |")
     print("|---|---|---|---:|---:|---:|---:|---:|---:|")
-    with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch)
-        for number, (family, lengths, options) in enumerate(COMBINATIONS):
-            folder = model_folder(family, place, asked.model)
-            name = f"| {family} | {lengths[0]} to {lengths[1]} | {' '.join(options)} |"
-            if folder is None or asked.only not in name:
-                continue
-            command = ["finetune", str(rows(place, family, lengths)), "-m", folder, "--max-steps", str(asked.steps), "-q", *options]
-            said = json.loads(run([*command, "--dry-run", "--json"])[0])
-            out = place / f"out-{number}"
-            _, peak = run([*command, "-o", str(out)])
-            seconds = json.loads((out / "run.json").read_text())["result"]["seconds"]
-            memory, time = said["memory_bytes"], said["seconds"]
-            print(name, f"{memory / 2**30:.2f} | {peak / 2**30:.2f} | {memory / peak:.2f} | "
-                  f"{time:.1f} | {seconds:.1f} | {time / seconds:.2f} |", flush=True)  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
+    for number, (family, lengths, options) in enumerate(COMBINATIONS):
+        folder = model_folder(family, place, model)
+        name = f"| {family} | {lengths[0]} to {lengths[1]} | {' '.join(options)} |"
+        if folder is None or only not in name:
+            continue
+        command = ["finetune", str(rows(place, family, lengths)), "-m", folder, "--max-steps", str(steps), "-q", *options]
+        said = json.loads(run([*command, "--dry-run", "--json"])[0])
+        out = place / f"out-{number}"
+        _, peak = run([*command, "-o", str(out)])
+        seconds = json.loads((out / "run.json").read_text())["result"]["seconds"]
+        memory, time = said["memory_bytes"], said["seconds"]
+        print(name, f"{memory / 2**30:.2f} | {peak / 2**30:.2f} | {memory / peak:.2f} | "
+              f"{time:.1f} | {seconds:.1f} | {time / seconds:.2f} |", flush=True)  # fmt: skip

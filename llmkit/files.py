@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,17 @@ from llmkit.errors import OutputError, UnavailableError
 #: Bytes that a file name may have on the file systems that people use.
 MAX_NAME = 255
 _LONGEST_PID = 20
+
+
+def home() -> Path:
+    """The folder for what llmkit makes once and keeps: LLMKIT_HOME, or `llmkit` in the user's folder for caches."""
+    if named := os.environ.get("LLMKIT_HOME"):
+        return Path(named).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "llmkit"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "llmkit" / "Cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmkit"
 
 
 def companion(path: Path, ending: str, *, hidden: bool = False) -> Path:

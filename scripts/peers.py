@@ -324,7 +324,7 @@ def table(found: Iterable[Agreement], model: str | None) -> str:
     lines += [
         "",
         "A rolling log-likelihood also differs by what float32 loses in the peer: its `log_softmax` over 49,152 scores on a CPU is 4e-6",
-        "low. Here it is within 2e-6 of a computation in double precision (`tests/test_double_precision.py`, `bench/perplexity.py`).",
+        "low. Here it is within 2e-6 of a computation in double precision (`tests/test_double_precision.py`, `python -m bench --double`).",
         "Not offered here, and so not compared: BLEU with effective order (single sentences), options of TER, and tokenizers of BLEU that",
         "need a download.",
     ]

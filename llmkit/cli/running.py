@@ -95,9 +95,25 @@ def summarize(tally: Tally, engine: TextEngine, out: Console, output: Output | N
     if tally.failed:
         first = f"; the first: {tally.first_error}" if tally.first_error else ""
         out.warn(f"{tally.failed:,} of {tally.rows:,} rows failed{first}", hint=tally.first_hint)
+    tell_limit(engine, out)
     about = engine.identity.as_dict()
     where = [about["engine"], about.get("device"), about.get("quantize", about.get("dtype"))]
     asked = f"; {tally.prompt_tokens:,} tokens in prompts" if engine.concurrency > 1 and tally.prompt_tokens else ""
     wrote = "" if output is None or tally.complete_before else f"; wrote {output.name} and {output.record_path.name}"
     out.notice(f"{tally}{asked}; {about['model']} on {', '.join(filter(None, where))}{wrote}")
     return tally.exit_code
+
+
+def tell_speed(engine: TextEngine, tokens: int, seconds: float, out: Console) -> None:
+    """Tokens per second of one answer, for who asked for details."""
+    if tokens and seconds > 0:
+        out.detail(f"{tokens:,} tokens in {seconds:.2f} s, {tokens / seconds:,.1f} tokens/s")
+    tell_limit(engine, out)
+
+
+def tell_limit(engine: TextEngine, out: Console) -> None:
+    """How near the model came to what this machine can do, where that was measured, for who asked for details."""
+    from llmkit.engines.effort import describe
+
+    if (found := describe(engine)) is not None:
+        out.detail(found)

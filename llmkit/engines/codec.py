@@ -17,9 +17,11 @@ from llmkit.engines.base import Check, Completion, Pair, Request, TokenScore, pr
 from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import NO_STOPS, Stops, continuation, decode_piece, special_tokens, whole_characters
+from llmkit.engines.effort import Effort
 from llmkit.engines.panics import panics
 from llmkit.engines.truncation import cut_conversation, cut_tokens
 from llmkit.errors import InputError, UsageError, one_line
+from llmkit.models.speed import Cost
 from llmkit.rows.fields import Prompt
 
 #: Scores of sequences from an index on, as `Engine.score` gives them.
@@ -253,6 +255,9 @@ class CodecEngine(ABC):
     servers: tuple[str, ...] = ()
     _codec: Codec
     chat: ChatSettings
+    effort: Effort
+    #: What the model reads and multiplies, where that is known.
+    cost: Cost | None
 
     @abstractmethod
     def score(
@@ -265,7 +270,7 @@ class CodecEngine(ABC):
 
     def with_chat(self, chat: ChatSettings) -> Self:
         other = copy.copy(self)
-        other.chat, other._codec = chat, replace(self._codec, chat=chat)
+        other.chat, other._codec, other.effort = chat, replace(self._codec, chat=chat), Effort()
         other.__dict__.pop("identity", None)  # it holds the hash of the template
         return other
 

@@ -61,11 +61,15 @@ _KNOWN_LATER = ("model.", "resolved.", "rows_sha256")
 
 @dataclass(frozen=True)
 class RunName:
-    """Which run this is: its command, the options that were given, and its identity (see `llmkit.records.identity`)."""
+    """Which run this is: its command, the options that were given, and its identity (see `llmkit.records.identity`).
+
+    measured: asked at the end for what else its record says of how it ran.
+    """
 
     command: str
     options: Mapping[str, Any] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)
+    measured: Callable[[], dict[str, Any]] = dict
 
 
 def answered(
@@ -129,7 +133,8 @@ def file_job(
         def record(sha256: str) -> dict[str, Any]:
             tally.refuse(output.write.refused)
             known = {**run.identity, "rows_sha256": loop.rows_sha256}
-            return run_record(run.command, run.options, known, earlier.result_of(tally, rows.name, rows.sha256, output.name, sha256))
+            result = earlier.result_of(tally, rows.name, rows.sha256, output.name, sha256)
+            return run_record(run.command, run.options, known, result | run.measured())
 
         output.commit(earlier.JournalRows(journal) if settings.shard is None else earlier.JournalOutcomes(journal), record)
     return tally

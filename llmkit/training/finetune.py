@@ -334,6 +334,8 @@ def _finish(ready: Ready, rows: TrainingRows, folder: RunFolder, options: dict[s
         f"{folder.name}: {result['steps']:,} steps, {result['trained_tokens']:,} trained tokens in {duration(result['seconds'])}, "
         f"{result['tokens_per_second'] or 0:,.0f} tokens/s; {plan.prepared.location.reference} on {device.name}, {device.dtype}"
     )
+    if "limit" in result:
+        report.detail(f"{100 * result['limit']['share']:.0f}% of the limit that this machine's matrix products set")
     return record
 
 

@@ -20,6 +20,7 @@ from llmkit.files import file_sha256
 from llmkit.metrics.accuracy import accuracy
 from llmkit.metrics.base import Score, json_number, signature
 from llmkit.metrics.perplexity import Likelihood, scores
+from llmkit.models import speed
 from llmkit.records import peak_memory_bytes, run_record
 from llmkit.training.adapter import save_weights
 from llmkit.training.checkpoints import RunFolder, Saved, unwritable
@@ -129,20 +130,24 @@ def _result(ready: Ready, folder: RunFolder, improvement: Improvement | None, la
     kept = kept_step(ready.plan, last)
     seconds, tokens = folder.known.seconds, _trained_tokens(ready, last.step)
     losses = [entry["loss"] for entry in last.history if "loss" in entry and entry["step"] <= kept]
-    return {
-        "rows": len(ready.plan.train),
-        "failed": 0,
-        "steps": last.step,
-        "planned_steps": ready.plan.steps,
-        "kept_step": kept,
-        "trained_parameters": ready.trained,
-        "trained_tokens": tokens,
-        "seconds": round(seconds, 3),
-        "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
-        "peak_memory_bytes": peak_memory_bytes(),
-        "loss": losses[-1] if losses else None,
-        "figures": None if improvement is None else improvement.numbers(),
-    } | _answered(last, kept)
+    return (
+        {
+            "rows": len(ready.plan.train),
+            "failed": 0,
+            "steps": last.step,
+            "planned_steps": ready.plan.steps,
+            "kept_step": kept,
+            "trained_parameters": ready.trained,
+            "trained_tokens": tokens,
+            "seconds": round(seconds, 3),
+            "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "loss": losses[-1] if losses else None,
+            "figures": None if improvement is None else improvement.numbers(),
+        }
+        | _answered(last, kept)
+        | _limit(ready, last.step, seconds)
+    )
 
 
 def _answered(last: Saved, kept: int) -> dict[str, Any]:
@@ -182,9 +187,29 @@ def _write_weights(ready: Ready, part: Path) -> str:
 
 def _trained_tokens(ready: Ready, steps: int) -> int:
     """Trained tokens of the first `steps` steps."""
+    return _over_steps(ready, steps, array("q", (example.trained for example in ready.plan.train)))
+
+
+def _over_steps(ready: Ready, steps: int, counts: Sequence[int]) -> int:
+    """The sum of the examples' counts over the first `steps` steps."""
     stream = ready.stream(steps)
-    trained = array("q", (example.trained for example in ready.plan.train))
-    return sum(trained[i] for step in range(steps) for i in stream.step(step))
+    return sum(counts[i] for step in range(steps) for i in stream.step(step))
+
+
+def _limit(ready: Ready, steps: int, seconds: float) -> dict[str, Any]:
+    """How near the training came to the machine's matrix products, where they were measured (see `llmkit.models.speed`).
+
+    Of a model with one half: how many tokens meet the encoder of another, its examples do not tell.
+    """
+    loaded = ready.loaded
+    known, cost = speed.remembered(loaded.device.kind), speed.cost(loaded.checkpoint, dtype=loaded.device.dtype, quantize=loaded.quantize)
+    rate = known.rates.get(cost.dtype) if known is not None and cost is not None and cost.dtype is not None else None
+    if rate is None or cost is None or cost.source or not seconds:
+        return {}
+    read = array("q", (sum(len(part.tokens) for part in example.parts) for example in ready.plan.train))
+    operations = speed.training_operations(round(cost.position / 2), ready.trained, _over_steps(ready, steps, read))
+    share = round(operations / rate / seconds, 3)
+    return {"limit": {"share": share, "by": "arithmetic", "model_seconds": round(seconds, 3), "operations_per_second": round(rate)}}
 
 
 def _numbers(scores_by_name: dict[str, Score]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`llmkit doctor`: show what works on this machine, and how to fix what does not.
 
 llmkit doctor
+llmkit doctor --speed
 llmkit doctor --quick --json
 """
 
@@ -12,7 +13,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -21,8 +22,10 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add
+from llmkit.cli.findings import Finding, known, measured
 from llmkit.cli.help import Page
 from llmkit.cli.parsing import RUN, option
+from llmkit.errors import UsageError
 from llmkit.models import builtin
 from llmkit.models.devices import available_cores
 from llmkit.version import __version__
@@ -56,29 +59,23 @@ _OPTIONAL = {
 }
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report. fix: what to do when it is not ok."""
-
-    name: str
-    ok: bool
-    value: str
-    fix: str | None = None
-
-
-_PAGE = Page(("llmkit doctor", "llmkit doctor --quick --json"), guide="models")
+_PAGE = Page(("llmkit doctor", "llmkit doctor --speed", "llmkit doctor --quick --json"), guide="models")
 
 
 @add(app, "doctor", help="Show what works on this machine, and how to fix what does not.", page=_PAGE)
 def doctor(
     *,
     quick: Annotated[bool, option("--quick", help="Skip the checks that need torch: devices and precisions.", panel=RUN)] = False,
+    speed: Annotated[bool, option("--speed", help="Measure memory and matrix products, and remember them.", panel=RUN)] = False,
     display: opt.JsonDebug,
 ) -> int:
     """Prints what works here as a table or JSON; exits with 5 when something needed is missing."""
+    if quick and speed:
+        raise UsageError("`quick` skips what `speed` measures", hint="use only one of them")
     findings = list(_basics())
     if not quick:
         findings += _devices()
+    findings += measured() if speed else known()
     if display.json_output:
         console.write(json.dumps({"ok": all(f.ok for f in findings), "findings": [asdict(f) for f in findings]}) + "\n")
     else:

@@ -8,7 +8,9 @@ llmkit generate -i prompts.jsonl -o answers.jsonl -m gpt2 --num-beams 5 --no-rep
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,8 +23,9 @@ from llmkit.cli.help import Page
 from llmkit.cli.inputs import only_with_input, output_of, read_prompt, remark_escapes
 from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, RUN, SHOW, count_option, option
-from llmkit.cli.running import job_for, model_identity, open_model, summarize
+from llmkit.cli.running import job_for, model_identity, open_model, summarize, tell_speed
 from llmkit.engines.decoding import Decoding
+from llmkit.engines.effort import measured
 from llmkit.errors import ModelError, UsageError
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import Prompt, PromptFields
@@ -151,6 +154,7 @@ def _one_prompt(call: Call, prompt: str, *, json_output: bool, echo: bool) -> in
     request = engine.prepare(Prompt(text=prompt), call.decoding)
     if request.truncated:
         call.out.warn(f"{request.truncated:,} tokens of the prompt were cut")
+    begun = time.monotonic()
     one_stream = call.decoding.num_beams == 1 and call.decoding.num_samples == 1
     if json_output or not one_stream:
         answers = engine.generate([request], call.decoding)[0]
@@ -161,6 +165,7 @@ def _one_prompt(call: Call, prompt: str, *, json_output: bool, echo: bool) -> in
         console.write("" if answers[0].text.endswith("\n") else "\n")
     if failed := next((a.error for a in answers if a.error), None):
         raise ModelError(failed)
+    tell_speed(engine, sum(a.completion_tokens for a in answers), time.monotonic() - begun, call.out)
     if json_output:
         console.write(json.dumps({"prompt": prompt} | dict(answer_of(answers, "text", call.decoding).fields), ensure_ascii=False) + "\n")
     elif not one_stream:
@@ -190,7 +195,7 @@ class _Job:
         settings = job_for(task.engine, self.settings)
         if output is None:
             return self._report(stream_job(self.rows, task, settings, self.call.out, console.write), task, None)
-        run = RunName("generate", self.options, self.known | self.call.identity(task.engine))
+        run = RunName("generate", self.options, self.known | self.call.identity(task.engine), partial(measured, task.engine))
         return self._report(file_job(self.rows, task, settings, output, self.call.out, run), task, output)
 
     def _task(self, engine: Engine) -> Answering:

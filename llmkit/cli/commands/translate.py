@@ -9,8 +9,10 @@ llmkit translate -i test.jsonl --to fr | llmkit evaluate bleu -i -
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +27,8 @@ from llmkit.cli.inputs import only_with_input, output_of, read_prompt
 from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, INPUT, MODEL, SHOW, count_option, option
 from llmkit.cli.parsing import language as language_name
-from llmkit.cli.running import job_for, model_identity, open_model, summarize
+from llmkit.cli.running import job_for, model_identity, open_model, summarize, tell_speed
+from llmkit.engines.effort import measured
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SourceFields
@@ -174,7 +177,12 @@ def translate(
         if job_target is None:
             return _summary(_to_stdout(rows, task, settings, document, out), task, rows, out)
         leave = ("overwrite", "restart", "retry_failed", "max_time")
-        run = RunName("translate", options_set_by_user(ctx, leave=leave), known | model_identity(engine) | _resolved(route, task))
+        run = RunName(
+            "translate",
+            options_set_by_user(ctx, leave=leave),
+            known | model_identity(engine) | _resolved(route, task),
+            partial(measured, engine),
+        )
         return _summary(file_job(rows, task, settings, job_target, out, run), task, rows, out, job_target)
 
 
@@ -245,7 +253,9 @@ def _one(task: Translating, text: str, as_json: bool, out: console.Console) -> i
     work = task.prepare(Row(0, None, {"text": text}))
     if work.error is not None:
         raise work.error
+    begun = time.monotonic()
     (answered,) = task.answer([work])
+    tell_speed(task.engine, answered.tokens, time.monotonic() - begun, out)
     _tell_left(task, out)
     answer: dict[str, Any] = {**answered.fields, **({} if answered.error is None else {"error": answered.error})}
     if as_json:

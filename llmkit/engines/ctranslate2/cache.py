@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -63,17 +62,6 @@ class Converted:
             except OSError:
                 return str(name)
         return None
-
-
-def home() -> Path:
-    """The folder for what llmkit makes once and keeps: LLMKIT_HOME, or `llmkit` in the user's folder for caches."""
-    if named := os.environ.get("LLMKIT_HOME"):
-        return Path(named).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "llmkit"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "llmkit" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmkit"
 
 
 def key(checkpoint: Checkpoint, adapter: Adapter | None) -> str:
@@ -164,7 +152,7 @@ def weights_sha256(checkpoint: Checkpoint) -> str:
         [os.path.realpath(path), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_dev]
         for path, s in zip(checkpoint.files, stats, strict=True)
     ]
-    place = home() / "hashes" / f"{hashlib.sha256(json.dumps([each[0] for each in seen]).encode()).hexdigest()[:40]}.json"
+    place = files.home() / "hashes" / f"{hashlib.sha256(json.dumps([each[0] for each in seen]).encode()).hexdigest()[:40]}.json"
     try:
         known = read_object(place, MAX_INDEX)
         if known.get("files") == seen and isinstance(known.get("sha256"), str):
@@ -182,7 +170,7 @@ def weights_sha256(checkpoint: Checkpoint) -> str:
 
 
 def _root() -> Path:
-    return home() / "ctranslate2"
+    return files.home() / "ctranslate2"
 
 
 def _read(folder: Path, *, any_form: bool = False) -> Converted | None:

@@ -20,7 +20,9 @@ from llmkit.engines.ctranslate2.model import Runner
 from llmkit.engines.ctranslate2.support import decoding_reason
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import TextStream
+from llmkit.engines.effort import Effort
 from llmkit.errors import EngineLimitError
+from llmkit.models.speed import cost
 from llmkit.rows.fields import Prompt
 
 
@@ -38,6 +40,7 @@ class CTranslate2Engine(CodecEngine):
         self.bos, self.eos = form.bos, frozenset(form.ends)
         self._codec = Codec(form.tokenizer, self.chat, form.context, form.ends, form.bos, self.encoder_decoder, form.start)
         self._runner = Runner(form.files, compute_type(dtype, quantize), threads)
+        self.effort, self.cost = Effort(), cost(form.checkpoint, dtype=dtype, quantize=quantize, everything=True)
 
     @property
     def context(self) -> int | None:
@@ -67,7 +70,8 @@ class CTranslate2Engine(CodecEngine):
         limits = [request.max_new_tokens for request in requests]
         prompts = [request.tokens for request in requests]
         ends = [*self._form.ends, *self._codec.stops(decoding).tokens]
-        outputs = self._runner.answers(prompts, limits, ends=ends, beams=decoding.num_beams, first=self._first(decoding), check=check)
+        first, beams = self._first(decoding), decoding.num_beams
+        outputs = self._runner.answers(prompts, limits, ends=ends, beams=beams, first=first, check=check, effort=self.effort)
         done = [self._codec.completion(request, ids, decoding) for request, ids in zip(requests, outputs, strict=True)]
         if decoding.logprobs:
             done = self._codec.with_logprobs(requests, outputs, done, self.score)
@@ -82,13 +86,14 @@ class CTranslate2Engine(CodecEngine):
         text = TextStream(self._codec.tokenizer, self._codec.text_before(request), stops)
         ids: list[int] = []
         steps = self._runner.steps(request.tokens, request.max_new_tokens, ends=sorted(ends), first=self._first(decoding))
-        with contextlib.closing(steps):
+        with contextlib.closing(steps), self.effort.timed():
             for token in steps:
                 ids.append(token)
                 if token not in ends:
                     write(text.push([token]))
                 if text.stopped:
                     break
+        self.effort.answered([request.tokens], [ids], reads=self.encoder_decoder)
         write(text.finish(cut=ends.isdisjoint(ids)))
         answer = self._codec.completion(request, ids, decoding)
         return self._codec.with_logprobs([request], [ids], [answer], self.score)[0] if decoding.logprobs else answer
@@ -96,7 +101,10 @@ class CTranslate2Engine(CodecEngine):
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
     ) -> list[list[float]]:
-        scores = self._runner.score(sequences, sources if self.encoder_decoder else None, self._form.ends[0])
+        read = sources if self.encoder_decoder else None
+        with self.effort.timed():
+            scores = self._runner.score(sequences, read, self._form.ends[0])
+        self.effort.scored(sequences, read)
         return [values[first - 1 :] for values, first in zip(scores, begin, strict=True)]
 
     def _first(self, decoding: Decoding) -> int | None:

@@ -15,6 +15,7 @@ from llmkit.engines.ctranslate2.cache import Converted
 from llmkit.engines.ctranslate2.model import Files
 from llmkit.engines.tokenizer_file import TokenizerFile
 from llmkit.models import builtin
+from llmkit.models.checkpoint import Checkpoint, read_checkpoint
 from llmkit.models.smallfiles import read_object
 
 #: A model below it (in bytes of float32) answers one text on one core as fast as on all.
@@ -27,6 +28,7 @@ class Form:
 
     first: the token that every answer begins with by the model's own configuration. configured_bos: that of the configuration,
     which the tokenizer's may differ from. about: what its answers are compared by, but for precision and chat template.
+    checkpoint: the weights before they got this form.
     """
 
     files: Files
@@ -41,6 +43,7 @@ class Form:
     languages: tuple[str, ...]
     task_prefixes: tuple[str, ...]
     about: ModelIdentity
+    checkpoint: Checkpoint
 
     def facts(self, chat: ChatSettings) -> ModelFacts:
         return ModelFacts(
@@ -56,9 +59,8 @@ class Form:
 
 def packaged(name: str) -> Form:
     """A built-in model. Raises UsageError, ModelError or UnavailableError."""
-    from llmkit.models.checkpoint import read_checkpoint
-
     folder = builtin.folder(name)
+    checkpoint = read_checkpoint(folder)
     config = read_object(folder / "config.json")
     tokenizer = TokenizerFile(folder)
     ids = tokenizer.get_vocab()
@@ -82,16 +84,17 @@ def packaged(name: str) -> Form:
         about=ModelIdentity(
             engine="",
             model=f"builtin:{name}",
-            parameters=read_checkpoint(folder).parameters,
+            parameters=checkpoint.parameters,
             weights_sha256=builtin.CHECKSUMS[name],
             tokenizer_sha256=tokenizer_sha256(tokenizer),
             device="cpu",
         ),
+        checkpoint=checkpoint,
     )  # fmt: skip
 
 
-def cached(entry: Converted, reference: str, revision: str | None, adapter: str | None) -> Form:
-    """A converted model, under the names by which it was asked for. Raises ModelError."""
+def cached(entry: Converted, checkpoint: Checkpoint, reference: str, revision: str | None, adapter: str | None) -> Form:
+    """A converted model, under the names by which it was asked for. checkpoint: what it was made of. Raises ModelError."""
     known = entry.manifest["model"]
     tokenizer = TokenizerFile(entry.folder)
     vocabulary = tuple(map(str, range(known["tokens"])))
@@ -122,6 +125,7 @@ def cached(entry: Converted, reference: str, revision: str | None, adapter: str 
             adapter=adapter,
             adapter_sha256=known["adapter_sha256"],
         ),
+        checkpoint=checkpoint,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmkit.engines.base import Check, proceed
+from llmkit.engines.effort import Effort
 from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, one_line
 from llmkit.models.devices import available_cores
 
@@ -59,13 +60,15 @@ class Runner:
 
     def answers(
         self, prompts: Sequence[Sequence[int]], limits: Sequence[int], *, ends: Sequence[int], beams: int = 1, first: int | None = None,
-        check: Check = proceed,
+        check: Check = proceed, effort: Effort | None = None,
     ) -> list[list[int]]:  # fmt: skip
         """The answer to each prompt, greedy or by beam search, with its end token unless its limit cut it off.
 
         first: the token that every answer of an encoder-decoder begins with; it counts.
         check: called before each call of the library, and by a greedy one with each token; what it raises ends the work.
+        effort: counts what is done.
         """
+        effort = Effort() if effort is None else effort
         out: dict[int, list[int]] = {}
         for part in _parts(prompts, limits, same_limit=beams > 1, context=self._files.context):
             check()
@@ -76,10 +79,14 @@ class Runner:
                 options["patience"] = _PATIENCE
             elif check is not proceed:
                 options["callback"] = _stopping(check, raised)
-            results = self._call(self._generate(len(prompts)), [prompts[i] for i in part], options)
+            read = [prompts[i] for i in part]
+            with effort.timed():
+                results = self._call(self._generate(len(prompts)), read, options)
             if raised:
                 raise raised[0]
-            out |= {i: self._found(result)[: limits[i]] for i, result in zip(part, results, strict=True)}
+            found = [self._found(result) for result in results]
+            effort.answered(read, found, reads=self._translates, beams=beams)
+            out |= {i: ids[: limits[i]] for i, ids in zip(part, found, strict=True)}
         return [out[i] for i in range(len(prompts))]
 
     def steps(self, prompt: Sequence[int], limit: int, *, ends: Sequence[int], first: int | None = None) -> Generator[int, None, None]:

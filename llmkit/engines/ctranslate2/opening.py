@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmkit import files
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.ctranslate2 import ENGINE, cache, families
 from llmkit.engines.ctranslate2.cache import Converted
@@ -82,7 +83,7 @@ def _form(settings: ModelSettings, tell: _Tells) -> Form:
             f"{settings.reference}: int8 is {found['speed']:.1f} times as fast as float32 here, in a quarter of the memory; "
             f"scores of random tokens differ by {found['nats']:.3f} nats (measured when it was converted)"
         )
-    return cached(entry, settings.reference, location.revision, adapter.reference if adapter else None)
+    return cached(entry, checkpoint, settings.reference, location.revision, adapter.reference if adapter else None)
 
 
 def _refuse(settings: ModelSettings, reason: str | None) -> None:
@@ -102,7 +103,7 @@ def _converted(settings: ModelSettings, checkpoint: Checkpoint, adapter: Adapter
             return cache.commit(name, part, _made(settings, checkpoint, part, tell))
     except OSError as exc:
         raise EngineLimitError(
-            f"{settings.reference} can't be converted: {cache.home()} cannot be written: {exc.strerror or exc}",
+            f"{settings.reference} can't be converted: {files.home()} cannot be written: {exc.strerror or exc}",
             hint="name another folder in LLMKIT_HOME, or `engine` torch",
         ) from exc
 
@@ -120,7 +121,7 @@ def _made(settings: ModelSettings, checkpoint: Checkpoint, part: Path, tell: _Te
     from llmkit.engines.ctranslate2.convert import convert
 
     _check_room(settings, checkpoint)
-    tell.notice(f"{settings.reference} is converted for CTranslate2, once, into {cache.home()} (llmkit models clear removes it)")
+    tell.notice(f"{settings.reference} is converted for CTranslate2, once, into {files.home()} (llmkit models clear removes it)")
     about: dict[str, object] = {"reference": settings.reference, "adapter": settings.adapter}
     try:
         return about | {"model": convert(settings, part, tell.report)}
@@ -137,4 +138,4 @@ def _check_room(settings: ModelSettings, checkpoint: Checkpoint) -> None:
     if 2 * most > free:
         _refuse(settings, f"converting it takes {2 * most / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free")
     if most > room:
-        _refuse(settings, f"converted it takes {most / 2**30:.1f} GiB in {cache.home()}, and {room / 2**30:.1f} are free")
+        _refuse(settings, f"converted it takes {most / 2**30:.1f} GiB in {files.home()}, and {room / 2**30:.1f} are free")

@@ -20,6 +20,7 @@ from llmkit.engines.chat import ChatSettings
 from llmkit.engines.codec import Codec, CodecEngine, bos_remark
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import NO_STOPS, TextStream
+from llmkit.engines.effort import Effort
 from llmkit.engines.torch import abilities
 from llmkit.engines.torch.batch import Streamer, decoding_config, own_settings, parts, running
 from llmkit.engines.torch.constraints import Constraint
@@ -30,6 +31,7 @@ from llmkit.engines.torch.onednn import use_onednn
 from llmkit.engines.torch.sampling import Checked, NanGuard, RowLimits, StopsHere, chain
 from llmkit.engines.torch.scoring import Scorer
 from llmkit.models.settings import ModelSettings
+from llmkit.models.speed import cost
 from llmkit.rows.fields import Prompt
 
 
@@ -70,6 +72,9 @@ class TorchEngine(CodecEngine):
         self._codec = Codec(self.tokenizer, self.chat, loaded.context, ends, self.bos, self.encoder_decoder, start)
         self._runs_alone = not self.encoder_decoder and abilities.runs_alone(self.model)
         self._scorer = Scorer(self.model, pad=self.pad, encoder_decoder=self.encoder_decoder)
+        self.effort = Effort()
+        # a draft model's work is not counted
+        self.cost = cost(loaded.checkpoint, dtype=loaded.device.dtype, quantize=loaded.quantize) if draft is None else None
 
     @cached_property
     def identity(self) -> ModelIdentity:
@@ -139,8 +144,9 @@ class TorchEngine(CodecEngine):
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
     ) -> list[list[float]]:
-        with running(self.loaded.location.reference, len(sequences)):
+        with running(self.loaded.location.reference, len(sequences)), self.effort.timed():
             scores: list[list[float]] = self._scorer.score(sequences, begin, sources)
+        self.effort.scored(sequences, sources)
         return scores
 
     def compare(
@@ -204,7 +210,7 @@ class TorchEngine(CodecEngine):
         config = decoding_config(own, decoding, max(limits), pad=self.pad, eos=self.eos, first_token=first, start_token=start)
         refusals = abilities.refusals(self.model, decoding)
         known = running(self.loaded.location.reference, len(rows))
-        with known, refusals, torch.inference_mode(), own_settings(self._configs):
+        with known, refusals, torch.inference_mode(), own_settings(self._configs), self.effort.timed():
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
@@ -216,7 +222,9 @@ class TorchEngine(CodecEngine):
             )
         each = len(output) // len(rows)
         broken = guard.broken_rows()
-        new = [ids[prompt_length:][: limits[i // each]] for i, ids in enumerate(output.tolist())]
+        written = [ids[prompt_length:] for ids in output.tolist()]
+        self.effort.answered([row.tokens for row in rows], written, reads=self.encoder_decoder, beams=decoding.num_beams)
+        new = [ids[: limits[i // each]] for i, ids in enumerate(written)]
         return [None if broken[i // each] else ids for i, ids in enumerate(new)]
 
     def _padded(self, sequences: Sequence[Sequence[int]], *, left: bool = True) -> tuple[torch.Tensor, torch.Tensor, list[int]]:

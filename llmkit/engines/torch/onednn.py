@@ -1,7 +1,7 @@
 """Linear layers on a CPU in float32 through oneDNN, their weights laid out once for its kernels.
 
 Plain matrix products go to the BLAS that torch was built with, which knows the vector units of one maker's processors best;
-oneDNN writes its kernels for the processor it runs on. `bench/perplexity.py` shows what that is worth. Inference only.
+oneDNN writes its kernels for the processor it runs on. `python -m bench --only score` shows what that is worth. Inference only.
 """
 
 from __future__ import annotations

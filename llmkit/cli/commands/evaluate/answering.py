@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llmkit.cli import console
@@ -72,6 +73,7 @@ class Answers:
         """The answered rows, and what is known of the model. Raises RowsFailedError for a row that could not be answered."""
         from llmkit.cli.running import job_for, model_identity, open_model, summarize
         from llmkit.engines.decoding import Decoding
+        from llmkit.engines.effort import measured
         from llmkit.jobs.run import RunName, answer_rows
         from llmkit.tasks.generate import Answering
 
@@ -83,7 +85,8 @@ class Answers:
             decoding = Decoding(**{**self.decoding, "num_beams": self.decoding["num_beams"] or usual})
             settings = job_for(engine, self.settings)
             task = Answering(engine, decoding, self.fields, "prediction", self.rows.name)
-            run = RunName("evaluate score", target.options, {**target.identity, **model_identity(engine)})
+            identity = {**target.identity, **model_identity(engine)}
+            run = RunName("evaluate score", target.options, identity, partial(measured, engine))
             key = {name: value for name, value in run.identity.items() if name not in _OF_THE_METRIC}
             with self.cache.over(task, engine, key, self.out, by_place=decoding.samples) as asked:
                 tally = answer_rows(self.rows, asked, settings, output, self.out, run, lambda row, _: answered.append(row))

@@ -6,6 +6,7 @@ llmkit evaluate choice -m gpt2 -i reviews.csv --labels "positive,negative" --tem
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +20,7 @@ from llmkit.cli.parsing import INPUT, option
 from llmkit.cli.running import job_for, model_identity, open_model, summarize
 from llmkit.cli.scoring import CacheOptions, GateOptions
 from llmkit.cli.session import session_of
+from llmkit.engines.effort import measured
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.metrics.base import Example, Result, signature
 from llmkit.rows import open_rows
@@ -82,7 +84,9 @@ def choice(
         task: Choosing | TextChoosing = TextChoosing(engine, fields, rows.name)
         if engine.token_ids:
             task = Choosing(engine, Windows(most, most), fields, rows.name, batch_tokens=batch_tokens)
-        run = RunName("evaluate choice", options_set_by_user(ctx, leave=NOT_THE_JOBS), known | model_identity(engine))
+        run = RunName(
+            "evaluate choice", options_set_by_user(ctx, leave=NOT_THE_JOBS), known | model_identity(engine), partial(measured, engine)
+        )
         with cache.over(task, engine, run.identity, out) as asked:
             tally = answer_rows(rows, asked, job_for(engine, job.settings()), target, out, run, lambda row, _: scored.append(row))
     summarize(tally, engine, out, target)

@@ -1,0 +1,50 @@
+"""Who is compared: one module per peer.
+
+A module has NEEDS (the packages without which it is skipped) and TASKS: functions from a `Job` to a function that does the job
+once, from texts to texts or numbers, and says what it did. What a user pays once (imports, loading, converting) is done before.
+A new peer is a module here, its name in PEERS, and a line in `bench/comparisons.py` for what it is compared in.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+PEERS = ("llmkit_itself", "plain_transformers", "plain_ctranslate2", "lm_eval_harness", "peft_trainer", "trl_sft")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done. folder: the model's; texts: prompts or documents; scratch: a folder for what a peer writes.
+
+    options: the peer's own, such as its engine or batch size.
+    """
+
+    folder: str
+    texts: list[str]
+    new_tokens: int = 0
+    steps: int = 0
+    dtype: str = "float32"
+    scratch: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Done:
+    """tokens: written, scored or trained. seconds: where the peer's own count is meant, and not all that the call took."""
+
+    tokens: int
+    seconds: float | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+Work = Callable[[], Done]
+
+
+def missing(peer: str) -> str | None:
+    """The first package that a peer needs and that is not installed; None when it can run."""
+    needs = importlib.import_module(f"bench.peers.{peer}").NEEDS
+    return next((name for name in needs if importlib.util.find_spec(name) is None), None)

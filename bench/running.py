@@ -1,0 +1,169 @@
+"""Runs contenders in turn, so that what else the machine does hits all of them alike.
+
+A contender is a peer's worker, which loads once and then does its job again and again, or a command, whose whole process counts.
+Knows processes and clocks; not what is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bench.peers import Job
+
+T = TypeVar("T")
+ROOT = Path(__file__).parent.parent
+#: Seconds between turns: threads of OpenMP turn on the spot for 0.2 s after their work (KMP_BLOCKTIME), on the next one's cores.
+SETTLE = 0.3
+
+
+@dataclass(frozen=True)
+class Contender:
+    """peer and options: of a worker; folder: its model, where it is not the job's. command: a whole process instead."""
+
+    name: str
+    peer: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    folder: str = ""
+    command: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """seconds: of each round. tokens: of one round, 0 where none are counted. peak: most resident memory of the process, in bytes."""
+
+    name: str
+    seconds: list[float]
+    tokens: int
+    peak: int
+    about: Mapping[str, Any]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+class FailedError(Exception):
+    """A contender ended before its time; what it said."""
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """No network, no warnings of tokenizers about forks, and this repository's packages."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": path, **(more or {})}
+
+
+class Worker:
+    """A peer's process, loaded and warm."""
+
+    def __init__(self, contender: Contender, task: str, job: Job) -> None:
+        self.name, self._log = contender.name, Path(job.scratch) / f"{contender.peer}-{task}.log"
+        command = [sys.executable, "-m", "bench.worker", contender.peer, task]
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment(), cwd=ROOT
+            )
+        self._ask(json.dumps(asdict(job)))
+
+    def once(self) -> dict[str, Any]:
+        return self._ask("again")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _ask(self, line: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended; its log says why
+        answer = self._process.stdout.readline()
+        if not answer:
+            self.close()
+            raise FailedError(f"{self.name}: {self._log.read_text()[-1500:]}")
+        return dict(json.loads(answer))
+
+
+def alternate(contenders: Sequence[Contender], task: str, job: Job, rounds: int) -> tuple[list[Measured], dict[str, str]]:
+    """Each contender's worker `rounds` times, in turn; and those that failed, with why."""
+    workers: dict[str, Worker] = {}
+    failed: dict[str, str] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
+    try:
+        for contender in contenders:
+            own = replace(job, folder=contender.folder or job.folder, options={**job.options, **contender.options})
+            try:
+                workers[contender.name] = Worker(contender, task, own)
+            except FailedError as exc:
+                failed[contender.name] = str(exc)
+        for _ in range(rounds):
+            for name, worker in list(workers.items()):
+                time.sleep(SETTLE)
+                try:
+                    found.setdefault(name, []).append(worker.once())
+                except FailedError as exc:
+                    failed[name] = str(exc)
+                    del workers[name]
+                    found.pop(name, None)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return [_measured(name, each) for name, each in found.items()], failed
+
+
+def _measured(name: str, rounds: Sequence[Mapping[str, Any]]) -> Measured:
+    last = rounds[-1]
+    return Measured(name, [each["seconds"] for each in rounds], last["tokens"], max(each["peak"] for each in rounds), last["about"])
+
+
+def commands(contenders: Sequence[Contender], rounds: int, env: Mapping[str, str] | None = None) -> tuple[list[Measured], dict[str, str]]:
+    """Each contender's command `rounds` times, in turn, after one round that does not count; and those that failed, with why."""
+    seconds: dict[str, list[float]] = {c.name: [] for c in contenders}
+    peaks = dict.fromkeys(seconds, 0)
+    failed: dict[str, str] = {}
+    for number in range(rounds + 1):
+        for contender in (c for c in contenders if c.name not in failed):
+            try:
+                elapsed, peak = process(contender.command, environment(env))
+            except FailedError as exc:
+                failed[contender.name] = str(exc)
+                continue
+            if number:
+                seconds[contender.name].append(elapsed)
+                peaks[contender.name] = max(peaks[contender.name], peak)
+    return [Measured(name, each, 0, peaks[name], {}) for name, each in seconds.items() if name not in failed], failed
+
+
+def apart(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """What a function gives in a process of its own: this one stays small, for a command's peak of memory begins with its parent's."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments, **named).result()
+
+
+def process(command: Sequence[str], env: Mapping[str, str]) -> tuple[float, int]:
+    """Seconds of wall clock and the peak of resident memory of a command. Raises FailedError."""
+    begun = time.perf_counter()
+    running = subprocess.Popen(
+        command, env=dict(env), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    assert running.stderr is not None
+    said = running.stderr.read()
+    _, status, usage = os.wait4(running.pid, 0)
+    elapsed = time.perf_counter() - begun
+    running.returncode = os.waitstatus_to_exitcode(status)
+    if running.returncode:
+        raise FailedError(f"ended with {running.returncode}: {said.decode()[-1500:]}")
+    return elapsed, usage.ru_maxrss * 1024

@@ -1,0 +1,106 @@
+"""A line of `llmkit doctor`, and the lines about speed: what was measured, which engine and precision are fastest here, and why."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from llmkit.models import speed
+from llmkit.models.devices import KINDS
+from llmkit.models.speed import Speed
+
+#: A precision is faster from this many times float32's rate on: less is the clock's.
+_FASTER = 1.2
+#: ... and emulated below this share of it.
+_EMULATED = 0.25
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. fix: what to do when it is not ok."""
+
+    name: str
+    ok: bool
+    value: str
+    fix: str | None = None
+
+
+def measured() -> Iterator[Finding]:
+    """Measures every device that is here, remembers it, and says what follows."""
+    from llmkit.engines.torch.devices import select
+    from llmkit.engines.torch.speed import measure
+    from llmkit.errors import LlmkitError
+
+    found: dict[str, Speed] = {}
+    for kind in KINDS:
+        try:
+            device = select(kind).name
+        except LlmkitError:
+            continue  # not here, as another line says
+        try:
+            found[kind] = measure(device)
+        except LlmkitError as exc:
+            yield Finding(f"speed of {kind}", False, exc.message, exc.hint)
+    if found:
+        try:
+            place = speed.remember(found)
+        except LlmkitError as exc:
+            yield Finding("speed", False, exc.message, exc.hint)
+        else:
+            yield Finding("speed", True, f"remembered in {place}; -v and run records tell shares of it from now on")
+    for kind, of_device in found.items():
+        yield from _lines(kind, of_device)
+
+
+def known() -> Iterator[Finding]:
+    """What is remembered of this machine; nothing where it was never measured."""
+    for kind in KINDS:
+        if (of_device := speed.remembered(kind)) is not None:
+            yield from _lines(kind, of_device)
+
+
+def _lines(kind: str, found: Speed) -> Iterator[Finding]:
+    rates = ", ".join(f"{rate / 1e9:,.{0 if rate > 1e10 else 1}f} GFLOP/s in {dtype}" for dtype, rate in found.rates.items())
+    yield Finding(f"speed of {kind}", True, f"reads {found.bandwidth / 1e9:,.1f} GB/s; multiplies matrices at {rates}")
+    engine, dtype = ("ctranslate2", "float32") if kind == "cpu" else ("torch", _fastest(found))
+    size = {"float32": 4, "bfloat16": 2, "float16": 2}[dtype]
+    yield Finding(
+        f"answers on {kind}",
+        True,
+        f"{engine} in {dtype} is fastest: a token reads all weights once, so a billion of them "
+        f"allow {found.bandwidth / size / 1e9:.1f} tokens/s for one prompt",
+    )
+    yield Finding(f"scores on {kind}", True, _products(found))
+    if kind == "cpu":
+        yield _int8(found)
+
+
+def _fastest(found: Speed) -> str:
+    """The precision with the fastest matrix products; float32, the most exact, unless another one is clearly faster."""
+    best = max(found.rates, key=lambda dtype: found.rates[dtype])
+    base = found.rates.get("float32", 0.0)
+    return best if found.rates[best] > _FASTER * base else "float32"
+
+
+def _products(found: Speed) -> str:
+    fastest, base = _fastest(found), found.rates.get("float32", 0.0)
+    emulated = [f"{base / rate:,.0f} times as long in {dtype}" for dtype, rate in found.rates.items() if rate < _EMULATED * base]
+    line = f"torch in {fastest} is fastest, for training too: all tokens at once, so matrix products decide"
+    if fastest != "float32" and base:
+        line += f" ({found.rates[fastest] / base:.1f} times float32's; it keeps about 3 digits, so auto does not choose it on a CPU)"
+    return line + (f"; they take {' and '.join(emulated)}, which this processor does not have" if emulated else "")
+
+
+def _int8(found: Speed) -> Finding:
+    """What weights in 8 bits save, by arithmetic, and cost and gain, as measured on the models that were converted here."""
+    from llmkit.engines.ctranslate2 import cache
+
+    arithmetic = f"a quarter of the memory, so a billion weights allow {found.bandwidth / 1e9:.1f} tokens/s"
+    models = [entry.manifest["model"]["int8"] for entry in cache.listed() if isinstance(entry.manifest.get("model"), dict)]
+    pairs = [(each["speed"], each["nats"]) for each in models if isinstance(each, dict) and {"speed", "nats"} <= each.keys()]
+    if not pairs:
+        return Finding("--quantize int8", True, f"{arithmetic}; the first conversion of a model measures what it gains and costs")
+    gain, cost = (statistics.median(column) for column in zip(*pairs, strict=True))
+    what = f"{len(pairs)} converted model{'s' * (len(pairs) > 1)}"
+    return Finding("--quantize int8", True, f"{arithmetic}; on {what} {gain:.1f} times as fast, scores off by {cost:.3f} nats (median)")

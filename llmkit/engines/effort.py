@@ -1,0 +1,85 @@
+"""What an engine's model has done, and how near that came to the machine's limit (see `llmkit.models.speed`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from llmkit.models import speed
+from llmkit.models.speed import Cost
+
+
+@dataclass
+class Effort:
+    """Counted since an engine was opened. steps: of decoding, each of which reads all weights, for however many rows.
+
+    positions and sources: tokens that went through decoder and encoder, padding left out. seconds: in the model.
+    """
+
+    steps: int = 0
+    positions: int = 0
+    sources: int = 0
+    seconds: float = 0.0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """The time inside the block counts."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds += time.monotonic() - begun
+
+    def answered(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int] | None], *, reads: bool, beams: int = 1) -> None:
+        """Counts one call that answered `prompts` together. reads: prompts went through an encoder."""
+        lengths = [len(answer or ()) for answer in answers]
+        self.steps += max(lengths, default=0)
+        self.positions += sum(lengths) * beams
+        if reads:
+            self.sources += sum(map(len, prompts))
+        else:
+            self.positions += sum(map(len, prompts))
+
+    def scored(self, sequences: Sequence[Sequence[int]], sources: Sequence[Sequence[int]] | None) -> None:
+        """Counts sequences that were scored."""
+        self.positions += sum(map(len, sequences))
+        self.sources += sum(map(len, sources or ()))
+
+
+def measured(engine: Any) -> dict[str, Any]:
+    """For a run's record: `limit`, where the engine counts its effort and this machine's speed is remembered; else nothing.
+
+    share: of the time in the model, how much the machine needs at least. by: what bounds it, 'memory' or 'arithmetic'.
+    """
+    effort: Effort | None = getattr(engine, "effort", None)
+    cost: Cost | None = getattr(engine, "cost", None)
+    if effort is None or cost is None or not effort.seconds:
+        return {}
+    if (known := speed.remembered(engine.identity.device or "cpu")) is None:
+        return {}
+    least = speed.limit(cost, known, steps=effort.steps, positions=effort.positions, sources=effort.sources)
+    if not least.seconds:
+        return {}
+    rate = None if cost.dtype is None else known.rates.get(cost.dtype)
+    return {
+        "limit": {
+            "share": round(least.seconds / effort.seconds, 3),
+            "by": least.by,
+            "model_seconds": round(effort.seconds, 3),
+            "bytes_per_second": round(known.bandwidth),
+            "operations_per_second": None if rate is None else round(rate),
+        }
+    }
+
+
+def describe(engine: Any) -> str | None:
+    """The same in a line; None where nothing is known."""
+    if not (found := measured(engine).get("limit")):
+        return None
+    what = "memory bandwidth" if found["by"] == "memory" else "matrix products"
+    cached = "; the weights stay in the processor's cache" if found["by"] == "memory" and found["share"] > 1 else ""
+    share, seconds = 100 * found["share"], found["model_seconds"]
+    return f"{share:.0f}% of the limit that this machine's {what} set, in {seconds:.1f} s in the model{cached}"
