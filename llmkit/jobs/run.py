@@ -119,9 +119,10 @@ def file_job(
     if output.finished and kept is None and not output.overwrites:
         return _complete_before(output, rows, run, report)
     identity = {**run.identity, **({"retry_failed": True} if settings.retry_failed else {})}
+    path, counts = output.journal_path, earlier.changes_that_count
     stops = Stopping(settings.max_time, report.notice, max_tokens=settings.max_tokens)
-    opened = Journal(output.journal_path, identity, earlier.changes_that_count)
-    with stops as stopping, closing(opened) as journal:
+    # signals are listened to before the journal exists
+    with stops as stopping, closing(Journal(path, identity, counts)) as journal:
         if smaller := earlier.smaller_batches(journal.begun_as, identity):
             report.warn(f"continuing an unfinished run with smaller batches: {'; '.join(smaller)}; scores may differ in their last digits")
         loop = _Loop(rows, task, settings, journal, report, stopping, executor or settings.executor(task, report, stopping))
