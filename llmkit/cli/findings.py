@@ -68,8 +68,8 @@ def _lines(kind: str, found: Speed) -> Iterator[Finding]:
     yield Finding(
         f"answers on {kind}",
         True,
-        f"{engine} in {dtype} is fastest: a token reads all weights once, so a billion of them "
-        f"allow {found.bandwidth / size / 1e9:.1f} tokens/s for one prompt",
+        f"{engine} in {dtype} is fastest for one prompt: a token reads all weights once, so a billion of them "
+        f"allow {found.bandwidth / size / 1e9:.1f} tokens/s",
     )
     yield Finding(f"scores on {kind}", True, _products(found))
     if kind == "cpu":
