@@ -1,7 +1,8 @@
 """How cost grows: time and peak memory against rows, prompt length and beams, each with its slope where both axes are logarithmic.
 
 A slope of 1 is in proportion, 0 no growth. Of rows: a job (reading, planning, journal, writing) with a task that answers at once,
-and what finetune does with its rows before it trains (judging, tokenizing). Start-up is in all of it, so the first points lie high.
+and what finetune does with its rows before it trains (judging, tokenizing). Their start-up counts, so
+few rows seem to cost more than their share.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import material
-from bench.running import apart, environment, process
+from bench.peers import Job
+from bench.running import Contender, alternate, apart, environment, process
 
 JOB = """
 import sys
@@ -90,11 +92,11 @@ def _rows(code: str, counts: Sequence[int], scratch: Path) -> list[Point]:
 
 
 def _generate(folder: str, scratch: Path, x: int, *, words: int, beams: int) -> Point:
-    """8 prompts of `words` words with 16 new tokens each, on torch; the whole process."""
-    prompts = material.rows(scratch / "prompts.jsonl", material.texts(8, (words, words)), "prompt")
-    command = [sys.executable, "-m", "llmkit", "generate", "-m", folder, "-i", str(prompts), "-o", str(scratch / "out.jsonl")]
-    command += ["--engine", "torch", "--max-new-tokens", "16", "--num-beams", str(beams), "--overwrite", "-q", "--offline"]
-    return (float(x), *process(command, environment()))
+    """8 prompts of `words` words, 16 new tokens each, on torch: time of the answers without loading, peak of the whole process."""
+    options = {"engine": "torch", "beams": beams}
+    job = Job(folder, material.texts(8, (words, words)), new_tokens=16, scratch=str(scratch))
+    (found,), _ = alternate([Contender("llmkit", "llmkit_itself", options)], "generate", job, 3)
+    return (float(x), found.median, found.peak)
 
 
 def _picture(series: dict[str, list[Point]], path: Path) -> None:
@@ -109,6 +111,10 @@ def _picture(series: dict[str, list[Point]], path: Path) -> None:
             axis = axes[row][column]
             axis.plot([p[0] for p in points], [p[row + 1] / scale for p in points], marker="o")
             axis.set(xscale="log", yscale="log", xlabel=name, ylabel=what)
+            low, high = axis.get_ylim()
+            axis.set_ylim(low / 2, high * 2)  # so that no growth looks like none
+            axis.set_xticks([p[0] for p in points], [f"{p[0]:,.0f}" for p in points], fontsize=8)
+            axis.minorticks_off()
             axis.set_title(f"exponent {slope(points, row + 1):.2f}", fontsize=10)
             axis.grid(visible=True, which="both", alpha=0.3)
     figure.savefig(path, dpi=120)
