@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 
 #: printf (C, Python, Objective-C, with positions, lengths and %%), without the flag " ", which "100% of" would match.
-PRINTF = r"%(?:\d+\$)?(?:\(\w+\))?[-+0#']*(?:\d+|\*)?(?:\.(?:\d+|\*))?(?:hh|ll|[hlLqjzt])?[diouxXeEfFgGaAcsSpn@](?![A-Za-z]{2})|%%"
+PRINTF = r"%(?:\d++\$)?(?:\(\w+\))?[-+0#']*+(?:\d++|\*)?(?:\.(?:\d++|\*))?(?:hh|ll|[hlLqjzt])?[diouxXeEfFgGaAcsSpn@](?![A-Za-z]{2})|%%"
 #: Qt's %1, %L2, %n.
 QT = r"%L?\d{1,2}(?![\d%])"
+#: {% if %}; what never ends is looked at up to where the next one begins, so that many of them cost no more than one.
+STATEMENT = r"\{%(?:[^{%\n]|\{(?!%)|%(?!\}))*+%\}"
 #: Templates: {{ x }}, {% if %}, {# note #}, <% x %>, <?php x ?>.
-TEMPLATE = r"\{\{[^{}\n]*\}\}|\{%[^\n]*?%\}|\{#[^\n{}]*#\}|<%[^<>\n]*%>|<\?[^<>\n]*\?>"
+TEMPLATE = rf"\{{\{{[^{{}}\n]*\}}\}}|{STATEMENT}|" r"\{#[^\n{}]*#\}|<%[^<>\n]*%>|<\?[^<>\n]*\?>"
 #: Python's {user.name}, {n:.2f}, {0!r}, {a[0]}, {x:>{width}}; JavaScript's ${x}; {{ as itself.
 BRACE = r"\$?\{(?!\s)[\w.\[\]!'\"]*(?::(?:[^{}\n]|\{\w*\})*)?\}|\{\{|\}\}"
 #: ICU's {n, plural, one {# cat} other {# cats}}, {sex, select, ...}, {when, date, short}; branches may hold others.

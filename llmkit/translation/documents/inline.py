@@ -12,17 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llmkit.translation.placeholders import ICU, IN_PROSE
+from llmkit.translation.placeholders import ICU, IN_PROSE, STATEMENT
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
-#: Read before all other marks: template marks, JSX, footnotes, attributes, kinds of alerts, links of wikis, formulas as \\(x_i\\).
+#: A formula as \\(x_i\\), up to the first mark that ends it or begins another; without a sign of mathematics it is prose in parentheses.
+_INSIDE = r"\\(?!\\?[()])"
+_FORMULA = rf"\\\\?\((?=[^\n\\_^=+{{}}]*+(?:[_^=+{{}}]|{_INSIDE})|\w\\)(?:[^\n\\]|{_INSIDE})++\\\\?\)"
+#: Read before all other marks: template marks, JSX, footnotes, attributes, kinds of alerts, links of wikis, formulas.
 _OPAQUE = re.compile(
-    rf"\{{\{{[^{{}}\n]*\}}\}}|\{{%[^\n]*?%\}}|{ICU}|\{{[^{{}}\n]*\}}|\$\{{[^{{}}\n]*\}}|\[\^[^\]\s]+\]|\[![A-Za-z]+\][+-]?"
-    r"|\[\[[^\[\]\n]+\]\](?!\()|\\\\?\((?=[^\n]*?[\\_^=+{}])[^\n]+?\\\\?\)|<%[^<>\n]*%>"
+    rf"\{{\{{[^{{}}\n]*\}}\}}|{STATEMENT}|{ICU}|\{{[^{{}}\n]*\}}|\$\{{[^{{}}\n]*\}}|\[\^[^\[\]\s]++\]|\[![A-Za-z]+\][+-]?"
+    rf"|\[\[[^\[\]\n]+\]\](?!\()|{_FORMULA}|<%[^<>\n]*%>"
 )
 
 
@@ -47,6 +50,13 @@ class _Watch:
     state: StateInline | None = None
     pieces: list[Piece] = field(default_factory=list)
     delimiters: list[tuple[int, int, Token]] = field(default_factory=list)
+    _brackets: tuple[StateInline | None, int] = (None, -1)
+
+    def last_bracket(self, state: StateInline) -> int:
+        """Where the last `]` of a text stands, or -1."""
+        if self._brackets[0] is not state:
+            self._brackets = (state, state.src.rfind("]"))
+        return self._brackets[1]
 
 
 def parser() -> MarkdownIt:
@@ -66,6 +76,7 @@ def parser() -> MarkdownIt:
     dollarmath_plugin(md, allow_space=False, allow_digits=False, double_inline=True)
     md.core.ruler.enableOnly(["normalize", "block"])
     md.inline.ruler.before("text", "opaque", _opaque)
+    md.inline.ruler.disable("footnote_ref")  # `opaque` reads them all; this one looks to the end of the text from each `[^`
     md.inline.ruler2.disable("fragments_join")
     watch = _Watch()
     for name, rule in zip(md.inline.ruler.get_active_rules(), md.inline.ruler.getRules(""), strict=True):
@@ -89,6 +100,8 @@ def _watched(name: str, rule: Callable[[StateInline, bool], bool], watch: _Watch
     """The rule, telling `watch` what it has read."""
 
     def run(state: StateInline, silent: bool) -> bool:
+        if name in ("link", "image") and watch.last_bracket(state) <= state.pos:
+            return False  # it would look for the end of a label
         begin, count, pending = state.pos, len(state.tokens), bool(state.pending)
         done = rule(state, silent)
         if done and not silent and state is watch.state:

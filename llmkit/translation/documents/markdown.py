@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from llmkit.translation.documents import html as pages
 from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, decoded, has_letters, joined, lines_of, parts, with_marks
 from llmkit.translation.documents.inline import Piece, parser, pieces_of, skeleton
-from llmkit.translation.placeholders import IN_PROSE
+from llmkit.translation.placeholders import IN_PROSE, STATEMENT
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -27,15 +27,14 @@ _FRONT = re.compile(
 )
 #: Lines of a paragraph that are structure: alerts, attributes, template marks, contents, fences of containers, abbreviations.
 _STRUCTURE = re.compile(
-    r"\s*(?:\[![A-Za-z]+\][+-]?|\{:[^\n]*\}|(?:\{\{[^\n]*\}\}|\{%[^\n]*%\})+|\[TOC\]|\[\[_?TOC_?\]\]|:{3,}[^\n]*|\*\[[^\]\n]+\]:[^\n]*|\{/?[<%][^\n]*)\s*",
+    rf"\s*(?:\[![A-Za-z]+\][+-]?|\{{:[^\n]*\}}|(?:\{{\{{(?:[^{{}}\n]|\{{(?!\{{)|\}}(?!\}}))*+\}}\}}|{STATEMENT})++"
+    r"|\[TOC\]|\[\[_?TOC_?\]\]|:{3,}[^\n]*|\*\[[^\]\n]+\]:[^\n]*|\{/?[<%][^\n]*)\s*",
     re.IGNORECASE,
 )
-_MODULE = re.compile(
-    r"(?:import\s.*(?:from\s*)?['\"].*['\"];?|export\s+(?:const|let|var|function|default|class|async|\{|\*).*)\s*", re.DOTALL
-)
+_MODULE = re.compile(r"(?:import\s[^'\"]*+['\"].*['\"];?|export\s+(?:const|let|var|function|default|class|async|\{|\*).*)\s*", re.DOTALL)
 _TASK = re.compile(r"\[[ xX]\]\s+")
-_IDS = re.compile(r"\s*\{:?\s*[#.][^{}\n]*\}\s*$")
-_CONTAINER = re.compile(r"\s*[:]{3,}\s*\{?[\w-]+\}?(?:\s+|\[)(?P<title>[^\[\]{}\n]*[^\[\]{}\s])\]?\s*$")
+_IDS = re.compile(r"(?<!\s)\s*+\{:?\s*[#.][^{}\n]*\}\s*$")
+_CONTAINER = re.compile(r"\s*[:]{3,}\s*\{?[\w-]+\}?(?:\s++|\[)(?P<title>[^\[\]{}\n]*[^\[\]{}\s])\]?\s*$")
 _CALLOUT = re.compile(r"\[![A-Za-z]+\][+-]?[ \t]+\S")
 #: The end of a link or an image that has a title.
 _LINK_TITLE = re.compile(r"""\]\(.*\s(?P<quote>["'])(?P<title>(?:\\.|(?!(?P=quote))[^\\])+)(?P=quote)\s*\)""", re.DOTALL)
@@ -285,7 +284,10 @@ def _write(text: str, segment: Segment) -> str:
         prose = re.sub(rf"[\\{segment.kind[-1]}]", r"\\\g<0>", " ".join(text.split("\n")))
         return re.sub(r"&(?=#?\w+;)", "&amp;", prose)
     escaped, literal = frozenset(re.findall(r"\\([!-/:-@\[-`{-~])", segment.raw)), _literal(segment)
-    written = "".join(part if mark else _escaped(part, segment, escaped, literal) for part, mark in parts(text, segment) or [(text, False)])
+    referred = frozenset(name for name in ("&nbsp;", "&amp;", "&lt;") if name in segment.raw)
+    written = "".join(
+        part if mark else _escaped(part, referred, escaped, literal) for part, mark in parts(text, segment) or [(text, False)]
+    )
     written = " ".join(written.split("\n"))
     if segment.kind == "cell":
         return re.sub(r"(?<!\\)\|", r"\\|", written)
@@ -294,7 +296,8 @@ def _write(text: str, segment: Segment) -> str:
     return _LIST.sub(r"\1\\\2", written, count=1) if _LIST.match(written) and not _LIST.match(segment.text) else written
 
 
-def _escaped(prose: str, segment: Segment, escaped: frozenset[str], literal: frozenset[str]) -> str:
+def _escaped(prose: str, referred: frozenset[str], escaped: frozenset[str], literal: frozenset[str]) -> str:
+    """Prose as the source writes it: what it refers to (`&amp;`), escapes, and leaves as it is where others escape."""
     out = []
     at = 0
     for match in re.finditer(r"[!-/:-@\[-`{-~\xa0]", prose):
@@ -302,10 +305,10 @@ def _escaped(prose: str, segment: Segment, escaped: frozenset[str], literal: fro
         out.append(prose[at : match.start()])
         at = match.end()
         if character == "\xa0":
-            out.append("&nbsp;" if "&nbsp;" in segment.raw else character)
-        elif character == "&" and ("&amp;" in segment.raw or _SPECIAL.match(prose, match.start())):
+            out.append("&nbsp;" if "&nbsp;" in referred else character)
+        elif character == "&" and ("&amp;" in referred or _SPECIAL.match(prose, match.start())):
             out.append("&amp;")
-        elif character == "<" and "&lt;" in segment.raw:
+        elif character == "<" and "&lt;" in referred:
             out.append("&lt;")
         elif character in escaped or (character not in literal and _SPECIAL.match(prose, match.start())):
             out.append(f"\\{character}")
