@@ -71,6 +71,7 @@ class Client:
         self._library = {
             base: openai.AsyncOpenAI(api_key=key or "none", base_url=base, max_retries=0, timeout=settings.timeout) for base in bases
         }
+        self._turns = {base: asyncio.Lock() for base in bases}  # who is next to begin, so that requests are spaced as they begin
         self._warned: set[str] = set()
         self._ended: LlmkitError | None = None
         self._loop = asyncio.new_event_loop()
@@ -168,10 +169,14 @@ class Client:
         raise AssertionError("unreachable")
 
     async def _try(self, once: Callable[[Server], Awaitable[T]]) -> tuple[T | None, Failure | None]:
-        server, begin = self.pool.take(self._clock.now())
+        server = self.pool.take(self._clock.now())
+        begun = 0.0
         try:
-            if (early := begin - self._clock.now()) > 0:
-                await self._clock.sleep(early)
+            async with self._turns[server.base]:
+                while (early := server.ready - self._clock.now()) > 0 and self._ended is None:
+                    await self._clock.sleep(early)
+                begun = self._clock.now()
+                server.pace.begin(begun)
             if self._ended is not None:
                 raise self._ended
             answer = await once(server)
@@ -179,19 +184,19 @@ class Client:
             raise
         except Exception as exc:
             failure = failure_of(exc, server.base, self._clean, self._clock.date())
-            self._note(server, failure)
+            self._note(server, failure, begun)
             return None, failure
         finally:
             server.out -= 1
         self.pool.answers += 1
-        server.answered(self._clock.now())
+        server.answered()
         return answer, None
 
-    def _note(self, server: Server, failure: Failure) -> None:
-        """What a failure says of the server. An answer that says no is an answer."""
+    def _note(self, server: Server, failure: Failure, begun: float) -> None:
+        """What a failure of a request that began then says of the server. An answer that says no is an answer."""
         now = self._clock.now()
         if failure.busy:
-            server.refused(now, failure.wait)
+            server.refused(now, begun, failure.wait)
         elif failure.unreachable:
             server.unreachable(now)
         if failure.status is not None and not failure.unreachable:

@@ -5,21 +5,20 @@ Knows addresses and times; not requests.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 
-#: Seconds over which answers are counted to learn a server's rate.
-_SPAN = 2.0
-#: ... and how long answers must have come before the rate is known.
-_KNOWN = 0.5
-#: A rate is lowered at most once in so many seconds: refusals that come together are one.
-_APART = 1.0
-#: What a refusal leaves of the rate; the share that a second adds to it, and by how much that share grows with each further second.
-_DOWN, _UP, _FASTER = 0.9, 0.05, 0.1
-#: ... and the share that each request adds at most.
-_EACH = 0.002
+#: Requests per second after the first refusal. The rate doubles in so many seconds until the next one.
+_FIRST, _DOUBLES = 10.0, 0.5
+#: What a refusal takes of the rate, twice as much when the rate before was refused, too, and at most so much.
+_DOWN, _MOST_DOWN = 0.03, 0.5
+#: What is added to the rate in a second, and by a request at most; and in a second far below the rate that was refused last.
+_UP, _EACH, _FAR_UP = 0.02, 0.001, 0.3
+#: Shares of the rate that was refused last: below is far from it, and requests that went well until a refusal is a new one.
+_FAR, _CALM = 0.9, 10
+#: Seconds without a refusal after which the rate rises faster and faster: the limit may be another one now.
+_PATIENT = 20.0
 #: Requests per second below which a rate is not lowered.
-_SLOWEST = 0.1
+_SLOWEST = 0.05
 #: A wait that a server asks for so long is for all requests, not only for the refused one (seconds).
 _LONG = 5.0
 #: The longest rest of a server that can't be reached (seconds).
@@ -28,44 +27,55 @@ _LONGEST_REST = 30.0
 
 @dataclass
 class Pace:
-    """How fast requests may follow each other: as they like until a server refuses one as too many.
+    """How fast requests may follow each other: as they like until a server refuses one as too many, evenly spaced from then on.
 
-    From then on the rate is at most the one at which answers came back, a tenth lower after each refusal and rising again, the
-    faster the longer there was none, so that it stays close under the server's limit. Times are of a clock in seconds.
+    The rate is found as congestion control finds it: doubled until a refusal, halved then, and from there raised slowly and
+    lowered by a little at each refusal, so that it stays close under the server's limit. How many answers came back while requests
+    came in bursts says little about that limit: one that admits a request each 20 ms refuses every second of those that come each
+    19 ms. Times are of a clock in seconds.
     """
 
     rate: float | None = None
-    _answers: deque[float] = field(default_factory=lambda: deque(maxlen=1 << 14))
-    _first: float | None = None
+    _refused: float | None = None  # the rate that was too high last; None while the rate is doubled
+    _hits: int = 0  # refusals of one rate after the other
     _next: float = 0.0
     _raised: float = 0.0
     _lowered: float = float("-inf")
 
-    def reserve(self, now: float) -> float:
-        """The time at which the next request may begin; the place is taken."""
-        if self.rate is None:
-            return now
-        calm = now - self._lowered
-        share = min(_UP + _FASTER * calm, _EACH * self.rate * (1 + calm))  # a refusal costs more where requests are few
-        self.rate *= 1 + share * max(0.0, now - self._raised)
-        self._raised = max(now, self._raised)
-        begin = max(now, self._next)
-        self._next = begin + 1 / self.rate
-        return begin
+    @property
+    def ready(self) -> float:
+        """The time at which the next request may begin. Who waits for it asks again then: a refusal may have come between."""
+        return self._next
 
-    def answered(self, now: float) -> None:
-        self._first = now if self._first is None else self._first
-        self._answers.append(now)
+    def begin(self, now: float) -> None:
+        """A request begins."""
+        if self.rate is not None:
+            self.rate = self._raised_to(self.rate, now)
+            self._next = now + 1 / self.rate
 
-    def refused(self, now: float) -> None:
-        """A request was too many."""
-        span = min(_SPAN, now - self._first) if self._first is not None else 0.0
-        if now - self._lowered < _APART or span < _KNOWN:  # before that nothing is known
+    def refused(self, now: float, begun: float) -> None:
+        """A request that began at `begun` was too many. One that began before the rate was lowered says nothing new."""
+        if begun <= self._lowered:
             return
-        measured = sum(now - span <= at for at in self._answers) / span
-        lower = measured if self.rate is None else min(self.rate * _DOWN, max(measured * 1.25, self.rate / 2))
-        self.rate, self._lowered, self._raised = max(_SLOWEST, lower), now, now
-        self._next = max(self._next, now)
+        if self.rate is None:
+            self.rate = _FIRST
+        else:
+            down = _MOST_DOWN if self._refused is None else min(_MOST_DOWN, _DOWN * 2**self._hits)
+            self._refused, self._hits = self.rate, self._hits + 1
+            self.rate = max(_SLOWEST, self.rate * (1 - down))
+        self._lowered = self._raised = now
+        self._next = now + 1 / self.rate
+
+    def _raised_to(self, rate: float, now: float) -> float:
+        passed = min(now - self._raised, 2 / rate)  # time without requests says nothing
+        calm, self._raised = now - self._lowered, now
+        if calm * rate > _CALM:
+            self._hits = 0
+        if self._refused is None:
+            return rate * 2 ** (passed / _DOUBLES)
+        if rate < _FAR * self._refused:
+            return rate * (1 + min(_FAR_UP * passed, 0.1))
+        return rate * (1 + min(_UP * passed, _EACH) * max(1.0, calm / _PATIENT) ** 2)
 
 
 @dataclass
@@ -78,13 +88,17 @@ class Server:
     rests_until: float = 0.0
     pace: Pace = field(default_factory=Pace)
 
-    def answered(self, now: float) -> None:
-        self.failures = 0
-        self.pace.answered(now)
+    @property
+    def ready(self) -> float:
+        """The time at which a request may begin, as far as it is known now."""
+        return max(self.rests_until, self.pace.ready)
 
-    def refused(self, now: float, wait: float | None) -> None:
-        """It had too many requests, and asks to wait so many seconds (None: it does not say)."""
-        self.pace.refused(now)
+    def answered(self) -> None:
+        self.failures = 0
+
+    def refused(self, now: float, begun: float, wait: float | None) -> None:
+        """It had too many requests with the one that began then, and asks to wait so many seconds (None: it does not say)."""
+        self.pace.refused(now, begun)
         if wait is not None and wait >= _LONG:
             self.rests_until = max(self.rests_until, now + wait)
 
@@ -103,11 +117,11 @@ class Pool:
         self.servers = [Server(base) for base in bases]
         self.answers = 0
 
-    def take(self, now: float) -> tuple[Server, float]:
-        """The server for the next request, and when the request may begin: one that does not rest, with the fewest in flight."""
+    def take(self, now: float) -> Server:
+        """The server for the next request: one that does not rest, with the fewest in flight."""
         server = min(self.servers, key=lambda each: (max(each.rests_until, now), each.out))
         server.out += 1
-        return server, max(server.rests_until, server.pace.reserve(now))
+        return server
 
     def has_ready(self, now: float) -> bool:
         """Whether a server does not rest."""
