@@ -17,10 +17,10 @@ NARROW = {"COLUMNS": "80", "NO_COLOR": "1"}
 
 @pytest.fixture
 def saved(tmp_path: Path) -> tuple[Path, Path]:
-    """Saved outputs of eight rows, and their references."""
+    """Saved outputs of eight rows, of which one is right, and their references."""
     lines = [f"the king number {n} lived in a house by the sea" for n in range(8)]
     outputs, references = tmp_path / "outputs-of-a-model-with-a-long-name.txt", tmp_path / "references.txt"
-    outputs.write_text("".join(line.replace("king", "queen") + "\n" for line in lines))
+    outputs.write_text("".join(line.replace("king", "queen") + "\n" for line in lines[:-1]) + lines[-1] + "\n")
     references.write_text("".join(line + "\n" for line in lines))
     return outputs, references
 
