@@ -70,7 +70,7 @@ def judged(code: int, err: str, case: Case) -> str | None:
             return f"exit {code} with a message that names none of {', '.join(case.names)}"
         if len(err) > 4000:
             return f"a message of {len(err):,} characters"
-    elif said and code != 4:
+    elif any(not line.startswith("hint: ") for line in said) and code != 4:  # a warning may have a hint
         return f"exit {code} with lines on stderr"
     return None
 
