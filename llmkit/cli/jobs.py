@@ -59,11 +59,11 @@ class AnswerJobOptions(JobOptions):
     """How rows are batched, when a job stops, and what happens to rows that failed."""
 
     max_errors: MaxErrors = None
-    retry_failed: Annotated[bool, option("--retry-failed", help="Run the failed rows of a finished output again.", panel=RUN)] = False
     shard: Annotated[
         str | None,
         option("--shard", help="Answer part I of N; 'llmkit gather OUT' joins the parts.", panel=RUN, metavar="I/N", parser=shard),
     ] = None
+    retry_failed: Annotated[bool, option("--retry-failed", help="Run the failed rows of a finished output again.", panel=RUN)] = False
 
     @property
     def part(self) -> Shard | None:

@@ -23,6 +23,14 @@ def proceed() -> None:
     """A `Check` that lets everything run."""
 
 
+#: Takes a line for a person.
+Tell = Callable[[str], None]
+
+
+def ignore(_: str) -> None:
+    """A `Tell` that tells nobody."""
+
+
 if TYPE_CHECKING:
     from llmkit.engines.chat import ChatSettings
 

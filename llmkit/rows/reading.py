@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmkit.errors import InputError, LlmkitError, RowError, UnavailableError, UsageError, one_line
 from llmkit.rows.base import Row
@@ -29,8 +29,7 @@ HOPELESS = 10
 _MAX_TEXT = 1 << 30
 
 
-@dataclass(frozen=True)
-class Total:
+class Total(NamedTuple):
     """How many rows an input has; exact, or estimated from the part of it that was read."""
 
     rows: int

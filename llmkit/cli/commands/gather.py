@@ -18,10 +18,12 @@ from llmkit.cli.help import Page
 app = typer.Typer(add_completion=False)
 
 
-_PAGE = Page(("llmkit gather answers.jsonl", "llmkit gather answers.csv --overwrite"), guide="scale")
-
-
-@add(app, "gather", help="Join the shards of a run into the output of one process.", page=_PAGE)
+@add(
+    app,
+    "gather",
+    help="Join the shards of a run into the output of one process.",
+    page=Page(("llmkit gather answers.jsonl", "llmkit gather answers.csv --overwrite"), guide="scale"),
+)
 def gather(
     *,
     output: Annotated[str, typer.Argument(metavar="OUT", help="The --output of the shards.")],

@@ -40,10 +40,12 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
 app = typer.Typer(add_completion=False)
 
 
-_PAGE = Page(("llmkit rerun answers.jsonl.run.json", "llmkit rerun adapters/mine/run.json"), guide="generate")
-
-
-@add(app, "rerun", help="Repeat a recorded run and compare the results.", page=_PAGE)
+@add(
+    app,
+    "rerun",
+    help="Repeat a recorded run and compare the results.",
+    page=Page(("llmkit rerun answers.jsonl.run.json", "llmkit rerun adapters/mine/run.json"), guide="generate"),
+)
 def rerun(
     *,
     record: Annotated[str, typer.Argument(metavar="RECORD", help="The .run.json beside an output, or run.json in an adapter's folder.")],

@@ -5,11 +5,11 @@ Knows references, settings and the cache; not how a form is made (convert.py) or
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmkit import files
+from llmkit.engines.base import Tell, ignore
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.ctranslate2 import ENGINE, cache, families
 from llmkit.engines.ctranslate2.cache import Converted
@@ -23,20 +23,14 @@ from llmkit.models.devices import available_cores
 from llmkit.models.reference import go_offline, resolve
 from llmkit.models.settings import ModelSettings
 
-_Tell = Callable[[str], None]
-
-
-def _ignore(_: str) -> None:
-    pass
-
 
 @dataclass(frozen=True)
 class _Tells:
     """Who is told: details, warnings, and what a user should see."""
 
-    report: _Tell
-    warn: _Tell
-    notice: _Tell
+    report: Tell
+    warn: Tell
+    notice: Tell
 
 
 def open_engine(
@@ -44,9 +38,9 @@ def open_engine(
     *,
     chat: ChatSettings | None = None,
     draft: str | None = None,
-    report: _Tell = _ignore,
-    warn: _Tell = _ignore,
-    notice: _Tell = _ignore,
+    report: Tell = ignore,
+    warn: Tell = ignore,
+    notice: Tell = ignore,
 ) -> CTranslate2Engine:
     """Loads a model, which is converted first where it has not been.
 
@@ -98,7 +92,7 @@ def _converted(settings: ModelSettings, checkpoint: Checkpoint, adapter: Adapter
         return entry
     try:
         with cache.writing(name) as part:
-            if (entry := _intact(name, _ignore)) is not None:  # another process was faster
+            if (entry := _intact(name, ignore)) is not None:  # another process was faster
                 return entry
             return cache.commit(name, part, _made(settings, checkpoint, part, tell))
     except OSError as exc:
@@ -108,7 +102,7 @@ def _converted(settings: ModelSettings, checkpoint: Checkpoint, adapter: Adapter
         ) from exc
 
 
-def _intact(name: str, warn: _Tell) -> Converted | None:
+def _intact(name: str, warn: Tell) -> Converted | None:
     entry = cache.find(name)
     if entry is not None and (file := entry.damaged()) is not None:
         warn(f"{entry.folder / file} is not as it was written; the model is converted again")

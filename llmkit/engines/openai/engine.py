@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Request, TokenScore, proceed
+from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Request, Tell, TokenScore, ignore, proceed
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.decoding import DEFAULT_NEW_TOKENS, Decoding
 from llmkit.engines.detokenize import find_stop
@@ -278,12 +278,7 @@ class _Shown:
 
 
 def open_engine(
-    settings: ModelSettings,
-    *,
-    chat: ChatSettings | None = None,
-    draft: str | None = None,
-    report: Callable[[str], None] = lambda _: None,
-    warn: Callable[[str], None] = lambda _: None,
+    settings: ModelSettings, *, chat: ChatSettings | None = None, draft: str | None = None, report: Tell = ignore, warn: Tell = ignore
 ) -> OpenAIEngine:
     """The engine for `openai:MODEL`, once a server has answered. The key is that of OPENAI_API_KEY.
 

@@ -15,7 +15,7 @@ import torch
 from transformers import StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
-from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Request, TokenComparison, proceed
+from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Request, Tell, TokenComparison, ignore, proceed
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.codec import Codec, CodecEngine, bos_remark
 from llmkit.engines.decoding import Decoding
@@ -246,12 +246,7 @@ class TorchEngine(CodecEngine):
 
 
 def open_engine(
-    settings: ModelSettings,
-    *,
-    chat: ChatSettings | None = None,
-    draft: str | None = None,
-    report: Callable[[str], None] = lambda _: None,
-    warn: Callable[[str], None] = lambda _: None,
+    settings: ModelSettings, *, chat: ChatSettings | None = None, draft: str | None = None, report: Tell = ignore, warn: Tell = ignore
 ) -> TorchEngine:
     """Loads the model (and the draft model that speculates for it) and gives the engine that runs it.
 
