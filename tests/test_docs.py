@@ -63,7 +63,7 @@ def test_an_option_that_a_page_names_is_one_of_ours() -> None:
     pip = {"--constraint", "--editable", "--index-url", "--no-index", "--find-links", "--dest", "--no-cache-dir", "--break-system-packages"}
     slurm = {"--array", "--job-name", "--gres", "--cpus-per-task", "--time", "--signal", "--requeue"}
     # of `python -m bench`, uv, hf, docker and mkdocs
-    others = {"--only", "--texts", "--double", "--torch-backend", "--local-dir", "--rm", "--gpus", "--strict"}
+    others = {"--help", "--only", "--texts", "--double", "--torch-backend", "--local-dir", "--rm", "--gpus", "--strict"}
     for page in (*PAGES, ROOT / "README.md", ROOT / "README.zh-CN.md", *EXAMPLES):
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", page.read_text()))
         assert named - known - others - torchrun - pip - slurm == set(), page.name

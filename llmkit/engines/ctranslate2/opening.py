@@ -69,6 +69,8 @@ def _form(settings: ModelSettings, tell: _Tells) -> Form:
         configuration.refuse_adapter_beside(checkpoint.folder)
     generation = configuration.optional(checkpoint.folder, "generation_config.json")
     _refuse(settings, families.reason(checkpoint.config, generation))
+    if checkpoint.bytes > (free := memory.free_bytes()):  # before its hash is taken, which reads all of it
+        _refuse(settings, f"its weights take {checkpoint.bytes / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free")
     entry = _converted(settings, checkpoint, adapter, tell)
     _refuse(settings, entry.refused)
     if settings.quantize == "int8":
