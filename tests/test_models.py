@@ -302,6 +302,7 @@ def test_the_summary_names_engine_device_and_dtype(run: Run, prompts: Path, dtyp
 
 def test_models_lists_the_built_in_ones(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("LLMKIT_HOME", str(tmp_path))  # other tests convert models
     found = json.loads(run("models", "--json").out)
     assert "builtin:stories" in [row["model"] for row in found]
     assert all(row["bytes"] <= 16_000_000 for row in found if row["model"].startswith("builtin:"))

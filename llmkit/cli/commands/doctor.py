@@ -59,7 +59,7 @@ _OPTIONAL = {
 }
 
 
-_PAGE = Page(("llmkit doctor", "llmkit doctor --speed", "llmkit doctor --quick --json"), guide="models")
+_PAGE = Page(("llmkit doctor --speed", "llmkit doctor --quick --json"), guide="models")
 
 
 @add(app, "doctor", help="Show what works on this machine, and how to fix what does not.", page=_PAGE)

@@ -55,7 +55,10 @@ def open_engine(
     threads = settings.threads or available_cores()
     alone = " (1 for one text)" if form.files.small and threads > 1 else ""
     report(f"{settings.reference}: CTranslate2; cpu, {precision}, {threads} threads{alone}")
-    return CTranslate2Engine(form, dtype=dtype, quantize=settings.quantize, threads=settings.threads, chat=chat)
+    engine = CTranslate2Engine(form, dtype=dtype, quantize=settings.quantize, threads=settings.threads, chat=chat)
+    for remark in engine.chat.check(form.tokenizer):
+        warn(remark)
+    return engine
 
 
 def _form(settings: ModelSettings, tell: _Tells) -> Form:
