@@ -14,7 +14,8 @@ from llmkit.cli.names import ALIASES, COMMANDS, COMMANDS_ELSEWHERE, OPTIONS_ELSE
     ("line", "wrong", "hint"),
     [
         ("run hello", "no such command 'run'", "llmkit generate"), ("chat", "no such command 'chat'", "llmkit generate"),
-        ("train x", "no such command 'train'", "llmkit finetune"), ("lora", "no such command 'lora'", "llmkit finetune"),
+        ("train x", "no such command 'train'", "llmkit finetune"),
+        ("trian x", "no such command 'trian'", "llmkit finetune"), ("lora", "no such command 'lora'", "llmkit finetune"),
         ("ppl", "no such command 'ppl'", "llmkit evaluate perplexity"), ("bleu", "no such command 'bleu'", "llmkit evaluate bleu"),
         ("eval", "no such command 'eval'", "llmkit evaluate"), ("evaluate ppl", "no such command 'ppl'", "evaluate perplexity"),
         ("download gpt2", "no such command 'download'", "-m org/name"), ("pull gpt2", "no such command 'pull'", "-m org/name"),

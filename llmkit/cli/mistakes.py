@@ -36,7 +36,9 @@ def place(exc: typer.TyperException, ctx: Any) -> None:
 def unknown_command(ctx: Any, words: Sequence[str], known: Iterable[str]) -> UsageError:
     """No command is named `words[0]`; `words` are all that was typed from there."""
     name = words[0]
-    hint = COMMANDS_ELSEWHERE.get(name)
+    known = list(known)
+    near = difflib.get_close_matches(name, [*known, *COMMANDS_ELSEWHERE], n=1, cutoff=_LIKENESS)
+    hint = COMMANDS_ELSEWHERE.get(near[0] if near and near[0] not in known else name)
     if hint is not None:
         hint = f"here it is {hint}" if hint.startswith("llmkit ") and " serves " not in hint else hint
     else:
