@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from conftest import Process, Ran
+from conftest import Process, Ran, serving
 
 COMMIT, OLDER = "a" * 40, "b" * 40
 NAME = "org/tiny"
@@ -120,12 +119,8 @@ def hub(llama: Path) -> Iterator[Hub]:
             if cut:
                 self.close_connection = True
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.endpoint = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield state
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as state.endpoint:
+        yield state
 
 
 class Generate(Protocol):
