@@ -305,7 +305,7 @@ def test_text_output_is_a_line_an_answer(run: Run, tmp_path: Path, prompts: Path
 def test_compressed_input_and_plain_lines_give_the_same_answers(run: Run, tmp_path: Path, ragged: list[str]) -> None:
     (tmp_path / "p.txt.gz").write_bytes(gzip.compress("\n".join(ragged).encode(), mtime=0))
     rows = write_rows(tmp_path / "p.jsonl", [{"prompt": t} for t in ragged])
-    answers = [run("generate", "-i", path, *SHORT, "-q").out for path in (tmp_path / "p.txt.gz", rows)]
+    answers = [run("generate", "-i", path, *SHORT, "--output-format", "text", "-q").out for path in (tmp_path / "p.txt.gz", rows)]
     assert answers[0] == answers[1]
 
 

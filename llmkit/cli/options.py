@@ -39,8 +39,7 @@ if TYPE_CHECKING:
     from llmkit.models.settings import ModelSettings
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-#: Formats of an output beside those that the ending of its name stands for (auto).
-OUTPUT_FORMATS = ("auto", "openai-batch")
+OUTPUT_FORMATS = ("auto", "text", "jsonl", "csv", "tsv", "openai-batch")
 DTYPE_ALIASES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "half": "float16"}
 _STOP = "End before this text; repeatable ($'\\n': line end)."
 _REF = "builtin:NAME, a folder, org/name[@revision], or openai:NAME."
@@ -202,18 +201,42 @@ class AnswersOut(RowsOut):
     output_field: Annotated[str, option("--output-field", help="The field that receives the answer.", panel=INPUT, metavar="NAME")] = "text"
     output_format: Annotated[
         str | None,
-        choice_option("--output-format", help="What is written: by the file's ending (auto).", panel=INPUT, values=OUTPUT_FORMATS),
+        choice_option("--output-format", help="How answers are written; auto: by the file's ending.", panel=INPUT, values=OUTPUT_FORMATS),
     ] = None
 
-    def writer(self, path: str | None, model: str) -> Writer | None:
-        """What makes the bytes of a format that no ending stands for; None for the ending's own. Raises UsageError without a file."""
-        if self.output_format in (None, "auto"):
-            return None
-        if path is None:
-            raise UsageError("--output-format needs --output", hint="add -o FILE.jsonl")
-        from llmkit.jobs.output import writer_of
+    def for_one(self) -> bool:
+        """Whether one answer is printed as a JSON object. Raises UsageError for a format of many rows."""
+        if self.output_format in (None, "auto", "text", "jsonl"):
+            return self.output_format == "jsonl"
+        raise UsageError(f"--output-format {self.output_format} needs --input", hint="add -i FILE, or use jsonl")
 
-        return writer_of(Path(path), self.output_field, self.output_format, model)
+    def writer(self, path: str, model: str, *, several: bool) -> Writer | None:
+        """What makes the bytes of the file `path`; None for what its ending stands for.
+
+        several: each row has more than one answer. Raises UsageError.
+        """
+        from llmkit.jobs.output import FORMAT_NAMES, writer_of
+
+        named = None if self.output_format == "auto" else self.output_format
+        ending = Path(path).suffix.lower()
+        if several and (named or ending) in ("text", ".txt"):
+            raise UsageError(f"{path}: text holds one answer per line, and each row has several", hint="name a .jsonl output")
+        if named is None or FORMAT_NAMES.get(named) == ending:
+            return None
+        return writer_of(Path(path), self.output_field, named, model)
+
+    def stream(self, model: str, *, lines: bool, several: bool) -> Writer:
+        """What makes the bytes of rows on standard output: as text where they were lines of text, else as JSON lines.
+
+        several: each row has more than one answer, which no line of text holds. Raises UsageError.
+        """
+        from llmkit.jobs.output import stream_writer
+
+        if self.output_format == "text" and several:
+            raise UsageError("--output-format text holds one answer per line, and each row has several", hint="use jsonl")
+        if self.output_format in (None, "auto"):
+            return stream_writer("text" if lines and not several else "jsonl", self.output_field)
+        return stream_writer(str(self.output_format), self.output_field, model)
 
 
 @dataclass(frozen=True)

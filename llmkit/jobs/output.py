@@ -180,9 +180,18 @@ class RowsWriter:
 def writer_of(path: Path, answer: str, format: str | None = None, model: str = "") -> Writer:
     """What makes the bytes of an output of rows: by its format's name, or by the ending of `path`. Raises UsageError.
 
-    model: what lines of an OpenAI batch say of who answered.
+    format: a key of `FORMAT_NAMES`; None or "auto" is the ending's. model: what lines of an OpenAI batch say of who answered.
     """
-    return RowsWriter(batch_lines, answer, model) if format == NAME else RowsWriter(format_of(path), answer)
+    if format in (None, "auto"):
+        return RowsWriter(format_of(path), answer)
+    return RowsWriter(batch_lines, answer, model) if format == NAME else RowsWriter(FORMATS[FORMAT_NAMES[format]], answer)
+
+
+def stream_writer(format: str, answer: str, model: str = "") -> Writer:
+    """What makes the bytes of rows that go out one at a time. Raises UsageError for a table, whose columns all rows decide."""
+    if format not in STREAMED:
+        raise UsageError(f"{format} needs all rows before its first line", hint=f"name a file: `output` out.{format}")
+    return writer_of(Path("-"), answer, format, model)
 
 
 def _jsonl(rows: Iterable[Mapping[str, Any]], _: str) -> Iterator[bytes]:
@@ -230,5 +239,9 @@ FORMATS: dict[str, Format] = {
     ".csv": functools.partial(_table, separator=","),
     ".tsv": functools.partial(_table, separator="\t"),
 }
+#: A format by its name: the ending that stands for it. Lines of an OpenAI batch have no ending of their own.
+FORMAT_NAMES: dict[str | None, str] = {"text": ".txt", "jsonl": ".jsonl", "csv": ".csv", "tsv": ".tsv"}
+#: Formats whose lines are known row by row.
+STREAMED = ("text", "jsonl", NAME)
 #: Endings that a message names.
 _SHOWN = tuple(ending for ending in FORMATS if ending not in JSON_LINES[1:])

@@ -19,7 +19,7 @@ from llmkit.jobs.batching import Work, batches, windows
 from llmkit.jobs.executor import Concurrent, Executor, Here, Task, growing
 from llmkit.jobs.journal import Journal
 from llmkit.jobs.outcome import Answer, Outcome, Tally, row_digest
-from llmkit.jobs.output import Output, jsonl_line
+from llmkit.jobs.output import Output, Writer, stream_writer
 from llmkit.jobs.report import Progress, Report
 from llmkit.jobs.shards import Shard
 from llmkit.jobs.stopping import Stopping
@@ -99,11 +99,14 @@ def answered(
     tally.seconds = time.monotonic() - begun
 
 
-def stream_job(rows: Rows, task: Task, settings: JobSettings, report: Report, write: Callable[[str], None]) -> Tally:
-    """Answers rows as JSON lines, each handed to `write`."""
+def stream_job(
+    rows: Rows, task: Task, settings: JobSettings, report: Report, write: Callable[[str], None], form: Writer | None = None
+) -> Tally:
+    """Answers rows, each handed to `write` as `form` makes it of its fields, one at a time. form: None is JSON lines."""
     tally = Tally()
-    for outcome in answered(rows, task, settings, report, tally):
-        write(jsonl_line(outcome.line()))
+    form = form or stream_writer("jsonl", "")
+    for data in form(outcome.line() for outcome in answered(rows, task, settings, report, tally)):
+        write(data.decode("utf-8"))
     return tally
 
 

@@ -41,6 +41,7 @@ class Rows:
     """A stream of rows that can be walked once. After its end, `count` and `sha256` are those of the complete input.
 
     unit: what a row is called where rows are counted. known: how many there are, where that is known from the beginning.
+    plain: whether the rows are lines of plain text.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Rows:
     _source: Source | None = None
     unit: str = "rows"
     known: int | None = None
+    plain: bool = False
     count: int = field(default=0, init=False)
     ended: bool = field(default=False, init=False)
     complete: bool = field(default=False, init=False)
@@ -144,7 +146,8 @@ def open_rows(
     if format == "auto":
         format = _format_of(source)
     read = _one_text if whole_text and format == "txt" else FORMATS[format]
-    return Rows(source.name, _checked(read(source, encoding, text_field), source.name), lambda: source.sha256, max_rows, source)
+    stream = _checked(read(source, encoding, text_field), source.name)
+    return Rows(source.name, stream, lambda: source.sha256, max_rows, source, plain=format == "txt")
 
 
 def _format_of(source: Source) -> str:

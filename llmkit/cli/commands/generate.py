@@ -26,7 +26,7 @@ from llmkit.cli.parsing import DECODING, RUN, SHOW, count_option, option
 from llmkit.cli.running import job_for, model_identity, open_model, summarize, tell_speed
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.effort import measured
-from llmkit.errors import ModelError, UsageError
+from llmkit.errors import ModelError
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import Prompt, PromptFields
 from llmkit.tasks.generate import Answering, answer_of
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from llmkit.engines.base import Engine, TextEngine
     from llmkit.engines.chat import ChatSettings
     from llmkit.jobs.outcome import Tally
-    from llmkit.jobs.output import Output
+    from llmkit.jobs.output import Output, Writer
     from llmkit.jobs.run import JobSettings
     from llmkit.models.own_settings import OwnSettings
     from llmkit.models.settings import ModelSettings
@@ -81,9 +81,10 @@ def generate(
     if input is None:
         only_with_input(ctx)
         text = read_prompt(prompt, 'llmkit generate "Once upon a time"')
-        return _one_prompt(call, text, json_output=display.json_output, echo=echo)
+        return _one_prompt(call, text, json_output=rows_out.for_one() or display.json_output, echo=echo)
+    refuse(ctx, ("json_output",), "cannot be combined with --input", hint="--output-format jsonl writes a line of JSON per row")
     hint = '--template "Summarize: {text}" puts words around each row'
-    refuse(ctx, ("prompt", "json_output", "echo"), "cannot be combined with --input", hint=hint)
+    refuse(ctx, ("prompt", "echo"), "cannot be combined with --input", hint=hint)
     settings = job.job
     fields = PromptFields(template, prompt_field, continue_last=continue_last)
     rows = open_rows(input, **rows_in.reading, text_field="prompt", offline=model.offline)
@@ -99,14 +100,13 @@ def generate(
         options_set_by_user(ctx, leave=("overwrite", "restart", "retry_failed", "max_time")),
         known,
     )
-    if call.decoding.num_samples > 1 and output is not None and output.lower().endswith(".txt"):
-        raise UsageError(f"--num-samples {call.decoding.num_samples}: a .txt output holds one answer per line", hint="name a .jsonl output")
     path = None if output == "-" else output
-    write = rows_out.writer(path, model.model)
+    several = call.decoding.num_samples > 1
+    write = None if path is None else rows_out.writer(path, model.model, several=several)
     with output_of(
         path, input, known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write, shard=settings.shard
     ) as target:
-        return run.answer(target)
+        return run.answer(target or rows_out.stream(model.model, lines=rows.plain, several=several))
 
 
 @dataclass(frozen=True)
@@ -187,14 +187,15 @@ class _Job:
     options: dict[str, Any]
     known: dict[str, Any]
 
-    def answer(self, output: Output | None) -> int:
-        """Answers the rows into `output`, or onto standard output. Returns the exit code."""
+    def answer(self, output: Output | Writer) -> int:
+        """Answers the rows into an output, or onto standard output as a writer makes them. Returns the exit code."""
+        from llmkit.jobs.output import Output
         from llmkit.jobs.run import RunName, file_job, stream_job
 
         task = self._task(self.call.engine())
         settings = job_for(task.engine, self.settings)
-        if output is None:
-            return self._report(stream_job(self.rows, task, settings, self.call.out, console.write), task, None)
+        if not isinstance(output, Output):
+            return self._report(stream_job(self.rows, task, settings, self.call.out, console.write, output), task, None)
         run = RunName("generate", self.options, self.known | self.call.identity(task.engine), partial(measured, task.engine))
         return self._report(file_job(self.rows, task, settings, output, self.call.out, run), task, output)
 

@@ -143,10 +143,10 @@ def translate(
     )  # fmt: skip
     prompt = None if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr')
     to_file = None if output == "-" or input is None else output
-    write: Writer | None = rows_out.writer(to_file, model.model)
     if document is not None:
         refuse(ctx, ("shard", "output_format"), "applies to rows, not to documents", hint="remove it")
-        write = DocumentWriter(document, output_field) if output is not None and is_document(output) else None
+    as_json = rows_out.for_one() if input is None else False
+    write = _writer(rows_out, rows, document, to_file, model.model, several=n_best > 1)
     known = identity(ctx, "translate")
     with output_of(
         to_file, input or "", known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write,
@@ -173,9 +173,9 @@ def translate(
         name = rows.name if rows is not None else "the text"
         task = translating(route, wanted, sample=sample, text_field=text_field, file_name=name, notice=out.notice)
         if rows is None:
-            return _one(task, sample, display.json_output, out)
+            return _one(task, sample, as_json or display.json_output, out)
         if job_target is None:
-            return _summary(_to_stdout(rows, task, settings, document, out), task, rows, out)
+            return _summary(_to_stdout(rows, task, settings, write, out), task, rows, out)
         leave = ("overwrite", "restart", "retry_failed", "max_time")
         run = RunName(
             "translate",
@@ -295,19 +295,29 @@ def _tell_left(task: Translating, out: console.Console) -> None:
         out.notice(f"already in {language}, so left as they are: {task.there_already:,} sentences")
 
 
-def _to_stdout(rows: Rows, task: Translating, settings: JobSettings, document: Document | None, out: console.Console) -> Tally:
-    """Rows as JSON lines; a document as itself, once it is complete."""
+def _writer(
+    rows_out: opt.AnswersOut, rows: Rows | None, document: Document | None, path: str | None, model: str, *, several: bool
+) -> Writer | None:
+    """What makes the bytes of the file `path`, or of standard output; None for the format of the file's ending. Raises UsageError."""
+    if document is not None:
+        return DocumentWriter(document, rows_out.output_field) if path is None or is_document(path) else None
+    if path is not None:
+        return rows_out.writer(path, model, several=several)
+    return None if rows is None else rows_out.stream(model, lines=rows.plain, several=several)
+
+
+def _to_stdout(rows: Rows, task: Translating, settings: JobSettings, form: Writer | None, out: console.Console) -> Tally:
+    """Rows one at a time; a document as itself, once it is complete."""
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.run import answered, stream_job
 
-    if document is None:
-        return stream_job(rows, task, settings, out, console.write)
+    if not isinstance(form, DocumentWriter):
+        return stream_job(rows, task, settings, out, console.write, form)
     tally = Tally()
     answers = [outcome.line() for outcome in answered(rows, task, settings, out, tally)]
-    write = DocumentWriter(document, task.options.output_field)
-    for data in write(answers):
+    for data in form(answers):
         console.write_bytes(data)
-    tally.refuse(write.refused)
+    tally.refuse(form.refused)
     return tally
 
 
