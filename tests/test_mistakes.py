@@ -41,6 +41,18 @@ from llmkit.cli.names import ALIASES, COMMANDS, COMMANDS_ELSEWHERE, OPTIONS_ELSE
         ("generate x --temperature hot", "--temperature: 'hot' is not a number", "'llmkit generate --help'"),
         ("evaluate perplexity a.txt", "unexpected argument: a.txt", "did you mean -i a.txt?"),
         ("evaluate bleu a.txt b.txt", "unexpected arguments: a.txt b.txt", "did you mean -p a.txt -r b.txt?"),
+        ("rouge", "no such command 'rouge'", "evaluate score -p OUTPUTS -r REFERENCES --metrics"),
+        ("mmlu", "no such command 'mmlu'", "evaluate choice"), ("login", "no such command 'login'", "hf auth login"),
+        ("upload x", "no such command 'upload'", "use llmkit push"), ("convert x", "no such command 'convert'", "nothing to convert"),
+        ("embed x", "no such command 'embed'", "no embeddings"), ("Generate x", "no such command 'Generate'", "did you mean 'generate'?"),
+        ("generate x --greedy", "no such option --greedy", "--temperature 0 is greedy"),
+        ("generate x --revision main", "no such option --revision", "-m org/name@revision"),
+        ("generate x --tokenizer y", "no such option --tokenizer", "the model's folder"),
+        ("generate x --dtype float64", "--dtype: 'float64' is not one of auto, float32, bfloat16, float16", "'llmkit generate --help'"),
+        ("finetune x --resume-from-checkpoint y", "no such option --resume-from-checkpoint", "the same command resumes"),
+        ("merge", "no ADAPTER given", "llmkit merge adapters/mine -o models/mine"), ("rerun", "no RECORD given", "llmkit rerun"),
+        ("models show", "no REF given", "llmkit models show"), ("rerun none.json", "none.json: cannot be read: No such file", ".run.json"),
+        ("models clear none", "no model is converted under the name 'none'", "'llmkit models'"),
         ("evaluate bleu what", "unexpected argument: what", "'llmkit evaluate bleu --help'"),
     ],
 )  # fmt: skip
@@ -74,6 +86,17 @@ def test_names_of_other_tools_are_accepted(run: Run, typed: str, ours: str) -> N
     value = {"--from": "en", "--to": "fr"}[ours]
     rest = ["--to", "fr"] if ours == "--from" else []
     assert run("translate", "Good morning.", typed, value, *rest).out == run("translate", "Good morning.", ours, value, *rest).out
+
+
+def test_a_file_without_a_measure_names_two(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out.txt").write_text("a\n")
+    assert "llmkit evaluate perplexity -i out.txt, or score -p out.txt -r REFERENCES" in run("evaluate", "out.txt").err
+
+
+@pytest.mark.parametrize(("option", "value"), [("--device", "CPU"), ("--dtype", "FP32"), ("--engine", "Torch"), ("--quantize", "NONE")])
+def test_values_are_read_in_any_case(run: Run, option: str, value: str) -> None:
+    assert run("generate", "Once", "--max-new-tokens", "1", option, value).code == 0
 
 
 def test_no_name_of_another_tool_hides_one_of_ours() -> None:

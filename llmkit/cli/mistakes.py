@@ -23,6 +23,8 @@ from llmkit.errors import LlmkitError, UsageError, did_you_mean
 _LIKENESS = 0.75
 #: What is left over of a condition without quotes.
 _OF_A_CONDITION = re.compile(r"[<>=!]{1,2}|[<>=!]{0,2}[+-]?[\d.]+%?")
+#: A hint that is a sentence about llmkit, not a command of it.
+_SENTENCE = re.compile(r"llmkit (serves|makes) ")
 #: A value in quotes that is longer than a person would read, and what is shown of it.
 _LONG, _SHORT = re.compile(r"'([^']{200})[^']+'"), r"'\1...'"
 
@@ -40,13 +42,15 @@ def unknown_command(ctx: Any, words: Sequence[str], known: Iterable[str]) -> Usa
     near = difflib.get_close_matches(name, [*known, *COMMANDS_ELSEWHERE], n=1, cutoff=_LIKENESS)
     hint = COMMANDS_ELSEWHERE.get(near[0] if near and near[0] not in known else name)
     if hint is not None:
-        hint = f"here it is {hint}" if hint.startswith("llmkit ") and " serves " not in hint else hint
+        hint = f"use {hint}" if hint.startswith("llmkit ") and not _SENTENCE.match(hint) else hint
     else:
         hint = did_you_mean(name, known) or _meant_text(name, root=ctx.parent is None)
     return UsageError(f"no such command '{name[:80]}'", hint=hint or f"'{ctx.command_path} --help' lists the commands")
 
 
 def _meant_text(word: str, *, root: bool) -> str | None:
+    if not root and Path(word).is_file():
+        return f"a command comes first: llmkit evaluate perplexity -i {shlex.quote(word)}, or score -p {shlex.quote(word)} -r REFERENCES"
     if root and Path(word).is_file():
         return f"did you mean: llmkit generate -i {shlex.quote(word)}"
     return f"did you mean: llmkit generate {shlex.quote(word)[:60]}" if root and " " in word else None
@@ -71,6 +75,10 @@ def usage_error(exc: typer.TyperException) -> LlmkitError:
     ctx, parameter, name = getattr(exc, "ctx", None), getattr(exc, "param", None), getattr(exc, "option_name", None)
     hint = f"'{ctx.command_path} --help' lists the {'commands' if hasattr(ctx.command, 'listed') else 'options'}" if ctx else None
     message = exc.format_message().replace("\n", " ")
+    if ctx is not None and parameter is not None and parameter.param_type_name == "argument" and not exc.message:
+        shown = getattr(getattr(ctx.command, "callback", None), "page", None)
+        what = str(parameter.metavar or parameter.name).strip("[]")
+        return UsageError(f"no {what} given", hint=shown.examples[0] if shown and shown.examples else hint)
     if parameter is not None and ctx is not None and exc.message and parameter.param_type_name == "option":
         return UsageError(f"{option_name(ctx, parameter.name)}: {_LONG.sub(_SHORT, exc.message)}", hint=hint)
     if ctx is None or not isinstance(name, str):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -80,13 +81,19 @@ def choice(values: tuple[str, ...], aliases: Mapping[str, str]) -> Callable[[str
     """A parser that takes one of `values`."""
 
     def parse(text: str) -> str:
-        name = aliases.get(text.lower(), text)
+        given = text.lower()
+        name = aliases.get(given, given)
         if name not in values:
-            hint = did_you_mean(text, values)
+            hint = did_you_mean(given, [value for value in values if _digits(value) == _digits(given)])
             raise typer.BadParameter(f"'{text}' is not one of {', '.join(values)}" + (f"; {hint}" if hint else ""))
         return name
 
     return parse
+
+
+def _digits(text: str) -> str:
+    """Its digits: float64 is no misspelling of float16."""
+    return re.sub(r"\D", "", text)
 
 
 def json_object(text: str) -> str:
@@ -102,6 +109,7 @@ def json_object(text: str) -> str:
 
 def device(text: str) -> str:
     """auto, cpu, cuda, cuda:N, mps, xpu or xpu:N. Raises typer.BadParameter."""
+    text = text.lower()
     kind, _, index = text.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps", "xpu") or (":" in text and (kind not in ("cuda", "xpu") or not index.isdecimal())):
         raise typer.BadParameter(f"'{text}' is not one of auto, cpu, cuda, cuda:N, mps, xpu")

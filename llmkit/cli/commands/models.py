@@ -18,6 +18,7 @@ from llmkit.cli import options as opt
 from llmkit.cli.command import Group, add
 from llmkit.cli.help import Page, shows
 from llmkit.engines.ctranslate2 import cache
+from llmkit.errors import UsageError
 from llmkit.models import builtin
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def clear(
 ) -> None:
     """Removes converted models, and nothing else that lies in their folders."""
     entries = [entry for entry in cache.listed() if reference is None or entry.manifest.get("reference") == reference]
+    if reference is not None and not entries:
+        raise UsageError(f"no model is converted under the name '{reference}'", hint="'llmkit models' lists those that are")
     models = sum(entry.refused is None for entry in entries)
     freed = sum(cache.remove(entry) for entry in entries)
     if display.json_output:

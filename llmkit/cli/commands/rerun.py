@@ -93,7 +93,9 @@ def _read(path: Path) -> dict[str, Any]:
         if len(data) > _MOST_BYTES:
             raise InputError(f"has more than {_MOST_BYTES:,} bytes, too many for a run record", path=path, hint=_HINT)
         content = json.loads(data.decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as exc:
+    except OSError as exc:
+        raise InputError(f"cannot be read: {exc.strerror}", path=path, hint=_HINT) from exc
+    except (ValueError, RecursionError) as exc:
         raise InputError(f"is not a run record: {type(exc).__name__}: {one_line(exc)}", path=path, hint=_HINT) from exc
     if not isinstance(content, dict) or content.get("command") not in _RECORDED:
         raise InputError("is not a run record of a command that can be run again", path=path, hint=_HINT)
