@@ -94,7 +94,7 @@ def test_a_file_without_a_measure_names_two(run: Run, tmp_path: Path, monkeypatc
     assert "llmkit evaluate perplexity -i out.txt, or score -p out.txt -r REFERENCES" in run("evaluate", "out.txt").err
 
 
-@pytest.mark.parametrize(("option", "value"), [("--device", "CPU"), ("--dtype", "FP32"), ("--engine", "Torch"), ("--quantize", "NONE")])
+@pytest.mark.parametrize(("option", "value"), [("--device", "CPU"), ("--dtype", "FP32"), ("--quantize", "NONE")])
 def test_values_are_read_in_any_case(run: Run, option: str, value: str) -> None:
     assert run("generate", "Once", "--max-new-tokens", "1", option, value).code == 0
 

@@ -38,7 +38,7 @@ COMMANDS_ELSEWHERE = {
     **dict.fromkeys(("suite", "harness", "lm-eval"), "llmkit evaluate run suite.toml"),
     **dict.fromkeys(("eval", "test", "bench", "benchmark", "measure"), "llmkit evaluate"),
     **dict.fromkeys(("compare", "diff"), "llmkit evaluate compare A.json B.json"),
-    **dict.fromkeys(("translation", "trans", "nmt"), 'llmkit translate "..." --to LANGUAGE'),
+    **dict.fromkeys(("translation", "nmt"), 'llmkit translate "..." --to LANGUAGE'),
     **dict.fromkeys(("upload", "share", "hub"), "llmkit push adapters/mine org/name"),
     **dict.fromkeys(("join", "combine", "collect"), "llmkit gather OUTPUT"),
     **dict.fromkeys(("repeat", "reproduce", "replay"), "llmkit rerun OUTPUT.run.json"),
