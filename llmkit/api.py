@@ -60,11 +60,12 @@ def load(
     trust_remote_code: bool = False,
     threads: int | None = None,
     server: ServerSettings | None = None,
+    device_map: str = "none",
 ) -> Engine:
     """A model in memory: `builtin:NAME`, a folder, or a hub id `org/name[@revision]`; or `openai:NAME`, which servers run.
 
     chat_template: 'auto' (the model's own), 'none', or a Jinja file. system: a system message before each conversation. threads: on a CPU,
-    None for all cores. server: where and how servers are asked.
+    None for all cores. server: where and how servers are asked. device_map: 'auto' spreads a model that no device holds.
     Raises ModelError for a model that is damaged or unsafe, UnavailableError for one that is not available, OutOfMemoryError for one that
     does not fit, UsageError for an invalid name.
     """
@@ -72,7 +73,8 @@ def load(
     from llmkit.engines.registry import open_engine
     from llmkit.models.settings import ModelSettings, ServerSettings
 
-    settings = ModelSettings(reference, adapter, device, dtype, offline, trust_remote_code, quantize, threads, server or ServerSettings())
+    where = server or ServerSettings()
+    settings = ModelSettings(reference, adapter, device, dtype, offline, trust_remote_code, quantize, threads, where, device_map)
     return open_engine(settings, chat=ChatSettings(chat_template, system))
 
 

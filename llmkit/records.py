@@ -27,6 +27,7 @@ CANNOT_CHANGE_AN_ANSWER: dict[str, str] = {
     "draft_model": "its name and hash are part of the model's identity",
     "engine": "the engine that was chosen is part of the model's identity",
     "device": "the device that was chosen is part of the model's identity",
+    "device_map": "the devices that hold the model are part of its identity",
     "dtype": "the precision that was chosen is part of the model's identity",
     "quantize": "what was chosen is part of the model's identity",
     "chat_template": "the hash of the template, or the endpoint of a server, is part of the model's identity",

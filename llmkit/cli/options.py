@@ -130,6 +130,10 @@ class Placement(Access, Precision, ServerOptions, EngineName):
     """How a model is opened, whichever it is."""
 
     adapter: Adapter = None
+    device_map: Annotated[
+        str,
+        option("--device-map", help="auto: spread a large model over devices, memory and disk.", panel=MODEL, metavar="auto|FILE"),
+    ] = "none"
 
     def settings_of(self, reference: str) -> ModelSettings:
         """How the model `reference` is opened under these options."""
@@ -138,6 +142,7 @@ class Placement(Access, Precision, ServerOptions, EngineName):
         return ModelSettings(
             reference=reference, adapter=self.adapter, device=self.device, dtype=self.dtype, offline=self.offline,
             trust_remote_code=self.trust_remote_code, quantize=self.quantize, threads=self.threads, server=self.server,
+            device_map=self.device_map,
         )  # fmt: skip
 
 

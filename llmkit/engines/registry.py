@@ -70,7 +70,7 @@ def _light(settings: ModelSettings, decoding: Decoding | None) -> tuple[EngineKi
     torch.ENGINE.check(settings, decoding)
     if decoding is None or settings.device not in ("auto", "cpu") or settings.dtype not in ("auto", "float32"):
         return torch.ENGINE, None
-    if settings.quantize == "int4" or settings.trust_remote_code:
+    if settings.quantize == "int4" or settings.trust_remote_code or settings.device_map != "none":
         return torch.ENGINE, None  # the one engine that has them
     elsewhere = settings.device == "auto" and may_have_accelerator()
     if not settings.reference.startswith("builtin:") and (elsewhere or not support.worth_converting(settings.reference)):

@@ -59,7 +59,8 @@ class ModelSettings:
     """A model by its reference, with the adapter on it. dtype: kept by its full name ('bf16' becomes 'bfloat16').
 
     threads: to compute with on a CPU, None for all cores that this process may use. server: how the model is asked where it runs
-    elsewhere. Raises UsageError for a device, precision, quantization or number of threads that there is not.
+    elsewhere. device_map: 'none' for one device; 'auto', or the name of a .json file, spreads the model over all of them, main memory and
+    disk. Raises UsageError for a device, precision, quantization or number of threads that there is not.
     """
 
     reference: str
@@ -71,10 +72,25 @@ class ModelSettings:
     quantize: str = "none"
     threads: int | None = None
     server: ServerSettings = ServerSettings()
+    device_map: str = "none"
 
     def __post_init__(self) -> None:
         check_device(self.device)
         check_quantize(self.quantize)
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
             raise UsageError(f"`threads` {self.threads}: it must be between 1 and {MOST_THREADS:,}")
+        self._check_device_map()
         object.__setattr__(self, "dtype", check_dtype(self.dtype))
+
+    def _check_device_map(self) -> None:
+        if self.device_map == "none":
+            return
+        if self.device_map != "auto" and not self.device_map.endswith(".json"):
+            raise UsageError(f"unknown device map '{self.device_map}'", hint="none, auto, or a .json file of modules and devices")
+        for name, given, hint in (
+            ("device", self.device != "auto", "the map names the devices"),
+            ("quantize", self.quantize != "none", "use only one of them"),
+            ("adapter", self.adapter is not None, "merge the adapter into its base first"),
+        ):
+            if given:
+                raise UsageError(f"`device_map` cannot be combined with `{name}`", hint=hint)

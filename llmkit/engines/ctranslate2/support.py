@@ -27,6 +27,8 @@ def reason(settings: ModelSettings, decoding: Decoding | None) -> str | None:
         return "the package ctranslate2 is not installed"
     if settings.trust_remote_code:
         return "it runs no code that comes with a model"
+    if settings.device_map != "none":
+        return "it spreads no model over devices"
     if settings.dtype not in ("auto", "float32") and settings.dtype not in (known := precisions()):
         return f"it computes in {', '.join(known)} on this processor, not in {settings.dtype}"
     return None if decoding is None else decoding_reason(decoding)

@@ -17,6 +17,8 @@ def reason(settings: ModelSettings, decoding: Decoding | None) -> str | None:
         return "there is no model's name after 'openai:'"
     if settings.dtype != "auto":
         return "the server decides its precision"
+    if settings.device_map != "none":
+        return "the server decides where its model lies"
     if settings.trust_remote_code:
         return "no code is run here"
     if settings.offline:

@@ -24,6 +24,7 @@ from llmkit.engines.effort import Effort
 from llmkit.engines.torch import abilities
 from llmkit.engines.torch.batch import Streamer, decoding_config, own_settings, parts, running
 from llmkit.engines.torch.constraints import Constraint
+from llmkit.engines.torch.device_map import devices_of
 from llmkit.engines.torch.divergence import compare
 from llmkit.engines.torch.generation_config import clean, end_tokens
 from llmkit.engines.torch.loading import LoadedModel, load, model_facts, tokenizer_sha256
@@ -87,7 +88,7 @@ class TorchEngine(CodecEngine):
             weights_sha256=loaded.checkpoint.sha256,
             tokenizer_sha256=tokenizer_sha256(self.tokenizer),
             chat_template_sha256=self.chat.sha256(self.tokenizer),
-            device=loaded.device.kind,
+            device="+".join(devices_of(loaded.model)) or loaded.device.kind,
             dtype=loaded.device.dtype,
             quantize=None if loaded.quantize == "none" else loaded.quantize,
             adapter=loaded.adapter.reference if loaded.adapter else None,
@@ -270,5 +271,7 @@ def _held(constraint: Constraint, answer: Completion, ids: list[int]) -> Complet
 
 def _fast(loaded: LoadedModel, *, owned: bool) -> LoadedModel:
     """The model with its linear layers laid out for this processor, where that is possible."""
+    if loaded.device_map is not None:  # accelerate moves the weights of its layers
+        return loaded
     keep = loaded.checkpoint.is_encoder_decoder
     return replace(loaded, model=use_onednn(loaded.model, keep=keep, owned=owned))

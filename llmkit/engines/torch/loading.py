@@ -19,6 +19,7 @@ from llmkit.engines.base import ModelFacts
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.panics import panics
 from llmkit.engines.torch import quantization
+from llmkit.engines.torch.device_map import DeviceMap, device_map, devices_of
 from llmkit.engines.torch.devices import free_bytes, is_out_of_memory, select, slow_precision, torch_dtype
 from llmkit.errors import ModelError, OutOfMemoryError, one_line
 from llmkit.models import configuration, memory
@@ -46,6 +47,8 @@ class LoadedModel:
     quantize: str = "none"
     #: What the libraries were shown; they may read it again, so it lives as long as the model.
     views: tuple[View, ...] = ()
+    #: Where the parts of the model lie, with the folder of those on disk; None for a model on one device.
+    device_map: DeviceMap | None = None
 
     @property
     def vocabulary(self) -> int:
@@ -112,6 +115,7 @@ class Prepared:
     tokenizer: Any
     #: The model's folder as transformers is shown it, and the tokenizer's where it lies beside the adapter.
     views: tuple[View, ...]
+    device_map: DeviceMap | None = None
 
 
 def tokenizer_beside(prepared: Prepared) -> bool:
@@ -132,6 +136,7 @@ def prepare(settings: ModelSettings) -> Prepared:
         configuration.refuse_adapter_beside(checkpoint.folder)
     else:
         adapter = resolve_adapter(settings.adapter, checkpoint, location, offline=settings.offline)
+    layout = device_map(settings.device_map)
     _set_up_libraries()
     import torch
 
@@ -148,7 +153,7 @@ def prepare(settings: ModelSettings) -> Prepared:
         tokenizer = _tokenizer(views[0], checkpoint.folder, checkpoint.trusted)
     if adapter is not None and (template := adapter.chat_template()) is not None:
         tokenizer.chat_template = template  # that of the training goes before the base's
-    return Prepared(settings, location, checkpoint, adapter, device, tokenizer, tuple(views))
+    return Prepared(settings, location, checkpoint, adapter, device, tokenizer, tuple(views), layout)
 
 
 def load(
@@ -170,9 +175,14 @@ def load(
         warn(f"`dtype` {device.dtype}: {slow}")
     if settings.quantize != "none" and device.kind == "cpu":
         warn(f"`quantize` {settings.quantize} on torch saves memory, not time: on most CPUs it takes about twice as long as float32")
-    needed.check(f"{settings.reference} in {device.dtype} on {device.name}")
-    report(f"{settings.reference}: {needed}; {device.name}, {device.dtype} ({device.reason}), {torch.get_num_threads()} threads")
-    return read_weights(prepared)
+    about = f"{device.dtype} ({device.reason}), {torch.get_num_threads()} threads"
+    if prepared.device_map is None:
+        needed.check(f"{settings.reference} in {device.dtype} on {device.name}")
+        report(f"{settings.reference}: {needed}; {device.name}, {about}")
+        return read_weights(prepared)
+    loaded = read_weights(prepared)
+    report(f"{settings.reference}: spread over {', '.join(devices_of(loaded.model))}; {about}")
+    return loaded
 
 
 def read_weights(prepared: Prepared, *, trained: bool = False) -> LoadedModel:
@@ -198,6 +208,7 @@ def read_weights(prepared: Prepared, *, trained: bool = False) -> LoadedModel:
         prepared.device,
         prepared.settings.quantize,
         views,
+        prepared.device_map,
     )
 
 
@@ -246,8 +257,10 @@ def _model(prepared: Prepared) -> Any:
             trust_remote_code=checkpoint.trusted,
             output_loading_info=True,
             **quantization.arguments(settings.quantize, device),
+            **(prepared.device_map.arguments if prepared.device_map else {}),
         )
-        model = model.to(device.name) if settings.quantize == "none" else model
+        if settings.quantize == "none" and prepared.device_map is None:
+            model = model.to(device.name)
     model.name_or_path = model.config._name_or_path = str(checkpoint.folder)
     missing = sorted(info["missing_keys"])
     if missing:
@@ -278,6 +291,8 @@ def _check_finite(model: Any, checkpoint: Checkpoint) -> None:
     import torch
 
     for name, parameter in model.named_parameters():
+        if parameter.is_meta:  # on disk, and read when its layer runs
+            continue
         if parameter.is_floating_point() and not torch.isfinite(parameter.sum(dtype=torch.float32)):
             raise ModelError(
                 f"{checkpoint.folder}: the weights '{name}' hold NaN or infinite values", hint="copy or download the model again"

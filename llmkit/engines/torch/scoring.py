@@ -25,7 +25,7 @@ class Scorer:
 
     def __init__(self, model: Any, *, pad: int, encoder_decoder: bool) -> None:
         self.model, self.pad, self.encoder_decoder = model, pad, encoder_decoder
-        self.device = next(model.parameters()).device
+        self.device = next(p.device for p in model.parameters() if not p.is_meta)
         self._head: Head | None = None
         self._tried = False
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 #: What each form of the command would ignore.
 _ABOUT_MODELS = (
-    "adapter", "device", "dtype", "quantize", "max_new_tokens", "num_beams", "stop", "chat_template", "system", "batch_size",
+    "adapter", "device", "device_map", "dtype", "quantize", "max_new_tokens", "num_beams", "stop", "chat_template", "system", "batch_size",
     "batch_tokens", "max_time", "max_tokens_total", "restart", "output", "overwrite", "source_field", "repeat", "temperature", "top_k",
     "top_p", "min_p", "seed", "cache", "api_base", "concurrency", "request_timeout", "max_retries",
 )  # fmt: skip
