@@ -83,6 +83,10 @@ class Cache:
         """Removes what was used longest ago until the entries fit, and what processes that are gone have left unfinished."""
         if not self._written:
             return
+        with suppress(OSError):  # a folder that someone removes at the same time
+            self._trim()
+
+    def _trim(self) -> None:
         entries = []
         for path, status in _files(self.folder):
             if path.name.startswith(_UNFINISHED):
@@ -125,6 +129,7 @@ class Cached:
         return replace(work, payload=None, known=answer)
 
     def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        """Keeps the answers that come without an error."""
         answers = self.task.answer(batch, check)
         for work, answer in zip(batch, answers, strict=True):
             if answer.error is None:
