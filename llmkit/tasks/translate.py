@@ -107,6 +107,7 @@ class Translating:
         self.glossary = None if options.glossary is None else options.glossary.between(ends[0].tag if ends[0] else None, ends[1].tag)
 
     def prepare(self, row: Row) -> Work:
+        """As `Task.prepare`: the text without its markup, in pieces. The length is of all pieces, at most `batch_tokens`."""
         try:
             text = self.fields.prompt(row, self.file_name).text or ""
         except InputError as exc:
@@ -118,6 +119,7 @@ class Translating:
         return Work(row, _Cut(marked, pieces, keep), size)
 
     def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        """As `Task.answer`; the pieces of all rows are translated together."""
         done = iter(self.translate([piece.text for work in batch for piece in work.payload.pieces.pieces], check))
         return [self._answer(work.payload, [next(done) for _ in work.payload.pieces.pieces]) for work in batch]
 
