@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import PATIENCE, Run, read_rows, write_rows
 
 from llmkit.jobs.batching import Work, batches
@@ -34,6 +35,21 @@ sys.exit(run([*arguments, "-o", {str(out)!r}]))
     assert "out of memory with 512 rows at once; continuing with 256" in done.stderr
     assert run(*arguments, "-o", reference).code == 0
     assert [row["text"] for row in read_rows(out)] == [row["text"] for row in read_rows(reference)]
+
+
+@pytest.mark.parametrize(
+    ("message", "is_memory"),
+    [
+        ("could not create a primitive", True),  # oneDNN, where it gets no memory for a kernel that it has
+        ("could not create a primitive descriptor for the matmul primitive", False),
+        ("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory", True),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_memory_that_has_run_out_is_known_by_what_torchs_libraries_say(message: str, is_memory: bool) -> None:
+    from llmkit.engines.torch.devices import is_out_of_memory
+
+    assert is_out_of_memory(RuntimeError(message)) is is_memory
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
