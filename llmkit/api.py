@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmkit.engines.decoding import Decoding
-from llmkit.errors import ModelError, UsageError
+from llmkit.errors import InputError, ModelError, UsageError
 from llmkit.jobs.batching import Work, batches, windows
 from llmkit.rows import Row
 from llmkit.rows.fields import Prompt
@@ -174,7 +174,8 @@ def evaluate(
 ) -> list[Score]:
     """Scores of texts against references, each with its signature: `llmkit.evaluate("bleu,chrf", hypotheses, references)`.
 
-    references: per prediction, a text or several. Imports no torch. Raises UsageError for an unknown metric or lists of different lengths.
+    references: per prediction, a text or several. Imports no torch. Raises UsageError for an unknown metric or lists of different lengths,
+    InputError for a prediction without a reference, and what the metrics raise.
     """
     from llmkit.metrics.registry import TextSettings, chosen, compute
 
@@ -182,6 +183,8 @@ def evaluate(
     if len(predictions) != len(references) or not predictions:
         raise UsageError(f"{len(predictions):,} predictions and {len(references):,} references", hint="both need one entry per row")
     expected = [[entry] if isinstance(entry, str) else list(entry) for entry in references]
+    if bare := next((number for number, entry in enumerate(expected, 1) if not entry), None):
+        raise InputError(f"prediction {bare} has no reference", hint="give each a text, or a list of one or more")
     return [score for name in names for score in compute(name, list(predictions), expected, settings or TextSettings())]
 
 

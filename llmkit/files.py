@@ -173,7 +173,7 @@ def replace_folder(new: Path, path: Path) -> None:
 def remove_files(folder: Path, names: Iterable[str]) -> None:
     """Removes the files `names` (relative, as a manifest lists them) of `folder`, and folders that are empty then; nothing else.
 
-    A name that leads out of the folder, or a link, is left alone.
+    A name that leads out of the folder, or a link, is left alone. Raises OSError.
     """
     root = folder.resolve()
     parents: set[Path] = set()
@@ -189,14 +189,14 @@ def remove_files(folder: Path, names: Iterable[str]) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Makes the content of every file below `folder` last."""
+    """Makes the content of every file below `folder` last. Raises OSError."""
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         with path.open("rb") as file:
             os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` last."""
+    """Makes the names in `folder` last, where the file system can. Raises OSError."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -111,7 +111,7 @@ PARTS = (
 
 
 def parts(purpose: str) -> list[PrivatePart]:
-    """Raises KeyError for a purpose of which no part is listed."""
+    """The parts that `purpose` leans on. Raises KeyError for a purpose of which no part is listed."""
     chosen = [part for part in PARTS if part.purpose == purpose]
     if not chosen:
         raise KeyError(purpose)

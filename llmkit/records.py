@@ -73,6 +73,7 @@ def identity(
     It fails closed: an option is part of it unless someone takes it out. options: all of the command's, by their names with
     underscores, defaults included. files: names of options whose value is a file; its content counts, too. more: facts that
     only the command knows. Values that are unset (None, False, empty) are left out, so a new option with its default changes nothing.
+    Raises OSError for such a file that can't be read.
     """
     out: dict[str, Any] = {"llmkit": __version__, "command": command}
     for name, value in options.items():
@@ -117,7 +118,7 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory_bytes() -> int | None:
-    """The most memory this process has held; None where the system does not tell."""
+    """The most memory that this process has held, in bytes; None where the system does not tell."""
     try:
         import resource
     except ImportError:  # Windows

@@ -156,6 +156,16 @@ def kill(running: subprocess.Popen[bytes]) -> bool:
 
 
 @contextlib.contextmanager
+def stopped(running: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Inside the block the process stands still, with all that it holds; behind it, it is killed."""
+    running.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        kill(running)
+
+
+@contextlib.contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     """The address of a server on this machine that answers by `handler` until the end of the block."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

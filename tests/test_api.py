@@ -60,6 +60,8 @@ def test_errors_are_llmkits_own() -> None:
         llmkit.load("./missing/")
     with pytest.raises(llmkit.LlmkitError, match="2 predictions and 1 references"):
         llmkit.evaluate("bleu", ["a", "b"], ["a"])
+    with pytest.raises(llmkit.LlmkitError, match="prediction 2 has no reference"):
+        llmkit.evaluate("f1", ["a", "b"], ["a", []])
     with pytest.raises(llmkit.LlmkitError, match="one answer per prompt"):
         llmkit.generate(STORIES, ["a"], num_samples=2, temperature=1.0)
     with pytest.raises(AttributeError, match="nonsense"):

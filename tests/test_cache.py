@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -131,6 +132,14 @@ def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     assert left[1:] == keys[-len(left) + 1 :]
     assert sum(p.stat().st_size for p in (tmp_path / "cache").glob("*/*")) <= 3000
     assert mine.read_text() == "mine"
+
+
+def test_a_cache_that_someone_removes_during_a_run_loses_its_entries_alone(tmp_path: Path) -> None:
+    cache = Cache(str(tmp_path / "cache"), Silent())
+    cache.put("0" * 64, Answer({"text": "x"}))
+    shutil.rmtree(tmp_path / "cache")
+    cache.trim()
+    assert cache.get("0" * 64) is None
 
 
 @pytest.mark.parametrize("place", ["file", "filled", "missing/folder", "tagged"])

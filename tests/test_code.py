@@ -76,6 +76,8 @@ def test_the_estimate_is_unbiased() -> None:
     assert pass_at_k(3, [row]).value == pytest.approx(100 * exact)
     with pytest.raises(UsageError, match="pass@6 needs 6 samples"):
         pass_at_k(6, [row])
+    with pytest.raises(UsageError, match="k must be 1 or more"):
+        pass_at_k(0, [row])
 
 
 @pytest.mark.parametrize("row", [{"texts": ["x"]}, {"test": "x"}, {"texts": [], "test": "x"}, {"texts": [1], "test": "x"}])

@@ -164,7 +164,7 @@ def test_subtitles_keep_their_structure(trap: str) -> None:
 
 
 @pytest.mark.parametrize("trap", ENTRIES)
-def test_placeholders_of_catalogues_stay(trap: str) -> None:
+def test_placeholders_of_catalogs_stay(trap: str) -> None:
     flags, source, expected = ENTRIES[trap]
     entry = f'{HEAD}{flags}msgid "{source}"\nmsgstr '
     assert translated(gettext.parse(f'{entry}""\n'.encode(), "a.po")) == f'{entry}"{expected}"\n'

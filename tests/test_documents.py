@@ -67,7 +67,7 @@ HTML = """\
 <p translate="no">Stay</p></body></html>
 """
 PO = """\
-# A catalogue
+# A catalog
 msgid ""
 msgstr ""
 "Content-Type: text/plain; charset=UTF-8\\n"
@@ -229,8 +229,8 @@ def test_translations_are_written_as_the_format_wants_them() -> None:
     built = page.build(["A & <B>", 'Je <b title="a>b">suis</b>\xa0là < 2', *texts(page)[2:]]).decode()
     assert "<title>A &amp; &lt;B&gt;</title>" in built
     assert '<p>Je <b title="a>b">suis</b>&nbsp;là &lt; 2</p>' in built
-    catalogue = gettext.parse(PO.encode(), "")
-    built = catalogue.build(["Bonjour", "Vous avez %d chat", "Vous avez %d chats", 'Je.\nOù est "ma" maison ?\n']).decode()
+    catalog = gettext.parse(PO.encode(), "")
+    built = catalog.build(["Bonjour", "Vous avez %d chat", "Vous avez %d chats", 'Je.\nOù est "ma" maison ?\n']).decode()
     assert 'msgid "Good morning"\nmsgstr "Bonjour"\n' in built
     assert 'msgstr[0] "Vous avez %d chat"\nmsgstr[1] "Vous avez %d chats"\n' in built
     assert 'msgstr ""\n"Je.\\n"\n"Où est \\"ma\\" maison ?\\n"\n' in built

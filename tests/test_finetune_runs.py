@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, Copy, Process, Run, finish, kill, read_rows, start, until, write_rows
+from conftest import PATIENCE, Copy, Process, Run, finish, kill, read_rows, start, stopped, until, write_rows
 
 from llmkit.files import file_sha256
 
@@ -162,11 +162,8 @@ def test_a_second_process_on_the_same_folder_is_refused(run: Run, training: list
     out = tmp_path / "held"
     running = start(*training, "-o", out)
     assert until(lambda: (out / "metrics.jsonl").exists(), running)
-    running.send_signal(signal.SIGSTOP)
-    try:
+    with stopped(running):
         second = run(*training, "-o", out)
-    finally:
-        kill(running)
     assert second.code == 2
     assert f"process {running.pid}" in second.err
 

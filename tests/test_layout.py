@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import llmkit
 
 PACKAGE = Path(llmkit.__file__).parent
+TESTS = Path(__file__).parent
 #: From the ground up; a room may import those before it, and itself.
 FLOORS = [
     {"errors", "version"},
@@ -141,9 +143,43 @@ def test_heavy_libraries_are_imported_inside_functions(path: Path) -> None:
             assert name.split(".")[0] not in HEAVY, f"{path} imports {name} at its top"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
+@pytest.mark.parametrize("path", [*(PACKAGE / path for path in MODULES), *sorted(TESTS.rglob("*.py"))], ids=lambda path: path.name)
 def test_modules_stay_under_400_lines(path: Path) -> None:
-    assert len((PACKAGE / path).read_text().splitlines()) <= 400
+    assert len(path.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_functions_stay_under_50_lines(path: Path) -> None:
+    """Of the body: a command's parameters and a docstring do not count."""
+    tree = ast.parse((PACKAGE / path).read_text())
+    lengths: list[tuple[str, int]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) is not None and len(node.body) > 1 else node.body
+            lengths.append((node.name, (body[-1].end_lineno or 0) - body[0].lineno + 1))
+    assert [(name, lines) for name, lines in lengths if lines > 50] == []
+
+
+def public_functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
+    """Functions and methods without an underscore; what can be called like one, too."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from public_functions(node)
+        elif isinstance(node, ast.FunctionDef) and (not node.name.startswith("_") or node.name == "__call__"):
+            yield node
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_a_docstring_says_the_shapes_of_tensors_and_arrays(path: Path) -> None:
+    """As [rows, columns], or that it is a scalar or of any shape."""
+    silent = []
+    for function in public_functions(ast.parse((PACKAGE / path).read_text())):
+        given = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+        kinds = [ast.unparse(kind) for kind in (*(argument.annotation for argument in given), function.returns) if kind is not None]
+        says = re.search(r"\[[\w .,*+]+\]|scalar|any shape", ast.get_docstring(function) or "")
+        if any(re.search(r"torch\.Tensor|\bNumbers\b|np\.ndarray", kind) for kind in kinds) and not says:
+            silent.append(function.name)
+    assert silent == []
 
 
 @pytest.mark.parametrize("path", [m for m in MODULES if room(m) not in {"cli", "__main__"}], ids=str)

@@ -95,6 +95,20 @@ def test_each_validation_file_has_its_loss_and_its_figures(run: Run, tmp_path: P
     assert single["eval_loss"] == pytest.approx(evaluated[-1]["eval_one_3_loss"], rel=1e-5)
 
 
+def test_a_validation_file_without_a_trained_token_has_no_figures(run: Run, tmp_path: Path, files: tuple[Path, Path], gpt2: Path) -> None:
+    one, _ = files
+    long = write_rows(tmp_path / "long.jsonl", [{"prompt": "Say it once more: ", "completion": "a queen"}])  # its completion is cut off
+    done = run(
+        "finetune", one, "-m", gpt2, "-o", tmp_path / "ad", "--max-steps", "2", "--lora-r", "4", "--max-length", "8",
+        "--valid", one, "--valid", long,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    evaluated = [entry for entry in read_rows(tmp_path / "ad" / "metrics.jsonl") if "eval_loss" in entry]
+    assert evaluated[-1]["eval_one_loss"] == evaluated[-1]["eval_loss"]
+    assert "eval_long_loss" not in evaluated[-1]
+    assert json.loads((tmp_path / "ad" / "run.json").read_text())["result"]["figures"]["sets"].keys() == {"one"}
+
+
 def answers(folder: Path) -> dict[int, list[dict[str, str]]]:
     return {entry["step"]: entry["answers"] for entry in read_rows(folder / "metrics.jsonl") if "answers" in entry}
 

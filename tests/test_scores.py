@@ -217,6 +217,8 @@ def test_ours_are_metrics_of_evaluate_too() -> None:
     assert found["bleu"] == sacrebleu.BLEU().corpus_score(HYPOTHESES, [FIRST, SECOND]).score
     assert found["signature"].startswith("nrefs:2|")
     assert as_metric("exact_match").compute(predictions=["a", "b"], references=["a", "c"])["exact_match"] == 50
+    with pytest.raises(UsageError, match="'rouge' is several metrics"):
+        as_metric("rouge")
 
 
 @pytest.mark.parametrize("tokenizer", ["flores200", "spBLEU-1K", "ja-mecab", "ko-mecab", "no-such"])

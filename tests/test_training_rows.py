@@ -171,6 +171,20 @@ def test_nllb_is_trained_with_the_tokens_of_both_languages(
     assert both(row, translator("m2m_100", NLLB, **languages)) == expected
 
 
+def test_a_decoder_may_start_with_the_token_of_id_0() -> None:
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    codes = ("ar_AR", "cs_CZ", "de_DE", "en_XX", "es_XX", "et_EE", "fi_FI", "fr_XX", "gu_IN", "hi_IN", "it_IT", "ja_XX", "kk_KZ", "ko_KR",
+             "lt_LT", "lv_LV", "my_MM", "ne_NP", "nl_XX", "ro_RO", "ru_RU", "si_LK", "tr_TR", "vi_VN", "zh_CN")  # fmt: skip
+    known = models.WordLevel({word: i for i, word in enumerate((*codes, "</s>", "Hi", "[UNK]"))}, unk_token="[UNK]")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(known), eos_token="</s>", unk_token="[UNK]")
+    languages = Directions(family(ModelFacts("model", "mbart", True, False, (), (), codes)), LanguageSettings("en", "ar"))
+    of = Encoder(tokenizer, ChatSettings(), None, tokenizer.eos_token_id, directions=languages)
+    ((example, _),) = of.encode(SampleFields().sample(Row(0, 1, {"source": "Hi", "target": "Hi"}), "rows"))
+    assert list(example.tokens) == [0, tokenizer.convert_tokens_to_ids("Hi"), tokenizer.eos_token_id]
+
+
 def test_a_model_that_needs_a_language_asks_for_it() -> None:
     with pytest.raises(UsageError, match="no target language given"):
         both(PAIR, translator("m2m_100", NLLB))

@@ -28,12 +28,15 @@ class LazyGroup(Group):
     """Commands by name; a command's module is imported when it is called."""
 
     def listed(self) -> list[tuple[str, str]]:
+        """Every command with its line of help, from a table: no command's module is imported."""
         return list(COMMANDS.items())
 
     def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Imports the module of a command, by its name or another spelling of it; None for an unknown name."""
         cmd_name = SPELLINGS.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS:
             return None

@@ -37,6 +37,7 @@ class Command(TyperCommand):
                 setattr(parameter, "split_envvar_value", _whole)  # noqa: B010
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keeps what was typed, for messages. Raises UsageError for words that no argument takes."""
         ctx.meta[TYPED] = list(args)
         ctx.allow_extra_args = True
         try:
@@ -49,9 +50,11 @@ class Command(TyperCommand):
         return rest
 
     def get_help(self, ctx: Any) -> str:
+        """The page in llmkit's own layout: with the common options alone, unless all were asked for."""
         return help_pages.page(self, ctx)
 
     def invoke(self, ctx: Any) -> Any:
+        """Runs the command. Settings that an error names become options, written as they were given."""
         try:
             return super().invoke(ctx)
         except LlmkitError as exc:
@@ -68,13 +71,16 @@ class Group(TyperGroup):
         return [(name, command.help or "") for name, command in self.commands.items() if not command.hidden]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keeps what was typed, for messages."""
         ctx.meta[TYPED] = list(args)
         return super().parse_args(ctx, help_pages.asks_for_all(ctx, args))
 
     def get_help(self, ctx: Any) -> str:
+        """The page in llmkit's own layout."""
         return help_pages.page(self, ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Raises UsageError with the nearest name for a command that there is not."""
         if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
             raise mistakes.unknown_command(ctx, args, [name for name, _ in self.listed()])
         return super().resolve_command(ctx, args)

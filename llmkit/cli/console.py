@@ -118,15 +118,6 @@ def _on_one_line(message: str) -> str:
     return message.replace("\r", "\\r").replace("\n", "\\n")
 
 
-def raw_error(text: str) -> None:
-    """A text on stderr as it is: a help page."""
-    try:
-        sys.stderr.write(text)
-        sys.stderr.flush()
-    except OSError:
-        _silence_stderr()
-
-
 def traceback(exc: BaseException) -> None:
     """Where an error came from, for --debug."""
     from traceback import format_exception

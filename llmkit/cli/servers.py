@@ -30,6 +30,7 @@ class ServerOptions:
 
     @property
     def server(self) -> ServerSettings:
+        """As the engine takes them, times in seconds. Raises UsageError for an address that can't be one."""
         from llmkit.models.settings import ServerSettings
 
         return ServerSettings(tuple(self.api_base or ()), self.concurrency, seconds(self.request_timeout) or 600.0, self.max_retries)

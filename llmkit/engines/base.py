@@ -40,7 +40,7 @@ class Request:
     """One prompt as a model reads it.
 
     tokens: ids, special tokens included. max_new_tokens: the answer's limit, the context regarded. number: the row's
-    place in the input, which with the seed determines its random numbers.
+    place in the input, which with the seed determines its random numbers. truncated: tokens that were cut off.
     """
 
     tokens: tuple[int, ...]
@@ -74,8 +74,8 @@ class TokenComparison(NamedTuple):
 class Completion:
     """One answer.
 
-    finish_reason: 'eos', 'stop' (a stop string or token) or 'length'. `completion_tokens` counts an end token.
-
+    finish_reason: 'eos', 'stop' (a stop string or token), 'length', or 'error'; a server may have words of its own.
+    `completion_tokens` counts an end token.
     error: why the answer can't be used (the model's scores were NaN, or it broke its constraint).
     """
 
@@ -182,7 +182,10 @@ class EngineKind:
         return reference.startswith(self.prefixes) if self.prefixes else False
 
     def check_settings(self, settings: ModelSettings) -> None:
-        """Raises EngineLimitError for an adapter, a device or a quantization that the engine does not have."""
+        """Raises EngineLimitError for an adapter, a device or a quantization that the engine does not have.
+
+        Raises UsageError for servers' addresses where the model runs here.
+        """
         able, device = self.capabilities, settings.device.partition(":")[0]
         if settings.server.bases and not self.prefixes:
             hint = f"`model` openai:{settings.reference}"
@@ -211,7 +214,7 @@ class EngineKind:
                 raise EngineLimitError(f"the engine {self.name} has no {what}", hint=self._other)
 
     def check(self, settings: ModelSettings, decoding: Decoding | None) -> None:
-        """Raises EngineLimitError for what the engine does not have, of settings and of a way of decoding."""
+        """Raises EngineLimitError for what the engine does not have, of settings and of a way of decoding, and as `check_settings`."""
         self.check_settings(settings)
         if decoding is not None:
             self.check_decoding(decoding)
@@ -255,7 +258,9 @@ class TextEngine(Protocol):
         """Computed once, for it may hash a whole tokenizer."""
         ...
 
-    def facts(self) -> ModelFacts: ...
+    def facts(self) -> ModelFacts:
+        """What tells a family of translation models from others: type, languages, names of tokens. Reads no weights."""
+        ...
 
     def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
         """Raises InputError for a prompt that is empty or does not fit."""

@@ -16,6 +16,7 @@ from llmkit.errors import InputError, ModelError, UsageError
 from llmkit.rows.fields import Prompt
 from llmkit.rows.messages import NOT_VALUES
 
+#: Bytes of a template.
 _MAX_TEMPLATE = 1_000_000
 
 

@@ -262,23 +262,30 @@ class CodecEngine(ABC):
     @abstractmethod
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
-    ) -> list[list[float]]: ...
+    ) -> list[list[float]]:
+        """As `Engine.score`. The one method that each engine has to bring; the others are made of it and the codec."""
+        ...
 
     def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = proceed) -> list[list[TokenScore]]:
+        """As `TextEngine.score_answers`, by one call of `score`; `check` is called once, before it."""
         check()
         return self._codec.score_answers(items, self.score)
 
     def with_chat(self, chat: ChatSettings) -> Self:
+        """As `Engine.with_chat`. The other engine shares model and tokenizer, and counts its effort from 0."""
         other = copy.copy(self)
         other.chat, other._codec, other.effort = chat, replace(self._codec, chat=chat), Effort()
         other.__dict__.pop("identity", None)  # it holds the hash of the template
         return other
 
     def encode(self, text: str) -> list[int]:
+        """Token ids of a text, no special token added. Raises InputError for what the tokenizer can't read."""
         return self._codec.encode(text)
 
     def length(self, text: str) -> int:
+        """Tokens of a text, counted, without special ones."""
         return len(self._codec.encode(text))
 
     def encode_pair(self, prompt: Prompt, answer: str, *, split: str = "spaces") -> Pair:
+        """As `Engine.encode_pair`, by the codec. Raises InputError for what the tokenizer can't read."""
         return self._codec.encode_pair(prompt, answer, split=split)

@@ -30,6 +30,7 @@ class Stops:
 
     @cached_property
     def named(self) -> dict[int, str]:
+        """The special tokens, by id, that a text of `texts` names: they are decoded, so that the text is found."""
         return {number: name for number, name in self.special.items() if any(name in text for text in self.texts)}
 
     def find(self, text: str) -> int | None:

@@ -32,6 +32,7 @@ class Generation(jinja2.ext.Extension):
     tags = {"generation"}  # noqa: RUF012 - the library's own name and type
 
     def parse(self, parser: Any) -> Any:
+        """The body of the tag as a call of `_same`, on the tag's line."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return jinja2.nodes.CallBlock(self.call_method("_same"), [], [], body).set_lineno(line)
@@ -63,9 +64,11 @@ class Dictionary:
     """`dict(...)` and `dict.fromkeys(...)`, and none of the type's attributes."""
 
     def __call__(self, *args: Any, **values: Any) -> dict[Any, Any]:
+        """As Python's `dict`."""
         return dict(*args, **values)
 
     def fromkeys(self, *args: Any) -> dict[Any, Any]:
+        """As Python's `dict.fromkeys`."""
         return dict.fromkeys(*args)
 
 

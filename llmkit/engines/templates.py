@@ -22,6 +22,7 @@ from typing import Any
 
 from llmkit.errors import InputError, ModelError
 
+#: Limits of one rendering: seconds, bytes of the process, characters of the text. The longest known take milliseconds.
 SECONDS = 10.0
 MEMORY = 1 << 30
 CHARACTERS = 10_000_000
@@ -113,6 +114,7 @@ class Renderer:
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def render(self, source: str, values: Mapping[str, Any], seconds: float) -> str:
+        """The text of a template; one is rendered at a time. seconds: after them the process is ended. Raises as `apply`."""
         request = json.dumps({"template": source, "values": values, "characters": CHARACTERS}, default=str).encode() + b"\n"
         with self._lock:
             line = self._ask(request, seconds)

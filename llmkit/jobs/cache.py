@@ -30,6 +30,8 @@ from llmkit.rows.values import from_json, to_json
 
 #: Bytes of all entries; beyond, the oldest are removed.
 MOST_BYTES = 1 << 30
+#: The share of them that stays when it is trimmed, so that not every run has to.
+_KEPT = 0.9
 #: Bytes of one entry. A larger answer is not kept.
 _MOST_ENTRY = 1 << 24
 _TAG = "CACHEDIR.TAG"
@@ -83,6 +85,10 @@ class Cache:
         """Removes what was used longest ago until the entries fit, and what processes that are gone have left unfinished."""
         if not self._written:
             return
+        with suppress(OSError):  # a folder that someone removes at the same time
+            self._trim()
+
+    def _trim(self) -> None:
         entries = []
         for path, status in _files(self.folder):
             if path.name.startswith(_UNFINISHED):
@@ -92,7 +98,7 @@ class Cache:
                 entries.append((status.st_mtime, status.st_size, path))
         total = sum(size for _, size, _ in entries)
         for _, size, path in sorted(entries, key=lambda e: e[0]) if total > self.most_bytes else ():
-            if total <= 0.9 * self.most_bytes:
+            if total <= _KEPT * self.most_bytes:
                 break
             with suppress(OSError):
                 path.unlink(missing_ok=True)
@@ -125,6 +131,7 @@ class Cached:
         return replace(work, payload=None, known=answer)
 
     def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        """Keeps the answers that come without an error."""
         answers = self.task.answer(batch, check)
         for work, answer in zip(batch, answers, strict=True):
             if answer.error is None:

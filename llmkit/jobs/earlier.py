@@ -25,7 +25,7 @@ def saved_row(outcome: Outcome, digest: str) -> list[Any]:
 
 
 def read_saved(saved: Any) -> tuple[Outcome, str]:
-    """Raises ValueError for what is not a saved row."""
+    """The outcome that `saved_row` wrote, and its row's digest. Raises ValueError or TypeError for what it did not write."""
     index, digest, fields, answer, error, counts = saved
     types = ((index, int), (digest, str), (fields, dict), (answer, dict), (error, (str, type(None))), (counts, list))
     if not all(isinstance(value, kind) for value, kind in types) or [type(c) for c in counts] != [int] * 3:

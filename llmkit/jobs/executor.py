@@ -64,6 +64,7 @@ class Here:
         self._begun = False  # whether this run has answered anything
 
     def run(self, batches: Iterable[Sequence[Work]]) -> Iterator[Answered]:
+        """As `Executor.run`, in order. Raises TimeUpError inside a batch, too, where time is limited."""
         for batch in batches:
             if batch:
                 yield from self._in_time(batch)
@@ -118,6 +119,7 @@ class Concurrent:
         self._check = proceed if stopping is None else stopping.late
 
     def run(self, batches: Iterable[Sequence[Work]]) -> Iterator[Answered]:
+        """As `Executor.run`, in the order in which answers come. Raises StoppedError or TimeUpError once all that is out is back."""
         source, threads = iter(batches), _Threads(self._task, self._check)
         more, ended = True, None
         try:

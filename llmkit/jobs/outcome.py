@@ -52,7 +52,11 @@ class Outcome:
 
 @dataclass
 class Tally:
-    """What a job has done. failed_rows: places of failed rows, as [first, last] spans. replaced: input fields that an answer replaced."""
+    """What a job has done.
+
+    resumed: rows of an earlier run. seconds: of all runs together. failed_rows: places of failed rows, as [first, last] spans. replaced:
+    input fields that an answer replaced. complete_before: there was nothing to do.
+    """
 
     rows: int = 0
     failed: int = 0

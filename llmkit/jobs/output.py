@@ -33,7 +33,9 @@ class Writer(Protocol):
 
     refused: Mapping[int, str]
 
-    def __call__(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]: ...
+    def __call__(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+        """The output's bytes, piece by piece. rows: answered, in input order; they can be walked more than once."""
+        ...
 
 
 class Output:
@@ -174,6 +176,7 @@ class RowsWriter:
         self.refused: Mapping[int, str] = {}
 
     def __call__(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+        """As `Writer.__call__`; what a format has no place for is left out, so no row is refused."""
         return self._format(rows, *self._more)
 
 

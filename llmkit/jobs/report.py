@@ -29,11 +29,17 @@ class Progress(Protocol):
 class Report(Protocol):
     """Where a run's messages go."""
 
-    def notice(self, message: str) -> None: ...
+    def notice(self, message: str) -> None:
+        """A line that the user should see."""
+        ...
 
-    def detail(self, message: str) -> None: ...
+    def detail(self, message: str) -> None:
+        """A line for users who asked for details."""
+        ...
 
-    def warn(self, message: str) -> None: ...
+    def warn(self, message: str) -> None:
+        """A line about what may go wrong, or has gone otherwise than asked for."""
+        ...
 
     def progress(self, what: str, source: str = "") -> AbstractContextManager[Progress]:
         """Progress of rows. what: what is counted (rows, segments); source: where they come from."""
@@ -48,20 +54,22 @@ class Silent:
     """A report that says nothing: for programs that look at results only."""
 
     def notice(self, message: str) -> None:
-        pass
+        """Drops the line."""
 
     def detail(self, message: str) -> None:
-        pass
+        """Drops the line."""
 
     def warn(self, message: str) -> None:
-        pass
+        """Drops the line."""
 
     @contextmanager
     def progress(self, what: str, source: str = "") -> Iterator[Progress]:
+        """As `Report.progress`, shown to nobody."""
         yield Uncounted()
 
     @contextmanager
     def steps(self, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
+        """As `Report.steps`, shown to nobody."""
         yield lambda step, beside: None
 
 
@@ -69,10 +77,10 @@ class Uncounted:
     """Progress that nobody looks at."""
 
     def expect(self, total: Total | None) -> None:
-        pass
+        """Drops the number."""
 
     def skip(self, rows: int) -> None:
-        pass
+        """Drops the number."""
 
     def advance(self, rows: int, tokens: int = 0) -> None:
-        pass
+        """Drops the numbers."""

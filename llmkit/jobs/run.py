@@ -102,7 +102,10 @@ def answered(
 def stream_job(
     rows: Rows, task: Task, settings: JobSettings, report: Report, write: Callable[[str], None], form: Writer | None = None
 ) -> Tally:
-    """Answers rows, each handed to `write` as `form` makes it of its fields, one at a time. form: None is JSON lines."""
+    """Answers rows, each handed to `write` as `form` makes it of its fields, one at a time. form: None is JSON lines.
+
+    Raises what `answered` raises.
+    """
     tally = Tally()
     form = form or stream_writer("jsonl", "")
     for data in form(outcome.line() for outcome in answered(rows, task, settings, report, tally)):

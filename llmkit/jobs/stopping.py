@@ -27,7 +27,11 @@ class TooLongError(Exception):
 
 
 class Stopping:
-    """Asked before each batch. Installs its signal handlers as a context manager."""
+    """Asked before each batch. Installs its signal handlers as a context manager.
+
+    max_time: seconds from now on; max_tokens: of prompts and answers; None for no limit. report: told that a signal came. resumable:
+    whether the run keeps what is done, so that messages say how to continue it.
+    """
 
     def __init__(
         self, max_time: float | None, report: Callable[[str], None], *, max_tokens: int | None = None, resumable: bool = True

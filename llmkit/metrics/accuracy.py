@@ -10,6 +10,6 @@ from llmkit.metrics.statistics import Statistic, mean_units, sums_of
 
 
 def accuracy(name: str, right: Sequence[bool], signature: str) -> Score:
-    """right: a truth value per row, at least one."""
+    """The percentage of rows that are right, with Wilson's interval. right: a truth value per row, one at least."""
     units, statistic = mean_units([100.0 * value for value in right]), Statistic("proportion")
     return Score(name, float(statistic(sums_of(units))[0]), signature, interval_of(units, statistic), units=units, statistic=statistic)

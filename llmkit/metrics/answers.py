@@ -39,19 +39,25 @@ def steps(text: str) -> tuple[str, ...]:
 def exact_match(
     predictions: Sequence[str], references: Sequence[Sequence[str]], normalize: Sequence[str], *, name: str = "exact_match"
 ) -> Score:
-    """Percentage of predictions that equal one of their references."""
+    """Percentage of predictions that equal one of their references.
+
+    references: per prediction, one text at least. normalize: steps as `steps` gives them, applied to both.
+    """
     rows = [float(any(p == r for r in refs)) for p, refs in _normalized(predictions, references, normalize)]
     return _mean(name, rows, normalize, "proportion")
 
 
 def f1(predictions: Sequence[str], references: Sequence[Sequence[str]], normalize: Sequence[str]) -> Score:
-    """Mean over predictions of the best token F1 against a reference, in percent. Tokens lie between white space."""
+    """Mean over predictions of the best token F1 against a reference, in percent (Rajpurkar et al. 2016). Tokens lie between white space.
+
+    references and normalize: as in `exact_match`.
+    """
     rows = [max(_token_f1(p.split(), r.split()) for r in refs) for p, refs in _normalized(predictions, references, normalize)]
     return _mean("f1", rows, normalize, "percentage")
 
 
 def apply(text: str, normalize: Sequence[str]) -> str:
-    """`text` after the normalization steps."""
+    """`text` after the normalization steps, each by its name."""
     for name in normalize:
         text = _STEPS[name](text)
     return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from llmkit.errors import UsageError
 from llmkit.metrics.registry import TextSettings, chosen, compute
 
 
@@ -12,12 +13,15 @@ def as_metric(name: str) -> Any:
     """One of our metrics as an `evaluate.Metric`: `as_metric("bleu").compute(predictions=[...], references=[...])`.
 
     references: a text or a list of texts each. compute gives {name: value, "signature": ...}. Raises UsageError for an
-    unknown name.
+    unknown name, and for one that stands for several metrics, as 'rouge'.
     """
     import datasets
     import evaluate
 
-    (metric,) = chosen(name)
+    names = chosen(name)
+    if len(names) > 1:
+        raise UsageError(f"'{name}' is several metrics", hint=f"one of {', '.join(names)}")
+    metric = names[0]
 
     class Ours(evaluate.Metric):  # type: ignore[misc]
         def _info(self) -> Any:
@@ -30,8 +34,8 @@ def as_metric(name: str) -> Any:
 
         def _compute(self, predictions: list[str], references: list[Any]) -> dict[str, Any]:
             expected = [[r] if isinstance(r, str) else list(r) for r in references]
-            (score,) = compute(metric, predictions, expected, TextSettings())
-            value = score.value if math.isfinite(score.value) else None
-            return {score.name: value, "signature": score.signature}
+            scores = compute(metric, predictions, expected, TextSettings())
+            values = {score.name: score.value if math.isfinite(score.value) else None for score in scores}
+            return values | {"signature": scores[0].signature}  # a module's scores share one
 
     return Ours()

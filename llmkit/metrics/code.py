@@ -26,7 +26,10 @@ from llmkit.metrics.intervals import interval_of
 from llmkit.metrics.statistics import Statistic, mean_units, sums_of
 from llmkit.version import __version__
 
+#: PR_SET_DUMPABLE of Linux.
 _DUMPABLE = 4
+#: Seconds beyond its limit that a sandbox has to start and to end what it runs; and for a probe, which runs nothing.
+_GRACE, _PROBE = 15.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -76,15 +79,18 @@ def passes(programs: Sequence[Program], limits: Limits, *, workers: int, told: C
 
 
 def check_samples(k: int, samples: Sequence[int]) -> None:
-    """samples: how many each row has. Raises UsageError where a row has too few for pass@k."""
-    if k < 1 or min(samples, default=k) < k:
-        raise UsageError(f"pass@{k} needs {k} samples per row, but one row has {min(samples)}", hint="a smaller -k, or generate -n more")
+    """samples: how many each row has. Raises UsageError for a k below 1, and where a row has too few for pass@k."""
+    if k < 1:
+        raise UsageError(f"pass@{k}: k must be 1 or more")
+    if (fewest := min(samples, default=k)) < k:
+        raise UsageError(f"pass@{k} needs {k} samples per row, but one row has {fewest}", hint="a smaller -k, or generate -n more")
 
 
 def pass_at_k(k: int, results: Sequence[Sequence[bool]]) -> Score:
     """The chance, in percent, that one of `k` samples passes: the unbiased estimate from all samples of each row.
 
-    results: a truth value per sample, at least k samples per row. Raises UsageError for fewer.
+    1 - C(n - c, k) / C(n, k) of n samples with c that pass (Chen et al. 2021, equation 1). results: a truth value per sample, at least k
+    samples per row, one row at least. Raises UsageError for fewer samples.
     """
     check_samples(k, [len(row) for row in results])
     rows = [100 * (1 - math.comb(len(row) - sum(row), k) / math.comb(len(row), k)) for row in results]
@@ -100,7 +106,7 @@ def isolation() -> str:
     enforced = ["time", *(["memory and file size"] if os.name == "posix" else [])]
     missing: list[str] = []
     with _undumpable():
-        answer = _ask({"probe": True}, os.getcwd(), 30.0).get("enforced")
+        answer = _ask({"probe": True}, os.getcwd(), _PROBE).get("enforced")
     limits = answer if isinstance(answer, list) else []
     enforced += ["no network"] if "network" in limits else []
     missing += [] if "network" in limits else ["the network is not cut off"]
@@ -133,7 +139,7 @@ def _runs(node: ast.stmt) -> bool:
 def _passes(program: Program, limits: Limits) -> bool:
     with tempfile.TemporaryDirectory(prefix="llmkit-code-", ignore_cleanup_errors=True) as folder:
         job = {"program": program.text, "test": program.test, "seconds": limits.seconds, "memory": limits.memory}
-        return _ask(job, folder, limits.seconds + 15).get("passed") is True
+        return _ask(job, folder, limits.seconds + _GRACE).get("passed") is True
 
 
 def _ask(job: dict[str, object], folder: str, seconds: float) -> dict[str, object]:

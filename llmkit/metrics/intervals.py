@@ -54,14 +54,17 @@ def leave_one_out(units: Numbers, statistic: Statistic) -> Numbers:
 
 
 def jackknife_error(values: Numbers) -> float:
-    """The standard error of a score from its values without each row in turn [rows, two at least]."""
+    """The standard error of a score. values: the score without each row in turn, [rows], two at least."""
     count = len(values)
     with np.errstate(all="ignore"):
         return float(np.sqrt((count - 1) / count * ((values - values.mean()) ** 2).sum()))
 
 
 def freedom(units: Numbers, statistic: Statistic) -> float:
-    """Degrees of freedom of the jackknife's error: rows less one, of which a ratio counts long ones more (Kish 1965)."""
+    """Degrees of freedom of the jackknife's error: rows less one, of which a ratio counts long ones more (Kish 1965).
+
+    units: [rows, columns].
+    """
     if statistic.kind in SACREBLEU:
         return len(units) - 1
     weights = units[:, statistic.columns[1]]

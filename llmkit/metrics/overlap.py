@@ -14,7 +14,7 @@ from typing import Any
 
 from llmkit.errors import UnavailableError, UsageError, one_line
 from llmkit.metrics.base import Score
-from llmkit.metrics.statistics import Statistic, sacrebleu_metric, sacrebleu_units
+from llmkit.metrics.statistics import Statistic, reference_streams, sacrebleu_metric, sacrebleu_units
 
 #: Decimals of sacrebleu's interval: all that a float has.
 _DIGITS = 15
@@ -52,7 +52,11 @@ class OverlapSettings:
 
 
 def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]], settings: OverlapSettings) -> Score:
-    """references: one list of references a prediction; their numbers may differ. Raises UsageError for unknown options."""
+    """Corpus BLEU, from 0 to 100 (Papineni et al. 2002).
+
+    references: one list of references a prediction; their numbers may differ. Raises UsageError for unknown options, UnavailableError
+    for a tokenizer whose library or model file is missing.
+    """
     from sacrebleu.metrics import BLEU
 
     if settings.tokenize not in (None, *TOKENIZERS):
@@ -64,17 +68,17 @@ def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]], settin
 
 
 def chrf(predictions: Sequence[str], references: Sequence[Sequence[str]], settings: OverlapSettings) -> Score:
-    """chrF2, or chrF2++ with `chrf_word_order` 2 (Popović 2015, 2017)."""
+    """chrF2 of the corpus, from 0 to 100, or chrF2++ with `chrf_word_order` 2 (Popović 2015, 2017). references: as in `bleu`."""
     return _score("chrf", predictions, references, settings)
 
 
 def ter(predictions: Sequence[str], references: Sequence[Sequence[str]], settings: OverlapSettings) -> Score:
-    """Translation edit rate (Snover et al. 2006): lower is better."""
+    """Translation edit rate in percent, above 100 where more is edited than there are words (Snover et al. 2006): lower is better."""
     return _score("ter", predictions, references, settings, higher=False)
 
 
 def sacrebleu_options(name: str, settings: OverlapSettings) -> dict[str, Any]:
-    """The arguments of sacrebleu's metric `name`."""
+    """The arguments of sacrebleu's metric `name`: 'bleu', 'chrf' or 'ter'."""
     if name == "bleu":
         same = ("lowercase", "tokenize", "smooth_method", "smooth_value")
         return {option: getattr(settings, option) for option in same}
@@ -106,7 +110,7 @@ def _score(
     higher: bool = True,
 ) -> Score:
     options = sacrebleu_options(name, settings)
-    streams = [[refs[i] if i < len(refs) else None for refs in references] for i in range(max(map(len, references)))]
+    streams = reference_streams(references)
     try:
         metric = sacrebleu_metric(name, options)
     except (RuntimeError, ImportError) as exc:  # a tokenizer whose library is missing

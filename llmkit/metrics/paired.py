@@ -9,7 +9,7 @@ from typing import Any
 from llmkit.errors import InputError, UsageError
 from llmkit.metrics.base import Example
 from llmkit.metrics.overlap import OverlapSettings, sacrebleu_options
-from llmkit.metrics.statistics import SACREBLEU, sacrebleu_metric
+from llmkit.metrics.statistics import SACREBLEU, reference_streams, sacrebleu_metric
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def paired(
     for name, examples in systems[1:]:
         if len(examples) != len(references):
             raise InputError(f"{len(examples):,} lines where {systems[0][0]} has {len(references):,}", path=name)
-    streams = [[refs[i] if i < len(refs) else None for refs in references] for i in range(max(map(len, references)))]
+    streams = reference_streams(references)
     objects = {name: sacrebleu_metric(name, sacrebleu_options(name, settings)) for name in metrics}
     run = PairedTest(
         [(name, [e.prediction for e in examples]) for name, examples in systems], objects, streams, test_type=test, n_samples=samples

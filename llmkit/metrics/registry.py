@@ -126,7 +126,11 @@ def module_names(metrics: Sequence[str]) -> tuple[str, ...]:
 
 
 def compute(name: str, predictions: Sequence[str], references: Sequence[Sequence[str]], settings: TextSettings) -> tuple[Score, ...]:
-    """One metric's scores: one of ours, or as many as a module gives."""
+    """One metric's scores: one of ours, or as many as a module gives. references: per prediction, one text at least.
+
+    Raises what the metric raises: InputError for texts that have no score, UsageError for its options, UnavailableError for what is
+    not installed.
+    """
     if name in names():
         return (metric_named(name).compute(predictions, references, settings),)
     return external.external(name, predictions, references, trust_remote_code=settings.trust_remote_code)

@@ -22,6 +22,7 @@ import sys
 import time
 from typing import Any
 
+#: Numbers of Linux, for which Python has no names everywhere: CLONE_NEW..., PR_SET_CHILD_SUBREAPER, MS_PRIVATE and MS_REC.
 _NEW_NAMESPACES = {"network": 0x40000000, "processes": 0x20000000}
 _NEW_USER, _NEW_MOUNTS = 0x10000000, 0x00020000
 _SUBREAPER = 36

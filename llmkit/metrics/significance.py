@@ -20,6 +20,7 @@ from llmkit.metrics.base import json_number
 from llmkit.metrics.intervals import Interval, paired_interval, t_quantile
 from llmkit.metrics.statistics import Numbers, Statistic, sums_of
 
+#: As many as Koehn (2004) draws, and as sacreBLEU exchanges.
 RESAMPLES = 1000
 SHUFFLES = 10_000
 TESTS = ("auto", "bootstrap", "randomization", "mcnemar")

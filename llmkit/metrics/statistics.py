@@ -46,13 +46,16 @@ class Statistic:
         return self.from_ratio(self.ratio(sums))
 
     def ratio(self, sums: Numbers) -> Numbers:
-        """a / b of each row of sums: the score on the scale on which it is a mean. Not for sacrebleu's scores."""
+        """a / b of each row of sums: the score on the scale on which it is a mean. Not for sacrebleu's scores.
+
+        sums: [resamples, columns]. Returns [resamples].
+        """
         with np.errstate(all="ignore"):
             out: Numbers = sums[:, self.columns[0]] / sums[:, self.columns[1]]
         return out
 
     def from_ratio(self, ratio: Numbers) -> Numbers:
-        """The score of a ratio: monotone, so it also takes the ends of an interval."""
+        """ratio: [...]. Returns the scores, [...]: monotone in it, so the ends of an interval are ends again."""
         with np.errstate(all="ignore"):
             if self.kind == "exp":
                 return np.asarray(np.exp(-ratio))
@@ -81,28 +84,36 @@ class Statistic:
 
 
 def sacrebleu_metric(kind: str, options: Mapping[str, Any]) -> Any:
-    """sacrebleu's metric object."""
+    """sacrebleu's metric object. kind: 'bleu', 'chrf' or 'ter'; options: its arguments."""
     from sacrebleu import metrics
 
     return {"bleu": metrics.BLEU, "chrf": metrics.CHRF, "ter": metrics.TER}[kind](**options)
 
 
-def sacrebleu_units(metric: Any, predictions: Sequence[str], streams: Sequence[Sequence[str | None]]) -> Numbers:
-    """What each row adds to the corpus score of one of sacrebleu's metrics: [rows, columns].
+def reference_streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
+    """References as sacrebleu takes them: the first of each row, then the second of each, ...; None where a row has fewer.
 
-    This and `Statistic.__call__` use private methods of sacrebleu (`llmkit.private_parts`): it has no public way from rows to a
-    score of some of them. `tests/test_private_sacrebleu.py` fails when they count in another way.
+    references: per row, one text at least; one row at least.
+    """
+    return [[refs[i] if i < len(refs) else None for refs in references] for i in range(max(map(len, references)))]
+
+
+def sacrebleu_units(metric: Any, predictions: Sequence[str], streams: Sequence[Sequence[str | None]]) -> Numbers:
+    """What each row adds to the corpus score of one of sacrebleu's metrics: [rows, columns], float64.
+
+    streams: see `reference_streams`. This and `Statistic.__call__` use private methods of sacrebleu (`llmkit.private_parts`): it has no
+    public way from rows to a score of some of them. Raises UnavailableError when they are gone.
     """
     require("resampling")
     return np.array(metric._extract_corpus_statistics(predictions, streams), dtype=np.float64)
 
 
 def sums_of(units: Numbers) -> Numbers:
-    """[1, columns]: the whole test set."""
+    """units: [rows, columns]. Returns [1, columns]: the whole test set."""
     whole: Numbers = units.sum(0, keepdims=True)
     return whole
 
 
 def mean_units(values: Sequence[float]) -> Numbers:
-    """Units whose mean is the mean of `values`."""
+    """Units whose mean is the mean of `values`: [rows, 2], float64, a value and 1 each."""
     return np.array([[value, 1.0] for value in values], dtype=np.float64).reshape(-1, 2)

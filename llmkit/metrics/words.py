@@ -19,7 +19,11 @@ from llmkit.metrics.statistics import Statistic, mean_units, sums_of
 
 
 def wer(predictions: Sequence[str], references: Sequence[Sequence[str]], normalize: Sequence[str]) -> Score:
-    """Word error rate in percent: substitutions, deletions and insertions by words of the references. Lower is better."""
+    """Word error rate in percent: substitutions, deletions and insertions by words of the references. Lower is better.
+
+    references: per prediction, one at least; the nearest counts. Raises InputError for a reference without a word, UnavailableError
+    without jiwer.
+    """
     jiwer = _library("jiwer", "jiwer")
     units = []
     for number, (prediction, refs) in enumerate(zip(predictions, references, strict=True), 1):
@@ -36,7 +40,10 @@ def wer(predictions: Sequence[str], references: Sequence[Sequence[str]], normali
 
 
 def rouge(kind: str, predictions: Sequence[str], references: Sequence[Sequence[str]], normalize: Sequence[str]) -> Score:
-    """Mean F-measure in percent. kind: rouge1, rouge2, rougeL or rougeLsum (whose sentences are lines)."""
+    """Mean F-measure in percent, without stemming. kind: rouge1, rouge2, rougeL or rougeLsum (whose sentences are lines).
+
+    references: per prediction, one at least. Raises UnavailableError without rouge-score.
+    """
     scorer = _library("rouge_score.rouge_scorer", "rouge-score").RougeScorer([kind], use_stemmer=False)
     rows = []
     for prediction, refs in zip(predictions, references, strict=True):

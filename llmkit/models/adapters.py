@@ -121,7 +121,7 @@ def _check_hash(folder: Path, base: Checkpoint, reference: str, location: Locati
 
 
 def read_adapter_config(reference: str, *, offline: bool = False) -> dict[str, Any]:
-    """The configuration of an adapter, before its base is known. Raises ModelError."""
+    """The configuration of an adapter, before its base is known. Raises ModelError, UsageError or UnavailableError."""
     return lora.read(locate(reference, offline=offline).folder)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from llmkit.errors import ModelError
 from llmkit.models.smallfiles import read_bytes
 
+#: Bytes of a card; characters of its front matter that are parsed, and of its text that are shown; levels of the front matter.
 _MAX_CARD = 4_000_000
 _MAX_FRONT = 100_000
 _MAX_TEXT = 4000

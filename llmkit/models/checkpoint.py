@@ -41,10 +41,12 @@ class Tensor:
 
     @property
     def parameters(self) -> int:
+        """The product of the shape; 1 for a single number."""
         return math.prod(self.shape)
 
     @property
     def bytes(self) -> int:
+        """Bytes in the file."""
         return self.parameters * _DTYPE_BYTES[self.dtype]
 
 
@@ -68,10 +70,12 @@ class Checkpoint:
 
     @property
     def parameters(self) -> int:
+        """Numbers in all tensors of the weight files."""
         return sum(t.parameters for t in self.tensors.values())
 
     @property
     def bytes(self) -> int:
+        """Bytes of all tensors in the weight files, without headers."""
         return sum(t.bytes for t in self.tensors.values())
 
     @property

@@ -136,7 +136,7 @@ def _shape(checkpoint: Checkpoint) -> _Shape:
 
 
 def free_bytes() -> int:
-    """Memory of the machine that a new run may take, within this process's cgroup and address limits."""
+    """Bytes of the machine's memory that a new run may take, within this process's cgroup and address limits."""
     import psutil
 
     available = int(psutil.virtual_memory().available)

@@ -57,7 +57,10 @@ def locate(reference: str, *, offline: bool = False, trust_remote_code: bool = F
 
 
 def resolve(reference: str, *, offline: bool = False, trust_remote_code: bool = False) -> tuple[Location, Checkpoint]:
-    """`locate`, then the folder's config, tokenizer files and headers checked against each other."""
+    """`locate`, then the folder's config, tokenizer files and headers checked against each other.
+
+    Raises what `locate` raises, ModelError for what does not fit together, UsageError for a model that brings code of its own.
+    """
     location = locate(reference, offline=offline, trust_remote_code=trust_remote_code)
     checkpoint = read_checkpoint(location.folder, trust_remote_code=trust_remote_code)
     _check_known_hash(location, checkpoint)

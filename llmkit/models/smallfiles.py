@@ -1,6 +1,6 @@
 """Small files of a model folder, read with a limit on their size: JSON and text.
 
-Knows files that a stranger wrote; not what they mean. Nothing here raises anything but ModelError.
+Knows files that a stranger wrote; not what they mean. What can't be read is a ModelError, what is not there FileNotFoundError.
 """
 
 from __future__ import annotations

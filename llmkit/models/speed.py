@@ -25,6 +25,7 @@ from llmkit.models.smallfiles import read_object
 
 #: Machines of one cache that are remembered: a home folder may be shared by many.
 MOST_MACHINES = 32
+#: Bytes of the file that they are in.
 _MAX_BYTES = 64_000
 #: Matrices of which one row a token is read: of those that look alike only the one that makes scores is read whole.
 _TABLES = ("embed", "wte", "shared", "lm_head")

@@ -53,6 +53,7 @@ class View:
         _link(path.resolve(), self.folder / path.name)
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Writes a JSON file that llmkit made of what it checked."""
         (self.folder / name).write_text(json.dumps(content), encoding="utf-8")
 
 

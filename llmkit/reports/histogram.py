@@ -19,7 +19,7 @@ _FOOT = _TOP + _HEIGHT
 
 
 def histogram(values: Numbers, name: str, score: Score) -> str:
-    """Rows by their score, with a mark at the score of all of them. values: finite, two at least."""
+    """Rows by their score, with a mark at the score of all of them. values: [rows], finite, two at least."""
     low, high = (float(x) for x in np.quantile(values, [0.0, _SPREAD]))
     counts, edges = np.histogram(np.clip(values, low, high), bins=_BINS)
     first, last = float(edges[0]), float(edges[-1])

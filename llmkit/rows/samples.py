@@ -144,6 +144,7 @@ class Samples(Spool[Sample]):
         self._digest = hashlib.sha256()
 
     def append(self, item: Sample) -> None:
+        """As `Spool.append`; the row's digest goes into `sha256`."""
         super().append(item)
         self._digest.update(item.digest.encode())
 
@@ -183,6 +184,7 @@ class CheckedRows:
 
     @property
     def format(self) -> str:
+        """The format that all rows have; of several files that differ, all of theirs."""
         return " and ".join(self.formats)
 
     @property
@@ -202,7 +204,8 @@ class CheckedRows:
 def check_rows(rows: Iterable[Row], fields: SampleFields, file_name: str, *, max_errors: int = 0, share: float = 0.0) -> CheckedRows:
     """Every row's sample; about `share` of them are held out by their content's hash, so equal rows never stand on both sides.
 
-    Raises InputError for a file without a usable row, of mixed formats, or with more bad rows than allowed."""
+    Raises InputError for a file without a usable row, of mixed formats, or with more bad rows than allowed.
+    """
     out = CheckedRows()
     bound = int(share * (1 << 32))
     for row in rows:

@@ -141,7 +141,10 @@ def _check_header(header: Sequence[str], name: str, line: int | None) -> None:
 
 
 def parquet(source: Source, encoding: str, text_field: str) -> Iterator[Row]:
-    """Rows of a parquet file, from its own columns; see `plain_value` for types that JSON does not have."""
+    """Rows of a parquet file, from its own columns; see `plain_value` for types that JSON does not have.
+
+    Raises InputError for what is no complete parquet file, or no plain file.
+    """
     try:
         import pyarrow
         import pyarrow.parquet

@@ -76,6 +76,7 @@ class Source:
 
     @property
     def packed(self) -> bool:
+        """Whether the content is gzip, by the ending of the name."""
         return self.path.lower().endswith(".gz")
 
     @property
@@ -121,10 +122,6 @@ class Source:
             self._read_bytes += len(chunk)
             self._lines += chunk.count(b"\n") or chunk.count(b"\r")
             yield chunk
-
-    def binary(self) -> IO[bytes]:
-        """The file itself, for formats that seek."""
-        return self._file
 
 
 class _Hashing(io.RawIOBase):

@@ -76,14 +76,14 @@ def check_roles(talk: _Conversation, first: int, row: Row, file_name: str) -> No
 
 
 def talk_parts(value: Any, name: str, first: int, row: Row, file_name: str) -> dict[str, Any]:
-    """The parts of a conversation's sample."""
+    """The parts of a conversation's sample, whose messages from `first` on are trained. Raises RowError."""
     talk = training_conversation(value, name, row, file_name)
     check_roles(talk, first, row, file_name)
     return {"messages": talk.messages, "first": first, "untrained": talk.untrained, "tools": talk.tools}
 
 
 def pair_parts(question: str, answer: str, history: tuple[Message, ...], row: Row, file_name: str) -> dict[str, Any]:
-    """A prompt and its completion; a conversation where the row has a system text, tools or earlier messages."""
+    """A prompt and its completion; a conversation where the row has a system text, tools or earlier messages. Raises RowError."""
     value = [*history, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     talk = training_conversation(value, "prompt", row, file_name)
     if len(talk.messages) == 2 and talk.tools is None:
@@ -94,7 +94,7 @@ def pair_parts(question: str, answer: str, history: tuple[Message, ...], row: Ro
 
 
 def preference(row: Row, file_name: str) -> dict[str, Any]:
-    """A prompt with a better and a worse answer: texts, messages that follow a prompt, or two whole conversations."""
+    """A prompt with a better and a worse answer: texts, messages that follow a prompt, or two whole conversations. Raises RowError."""
     fields = row.fields
     for name in ("chosen", "rejected"):
         if name not in fields:

@@ -40,6 +40,7 @@ class Number(float):
     literal: str
 
     def __new__(cls, literal: str) -> Number:
+        """literal: a number as JSON writes it."""
         number = super().__new__(cls, literal)
         number.literal = literal
         return number

@@ -120,6 +120,7 @@ class Choosing:
         )  # fmt: skip
 
     def prepare(self, row: Row) -> Work:
+        """As `Task.prepare`, each choice as a pair of ids. The length is of all choices together, at most `batch_tokens`."""
         try:
             choices, right = self.fields.choices(row, self.file_name)
             prompt = self.fields.prompt.prompt(row, self.file_name)
@@ -133,6 +134,7 @@ class Choosing:
         )
 
     def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        """As `Task.answer`; the choices of all rows are scored together, in batches of like length."""
         pairs: list[Pair] = [pair for work in batch for pair in work.payload[2]]
         scored = iter(score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens, check=check))
         out = []
@@ -157,6 +159,7 @@ class TextChoosing:
         return signature(template=digest(template)[:8], shots=0, bos="server", chat="none", delimiter="space", context="server")
 
     def prepare(self, row: Row) -> Work:
+        """As `Choosing.prepare`, with the lengths that the engine tells or estimates."""
         try:
             choices, right = self.fields.choices(row, self.file_name)
             prompt = self.fields.prompt.prompt(row, self.file_name)
@@ -169,6 +172,7 @@ class TextChoosing:
         return Work(row, (choices, right, items, row_digest([*choices, str(right)], asdict(prompt))), length)
 
     def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        """As `Task.answer`, a call of the engine a row; a row that it can't score gets an error."""
         return [self._answer(work, check) for work in batch]
 
     def _answer(self, work: Work, check: Check) -> Answer:

@@ -40,6 +40,7 @@ class Diverging(Scoring):
         self._ask = functools.partial(engine.compare, reference)
 
     def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        """As `Scoring.answer`, each window under both models."""
         pairs = [pair for work in batch for pair in work.payload.pairs]
         found = iter(by_window(self.engine, self.windows, pairs, self._ask, batch_tokens=self.batch_tokens, check=check))
         return [self._answer(work, [window for _ in work.payload.pairs for window in next(found)]) for work in batch]
@@ -58,7 +59,7 @@ class Diverging(Scoring):
 
 
 def compared(row: Mapping[str, Any]) -> tuple[list[Window], list[float]]:
-    """What an output row says: its windows, and the divergence at each token."""
+    """What an output row says: the sums of its windows, and the divergence at each token in nats. Raises KeyError for another row."""
     return [Window(*map(float, window)) for window in row["compared"]], [float(value) for value in row["token_kl"]]
 
 

@@ -20,7 +20,9 @@ from llmkit.rows.fields import Prompt
 class Fields(Protocol):
     """Where a row's prompt comes from."""
 
-    def prompt(self, row: Row, file_name: str) -> Prompt: ...
+    def prompt(self, row: Row, file_name: str) -> Prompt:
+        """The prompt of a row. file_name: for its error. Raises RowError."""
+        ...
 
 
 class Answering:
@@ -43,6 +45,7 @@ class Answering:
         self.unused: set[str] = set()
 
     def prepare(self, row: Row) -> Work:
+        """As `Task.prepare`; counts prompts that were cut, and keeps the names of settings without effect."""
         try:
             prompt = self.fields.prompt(row, self.file_name)
             request = self.engine.prepare(prompt, self.decoding, row.index)
@@ -53,6 +56,7 @@ class Answering:
         return Work(row, request, len(request.tokens), request.max_new_tokens)
 
     def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        """As `Task.answer`; where `verify` asks for it, the shortest rows are answered again, each alone."""
         answers = self.engine.generate([work.payload for work in batch], self.decoding, check=check)
         if self.verify > self.verified and len(batch) > 1:
             self._verify(batch, answers, check)

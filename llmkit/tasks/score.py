@@ -45,6 +45,7 @@ class Scoring:
         self.batch_tokens = batch_tokens
 
     def prepare(self, row: Row) -> Work:
+        """As `Task.prepare`, the texts as ids. The length is of all texts of the row, at most `batch_tokens`."""
         try:
             spans = self.fields.spans(row, self.file_name)
             pairs = [self._pair(prompt, text) for prompt, text in spans]
@@ -56,11 +57,12 @@ class Scoring:
         return Work(row, document, min(sum(len(p.tokens) for p in pairs), self.batch_tokens))
 
     def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        """As `Task.answer`; the texts of all rows are scored together, in batches of like length."""
         scored = iter(self.score([pair for work in batch for pair in work.payload.pairs], check))
         return [answer_of(work.payload, [block for _ in work.payload.pairs for block in next(scored)]) for work in batch]
 
     def score(self, pairs: Sequence[Pair], check: Check = proceed) -> list[list[tuple[float, int]]]:
-        """(log-likelihood, tokens) of each window of each pair."""
+        """(log-likelihood in nats, tokens) of each window of each pair."""
         return score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens, check=check)
 
     def _pair(self, prompt: Any, text: str) -> Pair:
@@ -81,6 +83,7 @@ class TextScoring:
         self.engine, self.fields, self.file_name = engine, fields, file_name
 
     def prepare(self, row: Row) -> Work:
+        """As `Scoring.prepare`, with the lengths that the engine tells or estimates."""
         try:
             spans = self.fields.spans(row, self.file_name)
         except InputError as exc:
@@ -88,6 +91,7 @@ class TextScoring:
         return Work(row, spans, sum(self.engine.length(text) for _, text in spans))
 
     def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        """As `Task.answer`, a call of the engine a row; a row that it can't score gets an error."""
         return [self._answer(work, check) for work in batch]
 
     def _answer(self, work: Work, check: Check) -> Answer:
@@ -105,9 +109,9 @@ class TextScoring:
 def score_pairs(
     engine: Engine, windows: Windows, pairs: Sequence[Pair], *, batch_tokens: int, check: Check = proceed
 ) -> list[list[tuple[float, int]]]:
-    """(log-likelihood, tokens) of each window of each pair: sums in double precision, in batches of like length.
+    """(log-likelihood in nats, tokens) of each window of each pair: sums in double precision, in batches of like length.
 
-    check: called before each batch; what it raises ends the work.
+    batch_tokens: positions of a batch, padding included. check: called before each batch; what it raises ends the work.
     """
     found = by_window(engine, windows, pairs, engine.score, batch_tokens=batch_tokens, check=check)
     return [[(sum(log_probs), len(log_probs)) for log_probs in each] for each in found]
@@ -116,7 +120,10 @@ def score_pairs(
 def by_window(
     engine: Engine, windows: Windows, pairs: Sequence[Pair], ask: Callable[..., list[list[T]]], *, batch_tokens: int, check: Check = proceed
 ) -> list[list[list[T]]]:
-    """What `ask` (an engine's `score`, or a function of its shape) says of each token, by pair and window. check: see `score_pairs`."""
+    """What `ask` (an engine's `score`, or a function of its shape) says of each token, by pair and window.
+
+    batch_tokens and check: see `score_pairs`.
+    """
     pieces = [(number, *span) for number, pair in enumerate(pairs) for span in windows.spans(len(pair.tokens), pair.begin)]
     order = sorted(range(len(pieces)), key=lambda i: pieces[i][1] - pieces[i][3])
     values: list[list[T]] = [[]] * len(pieces)
@@ -134,14 +141,15 @@ def by_window(
 
 
 def likelihood(row: Mapping[str, Any]) -> Likelihood:
-    """The figures that a scored row carries."""
+    """The figures that a scored row carries. Raises KeyError for a row without them."""
     return Likelihood(row["log_likelihood"], row["tokens"], row["words"], row["bytes"])
 
 
 def concatenated(rows: Iterable[Row], fields: DocumentFields, engine: Engine, file_name: str) -> tuple[Pair, int, int, int]:
     """All documents as one sequence with the model's separator between them; then documents, words and bytes.
 
-    Raises RowError for a row that can't be used: one missing document would shift all that follow.
+    Raises RowError for a row that can't be used (one missing document would shift all that follow), InputError for a model without a
+    separator.
     """
     separator = min(engine.eos) if engine.eos else engine.bos
     if separator is None:
@@ -156,7 +164,7 @@ def concatenated(rows: Iterable[Row], fields: DocumentFields, engine: Engine, fi
 
 
 def answer_of(document: Document, blocks: list[tuple[float, int]]) -> Answer:
-    """The fields of a scored row. blocks: (log-likelihood, tokens) of each window."""
+    """The fields of a scored row. blocks: (log-likelihood in nats, tokens) of each window."""
     whole = Likelihood(sum(v for v, _ in blocks), sum(n for _, n in blocks), document.words, document.bytes)
     out: dict[str, Any] = {"log_likelihood": whole.log_likelihood, "tokens": whole.tokens, "words": whole.words, "bytes": whole.bytes}
     if whole.tokens:

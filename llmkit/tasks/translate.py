@@ -24,8 +24,10 @@ from llmkit.translation.leaving import is_code, is_written_in
 from llmkit.translation.markup import Marked, strip
 from llmkit.translation.pieces import Pieces, around, clauses, split
 
-#: A piece's answer may have twice its tokens and some, in steps, so that pieces of like length share a batch.
+#: A piece's answer may have twice its tokens and `_SPARE`, in steps, so that pieces of like length share a batch.
 _LIMITS = (32, 64, 128, 256, 512, 1024)
+#: Tokens beside a piece's own: special ones, and some more words where it is short.
+_SPARE = 16
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Translating:
         self.glossary = None if options.glossary is None else options.glossary.between(ends[0].tag if ends[0] else None, ends[1].tag)
 
     def prepare(self, row: Row) -> Work:
+        """As `Task.prepare`: the text without its markup, in pieces. The length is of all pieces, at most `batch_tokens`."""
         try:
             text = self.fields.prompt(row, self.file_name).text or ""
         except InputError as exc:
@@ -118,6 +121,7 @@ class Translating:
         return Work(row, _Cut(marked, pieces, keep), size)
 
     def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        """As `Task.answer`; the pieces of all rows are translated together."""
         done = iter(self.translate([piece.text for work in batch for piece in work.payload.pieces.pieces], check))
         return [self._answer(work.payload, [next(done) for _ in work.payload.pieces.pieces]) for work in batch]
 
@@ -203,14 +207,14 @@ class Translating:
 
     def _work(self, number: int, text: str) -> Work:
         request: Request = self.engine.prepare(self.direction.prompt(text), self.decoding, number)
-        wanted = 2 * self.engine.length(text) + 16
+        wanted = 2 * self.engine.length(text) + _SPARE
         limit = min(request.max_new_tokens, next((n for n in _LIMITS if n >= wanted), _LIMITS[-1]))
         return Work(Row(number, None, {}), replace(request, max_new_tokens=limit), len(request.tokens), limit)
 
     def _fits(self, text: str) -> bool:
         """Whether a piece leaves room: half the context of an encoder, a third of a shared one."""
         context = self.engine.context
-        return context is None or self.engine.length(text) + 16 <= context // (2 if self.engine.encoder_decoder else 3)
+        return context is None or self.engine.length(text) + _SPARE <= context // (2 if self.engine.encoder_decoder else 3)
 
     def _answer(self, cut: _Cut, parts: Sequence[Translated]) -> Answer:
         pieces = cut.pieces

@@ -53,7 +53,7 @@ def keep_differentiable(model: Any) -> None:
 
 
 def unfrozen(loaded: LoadedModel) -> Any:
-    """The model with all its weights to be trained."""
+    """The model with all its weights to be trained that are floating-point numbers."""
     for parameter in loaded.model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     return loaded.model
@@ -87,7 +87,7 @@ def put_weights(model: Any, folder: Path) -> None:
 
 
 def trainable(model: Any) -> tuple[int, int]:
-    """Numbers of trained parameters and of all. A quantized matrix counts its elements as stored."""
+    """(trained parameters, all parameters). A quantized matrix counts its elements as stored."""
     counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
     return sum(n for n, trained in counts if trained), sum(n for n, _ in counts)
 

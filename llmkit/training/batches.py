@@ -166,7 +166,7 @@ class Collator:
 
 
 def pack(lengths: Sequence[int]) -> list[list[int]]:
-    """Rows of indices, none longer than the longest: first fit, the longest first (Johnson 1973)."""
+    """Rows of indices, none longer than the longest: first fit, the longest first (Johnson 1973). lengths: one at least."""
     room = max(lengths)
     rows: list[list[int]] = []
     left: list[int] = []
@@ -190,8 +190,9 @@ def _inputs(example: Example) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any
 def allows_packing(model: Any, vocabulary: int) -> bool:
     """Whether two texts in one row, positions begun anew, get the scores that each gets alone. Found out by trying."""
     rng = np.random.default_rng(0)
-    first, second = (torch.from_numpy(rng.integers(0, vocabulary, (1, n))).to(model.device) for n in (7, 5))
-    positions = torch.cat([torch.arange(7), torch.arange(5)])[None].to(model.device)
+    lengths = (7, 5)  # two short texts of different length
+    first, second = (torch.from_numpy(rng.integers(0, vocabulary, (1, n))).to(model.device) for n in lengths)
+    positions = torch.cat([torch.arange(n) for n in lengths])[None].to(model.device)
     was_training = model.training
     model.eval()
     try:
@@ -202,5 +203,6 @@ def allows_packing(model: Any, vocabulary: int) -> bool:
         return False
     finally:
         model.train(was_training)
+    # rounding, as a share of the largest score; attention between the texts changes scores by more than either
     bound = 1e-3 if model.dtype == torch.float32 else 0.1
     return bool((together - alone).abs().max() <= bound * alone.abs().max().clamp(min=1.0))

@@ -79,7 +79,7 @@ def _use(plan: RunPlan, base: str, *, folder: str) -> list[str]:
 def _measured(improvement: Improvement | None) -> list[str]:
     if improvement is None:
         return ["Nothing: there were no validation rows.", ""]
-    lines = ["On the validation rows, by the scorer of `llmkit evaluate perplexity`, 95% intervals by bootstrap over rows:", ""]
+    lines = ["On the validation rows, by the scorer of `llmkit evaluate perplexity`, with 95% intervals over rows:", ""]
     lines += ["| figure | before | after |", "|---|---:|---:|"]
     for place, of_set in (("", improvement), *((f" on {_inline(name)}", of_set) for name, of_set in improvement.sets.items())):
         for name, before in of_set.before.items():

@@ -40,6 +40,7 @@ class TrainingRows:
 
     @property
     def valid_source(self) -> str | None:
+        """The names of the validation files; None without one."""
         return ", ".join(file.name for file in self.valid) or None
 
     def close(self) -> None:
@@ -66,7 +67,11 @@ def sha256(files: Sequence[File]) -> str | None:
 
 
 def read_data(settings: DataSettings, *, offline: bool = False) -> TrainingRows:
-    """Raises InputError for rows that can't be used, UsageError for a share that leaves one side empty."""
+    """The rows of all training and validation files, each read once and checked.
+
+    Raises InputError for rows that can't be used, UsageError for a share that leaves one side empty, UnavailableError for a hub data set
+    that can't be reached.
+    """
     checked: CheckedRows | None = None
     train, aside, valid = [], [], []
     for path in settings.train_files:

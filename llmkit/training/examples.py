@@ -68,6 +68,7 @@ class Examples(Spool[Example]):
         self.empty: list[int | None] = []
 
     def append(self, item: Example) -> None:
+        """As `Spool.append`; counts tokens, and keeps the widest example's width."""
         super().append(item)
         self.tokens += sum(len(part.tokens) for part in item.parts)
         self.trained += item.trained
@@ -131,10 +132,15 @@ class Encoder:
 
     @property
     def encoder_decoder(self) -> bool:
+        """Whether the model has an encoder, which reads the source."""
         return self.start is not None
 
     def examples(self, samples: Iterable[Sample], source: str, into: Examples | None = None) -> Examples:
-        """Every sample's examples, behind those of `into`; those without a trained token are skipped and counted."""
+        """Every sample's examples, behind those of `into`; those without a trained token are skipped and counted.
+
+        source: the file's name, for errors. Raises RowError for a row that the model can't learn from, UsageError for a language that it
+        does not know.
+        """
         out = Examples() if into is None else into
         for sample in samples:
             try:
@@ -204,7 +210,8 @@ class Encoder:
         if direction is not None and direction.target_token is not None:
             target = [token_id(self.tokenizer, direction.target_token), *target]
         started = None if direction is None or direction.start_token is None else token_id(self.tokenizer, direction.start_token)
-        tokens = [started or self.start or 0, *target, *self._end(target)]
+        begin = next(token for token in (started, self.start, 0) if token is not None)
+        tokens = [begin, *target, *self._end(target)]
         cut = tokens[: self.max_length]
         loss_mask = bytes([0] + [1] * (len(cut) - 1))
         example = _example(cut, loss_mask, sample.line, sample.completion, source[: self.max_length])

@@ -78,7 +78,10 @@ def finetune(
 
 
 def dry_run(settings: FinetuneSettings, *, report: Report | None = None) -> dict[str, Any]:
-    """What the run would be, with two steps timed; nothing is written. Keys: see `preflight.facts`."""
+    """What the run would be, with two steps timed; nothing is written. Keys: see `preflight.facts`.
+
+    Raises what `finetune` raises before any training, and TrainingError for a first step that goes wrong.
+    """
     from llmkit.training.preflight import facts
     from llmkit.training.run import build, timed
 
@@ -90,7 +93,10 @@ def dry_run(settings: FinetuneSettings, *, report: Report | None = None) -> dict
 
 
 def find_rate(settings: FinetuneSettings, *, report: Report | None = None) -> Tried:
-    """A learning rate for the run, by steps at rising rates that are thrown away; nothing is written."""
+    """A learning rate for the run, by steps at rising rates that are thrown away; nothing is written.
+
+    Raises what `finetune` raises before any training, and UsageError where no rate can be found.
+    """
     from llmkit.training.rates import try_rates
     from llmkit.training.run import build
 
@@ -110,7 +116,10 @@ def _relation(folder: RunFolder, plan: RunPlan, overwrite: bool, restart: bool, 
 
 
 def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Processes, report: Report) -> RunPlan:
-    """The run as it will be, its rows tokenized and its memory checked; no weight is read."""
+    """The run as it will be, its rows tokenized and its memory checked; no weight is read.
+
+    Raises InputError, UsageError, ModelError, UnavailableError or OutOfMemoryError.
+    """
     from dataclasses import replace
 
     from llmkit.engines.torch.devices import slow_precision

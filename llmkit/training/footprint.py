@@ -69,7 +69,10 @@ def shapes(stream: Stream, collate: Collator) -> list[Shape]:
 
 
 def kept(model: Any, head: Head | None, collate: Collator) -> Kept:
-    """What the model keeps for its backward pass. The model, its mode and the random state are left as they are."""
+    """What the model keeps for its backward pass, in bytes. The model, its mode and the random state are left as they are.
+
+    head: left out, since the loss goes through it piece by piece (see `score_bytes`); None where scores are more than a matrix product.
+    """
     was_training = model.training
     model.train()
     cuda = [model.device] if model.device.type == "cuda" else []
@@ -84,13 +87,16 @@ def kept(model: Any, head: Head | None, collate: Collator) -> Kept:
 
 
 def score_bytes(shape: Shape, vocabulary: int, device: torch.device, *, whole: bool) -> int:
-    """Scores, their logarithms and their gradient: of a piece of the tokens, or of all where the head can't be taken apart."""
+    """Bytes of scores, their logarithms and their gradient in float32: of a piece of the tokens, or of all.
+
+    whole: the head can't be taken apart, so the scores of all tokens are made at once.
+    """
     tokens = shape.positions if whole else min(shape.positions, piece(vocabulary, device))
     return 3 * 4 * tokens * vocabulary
 
 
 def program_bytes(device: torch.device) -> int:
-    """What the program takes of the device's memory before it does anything."""
+    """Bytes that the program takes of the device's memory before it does anything."""
     return _PROGRAM if device.type == "cpu" else 0
 
 

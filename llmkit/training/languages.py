@@ -57,7 +57,10 @@ class Directions:
 
 
 def directions(prepared: Prepared, chat: ChatSettings, settings: LanguageSettings) -> Directions:
-    """Of a model that is not yet in memory."""
+    """The directions that a run's rows may have, by the files of its model, which is not yet in memory.
+
+    Raises InputError where languages are named and the family of an encoder-decoder is not known.
+    """
     from llmkit.engines.torch.loading import model_facts
 
     try:
@@ -69,5 +72,5 @@ def directions(prepared: Prepared, chat: ChatSettings, settings: LanguageSetting
 
 
 def token_id(tokenizer: Any, token: str) -> int:
-    """The id of a language's token."""
+    """The id of a language's token, such as 'fra_Latn'."""
     return int(tokenizer.convert_tokens_to_ids(token))

@@ -32,7 +32,10 @@ _BOUND = 1e-3
 
 @dataclass(frozen=True)
 class Comparison:
-    """The answers of the two models to one prompt. difference: the largest of any score; before, after: greedy text."""
+    """The answers of the two models to one prompt.
+
+    difference: the largest of any score (a logit); scale: the largest score. before, after: greedy text.
+    """
 
     prompt: str
     difference: float
@@ -42,6 +45,7 @@ class Comparison:
 
     @property
     def same_text(self) -> bool:
+        """Whether both models wrote the same greedy answer."""
         return self.before == self.after
 
 

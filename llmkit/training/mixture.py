@@ -32,6 +32,7 @@ class Mixture:
 
     @property
     def size(self) -> int:
+        """Examples of an epoch, of all files together."""
         return sum(self.sizes)
 
     def epoch(self, number: int, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -13,7 +13,7 @@ _SHOWN = 1500
 
 
 def facts(ready: Ready, checked: CheckedRows, source: str, timing: Timing) -> dict[str, Any]:
-    """The preflight as an object."""
+    """The preflight as an object: counts, sizes in bytes (`..._bytes`) and times in seconds (`seconds...`)."""
     plan, train = ready.plan, ready.plan.train
     memory = ready.memory
     tokenizer = ready.loaded.tokenizer
@@ -58,7 +58,7 @@ def facts(ready: Ready, checked: CheckedRows, source: str, timing: Timing) -> di
 
 
 def lines(preflight: dict[str, Any]) -> list[str]:
-    """The object for people."""
+    """The object of `facts` as lines for people."""
     formats = ", ".join(f"{count:,} of {name}" for name, count in preflight["formats"].items())
     share = preflight["trained_tokens"] / max(preflight["tokens"], 1)
     out = [f"{preflight['source']}: {preflight['rows']:,} rows, {formats}"]

@@ -48,9 +48,10 @@ class Improvement:
 
 
 def measure(ready: Ready) -> list[list[float]]:
-    """The validation rows' likelihoods as the model is now: [log-likelihood, tokens, words, bytes] each.
+    """The validation rows' likelihoods as the model is now: [log-likelihood in nats, tokens, words, bytes] each.
 
-    Of preferences these are the better answer's, and the log-likelihood of the worse one follows.
+    Of preferences these are the better answer's, and the log-likelihood of the worse one follows. Raises ModelError for scores that are
+    NaN.
     """
     plan = ready.plan
     if not plan.preference:
@@ -64,7 +65,7 @@ def measure(ready: Ready) -> list[list[float]]:
 
 
 def figures(plan: RunPlan, measured: Sequence[Sequence[float]]) -> dict[str, Score]:
-    """The figures of `measure`'s numbers, with intervals by bootstrap over rows."""
+    """The figures of `measure`'s numbers, with 95% intervals over rows (see `llmkit.metrics.intervals`)."""
     documents = [Likelihood(value, int(tokens), int(words), int(size)) for value, tokens, words, size, *_ in measured]
     target = "text" if plan.format == "text" or plan.loss.full_loss else "completion"
     protocol = signature(target=target, max_length=plan.encoder.max_length or "none", rows=(plan.valid_sha256 or "")[:8])
@@ -94,7 +95,8 @@ def finish(
 ) -> dict[str, Any]:
     """Writes the result beside, gives it its place when it is complete, and returns the record.
 
-    last: the run's newest checkpoint. options: for the record. about: facts of the data.
+    last: the run's newest checkpoint. options: for the record. about: facts of the data. Raises UnavailableError for a full disk,
+    OutputError for something else at the name of one of its files.
     """
     from llmkit.training.history import metrics_line
 

@@ -114,7 +114,7 @@ class RunPlan:
         )
 
     def memory(self) -> memory.MemoryEstimate:
-        """What training would take, against what is free."""
+        """Bytes that training would take, against those that are free."""
         checkpoint = self.prepared.checkpoint
         trained = checkpoint.parameters
         if self.lora is not None:
@@ -179,40 +179,21 @@ def check_weights(plan: RunPlan) -> None:
 
 def build(plan: RunPlan) -> Ready:
     """Reads the weights and puts the adapter on. Raises ModelError, UsageError or OutOfMemoryError."""
-    import torch
-
-    from llmkit.engines.torch.batch import running
-    from llmkit.engines.torch.scoring import plain_head
-    from llmkit.training.adapter import keep_differentiable, name_base, trainable, unfrozen, with_adapter
-    from llmkit.training.batches import INPUTS, Collator, allows_packing
+    from llmkit.training.adapter import keep_differentiable, trainable
+    from llmkit.training.batches import Collator
     from llmkit.training.footprint import shapes, widest
     from llmkit.training.preference import without_dropout
-    from llmkit.training.targets import targets
 
     free = plan.memory().free
     loaded = read_weights(plan.prepared, trained=True)
-    model = loaded.model
-    keep_differentiable(model)
-    packed, reach = False, None
-    if plan.loss.packing == "auto" and not plan.encoder.encoder_decoder:
-        packed = allows_packing(model, min(len(plan.prepared.tokenizer), model.get_input_embeddings().weight.shape[0]))
-    if plan.lora is None:
-        model = unfrozen(loaded)
-    elif plan.prepared.adapter is None:
-        reach = targets(loaded, plan.lora)
-        model = with_adapter(loaded, plan.lora, reach, quantized=plan.prepared.settings.quantize != "none", seed=plan.optimization.seed)
-    else:
-        name_base(model, loaded)
+    keep_differentiable(loaded.model)
+    packed = _packs(plan, loaded.model)
+    model, reach = _with_trained_parts(plan, loaded)
     if plan.preference:
         without_dropout(model)
     model.config.use_cache = False
     collate = Collator(plan.pad, packed, plan.encoder.encoder_decoder)
-    few = collate(plan.train[:1])
-    few = {name: value[:, :4].to(loaded.device.name) for name, value in few.items() if name in INPUTS}
-    model.eval()
-    with running(plan.prepared.location.reference, 1), torch.inference_mode():
-        head = plain_head(model, few | {"use_cache": False})
-    model.train()
+    head = _head(plan, model, collate)
     trained, parameters = trainable(model)
     batches = shapes(plan.stream(plan.steps, packed), collate)
     needed = _memory(plan, model, head, collate, widest(batches), trained, free)
@@ -221,18 +202,47 @@ def build(plan: RunPlan) -> Ready:
         recompute({"use_reentrant": False})
     parts = plan.optimization.grad_accum * plan.processes.count
     positions = tuple(sum(shape.positions for shape in batches[i : i + parts]) for i in range(0, len(batches), parts))
-    return Ready(
-        plan,
-        loaded,
-        model,
-        head,
-        packed,
-        trained,
-        parameters,
-        needed,
-        positions,
-        reach,
-    )
+    return Ready(plan, loaded, model, head, packed, trained, parameters, needed, positions, reach)
+
+
+def _packs(plan: RunPlan, model: Any) -> bool:
+    """Whether a row of the run's batches holds several examples: where that is wanted, and the model was shown to keep them apart."""
+    from llmkit.training.batches import allows_packing
+
+    if plan.loss.packing != "auto" or plan.encoder.encoder_decoder:
+        return False
+    return allows_packing(model, min(len(plan.prepared.tokenizer), model.get_input_embeddings().weight.shape[0]))
+
+
+def _with_trained_parts(plan: RunPlan, loaded: LoadedModel) -> tuple[Any, Targets | None]:
+    """The model with what is trained: all weights, a new adapter, or the one to go on with; and what a new adapter goes on."""
+    from llmkit.training.adapter import name_base, unfrozen, with_adapter
+    from llmkit.training.targets import targets
+
+    if plan.lora is None:
+        return unfrozen(loaded), None
+    if plan.prepared.adapter is not None:
+        name_base(loaded.model, loaded)
+        return loaded.model, None
+    reach = targets(loaded, plan.lora)
+    quantized = plan.prepared.settings.quantize != "none"
+    return with_adapter(loaded, plan.lora, reach, quantized=quantized, seed=plan.optimization.seed), reach
+
+
+def _head(plan: RunPlan, model: Any, collate: Collator) -> Any:
+    """The model's output layer, where scores are its product alone: found with the first four tokens of an example."""
+    import torch
+
+    from llmkit.engines.torch.batch import running
+    from llmkit.engines.torch.scoring import plain_head
+    from llmkit.training.batches import INPUTS
+
+    few = {name: value[:, :4].to(plan.prepared.device.name) for name, value in collate(plan.train[:1]).items() if name in INPUTS}
+    model.eval()
+    with running(plan.prepared.location.reference, 1), torch.inference_mode():
+        head = plain_head(model, few | {"use_cache": False})
+    model.train()
+    return head
 
 
 def _memory(plan: RunPlan, model: Any, head: Any, collate: Collator, batch: Shape, trained: int, free: int) -> memory.MemoryEstimate:

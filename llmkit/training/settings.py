@@ -106,9 +106,9 @@ class Optimization:
             raise UsageError(f"unknown schedule '{self.schedule}'", hint=f"`lr_scheduler` one of {', '.join(SCHEDULES)}")
         if not 0 <= self.warmup < 1:
             raise UsageError(f"`warmup_ratio` {self.warmup:g}: it is a share of the steps, from 0 up to below 1")
-        for name, value in (("weight-decay", self.weight_decay), ("max-grad-norm", self.max_grad_norm), ("neftune", self.neftune or 0.0)):
+        for name, value in (("weight_decay", self.weight_decay), ("max_grad_norm", self.max_grad_norm), ("neftune", self.neftune or 0.0)):
             if not 0 <= value < math.inf:
-                raise UsageError(f"`{name.replace('-', '_')}` {value:g}: it must be 0 or more")
+                raise UsageError(f"`{name}` {value:g}: it must be 0 or more")
         if not 0 <= self.seed < 1 << 32:
             raise UsageError(f"`seed` {self.seed}: it must be from 0 to 2^32 - 1")
 
@@ -168,9 +168,9 @@ class CheckpointSettings:
             raise UsageError(f"`keep_checkpoints` {self.keep}: it must be 1 or more", hint="a run resumes from a checkpoint")
         if self.result not in ("best", "last"):
             raise UsageError(f"unknown result '{self.result}'", hint="best or last")
-        for name, value in (("save-steps", self.steps), ("eval-steps", self.evaluate_steps)):
+        for name, value in (("save_steps", self.steps), ("eval_steps", self.evaluate_steps)):
             if value is not None and value < 1:
-                raise UsageError(f"`{name.replace('-', '_')}` {value}: it must be 1 or more")
+                raise UsageError(f"`{name}` {value}: it must be 1 or more")
 
     def every(self, total: int) -> int:
         """Steps between checkpoints of a run of `total` steps."""
@@ -223,10 +223,12 @@ class DataSettings:
 
     @property
     def train_files(self) -> tuple[str, ...]:
+        """The names of the training files."""
         return _files(self.train)
 
     @property
     def valid_files(self) -> tuple[str, ...]:
+        """The names of the validation files; empty without any."""
         return _files(self.valid)
 
 

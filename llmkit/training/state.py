@@ -17,6 +17,7 @@ from llmkit.errors import OutputError, one_line
 FORMAT = 2
 #: What to do about a file that is not ours.
 ELSEWHERE = "move it away, or name another folder"
+#: Bytes of a file of the run: a history grows with its steps.
 _MOST_BYTES = 256 << 20
 
 
@@ -113,7 +114,7 @@ def _earlier(path: Path, content: dict[str, Any]) -> RunState:
     try:
         known = {_text(n): Entry(0, "", {_text(f): _text(h) for f, h in files.items()}) for n, files in content["checkpoints"].items()}
     except (TypeError, KeyError, AttributeError) as exc:
-        raise OutputError(f"{path}: damaged: {' '.join(str(exc).split())[:100]}", hint=ELSEWHERE) from exc
+        raise OutputError(f"{path}: damaged: {one_line(exc, 100)}", hint=ELSEWHERE) from exc
     return RunState({}, known, files=("metrics.jsonl",))
 
 

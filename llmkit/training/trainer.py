@@ -84,7 +84,13 @@ class TrainerContext:
 
     @property
     def evaluates(self) -> bool:
+        """Whether an evaluation has something to do: validation rows to score, or prompts to answer."""
         return bool(self.validation) or self.answers is not None
+
+    @property
+    def scored_sets(self) -> tuple[tuple[str, int], ...]:
+        """The validation files that get a figure of their own: those with an example, where there are several files."""
+        return tuple((name, count) for name, count in self.valid_sets if count) if len(self.valid_sets) > 1 else ()
 
 
 def arguments(
@@ -190,12 +196,14 @@ class FineTuner(Trainer):  # type: ignore[misc]
         return scheduler
 
     def get_train_dataloader(self) -> Any:
+        """The stream's items in their order, a whole batch each; each process gets every Nth."""
         loader = torch.utils.data.DataLoader(
             self.context.stream, batch_size=1, shuffle=False, collate_fn=lambda items: self.context.collate(items[0])
         )
         return self.accelerator.prepare(loader)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """The micro-batches of a step, and how many trained tokens (of preferences: pairs) all processes have in it."""
         batches = list(itertools.islice(epoch_iterator, num_batches))
         tokens = sum(int((b["labels"] != IGNORED).sum()) for b in batches)
         pairs = sum(len(b["reference"]) // 2 for b in batches if "reference" in b)
@@ -208,6 +216,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         return batches, counts[0 if self.context.beta is None else 1]
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        """A scalar with a gradient: this micro-batch's part of the step's mean loss, in nats a trained token (or a pair)."""
         # a mean over the tokens (of preferences the pairs) of the whole step, wherever they are; DistributedDataParallel averages over
         # processes
         if self.context.beta is not None and "reference" in inputs:
@@ -218,6 +227,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         return total * (self.accelerator.num_processes / num_items_in_batch)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """As transformers': the loss of a micro-batch, a scalar. Raises OutOfMemoryError, and TrainingError for NaN or infinity."""
         try:
             loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         except (MemoryError, RuntimeError) as exc:
@@ -239,6 +249,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         return norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As transformers', with our count of epochs and DPO's margins, and without the summary of a process."""
         if "train_runtime" in logs:
             return  # the summary of a process, not of the run
         self.state.epoch = self.epoch
@@ -249,6 +260,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         super().log(logs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Scores the validation rows and answers the prompts. {'eval_loss': nats a token, ...}; empty without validation rows."""
         metrics = self._validate() if self.context.validation else {}
         if metrics:
             self.log(metrics)
@@ -271,7 +283,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
             parts = gather_object([own])  # every process has scored each of its examples
             own = [parts[i % ranks][i // ranks] for i in range(len(examples))]
         metrics, first = {"eval_loss": mean_loss(own)}, 0
-        for name, count in self.context.valid_sets if len(self.context.valid_sets) > 1 else ():
+        for name, count in self.context.scored_sets:
             metrics[f"eval_{name}_loss"] = mean_loss(own[first : first + count])
             first += count
         return metrics
@@ -283,8 +295,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
         policy, reference = (torch.tensor([value for i in range(len(examples)) for value in each[i]]) for each in (found, known))
         metrics: dict[str, float] = {}
         first = 0
-        sets = self.context.valid_sets if len(self.context.valid_sets) > 1 else ()
-        for name, count in [("eval", len(examples)), *((f"eval_{name}", count) for name, count in sets)]:
+        for name, count in [("eval", len(examples)), *((f"eval_{name}", count) for name, count in self.context.scored_sets)]:
             part = slice(2 * first, 2 * (first + count))
             loss, margins = preference_loss(policy[part], reference[part], beta)
             metrics |= {f"{name}_loss": float(loss) / len(margins), f"{name}_reward_accuracy": float((margins > 0).float().mean())}

@@ -14,9 +14,9 @@ _TOKENS = 8192
 
 
 def likelihoods(model: Any, examples: Sequence[Example], *, pad: int, chosen: Sequence[int] | None = None) -> list[Likelihood]:
-    """The log-likelihood of each example's trained tokens, given those before them; of those `chosen` by index, or of all.
+    """The log-likelihood in nats of each example's trained tokens, given those before them; of those `chosen` by index, or of all.
 
-    The model's mode is left as it was.
+    pad: an id to fill rows with. The model's mode is left as it was. Raises ModelError for scores that are NaN.
     """
     chosen = range(len(examples)) if chosen is None else chosen
     encoder_decoder = bool(examples) and examples[0].source is not None
@@ -38,7 +38,7 @@ def likelihoods(model: Any, examples: Sequence[Example], *, pad: int, chosen: Se
 
 
 def mean_loss(documents: Sequence[Likelihood]) -> float:
-    """Nats a token."""
+    """Nats a trained token. documents: with one such token at least."""
     return -sum(d.log_likelihood for d in documents) / sum(d.tokens for d in documents)
 
 

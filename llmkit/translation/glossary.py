@@ -44,6 +44,7 @@ class Terms:
     tag: str
 
     def find(self, text: str) -> list[Found]:
+        """In the order of the text; none lies over another."""
         taken: list[Found] = []
         for begin, term in sorted(self._places(text), key=lambda place: (-len(place[1]), not text.startswith(place[1], place[0]))):
             match = _pattern(term).match(text, begin)

@@ -19,7 +19,10 @@ _LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 
 
 def read_glossary(path: str, source: Language | None = None, target: Language | None = None) -> Glossary:
-    """The terms of a file. source and target: of a .tbx with more than two languages. Raises InputError naming the line."""
+    """The terms of a file. source and target: of a .tbx with more than two languages.
+
+    Raises InputError naming the line, UsageError where such languages are not given, UnavailableError without lxml for a .tbx.
+    """
     try:
         if Path(path).stat().st_size > _MOST:
             raise InputError(f"has more than {_MOST:,} bytes", path=path)

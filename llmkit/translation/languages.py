@@ -168,6 +168,8 @@ def pick(wanted: Language, offered: Iterable[tuple[Language, str]]) -> str | Non
 
 #: The share of the likeliest language's probability from which a short text is taken for it, and the letters of one that is not short.
 _SURE, _SHORT = 0.6, 100
+#: Characters that are looked at.
+_SAMPLE = 20_000
 
 
 def detect(text: str, among: Sequence[Language] = ()) -> Language:
@@ -179,10 +181,10 @@ def detect(text: str, among: Sequence[Language] = ()) -> Language:
 
     if len(among) == 1:
         return among[0]
-    letters = sum(c.isalpha() for c in text[:20_000])
+    letters = sum(c.isalpha() for c in text[:_SAMPLE])
     if not letters:
         raise InputError("the text has no letters to detect a language from", hint="name the language with `from`")
-    ranks = [(Language(str(label)), float(score)) for label, score in py3langid.rank(text[:20_000])]
+    ranks = [(Language(str(label)), float(score)) for label, score in py3langid.rank(text[:_SAMPLE])]
     near = {lang: next((each for each in among if each.related(lang)), None) if among else lang for lang, _ in ranks}
     likely: dict[Language, float] = {}
     for lang, score in ranks:

@@ -22,15 +22,25 @@ from llmkit.translation.pieces import Pieces
 class Match(Protocol):
     """A place in a text."""
 
-    def start(self) -> int: ...
-    def end(self) -> int: ...
-    def group(self) -> str: ...
+    def start(self) -> int:
+        """Where it begins."""
+        ...
+
+    def end(self) -> int:
+        """Behind its last character."""
+        ...
+
+    def group(self) -> str:
+        """The text of the match."""
+        ...
 
 
 class Finder(Protocol):
     """Finds the markup of a text: a compiled pattern, or a document's marks."""
 
-    def finditer(self, text: str, /) -> Iterable[Match]: ...
+    def finditer(self, text: str, /) -> Iterable[Match]:
+        """The markup of `text`, in order."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,8 @@ def clauses(text: str, fits: Callable[[str], bool]) -> Pieces:
     return _pieces([part for clause in parts for part in _fitting(clause, fits)])
 
 
-def around(text: str, kept: re.Pattern[str], cut: Callable[[str], Pieces], write: Callable[[str], str] = lambda text: text) -> Pieces:
-    """The text's pieces with what `kept` finds left out of them: it stands between pieces, as `write` gives it.
+def around(text: str, kept: re.Pattern[str], cut: Callable[[str], Pieces]) -> Pieces:
+    """The text's pieces with what `kept` finds left out of them: it stands between pieces, word for word.
 
     cut: makes the pieces of what lies between. What holds no letter is left out, too.
     """
@@ -72,7 +72,7 @@ def around(text: str, kept: re.Pattern[str], cut: Callable[[str], Pieces], write
         else:
             literal += run
         if match:
-            literal += write(match.group())
+            literal += match.group()
             at = match.end()
     return Pieces(tuple(out), literal)
 

@@ -121,6 +121,7 @@ class Call:
     own: OwnSettings | None = None
 
     def engine(self) -> Engine:
+        """Opens the model, and the draft model where one is named. Raises what `open_model` raises."""
         draft = self.decoding.draft_model
         return open_model(self.model, self.out, engine=self.engine_name, decoding=self.decoding, chat=self.chat, draft=draft)
 

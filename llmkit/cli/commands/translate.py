@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from llmkit.engines.decoding import Decoding
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output, Writer
-    from llmkit.jobs.run import JobSettings
+    from llmkit.jobs.run import JobSettings, RunName
     from llmkit.tasks.route import Route, RouteSettings
     from llmkit.tasks.translate import Translating
     from llmkit.translation.documents.base import Document
@@ -120,7 +120,8 @@ def translate(
 ) -> int:
     """Translates one text to stdout, or the rows or document of `--input`."""
     out = display.console
-    from llmkit.tasks.route import Route, RouteSettings, translating
+    from llmkit.jobs.run import file_job
+    from llmkit.tasks.route import RouteSettings
     from llmkit.tasks.translate import TranslationOptions
     from llmkit.translation.languages import language
 
@@ -141,7 +142,7 @@ def translate(
         TranslationOptions(output_field, document.keep if document else None, terms, n_best, scores),
         settings.batch_size, settings.batch_tokens,
     )  # fmt: skip
-    prompt = None if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr')
+    prompt = "" if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr')
     to_file = None if output == "-" or input is None else output
     if document is not None:
         refuse(ctx, ("shard", "output_format"), "applies to rows, not to documents", hint="remove it")
@@ -152,38 +153,59 @@ def translate(
         to_file, input or "", known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write,
         shard=settings.shard,
     ) as job_target:  # fmt: skip
-        from llmkit.engines.chat import ChatSettings
-        from llmkit.jobs.run import RunName, file_job
-        from llmkit.models.reference import reads_all
-
-        call = model.settings
-        known_decoding = _known(wanted, reads_all=reads_all(call.reference))
-        how: dict[str, Any] = {"engine": model.engine, "decoding": known_decoding, "default": DEFAULT, "chat": ChatSettings(chat_template)}
-        engine = open_model(call, out, **how)
-        settings = job_for(engine, settings)
+        route = _open_route(model, wanted, pivot_language, pivot_model, chat_template, out)
         if languages:
-            return _list(engine)
-        second = engine
-        if pivot is not None and pivot_model is not None:
-            second = open_model(replace(call, reference=pivot_model, adapter=None), out, **how)
-        route = Route(engine, pivot_language, second)
-        sample = prompt or ""
-        if rows is not None:
-            sample = _sample(rows, text_field) if wanted.detect else ""
-        name = rows.name if rows is not None else "the text"
-        task = translating(route, wanted, sample=sample, text_field=text_field, file_name=name, notice=out.notice)
+            return _list(route.first)
+        task = _task(route, wanted, rows, prompt, text_field, out)
         if rows is None:
-            return _one(task, sample, as_json or display.json_output, out)
+            return _one(task, prompt, as_json or display.json_output, out)
+        settings = job_for(route.first, settings)
         if job_target is None:
             return _summary(_to_stdout(rows, task, settings, write, out), task, rows, out)
-        leave = ("overwrite", "restart", "retry_failed", "max_time")
-        run = RunName(
-            "translate",
-            options_set_by_user(ctx, leave=leave),
-            known | model_identity(engine) | _resolved(route, task),
-            partial(measured, engine),
-        )
+        run = _run_name(ctx, known, route, task)
         return _summary(file_job(rows, task, settings, job_target, out, run), task, rows, out, job_target)
+
+
+def _open_route(
+    model: opt.ModelOptions,
+    wanted: RouteSettings,
+    pivot: Language | None,
+    pivot_model: str | None,
+    chat_template: str,
+    out: console.Console,
+) -> Route:
+    """Opens the model, and the one of a pivot's second step. Raises what `open_model` raises."""
+    from llmkit.engines.chat import ChatSettings
+    from llmkit.models.reference import reads_all
+    from llmkit.tasks.route import Route
+
+    call = model.settings
+    known_decoding = _known(wanted, reads_all=reads_all(call.reference))
+    how: dict[str, Any] = {"engine": model.engine, "decoding": known_decoding, "default": DEFAULT, "chat": ChatSettings(chat_template)}
+    engine = open_model(call, out, **how)
+    second = engine
+    if pivot is not None and pivot_model is not None:
+        second = open_model(replace(call, reference=pivot_model, adapter=None), out, **how)
+    return Route(engine, pivot, second)
+
+
+def _task(route: Route, wanted: RouteSettings, rows: Rows | None, prompt: str, field: str | None, out: console.Console) -> Translating:
+    """The task that translates the rows, or the one text `prompt`. Raises what `translating` raises."""
+    from llmkit.tasks.route import translating
+
+    name = "the text" if rows is None else rows.name
+    sample = prompt
+    if rows is not None:
+        sample = _sample(rows, field) if wanted.detect else ""
+    return translating(route, wanted, sample=sample, text_field=field, file_name=name, notice=out.notice)
+
+
+def _run_name(ctx: typer.Context, known: dict[str, Any], route: Route, task: Translating) -> RunName:
+    """The run as its record names it. known: the identity by the options alone."""
+    from llmkit.jobs.run import RunName
+
+    options = options_set_by_user(ctx, leave=("overwrite", "restart", "retry_failed", "max_time"))
+    return RunName("translate", options, known | model_identity(route.first) | _resolved(route, task), partial(measured, route.first))
 
 
 def _known(wanted: RouteSettings, *, reads_all: bool) -> Decoding:

@@ -51,6 +51,7 @@ class Converted:
 
     @property
     def bytes(self) -> int:
+        """Bytes on the disk of the files that the manifest lists; 0 for a model that was refused."""
         return sum(path.stat().st_size for name in self.manifest["files"] if (path := self.folder / name).is_file())
 
     def damaged(self) -> str | None:
@@ -140,7 +141,7 @@ def remove(entry: Converted) -> int:
 
 
 def free_bytes() -> int:
-    """What the disk of the cache has room for."""
+    """Bytes that the disk of the cache has room for."""
     root = _root()
     return shutil.disk_usage(next(path for path in (root, *root.parents) if path.exists())).free
 

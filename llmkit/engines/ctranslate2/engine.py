@@ -44,10 +44,12 @@ class CTranslate2Engine(CodecEngine):
 
     @property
     def context(self) -> int | None:
+        """Positions of the model before it was converted; None without a limit."""
         return self._codec.context
 
     @cached_property
     def identity(self) -> ModelIdentity:
+        """As torch's of the same model, but for the engine's name and the precision."""
         return replace(
             self._form.about,
             engine=self.name,
@@ -57,15 +59,19 @@ class CTranslate2Engine(CodecEngine):
         )
 
     def facts(self) -> ModelFacts:
+        """As the package or the manifest has them; the library is not asked."""
         return self._form.facts(self.chat)
 
     def bos_remark(self) -> str | None:
+        """As `Engine.bos_remark`, by the configuration's BOS that the form keeps."""
         return bos_remark(self._codec, self._form.configured_bos)
 
     def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
+        """As `TextEngine.prepare`. Raises UsageError for the name of a token that the model does not have."""
         return self._codec.prepare(prompt, decoding, number)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = proceed) -> list[list[Completion]]:
+        """As `TextEngine.generate`, one answer a request. Raises EngineLimitError where answers would not be torch's."""
         _check(decoding)
         limits = [request.max_new_tokens for request in requests]
         prompts = [request.tokens for request in requests]
@@ -78,6 +84,7 @@ class CTranslate2Engine(CodecEngine):
         return [[answer] for answer in done]
 
     def stream(self, request: Request, decoding: Decoding, write: Callable[[str], None]) -> Completion:
+        """As `TextEngine.stream`. Raises EngineLimitError as `generate`, and ValueError for beams or several samples."""
         _check(decoding)
         if decoding.num_beams > 1 or decoding.num_samples > 1:
             raise ValueError("beams and several samples have no one stream")
@@ -101,6 +108,7 @@ class CTranslate2Engine(CodecEngine):
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
     ) -> list[list[float]]:
+        """As `Engine.score`. The library scores every token from the second on; those before `begin` are dropped."""
         read = sources if self.encoder_decoder else None
         with self.effort.timed():
             scores = self._runner.score(sequences, read, self._form.ends[0])

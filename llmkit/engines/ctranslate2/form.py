@@ -46,6 +46,7 @@ class Form:
     checkpoint: Checkpoint
 
     def facts(self, chat: ChatSettings) -> ModelFacts:
+        """As `TextEngine.facts`; `chat` decides whether the model counts as one with a template."""
         return ModelFacts(
             reference=self.about.model,
             model_type=self.model_type,

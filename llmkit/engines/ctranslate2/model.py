@@ -116,7 +116,10 @@ class Runner:
                 running.result()
 
     def score(self, sequences: Sequence[Sequence[int]], sources: Sequence[Sequence[int]] | None, eos: int) -> list[list[float]]:
-        """Natural-log probabilities of each sequence's tokens from its second on. sources: what the encoder of each reads."""
+        """Natural-log probabilities of each sequence's tokens from its second on. sources: what the encoder of each reads.
+
+        Raises ModelError or OutOfMemoryError for what the library can't do.
+        """
         # a sequence of one token has nothing to score
         rows = [i for i, tokens in enumerate(sequences) if len(tokens) > 1]
         if not rows:

@@ -65,6 +65,7 @@ class OpenAIEngine:
 
     @cached_property
     def identity(self) -> ModelIdentity:
+        """The model's name and the endpoint: a server shows no hash, so two models of one name count as the same."""
         return ModelIdentity(engine=self.name, model=f"openai:{self._name}", endpoint="chat" if self._chats else "text")
 
     @property
@@ -81,12 +82,15 @@ class OpenAIEngine:
             self._warn(f"the server lists no model '{self._name}'; it lists {', '.join(list(listed)[:8])}")
 
     def facts(self) -> ModelFacts:
+        """The name, and whether a chat template applies; a server tells no languages and no tokens."""
         return ModelFacts(f"openai:{self._name}", "openai", False, self._chats, (), (), ())
 
     def length(self, text: str) -> int:
+        """An estimate: three bytes of UTF-8 a token."""
         return len(text.encode("utf-8", "replace")) // _BYTES_A_TOKEN + 1
 
     def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
+        """As `TextEngine.prepare`, without tokens: whether a prompt fits, the server says. Raises UsageError for what needs a template."""
         if prompt.continue_last:
             raise InputError("a server can't continue a conversation's last message", hint="let the conversation end with the user's turn")
         if prompt.messages is not None and not self._chats:
@@ -108,6 +112,7 @@ class OpenAIEngine:
         return [done[i : i + each] for i in range(0, len(done), each)]
 
     def stream(self, request: Request, decoding: Decoding, write: Callable[[str], None]) -> Completion:
+        """As `TextEngine.stream`. Raises UnavailableError when there is no answer, or when it breaks off."""
         shown = _Shown(decoding.stop, write)
         last: dict[str, Any] = {}
 

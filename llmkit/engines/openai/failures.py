@@ -54,6 +54,7 @@ class Redactor:
         self._secrets = [secret for secret in secrets if secret and len(secret) > 3]
 
     def __call__(self, problem: object) -> str:
+        """The text of an exception as one line, '[key]' in the place of each secret."""
         text = str(problem)
         for secret in self._secrets:
             text = text.replace(secret, "[key]")

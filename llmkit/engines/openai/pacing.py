@@ -94,6 +94,7 @@ class Server:
         return max(self.rests_until, self.pace.ready)
 
     def answered(self) -> None:
+        """An answer came: failures in a row are counted anew."""
         self.failures = 0
 
     def refused(self, now: float, begun: float, wait: float | None) -> None:

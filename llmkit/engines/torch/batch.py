@@ -138,6 +138,7 @@ class Streamer(BaseStreamer):  # type: ignore[misc]
         self.ended = False
 
     def put(self, value: torch.Tensor) -> None:
+        """value: token ids, of any shape. The first call brings the prompt, which is not shown; nothing is after an end token."""
         if self.prompt_pending:
             self.prompt_pending = False
             return
@@ -147,4 +148,4 @@ class Streamer(BaseStreamer):  # type: ignore[misc]
                 self.write(self.text.push([token]))
 
     def end(self) -> None:
-        pass
+        """The engine itself shows what is left of the text."""

@@ -56,6 +56,7 @@ class Constraint:
         self.matcher()  # compiles once, so that a bad grammar is found before any work
 
     def matcher(self) -> Matcher:
+        """A follower of the grammar from its beginning, for one answer. Raises UsageError for a grammar that can't be compiled."""
         matcher = self._llguidance.LLMatcher(self._tokenizer, self.grammar, log_level=0)
         if matcher.is_error():
             raise UsageError(f"the constraint can't be used: {one_line(matcher.get_error())}")
@@ -87,6 +88,7 @@ class Matcher:
         self._matcher = matcher
 
     def take(self, token: int) -> None:
+        """Goes on by one token of the answer; past the grammar's end nothing counts."""
         if not self._matcher.is_stopped():
             self._matcher.consume_token(token)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 _EMULATED = 4.0
 #: Seconds: a clock at least this fine can time one small matrix product.
 _FINE_CLOCK = 1e-6
+#: How memory that has run out is told, in small letters. oneDNN says at its descriptor whether it has a kernel; when making that kernel
+#: then fails, it got no memory for it.
+_NO_MEMORY = re.compile(r"allocate memory|out of memory|alloc_failed|could not create a primitive(?! descriptor)")
 
 
 def select(device: str = "auto", dtype: str = "auto") -> Device:
@@ -138,6 +142,4 @@ def is_out_of_memory(exc: BaseException) -> bool:
     import torch
 
     text = str(exc).lower()
-    return isinstance(exc, torch.OutOfMemoryError) or (
-        isinstance(exc, RuntimeError) and any(sign in text for sign in ("allocate memory", "out of memory", "alloc_failed"))
-    )
+    return isinstance(exc, torch.OutOfMemoryError) or (isinstance(exc, RuntimeError) and _NO_MEMORY.search(text) is not None)

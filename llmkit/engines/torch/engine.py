@@ -79,6 +79,7 @@ class TorchEngine(CodecEngine):
 
     @cached_property
     def identity(self) -> ModelIdentity:
+        """Taken once: the hashes of weights and adapter read all of their files."""
         loaded = self.loaded
         return ModelIdentity(
             engine=self.name,
@@ -97,18 +98,23 @@ class TorchEngine(CodecEngine):
 
     @property
     def context(self) -> int | None:
+        """Positions of the model; None without a limit."""
         return self.loaded.context
 
     def facts(self) -> ModelFacts:
+        """As `TextEngine.facts`, from the configuration, the card and the tokenizer."""
         return model_facts(self.loaded.location, self.loaded.checkpoint, self.tokenizer, self.chat)
 
     def bos_remark(self) -> str | None:
+        """As `Engine.bos_remark`, by the configuration of the model in memory."""
         return bos_remark(self._codec, getattr(self.model.config, "bos_token_id", None))
 
     def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
+        """As `TextEngine.prepare`. Raises UsageError for the name of a token that the model does not have."""
         return self._codec.prepare(prompt, decoding, number)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = proceed) -> list[list[Completion]]:
+        """As `TextEngine.generate`. With speculation the requests run one by one."""
         if decoding.speculates and len(requests) > 1:
             return [answer for request in requests for answer in self.generate([request], decoding, check=check)]
         expanded = decoding.num_samples if decoding.samples else 1
@@ -124,6 +130,7 @@ class TorchEngine(CodecEngine):
         return [answers[i : i + each] for i in range(0, len(answers), each)]
 
     def stream(self, request: Request, decoding: Decoding, write: Callable[[str], None]) -> Completion:
+        """As `TextEngine.stream`. Raises ValueError for beams or several samples."""
         if decoding.num_beams > 1 or decoding.num_samples > 1:
             raise ValueError("beams and several samples have no one stream")
         stops = self._codec.stops(decoding)
@@ -145,6 +152,7 @@ class TorchEngine(CodecEngine):
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
     ) -> list[list[float]]:
+        """As `Engine.score`. Raises ModelError for scores that are NaN, and OutOfMemoryError."""
         with running(self.loaded.location.reference, len(sequences)), self.effort.timed():
             scores: list[list[float]] = self._scorer.score(sequences, begin, sources)
         self.effort.scored(sequences, sources)
@@ -157,6 +165,7 @@ class TorchEngine(CodecEngine):
         begin: Sequence[int],
         sources: Sequence[Sequence[int]] | None = None,
     ) -> list[list[TokenComparison]]:
+        """As `Comparing.compare`. Raises ModelError for scores that are NaN, and OutOfMemoryError."""
         with running(self.loaded.location.reference, len(sequences)):
             found: list[list[TokenComparison]] = compare(self._scorer, reference._scorer, sequences, begin, sources)
         return found

@@ -39,6 +39,7 @@ class OneDnnLinear(_OneDnn):
 
     @property
     def weight(self) -> torch.Tensor:
+        """[out, in], or [in, out] for a Conv1D: a new tensor at each access, which takes as much memory as the layer itself."""
         weight: torch.Tensor = self.laid_out.to_dense()
         return weight.T if self.conv else weight
 

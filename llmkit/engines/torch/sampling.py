@@ -76,6 +76,7 @@ class NanGuard(LogitsProcessor):  # type: ignore[misc]
         self.broken: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """scores: [rows, vocabulary], given back as they are."""
         past = ended(self.limits, input_ids.shape[1] - self.prompt_length).repeat_interleave(scores.shape[0] // self.rows)
         now = scores.amax(-1).isnan() & ~past.to(scores.device)
         self.broken = now if self.broken is None else self.broken | now
@@ -96,6 +97,7 @@ class Draw(LogitsProcessor):  # type: ignore[misc]
         self.seed, self.numbers, self.prompt_length = seed, numbers, prompt_length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """scores: [rows, vocabulary], summed in float64. Returns 0 at the token that each row draws, -inf elsewhere."""
         step = input_ids.shape[1] - self.prompt_length
         uniform = [uniform_number(self.seed, row, sample, step) for row, sample in self.numbers]
         cumulative = scores.double().softmax(-1).cumsum(-1)
@@ -133,6 +135,7 @@ class Constrained(LogitsProcessor):  # type: ignore[misc]
         self.limits, self.prompt_length, self.taken = limits, prompt_length, prompt_length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """scores: [rows, vocabulary]. Returns them with -inf for each token that the grammar does not allow."""
         new = input_ids[:, self.taken :].tolist()
         self.taken = input_ids.shape[1]
         masks = []
@@ -155,6 +158,7 @@ class RowLimits(StoppingCriteria):  # type: ignore[misc]
         self.limits, self.prompt_length = limits, prompt_length
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """[rows, beams included] bool: those that have their number of new tokens."""
         done = ended(self.limits, input_ids.shape[1] - self.prompt_length)
         return done.repeat_interleave(input_ids.shape[0] // len(self.limits)).to(input_ids.device)
 
@@ -171,6 +175,7 @@ class Checked(StoppingCriteria):  # type: ignore[misc]
         self.check = check
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """[rows] bool, all False. Raises what `check` raises."""
         self.check()
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
@@ -188,6 +193,7 @@ class StopsHere(StoppingCriteria):  # type: ignore[misc]
         self.tail = 4 * max(map(len, stops.texts), default=0) + 8
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """[rows] bool. Looks at the last tokens alone, so a step does not cost more as the answer grows."""
         start = max(self.prompt_length, input_ids.shape[1] - self.tail)
         first = max(0 if self.read else self.prompt_length, start - CONTEXT)
         done = [self._ended(ids[: start - first], ids[start - first :]) for ids in input_ids[:, first:].tolist()]

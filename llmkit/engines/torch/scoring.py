@@ -122,7 +122,7 @@ def plain_head(model: Any, few: dict[str, Any]) -> Head | None:
 
 
 class Head:
-    """The last matrix of a model, with the bias that Marian and BART add behind it."""
+    """The last matrix of a model, with the bias that Marian and BART add behind it. width: of the vocabulary."""
 
     def __init__(self, model: Any, matrix: torch.nn.Module) -> None:
         # under an adapter the bias is the base's
@@ -132,6 +132,7 @@ class Head:
         self.width: int = next(matrix.parameters()).shape[0]
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden: [..., width of the model]. Returns scores, [..., vocabulary]."""
         scores: torch.Tensor = self.matrix(hidden)
         return scores if self.bias is None else scores + self.bias
 
@@ -161,7 +162,7 @@ def token_log_probs(states: torch.Tensor, head: Head | None, targets: torch.Tens
     """Natural-log probabilities of `targets`.
 
     states: scores [tokens, vocabulary], or with `head` the hidden states [tokens, width] that it turns into scores;
-    targets: [tokens], int64. Returns [tokens], float32. Goes through the tokens in pieces.
+    targets: [tokens], int64. Returns [tokens], float32. Goes through the tokens in pieces. Raises ModelError for scores that are NaN.
     """
     step = piece(states.shape[-1] if head is None else head.width, states.device)
     pieces = []

@@ -39,7 +39,7 @@ def names() -> list[str]:
 
 
 def folder(name: str) -> Path:
-    """The folder of a built-in model. Raises UsageError for an unknown name."""
+    """The folder of a built-in model. Raises UsageError for an unknown name, UnavailableError where it is not installed."""
     if name not in CHECKSUMS:
         hint = did_you_mean(name, CHECKSUMS, default=f"there are {', '.join('builtin:' + n for n in CHECKSUMS)}")
         raise UsageError(f"there is no built-in model '{name}'", hint=hint)
@@ -52,7 +52,8 @@ def folder(name: str) -> Path:
 def converted(name: str) -> dict[str, bytes]:
     """The files of a built-in model's CTranslate2 form by their names: what was checked is what is loaded.
 
-    Raises UsageError for an unknown name, ModelError for a file whose content is not the package's.
+    Raises UsageError for an unknown name, ModelError for a file whose content is not the package's, UnavailableError for one that can't
+    be read.
     """
     home = folder(name) / "ctranslate2"
     out = {}

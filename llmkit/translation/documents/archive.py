@@ -50,6 +50,7 @@ class Entries:
         self.names = {info.filename for info in self.infos}
 
     def read(self, entry: str) -> bytes:
+        """The bytes of an entry. Raises InputError for one that is missing or damaged."""
         try:
             return self._zip.read(entry)
         except (*_DAMAGE, KeyError) as exc:
@@ -93,6 +94,7 @@ class ArchiveDocument:
 
     @cached_property
     def keep(self) -> Marks:
+        """The marks of all parts' segments."""
         return Marks(self.segments, self.compare)
 
     def skeleton(self, data: bytes) -> object:
@@ -118,6 +120,7 @@ class ArchiveDocument:
         return digest.hexdigest()
 
     def build(self, translations: Sequence[str | None]) -> bytes:
+        """As `Document.build`. Entries keep their order and get a fixed date; without a change the file is the source, byte for byte."""
         new: dict[str, bytes] = {}
         at = 0
         for name, part in self.parts:

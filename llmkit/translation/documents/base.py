@@ -42,10 +42,14 @@ class Document(Protocol):
     """keep: the marks inside segments, and the proof of a translation."""
 
     @property
-    def keep(self) -> Marks: ...
+    def keep(self) -> Marks:
+        """The marks inside the segments: what a translation may not change."""
+        ...
 
     @property
-    def segments(self) -> Sequence[Segment]: ...
+    def segments(self) -> Sequence[Segment]:
+        """The texts to translate, in the order of the file."""
+        ...
 
     def build(self, translations: Sequence[str | None]) -> bytes:
         """The file, with a translation in the place of each segment; None leaves the segment as it was."""
@@ -61,12 +65,15 @@ class Mark:
     text: str
 
     def start(self) -> int:
+        """Where it begins."""
         return self.begin
 
     def end(self) -> int:
+        """Behind its last character."""
         return self.stop
 
     def group(self) -> str:
+        """The text of the mark."""
         return self.text
 
 
@@ -89,6 +96,7 @@ class Marks:
         return Marks((self.segments[number],), self.compare)
 
     def finditer(self, text: str) -> Iterator[Mark]:
+        """The marks of the segment that has this text, in order; none for any other text."""
         segment = self._by_text.get(text)
         for begin, end in segment.marks if segment else ():
             yield Mark(begin, end, text[begin:end])
@@ -149,6 +157,7 @@ class TextDocument:
         return None if self.shape is None else self.shape(data)
 
     def build(self, translations: Sequence[str | None]) -> bytes:
+        """As `Document.build`. A character that the encoding lacks is written as a reference (`&#233;`)."""
         out = [self.between[0]]
         for number, (segment, after) in enumerate(zip(self.segments, self.between[1:], strict=True)):
             out += [self._written(number, translations) if segment.within is None else "", after]
@@ -240,7 +249,7 @@ def cut(
 
 
 def joined(pieces: Sequence[tuple[str, bool]]) -> tuple[str, Places]:
-    """The text of (text, whether it is a mark), and the places of the marks. Empty pieces and space at the ends are left out."""
+    """The text of (text, whether it is a mark), and the places of the marks; an empty mark has none."""
     text, marks, at = [], [], 0
     for piece, mark in pieces:
         if mark and piece:

@@ -9,18 +9,17 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from llmkit.errors import InputError, UnavailableError, one_line
+from llmkit.translation.documents import archive
 from llmkit.translation.documents.base import Marks, Segment, has_letters, joined, parts, with_marks
 from llmkit.translation.placeholders import IN_PROSE
 
-#: Bytes that an archive may unpack to, and how many times its own size.
-_MOST, _RATIO = 500_000_000, 200
+_DOCUMENT = "word/document.xml"
 _PARTS = re.compile(r"word/(?:document|(?:header|footer)\d*|footnotes|endnotes|comments)\.xml")
 _PROPERTIES = "docProps/core.xml"
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
@@ -68,6 +67,7 @@ class WordDocument:
 
     @cached_property
     def keep(self) -> Marks:
+        """The marks of the paragraphs' runs."""
         return Marks(self.segments)
 
     def build(self, translations: Sequence[str | None]) -> bytes:
@@ -83,8 +83,8 @@ class WordDocument:
 
     def skeleton(self, data: bytes) -> object:
         """All entries of the archive; of those that hold text the elements in order, and the placeholders in the words."""
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            others = [(info.filename, info.CRC) for info in archive.infolist() if info.filename not in self._roots]
+        with zipfile.ZipFile(io.BytesIO(data)) as packed:
+            others = [(info.filename, info.CRC) for info in packed.infolist() if info.filename not in self._roots]
         again = parse(data, "")
         return others, [[list(_shape(root)) for root in again._roots.values()], [_placeholders(s) for s in again.segments]]
 
@@ -105,32 +105,18 @@ class WordDocument:
 
 
 def parse(data: bytes, name: str, target: str | None = None) -> WordDocument:
-    """Raises InputError for a file that is not a Word document or unpacks to too much, UnavailableError without lxml."""
+    """Raises InputError for a file that is not a Word document, is encrypted or unpacks to too much, UnavailableError without lxml."""
     try:
         from lxml import etree
     except ImportError as exc:
         raise UnavailableError("translating .docx files needs lxml", hint="pip install 'llmkit[documents]'") from exc
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
+    entries = archive.opened(data, name, "a Word document", _DOCUMENT)
+    names = sorted((n for n in entries.names if _PARTS.fullmatch(n)), key=lambda n: (n != _DOCUMENT, n))
+    names += [_PROPERTIES] if _PROPERTIES in entries.names else []
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            size = sum(info.file_size for info in archive.infolist())
-            if size > min(_MOST, max(_RATIO * len(data), 1_000_000)):
-                raise InputError(f"unpacks to {size:,} bytes from {len(data):,}, so it is not opened", path=name)
-            names = sorted((n for n in archive.namelist() if _PARTS.fullmatch(n)), key=lambda n: (n != "word/document.xml", n))
-            if "word/document.xml" not in names:
-                raise InputError("is not a Word document: it holds no word/document.xml", path=name)
-            names += [_PROPERTIES] if _PROPERTIES in archive.namelist() else []
-            roots = {n: etree.fromstring(archive.read(n), parser) for n in names}
-    except (
-        zipfile.BadZipFile,
-        etree.XMLSyntaxError,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        OSError,
-        ValueError,
-        zlib.error,
-    ) as exc:
+        roots = {n: etree.fromstring(entries.read(n), parser) for n in names}
+    except (etree.XMLSyntaxError, ValueError) as exc:
         raise InputError(f"is not a Word document: {one_line(exc)}", path=name) from exc
     return WordDocument(data, roots)
 

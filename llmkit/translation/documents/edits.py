@@ -57,6 +57,7 @@ class EditedDocument:
         return None if self.shape is None else self.shape(data)
 
     def build(self, translations: Sequence[str | None]) -> bytes:
+        """As `Document.build`. A character that the encoding lacks is written as a reference (`&#233;`)."""
         return self.text(translations).encode(self.encoding, errors="strict" if self.encoding == "utf-8" else "xmlcharrefreplace")
 
     def text(self, translations: Sequence[str | None]) -> str:
@@ -113,6 +114,7 @@ class Lines:
         self._ends = [match.start() for match in re.finditer("\n", source)]
 
     def at(self, place: int) -> int:
+        """The line of the character at `place`, counted from 1; found in logarithmic time."""
         return bisect.bisect_left(self._ends, place) + 1
 
 

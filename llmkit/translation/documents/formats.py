@@ -48,7 +48,7 @@ FORMATS = {
     ".yaml": "yaml_messages",
     ".yml": "yaml_messages",
 }
-#: Formats whose output may have another ending than the input: a template of a catalogue becomes a catalogue.
+#: Formats whose output may have another ending than the input: a template of a catalog becomes a catalog.
 BECOMES = {".pot": (".pot", ".po"), ".md": (".md", ".markdown", ".mdx"), ".html": (".html", ".htm"), ".htm": (".html", ".htm")}
 #: Files that are no text.
 BINARY = frozenset((".docx", ".pptx", ".xlsx", ".odt", ".epub"))

@@ -1,4 +1,4 @@
-"""gettext catalogues (.po, .pot): entries without a translation get one, plural forms included; everything else stays.
+"""gettext catalogs (.po, .pot): entries without a translation get one, plural forms included; everything else stays.
 
 Read line by line as gettext's own lexer does: only a line feed ends a line, space before a keyword is allowed. polib counts
 other characters as line ends, so its places can't be used. https://www.gnu.org/software/gettext/manual/html_node/PO-Files.html
@@ -66,7 +66,7 @@ class _Place:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Catalog:
     """source: the whole file, with its header already of the target language. fuzzy: entries so marked that are left as they are."""
 
     source: str
@@ -76,12 +76,15 @@ class Catalogue:
 
     @cached_property
     def keep(self) -> Marks:
+        """Placeholders, tags and line ends inside the entries."""
         return Marks(self.segments)
 
     def skeleton(self, data: bytes) -> object:
+        """Comments, flags, keys, the number of plural forms, and what translations lost or added beside words."""
         return _skeleton(data)
 
     def build(self, translations: Sequence[str | None]) -> bytes:
+        """As `Document.build`, in UTF-8. Only entries with a new translation are written anew, their flags with them."""
         end = "\r\n" if "\r\n" in self.source else "\n"
         out: list[str] = []
         at = number = 0
@@ -101,8 +104,8 @@ class Catalogue:
         return "".join([*out, self.source[at:]]).encode("utf-8")
 
 
-def parse(data: bytes, name: str, target: str | None = None, *, retranslate_fuzzy: bool = False, mark_fuzzy: bool = False) -> Catalogue:
-    """target: the tag of the language that the header is to name. Raises InputError naming the line that is no catalogue's.
+def parse(data: bytes, name: str, target: str | None = None, *, retranslate_fuzzy: bool = False, mark_fuzzy: bool = False) -> Catalog:
+    """target: the tag of the language that the header is to name. Raises InputError naming the line that is no catalog's.
 
     retranslate_fuzzy: also entries that are marked so, whose translation is of an earlier text. mark_fuzzy: each new translation,
     which a person is to read.
@@ -130,7 +133,7 @@ def parse(data: bytes, name: str, target: str | None = None, *, retranslate_fuzz
             flags = _flags(source, entry, mark_fuzzy)
             places.append(_Place(entry.begin, entry.end, len(made), "msgid_plural" in entry.texts, entry.indent, flagged, flags))
             segments += made
-    return Catalogue(source, tuple(places), tuple(segments), fuzzy)
+    return Catalog(source, tuple(places), tuple(segments), fuzzy)
 
 
 def _flags(source: str, entry: _Entry, fuzzy: bool) -> str:
@@ -194,7 +197,7 @@ def _sources(entry: _Entry, forms: int) -> list[str]:
 
 
 def _entries(source: str, name: str) -> Iterator[_Entry]:
-    """The entries of a catalogue that are not obsolete."""
+    """The entries of a catalog that are not obsolete."""
     entry, keyword = _Entry(), ""
     at = 0
     for number, line in enumerate(source.split("\n"), 1):
@@ -320,7 +323,7 @@ def _character(match: re.Match[str]) -> str:
 
 
 def _quoted(text: str, end: str) -> str:
-    """The string as catalogues write it: on one line, or an empty one and then a line each."""
+    """The string as catalogs write it: on one line, or an empty one and then a line each."""
     lines = [_escaped(line) for line in re.findall(r"[^\n]*\n|[^\n]+", text)]
     return f'"{"".join(lines)}"' if len(lines) < 2 else end.join(['""', *(f'"{line}"' for line in lines)])
 

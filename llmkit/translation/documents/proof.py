@@ -25,7 +25,9 @@ class HasSkeleton(Protocol):
     can't be read.
     """
 
-    def skeleton(self, data: bytes) -> object: ...
+    def skeleton(self, data: bytes) -> object:
+        """data: a file of the document's format. Raises InputError for one that can't be read."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class DocumentWriter:
         self.refused: Mapping[int, str] = {}
 
     def __call__(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+        """The whole file in one piece. rows: one a segment, in order."""
         segments = self.document.segments
         made = proven(self.document, [_translation(row, self.field, s.text) for row, s in zip(rows, segments, strict=True)])
         self.refused = {

@@ -31,11 +31,13 @@ class Fields(SourceFields):
     reference_field: str | None = None
 
     def prompt(self, row: Row, file_name: str) -> Prompt:
+        """As `SourceFields.prompt`. Raises RowError for a row without references, too."""
         prompt = super().prompt(row, file_name)
         self.expected(row, file_name)
         return prompt
 
     def expected(self, row: Row, file_name: str) -> tuple[str, ...]:
+        """The row's references, one at least. Raises RowError."""
         return references(row, file_name, self.reference_field)
 
 

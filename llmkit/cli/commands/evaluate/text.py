@@ -33,6 +33,7 @@ from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SHOWN_SOURCES, first_text, prediction, row_id
 
 if TYPE_CHECKING:
+    from llmkit.metrics.overlap import OverlapSettings
     from llmkit.metrics.registry import TextSettings
 
 #: What each form of the command would ignore.
@@ -102,12 +103,8 @@ def score(
     if predictions:
         saved_outputs = _saved_systems(predictions, references, rows_in, out)
         if against_first:
-            from llmkit.metrics.paired import paired
-
             count = pairs.paired_bs_n if pairs.paired_bs else pairs.paired_ar_n
-            systems = [(each.name, each.examples) for each in saved_outputs]
-            show_paired(paired(systems, names(metric_names, 1), settings.overlap, against_first, count), as_json=display.json_output)
-            return 0
+            return _compare(saved_outputs, metric_names, settings.overlap, against_first, count, as_json=display.json_output)
         examples, about = _only_one(saved_outputs)
     elif input is None or references:
         what = "no input given" if input is None else "--references needs --predictions"
@@ -130,13 +127,29 @@ def score(
             )  # fmt: skip
             options = options_set_by_user(ctx, leave=NOT_THE_JOBS)
             known = identity(ctx, "evaluate score")
-            answered, about = run.to(Target(output, input, rows_out.overwrite, job.restart, options, known))
-            samples = [row["predictions"] if sampling.repeat > 1 else [row["prediction"]] for row in answered]
-            examples = [_example(Row(i, i + 1, row), samples[i][0], rows.name, fields) for i, row in enumerate(answered)]
+            target = Target(output, input, rows_out.overwrite, job.restart, options, known)
+            examples, samples, about = _answered(run, target, repeated=sampling.repeat > 1)
     _check_examples(examples, predictions[0] if predictions else str(input))
     scores = _scores(metric_names, examples, samples or [[e.prediction] for e in examples], settings)
     end.finish(Result(scores, len(examples), about=about, examples=tuple(examples)), out)
     return 0
+
+
+def _compare(systems: Sequence[_Saved], metrics: Sequence[str], settings: OverlapSettings, test: str, count: int, *, as_json: bool) -> int:
+    """Prints each system's scores and what the test says of their difference to the first's. count: resamples or shuffles."""
+    from llmkit.metrics.paired import paired
+
+    found = paired([(each.name, each.examples) for each in systems], names(metrics, 1), settings, test, count)
+    show_paired(found, as_json=as_json)
+    return 0
+
+
+def _answered(run: Answers, target: Target, *, repeated: bool) -> tuple[list[Example], list[list[str]], dict[str, Any]]:
+    """A model's answers as examples (each row's first answer), all answers to each row, and what the report says of the run."""
+    answered, about = run.to(target)
+    samples = [row["predictions"] if repeated else [row["prediction"]] for row in answered]
+    examples = [_example(Row(i, i + 1, row), samples[i][0], run.rows.name, run.fields) for i, row in enumerate(answered)]
+    return examples, samples, about
 
 
 def names(metrics: Sequence[str], repeat: int) -> tuple[str, ...]:
