@@ -149,7 +149,7 @@ def test_msgfmt_accepts_what_a_catalog_becomes() -> None:
 
 def test_of_two_segments_with_one_text_each_has_its_own_marks() -> None:
     document = html.parse(b"<p>Use &lt;b&gt; here</p><p>Use <b> here</p>", "a")
-    assert [document.keep.of(n).problem("Use <b> here", "Ici") for n in (0, 1)] == [None, "its markup is not all there"]
+    assert [document.keep.of(n).problem("Use <b> here", "Ici") for n in (0, 1)] == [None, "some of its markup is missing"]
     made, _ = answered(document, str.upper)
     assert made.data == b"<p>USE &lt;B&gt; HERE</p><p>USE <b> HERE</p>"
 

@@ -83,7 +83,7 @@ class DecodingOptions:
         str,
         choice_option(
             "--generation-config",
-            help="Whether the model's own settings are the defaults (none: only its special tokens).",
+            help="Use the model's generation_config.json as defaults (none: only its special tokens).",
             panel=DECODING,
             values=("none", "model"),
         ),

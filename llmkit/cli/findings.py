@@ -48,7 +48,7 @@ def measured() -> Iterator[Finding]:
         except LlmkitError as exc:
             yield Finding("speed", False, exc.message, exc.hint)
         else:
-            yield Finding("speed", True, f"remembered in {place}; -v and run records tell shares of it from now on")
+            yield Finding("speed", True, f"saved in {place}; -v and run records now show what share of it a run reached")
     for kind, of_device in found.items():
         yield from _lines(kind, of_device)
 
@@ -68,8 +68,8 @@ def _lines(kind: str, found: Speed) -> Iterator[Finding]:
     yield Finding(
         f"answers on {kind}",
         True,
-        f"{engine} in {dtype} is fastest for one prompt: a token reads all weights once, so a billion of them "
-        f"allow {found.bandwidth / size / 1e9:.1f} tokens/s",
+        f"{engine} in {dtype} is fastest for one prompt: each token reads all weights once, so a model of a billion weights "
+        f"reaches at most {found.bandwidth / size / 1e9:.1f} tokens/s",
     )
     yield Finding(f"scores on {kind}", True, _products(found))
     if kind == "cpu":
@@ -86,7 +86,7 @@ def _fastest(found: Speed) -> str:
 def _products(found: Speed) -> str:
     fastest, base = _fastest(found), found.rates.get("float32", 0.0)
     emulated = [f"{base / rate:,.0f} times as long in {dtype}" for dtype, rate in found.rates.items() if rate < _EMULATED * base]
-    line = f"torch in {fastest} is fastest, for training too: all tokens at once, so matrix products decide"
+    line = f"torch in {fastest} is fastest, also for training: all tokens are computed at once, so matrix products set the speed"
     if fastest != "float32" and base:
         line += f" ({found.rates[fastest] / base:.1f} times float32's; it keeps about 3 digits, so auto does not choose it on a CPU)"
     return line + (f"; they take {' and '.join(emulated)}, which this processor does not have" if emulated else "")
@@ -96,11 +96,11 @@ def _int8(found: Speed) -> Finding:
     """What weights in 8 bits save, by arithmetic, and cost and gain, as measured on the models that were converted here."""
     from llmkit.engines.ctranslate2 import cache
 
-    arithmetic = f"a quarter of the memory, so a billion weights allow {found.bandwidth / 1e9:.1f} tokens/s"
+    arithmetic = f"a quarter of the memory, so a model of a billion weights reaches at most {found.bandwidth / 1e9:.1f} tokens/s"
     models = [entry.manifest["model"]["int8"] for entry in cache.listed() if isinstance(entry.manifest.get("model"), dict)]
     pairs = [(each["speed"], each["nats"]) for each in models if isinstance(each, dict) and {"speed", "nats"} <= each.keys()]
     if not pairs:
-        return Finding("--quantize int8", True, f"{arithmetic}; the first conversion of a model measures what it gains and costs")
+        return Finding("--quantize int8", True, f"{arithmetic}; the first conversion of a model measures its speed and its error")
     gain, cost = (statistics.median(column) for column in zip(*pairs, strict=True))
     what = f"{len(pairs)} converted model{'s' * (len(pairs) > 1)}"
     return Finding("--quantize int8", True, f"{arithmetic}; on {what} {gain:.1f} times as fast, scores off by {cost:.3f} nats (median)")

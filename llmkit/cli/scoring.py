@@ -30,7 +30,8 @@ Test = Annotated[
 ]  # fmt: skip
 Baseline = Annotated[str | None, option("--baseline", help="Compare with an earlier --report FILE.json.", panel=SCORING, metavar="FILE")]
 MaxRegression = Annotated[
-    str | None, option("--max-regression", help="Exit 4 if worse than the baseline by this: 2%, 0.5.", panel=SCORING, metavar="BOUND")
+    str | None,
+    option("--max-regression", help="Exit 4 if worse than the baseline by more than this: 2% or 0.5.", panel=SCORING, metavar="BOUND"),
 ]
 Report = Annotated[list[str] | None, option("--report", help="Also write .json, .md, .xml (JUnit) or .html.", panel=SHOW, metavar="FILE")]
 

@@ -186,7 +186,7 @@ class EngineKind:
         able, device = self.capabilities, settings.device.partition(":")[0]
         if settings.server.bases and not self.prefixes:
             hint = f"`model` openai:{settings.reference}"
-            raise UsageError(f"`api_base` is for models that servers run, and {settings.reference} runs here", hint=hint)
+            raise UsageError(f"`api_base` applies to models on servers (openai:NAME); {settings.reference} runs on this machine", hint=hint)
         if settings.adapter is not None and not able.adapters:
             raise EngineLimitError(f"the engine {self.name} does not support adapters", hint="merge the adapter into its base first")
         if device != "auto" and device not in able.devices:

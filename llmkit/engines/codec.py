@@ -61,7 +61,7 @@ class Codec:
         context = self.context
         room = context if context is None or self.encoder_decoder else context - 1  # for at least one token of answer
         if context is not None and room is not None and len(tokens) > room:
-            kind = "tokens" if self.encoder_decoder else "tokens with one token of answer"
+            kind = "tokens" if self.encoder_decoder else "tokens, prompt and answer together"
             raise InputError(
                 f"the prompt is {len(tokens) - room:,} tokens too long: it has {len(tokens):,}, the model takes {context:,} {kind}",
                 hint="`truncate` left keeps its end, `truncate` right its beginning",
@@ -100,7 +100,7 @@ class Codec:
         if not ids and self.bos is not None:
             ids = [self.bos]
         if not ids or (not text and self.encoder_decoder):
-            raise InputError("the prompt is empty, and the model has no token to begin a text with", hint="give it some text")
+            raise InputError("the prompt is empty, and the model has no BOS token to start from", hint="give it some text")
         return ids
 
     def encode_pair(self, prompt: Prompt, answer: str, *, split: str = "spaces") -> Pair:

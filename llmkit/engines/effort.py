@@ -82,4 +82,4 @@ def describe(engine: Any) -> str | None:
     what = "memory bandwidth" if found["by"] == "memory" else "matrix products"
     cached = "; the weights stay in the processor's cache" if found["by"] == "memory" and found["share"] > 1 else ""
     share, seconds = 100 * found["share"], found["model_seconds"]
-    return f"{share:.0f}% of the limit that this machine's {what} set, in {seconds:.1f} s in the model{cached}"
+    return f"{share:.0f}% of this machine's limit ({what}), {seconds:.1f} s in the model{cached}"

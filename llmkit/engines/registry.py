@@ -36,7 +36,7 @@ def engines() -> dict[str, EngineKind]:
         except Exception as exc:  # another package's code
             raise UnavailableError(f"the engine '{entry.name}' of {entry.value} can't be loaded: {one_line(exc)}") from exc
         if not isinstance(kind, EngineKind):
-            raise UnavailableError(f"the engine '{entry.name}' of {entry.value} is no EngineKind")
+            raise UnavailableError(f"the engine '{entry.name}' of {entry.value} is not an EngineKind")
         if kind.name in out:
             raise UnavailableError(f"two engines have the name '{kind.name}'", hint=f"uninstall the package of {entry.value}")
         out[kind.name] = kind

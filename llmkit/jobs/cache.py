@@ -143,10 +143,10 @@ def check(folder: str) -> None:
         path.mkdir(exist_ok=True)
         if (path / _TAG).exists():
             if not (path / _TAG).read_text(encoding="utf-8", errors="replace").startswith(_SIGNATURE):
-                raise OutputError(f"`cache` {folder}: another program's cache", hint="name a folder of its own")
+                raise OutputError(f"`cache` {folder}: another program's cache", hint="name a separate folder")
             return
         if other := next((name for name in os.listdir(path) if not name.startswith(_UNFINISHED)), None):
-            raise OutputError(f"`cache` {folder}: holds '{other}', and is no cache of llmkit's", hint="name a new or an empty folder")
+            raise OutputError(f"`cache` {folder}: holds '{other}', and is not a cache of llmkit", hint="name a new or an empty folder")
         _write(path / _TAG, _SIGNATURE)
     except FileNotFoundError as exc:
         raise OutputError(f"`cache` {folder}: there is no folder {path.absolute().parent}", hint=f"mkdir -p {path.parent}") from exc

@@ -90,7 +90,7 @@ class Output:
     def check_complete(self, record: Mapping[str, Any]) -> None:
         """Raises OutputError when the file is not the one that the run of `record` wrote."""
         if files.file_sha256(self.path) != record["result"].get("output_sha256"):
-            raise OutputError(f"{self.name}: its content is not what the run wrote", hint="`overwrite` makes it again")
+            raise OutputError(f"{self.name}: its content has changed since the run wrote it", hint="`overwrite` makes it again")
 
     def commit(self, rows: Iterable[Mapping[str, Any]], record: Callable[[str], Mapping[str, Any]]) -> None:
         """Writes the rows, then the record made from their SHA-256, then gives the output its name and drops the journal.

@@ -123,7 +123,7 @@ def refuse_code(folder: Path, config: dict[str, Any], trusted: bool) -> None:
     if code:
         names = ", ".join(sorted({c.rpartition("--")[2].partition(".")[0] + ".py" for c in code}))
         raise UsageError(
-            f"{folder}: the model brings Python code of its own ({names[:200]})",
+            f"{folder}: the model comes with its own Python code ({names[:200]})",
             hint="read it, then add `trust_remote_code` to run it",
         )
 

@@ -91,4 +91,4 @@ def _used(name: str) -> bool:
 
 def _check(folder: Path, name: str, value: Any, good: bool) -> None:
     if not good:
-        raise ModelError(f"{folder / FILE}: '{name}' is {str(value)[:60]}, which is not a value that it can have")
+        raise ModelError(f"{folder / FILE}: '{name}' is {str(value)[:60]}, which is not a valid value")

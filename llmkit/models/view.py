@@ -98,7 +98,7 @@ def _add_tokenizer(view: View, folder: Path) -> None:
         path = folder / name
         if path.is_file():
             if (size := path.stat().st_size) > _MAX_VOCABULARY:
-                raise ModelError(f"{path}: has {size:,} bytes; such a file has at most {_MAX_VOCABULARY:,}")
+                raise ModelError(f"{path}: has {size:,} bytes; at most {_MAX_VOCABULARY:,} are allowed")
             view.link(path)
         elif os.path.lexists(path):
             raise ModelError(f"{path}: is not a regular file", hint="copy or download the model again")

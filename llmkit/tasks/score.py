@@ -145,7 +145,7 @@ def concatenated(rows: Iterable[Row], fields: DocumentFields, engine: Engine, fi
     """
     separator = min(engine.eos) if engine.eos else engine.bos
     if separator is None:
-        raise InputError("the model has no token that separates documents", hint="remove `concatenate`")
+        raise InputError("the model has no token to separate documents (EOS or BOS)", hint="remove `concatenate`")
     tokens: list[int] = [] if engine.bos is None else [engine.bos]
     documents = words = size = 0
     for row in rows:

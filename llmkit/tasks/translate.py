@@ -232,7 +232,7 @@ class Translating:
             lost.append(f"'{cut.marked.text[:60]}': only {len(out['translations'])} different translations")
         problem = None if cut.keep is None else cut.keep.problem(cut.marked.text, out[self.options.output_field])
         if problem is not None:
-            lost.append(f"'{cut.marked.text[:60]}': {problem}, so it was left as it was")
+            lost.append(f"'{cut.marked.text[:60]}': {problem}, so it was left unchanged")
             out[self.options.output_field] = cut.marked.text
         return Answer(out, " / ".join(lost) or None, out["prompt_tokens"], out["completion_tokens"])
 

@@ -147,14 +147,16 @@ def _loss(settings: LossSettings, formats: Collection[str], report: Report) -> L
 
     if PREFERENCE not in formats:
         if settings.beta is not None:
-            raise UsageError("`dpo_beta` is for rows with 'chosen' and 'rejected'", hint="remove it")
+            raise UsageError("`dpo_beta` applies to rows with 'chosen' and 'rejected'", hint="remove it")
         return settings
     if len(formats) > 1:
-        raise UsageError(f"preferences and rows of {', '.join(f for f in formats if f != PREFERENCE)}", hint="train them in two runs")
+        raise UsageError(
+            f"preference rows cannot be combined with rows of {', '.join(f for f in formats if f != PREFERENCE)}", hint="use two runs"
+        )
     if settings.full_loss:
         raise UsageError("`full_loss` and preferences cannot be combined", hint="remove it")
     beta = BETA if settings.beta is None else settings.beta
-    report.notice(f"preferences are trained by DPO, beta {beta:g}")
+    report.notice(f"preferences are trained with DPO, beta {beta:g}")
     return replace(settings, beta=beta)
 
 
@@ -185,7 +187,7 @@ def _encoder(prepared: Prepared, settings: FinetuneSettings, format: str) -> Enc
     chat = ChatSettings(settings.data.chat_template)
     known = directions(prepared, chat, settings.data.languages)
     if settings.data.languages != LanguageSettings() and format != "source and target" and not known.by_tokens:
-        raise UsageError(f"`from` and `to` are for rows with a source and a target; these are of {format}", hint="remove them")
+        raise UsageError(f"`from` and `to` apply to rows with a source and a target; these rows are {format}", hint="remove them")
     return Encoder(prepared.tokenizer, chat, asked or min(context or 2048, 2048), start, settings.loss.full_loss, known)
 
 
@@ -200,10 +202,10 @@ def _tell_frozen(ready: Ready, report: Report) -> None:
     reach = ready.targets
     if reach is not None and reach.narrow:
         layers = ", ".join(reach.narrow)
-        report.notice(f"no adapter on {layers}: narrower than the rank; a smaller `lora_r` includes them")
+        report.notice(f"no adapter on {layers} (narrower than the rank); a smaller `lora_r` includes them")
     if reach is not None and reach.frozen_experts:
         report.warn(
-            f"the adapter is not on the experts: {reach.frozen_experts:,} of {ready.parameters:,} parameters stay frozen; "
+            f"the adapter does not cover the experts: {reach.frozen_experts:,} of {ready.parameters:,} parameters stay frozen; "
             "`target_parameters` all includes them"
         )
 
@@ -226,7 +228,7 @@ def _run(
         for line in summary(ready, rows.checked):
             report.notice(line)
         if begun is not None:
-            report.notice(f"going on from step {begun.step:,} of {plan.steps:,}")
+            report.notice(f"resuming at step {begun.step:,} of {plan.steps:,}")
         if plan.valid and folder.known.before is None and plan.processes.writes:
             from llmkit.training.results import measure
 
@@ -289,7 +291,7 @@ def _train(
             seconds = time.monotonic() - started
             progress(number, f"loss {loss:.3f}, rate {rate:.1e}, {tokens / seconds:,.0f} trained tokens/s")
             if number - first == TIMED_STEPS and steps - number > TIMED_STEPS:
-                report.notice(f"about {duration(seconds / TIMED_STEPS * (steps - number))} to go")
+                report.notice(f"about {duration(seconds / TIMED_STEPS * (steps - number))} left")
 
         def evaluated(number: int, loss: float) -> None:
             report.detail(f"step {number:,}: validation loss {loss:.4f}")
@@ -335,7 +337,7 @@ def _finish(ready: Ready, rows: TrainingRows, folder: RunFolder, options: dict[s
         f"{result['tokens_per_second'] or 0:,.0f} tokens/s; {plan.prepared.location.reference} on {device.name}, {device.dtype}"
     )
     if "limit" in result:
-        report.detail(f"{100 * result['limit']['share']:.0f}% of the limit that this machine's matrix products set")
+        report.detail(f"{100 * result['limit']['share']:.0f}% of this machine's limit (matrix products)")
     return record
 
 

@@ -120,7 +120,7 @@ class Target:
         """An empty folder to write the model into, locked by this process; it is gone after the block. See `commit`."""
         with files.locked(self.path, self.name):
             if self.part.is_symlink() or (self.part.exists() and not self.part.is_dir()):
-                raise OutputError(f"{self.part}: something else is where the unfinished model goes", hint="move it away")
+                raise OutputError(f"{self.part}: something else is in the place of the unfinished model", hint="move it away")
             shutil.rmtree(self.part, ignore_errors=True)  # of a process that died: the name is llmkit's own
             self.part.mkdir()
             try:

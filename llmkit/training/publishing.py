@@ -87,5 +87,5 @@ def result_files(folder: Path) -> tuple[str, ...]:
         if path.is_symlink() or not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
             raise InputError("is missing", path=path, hint="train or merge it again with `overwrite`")
         if written.get(name) is not None and not name.endswith(".md") and file_sha256(path) != written[name]:
-            raise InputError("is not the file that was written", path=path, hint="train or merge it again with `overwrite`")
+            raise InputError("has changed since it was written", path=path, hint="train or merge it again with `overwrite`")
     return tuple(names)

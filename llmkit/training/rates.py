@@ -24,7 +24,7 @@ _BLOWN_UP = 3.0
 
 @dataclass(frozen=True)
 class Tried:
-    """Rates in rising order, the loss of the step at each, and the rate to take; None where the loss never fell."""
+    """Rates in rising order, the loss of the step at each, and the rate to take; None where no learning rate lowered the loss."""
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
@@ -62,7 +62,7 @@ def try_rates(ready: Ready) -> Tried:
 
     def due() -> LlmkitError | None:
         means = smooth(losses)
-        return TrainingError("the loss has blown up") if means and means[-1] > _BLOWN_UP * min(means) else None
+        return TrainingError("the loss has diverged") if means and means[-1] > _BLOWN_UP * min(means) else None
 
     try:
         train(ready, None, steps=len(rates), hooks=Hooks(step=lambda _, loss, *__: losses.append(loss), due=due), rates=rates)

@@ -170,7 +170,7 @@ def check_weights(plan: RunPlan) -> None:
     if plan.lora is None and plan.prepared.settings.quantize != "none":
         raise UsageError("quantized weights can't be trained", hint="use only one of `full` and `quantize`")
     if plan.lora is not None and plan.lora.parameters and plan.prepared.settings.quantize != "none":
-        raise UsageError("an adapter does not go on quantized experts", hint="use only one of `target_parameters` and `quantize`")
+        raise UsageError("quantized experts cannot have an adapter", hint="use only one of `target_parameters` and `quantize`")
     plan.memory().check(
         f"training {plan.prepared.location.reference}",
         hint=_SMALLER,

@@ -66,7 +66,7 @@ _PAGE = Page(("llmkit doctor --speed", "llmkit doctor --quick --json"), guide="m
 def doctor(
     *,
     quick: Annotated[bool, option("--quick", help="Skip the checks that need torch: devices and precisions.", panel=RUN)] = False,
-    speed: Annotated[bool, option("--speed", help="Measure memory and matrix products, and remember them.", panel=RUN)] = False,
+    speed: Annotated[bool, option("--speed", help="Measure the speed of memory and of matrix products, and save it.", panel=RUN)] = False,
     display: opt.JsonDebug,
 ) -> int:
     """Prints what works here as a table or JSON; exits with 5 when something needed is missing."""
@@ -128,7 +128,7 @@ def _cache() -> Finding:
     there = next(p for p in (folder, *folder.parents) if p.exists())
     mode = "offline (HF_HUB_OFFLINE)" if hub_offline() else "online"
     if not os.access(there, os.W_OK):
-        return Finding("hub cache", False, f"{folder} is not writable; {mode}", "set HF_HOME to a folder that is")
+        return Finding("hub cache", False, f"{folder} is not writable; {mode}", "set HF_HOME to a writable folder")
     return Finding("hub cache", True, f"{folder}; {mode}")
 
 

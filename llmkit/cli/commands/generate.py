@@ -68,7 +68,7 @@ def generate(
     echo: Annotated[bool, option("--echo", help="Print the prompt before its answer.", panel=SHOW)] = False,
     job: AnswerJobOptions,
     verify_batching: Annotated[
-        int, count_option("--verify-batching", help="Run N rows again alone and report differences.", panel=RUN)
+        int, count_option("--verify-batching", help="Run N rows again, one at a time, and report differences.", panel=RUN)
     ] = 0,
     display: opt.Display,
 ) -> int:
@@ -140,10 +140,10 @@ def _own_settings(model: ModelSettings, out: console.Console) -> OwnSettings:
     place = locate(model.reference, offline=model.offline, trust_remote_code=model.trust_remote_code)
     own = own_settings(place.folder)
     if own is None:
-        out.warn(f"{model.reference} has no {FILE}; the defaults count")
+        out.warn(f"{model.reference} has no {FILE}; the defaults apply")
         return OwnSettings()
     shown = ", ".join(f"{name} {value}" for name, value in own.values.items())
-    out.notice(f"{FILE}: {shown or 'asks for nothing'}; options that are given count more")
+    out.notice(f"{FILE}: {shown or 'sets nothing'}; options of the command line take precedence")
     if own.unused:
         out.warn(f"{FILE}: not used: {', '.join(own.unused)}")
     return own
@@ -210,7 +210,7 @@ class _Job:
             return 0
         if task.unused:
             names = ", ".join(sorted(task.unused))
-            out.warn(f"settings in the rows that are not used: {names}; the options of this command count")
+            out.warn(f"settings in the rows that are not used: {names}; this command's options apply")
         if task.truncated:
             out.warn(f"{task.truncated:,} prompts were cut to fit the model's context")
         if self.verify:

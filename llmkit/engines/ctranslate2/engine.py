@@ -80,7 +80,7 @@ class CTranslate2Engine(CodecEngine):
     def stream(self, request: Request, decoding: Decoding, write: Callable[[str], None]) -> Completion:
         _check(decoding)
         if decoding.num_beams > 1 or decoding.num_samples > 1:
-            raise ValueError("beams and several samples have no one stream")
+            raise ValueError("beam search and several samples cannot be streamed")
         stops = self._codec.stops(decoding)
         ends = self.eos | stops.tokens
         text = TextStream(self._codec.tokenizer, self._codec.text_before(request), stops)

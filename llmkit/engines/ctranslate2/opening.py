@@ -110,7 +110,7 @@ def _converted(settings: ModelSettings, checkpoint: Checkpoint, adapter: Adapter
 def _intact(name: str, warn: Tell) -> Converted | None:
     entry = cache.find(name)
     if entry is not None and (file := entry.damaged()) is not None:
-        warn(f"{entry.folder / file} is not as it was written; the model is converted again")
+        warn(f"{entry.folder / file} has changed since it was written; the model is converted again")
         return None
     return entry
 
@@ -137,4 +137,4 @@ def _check_room(settings: ModelSettings, checkpoint: Checkpoint) -> None:
     if 2 * most > free:
         _refuse(settings, f"converting it takes {2 * most / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free")
     if most > room:
-        _refuse(settings, f"converted it takes {most / 2**30:.1f} GiB in {files.home()}, and {room / 2**30:.1f} are free")
+        _refuse(settings, f"the converted model takes {most / 2**30:.1f} GiB in {files.home()}, and {room / 2**30:.1f} are free")

@@ -259,7 +259,7 @@ def _parsed(data: bytes, kind: str | None) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise BrokenAnswerError(f"no JSON ({(kind or 'no content type').partition(';')[0]}, {len(data):,} bytes)") from None
     if not isinstance(content, dict):
-        raise BrokenAnswerError("JSON that is no object")
+        raise BrokenAnswerError("JSON that is not an object")
     if isinstance(content.get("error"), dict):  # a gateway that says it with status 200
         raise BrokenAnswerError(f"the error {content['error'].get('message')}")
     return content
@@ -282,4 +282,4 @@ async def _events(response: Any) -> AsyncIterator[dict[str, Any]]:
         finished = finished or (isinstance(choices, list) and any(isinstance(c, dict) and c.get("finish_reason") for c in choices))
         yield event
     if not finished:
-        raise BrokenAnswerError("a stream that breaks off")
+        raise BrokenAnswerError("an incomplete stream")

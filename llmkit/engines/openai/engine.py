@@ -174,7 +174,7 @@ class OpenAIEngine:
         if decoding.logprobs and answer.error is None and answer.logprobs is None:
             raise UnavailableError("the server gives no log-probabilities", hint="remove `logprobs`")
         if answer.error is None and answer.prompt_tokens == 0:
-            self._say_once("the server does not say how many tokens it used; they count as none")
+            self._say_once("the server does not say how many tokens it used; they are counted as 0")
         return answer
 
     async def _count(self, text: str) -> int:
@@ -243,10 +243,10 @@ class OpenAIEngine:
             return True
         named = [name for name in protocol.OPTIONAL if name in sent and re.search(rf"\b{name}\b", refusal)]
         if asked := [name for name in named if sent[name] != protocol.OPTIONAL[name]]:
-            raise UsageError(f"the server does not take {', '.join(f'`{name}`' for name in asked)}: {refusal}")
+            raise UsageError(f"the server does not accept {', '.join(f'`{name}`' for name in asked)}: {refusal}")
         self._unknown |= set(named)
         if named:
-            self._say_once(f"the server does not know {', '.join(named)}, so it is not told to leave them neutral")
+            self._say_once(f"the server does not know {', '.join(named)}, so they are left out of its requests")
         return bool(named)
 
     def _say_once(self, message: str) -> None:
@@ -294,7 +294,7 @@ def open_engine(
     if not bases and key is None:
         raise UsageError("no server given", hint="name one with `api_base`, for example http://localhost:8000/v1, or set OPENAI_API_KEY")
     if key is not None and not (key.isascii() and key.isprintable()):
-        raise UnavailableError("OPENAI_API_KEY holds a character that no key has", hint="copy the key again")
+        raise UnavailableError("OPENAI_API_KEY contains a character that is not allowed in a key", hint="copy the key again")
     try:
         import openai
     except ImportError as exc:

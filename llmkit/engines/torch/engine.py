@@ -125,7 +125,7 @@ class TorchEngine(CodecEngine):
 
     def stream(self, request: Request, decoding: Decoding, write: Callable[[str], None]) -> Completion:
         if decoding.num_beams > 1 or decoding.num_samples > 1:
-            raise ValueError("beams and several samples have no one stream")
+            raise ValueError("beam search and several samples cannot be streamed")
         stops = self._codec.stops(decoding)
         text = TextStream(self.tokenizer, self._codec.text_before(request), stops)
         streamer = Streamer(text, write, self.eos | stops.tokens)

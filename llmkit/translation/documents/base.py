@@ -99,9 +99,9 @@ class Marks:
         if segment is None or text == translation:
             return None
         if parts(translation, segment) is None:
-            return "its markup is not all there"
+            return "some of its markup is missing"
         if self.compare is not None and self.compare(translation, segment) != self.compare(text, segment):
-            return "its markup would read differently"
+            return "its markup would change"
         return None
 
 

@@ -31,7 +31,7 @@ class DocumentWriter:
         segments = self.document.segments
         made = proven(self.document, [_translation(row, self.field, s.text) for row, s in zip(rows, segments, strict=True)])
         self.refused = {
-            number: f"'{segments[number].text[:60]}': the file would have another structure, so it was left as it was"
+            number: f"'{segments[number].text[:60]}': the file would have another structure, so it was left unchanged"
             for number in made.left
         }
         yield made.data
