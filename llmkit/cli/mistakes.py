@@ -24,7 +24,7 @@ _LIKENESS = 0.75
 #: What is left over of a condition without quotes.
 _OF_A_CONDITION = re.compile(r"[<>=!]{1,2}|[<>=!]{0,2}[+-]?[\d.]+%?")
 #: A hint that is a sentence about llmkit, not a command of it.
-_SENTENCE = re.compile(r"llmkit (serves|makes) ")
+_SENTENCE = re.compile(r"llmkit has no ")
 #: A value in quotes that is longer than a person would read, and what is shown of it.
 _LONG, _SHORT = re.compile(r"'([^']{200})[^']+'"), r"'\1...'"
 
