@@ -323,10 +323,10 @@ def table(found: Iterable[Agreement], model: str | None) -> str:
     lines += [f"| {a.peer} | {a.what} | {a.cases:,} | {a.agree:,} | {a.largest:.2g} | {a.bound:.2g} |" for a in found]
     lines += [
         "",
-        "Rolling log-likelihoods differ because the other tool uses float32: its `log_softmax` over 49,152 scores on a CPU is 4e-6 too low.",
-        "llmkit is within 2e-6 of a computation in double precision (`tests/test_double_precision.py`, `python -m bench --double`).",
-        "llmkit does not offer these, so they are not compared: BLEU with effective order (single sentences), options of TER, and tokenizers",
-        "of BLEU that need a download.",
+        "Rolling log-likelihoods differ because the other tool uses float32: its `log_softmax` over 49,152 scores on a CPU is 4e-6 too",
+        "low. llmkit is within 2e-6 of a computation in double precision (`tests/test_double_precision.py`, `python -m bench --double`).",
+        "llmkit does not offer these, so they are not compared: BLEU with effective order (single sentences), options of TER, and",
+        "tokenizers of BLEU that need a download.",
     ]
     return "\n".join(lines) + "\n"
 
