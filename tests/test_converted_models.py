@@ -296,7 +296,7 @@ def test_an_answer_does_not_depend_on_the_number_of_threads(run: Run, larger: Pa
 
 
 def test_a_precision_without_kernels_is_an_error_that_names_those_that_there_are(larger: Path) -> None:
-    from llmkit.engines.ctranslate2.support import precisions
+    from llmkit.engines.ctranslate2.limits import precisions
 
     assert "float32" in precisions()
     for dtype in {"float16", "bfloat16"} - set(precisions()):

@@ -1,4 +1,4 @@
-"""Preferences: rows with a better and a worse answer train a model by DPO, with the resume, preflight and card of any run."""
+"""Preferences: rows with a better and a worse answer train a model by DPO, with the resume, dry run and card of any run."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from test_document_structure import HEAD
 
 from llmkit.translation.documents import gettext
 from llmkit.translation.languages import language
-from llmkit.translation.leaving import is_code, is_written_in
+from llmkit.translation.untranslatable import is_code, is_written_in
 
 OLD = '#, fuzzy, c-format\n#| msgid "A dog"\nmsgid "A cat %d"\nmsgstr "Un chien %d"\n'
 OBSOLETE = '#, fuzzy\n#~ msgid "old"\n#~ msgstr "x"\n'

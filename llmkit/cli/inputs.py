@@ -16,7 +16,7 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli.command import refuse
-from llmkit.cli.origin import option_name
+from llmkit.cli.parameter_source import option_name
 from llmkit.errors import InputError, OutputError, UsageError
 from llmkit.rows.reading import FORMATS
 from llmkit.rows.text import read_text

@@ -19,16 +19,16 @@ from llmkit.rows.fields import Prompt
 Check = Callable[[], None]
 
 
-def proceed() -> None:
-    """A `Check` that lets everything run."""
+def never_stop() -> None:
+    """A `Check` that never stops a batch."""
 
 
-#: Takes a line for a person.
-Tell = Callable[[str], None]
+#: Shows a person one line.
+Notify = Callable[[str], None]
 
 
-def ignore(_: str) -> None:
-    """A `Tell` that tells nobody."""
+def notify_nobody(_: str) -> None:
+    """A `Notify` that drops the message."""
 
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ class TextEngine(Protocol):
         """The tokens of a text; an estimate where only a server knows."""
         ...
 
-    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = proceed) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = never_stop) -> list[list[Completion]]:
         """`decoding.num_samples` answers to each request, each as long as that request's own `max_new_tokens` allows.
 
         What a request is answered does not depend on the others. check: called every few tokens; what it raises ends the batch.
@@ -277,7 +277,7 @@ class TextEngine(Protocol):
         """One answer, its text handed to `write` piece by piece as whole characters, none of a stop string."""
         ...
 
-    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = proceed) -> list[list[TokenScore]]:
+    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = never_stop) -> list[list[TokenScore]]:
         """The tokens of each given answer after its prompt, with their natural-log probabilities.
 
         A first token that nothing stands before has none, and is left out. check: called now and then; what it raises ends the work.

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
-from llmkit.engines.base import Check, Completion, Pair, Request, TokenScore, proceed
+from llmkit.engines.base import Check, Completion, Pair, Request, TokenScore, never_stop
 from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import NO_STOPS, Stops, continuation, decode_piece, special_tokens, whole_characters
-from llmkit.engines.effort import Effort
 from llmkit.engines.panics import panics
 from llmkit.engines.truncation import cut_conversation, cut_tokens
+from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import InputError, UsageError, one_line
 from llmkit.models.speed import Cost
 from llmkit.rows.fields import Prompt
@@ -255,7 +255,7 @@ class CodecEngine(ABC):
     servers: tuple[str, ...] = ()
     _codec: Codec
     chat: ChatSettings
-    effort: Effort
+    counters: WorkCounters
     #: What the model reads and multiplies, where that is known.
     cost: Cost | None
 
@@ -264,13 +264,13 @@ class CodecEngine(ABC):
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
     ) -> list[list[float]]: ...
 
-    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = proceed) -> list[list[TokenScore]]:
+    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = never_stop) -> list[list[TokenScore]]:
         check()
         return self._codec.score_answers(items, self.score)
 
     def with_chat(self, chat: ChatSettings) -> Self:
         other = copy.copy(self)
-        other.chat, other._codec, other.effort = chat, replace(self._codec, chat=chat), Effort()
+        other.chat, other._codec, other.counters = chat, replace(self._codec, chat=chat), WorkCounters()
         other.__dict__.pop("identity", None)  # it holds the hash of the template
         return other
 

@@ -18,12 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llmkit.engines.base import Check, proceed
+from llmkit.engines.base import Check, never_stop
 from llmkit.errors import OutputError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.executor import Task
 from llmkit.jobs.outcome import Answer
-from llmkit.jobs.report import Report
+from llmkit.jobs.reporter import Reporter
 from llmkit.records import versions
 from llmkit.rows import Row
 from llmkit.rows.values import from_json, to_json
@@ -46,7 +46,7 @@ _ABOUT_READING = ("limit", "input_format", "encoding", "rows_sha256")
 class Cache:
     """A folder of answers by key. report: told once when entries can't be written."""
 
-    def __init__(self, folder: str, report: Report, *, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, folder: str, report: Reporter, *, most_bytes: int = MOST_BYTES) -> None:
         self.folder, self.most_bytes, self._report = Path(folder), most_bytes, report
         self._written = 0
         self._writable = True
@@ -102,7 +102,7 @@ class Cache:
         return self.folder / key[:2] / f"{key[2:]}.json"
 
 
-class Cached:
+class CachedTask:
     """A task that answers only what the cache does not hold. known: rows that it held.
 
     identity: of the run, see `llmkit.records.identity`; all of it counts but which rows were read. by_place: the answer also depends
@@ -124,7 +124,7 @@ class Cached:
         self.known += 1
         return replace(work, payload=None, known=answer)
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         answers = self.task.answer(batch, check)
         for work, answer in zip(batch, answers, strict=True):
             if answer.error is None:

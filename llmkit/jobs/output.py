@@ -19,8 +19,8 @@ from typing import Any, Protocol
 
 from llmkit import files
 from llmkit.errors import OutputError, UsageError
-from llmkit.jobs.batch_lines import NAME, batch_lines
 from llmkit.jobs.journal import check_journal
+from llmkit.jobs.openai_batch import NAME, batch_lines
 from llmkit.records import read_record
 from llmkit.rows.values import from_json, to_json
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import ModelError
-from llmkit.models.smallfiles import read_bytes
+from llmkit.models.small_files import read_bytes
 
 _MAX_CARD = 4_000_000
 _MAX_FRONT = 100_000

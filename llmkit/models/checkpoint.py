@@ -18,7 +18,7 @@ from typing import Any
 from llmkit.errors import ModelError
 from llmkit.files import file_sha256
 from llmkit.models import configuration
-from llmkit.models.smallfiles import MAX_INDEX, open_regular, parse_object, read_object
+from llmkit.models.small_files import MAX_INDEX, open_regular, parse_object, read_object
 
 #: The format allows 100 MB (safetensors 0.8: MAX_HEADER_SIZE); 150,000 tensors, the most that is known, take 20.
 _MAX_HEADER = 32_000_000

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import ModelError, UsageError
-from llmkit.models.smallfiles import read_object
+from llmkit.models.small_files import read_object
 
 #: Names under which architectures write the number of their layers.
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers", "num_decoder_layers")

@@ -14,7 +14,7 @@ from typing import Any
 
 from llmkit.errors import ModelError, UsageError
 from llmkit.models.checkpoint import Tensor
-from llmkit.models.smallfiles import read_object
+from llmkit.models.small_files import read_object
 
 #: A module's name, and the simple patterns that trainers write in place of one.
 _NAME = re.compile(r"[\w.-]{1,300}")

@@ -17,7 +17,7 @@ from typing import Any
 from llmkit.errors import ModelError, UnavailableError
 from llmkit.models import configuration
 from llmkit.models.checkpoint import TOKENIZER_FILES, Checkpoint
-from llmkit.models.smallfiles import read_text
+from llmkit.models.small_files import read_text
 
 #: Files that the tokenizers of transformers 5.24 read beside their configuration (vocab_files_names of each class).
 VOCABULARIES = (

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llmkit.engines.base import Check, Engine, Pair, TextEngine, proceed
+from llmkit.engines.base import Check, Engine, Pair, TextEngine, never_stop
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
@@ -132,7 +132,7 @@ class Choosing:
             min(sum(len(p.tokens) for p in pairs), self.batch_tokens),
         )
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         pairs: list[Pair] = [pair for work in batch for pair in work.payload[2]]
         scored = iter(score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens, check=check))
         out = []
@@ -168,7 +168,7 @@ class TextChoosing:
         length = sum(self.engine.length(kept + answer) for _, answer in items)
         return Work(row, (choices, right, items, row_digest([*choices, str(right)], asdict(prompt))), length)
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         return [self._answer(work, check) for work in batch]
 
     def _answer(self, work: Work, check: Check) -> Answer:

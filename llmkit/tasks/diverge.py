@@ -9,7 +9,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmkit.engines.base import Check, Comparing, Engine, TokenComparison, proceed
+from llmkit.engines.base import Check, Comparing, Engine, TokenComparison, never_stop
 from llmkit.errors import UsageError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
@@ -39,7 +39,7 @@ class Diverging(Scoring):
             )
         self._ask = functools.partial(engine.compare, reference)
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         pairs = [pair for work in batch for pair in work.payload.pairs]
         found = iter(by_window(self.engine, self.windows, pairs, self._ask, batch_tokens=self.batch_tokens, check=check))
         return [self._answer(work, [window for _ in work.payload.pairs for window in next(found)]) for work in batch]

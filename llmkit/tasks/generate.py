@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from llmkit.engines.base import Check, Completion, TextEngine, proceed
+from llmkit.engines.base import Check, Completion, TextEngine, never_stop
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work
@@ -52,7 +52,7 @@ class Answering:
         self.unused.update(prompt.unused)
         return Work(row, request, len(request.tokens), request.max_new_tokens)
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         answers = self.engine.generate([work.payload for work in batch], self.decoding, check=check)
         if self.verify > self.verified and len(batch) > 1:
             self._verify(batch, answers, check)

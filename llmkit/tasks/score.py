@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from llmkit.engines.base import Check, Engine, Pair, TextEngine, proceed
+from llmkit.engines.base import Check, Engine, Pair, TextEngine, never_stop
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
@@ -55,11 +55,11 @@ class Scoring:
         document = Document(pairs, sum(map(count_words, texts)), size, _digest_of(spans))
         return Work(row, document, min(sum(len(p.tokens) for p in pairs), self.batch_tokens))
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         scored = iter(self.score([pair for work in batch for pair in work.payload.pairs], check))
         return [answer_of(work.payload, [block for _ in work.payload.pairs for block in next(scored)]) for work in batch]
 
-    def score(self, pairs: Sequence[Pair], check: Check = proceed) -> list[list[tuple[float, int]]]:
+    def score(self, pairs: Sequence[Pair], check: Check = never_stop) -> list[list[tuple[float, int]]]:
         """(log-likelihood, tokens) of each window of each pair."""
         return score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens, check=check)
 
@@ -87,7 +87,7 @@ class TextScoring:
             return Work(row, error=placed(exc, row, self.file_name))
         return Work(row, spans, sum(self.engine.length(text) for _, text in spans))
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         return [self._answer(work, check) for work in batch]
 
     def _answer(self, work: Work, check: Check) -> Answer:
@@ -103,7 +103,7 @@ class TextScoring:
 
 
 def score_pairs(
-    engine: Engine, windows: Windows, pairs: Sequence[Pair], *, batch_tokens: int, check: Check = proceed
+    engine: Engine, windows: Windows, pairs: Sequence[Pair], *, batch_tokens: int, check: Check = never_stop
 ) -> list[list[tuple[float, int]]]:
     """(log-likelihood, tokens) of each window of each pair: sums in double precision, in batches of like length.
 
@@ -114,7 +114,13 @@ def score_pairs(
 
 
 def by_window(
-    engine: Engine, windows: Windows, pairs: Sequence[Pair], ask: Callable[..., list[list[T]]], *, batch_tokens: int, check: Check = proceed
+    engine: Engine,
+    windows: Windows,
+    pairs: Sequence[Pair],
+    ask: Callable[..., list[list[T]]],
+    *,
+    batch_tokens: int,
+    check: Check = never_stop,
 ) -> list[list[list[T]]]:
     """What `ask` (an engine's `score`, or a function of its shape) says of each token, by pair and window. check: see `score_pairs`."""
     pieces = [(number, *span) for number, pair in enumerate(pairs) for span in windows.spans(len(pair.tokens), pair.begin)]

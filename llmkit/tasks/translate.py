@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmkit.engines.base import Check, Completion, Request, TextEngine, proceed
+from llmkit.engines.base import Check, Completion, Request, TextEngine, never_stop
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work, batches
@@ -20,9 +20,9 @@ from llmkit.translation.checks import KEPT, problems
 from llmkit.translation.documents.base import Marks
 from llmkit.translation.families import Direction
 from llmkit.translation.glossary import Glossary
-from llmkit.translation.leaving import is_code, is_written_in
 from llmkit.translation.markup import Marked, strip
 from llmkit.translation.pieces import Pieces, around, clauses, split
+from llmkit.translation.untranslatable import is_code, is_written_in
 
 #: A piece's answer may have twice its tokens and some, in steps, so that pieces of like length share a batch.
 _LIMITS = (32, 64, 128, 256, 512, 1024)
@@ -117,7 +117,7 @@ class Translating:
         size = min(sum(self.engine.length(p.text) for p in pieces.pieces), self.batch_tokens)
         return Work(row, _Cut(marked, pieces, keep), size)
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         done = iter(self.translate([piece.text for work in batch for piece in work.payload.pieces.pieces], check))
         return [self._answer(work.payload, [next(done) for _ in work.payload.pieces.pieces]) for work in batch]
 
@@ -125,7 +125,7 @@ class Translating:
         """The sentences of a text, those that are too long in smaller pieces."""
         return split(text, self.direction.source.tag if self.direction.source else "en", self._fits)
 
-    def translate(self, texts: Sequence[str], check: Check = proceed) -> list[Translated]:
+    def translate(self, texts: Sequence[str], check: Check = never_stop) -> list[Translated]:
         """Each text's translation; one that fails a check is tried again around what was lost, and in smaller pieces."""
         out = self._once(texts, check)
         for place, (text, first) in enumerate(zip(texts, out, strict=True)):

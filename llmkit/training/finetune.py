@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmkit.errors import UnavailableError, UsageError, one_line
-from llmkit.jobs.report import Report, Silent
+from llmkit.jobs.reporter import Reporter, Silent
 from llmkit.rows.samples import PREFERENCE
 from llmkit.training.data import File, TrainingRows, read_data, set_names, sha256
-from llmkit.training.mixture import Mixture
-from llmkit.training.processes import Processes, from_environment
+from llmkit.training.distributed import Processes, from_environment
+from llmkit.training.file_mixture import FileMixture
 from llmkit.training.settings import BETA, FinetuneSettings, LanguageSettings, LoraSettings, LossSettings
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from llmkit.errors import LlmkitError
     from llmkit.training.checkpoints import RunFolder, Saved
     from llmkit.training.examples import Encoder, Examples
-    from llmkit.training.rates import Tried
+    from llmkit.training.lr_finder import LrFinderResult
     from llmkit.training.run import Ready, RunPlan
 
 
@@ -48,7 +48,7 @@ def finetune(
     max_time: float | None = None,
     report_to: Sequence[str] = (),
     options: dict[str, Any] | None = None,
-    report: Report | None = None,
+    report: Reporter | None = None,
 ) -> Finetuned:
     """Trains what `settings` say into the folder `output`, or goes on with the run there.
 
@@ -77,9 +77,9 @@ def finetune(
         return _run(plan, rows, folder, relation, max_time, tuple(report_to), options or {}, report)
 
 
-def dry_run(settings: FinetuneSettings, *, report: Report | None = None) -> dict[str, Any]:
-    """What the run would be, with two steps timed; nothing is written. Keys: see `preflight.facts`."""
-    from llmkit.training.preflight import facts
+def dry_run(settings: FinetuneSettings, *, report: Reporter | None = None) -> dict[str, Any]:
+    """What the run would be, with two steps timed; nothing is written. Keys: see `llmkit.training.dry_run.facts`."""
+    from llmkit.training.dry_run import facts
     from llmkit.training.run import build, timed
 
     report = report or Silent()
@@ -89,9 +89,9 @@ def dry_run(settings: FinetuneSettings, *, report: Report | None = None) -> dict
     return facts(ready, rows.checked, rows.source, timed(ready))
 
 
-def find_rate(settings: FinetuneSettings, *, report: Report | None = None) -> Tried:
+def find_rate(settings: FinetuneSettings, *, report: Reporter | None = None) -> LrFinderResult:
     """A learning rate for the run, by steps at rising rates that are thrown away; nothing is written."""
-    from llmkit.training.rates import try_rates
+    from llmkit.training.lr_finder import try_rates
     from llmkit.training.run import build
 
     report = report or Silent()
@@ -109,13 +109,13 @@ def _relation(folder: RunFolder, plan: RunPlan, overwrite: bool, restart: bool, 
     return folder.check_extension(plan.identity(), plan.steps)
 
 
-def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Processes, report: Report) -> RunPlan:
+def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Processes, report: Reporter) -> RunPlan:
     """The run as it will be, its rows tokenized and its memory checked; no weight is read."""
     from dataclasses import replace
 
     from llmkit.engines.torch.devices import slow_precision
     from llmkit.engines.torch.loading import prepare
-    from llmkit.training.prompts import read_prompts
+    from llmkit.training.eval_prompts import read_prompts
     from llmkit.training.run import RunPlan, check_examples, check_weights
 
     device = processes.device(settings.model.device)
@@ -132,7 +132,7 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     plan = RunPlan(
         prepared, encoder, train, valid, settings.lora if prepared.adapter is None else LoraSettings.of(prepared.adapter.config),
         settings.optimization, loss, settings.checkpoints, settings.data, processes, rows.checked.format,
-        sha256(rows.train) or "", sha256(rows.valid), Mixture(counts, settings.data.weights),
+        sha256(rows.train) or "", sha256(rows.valid), FileMixture(counts, settings.data.weights),
         tuple(zip(set_names(rows.valid), valid_counts, strict=True)),
         read_prompts(settings.answers, encoder, rows.checked.format, offline=settings.model.offline),
     )  # fmt: skip
@@ -141,7 +141,7 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     return plan
 
 
-def _loss(settings: LossSettings, formats: Collection[str], report: Report) -> LossSettings:
+def _loss(settings: LossSettings, formats: Collection[str], report: Reporter) -> LossSettings:
     """The settings with DPO's beta where the rows are preferences. Raises UsageError for what does not go with the rows."""
     from dataclasses import replace
 
@@ -191,14 +191,14 @@ def _encoder(prepared: Prepared, settings: FinetuneSettings, format: str) -> Enc
     return Encoder(prepared.tokenizer, chat, asked or min(context or 2048, 2048), start, settings.loss.full_loss, known)
 
 
-def _tell_unused(rows: TrainingRows, encoder: Encoder, report: Report) -> None:
+def _tell_unused(rows: TrainingRows, encoder: Encoder, report: Reporter) -> None:
     if telling := rows.checked.telling:
         report.warn(f"{rows.source}: columns that are not used: {', '.join(sorted(telling))}")
     if encoder.directions is not None and encoder.directions.silent:
         report.warn("the rows name no languages, so they are trained without the prompt of llmkit translate")
 
 
-def _tell_frozen(ready: Ready, report: Report) -> None:
+def _tell_frozen(ready: Ready, report: Reporter) -> None:
     reach = ready.targets
     if reach is not None and reach.narrow:
         layers = ", ".join(reach.narrow)
@@ -212,11 +212,11 @@ def _tell_frozen(ready: Ready, report: Report) -> None:
 
 def _run(
     plan: RunPlan, rows: TrainingRows, folder: RunFolder, relation: str, max_time: float | None, report_to: tuple[str, ...],
-    options: dict[str, Any], report: Report,
+    options: dict[str, Any], report: Reporter,
 ) -> Finetuned:  # fmt: skip
     from llmkit.jobs.stopping import Stopping
     from llmkit.models.builtin import DEFAULT
-    from llmkit.training.preflight import summary
+    from llmkit.training.dry_run import summary
     from llmkit.training.run import build
 
     if plan.prepared.location.reference == DEFAULT:
@@ -241,7 +241,7 @@ def _run(
     return Finetuned(folder.name, _finish(ready, rows, folder, options, report))
 
 
-def _begin(plan: RunPlan, folder: RunFolder, relation: str, report: Report) -> Saved | None:
+def _begin(plan: RunPlan, folder: RunFolder, relation: str, report: Reporter) -> Saved | None:
     """Takes the folder for this run; the checkpoint to go on from, None for a run from the first step on."""
     with plan.processes.first_one_first():
         if not folder.writes:
@@ -274,7 +274,7 @@ _PACKAGES = {"clearml": "clearml", "comet_ml": "comet-ml", "dagshub": "dagshub m
 
 
 def _train(
-    ready: Ready, folder: RunFolder, begun: Saved | None, stopping: Any, report_to: tuple[str, ...], report: Report
+    ready: Ready, folder: RunFolder, begun: Saved | None, stopping: Any, report_to: tuple[str, ...], report: Reporter
 ) -> LlmkitError | None:
     from llmkit.training.run import TIMED_STEPS, train
     from llmkit.training.trainer import Hooks
@@ -304,7 +304,7 @@ def _train(
         return train(ready, folder, steps=steps, begun=begun, hooks=hooks, report_to=report_to)
 
 
-def _finish(ready: Ready, rows: TrainingRows, folder: RunFolder, options: dict[str, Any], report: Report) -> dict[str, Any]:
+def _finish(ready: Ready, rows: TrainingRows, folder: RunFolder, options: dict[str, Any], report: Reporter) -> dict[str, Any]:
     """The result in its place; its record."""
     from llmkit.reports.curve import sparkline
     from llmkit.training.adapter import put_weights

@@ -18,7 +18,7 @@ from typing import Any
 from llmkit import files
 from llmkit.engines.torch.loading import LoadedModel
 from llmkit.errors import GateError, ModelError, OutputError, UsageError
-from llmkit.jobs.report import Report, Silent
+from llmkit.jobs.reporter import Reporter, Silent
 from llmkit.models.devices import DTYPES
 from llmkit.records import versions
 
@@ -159,7 +159,7 @@ class Target:
             raise OutputError(f"{self.name} holds files that llmkit merge did not write: {', '.join(foreign[:5])}", hint="move them away")
 
 
-def merge_adapter(settings: MergeSettings, output: str, *, overwrite: bool = False, report: Report | None = None) -> Merged:
+def merge_adapter(settings: MergeSettings, output: str, *, overwrite: bool = False, report: Reporter | None = None) -> Merged:
     """Base and adapter as one model in the folder `output`, compared with them on prompts before it gets its name.
 
     Raises UsageError, OutputError, ModelError, GateError or UnavailableError; a model that is there is then as it was.
@@ -179,7 +179,7 @@ def merge_adapter(settings: MergeSettings, output: str, *, overwrite: bool = Fal
     return Merged(output, record, comparisons)
 
 
-def _load(settings: MergeSettings, report: Report) -> LoadedModel:
+def _load(settings: MergeSettings, report: Reporter) -> LoadedModel:
     """Base and adapter in float32. Raises ModelError for a base that is quantized."""
     from llmkit.engines.torch.loading import load
     from llmkit.models.adapters import read_adapter_config

@@ -18,7 +18,7 @@ from llmkit.cli.command import add, options_set_by_user, refuse
 from llmkit.cli.help import Page
 from llmkit.cli.training import DataOptions, LoraOptions, OptimizationOptions, TrainingRunOptions
 from llmkit.errors import UsageError
-from llmkit.training.processes import from_environment
+from llmkit.training.distributed import from_environment
 
 if TYPE_CHECKING:
     from llmkit.training.settings import FinetuneSettings
@@ -104,11 +104,11 @@ def finetune(
 
 def _dry_run(settings: FinetuneSettings, as_json: bool, out: console.Console) -> int:
     """Prints the dry-run report."""
+    from llmkit.training.dry_run import lines
     from llmkit.training.finetune import dry_run
-    from llmkit.training.preflight import lines
 
-    preflight = dry_run(settings, report=out)
-    console.write(json.dumps(preflight, ensure_ascii=False) + "\n" if as_json else "".join(line + "\n" for line in lines(preflight)))
+    report = dry_run(settings, report=out)
+    console.write(json.dumps(report, ensure_ascii=False) + "\n" if as_json else "".join(line + "\n" for line in lines(report)))
     return 0
 
 

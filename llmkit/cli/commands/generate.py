@@ -25,7 +25,7 @@ from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, RUN, SHOW, count_option, option
 from llmkit.cli.running import job_for, model_identity, open_model, summarize, tell_speed
 from llmkit.engines.decoding import Decoding
-from llmkit.engines.effort import measured
+from llmkit.engines.utilization import measured
 from llmkit.errors import ModelError
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import Prompt, PromptFields
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output, Writer
     from llmkit.jobs.run import JobSettings
-    from llmkit.models.own_settings import OwnSettings
+    from llmkit.models.generation_defaults import GenerationDefaults
     from llmkit.models.settings import ModelSettings
 
 app = typer.Typer(add_completion=False)
@@ -75,7 +75,7 @@ def generate(
     """Answers one prompt on stdout, or each row of `--input`."""
     out = display.console
     remark_escapes(ctx, out, ("stop", "template", "system"))
-    own = _own_settings(model.settings, out) if decode.generation_config == "model" else None
+    own = _generation_defaults(model.settings, out) if decode.generation_config == "model" else None
     call = Call(model.settings, model.engine, decode.decoding(ctx, own), chat.settings, out, own)
     input, output, output_field = rows_in.input, rows_out.output, rows_out.output_field
     if input is None:
@@ -118,7 +118,7 @@ class Call:
     decoding: Decoding
     chat: ChatSettings
     out: console.Console
-    own: OwnSettings | None = None
+    own: GenerationDefaults | None = None
 
     def engine(self) -> Engine:
         draft = self.decoding.draft_model
@@ -132,16 +132,16 @@ class Call:
         return out
 
 
-def _own_settings(model: ModelSettings, out: console.Console) -> OwnSettings:
+def _generation_defaults(model: ModelSettings, out: console.Console) -> GenerationDefaults:
     """What the model's own generation_config.json asks for; says what that is."""
-    from llmkit.models.own_settings import FILE, OwnSettings, own_settings
+    from llmkit.models.generation_defaults import FILE, GenerationDefaults, generation_defaults
     from llmkit.models.reference import locate
 
     place = locate(model.reference, offline=model.offline, trust_remote_code=model.trust_remote_code)
-    own = own_settings(place.folder)
+    own = generation_defaults(place.folder)
     if own is None:
         out.warn(f"{model.reference} has no {FILE}; the defaults apply")
-        return OwnSettings()
+        return GenerationDefaults()
     shown = ", ".join(f"{name} {value}" for name, value in own.values.items())
     out.notice(f"{FILE}: {shown or 'sets nothing'}; options of the command line take precedence")
     if own.unused:

@@ -131,7 +131,7 @@ def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[
     }
 
 
-def _name(entry: cache.Converted) -> str:
+def _name(entry: cache.CacheEntry) -> str:
     adapter = entry.manifest.get("adapter")
     return f"{entry.manifest.get('reference')}" + (f" + {adapter}" if adapter else "")
 

@@ -32,9 +32,9 @@ def push(
     display: opt.JsonQuiet,
 ) -> int:
     """Publishes the folder and says where it is."""
-    from llmkit.training.publishing import publish
+    from llmkit.training.hub_upload import upload
 
-    published = publish(folder, name, private=private, report=display.console)
+    published = upload(folder, name, private=private, report=display.console)
     if display.json_output:
         console.write(json.dumps({"name": published.name, "url": published.url, "files": list(published.files)}) + "\n")
     else:

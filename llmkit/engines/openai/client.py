@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from llmkit.engines.base import Check, proceed
+from llmkit.engines.base import Check, never_stop
 from llmkit.engines.openai.failures import BrokenAnswerError, Failure, Redactor, failure_of
 from llmkit.engines.openai.pacing import Pool, Server
 from llmkit.errors import LlmkitError, UnavailableError, one_line
@@ -80,11 +80,11 @@ class Client:
         self._room = asyncio.Semaphore(settings.concurrency)
         weakref.finalize(self, _stop, self._loop, thread)
 
-    def run(self, work: Coroutine[Any, Any, T], check: Check = proceed) -> T:
+    def run(self, work: Coroutine[Any, Any, T], check: Check = never_stop) -> T:
         """What a coroutine returns that runs in the loop. check: called now and then; what it raises ends the requests."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            while not concurrent.futures.wait((future,), None if check is proceed else _LOOK).done:
+            while not concurrent.futures.wait((future,), None if check is never_stop else _LOOK).done:
                 check()
         except BaseException:
             future.cancel()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Request, Tell, TokenScore, ignore, proceed
+from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Notify, Request, TokenScore, never_stop, notify_nobody
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.decoding import DEFAULT_NEW_TOKENS, Decoding
 from llmkit.engines.detokenize import find_stop
@@ -95,7 +95,7 @@ class OpenAIEngine:
             raise InputError("the prompt is empty", hint="give it some text")
         return ServerRequest((), decoding.max_new_tokens or DEFAULT_NEW_TOKENS, number, prompt=prompt)
 
-    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = proceed) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = never_stop) -> list[list[Completion]]:
         """As `TextEngine.generate`. Each sample is a request of its own, so that its seed and its tokens are known."""
         ENGINE.check_decoding(decoding)
         samples = range(decoding.num_samples)
@@ -132,7 +132,7 @@ class OpenAIEngine:
         choice = last | ({"message": {"content": shown.text}} if self._chats else {"text": shown.text})
         return protocol.completion_of({"choices": [choice]}, replace(decoding, logprobs=False), chat=self._chats)
 
-    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = proceed) -> list[list[TokenScore]]:
+    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = never_stop) -> list[list[TokenScore]]:
         """As `TextEngine.score_answers`: the server echoes what it is given, with log-probabilities.
 
         An answer begins with the first token after as many as the prompt has by itself, trailing spaces aside, which is the rule
@@ -278,7 +278,12 @@ class _Shown:
 
 
 def open_engine(
-    settings: ModelSettings, *, chat: ChatSettings | None = None, draft: str | None = None, report: Tell = ignore, warn: Tell = ignore
+    settings: ModelSettings,
+    *,
+    chat: ChatSettings | None = None,
+    draft: str | None = None,
+    report: Notify = notify_nobody,
+    warn: Notify = notify_nobody,
 ) -> OpenAIEngine:
     """The engine for `openai:MODEL`, once a server has answered. The key is that of OPENAI_API_KEY.
 

@@ -39,7 +39,7 @@ class Segment:
 
 
 class Document(Protocol):
-    """keep: the marks inside segments, and the proof of a translation."""
+    """keep: the marks inside segments, and the verification of a translation."""
 
     @property
     def keep(self) -> Marks: ...
@@ -130,7 +130,7 @@ class TextDocument:
     A segment within another follows it, with nothing between.
 
     compare: see Marks. encoding: of the file that is built; what it lacks is written as character references. shape: the skeleton of a
-    file of the format (see proof.py).
+    file of the format (see verification.py).
     """
 
     between: tuple[str, ...]
@@ -145,7 +145,7 @@ class TextDocument:
         object.__setattr__(self, "keep", Marks(self.segments, self.compare))
 
     def skeleton(self, data: bytes) -> object:
-        """As `proof.HasSkeleton`; without `shape` nothing is compared."""
+        """As `verification.HasSkeleton`; without `shape` nothing is compared."""
         return None if self.shape is None else self.shape(data)
 
     def build(self, translations: Sequence[str | None]) -> bytes:

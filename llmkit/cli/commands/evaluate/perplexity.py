@@ -27,7 +27,7 @@ from llmkit.cli.parsing import INPUT, MODEL, SCORING, count_option, option
 from llmkit.cli.running import job_for, model_identity, open_model, summarize
 from llmkit.cli.scoring import CacheOptions, GateOptions
 from llmkit.cli.session import session_of
-from llmkit.engines import effort
+from llmkit.engines import utilization
 from llmkit.errors import InputError, UsageError
 from llmkit.metrics.base import Example, Result, Score, digest, signature
 from llmkit.rows import Rows, open_rows
@@ -206,7 +206,7 @@ class _Run:
         known = {**run.identity, **model_identity(self.engine), "resolved.protocol": self._protocol()}
         if self.reference is not None:
             known |= {name.replace("model.", "model.against.", 1): value for name, value in model_identity(self.reference).items()}
-        run = replace(run, identity=known, measured=partial(effort.measured, self.engine))
+        run = replace(run, identity=known, measured=partial(utilization.measured, self.engine))
         measured = _Measured(rows, shown=self.text_field or "text")
         with self.cache.over(self._task(rows.name), self.engine, known, self.out) as task:
             tally = answer_rows(rows, task, job_for(self.engine, self.settings), output, self.out, run, measured.add)

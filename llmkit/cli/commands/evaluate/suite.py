@@ -39,7 +39,7 @@ from llmkit.cli.commands.evaluate import choice, perplexity, reporting, text
 from llmkit.cli.config import option_of, parse, value_of
 from llmkit.cli.help import Page
 from llmkit.cli.names import normalize
-from llmkit.cli.origin import TYPED
+from llmkit.cli.parameter_source import TYPED
 from llmkit.cli.parsing import MODEL, option
 from llmkit.cli.scoring import Baseline, MaxRegression, Report, Test
 from llmkit.errors import GateError, InputError, LlmkitError, RowsFailedError, UsageError, did_you_mean

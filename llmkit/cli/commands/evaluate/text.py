@@ -23,7 +23,7 @@ from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS
 from llmkit.cli.decoding import AnswerOptions
 from llmkit.cli.help import Page
 from llmkit.cli.jobs import JobOptions
-from llmkit.cli.origin import on_command_line
+from llmkit.cli.parameter_source import on_command_line
 from llmkit.cli.parsing import MODEL, option
 from llmkit.cli.scoring import CacheOptions, GateOptions, MetricOptions, PairedOptions, SamplingOptions, SavedOutputs, ScoreFields
 from llmkit.cli.session import session_of
