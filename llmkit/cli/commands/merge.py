@@ -35,7 +35,7 @@ def merge(
     output: opt.Output = None,
     overwrite: opt.Overwrite = False,
     model: Annotated[
-        str | None, option("--model", "-m", help="The base model. [default: the one that the adapter names]", panel=MODEL, metavar="REF")
+        str | None, option("--model", "-m", help="Its base model. [default: the one it names]", panel=MODEL, metavar="REF")
     ] = None,
     device: Annotated[str, option("--device", help="auto, cpu, cuda[:N], mps or xpu[:N].", panel=MODEL, parser=device_name)] = "cpu",
     dtype: Annotated[
