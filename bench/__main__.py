@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import comparisons, growth, material, tables
+from bench import comparisons, growth, synthetic, tables
 from bench.comparisons import FULL, QUICK, Bench
 from bench.running import apart
 
@@ -55,7 +55,7 @@ def compare(asked: argparse.Namespace, scratch: Path) -> None:
     begun = time.monotonic()
     os.environ["LLMKIT_HOME"] = str(scratch / "cache")
     size = QUICK if asked.quick else FULL
-    folder = Path(asked.model).resolve() if asked.model else apart(material.model_folder, scratch / "model", layers=size.layers)
+    folder = Path(asked.model).resolve() if asked.model else apart(synthetic.model_folder, scratch / "model", layers=size.layers)
     checkpoint = read_checkpoint(folder)
     machine = apart(measure, "cpu")
     bench = Bench(

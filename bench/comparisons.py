@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import material
+from bench import synthetic
 from bench.peers import Job, missing
 from bench.running import Contender, Measured, alternate, commands
 from llmkit.models import speed
@@ -116,7 +116,7 @@ def decode(bench: Bench) -> list[Result]:
     """Tokens per second of greedy answers: to one prompt, and to 16 ragged ones at once."""
     out = []
     for count in (1, 16):
-        job = Job(bench.folder, material.texts(count, (4, 48)), new_tokens=bench.size.new_tokens, scratch=str(bench.scratch))
+        job = Job(bench.folder, synthetic.texts(count, (4, 48)), new_tokens=bench.size.new_tokens, scratch=str(bench.scratch))
         contenders = (_OURS, _OURS_TORCH, _TRANSFORMERS, _CT2, _OURS_INT8, _CT2_INT8)
         name = "decode, one prompt" if count == 1 else f"decode, {count} ragged prompts"
         out.append(_run(bench, name, "generate", job, contenders, _decoding(bench, bench.size.new_tokens)))
@@ -125,7 +125,7 @@ def decode(bench: Bench) -> list[Result]:
 
 def score(bench: Bench) -> list[Result]:
     """Log-likelihood of every token of ragged documents, once after BOS, in windows of the model's context without overlap."""
-    job = Job(bench.folder, material.texts(bench.size.documents, bench.size.words), scratch=str(bench.scratch))
+    job = Job(bench.folder, synthetic.texts(bench.size.documents, bench.size.words), scratch=str(bench.scratch))
     contenders = [
         Contender("llmkit", "llmkit_itself", {"engine": "torch"}),
         Contender("llmkit, CTranslate2", "llmkit_itself", {"engine": "ctranslate2"}),
@@ -146,7 +146,7 @@ def score(bench: Bench) -> list[Result]:
 
 def train(bench: Bench) -> list[Result]:
     """LoRA of rank 16 on every linear layer: trained tokens per second, from the end of the first step to the end of the last."""
-    texts = bench.texts or material.rows(bench.scratch / "texts.jsonl", material.texts(200, (20, 160), seed=1), "text")
+    texts = bench.texts or synthetic.rows(bench.scratch / "texts.jsonl", synthetic.texts(200, (20, 160), seed=1), "text")
     options = {"rows": str(texts), "batch": 8, "length": 512}
     job = Job(bench.folder, [], steps=bench.size.steps, scratch=str(bench.scratch), options=options)
     contenders = (Contender("llmkit", "llmkit_itself"), Contender("peft + Trainer", "peft_trainer"), Contender("TRL", "trl_sft"))
@@ -193,7 +193,7 @@ def start(bench: Bench) -> list[Result]:
 
 def job(bench: Bench) -> list[Result]:
     """A file of ragged prompts as a job, with its journal and record, against a loop over 64 padded prompts at a time; whole processes."""
-    prompts = material.rows(bench.scratch / "prompts.jsonl", material.texts(bench.size.rows, (4, 64), seed=2), "prompt")
+    prompts = synthetic.rows(bench.scratch / "prompts.jsonl", synthetic.texts(bench.size.rows, (4, 64), seed=2), "prompt")
     out, new = bench.scratch / "out.jsonl", str(min(16, bench.size.new_tokens))
     ours = [sys.executable, "-m", "llmkit", "generate", "-m", bench.folder, "-i", str(prompts), "-o", str(out), "--max-new-tokens", new]
     contenders = [

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import material
+from bench import synthetic
 from bench.peers import Job
 from bench.running import Contender, alternate, apart, environment, process
 
@@ -56,7 +56,7 @@ Point = tuple[float, float, int]
 
 def main(rows: Sequence[int], out: Path, scratch: Path, *, quick: bool) -> None:
     """Measures each series, prints it with its slopes, and writes growth.json and growth.png."""
-    folder = str(apart(material.model_folder, scratch / "model", layers=4 if quick else 12))
+    folder = str(apart(synthetic.model_folder, scratch / "model", layers=4 if quick else 12))
     lengths, beams = ((16, 64, 256), (1, 2, 4)) if quick else ((16, 64, 256, 512, 960), (1, 2, 4, 8))
     series = {
         "rows of a job": _rows(JOB, rows, scratch),
@@ -94,7 +94,7 @@ def _rows(code: str, counts: Sequence[int], scratch: Path) -> list[Point]:
 def _generate(folder: str, scratch: Path, x: int, *, words: int, beams: int) -> Point:
     """8 prompts of `words` words, 16 new tokens each, on torch: time of the answers without loading, peak of the whole process."""
     options = {"engine": "torch", "beams": beams}
-    job = Job(folder, material.texts(8, (words, words)), new_tokens=16, scratch=str(scratch))
+    job = Job(folder, synthetic.texts(8, (words, words)), new_tokens=16, scratch=str(scratch))
     (found,), _ = alternate([Contender("llmkit", "llmkit_itself", options)], "generate", job, 3)
     return (float(x), found.median, found.peak)
 

@@ -119,7 +119,7 @@ def score(model: Engine | str, texts: Sequence[str], *, context: int | None = No
     engine = load(model) if isinstance(model, str) else model
     chosen, fields = context or engine.context or 1024, DocumentFields(None, False, False)
     if not engine.token_ids and (context is not None or stride is not None):
-        raise UsageError(f"the engine {engine.name} does not show a model's tokens, which `context` and `stride` count")
+        raise UsageError(f"the engine {engine.name} does not expose a model's tokens, which `context` and `stride` count")
     task: Scoring | TextScoring = TextScoring(engine, fields, "the texts")
     if engine.token_ids:
         task = Scoring(engine, Windows(chosen, stride or chosen), fields, "the texts", batch_tokens=_BATCH_TOKENS)

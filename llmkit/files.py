@@ -69,14 +69,16 @@ def check_own(path: Path, what: str) -> None:
     except FileNotFoundError:
         return
     except OSError as exc:
-        raise OutputError(f"{path}: {what} cannot be looked at: {exc.strerror}", hint="name another output") from exc
+        raise OutputError(f"{path}: {what} cannot be checked: {exc.strerror}", hint="name another output") from exc
     kinds = (
         (stat.S_ISLNK, "a link"), (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"),
         (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
     )  # fmt: skip
-    kind = next((name for test, name in kinds if test(status.st_mode)), "a file with a second name" if status.st_nlink > 1 else None)
+    kind = next(
+        (name for test, name in kinds if test(status.st_mode)), "a file with a second name (hard link)" if status.st_nlink > 1 else None
+    )
     if kind is not None:
-        raise OutputError(f"{path}: {kind} is where {what} goes", hint="move it away, or name another output")
+        raise OutputError(f"{path}: {kind} is in the place of {what}", hint="move it away, or name another output")
 
 
 def open_own(path: Path, what: str) -> int:
@@ -114,7 +116,7 @@ def acquire(path: Path, shown: str, *, wait: bool = False) -> Any:
     with suppress(FileNotFoundError):
         content = place.read_bytes()[: _LONGEST_PID + 1] if os.name == "posix" else b""
         if len(content) > _LONGEST_PID or (not content.decode("latin-1").strip().isdigit() and content.strip()):
-            raise OutputError(f"{place}: not a lock of llmkit's", hint="move it away, or name another output")
+            raise OutputError(f"{place}: not a lock of llmkit", hint="move it away, or name another output")
     lock = filelock.FileLock(place, timeout=-1 if wait else 0)
     try:
         lock.acquire()

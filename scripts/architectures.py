@@ -166,13 +166,13 @@ def _packs(name: str, model: Path) -> bool:
 
 HEAD = """# Architectures that are trained
 
-`llmkit finetune` puts its adapter on every linear layer of a model's blocks, but on those narrower than the rank and those that the
-model never calls (an adapter there would have no effect). Experts that share a matrix are trained with `--target-parameters all`, or
-with some of the names below; without it a warning says how many of the weights stay frozen. Where rows can be packed, several short
-ones share a row of a batch; elsewhere rows of like length go together.
+`llmkit finetune` adapts every linear layer of a model's blocks, except layers that are narrower than the rank and layers that the model
+never calls (an adapter on these would have no effect). Experts that share a matrix are trained with `--target-parameters all`, or with
+some of the names below; without it, a warning says how many weights stay frozen. If rows can be packed, several short rows share a row
+of a batch. Otherwise rows of similar length are in one batch.
 
-This table is written by `python scripts/architectures.py`, which trains a tiny model of each architecture; the slow tests train them
-again and load each adapter in plain peft. Architectures that are not in it are trained by the same rules.
+`python scripts/architectures.py` writes this table and trains a tiny model of each architecture. The slow tests train them again and load
+each adapter in plain peft. Other architectures are trained by the same rules.
 
 | architecture | adapter on | `--target-parameters all` | rows packed |
 |---|---|---|---|

@@ -316,17 +316,17 @@ def table(found: Iterable[Agreement], model: str | None) -> str:
     """The page docs/agreement.md."""
     lines = [
         "# Agreement with the peers", "",
-        "Made by `scripts/peers.py`: inputs from a seed, expected values from running the peer.",
+        "`scripts/peers.py` writes this page. It makes inputs from a seed and gets the expected values by running the other tool.",
         f"The harness ran {Path(model).name if model else 'no model'} in float32 on a CPU.", "",
         "| peer | compared | cases | agree | largest difference | bound |", "|---|---|---:|---:|---:|---:|",
     ]  # fmt: skip
     lines += [f"| {a.peer} | {a.what} | {a.cases:,} | {a.agree:,} | {a.largest:.2g} | {a.bound:.2g} |" for a in found]
     lines += [
         "",
-        "A rolling log-likelihood also differs by what float32 loses in the peer: its `log_softmax` over 49,152 scores on a CPU is 4e-6",
-        "low. Here it is within 2e-6 of a computation in double precision (`tests/test_double_precision.py`, `python -m bench --double`).",
-        "Not offered here, and so not compared: BLEU with effective order (single sentences), options of TER, and tokenizers of BLEU that",
-        "need a download.",
+        "Rolling log-likelihoods differ because the other tool uses float32: its `log_softmax` over 49,152 scores on a CPU is 4e-6 too",
+        "low. llmkit is within 2e-6 of a computation in double precision (`tests/test_double_precision.py`, `python -m bench --double`).",
+        "llmkit does not offer these, so they are not compared: BLEU with effective order (single sentences), options of TER, and",
+        "tokenizers of BLEU that need a download.",
     ]
     return "\n".join(lines) + "\n"
 

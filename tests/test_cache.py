@@ -16,7 +16,7 @@ from conftest import Process, Run, write_rows
 
 from llmkit.jobs.cache import Cache
 from llmkit.jobs.outcome import Answer
-from llmkit.jobs.report import Silent
+from llmkit.jobs.reporter import Silent
 
 TEXTS = ["The boy ran home.", "She opened the window.", "They walked along the river.", "It rained all day."]
 QUESTIONS = [{"question": f"What is {i}?", "choices": ["honey", "stone"], "answer": 0} for i in range(4)]

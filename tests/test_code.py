@@ -63,7 +63,7 @@ def test_the_network_is_cut_off_or_that_is_said(run: Run, tmp_path: Path) -> Non
         program = f"    return 3\nimport socket\nsocket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 2)"
         ran = run("evaluate", "code", "-i", problems(tmp_path / "p.jsonl", program), "--run-code", "--json")
         reached = json.loads(ran.out)["scores"]["pass@1"] == 100
-        assert reached == ("the network is not cut off" in ran.err)
+        assert reached == ("the network is not blocked" in ran.err)
         if not reached:
             socket.create_connection(server.getsockname()).close()
 

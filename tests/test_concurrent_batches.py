@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from conftest import read_rows, write_rows
 
-from llmkit.engines.base import Check, proceed
+from llmkit.engines.base import Check, never_stop
 from llmkit.engines.openai.pacing import Pool
 from llmkit.errors import LlmkitError, RowsFailedError, TimeUpError, UnavailableError
 from llmkit.jobs.batching import WINDOW_ROWS, Work
 from llmkit.jobs.executor import Answered, Concurrent
 from llmkit.jobs.outcome import Answer, Tally
 from llmkit.jobs.output import Output
-from llmkit.jobs.report import Silent
+from llmkit.jobs.reporter import Silent
 from llmkit.jobs.run import JobSettings, RunName, file_job
 from llmkit.jobs.stopping import PATIENCE, Stopping
 from llmkit.rows import Row, open_rows
@@ -39,7 +39,7 @@ class Shouting:
     def prepare(self, row: Row) -> Work:
         return Work(row, row.fields["prompt"], 1, 1)
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         with self.lock:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
@@ -161,7 +161,7 @@ def test_when_the_time_is_long_up_what_is_still_out_is_dropped_and_the_rest_kept
     stopping = Stopping(-PATIENCE, Silent().notice)
 
     class Waiting(Shouting):
-        def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+        def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
             while batch[0].row.index in task.held:
                 check()
             return super().answer(batch)

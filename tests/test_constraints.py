@@ -71,10 +71,10 @@ def test_an_answer_that_a_suppressed_token_breaks_is_an_error_and_not_an_end(run
     out = tmp_path / "out.jsonl"
     arguments = ["-m", model, "--chat-template", "none", "--regex", "(ab){6}", "--max-new-tokens", 20]
     assert run("generate", "-i", rows, "-o", out, *arguments).code == 3
-    assert all("the answer broke off inside the constraint" in row["error"] and "text" not in row for row in read_rows(out))
+    assert all("the answer ended before it was complete" in row["error"] and "text" not in row for row in read_rows(out))
     ran = run("generate", "x", *arguments, "--json")
     assert ran.code == 5
-    assert "the answer broke off inside the constraint" in ran.err
+    assert "the answer ended before it was complete" in ran.err
 
 
 def test_an_answer_that_its_limit_cuts_says_so(run: Run) -> None:
@@ -98,7 +98,7 @@ def test_what_is_no_answer_to_a_constraint_is_known_as_such() -> None:
 
     assert broken('{"a":1,"b":2}', ended=True) is None
     assert broken('{"a":1,', ended=False) is None
-    assert "broke off" in (broken('{"a":1,', ended=True) or "")
-    assert "broke off" in (broken('{"a":"x"', ended=False) or "")
+    assert "ended before it was complete" in (broken('{"a":1,', ended=True) or "")
+    assert "ended before it was complete" in (broken('{"a":"x"', ended=False) or "")
     assert "occurs twice" in (broken('{"a":1,"a":2}', ended=True) or "")
-    assert "broke off" in (broken("", ended=True) or "")
+    assert "ended before it was complete" in (broken("", ended=True) or "")

@@ -188,7 +188,7 @@ def test_a_damaged_form_is_noticed_and_made_again(run: Run, gpt2: Path) -> None:
     path.write_bytes(data)
     ran = run(*arguments)
     assert (ran.code, ran.out) == (0, whole)
-    assert "model.bin is not as it was written" in ran.err
+    assert "model.bin has changed since it was written" in ran.err
     assert "model.bin" not in run(*arguments).err
 
 
@@ -219,9 +219,9 @@ def test_an_adapter_is_merged_into_the_form(run: Run, llama: Path, tmp_path: Pat
     ("kind", "settings", "why"),
     [
         ("Gemma2", CAUSAL["Gemma2"], "the architecture 'gemma2'"),
-        ("Mistral", GROUPED | {"sliding_window": 16}, "slides over a window"),
-        ("Llama", GROUPED | {"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0}}, "scaled by 'yarn'"),
-        ("GPT2", GPT | {"scale_attn_by_inverse_layer_idx": True}, "not torch's"),
+        ("Mistral", GROUPED | {"sliding_window": 16}, "sliding-window attention"),
+        ("Llama", GROUPED | {"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0}}, "RoPE scaling 'yarn'"),
+        ("GPT2", GPT | {"scale_attn_by_inverse_layer_idx": True}, "differ"),
     ],
     ids=["another family", "a sliding window", "positions", "found by comparing"],
 )
@@ -269,7 +269,7 @@ def test_auto_goes_to_torch_with_one_notice_for_a_model_that_can_not_be_converte
     ran = run("generate", "the king", "-m", folder, "--device", "cpu", "--max-new-tokens", "2")
     assert ran.code == 0
     assert [line for line in ran.err.splitlines() if "gemma2" in line] == [
-        f"{folder} can't run on the engine ctranslate2: it does not know the architecture 'gemma2'; "
+        f"{folder} can't run on the engine ctranslate2: it does not support the architecture 'gemma2'; "
         "torch runs instead, which takes longer to start"
     ]
 
@@ -296,7 +296,7 @@ def test_an_answer_does_not_depend_on_the_number_of_threads(run: Run, larger: Pa
 
 
 def test_a_precision_without_kernels_is_an_error_that_names_those_that_there_are(larger: Path) -> None:
-    from llmkit.engines.ctranslate2.support import precisions
+    from llmkit.engines.ctranslate2.limits import precisions
 
     assert "float32" in precisions()
     for dtype in {"float16", "bfloat16"} - set(precisions()):

@@ -18,7 +18,7 @@ from conftest import Run
 from llmkit.translation.documents import gettext, html, markdown, subtitles
 from llmkit.translation.documents.base import Document
 from llmkit.translation.documents.formats import open_document
-from llmkit.translation.documents.proof import HasSkeleton, proven
+from llmkit.translation.documents.verification import HasSkeleton, verify
 from llmkit.translation.markup import strip
 from llmkit.translation.pieces import split
 
@@ -62,7 +62,7 @@ def test_each_file_of_the_corpus_becomes_what_it_must(path: Path) -> None:
     texts = answered(document, french)
     for number, (segment, text) in enumerate(zip(document.segments, texts, strict=True)):
         assert document.keep.of(number).problem(segment.text, text) is None
-    made = proven(document, texts)
+    made = verify(document, texts)
     assert made.data.decode("latin-1") == expected(path).read_bytes().decode("latin-1")
     assert made.left == ()
 
@@ -79,7 +79,7 @@ def test_no_answer_changes_the_skeleton_of_a_file_of_the_corpus(path: Path) -> N
     document = opened(path)
     assert isinstance(document, HasSkeleton)
     for model in (str.upper, lambda text: "Oui.", lambda text: f"- {text} {{x}} *b* <i> & `c` | --> %s", lambda text: f"1. {text}\n# a"):
-        made = proven(document, answered(document, model))
+        made = verify(document, answered(document, model))
         assert document.skeleton(made.data) == document.skeleton(path.read_bytes())
 
 
@@ -107,7 +107,7 @@ def test_the_built_in_model_changes_no_structure_of_any_file(run: Run, tmp_path:
 
 if __name__ == "__main__":
     for file in FILES:
-        found = proven(opened(file), answered(opened(file), french)).data
+        found = verify(opened(file), answered(opened(file), french)).data
         if "--write" in sys.argv:
             expected(file).write_bytes(found)
         elif not expected(file).exists() or found != expected(file).read_bytes():

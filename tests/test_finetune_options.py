@@ -38,7 +38,7 @@ def test_languages_for_rows_without_a_source_and_a_target_are_refused(run: Run, 
     rows = write_rows(tmp_path / "text.jsonl", [{"text": "Hello."}])
     done = run("finetune", rows, "-m", STORIES, "--to", "fr", "--dry-run")
     assert done.code == 2
-    assert "--from and --to are for rows with a source and a target; these are of text" in done.err
+    assert "--from and --to apply to rows with a source and a target; these rows are text" in done.err
     unknown = run("finetune", pairs, "-m", STORIES, "--to", "Frensh", "--dry-run")
     assert unknown.code == 2
     assert "--to: 'Frensh' is not a language; did you mean" in unknown.err
@@ -198,8 +198,11 @@ def test_a_template_makes_the_prompt_as_it_does_in_generate(run: Run, tmp_path: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--template", "Say {topic}", "--prompt-field", "topic"], "--template and --prompt-field both say what the model is asked"),
-        (["--template", "Say {topic}", "--text-field", "topic"], "--template and --text-field both say what the model is asked"),
+        (
+            ["--template", "Say {topic}", "--prompt-field", "topic"],
+            "--template and --prompt-field cannot be combined: both give the prompt",
+        ),
+        (["--template", "Say {topic}", "--text-field", "topic"], "--template and --text-field cannot be combined: both give the prompt"),
         (["--template", "Say it"], "--template names no field"),
         (["--template", "Say {other}"], "line 1: no field 'other'"),
         (["--template", "Say {topic}", "--completion-field", "other"], "line 1: no field 'other'"),

@@ -10,7 +10,7 @@ from types import FrameType
 import pytest
 
 from llmkit.translation.documents.formats import open_document
-from llmkit.translation.documents.proof import proven
+from llmkit.translation.documents.verification import verify
 from llmkit.translation.markup import strip
 
 #: What is begun many thousand times and never ended: where each looks for its end up to the last, it takes minutes.
@@ -54,7 +54,7 @@ def translated(path: Path, source: str) -> bytes:
     for number, (segment, translation) in enumerate(zip(document.segments, translations, strict=True)):
         strip(segment.text, document.keep)
         assert document.keep.of(number).problem(segment.text, translation) is None
-    result = proven(document, translations)
+    result = verify(document, translations)
     assert result.left == ()
     return result.data
 

@@ -189,7 +189,7 @@ def test_a_finished_output_that_was_changed_is_not_complete(run: Run, files: Pat
     (files / "out.jsonl").write_text("")
     ran = run(*arguments)
     assert ran.code == 2
-    assert "not what the run wrote" in ran.err
+    assert "its content has changed since the run wrote it" in ran.err
     assert run(*arguments, "--overwrite").code == 0
     assert len((files / "out.jsonl").read_text().splitlines()) == 3
 

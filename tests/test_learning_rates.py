@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Run, write_rows
 
-from llmkit.training.rates import rising, suggestion
+from llmkit.training.lr_finder import rising, suggestion
 
 
 def test_rates_rise_by_the_same_factor() -> None:

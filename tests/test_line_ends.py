@@ -20,7 +20,7 @@ def test_files_of_different_length_name_the_carriage_return(run: Run, files: tup
     references.write_bytes(reference)
     ran = run("evaluate", "bleu", "-p", hypotheses, "-r", references)
     assert ran.code == 2
-    assert f"{references} a carriage return (CR) alone was taken for the end of line {line}" in ran.err
+    assert f"in {references} line {line} ends with a carriage return (CR) alone" in ran.err
 
 
 def test_a_carriage_return_among_line_feeds_is_warned_about(run: Run, files: tuple[Path, Path]) -> None:
@@ -28,7 +28,7 @@ def test_a_carriage_return_among_line_feeds_is_warned_about(run: Run, files: tup
         path.write_bytes(b"One.\nTwo\r and three.\nFour.\n")
     ran = run("evaluate", "bleu", "-p", files[0], "-r", files[1])
     assert ran.code == 0
-    assert f"{files[0]}, line 2: a carriage return alone ends this line" in ran.err
+    assert f"{files[0]}, line 2: this line ends with a carriage return (CR)" in ran.err
 
 
 @pytest.mark.parametrize("end", [b"\r", b"\r\n", b"\n"])

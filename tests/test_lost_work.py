@@ -78,7 +78,7 @@ def test_a_folder_that_llmkit_did_not_make_is_refused_and_stays(
     for output in (project, project / "checkpoints" / ".."):
         done = run("finetune", rows, *finished[1][2:], "-o", output, option)
         assert done.code == 2
-        assert "no run of llmkit finetune began there" in done.err
+        assert "holds no run of llmkit finetune" in done.err
     assert content(project) == before
 
 
@@ -98,7 +98,7 @@ def test_a_finished_adapter_that_was_damaged_is_not_called_trained(run: Run, fin
     (ad / "adapter_model.safetensors").write_bytes(b"")
     done = run(*finished[1], "-o", ad)
     assert done.code == 2
-    assert "adapter_model.safetensors: is not the file that was written" in done.err
+    assert "adapter_model.safetensors: has changed since it was written" in done.err
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_manifest_without_a_file_that_a_resume_needs_is_not_complete(stopped: 
 def test_a_checkpoint_belongs_to_its_run_and_its_step(stopped: RunFolder) -> None:
     change(stopped, lambda checkpoints: checkpoints["checkpoint-4"].update(run="0" * 32))
     step, (warning,) = newest(stopped)
-    assert (step, warning.rpartition(": ")[2]) == (2, "it is of another run")
+    assert (step, warning.rpartition(": ")[2]) == (2, "it belongs to another run")
 
 
 def test_a_new_run_in_the_folder_removes_the_old_checkpoints_and_nothing_else(stopped: RunFolder) -> None:

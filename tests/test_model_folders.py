@@ -226,7 +226,7 @@ HEADERS: dict[str, object] = {
     "an unknown type": {"a": {"dtype": "X9", "shape": [1], "data_offsets": [0, 4]}},
     "a number of 5,000 digits": b'{"a":{"dtype":"F32","shape":[' + b"9" * 5000 + b'],"data_offsets":[0,4]}}',
     "nested deep": b'{"a":' * 50_000,
-    "a name that is there twice": b'{"a":' + ONE + b',"a":' + ONE + b"}",
+    "a name that occurs twice": b'{"a":' + ONE + b',"a":' + ONE + b"}",
     "not UTF-8": b"\xff\xfe",
 }
 

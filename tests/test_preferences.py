@@ -1,4 +1,4 @@
-"""Preferences: rows with a better and a worse answer train a model by DPO, with the resume, preflight and card of any run."""
+"""Preferences: rows with a better and a worse answer train a model by DPO, with the resume, dry run and card of any run."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_better_answers_become_likelier_and_the_run_resumes_bit_for_bit(run:
     training += ["--lora-r", "4", "--learning-rate", "1e-2", "--save-steps", "2", "--keep", "last", "--lora-dropout", "0.1"]
     done = run(*training, "-o", tmp_path / "ad")
     assert done.code == 0, done.err
-    assert "preferences are trained by DPO, beta 0.1" in done.err
+    assert "preferences are trained with DPO, beta 0.1" in done.err
     log = read_rows(tmp_path / "ad" / "metrics.jsonl")
     trained = [entry for entry in log if "loss" in entry]
     assert trained[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)  # the model is its reference: its own dropout is off
@@ -164,7 +164,7 @@ def test_a_row_of_another_format_is_a_preference_when_that_is_asked(run: Run, tm
         ({"chosen": [USER, GOOD], "rejected": [{**USER, "content": "Ho"}, BAD]}, [], "answer different conversations"),
         ({"chosen": [USER], "rejected": [USER, BAD]}, [], "line 1"),
         ({"prompt": "Hi", "completion": "Yes."}, ["--dpo"], "no field 'chosen'"),
-        ({"prompt": "Hi", "completion": "Yes."}, ["--dpo-beta", "0.2"], "--dpo-beta is for rows with 'chosen' and 'rejected'"),
+        ({"prompt": "Hi", "completion": "Yes."}, ["--dpo-beta", "0.2"], "--dpo-beta applies to rows with 'chosen' and 'rejected'"),
         ({"prompt": "Hi", "chosen": "Yes.", "rejected": "No."}, ["--full-loss"], "--full-loss and preferences cannot be combined"),
         ({"prompt": "Hi", "chosen": "Yes.", "rejected": "No."}, ["--dpo-beta", "0"], "must be above 0"),
     ],

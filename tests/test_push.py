@@ -101,7 +101,7 @@ def test_what_is_no_finished_result_is_refused_before_the_hub_is_asked(process: 
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0\0")
     changed = push(process, hub, tmp_path, adapter, "me/mine")
     assert changed.code == 2
-    assert "is not the file that was written" in changed.err
+    assert "has changed since it was written" in changed.err
     assert push(process, hub, tmp_path, adapter, "not a name").code == 2
     assert hub.made == []
 

@@ -26,7 +26,7 @@ from llmkit.engines.openai.protocol import seed_of
 from llmkit.errors import TimeUpError, UnavailableError
 from llmkit.jobs.outcome import Tally
 from llmkit.jobs.output import Output
-from llmkit.jobs.report import Silent
+from llmkit.jobs.reporter import Silent
 from llmkit.jobs.run import JobSettings, RunName, file_job
 from llmkit.models.settings import ServerSettings
 from llmkit.rows import open_rows

@@ -135,7 +135,7 @@ def test_a_shard_under_the_name_of_another_is_refused(run: Run, shards: Path) ->
         shutil.copy(shards.with_name(f"out.jsonl.shard-1-of-3{ending}"), shards.with_name(f"out.jsonl.shard-2-of-3{ending}"))
     ran = run("gather", shards)
     assert ran.code == 2
-    assert "out.jsonl.shard-2-of-3: it is shard 1/3, by its record" in ran.err
+    assert "out.jsonl.shard-2-of-3: its record says that it is shard 1/3" in ran.err
 
 
 def test_an_edited_shard_is_refused(run: Run, shards: Path) -> None:
@@ -143,7 +143,7 @@ def test_an_edited_shard_is_refused(run: Run, shards: Path) -> None:
     path.write_text(path.read_text().replace("row 1", "row one", 1))
     ran = run("gather", shards)
     assert ran.code == 2
-    assert "out.jsonl.shard-3-of-3: its content is not what the run wrote" in ran.err
+    assert "out.jsonl.shard-3-of-3: its content has changed since the run wrote it" in ran.err
 
 
 def test_an_output_that_is_there_is_not_replaced_unasked(run: Run, shards: Path) -> None:

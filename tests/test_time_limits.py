@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from conftest import STORIES, Run, write_rows
 
-from llmkit.engines.base import Check, proceed
+from llmkit.engines.base import Check, never_stop
 from llmkit.errors import TimeUpError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.earlier import smaller_batches
 from llmkit.jobs.executor import Here, growing
 from llmkit.jobs.outcome import Answer
-from llmkit.jobs.report import Silent
+from llmkit.jobs.reporter import Silent
 from llmkit.jobs.stopping import Stopping, TooLongError
 from llmkit.rows import Row
 
@@ -76,7 +76,7 @@ class Clocked:
     def prepare(self, row: Row) -> Work:
         return Work(row)
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         for _ in batch:
             self.now += 1
             check()

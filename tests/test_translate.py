@@ -224,7 +224,7 @@ def test_sentences_are_pieces_and_abbreviations_do_not_end_them() -> None:
         ("Hello %s, see {name}.", "Bonjour %s.", "eos", "placeholder {name} missing"),
         ("See https://a.org/x, please.", "Voir.", "eos", "https://a.org/x"),
         ("He went home to sleep.", "He went home to sleep.", "eos", "not translated"),
-        ("He went home.", "", "eos", "nothing was written"),
+        ("He went home.", "", "eos", "the translation is empty"),
         ("He went home to sleep for many hours.", "Il.", "eos", "times as long"),
         ("He went home.", "Il est la il est la il est la il est la.", "eos", "repeats"),
         ("He went home.", "Il est", "length", "cut off"),

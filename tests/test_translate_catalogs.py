@@ -12,7 +12,7 @@ from test_document_structure import HEAD
 
 from llmkit.translation.documents import gettext
 from llmkit.translation.languages import language
-from llmkit.translation.leaving import is_code, is_written_in
+from llmkit.translation.untranslatable import is_code, is_written_in
 
 OLD = '#, fuzzy, c-format\n#| msgid "A dog"\nmsgid "A cat %d"\nmsgstr "Un chien %d"\n'
 OBSOLETE = '#, fuzzy\n#~ msgid "old"\n#~ msgstr "x"\n'
@@ -48,7 +48,7 @@ def test_fuzzy_entries_are_told_and_the_options_are_part_of_the_run(run: Run, tm
     command = ("translate", "-i", tmp_path / "a.po", "-o", tmp_path / "b.po", "--to", "fr")
     done = run(*command)
     assert done.code == 0, done.err
-    assert "entries marked fuzzy, left as they are: 1; --retranslate-fuzzy translates them" in done.err
+    assert "entries marked fuzzy, left unchanged: 1; --retranslate-fuzzy translates them" in done.err
     for option in ("mark_fuzzy", "retranslate_fuzzy"):
         changed = run(*command, f"--{option.replace('_', '-')}")
         assert changed.code == 2
@@ -118,7 +118,7 @@ def test_text_in_the_target_language_and_codes_are_no_work_for_the_model(run: Ru
     done = run("translate", "-i", tmp_path / "a.md", "-o", tmp_path / "b.md", "--to", "fr", "--num-beams", "1")
     assert done.code == 0, done.err
     assert (tmp_path / "b.md").read_text().startswith(source.partition("The")[0])
-    assert "already in French, so left as they are: 1 sentences" in done.err
+    assert "already in French, so left unchanged: 1 sentences" in done.err
 
 
 def test_lines_of_text_are_plain(run: Run, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import typer
 from llmkit.cli import console, streams
 from llmkit.cli.command import Group, show_help
 from llmkit.cli.help import Page, shows
-from llmkit.cli.mistakes import usage_error
 from llmkit.cli.names import COMMANDS, SPELLINGS, module_of, normalize
+from llmkit.cli.usage_errors import usage_error
 from llmkit.errors import LlmkitError, OutOfMemoryError
 from llmkit.version import __version__
 

@@ -1,7 +1,7 @@
 """A command of llmkit: its options come in groups, and each value remembers where it came from.
 
 A group of options is a dataclass whose fields are Typer options with defaults. `add` gives Typer the flat list of options and the
-command's function the groups. What is wrong with a command line is told by `llmkit.cli.mistakes`. Knows Typer; not what an option means.
+command's function the groups. `llmkit.cli.usage_errors` says what is wrong with a command line. Knows Typer; not what an option means.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, TypeVar, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from llmkit.cli import console, mistakes
+from llmkit.cli import console, usage_errors
 from llmkit.cli import help as help_pages
 from llmkit.cli.help import Page
-from llmkit.cli.origin import TYPED, as_given, is_given, on_command_line, option_name
+from llmkit.cli.parameter_source import TYPED, as_given, is_given, on_command_line, option_name
 from llmkit.errors import LlmkitError, UsageError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -43,10 +43,10 @@ class Command(TyperCommand):
         try:
             rest = super().parse_args(ctx, help_pages.asks_for_all(ctx, args))
         except typer.TyperException as exc:
-            mistakes.place(exc, ctx)
+            usage_errors.set_context(exc, ctx)
             raise
         if rest and not ctx.resilient_parsing:
-            raise mistakes.extra_words(ctx, rest)
+            raise usage_errors.extra_words(ctx, rest)
         return rest
 
     def get_help(self, ctx: Any) -> str:
@@ -82,7 +82,7 @@ class Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Raises UsageError with the nearest name for a command that there is not."""
         if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
-            raise mistakes.unknown_command(ctx, args, [name for name, _ in self.listed()])
+            raise usage_errors.unknown_command(ctx, args, [name for name, _ in self.listed()])
         return super().resolve_command(ctx, args)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from llmkit.cli.names import COMMANDS, SPELLINGS, module_of, normalize
-from llmkit.cli.origin import CONFIGURED, TYPED
+from llmkit.cli.parameter_source import CONFIGURED, TYPED
 from llmkit.cli.parsing import truth
 from llmkit.errors import InputError, UsageError, did_you_mean, one_line
 

@@ -15,7 +15,7 @@ from typing import IO
 
 from llmkit.cli.progress import live, live_steps, plain, plain_steps, spinner
 from llmkit.errors import GateError, LlmkitError, UnavailableError
-from llmkit.jobs.report import Progress, Uncounted
+from llmkit.jobs.reporter import Progress, Uncounted
 
 # C0 and C1 controls but newline and tab, the bidirectional overrides and isolates, and line separators: shown as escapes.
 _VISIBLE = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"}

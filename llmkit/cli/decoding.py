@@ -15,7 +15,7 @@ from llmkit.cli.parsing import DECODING, choice_option, count_option, number_opt
 
 if TYPE_CHECKING:
     from llmkit.engines.decoding import Decoding
-    from llmkit.models.own_settings import OwnSettings
+    from llmkit.models.generation_defaults import GenerationDefaults
 
 
 @dataclass(frozen=True)
@@ -83,18 +83,18 @@ class DecodingOptions:
         str,
         choice_option(
             "--generation-config",
-            help="Whether the model's own settings are the defaults (none: only its special tokens).",
+            help="Use the model's generation_config.json as defaults (none: only its special tokens).",
             panel=DECODING,
             values=("none", "model"),
         ),
     ] = "none"
 
-    def decoding(self, ctx: typer.Context, own: OwnSettings | None = None) -> Decoding:
+    def decoding(self, ctx: typer.Context, own: GenerationDefaults | None = None) -> Decoding:
         """own: the model's settings, in force where no option is given. Raises UsageError for values that can't be combined.
 
         Filters of sampling from the environment or a configuration file are for runs that sample; a greedy run drops them.
         """
-        from llmkit.cli.origin import is_given, on_command_line
+        from llmkit.cli.parameter_source import is_given, on_command_line
         from llmkit.engines.decoding import Decoding
         from llmkit.errors import UsageError
 

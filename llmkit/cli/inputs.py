@@ -16,7 +16,7 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli.command import refuse
-from llmkit.cli.origin import option_name
+from llmkit.cli.parameter_source import option_name
 from llmkit.errors import InputError, OutputError, UsageError
 from llmkit.rows.reading import FORMATS
 from llmkit.rows.text import read_text
@@ -57,7 +57,7 @@ def remark_escapes(ctx: typer.Context, out: console.Console, names: Sequence[str
         for text in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(text, str) and (found := re.search(r"\\[nrt]", text)):
                 what = f"'{found[0]}' is a backslash and the letter {found[0][1]}"
-                out.warn(f"{option_name(ctx, name)}: {what}, as it was given; in a shell $'{found[0]}' is the control character")
+                out.warn(f"{option_name(ctx, name)}: {what}; in a shell, $'{found[0]}' is the control character")
 
 
 def read_prompt(words: Sequence[str] | None, example: str) -> str:

@@ -69,7 +69,7 @@ ChatTemplate = Annotated[str, option("--chat-template", help="auto (the model's,
 def text_argument(name: str) -> Any:
     """The positional text of a command that answers one text or many rows."""
     return typer.Argument(
-        metavar=f"[{name}] [-]", help=f"The {name.lower()}. - reads standard input and puts it first.", show_default=False
+        metavar=f"[{name}] [-]", help=f"The {name.lower()}. - reads it from standard input; other text follows it.", show_default=False
     )
 
 

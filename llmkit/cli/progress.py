@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from llmkit.jobs.report import Progress
+from llmkit.jobs.reporter import Progress
 from llmkit.rows import Total
 
 #: Off a terminal, progress is at most one plain line in this many seconds.

@@ -113,7 +113,7 @@ def tell_speed(engine: TextEngine, tokens: int, seconds: float, out: Console) ->
 
 def tell_limit(engine: TextEngine, out: Console) -> None:
     """How near the model came to what this machine can do, where that was measured, for who asked for details."""
-    from llmkit.engines.effort import describe
+    from llmkit.engines.utilization import describe
 
     if (found := describe(engine)) is not None:
         out.detail(found)

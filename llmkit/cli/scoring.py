@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmkit.cli import options as opt
-from llmkit.cli.origin import on_command_line
+from llmkit.cli.parameter_source import on_command_line
 from llmkit.cli.parsing import INPUT, RUN, SCORING, SHOW, choice_option, count_option, number_option, option
 from llmkit.errors import UsageError
 
@@ -30,7 +30,8 @@ Test = Annotated[
 ]  # fmt: skip
 Baseline = Annotated[str | None, option("--baseline", help="Compare with an earlier --report FILE.json.", panel=SCORING, metavar="FILE")]
 MaxRegression = Annotated[
-    str | None, option("--max-regression", help="Exit 4 if worse than the baseline by this: 2%, 0.5.", panel=SCORING, metavar="BOUND")
+    str | None,
+    option("--max-regression", help="Exit 4 if worse than the baseline by more than this: 2% or 0.5.", panel=SCORING, metavar="BOUND"),
 ]
 Report = Annotated[list[str] | None, option("--report", help="Also write .json, .md, .xml (JUnit) or .html.", panel=SHOW, metavar="FILE")]
 
@@ -81,18 +82,18 @@ class CacheOptions:
 
     @contextmanager
     def over(self, task: Task, engine: TextEngine, identity: Mapping[str, Any], out: Console, *, by_place: bool = False) -> Iterator[Task]:
-        """`task` of `engine`, asked only for what the cache does not hold (see `llmkit.jobs.cache.Cached`).
+        """`task` of `engine`, asked only for what the cache does not hold (see `llmkit.jobs.cache.CachedTask`).
 
         A server shows no hash of its weights, so what it answered counts for its address alone.
         """
         if self.cache is None:
             yield task
             return
-        from llmkit.jobs.cache import Cache, Cached
+        from llmkit.jobs.cache import Cache, CachedTask
 
         store = Cache(self.cache, out)
         where = {"servers": sorted(engine.servers)} if engine.servers else {}
-        cached = Cached(task, store, {**identity, **where}, by_place=by_place)
+        cached = CachedTask(task, store, {**identity, **where}, by_place=by_place)
         try:
             yield cached
             out.notice(f"{cached.known:,} rows from the cache {self.cache}")

@@ -33,7 +33,7 @@ class DataOptions(RowFormat):
     train: Annotated[
         list[str] | None,
         option(
-            "--train", help="Training rows (repeatable); FILE:2 sees each of its rows twice an epoch, FILE:0.5 half of them.", panel=DATA,
+            "--train", help="Training rows (repeatable); FILE:2 uses each row twice per epoch, FILE:0.5 uses half of the rows.", panel=DATA,
             metavar="FILE[:N]",
         ),
     ] = None  # fmt: skip
@@ -54,11 +54,11 @@ class DataOptions(RowFormat):
         count_option("--max-length", help="Longer rows are cut to N tokens. [default: the context, at most 2048]", panel=DATA),
     ] = None
     full_loss: Annotated[bool, option("--full-loss/--completion-only-loss", help="Also train on prompts.", panel=DATA)] = False
-    dpo: Annotated[bool, option("--dpo", help="Train 'chosen' over 'rejected' (DPO), whatever other fields the rows have.", panel=DATA)] = (
-        False
-    )
+    dpo: Annotated[
+        bool, option("--dpo", help="Train with DPO on 'chosen' and 'rejected', even if the rows have other fields.", panel=DATA)
+    ] = False
     dpo_beta: Annotated[
-        float | None, number_option("--dpo-beta", help="DPO: the tie to the model as it was. [default: 0.1]", panel=DATA)
+        float | None, number_option("--dpo-beta", help="DPO: higher values stay closer to the initial model. [default: 0.1]", panel=DATA)
     ] = None
     packing: Annotated[
         str, choice_option("--packing", help="auto packs several rows into one where the model allows.", panel=DATA, values=("auto", "off"))
@@ -67,12 +67,13 @@ class DataOptions(RowFormat):
     source_language: Annotated[
         str | None,
         option(
-            "--from", help="Source language of rows with a source and a target that name none.", panel=DATA, metavar="LANGUAGE",
+            "--from", help="Source language of translation rows that name none.", panel=DATA, metavar="LANGUAGE",
             parser=language_name,
         ),
     ] = None  # fmt: skip
     target_language: Annotated[
-        str | None, option("--to", help="Target language of these rows.", panel=DATA, metavar="LANGUAGE", parser=language_name)
+        str | None,
+        option("--to", help="Target language of translation rows that name none.", panel=DATA, metavar="LANGUAGE", parser=language_name),
     ] = None
 
     def settings(self, train: Sequence[str]) -> DataSettings:
@@ -104,11 +105,21 @@ class LoraOptions:
     lora_dropout: Annotated[float, number_option("--lora-dropout", help="Dropout on the adapter's input.", panel=LORA)] = 0.0
     target_modules: Annotated[
         str | None,
-        option("--target-modules", help="Comma-separated. [default: all linear layers of the blocks]", panel=LORA, metavar="NAMES"),
+        option(
+            "--target-modules",
+            help="Layers to adapt, comma-separated. [default: all linear layers of the blocks]",
+            panel=LORA,
+            metavar="NAMES",
+        ),
     ] = None
     target_parameters: Annotated[
         str | None,
-        option("--target-parameters", help="Weights of a mixture's experts, comma-separated, or all.", panel=LORA, metavar="NAMES"),
+        option(
+            "--target-parameters",
+            help="Expert weights to adapt (mixture of experts), comma-separated, or all.",
+            panel=LORA,
+            metavar="NAMES",
+        ),
     ] = None
     rslora: Annotated[bool, option("--rslora", help="Rank-stabilized LoRA: scale alpha / sqrt(r).", panel=LORA)] = False
     dora: Annotated[bool, option("--dora", help="Weight-decomposed adaptation (DoRA).", panel=LORA)] = False
@@ -175,7 +186,7 @@ class OptimizationOptions:
     seed: Annotated[int, count_option("--seed", help="Random seed for row order and initial weights.", panel=TRAINING)] = 0
     lora_plus_ratio: Annotated[
         float | None,
-        number_option("--lora-plus-ratio", help="LoRA+: times the learning rate for the B matrices (16 is usual).", panel=TRAINING),
+        number_option("--lora-plus-ratio", help="LoRA+: learning rate of B divided by that of A (16 is usual).", panel=TRAINING),
     ] = None
     watch: Annotated[bool, option("--watch/--no-watch", help="Stop when the loss stays at exactly 0 or has diverged.", panel=TRAINING)] = (
         True
@@ -204,19 +215,21 @@ class TrainingRunOptions(RunOptions):
     keep_checkpoints: Annotated[int, count_option("--keep-checkpoints", help="Keep the newest N checkpoints.", panel=RUN)] = 2
     keep: Annotated[
         str,
-        choice_option("--keep", help="Weights of the result, by validation loss or of the last step.", panel=RUN, values=("best", "last")),
+        choice_option(
+            "--keep", help="Weights to keep: those with the best validation loss, or the last.", panel=RUN, values=("best", "last")
+        ),
     ] = "best"
     eval_prompts: Annotated[
         str | None,
         option(
             "--eval-prompts",
-            help="Answer the prompts of this file at each evaluation, in the log and on the card.",
+            help="Answer the prompts of this file at each evaluation, for the log and the model card.",
             panel=RUN,
             metavar="FILE",
         ),
     ] = None
     eval_max_new_tokens: Annotated[int, count_option("--eval-max-new-tokens", help="Maximum length of these answers.", panel=RUN)] = 64
-    extend: Annotated[bool, option("--extend", help="Go on with a finished run, for more --epochs or --max-steps.", panel=RUN)] = False
+    extend: Annotated[bool, option("--extend", help="Continue a finished run with more --epochs or --max-steps.", panel=RUN)] = False
     find_lr: Annotated[
         bool, option("--find-lr", help="Try rising learning rates for 100 steps, suggest one, and write nothing.", panel=RUN)
     ] = False

@@ -19,16 +19,16 @@ from llmkit.rows.fields import Prompt
 Check = Callable[[], None]
 
 
-def proceed() -> None:
-    """A `Check` that lets everything run."""
+def never_stop() -> None:
+    """A `Check` that never stops a batch."""
 
 
-#: Takes a line for a person.
-Tell = Callable[[str], None]
+#: Shows a person one line.
+Notify = Callable[[str], None]
 
 
-def ignore(_: str) -> None:
-    """A `Tell` that tells nobody."""
+def notify_nobody(_: str) -> None:
+    """A `Notify` that drops the message."""
 
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class EngineKind:
         able, device = self.capabilities, settings.device.partition(":")[0]
         if settings.server.bases and not self.prefixes:
             hint = f"`model` openai:{settings.reference}"
-            raise UsageError(f"`api_base` is for models that servers run, and {settings.reference} runs here", hint=hint)
+            raise UsageError(f"`api_base` applies to models on servers (openai:NAME); {settings.reference} runs on this machine", hint=hint)
         if settings.adapter is not None and not able.adapters:
             raise EngineLimitError(f"the engine {self.name} does not support adapters", hint="merge the adapter into its base first")
         if device != "auto" and device not in able.devices:
@@ -270,7 +270,7 @@ class TextEngine(Protocol):
         """The tokens of a text; an estimate where only a server knows."""
         ...
 
-    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = proceed) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = never_stop) -> list[list[Completion]]:
         """`decoding.num_samples` answers to each request, each as long as that request's own `max_new_tokens` allows.
 
         What a request is answered does not depend on the others. check: called every few tokens; what it raises ends the batch.
@@ -282,7 +282,7 @@ class TextEngine(Protocol):
         """One answer, its text handed to `write` piece by piece as whole characters, none of a stop string."""
         ...
 
-    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = proceed) -> list[list[TokenScore]]:
+    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = never_stop) -> list[list[TokenScore]]:
         """The tokens of each given answer after its prompt, with their natural-log probabilities.
 
         A first token that nothing stands before has none, and is left out. check: called now and then; what it raises ends the work.

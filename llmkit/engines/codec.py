@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
-from llmkit.engines.base import Check, Completion, Pair, Request, TokenScore, proceed
+from llmkit.engines.base import Check, Completion, Pair, Request, TokenScore, never_stop
 from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import NO_STOPS, Stops, continuation, decode_piece, special_tokens, whole_characters
-from llmkit.engines.effort import Effort
 from llmkit.engines.panics import panics
 from llmkit.engines.truncation import cut_conversation, cut_tokens
+from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import InputError, UsageError, one_line
 from llmkit.models.speed import Cost
 from llmkit.rows.fields import Prompt
@@ -61,7 +61,7 @@ class Codec:
         context = self.context
         room = context if context is None or self.encoder_decoder else context - 1  # for at least one token of answer
         if context is not None and room is not None and len(tokens) > room:
-            kind = "tokens" if self.encoder_decoder else "tokens with one token of answer"
+            kind = "tokens" if self.encoder_decoder else "tokens, prompt and answer together"
             raise InputError(
                 f"the prompt is {len(tokens) - room:,} tokens too long: it has {len(tokens):,}, the model takes {context:,} {kind}",
                 hint="`truncate` left keeps its end, `truncate` right its beginning",
@@ -100,7 +100,7 @@ class Codec:
         if not ids and self.bos is not None:
             ids = [self.bos]
         if not ids or (not text and self.encoder_decoder):
-            raise InputError("the prompt is empty, and the model has no token to begin a text with", hint="give it some text")
+            raise InputError("the prompt is empty, and the model has no BOS token to start from", hint="give it some text")
         return ids
 
     def encode_pair(self, prompt: Prompt, answer: str, *, split: str = "spaces") -> Pair:
@@ -255,7 +255,7 @@ class CodecEngine(ABC):
     servers: tuple[str, ...] = ()
     _codec: Codec
     chat: ChatSettings
-    effort: Effort
+    counters: WorkCounters
     #: What the model reads and multiplies, where that is known.
     cost: Cost | None
 
@@ -274,7 +274,7 @@ class CodecEngine(ABC):
     def with_chat(self, chat: ChatSettings) -> Self:
         """As `Engine.with_chat`. The other engine shares model and tokenizer, and counts its effort from 0."""
         other = copy.copy(self)
-        other.chat, other._codec, other.effort = chat, replace(self._codec, chat=chat), Effort()
+        other.chat, other._codec, other.counters = chat, replace(self._codec, chat=chat), WorkCounters()
         other.__dict__.pop("identity", None)  # it holds the hash of the template
         return other
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from llmkit.engines import ctranslate2, openai, torch
 from llmkit.engines.base import EngineKind
-from llmkit.engines.ctranslate2 import support
+from llmkit.engines.ctranslate2 import limits
 from llmkit.errors import EngineLimitError, OutOfMemoryError, UnavailableError, UsageError, did_you_mean, one_line
 from llmkit.models.devices import may_have_accelerator
 
@@ -36,7 +36,7 @@ def engines() -> dict[str, EngineKind]:
         except Exception as exc:  # another package's code
             raise UnavailableError(f"the engine '{entry.name}' of {entry.value} can't be loaded: {one_line(exc)}") from exc
         if not isinstance(kind, EngineKind):
-            raise UnavailableError(f"the engine '{entry.name}' of {entry.value} is no EngineKind")
+            raise UnavailableError(f"the engine '{entry.name}' of {entry.value} is not an EngineKind")
         if kind.name in out:
             raise UnavailableError(f"two engines have the name '{kind.name}'", hint=f"uninstall the package of {entry.value}")
         out[kind.name] = kind
@@ -73,7 +73,7 @@ def _light(settings: ModelSettings, decoding: Decoding | None) -> tuple[EngineKi
     if settings.quantize == "int4" or settings.trust_remote_code or settings.device_map != "none":
         return torch.ENGINE, None  # the one engine that has them
     elsewhere = settings.device == "auto" and may_have_accelerator()
-    if not settings.reference.startswith("builtin:") and (elsewhere or not support.worth_converting(settings.reference)):
+    if not settings.reference.startswith("builtin:") and (elsewhere or not limits.worth_converting(settings.reference)):
         return torch.ENGINE, None
     try:
         ctranslate2.ENGINE.check(settings, decoding)

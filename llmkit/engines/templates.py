@@ -81,13 +81,13 @@ def _marked(content: Any) -> Any:
         )
         if last is not None:
             return [*content[:last], {**content[last], "text": content[last]["text"] + _MARK}, *content[last + 1 :]]
-    raise InputError("the last message has no text that could be continued")
+    raise InputError("the last message has no text to continue")
 
 
 def _before_mark(text: str) -> str:
     place = text.rfind(_MARK.strip())
     if place < 0:
-        raise InputError("the chat template does not write the last message, so that it can't be continued", hint=_HINT)
+        raise InputError("the chat template does not write the last message, so it can't be continued", hint=_HINT)
     # a template that strips content has stripped the space before the mark, too
     return text[:place] if text[place:].startswith(_MARK) else text[:place].rstrip()
 
@@ -145,7 +145,7 @@ class Renderer:
             return line
         self._end()
         late = time.monotonic() - began >= seconds
-        what = f"did not end within {seconds:g} s" if late else "ended its process, as one that takes too much memory does"
+        what = f"did not end within {seconds:g} s" if late else "stopped its process, probably because it used too much memory"
         raise ModelError(f"the chat template {what}", hint=_HINT)
 
     def _running(self, seconds: float) -> subprocess.Popen[bytes]:

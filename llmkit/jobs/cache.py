@@ -18,12 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llmkit.engines.base import Check, proceed
+from llmkit.engines.base import Check, never_stop
 from llmkit.errors import OutputError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.executor import Task
 from llmkit.jobs.outcome import Answer
-from llmkit.jobs.report import Report
+from llmkit.jobs.reporter import Reporter
 from llmkit.records import versions
 from llmkit.rows import Row
 from llmkit.rows.values import from_json, to_json
@@ -48,7 +48,7 @@ _ABOUT_READING = ("limit", "input_format", "encoding", "rows_sha256")
 class Cache:
     """A folder of answers by key. report: told once when entries can't be written."""
 
-    def __init__(self, folder: str, report: Report, *, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, folder: str, report: Reporter, *, most_bytes: int = MOST_BYTES) -> None:
         self.folder, self.most_bytes, self._report = Path(folder), most_bytes, report
         self._written = 0
         self._writable = True
@@ -108,7 +108,7 @@ class Cache:
         return self.folder / key[:2] / f"{key[2:]}.json"
 
 
-class Cached:
+class CachedTask:
     """A task that answers only what the cache does not hold. known: rows that it held.
 
     identity: of the run, see `llmkit.records.identity`; all of it counts but which rows were read. by_place: the answer also depends
@@ -150,10 +150,10 @@ def check(folder: str) -> None:
         path.mkdir(exist_ok=True)
         if (path / _TAG).exists():
             if not (path / _TAG).read_text(encoding="utf-8", errors="replace").startswith(_SIGNATURE):
-                raise OutputError(f"`cache` {folder}: another program's cache", hint="name a folder of its own")
+                raise OutputError(f"`cache` {folder}: another program's cache", hint="name a separate folder")
             return
         if other := next((name for name in os.listdir(path) if not name.startswith(_UNFINISHED)), None):
-            raise OutputError(f"`cache` {folder}: holds '{other}', and is no cache of llmkit's", hint="name a new or an empty folder")
+            raise OutputError(f"`cache` {folder}: holds '{other}', and is not a cache of llmkit", hint="name a new or an empty folder")
         _write(path / _TAG, _SIGNATURE)
     except FileNotFoundError as exc:
         raise OutputError(f"`cache` {folder}: there is no folder {path.absolute().parent}", hint=f"mkdir -p {path.parent}") from exc

@@ -132,7 +132,7 @@ def failed_run(output: Output, identity: Mapping[str, Any]) -> Iterator[tuple[di
     if not output.path.exists() or record is None:
         raise OutputError(f"{output.name}: there is no finished run to retry", hint="remove `retry_failed`")
     if not output.holds_rows:
-        raise UsageError("`retry_failed` needs a .jsonl output: other formats do not hold all of a row")
+        raise UsageError("`retry_failed` needs a .jsonl output: other formats do not hold the whole row")
     before = {name: value for name, value in record["identity"].items() if name != "rows_sha256"}
     if changes := differences(before, identity):
         raise another_run(output, changes, "run the first command again with `retry_failed`")

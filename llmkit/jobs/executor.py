@@ -11,11 +11,11 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from llmkit.engines.base import Check, proceed
+from llmkit.engines.base import Check, never_stop
 from llmkit.errors import OutOfMemoryError, StoppedError, TimeUpError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
-from llmkit.jobs.report import Report
+from llmkit.jobs.reporter import Reporter
 from llmkit.jobs.stopping import Stopping, TooLongError
 from llmkit.rows import Row
 
@@ -31,7 +31,7 @@ class Task(Protocol):
         """Never raises for a bad row: its error is in the work."""
         ...
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         """An answer to each row of the batch. check: called now and then; what it raises ends the batch.
 
         Raises OutOfMemoryError when the batch is too large.
@@ -58,7 +58,7 @@ class Here:
     more than half of the time is answered in parts, from one row upwards, and the first row as long as it takes: so each run gets on.
     """
 
-    def __init__(self, task: Task, report: Report, stopping: Stopping | None = None) -> None:
+    def __init__(self, task: Task, report: Reporter, stopping: Stopping | None = None) -> None:
         self._task, self._report, self._stopping = task, report, stopping
         self._most: int | None = None
         self._begun = False  # whether this run has answered anything
@@ -71,9 +71,9 @@ class Here:
 
     def _in_time(self, batch: Sequence[Work]) -> Iterator[Answered]:
         stopping = self._stopping
-        check = proceed
+        check = never_stop
         if stopping is not None and stopping.limited:
-            check = stopping.time if self._begun else proceed if len(batch) == 1 else stopping.half_time
+            check = stopping.time if self._begun else never_stop if len(batch) == 1 else stopping.half_time
         try:
             answers = self._answers(batch, check)
         except TooLongError:
@@ -116,7 +116,7 @@ class Concurrent:
 
     def __init__(self, task: Task, batches: int, stopping: Stopping | None = None) -> None:
         self._task, self._most = task, batches
-        self._check = proceed if stopping is None else stopping.late
+        self._check = never_stop if stopping is None else stopping.late
 
     def run(self, batches: Iterable[Sequence[Work]]) -> Iterator[Answered]:
         """As `Executor.run`, in the order in which answers come. Raises StoppedError or TimeUpError once all that is out is back."""

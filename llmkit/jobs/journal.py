@@ -146,7 +146,7 @@ def _check_ours(start: bytes, path: Path) -> None:
     short = start[: len(_HEADER_START)]
     torn = re.fullmatch(rb"[0-9a-f]{0,8}", short[:8]) is not None and short[8:] == _HEADER_START[8 : len(short)]
     if not (_HEADER.match(start) or torn):
-        raise OutputError(f"{path}: not a journal of llmkit's", hint="move it away, or name another output")
+        raise OutputError(f"{path}: not a journal of llmkit", hint="move it away, or name another output")
 
 
 def _line(entry: Mapping[str, Any], crc: int) -> tuple[bytes, int]:

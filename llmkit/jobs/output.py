@@ -19,8 +19,8 @@ from typing import Any, Protocol
 
 from llmkit import files
 from llmkit.errors import OutputError, UsageError
-from llmkit.jobs.batch_lines import NAME, batch_lines
 from llmkit.jobs.journal import check_journal
+from llmkit.jobs.openai_batch import NAME, batch_lines
 from llmkit.records import read_record
 from llmkit.rows.values import from_json, to_json
 
@@ -92,7 +92,7 @@ class Output:
     def check_complete(self, record: Mapping[str, Any]) -> None:
         """Raises OutputError when the file is not the one that the run of `record` wrote."""
         if files.file_sha256(self.path) != record["result"].get("output_sha256"):
-            raise OutputError(f"{self.name}: its content is not what the run wrote", hint="`overwrite` makes it again")
+            raise OutputError(f"{self.name}: its content has changed since the run wrote it", hint="`overwrite` makes it again")
 
     def commit(self, rows: Iterable[Mapping[str, Any]], record: Callable[[str], Mapping[str, Any]]) -> None:
         """Writes the rows, then the record made from their SHA-256, then gives the output its name and drops the journal.

@@ -20,7 +20,7 @@ from llmkit.jobs.executor import Concurrent, Executor, Here, Task, growing
 from llmkit.jobs.journal import Journal
 from llmkit.jobs.outcome import Answer, Outcome, Tally, row_digest
 from llmkit.jobs.output import Output, Writer, stream_writer
-from llmkit.jobs.report import Progress, Report
+from llmkit.jobs.reporter import Progress, Reporter
 from llmkit.jobs.shards import Shard
 from llmkit.jobs.stopping import Stopping
 from llmkit.records import differences, run_record
@@ -50,7 +50,7 @@ class JobSettings:
         if self.concurrency < 1:
             raise UsageError("`concurrency` must be 1 or more")
 
-    def executor(self, task: Task, report: Report, stopping: Stopping) -> Executor:
+    def executor(self, task: Task, report: Reporter, stopping: Stopping) -> Executor:
         """Who answers the batches where nobody else is named."""
         return Here(task, report, stopping) if self.concurrency == 1 else Concurrent(task, self.concurrency, stopping)
 
@@ -73,7 +73,7 @@ class RunName:
 
 
 def answered(
-    rows: Rows, task: Task, settings: JobSettings, report: Report, tally: Tally, executor: Executor | None = None
+    rows: Rows, task: Task, settings: JobSettings, report: Reporter, tally: Tally, executor: Executor | None = None
 ) -> Iterator[Outcome]:
     """The outcomes in input order, window by window, counted in `tally`. There is nothing to resume.
 
@@ -100,7 +100,7 @@ def answered(
 
 
 def stream_job(
-    rows: Rows, task: Task, settings: JobSettings, report: Report, write: Callable[[str], None], form: Writer | None = None
+    rows: Rows, task: Task, settings: JobSettings, report: Reporter, write: Callable[[str], None], form: Writer | None = None
 ) -> Tally:
     """Answers rows, each handed to `write` as `form` makes it of its fields, one at a time. form: None is JSON lines.
 
@@ -114,7 +114,7 @@ def stream_job(
 
 
 def file_job(
-    rows: Rows, task: Task, settings: JobSettings, output: Output, report: Report, run: RunName, executor: Executor | None = None
+    rows: Rows, task: Task, settings: JobSettings, output: Output, report: Reporter, run: RunName, executor: Executor | None = None
 ) -> Tally:
     """Answers rows into `output`, or continues a run that was ended.
 
@@ -148,7 +148,7 @@ def file_job(
 
 
 def answer_rows(
-    rows: Rows, task: Task, settings: JobSettings, output: Output | None, report: Report, run: RunName,
+    rows: Rows, task: Task, settings: JobSettings, output: Output | None, report: Reporter, run: RunName,
     take: Callable[[dict[str, Any], bool], None],
 ) -> Tally:  # fmt: skip
     """Answers rows, into `output` where there is one, and hands each output row to `take`, with whether it failed.
@@ -183,7 +183,7 @@ class _Loop:
     """
 
     def __init__(
-        self, rows: Rows, task: Task, settings: JobSettings, journal: Journal, report: Report, stopping: Stopping, executor: Executor
+        self, rows: Rows, task: Task, settings: JobSettings, journal: Journal, report: Reporter, stopping: Stopping, executor: Executor
     ) -> None:
         self.rows, self.task, self.settings, self.journal = rows, task, settings, journal
         self.report, self.stopping, self.executor = report, stopping, executor
@@ -317,7 +317,7 @@ def check_finished(output: Output, known: Mapping[str, Any]) -> None:
         raise earlier.another_run(output, changes, "`overwrite` replaces it")
 
 
-def _complete_before(output: Output, rows: Rows, run: RunName, report: Report) -> Tally:
+def _complete_before(output: Output, rows: Rows, run: RunName, report: Reporter) -> Tally:
     """The same command after it has finished: says so, when it really is the same. Raises OutputError when it is not."""
     record = output.read_record()
     if record is None:

@@ -105,9 +105,7 @@ def _complete_set(path: Path) -> list[Path]:
         raise InputError("there are no shards beside it", path=path, hint="run with `shard` 1/N to N/N first, each with this output")
     if len(sizes) > 1:
         kinds = " and ".join(f"{path.name}.shard-*-of-{size}" for size in sizes)
-        raise InputError(
-            f"shards of {len(sizes)} different plans overlap: {kinds}", path=path, hint="remove those that are not of this run"
-        )
+        raise InputError(f"shards of {len(sizes)} different plans overlap: {kinds}", path=path, hint="remove those of other runs")
     names = [Path(Shard(number, sizes[0]).path(str(path))) for number in range(1, sizes[0] + 1)]
     if missing := [shard.name for shard in names if not shard.exists()]:
         begun = [match[0] for match in there if match[3]]
@@ -134,7 +132,7 @@ def _record(shard: Path) -> dict[str, Any]:
     if record is None:
         raise InputError("there is no record of the run that wrote it", path=shard, hint="run this shard again with `overwrite`")
     if files.file_sha256(shard) != record["result"].get("output_sha256"):
-        raise InputError("its content is not what the run wrote", path=shard, hint="run this shard again with `overwrite`")
+        raise InputError("its content has changed since the run wrote it", path=shard, hint="run this shard again with `overwrite`")
     return record
 
 
@@ -145,7 +143,7 @@ def _check_one_run(paths: Sequence[Path], records: Sequence[Mapping[str, Any]]) 
         own = dict(record["identity"])
         said = own.pop("shard", None)
         if said != f"{number}/{len(paths)}":
-            raise InputError(f"it is shard {said}, by its record", path=path, hint="give it its own name again")
+            raise InputError(f"its record says that it is shard {said}", path=path, hint="give it its old name again")
         if changes := differences(first, own):
             hint = "run it again with the options, the model and the input of the others"
             raise InputError(f"it belongs to another run than {paths[0].name}: {'; '.join(changes)}", path=path, hint=hint)
@@ -191,5 +189,5 @@ class _Merged:
                 try:
                     outcome, digest = earlier.read_saved(from_json(line.decode("utf-8"), max_depth=MAX_DEPTH + 8)["row"])
                 except (ValueError, TypeError, KeyError, RecursionError) as exc:
-                    raise InputError("is not a shard of llmkit's", path=path) from exc
+                    raise InputError("is not a shard of llmkit", path=path) from exc
                 yield outcome.index, number, outcome, digest

@@ -109,12 +109,12 @@ def isolation() -> str:
         answer = _ask({"probe": True}, os.getcwd(), _PROBE).get("enforced")
     limits = answer if isinstance(answer, list) else []
     enforced += ["no network"] if "network" in limits else []
-    missing += [] if "network" in limits else ["the network is not cut off"]
-    enforced += ["no other process in sight"] if "processes" in limits else []
+    missing += [] if "network" in limits else ["the network is not blocked"]
+    enforced += ["other processes hidden"] if "processes" in limits else []
     if "processes" not in limits and "user" not in limits:
         missing.append("other processes of this user can be ended")
-    missing += [] if "environment" in limits else ["what this process was started with can be read"]
-    enforced += ["a user without rights"] if "user" in limits else []
+    missing += [] if "environment" in limits else ["the environment of this process can be read"]
+    enforced += ["an unprivileged user"] if "user" in limits else []
     missing.append("files that all users may read can be read" if "user" in limits else "files of this user can be read and changed")
     return f"limits: {', '.join(enforced)}; {'; '.join(missing)}"
 

@@ -47,7 +47,7 @@ def external(name: str, predictions: Sequence[str], references: Sequence[Sequenc
     sign = signature(module=stem, version=f"evaluate-{importlib.metadata.version('evaluate')}")
     numbers = {key: value for key, value in (result or {}).items() if isinstance(value, int | float) and not isinstance(value, bool)}
     if not numbers:
-        raise InputError(f"the metric module {name} gave no number: {', '.join(map(str, result or {})) or 'nothing'}")
+        raise InputError(f"the metric module {name} returned no number: {', '.join(map(str, result or {})) or 'nothing'}")
     return tuple(Score(key if key == stem else f"{stem}_{key}", float(value), sign) for key, value in numbers.items())
 
 

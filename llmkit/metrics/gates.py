@@ -82,7 +82,7 @@ def _parse(text: str, names: Sequence[str], modules: Sequence[str]) -> Condition
     if match is None or not math.isfinite(float(match["number"])):
         hint: str | None = 'for example "perplexity > 30"'
         if _NAME_ALONE.fullmatch(text):
-            hint = f'put quotes around the whole condition, "{text.strip()} > 30": without them the shell takes > and < for files'
+            hint = f'put quotes around the whole condition, "{text.strip()} > 30": without them the shell redirects output at > and <'
         raise UsageError(f"`fail_if` '{text}' is not a condition", hint=hint)
     name = match["name"].lower().replace("-", "_")
     name = name if name in names else _full_name(name)

@@ -47,7 +47,7 @@ class PairedResult:
 def check_paired(metrics: Sequence[str], test: str) -> None:
     """Raises UsageError for metrics that sacrebleu does not have."""
     if other := next((name for name in metrics if name not in SACREBLEU), None):
-        raise UsageError(f"`paired_{test}` is for {', '.join(SACREBLEU)}, not {other}", hint="`baseline` compares any metric")
+        raise UsageError(f"`paired_{test}` applies to {', '.join(SACREBLEU)}, not to {other}", hint="`baseline` compares any metric")
 
 
 def paired(

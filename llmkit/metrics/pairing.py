@@ -78,7 +78,7 @@ def _pairing(baseline: Result, system: Result, baseline_name: str, system_name: 
     for example in system.examples:
         place = places.get(example.id, -1)
         if place < 0 or not same_row(baseline.examples[place].digest, example.digest):
-            what = "is not there" if place < 0 else "is another one"
+            what = "is not there" if place < 0 else "differs from the row with this id"
             raise InputError(f"row '{example.id}' of {system_name} {what} in {baseline_name}", hint="both must score the same rows")
         order.append(place)
     return order

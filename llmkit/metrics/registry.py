@@ -106,7 +106,7 @@ def chosen(text: str, *, trust_remote_code: bool = False) -> tuple[str, ...]:
             raise UsageError(f"`metrics`: {part} is measured by running code", hint="llmkit evaluate code")
         elif part:
             if not external.is_local(part) and not trust_remote_code:
-                default = f"there are {', '.join(known)}; a hub's need `trust_remote_code`"
+                default = f"there are {', '.join(known)}; metrics of a hub need `trust_remote_code`"
                 hint = did_you_mean(own, [*known, *_FAMILIES], default=default)
                 raise UsageError(f"`metrics`: there is no metric '{part}'", hint=hint)
             wanted.append(part)

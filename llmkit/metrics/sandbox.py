@@ -143,7 +143,7 @@ def _own() -> int:
 
 
 def _readable_by_all() -> bool:
-    """Whether a user without rights could still read Python's own modules."""
+    """Whether an unprivileged user could still read Python's own modules."""
     folder = os.path.dirname(os.path.abspath(os.__file__))
     while True:
         if os.stat(folder).st_mode & 0o005 != 0o005:
@@ -224,7 +224,7 @@ def _children() -> list[int]:
 def probe() -> dict[str, Any]:
     """What is enforced here: 'enforced', a list of 'network', 'processes', 'environment' and 'user'.
 
-    'environment': a program can't read what the process that asked was started with. 'user': it runs as a user without rights.
+    'environment': a program can't read what the process that asked was started with. 'user': it runs as an unprivileged user.
     """
     asking = os.getppid()
     enforced = leave()

@@ -157,7 +157,7 @@ def _why_not(before: float, now: float, count: int, unit: str) -> str:
     """Why no test can be made; empty where one can."""
     if not math.isfinite(before) or not math.isfinite(now):
         return "no test: a score is infinite" if not math.isnan(before) and not math.isnan(now) else "no test: a score is not a number"
-    return f"no test: one of {unit} shows nothing about others; `max_regression` sets a bound" if count < 2 else ""
+    return f"no test: it needs two or more {unit}; `max_regression` sets a bound" if count < 2 else ""
 
 
 def _p_value(chosen: str, baseline: Numbers, system: Numbers, statistic: Statistic, observed: float, seed: int) -> tuple[float, str]:

@@ -15,7 +15,7 @@ from llmkit.files import file_sha256
 from llmkit.models import lora
 from llmkit.models.checkpoint import Checkpoint, Tensor, read_header
 from llmkit.models.reference import Location, locate
-from llmkit.models.smallfiles import MAX_INDEX, read_object
+from llmkit.models.small_files import MAX_INDEX, read_object
 from llmkit.models.view import View, chat_template
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import ModelError
-from llmkit.models.smallfiles import read_bytes
+from llmkit.models.small_files import read_bytes
 
 #: Bytes of a card; characters of its front matter that are parsed, and of its text that are shown; levels of the front matter.
 _MAX_CARD = 4_000_000

@@ -18,7 +18,7 @@ from typing import Any
 from llmkit.errors import ModelError
 from llmkit.files import file_sha256
 from llmkit.models import configuration
-from llmkit.models.smallfiles import MAX_INDEX, open_regular, parse_object, read_object
+from llmkit.models.small_files import MAX_INDEX, open_regular, parse_object, read_object
 
 #: The format allows 100 MB (safetensors 0.8: MAX_HEADER_SIZE); 150,000 tensors, the most that is known, take 20.
 _MAX_HEADER = 32_000_000
@@ -108,9 +108,9 @@ def read_checkpoint(folder: Path, *, trust_remote_code: bool = False, need_token
         header = read_header(path)
         double = next((name for name in header if name in tensors), None)
         if double is not None:
-            raise ModelError(f"{path}: tensor '{double[:200]}' is in another shard, too", hint="copy or download the model again")
+            raise ModelError(f"{path}: tensor '{double[:200]}' is also in another shard", hint="copy or download the model again")
         if index is not None and (lost := next((n for n, shard in index.items() if shard == path.name and n not in header), None)):
-            raise ModelError(f"{path}: tensor '{lost[:200]}' is in the index and not in the file", hint="copy or download the model again")
+            raise ModelError(f"{path}: tensor '{lost[:200]}' is in the index but not in the file", hint="copy or download the model again")
         tensors |= header
     _check_layers(folder, config, tensors)
     return Checkpoint(folder, config, tensors, files, index, trust_remote_code)
@@ -135,7 +135,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
     end = 0
     for begin, stop, name in sorted(spans):
         if begin != end or stop - begin != tensors[name].bytes:
-            raise ModelError(f"{path}: tensor '{name[:200]}' lies at wrong offsets", hint=_AGAIN)
+            raise ModelError(f"{path}: tensor '{name[:200]}' has wrong offsets", hint=_AGAIN)
         end = stop
     if 8 + len(raw) + end != size:
         raise ModelError(f"{path}: truncated: {size:,} bytes where its header needs {8 + len(raw) + end:,}", hint=_AGAIN)

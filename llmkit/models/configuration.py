@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import ModelError, UsageError
-from llmkit.models.smallfiles import read_object
+from llmkit.models.small_files import read_object
 
 #: Names under which architectures write the number of their layers.
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers", "num_decoder_layers")
@@ -123,7 +123,7 @@ def refuse_code(folder: Path, config: dict[str, Any], trusted: bool) -> None:
     if code:
         names = ", ".join(sorted({c.rpartition("--")[2].partition(".")[0] + ".py" for c in code}))
         raise UsageError(
-            f"{folder}: the model brings Python code of its own ({names[:200]})",
+            f"{folder}: the model comes with its own Python code ({names[:200]})",
             hint="read it, then add `trust_remote_code` to run it",
         )
 

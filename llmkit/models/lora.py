@@ -14,7 +14,7 @@ from typing import Any
 
 from llmkit.errors import ModelError, UsageError
 from llmkit.models.checkpoint import Tensor
-from llmkit.models.smallfiles import read_object
+from llmkit.models.small_files import read_object
 
 #: A module's name, and the simple patterns that trainers write in place of one.
 _NAME = re.compile(r"[\w.-]{1,300}")
@@ -116,7 +116,7 @@ def read(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{folder}: adapters of type {str(kind)[:40]} are not supported", hint="LoRA and its variants are")
     library = (config.get("auto_mapping") or {}).get("parent_library") if isinstance(config.get("auto_mapping"), dict | None) else "?"
     if library is not None and not str(library).startswith("transformers."):  # peft writes that of the base's class
-        raise UsageError(f"{folder}: the adapter brings code of its own ({str(library)[:100]}), which is not run")
+        raise UsageError(f"{folder}: the adapter comes with its own code ({str(library)[:100]}), which is not run")
     for name, value in config.items():
         if name in _SHOWN:
             if value is not None and not _SHOWN[name](value):

@@ -169,7 +169,7 @@ def _check_token() -> None:
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         token = os.environ.get(name, "").strip()
         if not (token.isascii() and token.isprintable()):
-            raise UnavailableError(f"{name} holds a character that no token has", hint="copy the token again")
+            raise UnavailableError(f"{name} contains a character that is not allowed in a token", hint="copy the token again")
 
 
 def _refuse_pickles(name: str, revision: str | None) -> None:

@@ -21,7 +21,7 @@ from llmkit.errors import LlmkitError, OutputError
 from llmkit.models import memory
 from llmkit.models.checkpoint import Checkpoint
 from llmkit.models.devices import available_cores
-from llmkit.models.smallfiles import read_object
+from llmkit.models.small_files import read_object
 
 #: Machines of one cache that are remembered: a home folder may be shared by many.
 MOST_MACHINES = 32

@@ -17,7 +17,7 @@ from typing import Any
 from llmkit.errors import ModelError, UnavailableError
 from llmkit.models import configuration
 from llmkit.models.checkpoint import TOKENIZER_FILES, Checkpoint
-from llmkit.models.smallfiles import read_text
+from llmkit.models.small_files import read_text
 
 #: Files that the tokenizers of transformers 5.24 read beside their configuration (vocab_files_names of each class).
 VOCABULARIES = (
@@ -99,7 +99,7 @@ def _add_tokenizer(view: View, folder: Path) -> None:
         path = folder / name
         if path.is_file():
             if (size := path.stat().st_size) > _MAX_VOCABULARY:
-                raise ModelError(f"{path}: has {size:,} bytes; such a file has at most {_MAX_VOCABULARY:,}")
+                raise ModelError(f"{path}: has {size:,} bytes; at most {_MAX_VOCABULARY:,} are allowed")
             view.link(path)
         elif os.path.lexists(path):
             raise ModelError(f"{path}: is not a regular file", hint="copy or download the model again")

@@ -189,7 +189,7 @@ class _Cutter:
         if self.in_list and element.blank:
             if last and self.elements == 0:
                 return
-            raise InputError(f"is not a JSON list of objects: nothing stands at element {self.elements + 1}", path=self.name)
+            raise InputError(f"is not a JSON list of objects: there is nothing at element {self.elements + 1}", path=self.name)
         self.elements += 1
         yield element
 

@@ -111,7 +111,7 @@ def _message(item: Any, what: str, row: Row, file_name: str) -> Message:
     role = ("tool" if speaker == "function" else speaker) if "role" in item else _SHAREGPT_ROLES.get(speaker)
     if role is None:
         known = ", ".join(_SHAREGPT_ROLES)
-        raise row_error(f"{what} is from '{speaker[:40]}', which is not a known role", row, file_name, hint=f"one of {known}")
+        raise row_error(f"{what} has the unknown role '{speaker[:40]}'", row, file_name, hint=f"one of {known}")
     content = item.get("content", item.get("value"))
     if "role" not in item and speaker == "function_call":
         message["tool_calls"], content = _sharegpt_calls(content, what, row, file_name), None

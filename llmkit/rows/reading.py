@@ -158,9 +158,7 @@ def _format_of(source: Source) -> str:
     if ending in FORMATS:
         return ending
     if source.path != "-" and ending:
-        raise UsageError(
-            f"{source.path}: no input format is known by the ending '.{ending}'", hint=f"`input_format` one of {', '.join(FORMATS)}"
-        )
+        raise UsageError(f"{source.path}: no input format has the ending '.{ending}'", hint=f"`input_format` one of {', '.join(FORMATS)}")
     return "jsonl" if source.first().lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else "txt"
 
 

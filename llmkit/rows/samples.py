@@ -73,7 +73,7 @@ class SampleFields(Templated):
         if self.template is not None:
             if self.text is not None or self.prompt is not None:
                 other = "`text_field`" if self.prompt is None else "`prompt_field`"
-                raise UsageError(f"`template` and {other} both say what the model is asked", hint="use only one of them")
+                raise UsageError(f"`template` and {other} cannot be combined: both give the prompt", hint="use only one of them")
             _ = self.parsed_template  # a template that names no field is refused now
             return
         if (self.prompt is None) != (self.completion is None):

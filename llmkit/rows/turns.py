@@ -48,7 +48,7 @@ def _is_trained(message: Message) -> bool:
     """False for weight 0, axolotl's "train": false, and an empty message of the assistant. Raises ValueError for other weights."""
     weight = message.get("weight", 1)
     if isinstance(weight, bool) or weight not in (0, 1):
-        raise ValueError(f"has weight {weight!r}; 0 and 1 are known")
+        raise ValueError(f"has weight {weight!r}; only 0 and 1 are allowed")
     empty = not any(message.get(name) for name in ("content", "tool_calls", "reasoning_content", "thinking"))
     return weight == 1 and message.get("train") is not False and not (empty and message["role"] == "assistant")
 
@@ -103,7 +103,7 @@ def preference(row: Row, file_name: str) -> dict[str, Any]:
         raise row_error("fields 'chosen' and 'rejected' are the same", row, file_name)
     both = [_answered(name, row, file_name) for name in ("chosen", "rejected")]
     if both[0].keys() != both[1].keys():
-        raise row_error("fields 'chosen' and 'rejected' are not of one kind", row, file_name)
+        raise row_error("fields 'chosen' and 'rejected' have different forms", row, file_name)
     if both[0].get("messages", ())[: both[0].get("first", 0)] != both[1].get("messages", ())[: both[1].get("first", 0)]:
         raise row_error("fields 'chosen' and 'rejected' answer different conversations", row, file_name)
     return both[0] | {"rejected": both[1]}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llmkit.engines.base import Check, Engine, Pair, TextEngine, proceed
+from llmkit.engines.base import Check, Engine, Pair, TextEngine, never_stop
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer

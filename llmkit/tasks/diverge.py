@@ -9,7 +9,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmkit.engines.base import Check, Comparing, Engine, TokenComparison, proceed
+from llmkit.engines.base import Check, Comparing, Engine, TokenComparison, never_stop
 from llmkit.errors import UsageError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
@@ -31,11 +31,11 @@ class Diverging(Scoring):
         """Raises UsageError for a reference that reads other tokens, and for an engine that does not know whole distributions."""
         super().__init__(engine, windows, fields, file_name, batch_tokens=batch_tokens)
         if not isinstance(engine, Comparing) or type(engine) is not type(reference):
-            raise UsageError("`against` needs whole distributions, which this engine does not give", hint="`engine` torch")
+            raise UsageError("`against` needs full token distributions, which this engine does not provide", hint="`engine` torch")
         ours, theirs = engine.identity, reference.identity
         if ours.tokenizer_sha256 != theirs.tokenizer_sha256:
             raise UsageError(
-                f"`against` {theirs.model}: it cuts texts into other tokens than {ours.model}", hint="bits_per_byte compares any two models"
+                f"`against` {theirs.model}: its tokenizer differs from that of {ours.model}", hint="bits_per_byte compares any two models"
             )
         self._ask = functools.partial(engine.compare, reference)
 

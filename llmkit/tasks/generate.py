@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from llmkit.engines.base import Check, Completion, TextEngine, proceed
+from llmkit.engines.base import Check, Completion, TextEngine, never_stop
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from llmkit.engines.base import Check, Engine, Pair, TextEngine, proceed
+from llmkit.engines.base import Check, Engine, Pair, TextEngine, never_stop
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
@@ -107,7 +107,7 @@ class TextScoring:
 
 
 def score_pairs(
-    engine: Engine, windows: Windows, pairs: Sequence[Pair], *, batch_tokens: int, check: Check = proceed
+    engine: Engine, windows: Windows, pairs: Sequence[Pair], *, batch_tokens: int, check: Check = never_stop
 ) -> list[list[tuple[float, int]]]:
     """(log-likelihood in nats, tokens) of each window of each pair: sums in double precision, in batches of like length.
 
@@ -118,7 +118,13 @@ def score_pairs(
 
 
 def by_window(
-    engine: Engine, windows: Windows, pairs: Sequence[Pair], ask: Callable[..., list[list[T]]], *, batch_tokens: int, check: Check = proceed
+    engine: Engine,
+    windows: Windows,
+    pairs: Sequence[Pair],
+    ask: Callable[..., list[list[T]]],
+    *,
+    batch_tokens: int,
+    check: Check = never_stop,
 ) -> list[list[list[T]]]:
     """What `ask` (an engine's `score`, or a function of its shape) says of each token, by pair and window.
 
@@ -153,7 +159,7 @@ def concatenated(rows: Iterable[Row], fields: DocumentFields, engine: Engine, fi
     """
     separator = min(engine.eos) if engine.eos else engine.bos
     if separator is None:
-        raise InputError("the model has no token that separates documents", hint="remove `concatenate`")
+        raise InputError("the model has no token to separate documents (EOS or BOS)", hint="remove `concatenate`")
     tokens: list[int] = [] if engine.bos is None else [engine.bos]
     documents = words = size = 0
     for row in rows:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmkit.engines.base import Check, Completion, Request, TextEngine, proceed
+from llmkit.engines.base import Check, Completion, Request, TextEngine, never_stop
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work, batches
@@ -20,9 +20,9 @@ from llmkit.translation.checks import KEPT, problems
 from llmkit.translation.documents.base import Marks
 from llmkit.translation.families import Direction
 from llmkit.translation.glossary import Glossary
-from llmkit.translation.leaving import is_code, is_written_in
 from llmkit.translation.markup import Marked, strip
 from llmkit.translation.pieces import Pieces, around, clauses, split
+from llmkit.translation.untranslatable import is_code, is_written_in
 
 #: A piece's answer may have twice its tokens and `_SPARE`, in steps, so that pieces of like length share a batch.
 _LIMITS = (32, 64, 128, 256, 512, 1024)
@@ -129,7 +129,7 @@ class Translating:
         """The sentences of a text, those that are too long in smaller pieces."""
         return split(text, self.direction.source.tag if self.direction.source else "en", self._fits)
 
-    def translate(self, texts: Sequence[str], check: Check = proceed) -> list[Translated]:
+    def translate(self, texts: Sequence[str], check: Check = never_stop) -> list[Translated]:
         """Each text's translation; one that fails a check is tried again around what was lost, and in smaller pieces."""
         out = self._once(texts, check)
         for place, (text, first) in enumerate(zip(texts, out, strict=True)):
@@ -236,7 +236,7 @@ class Translating:
             lost.append(f"'{cut.marked.text[:60]}': only {len(out['translations'])} different translations")
         problem = None if cut.keep is None else cut.keep.problem(cut.marked.text, out[self.options.output_field])
         if problem is not None:
-            lost.append(f"'{cut.marked.text[:60]}': {problem}, so it was left as it was")
+            lost.append(f"'{cut.marked.text[:60]}': {problem}, so it was left unchanged")
             out[self.options.output_field] = cut.marked.text
         return Answer(out, " / ".join(lost) or None, out["prompt_tokens"], out["completion_tokens"])
 

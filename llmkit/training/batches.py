@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from llmkit.training.examples import Example
-from llmkit.training.mixture import Mixture
+from llmkit.training.file_mixture import FileMixture
 
 #: Steps whose examples are sorted by length together, where rows are padded.
 _GROUPED_STEPS = 32
@@ -36,10 +36,18 @@ class Stream(torch.utils.data.Dataset[list[Example]]):  # type: ignore[misc]
     """
 
     def __init__(
-        self, examples: Sequence[Example], *, size: int, parts: int, steps: int, seed: int, grouped: bool, mixture: Mixture | None = None
+        self,
+        examples: Sequence[Example],
+        *,
+        size: int,
+        parts: int,
+        steps: int,
+        seed: int,
+        grouped: bool,
+        mixture: FileMixture | None = None,
     ) -> None:
         self.examples, self.size, self.parts, self.steps, self.seed = examples, size, parts, steps, seed
-        self.mixture = mixture or Mixture((len(examples),))
+        self.mixture = mixture or FileMixture((len(examples),))
         self.references: dict[int, tuple[float, float]] = {}
         self.window = _GROUPED_STEPS if grouped else 1
         self._order: tuple[int, np.ndarray[Any, np.dtype[np.int64]]] | None = None

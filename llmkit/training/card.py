@@ -30,7 +30,11 @@ def card(ready: Ready, record: dict[str, Any], improvement: Improvement | None, 
         f"{what} trained by `llmkit finetune` {__version__}: {ready.trained:,} of {ready.parameters:,} parameters, "
         f"{result['steps']:,} steps, {result['trained_tokens']:,} trained tokens in {result['seconds']:.0f} s. "
         f"Base weights: SHA-256 `{plan.prepared.checkpoint.sha256[:16]}`."
-        + ("" if going_on is None else f" It went on from the adapter {_inline(going_on.reference)}, SHA-256 `{going_on.sha256[:16]}`."),
+        + (
+            ""
+            if going_on is None
+            else f" Training continued from the adapter {_inline(going_on.reference)}, SHA-256 `{going_on.sha256[:16]}`."
+        ),
         "",
         *_use(plan, base, folder=result["output"]),
         "## Data",
@@ -57,7 +61,7 @@ def card(ready: Ready, record: dict[str, Any], improvement: Improvement | None, 
             if "." in name and not name.startswith("model.")
         ),
         "",
-        "`run.json` holds the whole record; `llmkit rerun run.json` trains it again.",
+        "`run.json` is the complete record; `llmkit rerun run.json` trains it again.",
         "",
     ]
     return "\n".join(lines)
@@ -92,7 +96,7 @@ def _answers(answers: list[dict[str, str]] | None) -> list[str]:
     """A table of the answers to the run's prompts."""
     if not answers:
         return []
-    lines = ["## Answers", "", "Greedy, to fixed prompts:", "", "| prompt | before | after |", "|---|---|---|"]
+    lines = ["## Answers", "", "Greedy answers to fixed prompts:", "", "| prompt | before | after |", "|---|---|---|"]
     lines += [f"| {_inline(a['prompt'])} | {_inline(a['before'])} | {_inline(a['after'])} |" for a in answers]
     return [*lines, ""]
 

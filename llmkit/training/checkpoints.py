@@ -108,7 +108,7 @@ class RunFolder:
             self._check_result(self.record["result"]["files"])
             return "finished"
         if self.state is not None and self.state.earlier and not restart:
-            raise JobChangedError(f"{self.name}: an earlier version of llmkit began the run there", hint="`restart` starts over")
+            raise JobChangedError(f"{self.name}: its run was started by an earlier version of llmkit", hint="`restart` starts over")
         if self.state is not None and not self.finished:
             changes = differences(self.state.identity, identity)
             goes_on = not changes and not restart and (not overwrite or bool(self.state.replaces))
@@ -118,7 +118,7 @@ class RunFolder:
             self._check_room()
             return "resume" if goes_on else "fresh"
         if self.record is None and self.path.exists() and any(self.path.iterdir()):
-            raise OutputError(f"{self.name} is not empty, and no run of llmkit finetune began there", hint="name another folder")
+            raise OutputError(f"{self.name} is not empty and holds no run of llmkit finetune", hint="name another folder")
         self._check_room()
         return "fresh"
 
@@ -131,24 +131,24 @@ class RunFolder:
         if self.record is None or not self.finished or self.state is None:
             if self.state is None or not self.state.identity.get("extended"):
                 raise OutputError(
-                    f"{self.name}: no finished run to extend", hint="the same command without `extend` goes on with an unfinished one"
+                    f"{self.name}: no finished run to extend", hint="the same command without `extend` continues an unfinished run"
                 )
             return self.check(identity)
         changes = differences(self.record["identity"], self._as_extended(identity))
         if not changes:
             return self.check(identity)
         if others := [change for change in changes if not change.startswith(_LENGTH)]:
-            raise JobChangedError(f"{self.name} holds another run: {'; '.join(others)}", hint="`adapter` goes on from its weights alone")
+            raise JobChangedError(f"{self.name} holds another run: {'; '.join(others)}", hint="`adapter` starts a new run from its weights")
         self._check_result(self.record["result"]["files"])
         done, planned = self.record["result"]["steps"], self.record["result"]["planned_steps"]
         if done < planned:
             raise JobChangedError(
-                f"{self.name}: its run was stopped early, at step {done}", hint="`adapter` goes on from its weights alone"
+                f"{self.name}: its run was stopped early, at step {done}", hint="`adapter` starts a new run from its weights"
             )
         if steps <= done:
             raise JobChangedError(f"{self.name} has been trained for {done} steps, and this run has {steps}", hint="more `epochs`")
         if not any(entry.step == done for entry in self.state.checkpoints.values()):
-            raise OutputError(f"{self.name}: its last checkpoint is gone", hint="`adapter` goes on from its weights alone")
+            raise OutputError(f"{self.name}: its last checkpoint is missing", hint="`adapter` starts a new run from its weights")
         self._check_room()
         return "extend"
 
@@ -236,7 +236,7 @@ class RunFolder:
             try:
                 return self.saved(self.known.checkpoints[name].step)
             except OutputError as exc:
-                warn(f"{self.name}: {name} is not read: {exc.message}")
+                warn(f"{self.name}: {name} is skipped: {exc.message}")
         if names:
             raise OutputError(f"{self.name}: none of its checkpoints is complete", hint="`restart` starts over")
         return None
@@ -282,7 +282,7 @@ class RunFolder:
         for name, sha256 in written.items():
             path = self.path / name
             if name.endswith((".safetensors", "adapter_config.json")) and (not path.is_file() or file_sha256(path) != sha256):
-                what = "is not the file that was written" if path.is_file() else "is missing"
+                what = "has changed since it was written" if path.is_file() else "is missing"
                 raise OutputError(f"{path}: {what}", hint="`overwrite` trains it again")
 
     def _check(self) -> None:
@@ -299,7 +299,7 @@ class RunFolder:
         """Raises OutputError for something else at a name that the run needs: now, and not after a night of training."""
         for path in (self.checkpoints, self.staging, self.final, *self.checkpoints.glob("checkpoint-*")):
             if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
-                raise OutputError(f"{path}: something else is where a folder of the run goes", hint=ELSEWHERE)
+                raise OutputError(f"{path}: something else is in the place of a folder of the run", hint=ELSEWHERE)
         for name in ("state.json", "metrics.jsonl"):
             files.check_own(self.checkpoints / name, "a file of the run")
         own = {*self._result_files(), *(("run.json",) if self.record is not None else ())}
@@ -308,7 +308,7 @@ class RunFolder:
             if not os.path.lexists(self.path / name):
                 continue
             if name not in own or not stat.S_ISREG(os.lstat(self.path / name).st_mode):
-                raise OutputError(f"{self.path / name}: something else is where a file of the result goes", hint=ELSEWHERE)
+                raise OutputError(f"{self.path / name}: something else is in the place of a file of the result", hint=ELSEWHERE)
 
     def _write(self) -> None:
         with unwritable(self.name):
@@ -318,7 +318,7 @@ class RunFolder:
 def _damage(folder: Path, entry: Entry, digest: str) -> str | None:
     """What is wrong with a checkpoint, None when it is exactly what was written."""
     if entry.run != digest:
-        return "it is of another run"
+        return "it belongs to another run"
     if missing := _required(entry.files):
         return f"{missing} is not in its manifest"
     for name, sha256 in entry.files.items():
@@ -326,7 +326,7 @@ def _damage(folder: Path, entry: Entry, digest: str) -> str | None:
         if path.is_symlink() or not path.is_file():
             return f"{name} is missing"
         if file_sha256(path) != sha256:
-            return f"{name} is not the file that was written"
+            return f"{name} has changed since it was written"
     for path in folder.rglob("*"):
         if path.is_symlink() or not path.is_dir():
             name = str(path.relative_to(folder))

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmkit.errors import UnavailableError, UsageError, one_line
-from llmkit.jobs.report import Report, Silent
+from llmkit.jobs.reporter import Reporter, Silent
 from llmkit.rows.samples import PREFERENCE
 from llmkit.training.data import File, TrainingRows, read_data, set_names, sha256
-from llmkit.training.mixture import Mixture
-from llmkit.training.processes import Processes, from_environment
+from llmkit.training.distributed import Processes, from_environment
+from llmkit.training.file_mixture import FileMixture
 from llmkit.training.settings import BETA, FinetuneSettings, LanguageSettings, LoraSettings, LossSettings
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from llmkit.errors import LlmkitError
     from llmkit.training.checkpoints import RunFolder, Saved
     from llmkit.training.examples import Encoder, Examples
-    from llmkit.training.rates import Tried
+    from llmkit.training.lr_finder import LrFinderResult
     from llmkit.training.run import Ready, RunPlan
 
 
@@ -48,7 +48,7 @@ def finetune(
     max_time: float | None = None,
     report_to: Sequence[str] = (),
     options: dict[str, Any] | None = None,
-    report: Report | None = None,
+    report: Reporter | None = None,
 ) -> Finetuned:
     """Trains what `settings` say into the folder `output`, or goes on with the run there.
 
@@ -124,7 +124,7 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
 
     from llmkit.engines.torch.devices import slow_precision
     from llmkit.engines.torch.loading import prepare
-    from llmkit.training.prompts import read_prompts
+    from llmkit.training.eval_prompts import read_prompts
     from llmkit.training.run import RunPlan, check_examples, check_weights
 
     device = processes.device(settings.model.device)
@@ -141,7 +141,7 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     plan = RunPlan(
         prepared, encoder, train, valid, settings.lora if prepared.adapter is None else LoraSettings.of(prepared.adapter.config),
         settings.optimization, loss, settings.checkpoints, settings.data, processes, rows.checked.format,
-        sha256(rows.train) or "", sha256(rows.valid), Mixture(counts, settings.data.weights),
+        sha256(rows.train) or "", sha256(rows.valid), FileMixture(counts, settings.data.weights),
         tuple(zip(set_names(rows.valid), valid_counts, strict=True)),
         read_prompts(settings.answers, encoder, rows.checked.format, offline=settings.model.offline),
     )  # fmt: skip
@@ -150,20 +150,22 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     return plan
 
 
-def _loss(settings: LossSettings, formats: Collection[str], report: Report) -> LossSettings:
+def _loss(settings: LossSettings, formats: Collection[str], report: Reporter) -> LossSettings:
     """The settings with DPO's beta where the rows are preferences. Raises UsageError for what does not go with the rows."""
     from dataclasses import replace
 
     if PREFERENCE not in formats:
         if settings.beta is not None:
-            raise UsageError("`dpo_beta` is for rows with 'chosen' and 'rejected'", hint="remove it")
+            raise UsageError("`dpo_beta` applies to rows with 'chosen' and 'rejected'", hint="remove it")
         return settings
     if len(formats) > 1:
-        raise UsageError(f"preferences and rows of {', '.join(f for f in formats if f != PREFERENCE)}", hint="train them in two runs")
+        raise UsageError(
+            f"preference rows cannot be combined with rows of {', '.join(f for f in formats if f != PREFERENCE)}", hint="use two runs"
+        )
     if settings.full_loss:
         raise UsageError("`full_loss` and preferences cannot be combined", hint="remove it")
     beta = BETA if settings.beta is None else settings.beta
-    report.notice(f"preferences are trained by DPO, beta {beta:g}")
+    report.notice(f"preferences are trained with DPO, beta {beta:g}")
     return replace(settings, beta=beta)
 
 
@@ -194,36 +196,36 @@ def _encoder(prepared: Prepared, settings: FinetuneSettings, format: str) -> Enc
     chat = ChatSettings(settings.data.chat_template)
     known = directions(prepared, chat, settings.data.languages)
     if settings.data.languages != LanguageSettings() and format != "source and target" and not known.by_tokens:
-        raise UsageError(f"`from` and `to` are for rows with a source and a target; these are of {format}", hint="remove them")
+        raise UsageError(f"`from` and `to` apply to rows with a source and a target; these rows are {format}", hint="remove them")
     return Encoder(prepared.tokenizer, chat, asked or min(context or 2048, 2048), start, settings.loss.full_loss, known)
 
 
-def _tell_unused(rows: TrainingRows, encoder: Encoder, report: Report) -> None:
+def _tell_unused(rows: TrainingRows, encoder: Encoder, report: Reporter) -> None:
     if telling := rows.checked.telling:
         report.warn(f"{rows.source}: columns that are not used: {', '.join(sorted(telling))}")
     if encoder.directions is not None and encoder.directions.silent:
         report.warn("the rows name no languages, so they are trained without the prompt of llmkit translate")
 
 
-def _tell_frozen(ready: Ready, report: Report) -> None:
+def _tell_frozen(ready: Ready, report: Reporter) -> None:
     reach = ready.targets
     if reach is not None and reach.narrow:
         layers = ", ".join(reach.narrow)
-        report.notice(f"no adapter on {layers}: narrower than the rank; a smaller `lora_r` includes them")
+        report.notice(f"no adapter on {layers} (narrower than the rank); a smaller `lora_r` includes them")
     if reach is not None and reach.frozen_experts:
         report.warn(
-            f"the adapter is not on the experts: {reach.frozen_experts:,} of {ready.parameters:,} parameters stay frozen; "
+            f"the adapter does not cover the experts: {reach.frozen_experts:,} of {ready.parameters:,} parameters stay frozen; "
             "`target_parameters` all includes them"
         )
 
 
 def _run(
     plan: RunPlan, rows: TrainingRows, folder: RunFolder, relation: str, max_time: float | None, report_to: tuple[str, ...],
-    options: dict[str, Any], report: Report,
+    options: dict[str, Any], report: Reporter,
 ) -> Finetuned:  # fmt: skip
     from llmkit.jobs.stopping import Stopping
     from llmkit.models.builtin import DEFAULT
-    from llmkit.training.preflight import summary
+    from llmkit.training.dry_run import summary
     from llmkit.training.run import build
 
     if plan.prepared.location.reference == DEFAULT:
@@ -235,7 +237,7 @@ def _run(
         for line in summary(ready, rows.checked):
             report.notice(line)
         if begun is not None:
-            report.notice(f"going on from step {begun.step:,} of {plan.steps:,}")
+            report.notice(f"resuming at step {begun.step:,} of {plan.steps:,}")
         if plan.valid and folder.known.before is None and plan.processes.writes:
             from llmkit.training.results import measure
 
@@ -248,7 +250,7 @@ def _run(
     return Finetuned(folder.name, _finish(ready, rows, folder, options, report))
 
 
-def _begin(plan: RunPlan, folder: RunFolder, relation: str, report: Report) -> Saved | None:
+def _begin(plan: RunPlan, folder: RunFolder, relation: str, report: Reporter) -> Saved | None:
     """Takes the folder for this run; the checkpoint to go on from, None for a run from the first step on."""
     with plan.processes.first_one_first():
         if not folder.writes:
@@ -281,7 +283,7 @@ _PACKAGES = {"clearml": "clearml", "comet_ml": "comet-ml", "dagshub": "dagshub m
 
 
 def _train(
-    ready: Ready, folder: RunFolder, begun: Saved | None, stopping: Any, report_to: tuple[str, ...], report: Report
+    ready: Ready, folder: RunFolder, begun: Saved | None, stopping: Any, report_to: tuple[str, ...], report: Reporter
 ) -> LlmkitError | None:
     from llmkit.training.run import TIMED_STEPS, train
     from llmkit.training.trainer import Hooks
@@ -298,7 +300,7 @@ def _train(
             seconds = time.monotonic() - started
             progress(number, f"loss {loss:.3f}, rate {rate:.1e}, {tokens / seconds:,.0f} trained tokens/s")
             if number - first == TIMED_STEPS and steps - number > TIMED_STEPS:
-                report.notice(f"about {duration(seconds / TIMED_STEPS * (steps - number))} to go")
+                report.notice(f"about {duration(seconds / TIMED_STEPS * (steps - number))} left")
 
         def evaluated(number: int, loss: float) -> None:
             report.detail(f"step {number:,}: validation loss {loss:.4f}")
@@ -311,7 +313,7 @@ def _train(
         return train(ready, folder, steps=steps, begun=begun, hooks=hooks, report_to=report_to)
 
 
-def _finish(ready: Ready, rows: TrainingRows, folder: RunFolder, options: dict[str, Any], report: Report) -> dict[str, Any]:
+def _finish(ready: Ready, rows: TrainingRows, folder: RunFolder, options: dict[str, Any], report: Reporter) -> dict[str, Any]:
     """The result in its place; its record."""
     from llmkit.reports.curve import sparkline
     from llmkit.training.adapter import put_weights
@@ -344,7 +346,7 @@ def _finish(ready: Ready, rows: TrainingRows, folder: RunFolder, options: dict[s
         f"{result['tokens_per_second'] or 0:,.0f} tokens/s; {plan.prepared.location.reference} on {device.name}, {device.dtype}"
     )
     if "limit" in result:
-        report.detail(f"{100 * result['limit']['share']:.0f}% of the limit that this machine's matrix products set")
+        report.detail(f"{100 * result['limit']['share']:.0f}% of this machine's limit (matrix products)")
     return record
 
 

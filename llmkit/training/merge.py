@@ -18,7 +18,7 @@ from typing import Any
 from llmkit import files
 from llmkit.engines.torch.loading import LoadedModel
 from llmkit.errors import GateError, ModelError, OutputError, UsageError
-from llmkit.jobs.report import Report, Silent
+from llmkit.jobs.reporter import Reporter, Silent
 from llmkit.models.devices import DTYPES
 from llmkit.records import versions
 
@@ -124,7 +124,7 @@ class Target:
         """An empty folder to write the model into, locked by this process; it is gone after the block. See `commit`."""
         with files.locked(self.path, self.name):
             if self.part.is_symlink() or (self.part.exists() and not self.part.is_dir()):
-                raise OutputError(f"{self.part}: something else is where the unfinished model goes", hint="move it away")
+                raise OutputError(f"{self.part}: something else is in the place of the unfinished model", hint="move it away")
             shutil.rmtree(self.part, ignore_errors=True)  # of a process that died: the name is llmkit's own
             self.part.mkdir()
             try:
@@ -163,7 +163,7 @@ class Target:
             raise OutputError(f"{self.name} holds files that llmkit merge did not write: {', '.join(foreign[:5])}", hint="move them away")
 
 
-def merge_adapter(settings: MergeSettings, output: str, *, overwrite: bool = False, report: Report | None = None) -> Merged:
+def merge_adapter(settings: MergeSettings, output: str, *, overwrite: bool = False, report: Reporter | None = None) -> Merged:
     """Base and adapter as one model in the folder `output`, compared with them on prompts before it gets its name.
 
     Raises UsageError, OutputError, ModelError, GateError or UnavailableError; a model that is there is then as it was.
@@ -183,7 +183,7 @@ def merge_adapter(settings: MergeSettings, output: str, *, overwrite: bool = Fal
     return Merged(output, record, comparisons)
 
 
-def _load(settings: MergeSettings, report: Report) -> LoadedModel:
+def _load(settings: MergeSettings, report: Reporter) -> LoadedModel:
     """Base and adapter in float32. Raises ModelError for a base that is quantized."""
     from llmkit.engines.torch.loading import load
     from llmkit.models.adapters import read_adapter_config

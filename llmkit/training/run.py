@@ -21,15 +21,15 @@ from llmkit.models import memory
 from llmkit.models.memory import matrices
 from llmkit.rows.samples import PREFERENCE
 from llmkit.training.checkpoints import RunFolder, Saved
+from llmkit.training.distributed import Processes
 from llmkit.training.examples import Encoder, Examples
-from llmkit.training.mixture import Mixture
-from llmkit.training.processes import Processes
+from llmkit.training.file_mixture import FileMixture
 from llmkit.training.settings import CheckpointSettings, DataSettings, LoraSettings, LossSettings, Optimization, record
 
 if TYPE_CHECKING:
     from llmkit.training.batches import Collator, Stream
+    from llmkit.training.eval_prompts import EvalPrompts
     from llmkit.training.footprint import Shape
-    from llmkit.training.prompts import EvalPrompts
     from llmkit.training.targets import Targets
     from llmkit.training.trainer import TrainerContext
 
@@ -61,7 +61,7 @@ class RunPlan:
     format: str
     train_sha256: str
     valid_sha256: str | None
-    mixture: Mixture
+    mixture: FileMixture
     valid_sets: tuple[tuple[str, int], ...] = ()
     prompts: EvalPrompts | None = None
 
@@ -170,7 +170,7 @@ def check_weights(plan: RunPlan) -> None:
     if plan.lora is None and plan.prepared.settings.quantize != "none":
         raise UsageError("quantized weights can't be trained", hint="use only one of `full` and `quantize`")
     if plan.lora is not None and plan.lora.parameters and plan.prepared.settings.quantize != "none":
-        raise UsageError("an adapter does not go on quantized experts", hint="use only one of `target_parameters` and `quantize`")
+        raise UsageError("quantized experts cannot have an adapter", hint="use only one of `target_parameters` and `quantize`")
     plan.memory().check(
         f"training {plan.prepared.location.reference}",
         hint=_SMALLER,
@@ -286,8 +286,8 @@ def train(
     folder: None writes nothing. rates: of each step, in place of a schedule. Raises TrainingError for a run that goes wrong.
     """
     from llmkit.training.adapter import put_weights
-    from llmkit.training.answers import answering
     from llmkit.training.batches import Collator
+    from llmkit.training.eval_answers import answering
     from llmkit.training.history import stops_early
     from llmkit.training.trainer import WATCH_FILE, FineTuner, Hooks, TrainerContext, arguments
 

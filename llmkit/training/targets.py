@@ -54,7 +54,7 @@ def targets(loaded: LoadedModel, settings: LoraSettings) -> Targets:
     if usable and not chosen:
         raise _too_wide(usable, settings.r)
     if not chosen:
-        raise UsageError("the model has no linear layer that an adapter could go on", hint="`full` trains all weights")
+        raise UsageError("the model has no linear layer for an adapter", hint="`full` trains all weights")
     return Targets(chosen, parameters, tuple(sorted(narrow)), frozen)
 
 

@@ -94,7 +94,7 @@ class Watch:
             self._spikes += 1
             if self._spikes <= _SPIKES_TOLD:
                 median = statistics.median(self._norms)
-                last = "; no more of these are told" if self._spikes == _SPIKES_TOLD else ""
+                last = "; further such warnings are not shown" if self._spikes == _SPIKES_TOLD else ""
                 self._warn(
                     f"step {step}: the gradient norm is {norm:.3g}, the median of the last {len(self._norms)} steps {median:.3g}{last}"
                 )

@@ -29,7 +29,7 @@ def problems(source: str, translation: str, finish_reason: str) -> list[str]:
 
 
 def _nothing(source: str, translation: str) -> str | None:
-    return "nothing was written" if source.strip() and not translation.strip() else None
+    return "the translation is empty" if source.strip() and not translation.strip() else None
 
 
 def _ratio(source: str, translation: str) -> str | None:

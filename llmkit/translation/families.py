@@ -79,7 +79,7 @@ def family(facts: ModelFacts) -> Family:
             return found
     raise InputError(
         f"{facts.reference}: llmkit does not know how to select languages for this model ({facts.model_type})",
-        hint="known are Marian, NLLB, M2M100, mBART, T5 and MADLAD, and causal models by prompt",
+        hint="it knows Marian, NLLB, M2M100, mBART, T5, MADLAD, and causal models (with a prompt)",
     )
 
 

@@ -103,4 +103,4 @@ def _language(tag: str, path: str, line: int) -> Language:
     try:
         return language(tag)
     except LlmkitError as exc:
-        raise InputError(f"'{tag[:60]}' is no language", path=path, line=line) from exc
+        raise InputError(f"'{tag[:60]}' is not a language", path=path, line=line) from exc

@@ -22,7 +22,7 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add
-from llmkit.cli.findings import Finding, known, measured
+from llmkit.cli.doctor_lines import DoctorLine, known_speed, measured_speed
 from llmkit.cli.help import Page
 from llmkit.cli.parsing import RUN, option
 from llmkit.errors import UsageError
@@ -66,7 +66,7 @@ _PAGE = Page(("llmkit doctor --speed", "llmkit doctor --quick --json"), guide="m
 def doctor(
     *,
     quick: Annotated[bool, option("--quick", help="Skip the checks that need torch: devices and precisions.", panel=RUN)] = False,
-    speed: Annotated[bool, option("--speed", help="Measure memory and matrix products, and remember them.", panel=RUN)] = False,
+    speed: Annotated[bool, option("--speed", help="Measure the speed of memory and of matrix products, and save it.", panel=RUN)] = False,
     display: opt.JsonDebug,
 ) -> int:
     """Prints what works here as a table or JSON; exits with 5 when something needed is missing."""
@@ -75,7 +75,7 @@ def doctor(
     findings = list(_basics())
     if not quick:
         findings += _devices()
-    findings += measured() if speed else known()
+    findings += measured_speed() if speed else known_speed()
     if display.json_output:
         console.write(json.dumps({"ok": all(f.ok for f in findings), "findings": [asdict(f) for f in findings]}) + "\n")
     else:
@@ -86,28 +86,28 @@ def doctor(
     return 0 if all(f.ok for f in findings) else 5
 
 
-def _basics() -> Iterator[Finding]:
-    yield Finding("llmkit", True, f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
+def _basics() -> Iterator[DoctorLine]:
+    yield DoctorLine("llmkit", True, f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
     for name in _NEEDED:
         try:
-            yield Finding(name, True, importlib.metadata.version(name))
+            yield DoctorLine(name, True, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(name, False, "not installed", f"pip install {name}")
+            yield DoctorLine(name, False, "not installed", f"pip install {name}")
     for name, (purpose, extra) in _OPTIONAL.items():
         try:
-            yield Finding(name, True, importlib.metadata.version(name))
+            yield DoctorLine(name, True, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(name, True, f"not installed; needed for {purpose}", f"pip install 'llmkit[{extra}]'")
+            yield DoctorLine(name, True, f"not installed; needed for {purpose}", f"pip install 'llmkit[{extra}]'")
     for name in builtin.names():
         yield _builtin(name)
     yield _cache()
-    yield Finding("cores", True, f"{available_cores()} of {os.cpu_count()} usable by this process")
+    yield DoctorLine("cores", True, f"{available_cores()} of {os.cpu_count()} usable by this process")
     from llmkit.models.memory import free_bytes
 
-    yield Finding("memory", True, f"{free_bytes() / 2**30:.1f} GiB free for a new run")
+    yield DoctorLine("memory", True, f"{free_bytes() / 2**30:.1f} GiB free for a new run")
 
 
-def _builtin(name: str) -> Finding:
+def _builtin(name: str) -> DoctorLine:
     from llmkit.errors import LlmkitError
     from llmkit.models.reference import resolve
 
@@ -115,11 +115,11 @@ def _builtin(name: str) -> Finding:
         _, checkpoint = resolve(f"builtin:{name}")
         builtin.converted(name)
     except LlmkitError as exc:
-        return Finding(f"builtin:{name}", False, exc.message, exc.hint)
-    return Finding(f"builtin:{name}", True, f"{checkpoint.parameters:,} parameters")
+        return DoctorLine(f"builtin:{name}", False, exc.message, exc.hint)
+    return DoctorLine(f"builtin:{name}", True, f"{checkpoint.parameters:,} parameters")
 
 
-def _cache() -> Finding:
+def _cache() -> DoctorLine:
     from huggingface_hub import constants
 
     from llmkit.models.reference import hub_offline
@@ -128,11 +128,11 @@ def _cache() -> Finding:
     there = next(p for p in (folder, *folder.parents) if p.exists())
     mode = "offline (HF_HUB_OFFLINE)" if hub_offline() else "online"
     if not os.access(there, os.W_OK):
-        return Finding("hub cache", False, f"{folder} is not writable; {mode}", "set HF_HOME to a folder that is")
-    return Finding("hub cache", True, f"{folder}; {mode}")
+        return DoctorLine("hub cache", False, f"{folder} is not writable; {mode}", "set HF_HOME to a writable folder")
+    return DoctorLine("hub cache", True, f"{folder}; {mode}")
 
 
-def _devices() -> Iterator[Finding]:
+def _devices() -> Iterator[DoctorLine]:
     from llmkit.engines.torch.devices import select, slow_precision
     from llmkit.errors import LlmkitError
     from llmkit.models.devices import DTYPES, Device
@@ -140,17 +140,17 @@ def _devices() -> Iterator[Finding]:
     try:
         import torch
     except ImportError as exc:
-        yield Finding("devices", False, f"torch can't be imported: {exc}", "install torch again")
+        yield DoctorLine("devices", False, f"torch can't be imported: {exc}", "install torch again")
         return
     for kind in ("cpu", "cuda", "mps", "xpu"):
         try:
             device = select(kind)
         except LlmkitError as exc:
-            yield Finding(kind, True, "none", exc.hint if kind == "cpu" else None)
+            yield DoctorLine(kind, True, "none", exc.hint if kind == "cpu" else None)
             continue
         working = [dtype for dtype in DTYPES if _multiplies(device.name, getattr(torch, dtype))]
         precisions = [f"{dtype} (slow)" if slow_precision(Device(device.name, dtype, "")) else dtype for dtype in working]
-        yield Finding(kind, bool(working), f"{', '.join(precisions)}; auto uses {device.dtype}")
+        yield DoctorLine(kind, bool(working), f"{', '.join(precisions)}; auto uses {device.dtype}")
 
 
 def _multiplies(device: str, dtype: object) -> bool:

@@ -18,7 +18,7 @@ from llmkit.cli.command import add, options_set_by_user, refuse
 from llmkit.cli.help import Page
 from llmkit.cli.training import DataOptions, LoraOptions, OptimizationOptions, TrainingRunOptions
 from llmkit.errors import UsageError
-from llmkit.training.processes import from_environment
+from llmkit.training.distributed import from_environment
 
 if TYPE_CHECKING:
     from llmkit.training.settings import FinetuneSettings
@@ -91,7 +91,7 @@ def finetune(
         refuse(ctx, (*_ONLY_RUN, "learning_rate"), "cannot be combined with --find-lr", hint="remove it")
         return _find_rate(settings, display.json_output, out)
     if output is None:
-        raise UsageError("no output folder given", hint="name a folder with --output DIR, or look first with --dry-run")
+        raise UsageError("no output folder given", hint="name a folder with --output DIR, or check the data first with --dry-run")
     refuse(ctx, ("json_output",), "needs --dry-run or --find-lr; a run writes run.json beside its result", hint="remove it")
     from llmkit.training.finetune import finetune as train
 
@@ -104,11 +104,11 @@ def finetune(
 
 def _dry_run(settings: FinetuneSettings, as_json: bool, out: console.Console) -> int:
     """Prints the dry-run report."""
+    from llmkit.training.dry_run import lines
     from llmkit.training.finetune import dry_run
-    from llmkit.training.preflight import lines
 
-    preflight = dry_run(settings, report=out)
-    console.write(json.dumps(preflight, ensure_ascii=False) + "\n" if as_json else "".join(line + "\n" for line in lines(preflight)))
+    report = dry_run(settings, report=out)
+    console.write(json.dumps(report, ensure_ascii=False) + "\n" if as_json else "".join(line + "\n" for line in lines(report)))
     return 0
 
 
@@ -121,7 +121,7 @@ def _find_rate(settings: FinetuneSettings, as_json: bool, out: console.Console) 
         console.write(json.dumps({"rates": tried.rates, "losses": tried.losses, "suggested": tried.suggested}) + "\n")
         return 0
     console.table(("rate", "loss"), [(f"{r:.2g}", f"{loss:.4f}") for r, loss in zip(tried.rates, tried.losses, strict=True)])
-    found = "the loss never fell" if tried.suggested is None else f"suggested: --learning-rate {tried.suggested:.1e}"
+    found = "no learning rate lowered the loss" if tried.suggested is None else f"suggested: --learning-rate {tried.suggested:.1e}"
     out.notice(found)
     return 0
 

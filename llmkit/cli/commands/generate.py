@@ -25,7 +25,7 @@ from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, RUN, SHOW, count_option, option
 from llmkit.cli.running import job_for, model_identity, open_model, summarize, tell_speed
 from llmkit.engines.decoding import Decoding
-from llmkit.engines.effort import measured
+from llmkit.engines.utilization import measured
 from llmkit.errors import ModelError
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import Prompt, PromptFields
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output, Writer
     from llmkit.jobs.run import JobSettings
-    from llmkit.models.own_settings import OwnSettings
+    from llmkit.models.generation_defaults import GenerationDefaults
     from llmkit.models.settings import ModelSettings
 
 app = typer.Typer(add_completion=False)
@@ -68,14 +68,14 @@ def generate(
     echo: Annotated[bool, option("--echo", help="Print the prompt before its answer.", panel=SHOW)] = False,
     job: AnswerJobOptions,
     verify_batching: Annotated[
-        int, count_option("--verify-batching", help="Run N rows again alone and report differences.", panel=RUN)
+        int, count_option("--verify-batching", help="Run N rows again, one at a time, and report differences.", panel=RUN)
     ] = 0,
     display: opt.Display,
 ) -> int:
     """Answers one prompt on stdout, or each row of `--input`."""
     out = display.console
     remark_escapes(ctx, out, ("stop", "template", "system"))
-    own = _own_settings(model.settings, out) if decode.generation_config == "model" else None
+    own = _generation_defaults(model.settings, out) if decode.generation_config == "model" else None
     call = Call(model.settings, model.engine, decode.decoding(ctx, own), chat.settings, out, own)
     input, output, output_field = rows_in.input, rows_out.output, rows_out.output_field
     if input is None:
@@ -118,7 +118,7 @@ class Call:
     decoding: Decoding
     chat: ChatSettings
     out: console.Console
-    own: OwnSettings | None = None
+    own: GenerationDefaults | None = None
 
     def engine(self) -> Engine:
         """Opens the model, and the draft model where one is named. Raises what `open_model` raises."""
@@ -133,18 +133,18 @@ class Call:
         return out
 
 
-def _own_settings(model: ModelSettings, out: console.Console) -> OwnSettings:
+def _generation_defaults(model: ModelSettings, out: console.Console) -> GenerationDefaults:
     """What the model's own generation_config.json asks for; says what that is."""
-    from llmkit.models.own_settings import FILE, OwnSettings, own_settings
+    from llmkit.models.generation_defaults import FILE, GenerationDefaults, generation_defaults
     from llmkit.models.reference import locate
 
     place = locate(model.reference, offline=model.offline, trust_remote_code=model.trust_remote_code)
-    own = own_settings(place.folder)
+    own = generation_defaults(place.folder)
     if own is None:
-        out.warn(f"{model.reference} has no {FILE}; the defaults count")
-        return OwnSettings()
+        out.warn(f"{model.reference} has no {FILE}; the defaults apply")
+        return GenerationDefaults()
     shown = ", ".join(f"{name} {value}" for name, value in own.values.items())
-    out.notice(f"{FILE}: {shown or 'asks for nothing'}; options that are given count more")
+    out.notice(f"{FILE}: {shown or 'sets nothing'}; options of the command line take precedence")
     if own.unused:
         out.warn(f"{FILE}: not used: {', '.join(own.unused)}")
     return own
@@ -211,7 +211,7 @@ class _Job:
             return 0
         if task.unused:
             names = ", ".join(sorted(task.unused))
-            out.warn(f"settings in the rows that are not used: {names}; the options of this command count")
+            out.warn(f"settings in the rows that are not used: {names}; this command's options apply")
         if task.truncated:
             out.warn(f"{task.truncated:,} prompts were cut to fit the model's context")
         if self.verify:

@@ -31,17 +31,17 @@ _PAGE = Page(("llmkit merge adapters/mine -o models/mine", "llmkit merge adapter
 @add(app, "merge", help="Merge an adapter into its base, and compare the answers of both.", page=_PAGE)
 def merge(
     *,
-    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="An adapter: a folder or a hub id.")],
+    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="The adapter: a folder or a hub id.")],
     output: opt.Output = None,
     overwrite: opt.Overwrite = False,
     model: Annotated[
-        str | None, option("--model", "-m", help="Its base. [default: the one it names]", panel=MODEL, metavar="REF")
+        str | None, option("--model", "-m", help="Its base model. [default: the one it names]", panel=MODEL, metavar="REF")
     ] = None,
     device: Annotated[str, option("--device", help="auto, cpu, cuda[:N], mps or xpu[:N].", panel=MODEL, parser=device_name)] = "cpu",
     dtype: Annotated[
         str,
         choice_option(
-            "--dtype", help="Of the result.", panel=MODEL, values=opt.DTYPES[1:],
+            "--dtype", help="Precision of the result.", panel=MODEL, values=opt.DTYPES[1:],
             aliases=opt.DTYPE_ALIASES,
         ),
     ] = "float32",

@@ -65,7 +65,9 @@ def _list(json_output: bool) -> None:
 @add(app, "clear", help="Remove the models that were converted for CTranslate2; they are made again when needed.", page=_CLEAR)
 def clear(
     *,
-    reference: Annotated[str | None, typer.Argument(metavar="[REF]", help="Only those of this model.", show_default=False)] = None,
+    reference: Annotated[
+        str | None, typer.Argument(metavar="[REF]", help="Remove only the forms of this model.", show_default=False)
+    ] = None,
     display: opt.JsonQuiet,
 ) -> None:
     """Removes converted models, and nothing else that lies in their folders."""
@@ -129,7 +131,7 @@ def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[
     }
 
 
-def _name(entry: cache.Converted) -> str:
+def _name(entry: cache.CacheEntry) -> str:
     adapter = entry.manifest.get("adapter")
     return f"{entry.manifest.get('reference')}" + (f" + {adapter}" if adapter else "")
 

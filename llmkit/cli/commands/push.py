@@ -23,18 +23,18 @@ app = typer.Typer(add_completion=False)
 _PAGE = Page(("llmkit push adapters/mine me/mine", "llmkit push models/mine me/mine-merged --private"), guide="finetune")
 
 
-@add(app, "push", help="Put a finished adapter or merged model on a hub: the files of its record and nothing else.", page=_PAGE)
+@add(app, "push", help="Upload a finished adapter or merged model to a hub: only the files that its record lists.", page=_PAGE)
 def push(
     *,
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="What finetune or merge wrote.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name on the hub: org/name.")],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder that finetune or merge wrote.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The repository on the hub: org/name.")],
     private: Annotated[bool, option("--private", help="Make a new repository private.", panel=RUN)] = False,
     display: opt.JsonQuiet,
 ) -> int:
     """Publishes the folder and says where it is."""
-    from llmkit.training.publishing import publish
+    from llmkit.training.hub_upload import upload
 
-    published = publish(folder, name, private=private, report=display.console)
+    published = upload(folder, name, private=private, report=display.console)
     if display.json_output:
         console.write(json.dumps({"name": published.name, "url": published.url, "files": list(published.files)}) + "\n")
     else:

@@ -28,7 +28,7 @@ from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, INPUT, MODEL, SHOW, count_option, option
 from llmkit.cli.parsing import language as language_name
 from llmkit.cli.running import job_for, model_identity, open_model, summarize, tell_speed
-from llmkit.engines.effort import measured
+from llmkit.engines.utilization import measured
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SourceFields
@@ -135,7 +135,7 @@ def translate(
     named = None if target_language is None else target_language.tag
     rows, document = (None, None) if input is None else _open(ctx, rows_in, output, model.offline, named)
     if fuzzy := getattr(document, "fuzzy", 0):
-        out.notice(f"entries marked fuzzy, left as they are: {fuzzy:,}; --retranslate-fuzzy translates them")
+        out.notice(f"entries marked fuzzy, left unchanged: {fuzzy:,}; --retranslate-fuzzy translates them")
     terms = _glossary(glossary, source_language, target_language)
     wanted = RouteSettings(
         source_language, target_language, source == "auto", answers.num_beams, length_penalty, answers.max_new_tokens,
@@ -314,7 +314,7 @@ def _summary(tally: Tally, task: Translating, rows: Rows, out: console.Console, 
 def _tell_left(task: Translating, out: console.Console) -> None:
     if task.there_already:
         language = (task.onward or task).direction.target.name
-        out.notice(f"already in {language}, so left as they are: {task.there_already:,} sentences")
+        out.notice(f"already in {language}, so left unchanged: {task.there_already:,} sentences")
 
 
 def _writer(

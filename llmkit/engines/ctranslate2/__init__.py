@@ -15,5 +15,5 @@ ENGINE = EngineKind(
         quantizations=("none", "int8"),
     ),
     opener="llmkit.engines.ctranslate2.opening:open_engine",
-    limits="llmkit.engines.ctranslate2.support:reason",
+    limits="llmkit.engines.ctranslate2.limits:reason",
 )

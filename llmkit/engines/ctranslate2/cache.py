@@ -24,7 +24,7 @@ from llmkit import files
 from llmkit.errors import OutputError, UnavailableError
 from llmkit.models.adapters import Adapter
 from llmkit.models.checkpoint import Checkpoint
-from llmkit.models.smallfiles import MAX_INDEX, read_object
+from llmkit.models.small_files import MAX_INDEX, read_object
 from llmkit.models.view import TEMPLATE, VOCABULARIES
 
 MANIFEST = "llmkit-converted.json"
@@ -38,7 +38,7 @@ _SETTLED_NS = 2_000_000_000
 
 
 @dataclass(frozen=True)
-class Converted:
+class CacheEntry:
     """A folder of the cache. manifest: of its files, and facts of the model."""
 
     folder: Path
@@ -82,12 +82,12 @@ def key(checkpoint: Checkpoint, adapter: Adapter | None) -> str:
     return digest.hexdigest()[:40]
 
 
-def find(name: str) -> Converted | None:
+def find(name: str) -> CacheEntry | None:
     """The folder of the key `name`, complete or refused; None where there is none that this release wrote."""
     return _read(_root() / name)
 
 
-def listed() -> list[Converted]:
+def listed() -> list[CacheEntry]:
     """Every converted model of any release, the largest first."""
     try:
         folders = [path for path in _root().iterdir() if path.is_dir()]
@@ -112,7 +112,7 @@ def writing(name: str) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
 
 
-def commit(name: str, part: Path, facts: dict[str, Any]) -> Converted:
+def commit(name: str, part: Path, facts: dict[str, Any]) -> CacheEntry:
     """Gives the folder `part` its name, with a manifest of its files and `facts`, in the place of an older one.
 
     Raises OSError, also where something of the user's lies in the older one.
@@ -127,10 +127,10 @@ def commit(name: str, part: Path, facts: dict[str, Any]) -> Converted:
     manifest = {"form": FORM, **facts, "files": hashes}
     (part / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", errors="surrogatepass")
     files.replace_folder(part, path)
-    return Converted(path, manifest)
+    return CacheEntry(path, manifest)
 
 
-def remove(entry: Converted) -> int:
+def remove(entry: CacheEntry) -> int:
     """Removes what a manifest lists, and the folder when nothing else lies in it. Returns the bytes freed."""
     freed = entry.bytes
     with files.locked(entry.folder, f"the converted form {entry.folder}", wait=True):
@@ -174,7 +174,7 @@ def _root() -> Path:
     return files.home() / "ctranslate2"
 
 
-def _read(folder: Path, *, any_form: bool = False) -> Converted | None:
+def _read(folder: Path, *, any_form: bool = False) -> CacheEntry | None:
     try:
         manifest = read_object(folder / MANIFEST, MAX_INDEX)
     except (OSError, UnavailableError):
@@ -182,4 +182,4 @@ def _read(folder: Path, *, any_form: bool = False) -> Converted | None:
     listed = manifest.get("files")
     if not isinstance(listed, dict) or not all(isinstance(v, str) and Path(n).name == n for n, v in listed.items()):
         return None
-    return Converted(folder, manifest) if any_form or manifest.get("form") == FORM else None
+    return CacheEntry(folder, manifest) if any_form or manifest.get("form") == FORM else None

@@ -72,7 +72,7 @@ def convert(settings: ModelSettings, folder: Path, report: Callable[[str], None]
     except (ValueError, KeyError, AttributeError, TypeError, RuntimeError) as exc:  # its ways to say what it does not know
         if is_out_of_memory(exc):
             raise OutOfMemoryError(f"out of memory while {settings.reference} was converted", hint="`engine` torch") from exc
-        raise EngineLimitError(f"its converter does not take the model: {one_line(exc)}") from exc
+        raise EngineLimitError(f"its converter refuses the model: {one_line(exc)}") from exc
     del model, loaded
     gc.collect()
     vocabulary = tuple(map(str, range(about["tokens"])))
@@ -95,14 +95,14 @@ def _about(loaded: Any) -> dict[str, Any]:
     config = clean(model.generation_config, vocabulary=loaded.vocabulary)
     ends = end_tokens(tokenizer, config)
     if not ends:
-        raise EngineLimitError("the model has no token to end an answer with")
+        raise EngineLimitError("the model has no end-of-sequence token")
     if config.suppress_tokens or config.begin_suppress_tokens or _bans(config):
         raise EngineLimitError("the model suppresses tokens")
     facts = model_facts(loaded.location, checkpoint, tokenizer, ChatSettings())
     translates = checkpoint.is_encoder_decoder
     start = getattr(model.generation_config, "decoder_start_token_id", None)
     if translates and start is None:
-        raise EngineLimitError("the model does not say how its decoder begins")
+        raise EngineLimitError("the model has no decoder start token")
     return {
         "model_type": checkpoint.model_type,
         "encoder_decoder": translates,
@@ -132,7 +132,7 @@ def _write_tokenizer(tokenizer: Any, folder: Path) -> None:
     """tokenizer.json and its settings. Raises EngineLimitError for a tokenizer that is more than the file."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        raise EngineLimitError("its tokenizer does not lie in one file (tokenizer.json)")
+        raise EngineLimitError("its tokenizer is not one file (tokenizer.json)")
     (folder / "tokenizer.json").write_bytes(backend.to_str().encode("utf-8", "surrogatepass"))
     (folder / "tokenizer_config.json").write_text(json.dumps(settings_of(tokenizer)), encoding="utf-8")
     try:
@@ -150,7 +150,7 @@ def _write_tokenizer(tokenizer: Any, folder: Path) -> None:
                     ids, skip_special_tokens=skip, clean_up_tokenization_spaces=False
                 )
             if not same:
-                raise EngineLimitError("its tokenizer does more than lies in tokenizer.json")
+                raise EngineLimitError("its tokenizer does more than tokenizer.json describes")
 
 
 def _write(model: Any, about: dict[str, Any], folder: Path) -> None:
@@ -228,12 +228,12 @@ def _epsilon(model: Any) -> float | None:
         if type(module).__name__.endswith("Norm"):
             found |= {value for name in ("eps", "variance_epsilon") if isinstance(value := getattr(module, name, None), float)}
     if len(found) > 1:
-        raise EngineLimitError("the model's normalizations differ in what they add to a variance")
+        raise EngineLimitError("the model's normalization layers have different epsilons")
     return found.pop() if found else None
 
 
 def _compact(spec: Any) -> None:
-    """Writes a tensor that is there twice once, and one whose numbers are 16-bit numbers as such: none of them changes."""
+    """Writes a tensor that occurs twice once, and one whose numbers are 16-bit numbers as such: none of them changes."""
     import torch
     from ctranslate2.specs.model_spec import PyTorchVariable, visit_spec
 
@@ -304,13 +304,13 @@ class _Probes:
             for one, other in zip(ours, theirs, strict=True):
                 worst = max(worst, abs(one - other))
                 if not abs(one - other) <= _NATS + _SHARE * abs(other):
-                    raise EngineLimitError(f"its scores are not torch's: a token's differ by {abs(one - other):.2g} nats")
+                    raise EngineLimitError(f"its scores differ from torch's: for one token by {abs(one - other):.2g} nats")
         limits = [self._limit] * len(self._prompts)
         answers = runner.answers(self._prompts, limits, ends=about["ends"], first=about["first"])
         for answer, (expected, margins) in zip(answers, self._greedy, strict=True):
             split = next((i for i, (a, b) in enumerate(zip(answer, expected, strict=False)) if a != b), None)
             if (split is not None and margins[split] > _TIE) or (split is None and len(answer) != len(expected)):
-                raise EngineLimitError("its greedy answers are not torch's")
+                raise EngineLimitError("its greedy answers differ from torch's")
         return {"tokens": sum(map(len, self._scores)), "largest_difference": worst}
 
     def _torch(self, ids: Sequence[int]) -> list[float]:

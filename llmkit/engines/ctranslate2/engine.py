@@ -11,16 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Request, proceed
+from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Request, never_stop
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.codec import Codec, CodecEngine, bos_remark
 from llmkit.engines.ctranslate2 import ENGINE
-from llmkit.engines.ctranslate2.form import Form
+from llmkit.engines.ctranslate2.converted_model import ConvertedModel
+from llmkit.engines.ctranslate2.limits import decoding_reason
 from llmkit.engines.ctranslate2.model import Runner
-from llmkit.engines.ctranslate2.support import decoding_reason
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import TextStream
-from llmkit.engines.effort import Effort
+from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import EngineLimitError
 from llmkit.models.speed import cost
 from llmkit.rows.fields import Prompt
@@ -32,7 +32,13 @@ class CTranslate2Engine(CodecEngine):
     name = ENGINE.name
 
     def __init__(
-        self, form: Form, *, dtype: str = "float32", quantize: str = "none", threads: int | None = None, chat: ChatSettings | None = None
+        self,
+        form: ConvertedModel,
+        *,
+        dtype: str = "float32",
+        quantize: str = "none",
+        threads: int | None = None,
+        chat: ChatSettings | None = None,
     ) -> None:
         self._form, self._dtype, self._quantize = form, dtype, quantize
         self.chat = chat or ChatSettings()
@@ -40,7 +46,7 @@ class CTranslate2Engine(CodecEngine):
         self.bos, self.eos = form.bos, frozenset(form.ends)
         self._codec = Codec(form.tokenizer, self.chat, form.context, form.ends, form.bos, self.encoder_decoder, form.start)
         self._runner = Runner(form.files, compute_type(dtype, quantize), threads)
-        self.effort, self.cost = Effort(), cost(form.checkpoint, dtype=dtype, quantize=quantize, everything=True)
+        self.counters, self.cost = WorkCounters(), cost(form.checkpoint, dtype=dtype, quantize=quantize, everything=True)
 
     @property
     def context(self) -> int | None:
@@ -77,7 +83,7 @@ class CTranslate2Engine(CodecEngine):
         prompts = [request.tokens for request in requests]
         ends = [*self._form.ends, *self._codec.stops(decoding).tokens]
         first, beams = self._first(decoding), decoding.num_beams
-        outputs = self._runner.answers(prompts, limits, ends=ends, beams=beams, first=first, check=check, effort=self.effort)
+        outputs = self._runner.answers(prompts, limits, ends=ends, beams=beams, first=first, check=check, counters=self.counters)
         done = [self._codec.completion(request, ids, decoding) for request, ids in zip(requests, outputs, strict=True)]
         if decoding.logprobs:
             done = self._codec.with_logprobs(requests, outputs, done, self.score)
@@ -87,20 +93,20 @@ class CTranslate2Engine(CodecEngine):
         """As `TextEngine.stream`. Raises EngineLimitError as `generate`, and ValueError for beams or several samples."""
         _check(decoding)
         if decoding.num_beams > 1 or decoding.num_samples > 1:
-            raise ValueError("beams and several samples have no one stream")
+            raise ValueError("beam search and several samples cannot be streamed")
         stops = self._codec.stops(decoding)
         ends = self.eos | stops.tokens
         text = TextStream(self._codec.tokenizer, self._codec.text_before(request), stops)
         ids: list[int] = []
         steps = self._runner.steps(request.tokens, request.max_new_tokens, ends=sorted(ends), first=self._first(decoding))
-        with contextlib.closing(steps), self.effort.timed():
+        with contextlib.closing(steps), self.counters.timed():
             for token in steps:
                 ids.append(token)
                 if token not in ends:
                     write(text.push([token]))
                 if text.stopped:
                     break
-        self.effort.answered([request.tokens], [ids], reads=self.encoder_decoder)
+        self.counters.answered([request.tokens], [ids], reads=self.encoder_decoder)
         write(text.finish(cut=ends.isdisjoint(ids)))
         answer = self._codec.completion(request, ids, decoding)
         return self._codec.with_logprobs([request], [ids], [answer], self.score)[0] if decoding.logprobs else answer
@@ -110,9 +116,9 @@ class CTranslate2Engine(CodecEngine):
     ) -> list[list[float]]:
         """As `Engine.score`. The library scores every token from the second on; those before `begin` are dropped."""
         read = sources if self.encoder_decoder else None
-        with self.effort.timed():
+        with self.counters.timed():
             scores = self._runner.score(sequences, read, self._form.ends[0])
-        self.effort.scored(sequences, read)
+        self.counters.scored(sequences, read)
         return [values[first - 1 :] for values, first in zip(scores, begin, strict=True)]
 
     def _first(self, decoding: Decoding) -> int | None:

@@ -47,16 +47,16 @@ def reason(config: Mapping[str, Any], generation: Mapping[str, Any]) -> str | No
     """Why a model with this config.json and generation_config.json is not converted; None when it may be."""
     kind = str(config["model_type"])
     if kind not in LOADERS:
-        return f"it does not know the architecture '{kind}'"
+        return f"it does not support the architecture '{kind}'"
     text = configuration.text(dict(config))
     if "quantization_config" in config or "quantization_config" in text:
         return "the weights are already quantized"
     if text.get("sliding_window") and text.get("use_sliding_window", True) and kind != "gemma3_text":
         context = text.get("max_position_embeddings")
         if not isinstance(context, int) or context > text["sliding_window"]:
-            return "the model's attention slides over a window"
+            return "the model uses sliding-window attention"
     if (scaling := _scaling(text)) not in _ROPE:
-        return f"it does not compute positions scaled by '{scaling}'"
+        return f"it does not support the RoPE scaling '{scaling}'"
     if any(value for source in (config, generation) for name in _GENERATION if (value := source.get(name))):
         return "the model suppresses tokens"
     return None

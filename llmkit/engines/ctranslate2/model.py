@@ -15,8 +15,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmkit.engines.base import Check, proceed
-from llmkit.engines.effort import Effort
+from llmkit.engines.base import Check, never_stop
+from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, one_line
 from llmkit.models.devices import available_cores
 
@@ -60,15 +60,15 @@ class Runner:
 
     def answers(
         self, prompts: Sequence[Sequence[int]], limits: Sequence[int], *, ends: Sequence[int], beams: int = 1, first: int | None = None,
-        check: Check = proceed, effort: Effort | None = None,
+        check: Check = never_stop, counters: WorkCounters | None = None,
     ) -> list[list[int]]:  # fmt: skip
         """The answer to each prompt, greedy or by beam search, with its end token unless its limit cut it off.
 
         first: the token that every answer of an encoder-decoder begins with; it counts.
         check: called before each call of the library, and by a greedy one with each token; what it raises ends the work.
-        effort: counts what is done.
+        counters: gets what is done.
         """
-        effort = Effort() if effort is None else effort
+        counters = WorkCounters() if counters is None else counters
         out: dict[int, list[int]] = {}
         for part in _parts(prompts, limits, same_limit=beams > 1, context=self._files.context):
             check()
@@ -77,15 +77,15 @@ class Runner:
             raised: list[BaseException] = []
             if beams > 1:
                 options["patience"] = _PATIENCE
-            elif check is not proceed:
+            elif check is not never_stop:
                 options["callback"] = _stopping(check, raised)
             read = [prompts[i] for i in part]
-            with effort.timed():
+            with counters.timed():
                 results = self._call(self._generate(len(prompts)), read, options)
             if raised:
                 raise raised[0]
             found = [self._found(result) for result in results]
-            effort.answered(read, found, reads=self._translates, beams=beams)
+            counters.answered(read, found, reads=self._translates, beams=beams)
             out |= {i: ids[: limits[i]] for i, ids in zip(part, found, strict=True)}
         return [out[i] for i in range(len(prompts))]
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmkit import files
-from llmkit.engines.base import Tell, ignore
+from llmkit.engines.base import Notify, notify_nobody
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.ctranslate2 import ENGINE, cache, families
-from llmkit.engines.ctranslate2.cache import Converted
+from llmkit.engines.ctranslate2.cache import CacheEntry
+from llmkit.engines.ctranslate2.converted_model import ConvertedModel, cached, packaged
 from llmkit.engines.ctranslate2.engine import CTranslate2Engine
-from llmkit.engines.ctranslate2.form import Form, cached, packaged
 from llmkit.errors import EngineLimitError
 from llmkit.models import configuration, memory
 from llmkit.models.adapters import Adapter, resolve_adapter
@@ -25,12 +25,12 @@ from llmkit.models.settings import ModelSettings
 
 
 @dataclass(frozen=True)
-class _Tells:
+class _Notices:
     """Who is told: details, warnings, and what a user should see."""
 
-    report: Tell
-    warn: Tell
-    notice: Tell
+    report: Notify
+    warn: Notify
+    notice: Notify
 
 
 def open_engine(
@@ -38,9 +38,9 @@ def open_engine(
     *,
     chat: ChatSettings | None = None,
     draft: str | None = None,
-    report: Tell = ignore,
-    warn: Tell = ignore,
-    notice: Tell = ignore,
+    report: Notify = notify_nobody,
+    warn: Notify = notify_nobody,
+    notice: Notify = notify_nobody,
 ) -> CTranslate2Engine:
     """Loads a model, which is converted first where it has not been.
 
@@ -50,7 +50,7 @@ def open_engine(
     if draft is not None:
         raise EngineLimitError(f"the engine {ENGINE.name} has no speculation", hint="`engine` torch")
     dtype = "float32" if settings.dtype == "auto" else settings.dtype
-    form = _form(settings, _Tells(report, warn, notice))
+    form = _form(settings, _Notices(report, warn, notice))
     precision = "int8" if settings.quantize == "int8" else dtype
     threads = settings.threads or available_cores()
     alone = " (1 for one text)" if form.files.small and threads > 1 else ""
@@ -61,7 +61,7 @@ def open_engine(
     return engine
 
 
-def _form(settings: ModelSettings, tell: _Tells) -> Form:
+def _form(settings: ModelSettings, tell: _Notices) -> ConvertedModel:
     if settings.reference.startswith("builtin:") and settings.adapter is None:
         return packaged(settings.reference.removeprefix("builtin:"))
     if settings.offline:
@@ -90,14 +90,14 @@ def _refuse(settings: ModelSettings, reason: str | None) -> None:
         raise EngineLimitError(f"{settings.reference} can't run on the engine {ENGINE.name}: {reason}", hint="`engine` torch")
 
 
-def _converted(settings: ModelSettings, checkpoint: Checkpoint, adapter: Adapter | None, tell: _Tells) -> Converted:
+def _converted(settings: ModelSettings, checkpoint: Checkpoint, adapter: Adapter | None, tell: _Notices) -> CacheEntry:
     """The model's folder of the cache, written now where there is none or where it is damaged."""
     name = cache.key(checkpoint, adapter)
     if (entry := _intact(name, tell.warn)) is not None:
         return entry
     try:
         with cache.writing(name) as part:
-            if (entry := _intact(name, ignore)) is not None:  # another process was faster
+            if (entry := _intact(name, notify_nobody)) is not None:  # another process was faster
                 return entry
             return cache.commit(name, part, _made(settings, checkpoint, part, tell))
     except OSError as exc:
@@ -107,15 +107,15 @@ def _converted(settings: ModelSettings, checkpoint: Checkpoint, adapter: Adapter
         ) from exc
 
 
-def _intact(name: str, warn: Tell) -> Converted | None:
+def _intact(name: str, warn: Notify) -> CacheEntry | None:
     entry = cache.find(name)
     if entry is not None and (file := entry.damaged()) is not None:
-        warn(f"{entry.folder / file} is not as it was written; the model is converted again")
+        warn(f"{entry.folder / file} has changed since it was written; the model is converted again")
         return None
     return entry
 
 
-def _made(settings: ModelSettings, checkpoint: Checkpoint, part: Path, tell: _Tells) -> dict[str, object]:
+def _made(settings: ModelSettings, checkpoint: Checkpoint, part: Path, tell: _Notices) -> dict[str, object]:
     """Converts into `part`, and returns the manifest's facts; of a model that can't be converted, with the reason."""
     from llmkit.engines.ctranslate2.convert import convert
 
@@ -137,4 +137,4 @@ def _check_room(settings: ModelSettings, checkpoint: Checkpoint) -> None:
     if 2 * most > free:
         _refuse(settings, f"converting it takes {2 * most / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free")
     if most > room:
-        _refuse(settings, f"converted it takes {most / 2**30:.1f} GiB in {files.home()}, and {room / 2**30:.1f} are free")
+        _refuse(settings, f"the converted model takes {most / 2**30:.1f} GiB in {files.home()}, and {room / 2**30:.1f} are free")

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from llmkit.engines.base import Check, proceed
+from llmkit.engines.base import Check, never_stop
 from llmkit.engines.openai.failures import BrokenAnswerError, Failure, Redactor, failure_of
 from llmkit.engines.openai.pacing import Pool, Server
 from llmkit.errors import LlmkitError, UnavailableError, one_line
@@ -80,11 +80,11 @@ class Client:
         self._room = asyncio.Semaphore(settings.concurrency)
         weakref.finalize(self, _stop, self._loop, thread)
 
-    def run(self, work: Coroutine[Any, Any, T], check: Check = proceed) -> T:
+    def run(self, work: Coroutine[Any, Any, T], check: Check = never_stop) -> T:
         """What a coroutine returns that runs in the loop. check: called now and then; what it raises ends the requests."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            while not concurrent.futures.wait((future,), None if check is proceed else _LOOK).done:
+            while not concurrent.futures.wait((future,), None if check is never_stop else _LOOK).done:
                 check()
         except BaseException:
             future.cancel()
@@ -259,7 +259,7 @@ def _parsed(data: bytes, kind: str | None) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise BrokenAnswerError(f"no JSON ({(kind or 'no content type').partition(';')[0]}, {len(data):,} bytes)") from None
     if not isinstance(content, dict):
-        raise BrokenAnswerError("JSON that is no object")
+        raise BrokenAnswerError("JSON that is not an object")
     if isinstance(content.get("error"), dict):  # a gateway that says it with status 200
         raise BrokenAnswerError(f"the error {content['error'].get('message')}")
     return content
@@ -282,4 +282,4 @@ async def _events(response: Any) -> AsyncIterator[dict[str, Any]]:
         finished = finished or (isinstance(choices, list) and any(isinstance(c, dict) and c.get("finish_reason") for c in choices))
         yield event
     if not finished:
-        raise BrokenAnswerError("a stream that breaks off")
+        raise BrokenAnswerError("an incomplete stream")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Request, Tell, TokenScore, ignore, proceed
+from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Notify, Request, TokenScore, never_stop, notify_nobody
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.decoding import DEFAULT_NEW_TOKENS, Decoding
 from llmkit.engines.detokenize import find_stop
@@ -99,7 +99,7 @@ class OpenAIEngine:
             raise InputError("the prompt is empty", hint="give it some text")
         return ServerRequest((), decoding.max_new_tokens or DEFAULT_NEW_TOKENS, number, prompt=prompt)
 
-    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = proceed) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = never_stop) -> list[list[Completion]]:
         """As `TextEngine.generate`. Each sample is a request of its own, so that its seed and its tokens are known."""
         ENGINE.check_decoding(decoding)
         samples = range(decoding.num_samples)
@@ -137,7 +137,7 @@ class OpenAIEngine:
         choice = last | ({"message": {"content": shown.text}} if self._chats else {"text": shown.text})
         return protocol.completion_of({"choices": [choice]}, replace(decoding, logprobs=False), chat=self._chats)
 
-    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = proceed) -> list[list[TokenScore]]:
+    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = never_stop) -> list[list[TokenScore]]:
         """As `TextEngine.score_answers`: the server echoes what it is given, with log-probabilities.
 
         An answer begins with the first token after as many as the prompt has by itself, trailing spaces aside, which is the rule
@@ -179,7 +179,7 @@ class OpenAIEngine:
         if decoding.logprobs and answer.error is None and answer.logprobs is None:
             raise UnavailableError("the server gives no log-probabilities", hint="remove `logprobs`")
         if answer.error is None and answer.prompt_tokens == 0:
-            self._say_once("the server does not say how many tokens it used; they count as none")
+            self._say_once("the server does not say how many tokens it used; they are counted as 0")
         return answer
 
     async def _count(self, text: str) -> int:
@@ -248,10 +248,10 @@ class OpenAIEngine:
             return True
         named = [name for name in protocol.OPTIONAL if name in sent and re.search(rf"\b{name}\b", refusal)]
         if asked := [name for name in named if sent[name] != protocol.OPTIONAL[name]]:
-            raise UsageError(f"the server does not take {', '.join(f'`{name}`' for name in asked)}: {refusal}")
+            raise UsageError(f"the server does not accept {', '.join(f'`{name}`' for name in asked)}: {refusal}")
         self._unknown |= set(named)
         if named:
-            self._say_once(f"the server does not know {', '.join(named)}, so it is not told to leave them neutral")
+            self._say_once(f"the server does not know {', '.join(named)}, so they are left out of its requests")
         return bool(named)
 
     def _say_once(self, message: str) -> None:
@@ -283,7 +283,12 @@ class _Shown:
 
 
 def open_engine(
-    settings: ModelSettings, *, chat: ChatSettings | None = None, draft: str | None = None, report: Tell = ignore, warn: Tell = ignore
+    settings: ModelSettings,
+    *,
+    chat: ChatSettings | None = None,
+    draft: str | None = None,
+    report: Notify = notify_nobody,
+    warn: Notify = notify_nobody,
 ) -> OpenAIEngine:
     """The engine for `openai:MODEL`, once a server has answered. The key is that of OPENAI_API_KEY.
 
@@ -299,7 +304,7 @@ def open_engine(
     if not bases and key is None:
         raise UsageError("no server given", hint="name one with `api_base`, for example http://localhost:8000/v1, or set OPENAI_API_KEY")
     if key is not None and not (key.isascii() and key.isprintable()):
-        raise UnavailableError("OPENAI_API_KEY holds a character that no key has", hint="copy the key again")
+        raise UnavailableError("OPENAI_API_KEY contains a character that is not allowed in a key", hint="copy the key again")
     try:
         import openai
     except ImportError as exc:

@@ -18,9 +18,9 @@ _AGAIN = frozenset({408, 409, 425, 429})
 #: ... after which no request will, until someone does something.
 _STOP = {
     401: ("does not accept the key", "set OPENAI_API_KEY to a valid key"),
-    402: ("asks for a payment", "look at the account's plan"),
+    402: ("requires a payment", "check the account's plan"),
     403: ("refuses access", "the key, or the account, may not use this model"),
-    404: ("does not have the model, or not this kind of request", "check the model's name and that the address ends with /v1"),
+    404: ("does not have the model, or does not support this kind of request", "check the model's name and that the address ends with /v1"),
 }
 #: ... with which a gateway says that what is behind it can't be reached.
 _GATEWAY = frozenset({502, 503, 504})
@@ -85,7 +85,7 @@ def _of_status(exc: Any, base: str, clean: Redactor, now: float) -> Failure:
     status, said = int(exc.status_code), clean(_message(exc))
     reason = f"{base} answered with status {status}" + (f": {said}" if said else "")
     if status == 429 and exc.code == "insufficient_quota":
-        return Failure("stop", reason, hint="look at the account's plan", status=status)
+        return Failure("stop", reason, hint="check the account's plan", status=status)
     if status in _AGAIN or status >= 500:
         wait = retry_after(exc.response.headers, now)
         busy = status == 429 or (status == 503 and wait is not None)

@@ -125,7 +125,7 @@ def running(reference: str, rows: int) -> Iterator[None]:
             raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller `batch_size` or `max_new_tokens`") from exc
         raise ModelError(
             f"{reference}: the model can't be run: {type(exc).__name__}: {one_line(exc)}",
-            hint="is its configuration whole? copy or download the model again",
+            hint="is its config.json complete? copy or download the model again",
         ) from exc
 
 

@@ -70,8 +70,8 @@ class Constraint:
         matcher = self._llguidance.LLMatcher(self._tokenizer, self.grammar, log_level=0)
         taken = matcher.try_consume_tokens(list(tokens)) if tokens else 0
         if taken < len(tokens) or (ended and not matcher.is_accepting()):
-            why = matcher.get_error() if matcher.is_error() else "no token that it allows can follow" if taken == len(tokens) else ""
-            return "the answer broke off inside the constraint" + (f": {one_line(why)}" if why else "")
+            why = matcher.get_error() if matcher.is_error() else "no allowed token can follow" if taken == len(tokens) else ""
+            return "the answer ended before it was complete" + (f": {one_line(why)}" if why else "")
         if not (ended and self._is_json):
             return None
         try:

@@ -15,12 +15,11 @@ import torch
 from transformers import StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
-from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Request, Tell, TokenComparison, ignore, proceed
+from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Notify, Request, TokenComparison, never_stop, notify_nobody
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.codec import Codec, CodecEngine, bos_remark
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import NO_STOPS, TextStream
-from llmkit.engines.effort import Effort
 from llmkit.engines.torch import abilities
 from llmkit.engines.torch.batch import Streamer, decoding_config, own_settings, parts, running
 from llmkit.engines.torch.constraints import Constraint
@@ -31,6 +30,7 @@ from llmkit.engines.torch.loading import LoadedModel, load, model_facts, tokeniz
 from llmkit.engines.torch.onednn import use_onednn
 from llmkit.engines.torch.sampling import Checked, NanGuard, RowLimits, StopsHere, chain
 from llmkit.engines.torch.scoring import Scorer
+from llmkit.engines.utilization import WorkCounters
 from llmkit.models.settings import ModelSettings
 from llmkit.models.speed import cost
 from llmkit.rows.fields import Prompt
@@ -73,7 +73,7 @@ class TorchEngine(CodecEngine):
         self._codec = Codec(self.tokenizer, self.chat, loaded.context, ends, self.bos, self.encoder_decoder, start)
         self._runs_alone = not self.encoder_decoder and abilities.runs_alone(self.model)
         self._scorer = Scorer(self.model, pad=self.pad, encoder_decoder=self.encoder_decoder)
-        self.effort = Effort()
+        self.counters = WorkCounters()
         # a draft model's work is not counted
         self.cost = cost(loaded.checkpoint, dtype=loaded.device.dtype, quantize=loaded.quantize) if draft is None else None
 
@@ -132,11 +132,11 @@ class TorchEngine(CodecEngine):
     def stream(self, request: Request, decoding: Decoding, write: Callable[[str], None]) -> Completion:
         """As `TextEngine.stream`. Raises ValueError for beams or several samples."""
         if decoding.num_beams > 1 or decoding.num_samples > 1:
-            raise ValueError("beams and several samples have no one stream")
+            raise ValueError("beam search and several samples cannot be streamed")
         stops = self._codec.stops(decoding)
         text = TextStream(self.tokenizer, self._codec.text_before(request), stops)
         streamer = Streamer(text, write, self.eos | stops.tokens)
-        outputs = self._run([request], [(request.number, 0)], decoding, proceed, streamer)
+        outputs = self._run([request], [(request.number, 0)], decoding, never_stop, streamer)
         write(text.finish(cut=not streamer.ended))
         return self._answers([request], outputs, decoding)[0]
 
@@ -155,7 +155,7 @@ class TorchEngine(CodecEngine):
         """As `Engine.score`. Raises ModelError for scores that are NaN, and OutOfMemoryError."""
         with running(self.loaded.location.reference, len(sequences)), self.effort.timed():
             scores: list[list[float]] = self._scorer.score(sequences, begin, sources)
-        self.effort.scored(sequences, sources)
+        self.counters.scored(sequences, sources)
         return scores
 
     def compare(
@@ -220,7 +220,7 @@ class TorchEngine(CodecEngine):
         config = decoding_config(own, decoding, max(limits), pad=self.pad, eos=self.eos, first_token=first, start_token=start)
         refusals = abilities.refusals(self.model, decoding)
         known = running(self.loaded.location.reference, len(rows))
-        with known, refusals, torch.inference_mode(), own_settings(self._configs), self.effort.timed():
+        with known, refusals, torch.inference_mode(), own_settings(self._configs), self.counters.timed():
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
@@ -233,7 +233,7 @@ class TorchEngine(CodecEngine):
         each = len(output) // len(rows)
         broken = guard.broken_rows()
         written = [ids[prompt_length:] for ids in output.tolist()]
-        self.effort.answered([row.tokens for row in rows], written, reads=self.encoder_decoder, beams=decoding.num_beams)
+        self.counters.answered([row.tokens for row in rows], written, reads=self.encoder_decoder, beams=decoding.num_beams)
         new = [ids[: limits[i // each]] for i, ids in enumerate(written)]
         return [None if broken[i // each] else ids for i, ids in enumerate(new)]
 
@@ -256,7 +256,12 @@ class TorchEngine(CodecEngine):
 
 
 def open_engine(
-    settings: ModelSettings, *, chat: ChatSettings | None = None, draft: str | None = None, report: Tell = ignore, warn: Tell = ignore
+    settings: ModelSettings,
+    *,
+    chat: ChatSettings | None = None,
+    draft: str | None = None,
+    report: Notify = notify_nobody,
+    warn: Notify = notify_nobody,
 ) -> TorchEngine:
     """Loads the model (and the draft model that speculates for it) and gives the engine that runs it.
 

@@ -326,7 +326,7 @@ def _with_adapter(model: Any, adapter: Adapter, view: View, device: Device, *, t
         missing = next((text for item in told if "missing adapter keys" in (text := str(item.message))), None)
         if missing is not None:
             raise ModelError(
-                f"the adapter {adapter.reference} is not whole: {one_line(missing)}", hint="copy or download the adapter again"
+                f"the adapter {adapter.reference} is incomplete: {one_line(missing)}", hint="copy or download the adapter again"
             )
         return loaded
 

@@ -29,14 +29,14 @@ def measure(device: str) -> Speed:
     import torch
 
     if free_bytes(device) < 4 * _READ:
-        raise OutOfMemoryError(f"measuring the speed of {device} takes {4 * _READ >> 20} MiB of memory", hint="end other programs first")
+        raise OutOfMemoryError(f"measuring the speed of {device} takes {4 * _READ >> 20} MiB of memory", hint="close other programs first")
     try:
         with torch.inference_mode():
             bandwidth = _bandwidth(device)
             rates = {dtype: rate for dtype in DTYPES if (rate := _rate(device, dtype)) is not None}
     except (RuntimeError, MemoryError) as exc:
         if is_out_of_memory(exc):
-            raise OutOfMemoryError(f"{device} ran out of memory while its speed was measured", hint="end other programs first") from exc
+            raise OutOfMemoryError(f"{device} ran out of memory while its speed was measured", hint="close other programs first") from exc
         raise
     return Speed(bandwidth, rates)
 

@@ -98,7 +98,7 @@ class ArchiveDocument:
         return Marks(self.segments, self.compare)
 
     def skeleton(self, data: bytes) -> object:
-        """For the proof of a translated file: its entries, those without text by their hashes, the tags of the others."""
+        """For the verification of a translated file: its entries, those without text by their hashes, the tags of the others."""
         entries = Entries(data, self.entries.file_name, self.entries.what)
         read = {name for name, _ in self.parts}
         shapes = [self._shape(entries, info.filename, info.filename in read) for info in entries.infos]

@@ -39,7 +39,7 @@ class Segment:
 
 
 class Document(Protocol):
-    """keep: the marks inside segments, and the proof of a translation."""
+    """keep: the marks inside segments, and the verification of a translation."""
 
     @property
     def keep(self) -> Marks:
@@ -107,9 +107,9 @@ class Marks:
         if segment is None or text == translation:
             return None
         if parts(translation, segment) is None:
-            return "its markup is not all there"
+            return "some of its markup is missing"
         if self.compare is not None and self.compare(translation, segment) != self.compare(text, segment):
-            return "its markup would read differently"
+            return "its markup would change"
         return None
 
 
@@ -138,7 +138,7 @@ class TextDocument:
     A segment within another follows it, with nothing between.
 
     compare: see Marks. encoding: of the file that is built; what it lacks is written as character references. shape: the skeleton of a
-    file of the format (see proof.py).
+    file of the format (see verification.py).
     """
 
     between: tuple[str, ...]
@@ -153,7 +153,7 @@ class TextDocument:
         object.__setattr__(self, "keep", Marks(self.segments, self.compare))
 
     def skeleton(self, data: bytes) -> object:
-        """As `proof.HasSkeleton`; without `shape` nothing is compared."""
+        """As `verification.HasSkeleton`; without `shape` nothing is compared."""
         return None if self.shape is None else self.shape(data)
 
     def build(self, translations: Sequence[str | None]) -> bytes:

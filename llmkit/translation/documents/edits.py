@@ -53,7 +53,7 @@ class EditedDocument:
         object.__setattr__(self, "keep", Marks(segments, self.compare))
 
     def skeleton(self, data: bytes) -> object:
-        """The shape of a file, for the proof of a translated one."""
+        """The shape of a file, for the verification of a translated one."""
         return None if self.shape is None else self.shape(data)
 
     def build(self, translations: Sequence[str | None]) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmkit.rows import Row, Rows
 from llmkit.translation.documents.base import Document
-from llmkit.translation.documents.proof import proven
+from llmkit.translation.documents.verification import verify
 
 
 def document_rows(document: Document, data: bytes, name: str) -> Rows:
@@ -30,9 +30,9 @@ class DocumentWriter:
     def __call__(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
         """The whole file in one piece. rows: one a segment, in order."""
         segments = self.document.segments
-        made = proven(self.document, [_translation(row, self.field, s.text) for row, s in zip(rows, segments, strict=True)])
+        made = verify(self.document, [_translation(row, self.field, s.text) for row, s in zip(rows, segments, strict=True)])
         self.refused = {
-            number: f"'{segments[number].text[:60]}': the file would have another structure, so it was left as it was"
+            number: f"'{segments[number].text[:60]}': the file would have another structure, so it was left unchanged"
             for number in made.left
         }
         yield made.data

@@ -81,7 +81,7 @@ def decode(data: bytes, name: str) -> tuple[str, str]:
         line = data.count(b"\n", 0, exc.start) + 1
         raise InputError(f"byte {exc.start + 1} is not {encoding}", path=name, line=line) from exc
     except (LookupError, UnicodeError) as exc:  # "base64" and the like
-        raise InputError(f"declares {encoding}, which is no encoding of texts", path=name, line=1) from exc
+        raise InputError(f"declares {encoding}, which is not a text encoding", path=name, line=1) from exc
 
 
 def check(source: str, name: str) -> None:

@@ -75,7 +75,7 @@ class Answers:
         """The answered rows, and what is known of the model. Raises RowsFailedError for a row that could not be answered."""
         from llmkit.cli.running import job_for, model_identity, open_model, summarize
         from llmkit.engines.decoding import Decoding
-        from llmkit.engines.effort import measured
+        from llmkit.engines.utilization import measured
         from llmkit.jobs.run import RunName, answer_rows
         from llmkit.tasks.generate import Answering
 

@@ -20,7 +20,7 @@ from llmkit.cli.parsing import INPUT, option
 from llmkit.cli.running import job_for, model_identity, open_model, summarize
 from llmkit.cli.scoring import CacheOptions, GateOptions
 from llmkit.cli.session import session_of
-from llmkit.engines.effort import measured
+from llmkit.engines.utilization import measured
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.metrics.base import Example, Result, signature
 from llmkit.rows import open_rows

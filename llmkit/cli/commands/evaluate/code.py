@@ -42,15 +42,15 @@ def code(
     """Reads problems with their programs, runs each in the sandbox, and reports pass@k."""
     out, input = display.console, rows_in.input
     if not all(part.strip().isdecimal() and int(part) > 0 for part in k.split(",")):
-        raise UsageError(f"-k {k}: numbers of 1 or more, like 1,10")
+        raise UsageError(f"-k {k}: numbers of 1 or more are needed, for example 1,10")
     wanted = [int(part) for part in k.split(",")]
     end = gates.ending(ctx, [f"pass@{n}" for n in wanted], json_output=display.json_output)
     if input is None:
         raise UsageError("no input given", hint="name rows with --input FILE")
     if not run_code:
         raise UsageError(
-            "pass@k runs the programs that a model wrote, with your rights",
-            hint="look at them, then add --run-code; best inside a container",
+            "pass@k runs programs that a model wrote, with your permissions",
+            hint="read them, then add --run-code; a container is safer",
         )
     if not 0 < code_timeout < float("inf"):
         raise UsageError(f"--code-timeout {code_timeout}: it must be above 0")

@@ -115,7 +115,7 @@ def _scaling(results: dict[str, Result], plot: str) -> dict[str, Any]:
         score = next((s for s in result.scores if s.name == name), None)
         parameters = result.about.get("parameters")
         if parameters is None or score is None:
-            raise InputError("no loss of a model is in it", path=path, hint="--plot needs results of evaluate perplexity")
+            raise InputError("holds no loss of a model", path=path, hint="--plot needs results of evaluate perplexity")
         ends = None if score.interval is None else sorted(sign * end for end in score.interval)
         points.append(Point(path, int(parameters), sign * score.value, None if ends is None else (ends[0], ends[1])))
     return draw(points, "bits_per_byte" if per_byte else "mean loss per token", plot)

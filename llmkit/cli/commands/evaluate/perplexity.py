@@ -27,7 +27,7 @@ from llmkit.cli.parsing import INPUT, MODEL, SCORING, count_option, option
 from llmkit.cli.running import job_for, model_identity, open_model, summarize
 from llmkit.cli.scoring import CacheOptions, GateOptions
 from llmkit.cli.session import session_of
-from llmkit.engines import effort
+from llmkit.engines import utilization
 from llmkit.errors import InputError, UsageError
 from llmkit.metrics.base import Example, Result, Score, digest, signature
 from llmkit.rows import Rows, open_rows
@@ -76,13 +76,13 @@ def perplexity(
     model: opt.ModelOptions,
     against: Annotated[
         str | None,
-        option("--against", help="Also compare each token's distribution with this model's, as of a quantized one.", panel=MODEL,
+        option("--against", help="Also compare each token's distribution with this model's, for example before quantization.", panel=MODEL,
                metavar="REF"),
     ] = None,
     inputs: opt.Inputs = None,
     row_format: opt.RowFormat,
     text_field: opt.TextField = None,
-    by_line: Annotated[bool, option("--by-line", help="Each line of a .txt file is a document, instead of the file.", panel=INPUT)] = False,
+    by_line: Annotated[bool, option("--by-line", help="In a .txt file, each line is a document.", panel=INPUT)] = False,
     rows_out: opt.RowsOut,
     concatenate: Annotated[bool, option("--concatenate", help="Join the documents with the model's separator.", panel=SCORING)] = False,
     completion_only: Annotated[
@@ -92,7 +92,7 @@ def perplexity(
         int | None, count_option("--context", help="Tokens per window. [default: the model's context]", panel=SCORING)
     ] = None,
     stride: Annotated[
-        int | None, count_option("--stride", help="New tokens that each later window scores. [default: the context]", panel=SCORING)
+        int | None, count_option("--stride", help="New tokens scored by each window after the first. [default: the context]", panel=SCORING)
     ] = None,
     chat_template: opt.ChatTemplate = "auto",
     gates: GateOptions,
@@ -127,7 +127,7 @@ def perplexity(
         name = "torch" if against and model.engine == "auto" else model.engine
         engine = open_model(model.settings, out, engine=name, chat=chat, kept=kept)
         if not engine.token_ids:
-            refuse(ctx, _ABOUT_TOKENS, f"needs a model's tokens, which the engine {engine.name} does not show", hint="remove it")
+            refuse(ctx, _ABOUT_TOKENS, f"needs a model's tokens, which the engine {engine.name} does not expose", hint="remove it")
         reference = None
         if against is not None:
             own = replace(model.settings, reference=against, adapter=None, dtype="auto", quantize="none")
@@ -206,7 +206,7 @@ class _Run:
         known = {**run.identity, **model_identity(self.engine), "resolved.protocol": self._protocol()}
         if self.reference is not None:
             known |= {name.replace("model.", "model.against.", 1): value for name, value in model_identity(self.reference).items()}
-        run = replace(run, identity=known, measured=partial(effort.measured, self.engine))
+        run = replace(run, identity=known, measured=partial(utilization.measured, self.engine))
         measured = _Measured(rows, shown=self.text_field or "text")
         with self.cache.over(self._task(rows.name), self.engine, known, self.out) as task:
             tally = answer_rows(rows, task, job_for(self.engine, self.settings), output, self.out, run, measured.add)

@@ -121,7 +121,7 @@ def ending(
         earlier = read(baseline)
         if not any(s.name in names or s.name.startswith(tuple(f"{module}_" for module in modules)) for s in earlier.scores):
             raise UsageError(
-                f"--baseline {baseline}: holds {', '.join(s.name for s in earlier.scores)}, and this run computes {', '.join(names)}"
+                f"--baseline {baseline}: it holds {', '.join(s.name for s in earlier.scores)}; this run computes {', '.join(names)}"
             )
     return Ending(
         tuple(conditions(fail_if or (), names, modules)),

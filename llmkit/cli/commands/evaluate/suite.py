@@ -39,7 +39,7 @@ from llmkit.cli.commands.evaluate import choice, perplexity, reporting, text
 from llmkit.cli.config import option_of, parse, value_of
 from llmkit.cli.help import Page
 from llmkit.cli.names import normalize
-from llmkit.cli.origin import TYPED
+from llmkit.cli.parameter_source import TYPED
 from llmkit.cli.parsing import MODEL, option
 from llmkit.cli.scoring import Baseline, MaxRegression, Report, Test
 from llmkit.errors import GateError, InputError, LlmkitError, RowsFailedError, UsageError, did_you_mean
@@ -64,9 +64,9 @@ PAGE = Page(
 def run(
     ctx: typer.Context,
     *,
-    suite: Annotated[str, typer.Argument(metavar="SUITE.toml", help="The sets, and what each measures.")],
+    suite: Annotated[str, typer.Argument(metavar="SUITE.toml", help="The test sets, and what to measure on each.")],
     model: Annotated[
-        str | None, option("--model", "-m", help="Measure this model in every set that runs one.", panel=MODEL, metavar="REF")
+        str | None, option("--model", "-m", help="Use this model in every set that runs a model.", panel=MODEL, metavar="REF")
     ] = None,
     baseline: Baseline = None,
     max_regression: MaxRegression = None,
@@ -127,7 +127,7 @@ class _Set:
             inputs = given.get("input") or given.get("inputs") or []
             for path in [*plain, *([inputs] if isinstance(inputs, str) else inputs)]:
                 if path == "-":
-                    raise UsageError("a suite reads no standard input", hint="name a file")
+                    raise UsageError("a suite cannot read standard input", hint="name a file")
                 open_rows(path, format="txt" if path in plain else given["input_format"], offline=True)
 
     def measured(self, ctx: typer.Context) -> int:

@@ -23,7 +23,7 @@ from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS
 from llmkit.cli.decoding import AnswerOptions
 from llmkit.cli.help import Page
 from llmkit.cli.jobs import JobOptions
-from llmkit.cli.origin import on_command_line
+from llmkit.cli.parameter_source import on_command_line
 from llmkit.cli.parsing import MODEL, option
 from llmkit.cli.scoring import CacheOptions, GateOptions, MetricOptions, PairedOptions, SamplingOptions, SavedOutputs, ScoreFields
 from llmkit.cli.session import session_of
@@ -72,7 +72,7 @@ def score(
     rows_out: opt.RowsOut,
     model: Annotated[
         str | None,
-        option("--model", "-m", help="Score this model's answers, not saved outputs.", panel=MODEL, metavar="REF"),
+        option("--model", "-m", help="Score this model's answers instead of saved outputs.", panel=MODEL, metavar="REF"),
     ] = None,
     placement: opt.Placement,
     answers: AnswerOptions,
@@ -243,7 +243,9 @@ def _from_files(path: str, others: Sequence[str], rows_in: opt.RowsIn, out: cons
         examples.append(Example(str(number), row_digest(texts[1:]), "", texts[0], tuple(texts[1:])))
     for stream in streams:
         if stream.mixed_line_ends:
-            out.warn(f"{stream.name}, line {stream.first_cr}: a carriage return alone ends this line, and line feeds end others")
+            out.warn(
+                f"{stream.name}, line {stream.first_cr}: this line ends with a carriage return (CR), other lines with a line feed (LF)"
+            )
     hashes = [stream.sha256 for stream in streams]
     about = {"predictions": path, "predictions_sha256": hashes[0], "references": list(others), "references_sha256": hashes[1:]}
     return _Saved(path, examples, about)
@@ -294,5 +296,5 @@ def _lengths(names: Sequence[str], streams: Sequence[Rows], number: int, short: 
     odd = next(((name, rows.first_cr) for name, rows in zip(names, streams, strict=True) if rows.first_cr is not None), None)
     hint = "line N of each file must belong together"
     if odd is not None:
-        hint += f"; in {odd[0]} a carriage return (CR) alone was taken for the end of line {odd[1]}"
+        hint += f"; in {odd[0]} line {odd[1]} ends with a carriage return (CR) alone"
     return InputError("; ".join(counts), path=names[short], line=number, hint=hint)

@@ -204,7 +204,7 @@ def test_blank_choices_and_labels_are_named(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [3, 10])
 def test_intervals_over_few_documents_hold_the_truth(count: int) -> None:
-    """The short form of tests/test_coverage_of_intervals.py."""
+    """The short form of tests/test_interval_coverage.py."""
     rng, inside = np.random.default_rng(1), 0
     for _ in range(500):
         tokens = np.ceil(rng.lognormal(5, 0.7, count))
@@ -215,7 +215,7 @@ def test_intervals_over_few_documents_hold_the_truth(count: int) -> None:
 
 @pytest.mark.parametrize("count", [6, 10])
 def test_equal_systems_are_rarely_called_different(count: int) -> None:
-    """The short form of tests/test_coverage_of_intervals.py."""
+    """The short form of tests/test_interval_coverage.py."""
     rng, found = np.random.default_rng(2), 0
     for _ in range(200):
         one, other = mean_units([*rng.normal(50, 10, count)]), mean_units([*rng.normal(50, 10, count)])

@@ -23,7 +23,7 @@ _MOST = 50
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvalPrompt:
     """A prompt as the model gets it, and as people are shown it. first_token: that every answer begins with; stop: that end one."""
 
     shown: str
@@ -36,7 +36,7 @@ class Asked:
 class EvalPrompts:
     """The prompts of a run. sha256: of their rows."""
 
-    asked: tuple[Asked, ...]
+    asked: tuple[EvalPrompt, ...]
     max_new_tokens: int
     sha256: str
 
@@ -49,7 +49,7 @@ def read_prompts(settings: AnswerSettings, encoder: Encoder, format: str, *, off
     if settings.prompts is None:
         return None
     translates = encoder.directions is not None and (format == "source and target" or encoder.directions.by_tokens)
-    asked: list[Asked] = []
+    asked: list[EvalPrompt] = []
     digest = hashlib.sha256()
     rows = open_rows(settings.prompts, text_field="prompt", offline=offline)
     for row in rows:
@@ -62,9 +62,9 @@ def read_prompts(settings: AnswerSettings, encoder: Encoder, format: str, *, off
         if translates and encoder.directions is not None and prompt.text is not None:
             direction = encoder.directions.of(Sample("source and target", row.line, "", prompt=prompt.text, languages=row_languages(row)))
         if direction is None:
-            asked.append(Asked(str(shown), prompt))
+            asked.append(EvalPrompt(str(shown), prompt))
         else:
-            asked.append(Asked(str(shown), direction.prompt(prompt.text or ""), direction.target_token, direction.stop))
+            asked.append(EvalPrompt(str(shown), direction.prompt(prompt.text or ""), direction.target_token, direction.stop))
     if not asked:
         raise InputError("no prompts", path=rows.name)
     return EvalPrompts(tuple(asked), settings.max_new_tokens, digest.hexdigest())

@@ -121,7 +121,7 @@ def test_an_adapter_without_one_of_its_matrices_is_not_used(run: Run, llama: Pat
     save_file(weights, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
     ran = run("generate", *PROMPT, "-m", llama, "--adapter", adapter)
     assert ran.code == 5
-    assert f"the adapter {adapter} is not whole" in ran.err
+    assert f"the adapter {adapter} is incomplete" in ran.err
 
 
 def test_a_pattern_for_no_module_changes_and_says_nothing(run: Run, llama: Path, trained: Path, adapter: Path) -> None:

@@ -1,4 +1,4 @@
-"""The proof of a translated file: it is read again, and everything in it that is not words must be what it was.
+"""Verification of a translated file: it is read again, and everything in it that is not words must be what it was.
 
 Where it is not, the segments that break it are looked for and left in their own words. What a format's skeleton is, the format
 says. Knows skeletons; not formats.
@@ -31,21 +31,21 @@ class HasSkeleton(Protocol):
 
 
 @dataclass(frozen=True)
-class Proven:
+class Verified:
     """A file whose skeleton is that of its source. left: the segments that are in their own words because they would break it."""
 
     data: bytes
     left: tuple[int, ...] = ()
 
 
-def proven(document: Document, translations: Sequence[str | None]) -> Proven:
+def verify(document: Document, translations: Sequence[str | None]) -> Verified:
     """The document's file from the translations that keep its structure. Reads it twice, and more often where one breaks it."""
     data = document.build(translations)
     if not isinstance(document, HasSkeleton):
-        return Proven(data)
+        return Verified(data)
     wanted = document.skeleton(document.build([None] * len(translations)))
     if _skeleton(document, data) == wanted:
-        return Proven(data)
+        return Verified(data)
     accepted: list[str | None] = [None] * len(translations)
     left: list[int] = []
     groups = [list(range(len(translations)))]
@@ -63,7 +63,7 @@ def proven(document: Document, translations: Sequence[str | None]) -> Proven:
         else:
             middle = len(group) // 2
             groups += [group[middle:], group[:middle]]
-    return Proven(document.build(accepted), tuple(left))
+    return Verified(document.build(accepted), tuple(left))
 
 
 def _skeleton(document: HasSkeleton, data: bytes) -> object:

@@ -23,8 +23,8 @@ _BLOWN_UP = 3.0
 
 
 @dataclass(frozen=True)
-class Tried:
-    """Rates in rising order, the loss of the step at each, and the rate to take; None where the loss never fell."""
+class LrFinderResult:
+    """Rates in rising order, the loss of the step at each, and the rate to take; None where no learning rate lowered the loss."""
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
@@ -53,7 +53,7 @@ def suggestion(rates: Sequence[float], losses: Sequence[float]) -> float | None:
     return rates[falls.index(min(falls))] if falls and min(falls) < 0 else None
 
 
-def try_rates(ready: Ready) -> Tried:
+def try_rates(ready: Ready) -> LrFinderResult:
     """Trains the run's first steps at rising rates, until the loss blows up. Raises UsageError for a run that is too short to tell."""
     from llmkit.training.run import train
     from llmkit.training.trainer import Hooks
@@ -62,7 +62,7 @@ def try_rates(ready: Ready) -> Tried:
 
     def due() -> LlmkitError | None:
         means = smooth(losses)
-        return TrainingError("the loss has blown up") if means and means[-1] > _BLOWN_UP * min(means) else None
+        return TrainingError("the loss has diverged") if means and means[-1] > _BLOWN_UP * min(means) else None
 
     try:
         train(ready, None, steps=len(rates), hooks=Hooks(step=lambda _, loss, *__: losses.append(loss), due=due), rates=rates)
@@ -70,4 +70,4 @@ def try_rates(ready: Ready) -> Tried:
         if not losses:
             raise UsageError(f"no learning rate can be found: {exc.message}", hint=exc.hint) from exc
     tried = rates[: len(losses)]
-    return Tried(tried, tuple(losses), suggestion(tried, losses))
+    return LrFinderResult(tried, tuple(losses), suggestion(tried, losses))

@@ -1,4 +1,4 @@
-"""The proof after each file: whatever a model writes, the structure is that of the source, and what had to stay is told."""
+"""Verification after each file: whatever a model writes, the structure is that of the source, and what had to stay is told."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from llmkit.jobs.outcome import Answer, Outcome, Tally
 from llmkit.translation.documents import docx as word
 from llmkit.translation.documents import gettext, html, markdown, subtitles
 from llmkit.translation.documents.base import Document
-from llmkit.translation.documents.proof import HasSkeleton, Proven, proven
 from llmkit.translation.documents.rows import DocumentWriter
+from llmkit.translation.documents.verification import HasSkeleton, Verified, verify
 from llmkit.translation.markup import strip
 from llmkit.translation.pieces import split
 
@@ -36,7 +36,7 @@ SOURCES: list[tuple[str, bytes]] = [
 ]
 
 
-def answered(document: Document, model: Callable[[str], str]) -> tuple[Proven, list[str]]:
+def answered(document: Document, model: Callable[[str], str]) -> tuple[Verified, list[str]]:
     """The file as the command makes it: each segment by a model, one whose marks are lost in its own words. And those texts."""
     out = []
     for number, segment in enumerate(document.segments):
@@ -45,7 +45,7 @@ def answered(document: Document, model: Callable[[str], str]) -> tuple[Proven, l
         pieces = split(marked.plain, "en", lambda _: True)
         text = marked.joined(pieces, [model(piece.text) for piece in pieces.pieces])
         out.append(segment.text if keep.problem(segment.text, text) else text)
-    return proven(document, out), out
+    return verify(document, out), out
 
 
 #: Models that do what models do, and worse.
@@ -133,7 +133,7 @@ def test_rows_that_failed_before_are_not_counted_twice() -> None:
 def test_many_segments_that_break_a_file_are_found_in_bounded_time() -> None:
     data = "\n\n".join(f"The house {n}." for n in range(400)).encode()
     document = markdown.parse(data, "a")
-    made = proven(document, [f"La {{maison}} {n}." if n % 2 else f"La maison {n}." for n in range(400)])
+    made = verify(document, [f"La {{maison}} {n}." if n % 2 else f"La maison {n}." for n in range(400)])
     assert document.skeleton(made.data) == document.skeleton(data)
     assert set(made.left) >= set(range(1, 400, 2))
 
@@ -149,7 +149,7 @@ def test_msgfmt_accepts_what_a_catalog_becomes() -> None:
 
 def test_of_two_segments_with_one_text_each_has_its_own_marks() -> None:
     document = html.parse(b"<p>Use &lt;b&gt; here</p><p>Use <b> here</p>", "a")
-    assert [document.keep.of(n).problem("Use <b> here", "Ici") for n in (0, 1)] == [None, "its markup is not all there"]
+    assert [document.keep.of(n).problem("Use <b> here", "Ici") for n in (0, 1)] == [None, "some of its markup is missing"]
     made, _ = answered(document, str.upper)
     assert made.data == b"<p>USE &lt;B&gt; HERE</p><p>USE <b> HERE</p>"
 

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from llmkit.cli.names import ALIASES, COMMANDS_ELSEWHERE, OPTIONS_ELSEWHERE, normalize
-from llmkit.cli.origin import TYPED, option_name, typed
+from llmkit.cli.parameter_source import TYPED, option_name, typed
 from llmkit.errors import LlmkitError, UsageError, did_you_mean
 
 #: Letters that an option's name must share with what was typed, from 0 to 1, to be meant by it.
@@ -24,12 +24,12 @@ _LIKENESS = 0.75
 #: What is left over of a condition without quotes.
 _OF_A_CONDITION = re.compile(r"[<>=!]{1,2}|[<>=!]{0,2}[+-]?[\d.]+%?")
 #: A hint that is a sentence about llmkit, not a command of it.
-_SENTENCE = re.compile(r"llmkit (serves|makes) ")
+_SENTENCE = re.compile(r"llmkit has no ")
 #: A value in quotes that is longer than a person would read, and what is shown of it.
 _LONG, _SHORT = re.compile(r"'([^']{200})[^']+'"), r"'\1...'"
 
 
-def place(exc: typer.TyperException, ctx: Any) -> None:
+def set_context(exc: typer.TyperException, ctx: Any) -> None:
     """Tells an error of the parser where it happened: it does not always know."""
     if getattr(exc, "ctx", None) is None:
         exc.ctx = ctx  # type: ignore[attr-defined]

@@ -26,7 +26,7 @@ class Progress(Protocol):
         ...
 
 
-class Report(Protocol):
+class Reporter(Protocol):
     """Where a run's messages go."""
 
     def notice(self, message: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from llmkit.errors import InputError, UnavailableError, UsageError, one_line
 from llmkit.files import file_sha256
-from llmkit.jobs.report import Report, Silent
+from llmkit.jobs.reporter import Reporter, Silent
 from llmkit.models.reference import hub_offline, is_connection_error
 
 #: Records of folders that llmkit wrote: of finetune, and of merge.
@@ -22,7 +22,7 @@ _NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 
 
 @dataclass(frozen=True)
-class Published:
+class UploadResult:
     """Where a folder went. url: of the commit; files: their names."""
 
     name: str
@@ -30,7 +30,7 @@ class Published:
     files: tuple[str, ...]
 
 
-def publish(folder: str, name: str, *, private: bool = False, report: Report | None = None) -> Published:
+def upload(folder: str, name: str, *, private: bool = False, report: Reporter | None = None) -> UploadResult:
     """Puts what a run wrote into `folder` on the hub as `name` (org/name), in one commit.
 
     private: for a repository that is made; one that is there stays as it is. Raises InputError for a folder that is not a complete
@@ -65,7 +65,7 @@ def publish(folder: str, name: str, *, private: bool = False, report: Report | N
         if not isinstance(exc, OSError) and not is_connection_error(exc):
             raise
         raise UnavailableError(f"{name}: the hub can't be reached: {one_line(exc)}", hint="the same command tries again") from exc
-    return Published(name, str(commit.commit_url), files)
+    return UploadResult(name, str(commit.commit_url), files)
 
 
 def result_files(folder: Path) -> tuple[str, ...]:
@@ -87,5 +87,5 @@ def result_files(folder: Path) -> tuple[str, ...]:
         if path.is_symlink() or not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
             raise InputError("is missing", path=path, hint="train or merge it again with `overwrite`")
         if written.get(name) is not None and not name.endswith(".md") and file_sha256(path) != written[name]:
-            raise InputError("is not the file that was written", path=path, hint="train or merge it again with `overwrite`")
+            raise InputError("has changed since it was written", path=path, hint="train or merge it again with `overwrite`")
     return tuple(names)

@@ -17,7 +17,7 @@ _EMULATED = 0.25
 
 
 @dataclass(frozen=True)
-class Finding:
+class DoctorLine:
     """One line of the report. fix: what to do when it is not ok."""
 
     name: str
@@ -26,7 +26,7 @@ class Finding:
     fix: str | None = None
 
 
-def measured() -> Iterator[Finding]:
+def measured_speed() -> Iterator[DoctorLine]:
     """Measures every device that is here, remembers it, and says what follows."""
     from llmkit.engines.torch.devices import select
     from llmkit.engines.torch.speed import measure
@@ -41,37 +41,37 @@ def measured() -> Iterator[Finding]:
         try:
             found[kind] = measure(device)
         except LlmkitError as exc:
-            yield Finding(f"speed of {kind}", False, exc.message, exc.hint)
+            yield DoctorLine(f"speed of {kind}", False, exc.message, exc.hint)
     if found:
         try:
             place = speed.remember(found)
         except LlmkitError as exc:
-            yield Finding("speed", False, exc.message, exc.hint)
+            yield DoctorLine("speed", False, exc.message, exc.hint)
         else:
-            yield Finding("speed", True, f"remembered in {place}; -v and run records tell shares of it from now on")
+            yield DoctorLine("speed", True, f"saved in {place}; -v and run records now show what share of it a run reached")
     for kind, of_device in found.items():
         yield from _lines(kind, of_device)
 
 
-def known() -> Iterator[Finding]:
+def known_speed() -> Iterator[DoctorLine]:
     """What is remembered of this machine; nothing where it was never measured."""
     for kind in KINDS:
         if (of_device := speed.remembered(kind)) is not None:
             yield from _lines(kind, of_device)
 
 
-def _lines(kind: str, found: Speed) -> Iterator[Finding]:
+def _lines(kind: str, found: Speed) -> Iterator[DoctorLine]:
     rates = ", ".join(f"{rate / 1e9:,.{0 if rate > 1e10 else 1}f} GFLOP/s in {dtype}" for dtype, rate in found.rates.items())
-    yield Finding(f"speed of {kind}", True, f"reads {found.bandwidth / 1e9:,.1f} GB/s; multiplies matrices at {rates}")
+    yield DoctorLine(f"speed of {kind}", True, f"reads {found.bandwidth / 1e9:,.1f} GB/s; multiplies matrices at {rates}")
     engine, dtype = ("ctranslate2", "float32") if kind == "cpu" else ("torch", _fastest(found))
     size = {"float32": 4, "bfloat16": 2, "float16": 2}[dtype]
-    yield Finding(
+    yield DoctorLine(
         f"answers on {kind}",
         True,
-        f"{engine} in {dtype} is fastest for one prompt: a token reads all weights once, so a billion of them "
-        f"allow {found.bandwidth / size / 1e9:.1f} tokens/s",
+        f"{engine} in {dtype} is fastest for one prompt: each token reads all weights once, so a model of a billion weights "
+        f"reaches at most {found.bandwidth / size / 1e9:.1f} tokens/s",
     )
-    yield Finding(f"scores on {kind}", True, _products(found))
+    yield DoctorLine(f"scores on {kind}", True, _products(found))
     if kind == "cpu":
         yield _int8(found)
 
@@ -86,21 +86,21 @@ def _fastest(found: Speed) -> str:
 def _products(found: Speed) -> str:
     fastest, base = _fastest(found), found.rates.get("float32", 0.0)
     emulated = [f"{base / rate:,.0f} times as long in {dtype}" for dtype, rate in found.rates.items() if rate < _EMULATED * base]
-    line = f"torch in {fastest} is fastest, for training too: all tokens at once, so matrix products decide"
+    line = f"torch in {fastest} is fastest, also for training: all tokens are computed at once, so matrix products set the speed"
     if fastest != "float32" and base:
         line += f" ({found.rates[fastest] / base:.1f} times float32's; it keeps about 3 digits, so auto does not choose it on a CPU)"
     return line + (f"; they take {' and '.join(emulated)}, which this processor does not have" if emulated else "")
 
 
-def _int8(found: Speed) -> Finding:
+def _int8(found: Speed) -> DoctorLine:
     """What weights in 8 bits save, by arithmetic, and cost and gain, as measured on the models that were converted here."""
     from llmkit.engines.ctranslate2 import cache
 
-    arithmetic = f"a quarter of the memory, so a billion weights allow {found.bandwidth / 1e9:.1f} tokens/s"
+    arithmetic = f"a quarter of the memory, so a model of a billion weights reaches at most {found.bandwidth / 1e9:.1f} tokens/s"
     models = [entry.manifest["model"]["int8"] for entry in cache.listed() if isinstance(entry.manifest.get("model"), dict)]
     pairs = [(each["speed"], each["nats"]) for each in models if isinstance(each, dict) and {"speed", "nats"} <= each.keys()]
     if not pairs:
-        return Finding("--quantize int8", True, f"{arithmetic}; the first conversion of a model measures what it gains and costs")
+        return DoctorLine("--quantize int8", True, f"{arithmetic}; the first conversion of a model measures its speed and its error")
     gain, cost = (statistics.median(column) for column in zip(*pairs, strict=True))
     what = f"{len(pairs)} converted model{'s' * (len(pairs) > 1)}"
-    return Finding("--quantize int8", True, f"{arithmetic}; on {what} {gain:.1f} times as fast, scores off by {cost:.3f} nats (median)")
+    return DoctorLine("--quantize int8", True, f"{arithmetic}; on {what} {gain:.1f} times as fast, scores off by {cost:.3f} nats (median)")

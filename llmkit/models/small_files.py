@@ -29,7 +29,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
-            raise ModelError(f"{path}: has {size:,} bytes; such a file has at most {limit:,}")
+            raise ModelError(f"{path}: has {size:,} bytes; at most {limit:,} are allowed")
         try:
             return file.read(limit + 1)[:limit]
         except OSError as exc:
@@ -102,7 +102,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) != len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"'{twice[:80]}' is there twice")
+        raise ValueError(f"'{twice[:80]}' occurs twice")
     return content
 
 

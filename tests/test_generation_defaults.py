@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import Copy, Run, write_rows
 
-from llmkit.models.own_settings import OwnSettings, own_settings
+from llmkit.models.generation_defaults import GenerationDefaults, generation_defaults
 
 QWEN = {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.1}
 
@@ -77,7 +77,7 @@ def test_they_are_said_and_recorded_and_a_change_of_them_is_another_run(run: Run
 )
 def test_what_a_file_asks_for(tmp_path: Path, content: dict[str, Any], values: dict[str, Any]) -> None:
     (tmp_path / "generation_config.json").write_text(json.dumps(content))
-    assert own_settings(tmp_path) == OwnSettings(values)
+    assert generation_defaults(tmp_path) == GenerationDefaults(values)
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,9 @@ def test_frozen_experts_and_layers_that_are_too_narrow_are_told(run: Run, tmp_pa
     rows = write_rows(tmp_path / "rows.jsonl", [{"text": f"the king {i}"} for i in range(6)])
     done = run("finetune", rows, "-m", mixture, "-o", tmp_path / "ad", "--lora-r", "4", "--max-steps", "2")
     assert done.code == 0, done.err
-    assert "warning: the adapter is not on the experts: 12,288 of " in done.err  # 2 layers of 4 experts of 3 * 16 * 32
+    assert "warning: the adapter does not cover the experts: 12,288 of " in done.err  # 2 layers of 4 experts of 3 * 16 * 32
     assert "--target-parameters all includes them" in done.err
-    assert "no adapter on shared_expert_gate: narrower than the rank" in done.err
+    assert "no adapter on shared_expert_gate (narrower than the rank)" in done.err
     before = run("generate", "the king", "-m", mixture, "--max-new-tokens", "8")
     after = run("generate", "the king", "-m", mixture, "--adapter", tmp_path / "ad", "--max-new-tokens", "8")
     assert (before.code, after.code) == (0, 0), after.err

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Mixture:
+class FileMixture:
     """The examples of several files, one file after another. counts: of each file.
 
     weights: how often an epoch sees each example of a file, empty for once. With 2 it sees each twice; with 0.5 half of them, and the

@@ -116,7 +116,7 @@ def test_a_program_can_not_end_the_evaluation() -> None:
 
 
 def test_a_program_can_not_read_what_llmkit_was_started_with() -> None:
-    if "started with can be read" in isolation():
+    if "the environment of this process can be read" in isolation():
         pytest.skip("this system can't hold it, and says so")
     reader = f"try:\n    open('/proc/{os.getpid()}/environ').read(1)\nexcept OSError:\n    def add(a, b):\n        return a + b\n"
     assert passing(reader)

@@ -13,7 +13,7 @@ from llmkit.models.speed import Cost
 
 
 @dataclass
-class Effort:
+class WorkCounters:
     """Counted since an engine was opened. steps: of decoding, each of which reads all weights, for however many rows.
 
     positions and sources: tokens that went through decoder and encoder, padding left out. seconds: in the model.
@@ -50,25 +50,25 @@ class Effort:
 
 
 def measured(engine: Any) -> dict[str, Any]:
-    """For a run's record: `limit`, where the engine counts its effort and this machine's speed is remembered; else nothing.
+    """For a run's record: `limit`, where the engine counts its work and this machine's speed is remembered; else nothing.
 
     share: of the time in the model, how much the machine needs at least. by: what bounds it, 'memory' or 'arithmetic'.
     """
-    effort: Effort | None = getattr(engine, "effort", None)
+    counters: WorkCounters | None = getattr(engine, "counters", None)
     cost: Cost | None = getattr(engine, "cost", None)
-    if effort is None or cost is None or not effort.seconds:
+    if counters is None or cost is None or not counters.seconds:
         return {}
     if (known := speed.remembered(engine.identity.device or "cpu")) is None:
         return {}
-    least = speed.limit(cost, known, steps=effort.steps, positions=effort.positions, sources=effort.sources)
+    least = speed.limit(cost, known, steps=counters.steps, positions=counters.positions, sources=counters.sources)
     if not least.seconds:
         return {}
     rate = None if cost.dtype is None else known.rates.get(cost.dtype)
     return {
         "limit": {
-            "share": round(least.seconds / effort.seconds, 3),
+            "share": round(least.seconds / counters.seconds, 3),
             "by": least.by,
-            "model_seconds": round(effort.seconds, 3),
+            "model_seconds": round(counters.seconds, 3),
             "bytes_per_second": round(known.bandwidth),
             "operations_per_second": None if rate is None else round(rate),
         }
@@ -82,4 +82,4 @@ def describe(engine: Any) -> str | None:
     what = "memory bandwidth" if found["by"] == "memory" else "matrix products"
     cached = "; the weights stay in the processor's cache" if found["by"] == "memory" and found["share"] > 1 else ""
     share, seconds = 100 * found["share"], found["model_seconds"]
-    return f"{share:.0f}% of the limit that this machine's {what} set, in {seconds:.1f} s in the model{cached}"
+    return f"{share:.0f}% of this machine's limit ({what}), {seconds:.1f} s in the model{cached}"

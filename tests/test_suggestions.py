@@ -19,7 +19,7 @@ from llmkit.cli.names import ALIASES, COMMANDS, COMMANDS_ELSEWHERE, OPTIONS_ELSE
         ("ppl", "no such command 'ppl'", "llmkit evaluate perplexity"), ("bleu", "no such command 'bleu'", "llmkit evaluate bleu"),
         ("eval", "no such command 'eval'", "llmkit evaluate"), ("evaluate ppl", "no such command 'ppl'", "evaluate perplexity"),
         ("download gpt2", "no such command 'download'", "-m org/name"), ("pull gpt2", "no such command 'pull'", "-m org/name"),
-        ("serve", "no such command 'serve'", "serves no models"), ("genrate x", "no such command 'genrate'", "did you mean 'generate'?"),
+        ("serve", "no such command 'serve'", "has no server"), ("genrate x", "no such command 'genrate'", "did you mean 'generate'?"),
         ("evaluate perplexty", "no such command 'perplexty'", "did you mean 'perplexity'?"),
         ("models shw", "no such command 'shw'", "did you mean 'show'?"), ("zzz", "no such command 'zzz'", "'llmkit --help'"),
         ("--model gpt2 hello", "no such option --model", "llmkit generate --model gpt2 hello"),

@@ -64,33 +64,33 @@ def lines(preflight: dict[str, Any]) -> list[str]:
     out = [f"{preflight['source']}: {preflight['rows']:,} rows, {formats}"]
     if unused := preflight["unused_columns"]:
         out.append(f"  columns not used: {', '.join(unused)}")
-    out += [f"  not usable: {message}" for message in preflight["bad"]]
+    out += [f"  not usable: {message}" for message in report["bad"]]
     out += [
-        f"examples:    {preflight['examples']:,} to train on, {preflight['valid_examples']:,} to validate",
-        f"tokens:      {preflight['tokens']:,}, {preflight['trained_tokens']:,} of them trained ({share:.0%})",
-        f"longest:     {preflight['longest']:,} tokens; {preflight['truncated']:,} rows cut to {preflight['max_length'] or 0:,}",
+        f"examples:    {report['examples']:,} to train on, {report['valid_examples']:,} to validate",
+        f"tokens:      {report['tokens']:,}, {report['trained_tokens']:,} of them trained ({share:.0%})",
+        f"longest:     {report['longest']:,} tokens; {report['truncated']:,} rows cut to {report['max_length'] or 0:,}",
     ]
-    if empty := preflight["without_trained_token"]:
+    if empty := report["without_trained_token"]:
         listed = ", ".join(str(line) for line in empty[:5])
         out.append(f"skipped:     {len(empty):,} rows without a trained token (line {listed}{', ...' if len(empty) > 5 else ''})")
-    hours, minutes = divmod(preflight["seconds"] / 60, 60)
-    packed = "several rows packed into one" if preflight["packed"] else "rows padded, those of like length together"
-    evaluation = f", {preflight['seconds_an_evaluation']:.2f} s an evaluation" if preflight["valid_examples"] else ""
+    hours, minutes = divmod(report["seconds"] / 60, 60)
+    packed = "several rows packed into one" if report["packed"] else "rows padded, those of like length together"
+    evaluation = f", {report['seconds_an_evaluation']:.2f} s an evaluation" if report["valid_examples"] else ""
     gib = 1 << 30
     out += [
-        f"model:       {preflight['model']} on {preflight['device']}, {preflight['dtype']}; {packed}",
-        f"trained:     {preflight['trained_parameters']:,} of {preflight['parameters']:,} parameters",
-        f"steps:       {preflight['steps']:,} of {preflight['rows_a_step']:,} rows",
-        f"memory:      about {preflight['memory_bytes'] / gib:.1f} GiB, {preflight['free_bytes'] / gib:.1f} GiB free",
-        f"time:        {preflight['seconds_a_step']:.2f} s a step{evaluation}, about {hours:.0f} h {minutes:.0f} min",
+        f"model:       {report['model']} on {report['device']}, {report['dtype']}; {packed}",
+        f"trained:     {report['trained_parameters']:,} of {report['parameters']:,} parameters",
+        f"steps:       {report['steps']:,} of {report['rows_a_step']:,} rows",
+        f"memory:      about {report['memory_bytes'] / gib:.1f} GiB, {report['free_bytes'] / gib:.1f} GiB free",
+        f"time:        {report['seconds_a_step']:.2f} s a step{evaluation}, about {hours:.0f} h {minutes:.0f} min",
         "first example, what is trained between « and »:",
-        preflight["first"],
+        report["first"],
     ]
     return out
 
 
 def summary(ready: Ready, checked: CheckedRows) -> list[str]:
-    """The preflight of a run that begins, in two lines."""
+    """The plan of a run that begins, in two lines."""
     plan = ready.plan
     bad = f", {len(checked.bad):,} skipped as not usable" if checked.bad else ""
     return [

@@ -12,12 +12,12 @@ from conftest import Run, read_rows, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmkit.training.mixture import Mixture
+from llmkit.training.file_mixture import FileMixture
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.sampled_from([1.0, 2.0, 3.0]))
 def test_a_whole_weight_is_how_often_an_epoch_sees_each_row(first: int, second: int, weight: float) -> None:
-    mixture = Mixture((first, second), (1.0, weight))
+    mixture = FileMixture((first, second), (1.0, weight))
     for epoch in range(3):
         seen = Counter(int(i) for i in mixture.epoch(epoch, 5))
         assert seen == Counter(range(first)) + Counter({first + i: int(weight) for i in range(second)})
@@ -25,14 +25,14 @@ def test_a_whole_weight_is_how_often_an_epoch_sees_each_row(first: int, second: 
 
 @given(st.integers(2, 40))
 def test_a_weight_of_a_half_sees_every_row_once_in_two_epochs(count: int) -> None:
-    mixture = Mixture((2 * count, 3), (0.5, 1.0))
+    mixture = FileMixture((2 * count, 3), (0.5, 1.0))
     both = Counter(int(i) for epoch in (0, 1) for i in mixture.epoch(epoch, 1) if i < 2 * count)
     assert both == Counter(range(2 * count))
     assert mixture.size == count + 3
 
 
 def test_equal_weights_of_one_are_the_order_of_one_file() -> None:
-    assert Mixture((4, 5)).epoch(2, 7).tolist() == Mixture((9,)).epoch(2, 7).tolist()
+    assert FileMixture((4, 5)).epoch(2, 7).tolist() == FileMixture((9,)).epoch(2, 7).tolist()
 
 
 @pytest.fixture

@@ -11,19 +11,19 @@ from typing import Any
 
 from llmkit.engines.base import ModelFacts, ModelIdentity
 from llmkit.engines.chat import ChatSettings
-from llmkit.engines.ctranslate2.cache import Converted
+from llmkit.engines.ctranslate2.cache import CacheEntry
 from llmkit.engines.ctranslate2.model import Files
 from llmkit.engines.tokenizer_file import TokenizerFile
 from llmkit.models import builtin
 from llmkit.models.checkpoint import Checkpoint, read_checkpoint
-from llmkit.models.smallfiles import read_object
+from llmkit.models.small_files import read_object
 
 #: A model below it (in bytes of float32) answers one text on one core as fast as on all.
 _SMALL = 1 << 26
 
 
 @dataclass(frozen=True)
-class Form:
+class ConvertedModel:
     """A model that can be run. context, ends, bos and start: as `Codec` has them.
 
     first: the token that every answer begins with by the model's own configuration. configured_bos: that of the configuration,
@@ -58,7 +58,7 @@ class Form:
         )
 
 
-def packaged(name: str) -> Form:
+def packaged(name: str) -> ConvertedModel:
     """A built-in model. Raises UsageError, ModelError or UnavailableError."""
     folder = builtin.folder(name)
     checkpoint = read_checkpoint(folder)
@@ -67,7 +67,7 @@ def packaged(name: str) -> Form:
     ids = tokenizer.get_vocab()
     translates = bool(config.get("is_encoder_decoder", False))
     context = int(config["max_position_embeddings"])
-    return Form(
+    return ConvertedModel(
         files=Files(
             lambda: ("builtin", builtin.converted(name)), tuple(sorted(ids, key=ids.__getitem__)), translates,
             None if translates else context, small=True,
@@ -94,13 +94,13 @@ def packaged(name: str) -> Form:
     )  # fmt: skip
 
 
-def cached(entry: Converted, checkpoint: Checkpoint, reference: str, revision: str | None, adapter: str | None) -> Form:
+def cached(entry: CacheEntry, checkpoint: Checkpoint, reference: str, revision: str | None, adapter: str | None) -> ConvertedModel:
     """A converted model, under the names by which it was asked for. checkpoint: what it was made of. Raises ModelError."""
     known = entry.manifest["model"]
     tokenizer = TokenizerFile(entry.folder)
     vocabulary = tuple(map(str, range(known["tokens"])))
     context, translates = known["context"], known["encoder_decoder"]
-    return Form(
+    return ConvertedModel(
         files=Files(
             lambda: (str(entry.folder), None), vocabulary, translates, None if translates else context,
             small=4 * known["parameters"] < _SMALL,

@@ -34,7 +34,7 @@ def test_a_run_that_an_earlier_version_began_is_named_and_stays(run: Run, tmp_pa
     for more in ([], ["--overwrite"]):
         done = run(*command, *more)
         assert done.code == 2
-        assert "an earlier version of llmkit began the run there" in done.err
+        assert "its run was started by an earlier version of llmkit" in done.err
         assert "--restart starts over" in done.err
     assert (tmp_path / "ad" / "checkpoints" / "checkpoint-5" / "optimizer.pt").exists()
 
@@ -67,7 +67,7 @@ def test_a_file_where_the_result_goes_is_named_before_anything_is_trained(run: R
     (tmp_path / "ad" / name).write_text("mine")
     done = run(*command, "--restart")
     assert done.code == 2
-    assert f"{name}: something else is where a file of the result goes" in done.err
+    assert f"{name}: something else is in the place of a file of the result" in done.err
     assert (tmp_path / "ad" / name).read_text() == "mine"
     assert (tmp_path / "ad" / "checkpoints" / "checkpoint-5" / "optimizer.pt").exists()
 

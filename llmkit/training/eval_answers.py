@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llmkit.training.prompts import Asked
+    from llmkit.training.eval_prompts import EvalPrompt
     from llmkit.training.run import Ready
 
 
@@ -41,7 +41,7 @@ def answering(ready: Ready) -> Callable[[], list[dict[str, str]]] | None:
     return answer
 
 
-def _text(ready: Ready, asked: Asked, max_new_tokens: int) -> str:
+def _text(ready: Ready, asked: EvalPrompt, max_new_tokens: int) -> str:
     from llmkit.engines.decoding import Decoding
     from llmkit.engines.torch.engine import TorchEngine
 

@@ -42,7 +42,7 @@ class Processes:
         for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
             if os.environ.get(name, "").lower() in ("true", "1"):
                 raise UnavailableError(
-                    f"{name.rpartition('_')[2]} was asked for, and checkpoints of sharded weights are not supported",
+                    f"{name.rpartition('_')[2]} is not supported: it shards the weights, and a checkpoint needs all of them",
                     hint="torchrun gives each process the whole model; `quantize` int4 makes it smaller",
                 )
         if self.count > 1:

@@ -40,7 +40,7 @@ def test_training_goes_on_where_an_adapter_is(run: Run, tmp_path: Path, rows: Pa
     assert sorted(one["target_modules"]) == sorted(two["target_modules"])
     record = json.loads((tmp_path / "two" / "run.json").read_text())
     assert record["identity"]["lora.r"] == 4
-    assert "went on from the adapter" in (tmp_path / "two" / "README.md").read_text()
+    assert "continued from the adapter" in (tmp_path / "two" / "README.md").read_text()
     assert weights(tmp_path / "one") != weights(tmp_path / "two")
     stopped = run(*second, "-o", tmp_path / "again", "--max-time", "0.001s")
     assert stopped.code == 124

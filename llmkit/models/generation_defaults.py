@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import ModelError
-from llmkit.models.smallfiles import read_object
+from llmkit.models.small_files import read_object
 
 FILE = "generation_config.json"
 _NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "length_penalty")
@@ -28,7 +28,7 @@ _OTHER = (
 
 
 @dataclass(frozen=True)
-class OwnSettings:
+class GenerationDefaults:
     """What a model's file asks for. values: by the names of `Decoding`; unused: names in the file that have no counterpart there."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class OwnSettings:
         return {**chosen, **{name: value for name, value in self.values.items() if name not in excluded}}
 
 
-def own_settings(folder: Path) -> OwnSettings | None:
+def generation_defaults(folder: Path) -> GenerationDefaults | None:
     """What the model in a folder asks for, None without such a file. As in transformers it samples only with `do_sample`.
 
     Raises ModelError naming a setting whose value can't be meant.
@@ -71,7 +71,7 @@ def own_settings(folder: Path) -> OwnSettings | None:
         _check(folder, "stop_strings", stops, isinstance(stops, list) and all(isinstance(stop, str) for stop in stops))
         values["stop"] = tuple(stops)
     unused = [name for name, value in content.items() if not _used(name) and value not in (None, False)]
-    return OwnSettings(_meant(values, samples=content.get("do_sample") is True), tuple(sorted(unused)))
+    return GenerationDefaults(_meant(values, samples=content.get("do_sample") is True), tuple(sorted(unused)))
 
 
 def _meant(values: dict[str, Any], *, samples: bool) -> dict[str, Any]:
@@ -91,4 +91,4 @@ def _used(name: str) -> bool:
 
 def _check(folder: Path, name: str, value: Any, good: bool) -> None:
     if not good:
-        raise ModelError(f"{folder / FILE}: '{name}' is {str(value)[:60]}, which is not a value that it can have")
+        raise ModelError(f"{folder / FILE}: '{name}' is {str(value)[:60]}, which is not a valid value")

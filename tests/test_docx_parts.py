@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from llmkit.translation.documents import docx as word
-from llmkit.translation.documents.proof import proven
+from llmkit.translation.documents.verification import verify
 from llmkit.translation.markup import strip
 
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
@@ -43,7 +43,7 @@ def read(data: bytes) -> list[str]:
 def test_each_part_that_people_read_is_translated(part: str) -> None:
     data = archive(paragraph(run("The cat.")), **{part: paragraph(run("The house."))})
     assert read(data) == ["The cat.", "The house."]
-    made = proven(word.parse(data, "a"), ["Le chat.", "La maison."])
+    made = verify(word.parse(data, "a"), ["Le chat.", "La maison."])
     assert made.left == ()
     with zipfile.ZipFile(io.BytesIO(made.data)) as file:
         assert "La maison." in file.read(f"word/{part}.xml").decode()
@@ -72,8 +72,8 @@ def test_a_sentence_goes_on_through_what_stands_in_it(middle: str, expected: str
     assert read(data) == [expected]
     document = word.parse(data, "a")
     (segment,) = document.segments
-    assert proven(document, [segment.text]).data == data
-    made = proven(document, [segment.text.upper()])
+    assert verify(document, [segment.text]).data == data
+    made = verify(document, [segment.text.upper()])
     assert made.left == ()
     assert read(made.data) == [expected.upper()]
 
