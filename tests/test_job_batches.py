@@ -116,7 +116,7 @@ def test_batches_that_come_back_in_another_order_give_the_same_bytes(llama: Path
     from llmkit.engines.decoding import Decoding
     from llmkit.jobs.executor import Answered
     from llmkit.jobs.output import Output
-    from llmkit.jobs.report import Silent
+    from llmkit.jobs.reporter import Silent
     from llmkit.jobs.run import JobSettings, RunName, file_job
     from llmkit.rows import open_rows
     from llmkit.rows.fields import PromptFields

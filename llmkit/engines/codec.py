@@ -266,13 +266,13 @@ class CodecEngine(ABC):
         """As `Engine.score`. The one method that each engine has to bring; the others are made of it and the codec."""
         ...
 
-    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = proceed) -> list[list[TokenScore]]:
+    def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = never_stop) -> list[list[TokenScore]]:
         """As `TextEngine.score_answers`, by one call of `score`; `check` is called once, before it."""
         check()
         return self._codec.score_answers(items, self.score)
 
     def with_chat(self, chat: ChatSettings) -> Self:
-        """As `Engine.with_chat`. The other engine shares model and tokenizer, and counts its effort from 0."""
+        """As `Engine.with_chat`. The other engine shares model and tokenizer, and counts from 0."""
         other = copy.copy(self)
         other.chat, other._codec, other.counters = chat, replace(self._codec, chat=chat), WorkCounters()
         other.__dict__.pop("identity", None)  # it holds the hash of the template

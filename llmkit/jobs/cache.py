@@ -130,7 +130,7 @@ class CachedTask:
         self.known += 1
         return replace(work, payload=None, known=answer)
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         """Keeps the answers that come without an error."""
         answers = self.task.answer(batch, check)
         for work, answer in zip(batch, answers, strict=True):

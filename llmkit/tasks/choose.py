@@ -133,7 +133,7 @@ class Choosing:
             min(sum(len(p.tokens) for p in pairs), self.batch_tokens),
         )
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         """As `Task.answer`; the choices of all rows are scored together, in batches of like length."""
         pairs: list[Pair] = [pair for work in batch for pair in work.payload[2]]
         scored = iter(score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens, check=check))
@@ -171,7 +171,7 @@ class TextChoosing:
         length = sum(self.engine.length(kept + answer) for _, answer in items)
         return Work(row, (choices, right, items, row_digest([*choices, str(right)], asdict(prompt))), length)
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         """As `Task.answer`, a call of the engine a row; a row that it can't score gets an error."""
         return [self._answer(work, check) for work in batch]
 

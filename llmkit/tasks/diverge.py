@@ -39,7 +39,7 @@ class Diverging(Scoring):
             )
         self._ask = functools.partial(engine.compare, reference)
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         """As `Scoring.answer`, each window under both models."""
         pairs = [pair for work in batch for pair in work.payload.pairs]
         found = iter(by_window(self.engine, self.windows, pairs, self._ask, batch_tokens=self.batch_tokens, check=check))

@@ -55,7 +55,7 @@ class Answering:
         self.unused.update(prompt.unused)
         return Work(row, request, len(request.tokens), request.max_new_tokens)
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         """As `Task.answer`; where `verify` asks for it, the shortest rows are answered again, each alone."""
         answers = self.engine.generate([work.payload for work in batch], self.decoding, check=check)
         if self.verify > self.verified and len(batch) > 1:

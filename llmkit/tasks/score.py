@@ -56,12 +56,12 @@ class Scoring:
         document = Document(pairs, sum(map(count_words, texts)), size, _digest_of(spans))
         return Work(row, document, min(sum(len(p.tokens) for p in pairs), self.batch_tokens))
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         """As `Task.answer`; the texts of all rows are scored together, in batches of like length."""
         scored = iter(self.score([pair for work in batch for pair in work.payload.pairs], check))
         return [answer_of(work.payload, [block for _ in work.payload.pairs for block in next(scored)]) for work in batch]
 
-    def score(self, pairs: Sequence[Pair], check: Check = proceed) -> list[list[tuple[float, int]]]:
+    def score(self, pairs: Sequence[Pair], check: Check = never_stop) -> list[list[tuple[float, int]]]:
         """(log-likelihood in nats, tokens) of each window of each pair."""
         return score_pairs(self.engine, self.windows, pairs, batch_tokens=self.batch_tokens, check=check)
 
@@ -90,7 +90,7 @@ class TextScoring:
             return Work(row, error=placed(exc, row, self.file_name))
         return Work(row, spans, sum(self.engine.length(text) for _, text in spans))
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         """As `Task.answer`, a call of the engine a row; a row that it can't score gets an error."""
         return [self._answer(work, check) for work in batch]
 

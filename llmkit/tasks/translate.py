@@ -120,7 +120,7 @@ class Translating:
         size = min(sum(self.engine.length(p.text) for p in pieces.pieces), self.batch_tokens)
         return Work(row, _Cut(marked, pieces, keep), size)
 
-    def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         """As `Task.answer`; the pieces of all rows are translated together."""
         done = iter(self.translate([piece.text for work in batch for piece in work.payload.pieces.pieces], check))
         return [self._answer(work.payload, [next(done) for _ in work.payload.pieces.pieces]) for work in batch]

@@ -13,7 +13,7 @@ _SHOWN = 1500
 
 
 def facts(ready: Ready, checked: CheckedRows, source: str, timing: Timing) -> dict[str, Any]:
-    """The preflight as an object: counts, sizes in bytes (`..._bytes`) and times in seconds (`seconds...`)."""
+    """The dry run as an object: counts, sizes in bytes (`..._bytes`) and times in seconds (`seconds...`)."""
     plan, train = ready.plan, ready.plan.train
     memory = ready.memory
     tokenizer = ready.loaded.tokenizer
@@ -57,12 +57,12 @@ def facts(ready: Ready, checked: CheckedRows, source: str, timing: Timing) -> di
     }
 
 
-def lines(preflight: dict[str, Any]) -> list[str]:
+def lines(report: dict[str, Any]) -> list[str]:
     """The object of `facts` as lines for people."""
-    formats = ", ".join(f"{count:,} of {name}" for name, count in preflight["formats"].items())
-    share = preflight["trained_tokens"] / max(preflight["tokens"], 1)
-    out = [f"{preflight['source']}: {preflight['rows']:,} rows, {formats}"]
-    if unused := preflight["unused_columns"]:
+    formats = ", ".join(f"{count:,} of {name}" for name, count in report["formats"].items())
+    share = report["trained_tokens"] / max(report["tokens"], 1)
+    out = [f"{report['source']}: {report['rows']:,} rows, {formats}"]
+    if unused := report["unused_columns"]:
         out.append(f"  columns not used: {', '.join(unused)}")
     out += [f"  not usable: {message}" for message in report["bad"]]
     out += [

@@ -77,12 +77,12 @@ def finetune(
         return _run(plan, rows, folder, relation, max_time, tuple(report_to), options or {}, report)
 
 
-def dry_run(settings: FinetuneSettings, *, report: Report | None = None) -> dict[str, Any]:
-    """What the run would be, with two steps timed; nothing is written. Keys: see `preflight.facts`.
+def dry_run(settings: FinetuneSettings, *, report: Reporter | None = None) -> dict[str, Any]:
+    """What the run would be, with two steps timed; nothing is written. Keys: see `llmkit.training.dry_run.facts`.
 
     Raises what `finetune` raises before any training, and TrainingError for a first step that goes wrong.
     """
-    from llmkit.training.preflight import facts
+    from llmkit.training.dry_run import facts
     from llmkit.training.run import build, timed
 
     report = report or Silent()
@@ -92,12 +92,12 @@ def dry_run(settings: FinetuneSettings, *, report: Report | None = None) -> dict
     return facts(ready, rows.checked, rows.source, timed(ready))
 
 
-def find_rate(settings: FinetuneSettings, *, report: Report | None = None) -> Tried:
+def find_rate(settings: FinetuneSettings, *, report: Reporter | None = None) -> LrFinderResult:
     """A learning rate for the run, by steps at rising rates that are thrown away; nothing is written.
 
     Raises what `finetune` raises before any training, and UsageError where no rate can be found.
     """
-    from llmkit.training.rates import try_rates
+    from llmkit.training.lr_finder import try_rates
     from llmkit.training.run import build
 
     report = report or Silent()
@@ -115,7 +115,7 @@ def _relation(folder: RunFolder, plan: RunPlan, overwrite: bool, restart: bool, 
     return folder.check_extension(plan.identity(), plan.steps)
 
 
-def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Processes, report: Report) -> RunPlan:
+def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Processes, report: Reporter) -> RunPlan:
     """The run as it will be, its rows tokenized and its memory checked; no weight is read.
 
     Raises InputError, UsageError, ModelError, UnavailableError or OutOfMemoryError.

@@ -76,7 +76,7 @@ class CTranslate2Engine(CodecEngine):
         """As `TextEngine.prepare`. Raises UsageError for the name of a token that the model does not have."""
         return self._codec.prepare(prompt, decoding, number)
 
-    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = proceed) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = never_stop) -> list[list[Completion]]:
         """As `TextEngine.generate`, one answer a request. Raises EngineLimitError where answers would not be torch's."""
         _check(decoding)
         limits = [request.max_new_tokens for request in requests]

@@ -113,7 +113,7 @@ class TorchEngine(CodecEngine):
         """As `TextEngine.prepare`. Raises UsageError for the name of a token that the model does not have."""
         return self._codec.prepare(prompt, decoding, number)
 
-    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = proceed) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = never_stop) -> list[list[Completion]]:
         """As `TextEngine.generate`. With speculation the requests run one by one."""
         if decoding.speculates and len(requests) > 1:
             return [answer for request in requests for answer in self.generate([request], decoding, check=check)]
@@ -153,7 +153,7 @@ class TorchEngine(CodecEngine):
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
     ) -> list[list[float]]:
         """As `Engine.score`. Raises ModelError for scores that are NaN, and OutOfMemoryError."""
-        with running(self.loaded.location.reference, len(sequences)), self.effort.timed():
+        with running(self.loaded.location.reference, len(sequences)), self.counters.timed():
             scores: list[list[float]] = self._scorer.score(sequences, begin, sources)
         self.counters.scored(sequences, sources)
         return scores
