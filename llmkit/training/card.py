@@ -17,7 +17,6 @@ def card(ready: Ready, record: dict[str, Any], improvement: Improvement | None, 
     plan, result = ready.plan, record["result"]
     base = plan.prepared.location.reference
     what = "All weights" if plan.lora is None else "A LoRA adapter"
-    going_on = plan.prepared.adapter
     lines = [
         "---",
         f"base_model: {_yaml(base)}",
@@ -29,12 +28,7 @@ def card(ready: Ready, record: dict[str, Any], improvement: Improvement | None, 
         "",
         f"{what} trained by `llmkit finetune` {__version__}: {ready.trained:,} of {ready.parameters:,} parameters, "
         f"{result['steps']:,} steps, {result['trained_tokens']:,} trained tokens in {result['seconds']:.0f} s. "
-        f"Base weights: SHA-256 `{plan.prepared.checkpoint.sha256[:16]}`."
-        + (
-            ""
-            if going_on is None
-            else f" Training continued from the adapter {_inline(going_on.reference)}, SHA-256 `{going_on.sha256[:16]}`."
-        ),
+        f"Base weights: SHA-256 `{plan.prepared.checkpoint.sha256[:16]}`." + _begun_from(plan),
         "",
         *_use(plan, base, folder=result["output"]),
         "## Data",
@@ -65,6 +59,12 @@ def card(ready: Ready, record: dict[str, Any], improvement: Improvement | None, 
         "",
     ]
     return "\n".join(lines)
+
+
+def _begun_from(plan: RunPlan) -> str:
+    """A sentence on the adapter whose training was continued; nothing for a new one."""
+    before = plan.prepared.adapter
+    return "" if before is None else f" Training continued from the adapter {_inline(before.reference)}, SHA-256 `{before.sha256[:16]}`."
 
 
 def _use(plan: RunPlan, base: str, *, folder: str) -> list[str]:
