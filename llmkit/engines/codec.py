@@ -269,6 +269,7 @@ class CodecEngine(ABC):
         return self._codec.score_answers(items, self.score)
 
     def with_chat(self, chat: ChatSettings) -> Self:
+        chat.check(self._codec.tokenizer)
         other = copy.copy(self)
         other.chat, other._codec, other.effort = chat, replace(self._codec, chat=chat), Effort()
         other.__dict__.pop("identity", None)  # it holds the hash of the template

@@ -114,7 +114,7 @@ def translate(
         str | None,
         option("--pivot-model", help="The model for the second step of a pivot. [default: the same]", panel=MODEL, metavar="REF"),
     ] = None,
-    chat_template: opt.ChatTemplate = "auto",
+    chat: opt.TemplateOptions,
     job: AnswerJobOptions,
     display: opt.Display,
 ) -> int:
@@ -152,13 +152,12 @@ def translate(
         to_file, input or "", known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write,
         shard=settings.shard,
     ) as job_target:  # fmt: skip
-        from llmkit.engines.chat import ChatSettings
         from llmkit.jobs.run import RunName, file_job
         from llmkit.models.reference import reads_all
 
         call = model.settings
         known_decoding = _known(wanted, reads_all=reads_all(call.reference))
-        how: dict[str, Any] = {"engine": model.engine, "decoding": known_decoding, "default": DEFAULT, "chat": ChatSettings(chat_template)}
+        how: dict[str, Any] = {"engine": model.engine, "decoding": known_decoding, "default": DEFAULT, "chat": chat.settings}
         engine = open_model(call, out, **how)
         settings = job_for(engine, settings)
         if languages:
