@@ -43,6 +43,9 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "a setting of a later peft": {"use_new_thing": True},
     "targets that are numbers": {"target_modules": [1]},
     "a pattern that is a list": {"rank_pattern": [1]},
+    "an infinite scale": {"lora_alpha": float("inf")},
+    "an infinite scale of one module": {"alpha_pattern": {"q_proj": float("inf")}},
+    "a scale that is no number": {"lora_alpha": float("nan")},
 }
 
 

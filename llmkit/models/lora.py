@@ -20,6 +20,7 @@ from llmkit.models.smallfiles import read_object
 _NAME = re.compile(r"[\w.-]{1,300}")
 _PATTERN = re.compile(r"\^?(?:[\w-]|\\?\.|\\d\+?){1,300}(?:\.\*(?:[\w-]|\\?\.|\\d\+?){1,300})?\$?")
 _MAX_PATTERNS = 2000
+_LARGEST = 1e30
 _PREFIX = "base_model.model."
 _MATRIX = re.compile(r"(?P<module>.+)\.(?:lora_(?P<part>[AB])\.weight|lora_embedding_(?P<embedding>[AB]))")
 
@@ -29,7 +30,7 @@ def _whole(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST  # neither infinite nor NaN
 
 
 def _flag(value: Any) -> bool:
