@@ -61,6 +61,7 @@ HARMLESS: dict[str, dict[str, Any]] = {
     "a rank of each module": {"r": 64, "rank_pattern": {r"layers\.0\.self_attn\.q_proj": 4, "^model.layers.1.self_attn.q_proj$": 4}},
     "a module of code": {"megatron_config": {"x": 1}, "megatron_core": "antigravity"},
     "layers": {"layers_to_transform": [0, 1], "layers_pattern": "layers"},
+    "many names of modules": {"target_modules": [f"x{i}" for i in range(100_000)] + ["q_proj"], "exclude_modules": ["y"] * 100_000},
     "nulls": {"rank_pattern": None, "exclude_modules": None, "bias": "none"},
 }
 

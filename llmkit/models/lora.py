@@ -139,6 +139,10 @@ def shown(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     for name in ("rank_pattern", "alpha_pattern"):  # peft warns of those that are for no module
         patterns = [(key, _compiled(key), value) for key, value in out.get(name, {}).items()]
         out[name] = {key: value for key, pattern, value in patterns if any(map(pattern.match, ranks))}
+    for name in ("target_modules", "exclude_modules"):  # peft holds each name against each module
+        if isinstance(names := out.get(name), list) and len(names) > _MAX_PATTERNS:
+            ends = {".".join(parts[i:]) for parts in (module.split(".") for module in ranks) for i in range(len(parts))}
+            out[name] = [n for n in names if n in ends] or names[:1]
     targets, excluded = out.get("target_modules"), out.get("exclude_modules")
     if isinstance(targets, str) or isinstance(excluded, str):
         out["target_modules"] = sorted(ranks)
