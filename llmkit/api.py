@@ -11,7 +11,7 @@ A model is loaded once and used as often as needed. Nothing is printed, only `fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,7 @@ def load(
     dtype: str = "auto",
     quantize: str = "none",
     chat_template: str = "auto",
+    chat_template_kwargs: Mapping[str, Any] | None = None,
     system: str | None = None,
     offline: bool = False,
     trust_remote_code: bool = False,
@@ -64,8 +65,9 @@ def load(
 ) -> Engine:
     """A model in memory: `builtin:NAME`, a folder, or a hub id `org/name[@revision]`; or `openai:NAME`, which servers run.
 
-    chat_template: 'auto' (the model's own), 'none', or a Jinja file. system: a system message before each conversation. threads: on a CPU,
-    None for all cores. server: where and how servers are asked. device_map: 'auto' spreads a model that no device holds.
+    chat_template: 'auto' (the model's own), 'none', or a Jinja file. chat_template_kwargs: what else it is shown, as
+    {"enable_thinking": False}. system: a system message before each conversation. threads: on a CPU, None for all cores. server: where and
+    how servers are asked. device_map: 'auto' spreads a model that no device holds.
     Raises ModelError for a model that is damaged or unsafe, UnavailableError for one that is not available, OutOfMemoryError for one that
     does not fit, UsageError for an invalid name.
     """
@@ -75,7 +77,7 @@ def load(
 
     where = server or ServerSettings()
     settings = ModelSettings(reference, adapter, device, dtype, offline, trust_remote_code, quantize, threads, where, device_map)
-    return open_engine(settings, chat=ChatSettings(chat_template, system))
+    return open_engine(settings, chat=ChatSettings(chat_template, system, dict(chat_template_kwargs or {})))
 
 
 def generate(

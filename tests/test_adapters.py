@@ -43,6 +43,9 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "a setting of a later peft": {"use_new_thing": True},
     "targets that are numbers": {"target_modules": [1]},
     "a pattern that is a list": {"rank_pattern": [1]},
+    "an infinite scale": {"lora_alpha": float("inf")},
+    "an infinite scale of one module": {"alpha_pattern": {"q_proj": float("inf")}},
+    "a scale that is no number": {"lora_alpha": float("nan")},
 }
 
 
@@ -58,6 +61,7 @@ HARMLESS: dict[str, dict[str, Any]] = {
     "a rank of each module": {"r": 64, "rank_pattern": {r"layers\.0\.self_attn\.q_proj": 4, "^model.layers.1.self_attn.q_proj$": 4}},
     "a module of code": {"megatron_config": {"x": 1}, "megatron_core": "antigravity"},
     "layers": {"layers_to_transform": [0, 1], "layers_pattern": "layers"},
+    "many names of modules": {"target_modules": [f"x{i}" for i in range(100_000)] + ["q_proj"], "exclude_modules": ["y"] * 100_000},
     "nulls": {"rank_pattern": None, "exclude_modules": None, "bias": "none"},
 }
 

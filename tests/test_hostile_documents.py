@@ -77,6 +77,12 @@ def test_the_same_in_a_page(begun: str, tmp_path: Path) -> None:
     assert translated(tmp_path / "page.html", source) == source.replace("Hello", "Bonjour").encode()
 
 
+@pytest.mark.parametrize("begun", ["[", "<![CDATA[", "|a", "`a"])
+def test_the_same_in_restructured_text(begun: str, tmp_path: Path) -> None:
+    source = "Hello " + begun * (40_000 // len(begun)) + "\n"
+    assert translated(tmp_path / "page.rst", source) == source.replace("Hello", "Bonjour").encode()
+
+
 def test_escaped_parentheses_are_prose_and_formulas_are_not(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
     path.write_text(r"The cat \(see below\), \\(x_i\\), \(n\) and \(\alpha + \beta\)." + "\n")

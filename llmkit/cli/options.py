@@ -7,7 +7,7 @@ and help; what an option does is the business of the settings that a group build
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,6 +64,13 @@ JsonFlag = Annotated[bool, option("--json", help="One JSON object on stdout.", p
 Dtype = Annotated[str, choice_option("--dtype", help="Precision.", panel=MODEL, values=DTYPES, aliases=DTYPE_ALIASES)]
 Adapter = Annotated[str | None, option("--adapter", help="A LoRA adapter: a folder or a hub id.", panel=MODEL, metavar="REF")]
 ChatTemplate = Annotated[str, option("--chat-template", help="auto (the model's, if it has one), none, or a Jinja file.", panel=DECODING)]
+ChatTemplateKwargs = Annotated[
+    str | None,
+    option(
+        "--chat-template-kwargs", help='Values for the chat template: {"enable_thinking": false}.', panel=DECODING, metavar="JSON",
+        parser=json_object,
+    ),
+]  # fmt: skip
 
 
 def text_argument(name: str) -> Any:
@@ -245,28 +252,33 @@ class AnswersOut(RowsOut):
 
 
 @dataclass(frozen=True)
-class ChatOptions:
-    """How a prompt becomes a conversation."""
+class TemplateOptions:
+    """Which chat template messages go through, and what it is shown beside them."""
 
-    system: Annotated[str | None, option("--system", "-s", help="System message for a chat model.", panel=DECODING, metavar="TEXT")] = None
     chat_template: ChatTemplate = "auto"
-    chat_template_kwargs: Annotated[
-        str | None,
-        option(
-            "--chat-template-kwargs",
-            help='Values for the chat template: {"enable_thinking": false}.',
-            panel=DECODING,
-            metavar="JSON",
-            parser=json_object,
-        ),
-    ] = None
+    chat_template_kwargs: ChatTemplateKwargs = None
 
     @property
     def settings(self) -> ChatSettings:
         """Raises UsageError for values that are not a template's to be shown."""
         from llmkit.engines.chat import ChatSettings
 
-        return ChatSettings(self.chat_template, self.system, json.loads(self.chat_template_kwargs or "{}"))
+        return ChatSettings(self.chat_template, None, json.loads(self.chat_template_kwargs or "{}"))
+
+
+@dataclass(frozen=True)
+class _System:
+    system: Annotated[str | None, option("--system", "-s", help="System message for a chat model.", panel=DECODING, metavar="TEXT")] = None
+
+
+@dataclass(frozen=True)
+class ChatOptions(TemplateOptions, _System):
+    """How a prompt becomes a conversation."""
+
+    @property
+    def settings(self) -> ChatSettings:
+        """As `TemplateOptions.settings`, with the system message."""
+        return replace(super().settings, system=self.system)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from llmkit.errors import did_you_mean
+from llmkit.rows.values import from_json
 
 #: Panels of the help page.
 MODEL, INPUT, DECODING, SCORING, RUN, SHOW = "Model", "Input and output", "Decoding", "Scoring", "Run", "Display"
@@ -99,12 +100,13 @@ def _digits(text: str) -> str:
 def json_object(text: str) -> str:
     """A JSON object, written in one way, so that its spaces and order are no difference. Raises typer.BadParameter."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
+        value, reason = from_json(text), ""
+    except ValueError as exc:
+        value, reason = None, f": {exc}"
     if not isinstance(value, dict):
-        raise typer.BadParameter(f"{text[:60]!r} is not a JSON object")
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+        raise typer.BadParameter(f"{text[:60]!r} is not a JSON object{reason}")
+    # half a surrogate pair is JSON, and no text that a record could hold
+    return json.dumps(value, sort_keys=True, ensure_ascii=re.search(r"\\u[dD][89a-fA-F]", text) is not None)
 
 
 def device(text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from llmkit.cli.jobs import MaxErrors, RunOptions
-from llmkit.cli.options import Adapter, ChatTemplate, PromptField, RowFormat, Template, TextField
+from llmkit.cli.options import Adapter, ChatTemplate, ChatTemplateKwargs, PromptField, RowFormat, Template, TextField
 from llmkit.cli.parsing import DATA, LORA, RUN, SHOW, TRAINING, choice_option, count_option, fraction, number_option, option, share
 from llmkit.cli.parsing import language as language_name
 from llmkit.rows.samples import SampleFields
@@ -64,6 +64,7 @@ class DataOptions(RowFormat):
         str, choice_option("--packing", help="auto packs several rows into one where the model allows.", panel=DATA, values=("auto", "off"))
     ] = "auto"
     chat_template: ChatTemplate = "auto"
+    chat_template_kwargs: ChatTemplateKwargs = None
     source_language: Annotated[
         str | None,
         option(
@@ -83,7 +84,7 @@ class DataOptions(RowFormat):
             tuple(name for name, _ in files), tuple(self.valid or ()) or None, fraction(self.valid_split),
             SampleFields(self.text_field, self.prompt_field, self.completion_field, self.template, self.dpo),
             self.input_format, self.encoding, self.limit, self.max_errors or 0, self.chat_template,
-            LanguageSettings(self.source_language, self.target_language), tuple(weight for _, weight in files),
+            LanguageSettings(self.source_language, self.target_language), tuple(weight for _, weight in files), self.chat_template_kwargs,
         )  # fmt: skip
 
     @property

@@ -293,11 +293,12 @@ class TextEngine(Protocol):
 class Engine(TextEngine, Protocol):
     """What takes token ids, too: what windows, choices and long documents are scored with.
 
-    bos: the id that begins a text, when the model has one; eos: the ids that end one.
+    bos: the id that begins a text, when the model has one; eos: the ids that end one. chat: how a prompt becomes a conversation.
     """
 
     bos: int | None
     eos: frozenset[int]
+    chat: ChatSettings
 
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
@@ -320,7 +321,7 @@ class Engine(TextEngine, Protocol):
         ...
 
     def with_chat(self, chat: ChatSettings) -> Engine:
-        """The same loaded model with another chat template or system message."""
+        """The same loaded model with another chat template or system message. Raises UsageError as `ChatSettings.check`."""
         ...
 
     def bos_remark(self) -> str | None:

@@ -273,6 +273,7 @@ class CodecEngine(ABC):
 
     def with_chat(self, chat: ChatSettings) -> Self:
         """As `Engine.with_chat`. The other engine shares model and tokenizer, and counts from 0."""
+        chat.check(self._codec.tokenizer)
         other = copy.copy(self)
         other.chat, other._codec, other.counters = chat, replace(self._codec, chat=chat), WorkCounters()
         other.__dict__.pop("identity", None)  # it holds the hash of the template

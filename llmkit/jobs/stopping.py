@@ -1,6 +1,6 @@
 """When a run has to end early: a signal, the time allowed, or the tokens allowed.
 
-The first SIGINT or SIGTERM lets the batch at hand finish, the second ends at once.
+The first SIGINT or SIGTERM lets the batch at hand finish, the second ends at once; `at_once` is for what has no batches.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -20,6 +21,26 @@ T = TypeVar("T")
 
 #: Seconds that answers from elsewhere may still take when a run has to end: they are paid for, and schedulers kill after 30.
 PATIENCE = 10.0
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM raise StoppedError where the main thread stands. A second one ends the process."""
+    before: dict[int, Any] = {}
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        for known, handler in before.items():
+            signal.signal(known, handler)
+        raise StoppedError(number, f"stopped by {signal.Signals(number).name}")
+
+    if threading.current_thread() is threading.main_thread():
+        for stop in (signal.SIGINT, signal.SIGTERM):
+            before[stop] = signal.signal(stop, on_signal)
+    try:
+        yield
+    finally:
+        for known, handler in before.items():
+            signal.signal(known, handler)
 
 
 class TooLongError(Exception):

@@ -11,13 +11,16 @@ import ast
 import json
 import math
 import os
+import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import IO
 
 from llmkit.errors import InputError, UsageError
 from llmkit.metrics import sandbox
@@ -69,13 +72,52 @@ def complete_test(test: str, entry_point: str | None = None) -> str:
 
 
 def passes(programs: Sequence[Program], limits: Limits, *, workers: int, told: Callable[[], None] = lambda: None) -> list[bool]:
-    """Whether each program's test runs to its end within the limits, `workers` at a time. told: called after each, in their order."""
-    out = []
+    """Whether each program's test runs to its end within the limits, `workers` at a time. told: called after each, in their order.
+
+    Whatever is raised here, a signal's exception among it, ends the programs that run.
+    """
+    out, sandboxes = [], _Sandboxes()
     with _undumpable(), ThreadPoolExecutor(workers) as pool:
-        for passed in pool.map(lambda program: _passes(program, limits), programs):
-            out.append(passed)
-            told()
+        waiting = [pool.submit(_passes, program, limits, sandboxes) for program in programs]
+        try:
+            for future in waiting:
+                out.append(future.result())
+                told()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            sandboxes.end()
+            raise
     return out
+
+
+class _Sandboxes:
+    """Those that run. A sandbox ends with its program when its standard input is closed."""
+
+    def __init__(self) -> None:
+        self._lock, self._running, self._ended = threading.Lock(), set[subprocess.Popen[bytes]](), False
+
+    def add(self, sandbox: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            self._running.add(sandbox)
+        if self._ended:
+            self.end()
+
+    def remove(self, sandbox: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            self._running.discard(sandbox)
+
+    def end(self) -> None:
+        """Ends those that run, and those that begin from now on."""
+        self._ended = True
+        with self._lock:
+            for sandbox in self._running:
+                _close(sandbox.stdin)
+
+
+def _close(pipe: IO[bytes] | None) -> None:
+    with suppress(OSError):  # what is not written yet can't be
+        if pipe is not None:
+            pipe.close()
 
 
 def check_samples(k: int, samples: Sequence[int]) -> None:
@@ -103,10 +145,11 @@ def pass_at_k(k: int, results: Sequence[Sequence[bool]]) -> Score:
 
 def isolation() -> str:
     """What keeps the programs apart on this machine, and what does not."""
+    counted = os.path.isdir("/proc/self")
     enforced = ["time", *(["memory and file size"] if os.name == "posix" else [])]
-    missing: list[str] = []
+    missing = [] if counted or os.name != "posix" else ["memory is limited for each process, not for all together"]
     with _undumpable():
-        answer = _ask({"probe": True}, os.getcwd(), _PROBE).get("enforced")
+        answer = _ask({"probe": True}, os.getcwd(), _PROBE, _Sandboxes()).get("enforced")
     limits = answer if isinstance(answer, list) else []
     enforced += ["no network"] if "network" in limits else []
     missing += [] if "network" in limits else ["the network is not blocked"]
@@ -115,7 +158,9 @@ def isolation() -> str:
         missing.append("other processes of this user can be ended")
     missing += [] if "environment" in limits else ["the environment of this process can be read"]
     enforced += ["an unprivileged user"] if "user" in limits else []
-    missing.append("files that all users may read can be read" if "user" in limits else "files of this user can be read and changed")
+    missing.append(
+        "files and sockets open to all users can be reached" if "user" in limits else "files and sockets of this user can be reached"
+    )
     return f"limits: {', '.join(enforced)}; {'; '.join(missing)}"
 
 
@@ -136,13 +181,52 @@ def _runs(node: ast.stmt) -> bool:
     return isinstance(node, ast.Assert | ast.Raise) or any(isinstance(n, ast.Call | ast.Assert | ast.Raise) for n in ast.walk(node))
 
 
-def _passes(program: Program, limits: Limits) -> bool:
-    with tempfile.TemporaryDirectory(prefix="llmkit-code-", ignore_cleanup_errors=True) as folder:
+def _passes(program: Program, limits: Limits, sandboxes: _Sandboxes) -> bool:
+    folder = tempfile.mkdtemp(prefix="llmkit-code-")
+    try:
         job = {"program": program.text, "test": program.test, "seconds": limits.seconds, "memory": limits.memory}
-        return _ask(job, folder, limits.seconds + _GRACE).get("passed") is True
+        return _ask(job, folder, limits.seconds + _GRACE, sandboxes).get("passed") is True
+    finally:
+        remove(folder)
 
 
-def _ask(job: dict[str, object], folder: str, seconds: float) -> dict[str, object]:
+def remove(folder: str) -> None:
+    """Removes a folder, whatever a program left in its place: folders nested deeper than any path, closed ones, a file. Never raises.
+
+    Each folder inside is moved to the top before it is emptied, so no path and no stack grows with the depth.
+    """
+    with suppress(OSError):
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            os.unlink(folder)
+            return
+        os.chmod(folder, 0o700)
+        moved, before = 0, -1
+        while moved > before:  # until a turn finds no more folders inside
+            before = moved
+            for entry in os.scandir(folder):
+                moved = _emptied(entry, folder, moved)
+        os.rmdir(folder)
+
+
+def _emptied(entry: os.DirEntry[str], top: str, moved: int) -> int:
+    """Removes a file, or a folder whose own folders go to `top` under numbers from `moved` on. Returns the next number."""
+    with suppress(OSError):
+        if not entry.is_dir(follow_symlinks=False):
+            os.unlink(entry.path)
+            return moved
+        os.chmod(entry.path, 0o700)
+        for inner in os.scandir(entry.path):
+            with suppress(OSError):
+                if inner.is_dir(follow_symlinks=False):
+                    moved += 1
+                    os.rename(inner.path, os.path.join(top, f"llmkit-{moved}"))
+                else:
+                    os.unlink(inner.path)
+        os.rmdir(entry.path)
+    return moved
+
+
+def _ask(job: dict[str, object], folder: str, seconds: float, sandboxes: _Sandboxes) -> dict[str, object]:
     """The answer of a sandbox, {} when it gave none. Its standard input stays open while we live: when it closes, it ends."""
     process = subprocess.Popen(  # noqa: S603 - running it is what was asked for
         [sys.executable, "-I", sandbox.__file__], cwd=folder, env={"PATH": os.defpath}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -152,20 +236,19 @@ def _ask(job: dict[str, object], folder: str, seconds: float) -> dict[str, objec
         assert process.stdin is not None  # noqa: S101 - for the type checker
         process.stdin.write(json.dumps(job).encode() + b"\n")
         process.stdin.flush()
+        sandboxes.add(process)
         return _answer(process, seconds)
     except BrokenPipeError:
         return {}
     finally:
+        sandboxes.remove(process)
         process.kill()
         process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
+        _close(process.stdin)
+        _close(process.stdout)
 
 
 def _answer(process: subprocess.Popen[bytes], seconds: float) -> dict[str, object]:
-    import threading
-
     timer = threading.Timer(seconds, process.kill)
     timer.start()
     try:

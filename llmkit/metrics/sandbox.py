@@ -28,8 +28,10 @@ _NEW_USER, _NEW_MOUNTS = 0x10000000, 0x00020000
 _SUBREAPER = 36
 _MS_PRIVATE, _MS_REC = 1 << 18, 1 << 14
 _NOBODY = 65534
-#: Processes that a program may have at once, where the system counts them.
-_PROCESSES = 64
+#: Processes that a program may have at once; bytes and names in its folder.
+_PROCESSES, _FOLDER, _NAMES = 64, 1 << 28, 10_000
+#: How often it is looked at what all processes of a program take together, where nothing limits it.
+_LOOK_SECONDS = 0.1
 
 
 def main() -> None:
@@ -72,7 +74,7 @@ def watch(job: dict[str, Any]) -> bool:
         _child(job, secret, writing, enforced)
     os.close(writing)
     try:
-        return _read(reading, len(secret), time.monotonic() + float(job["seconds"])) == secret
+        return _read(reading, len(secret), time.monotonic() + float(job["seconds"]), int(job["memory"])) == secret
     finally:
         _end(child)
 
@@ -179,11 +181,13 @@ def _mount_own_processes() -> None:
         raise OSError(ctypes.get_errno(), "mount")
 
 
-def _read(reading: int, size: int, until: float) -> bytes:
-    """What the child sends, until it has ended, its time is over, or the process that asked is gone."""
+def _read(reading: int, size: int, until: float, memory: int) -> bytes:
+    """What the child sends, until it has ended, its time is over, it takes too much, or the process that asked is gone."""
     data = b""
     while len(data) < size and (left := until - time.monotonic()) > 0:
-        ready, _, _ = select.select([reading, 0], [], [], left)
+        ready, _, _ = select.select([reading, 0], [], [], min(left, _LOOK_SECONDS))
+        if (not ready or reading in ready) and takes_too_much(memory):
+            return b""
         if 0 in ready and not os.read(0, 1):
             return b""
         if reading in ready:
@@ -192,6 +196,59 @@ def _read(reading: int, size: int, until: float) -> bytes:
                 return data
             data += piece
     return data
+
+
+def takes_too_much(memory: int) -> bool:
+    """Whether all processes of the program together hold more than `memory`, are too many, or their folder holds too much.
+
+    Limits of the kernel's are of each process or file alone.
+    """
+    own = _program_processes()
+    if len(own) > 1 and (len(own) > _PROCESSES or sum(map(_memory, own)) > memory):
+        return True
+    names = size = 0
+    folders = ["."]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                names += 1
+                with contextlib.suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        size += entry.stat(follow_symlinks=False).st_blocks * 512
+                if names > _NAMES or size > _FOLDER:
+                    return True
+    return False
+
+
+def _program_processes() -> list[str]:
+    """All that /proc shows, where it is that of the program's namespace; else what descends from this process."""
+    try:
+        names = [name for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []
+    if not os.path.exists("/proc/self"):  # this process is not in that namespace
+        return names
+    parents: dict[str, str] = {}
+    for name in names:
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+            parents[name] = file.read().rpartition(b")")[2].split()[1].decode()
+    out: list[str] = []
+    found = {str(os.getpid())}
+    while found:
+        found = {name for name, parent in parents.items() if parent in found}
+        out += found
+    return out
+
+
+def _memory(process: str) -> int:
+    """Bytes that a process holds; what it shares with others is counted once for all of them, where that is told."""
+    with contextlib.suppress(OSError), open(f"/proc/{process}/smaps_rollup", "rb") as file:
+        return next((int(line.split()[1]) * 1024 for line in file if line.startswith(b"Pss:")), 0)
+    with contextlib.suppress(OSError), open(f"/proc/{process}/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 def _end(child: int) -> None:

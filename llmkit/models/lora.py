@@ -20,6 +20,7 @@ from llmkit.models.small_files import read_object
 _NAME = re.compile(r"[\w.-]{1,300}")
 _PATTERN = re.compile(r"\^?(?:[\w-]|\\?\.|\\d\+?){1,300}(?:\.\*(?:[\w-]|\\?\.|\\d\+?){1,300})?\$?")
 _MAX_PATTERNS = 2000
+_LARGEST = 1e30
 _PREFIX = "base_model.model."
 _MATRIX = re.compile(r"(?P<module>.+)\.(?:lora_(?P<part>[AB])\.weight|lora_embedding_(?P<embedding>[AB]))")
 
@@ -29,7 +30,7 @@ def _whole(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST  # neither infinite nor NaN
 
 
 def _flag(value: Any) -> bool:
@@ -138,6 +139,10 @@ def shown(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     for name in ("rank_pattern", "alpha_pattern"):  # peft warns of those that are for no module
         patterns = [(key, _compiled(key), value) for key, value in out.get(name, {}).items()]
         out[name] = {key: value for key, pattern, value in patterns if any(map(pattern.match, ranks))}
+    for name in ("target_modules", "exclude_modules"):  # peft holds each name against each module
+        if isinstance(names := out.get(name), list) and len(names) > _MAX_PATTERNS:
+            ends = {".".join(parts[i:]) for parts in (module.split(".") for module in ranks) for i in range(len(parts))}
+            out[name] = [n for n in names if n in ends] or names[:1]
     targets, excluded = out.get("target_modules"), out.get("exclude_modules")
     if isinstance(targets, str) or isinstance(excluded, str):
         out["target_modules"] = sorted(ranks)

@@ -105,6 +105,12 @@ class PromptFields(Templated):
         """The prompt of `row`. Raises RowError with the line and the fields that are there."""
         if row.error is not None:
             raise row.error
+        prompt = self._asked(row, file_name)
+        if prompt.template_values is None and (values := template_values_of(row.fields, row, file_name)) is not None:
+            return replace(prompt, template_values=values)
+        return prompt
+
+    def _asked(self, row: Row, file_name: str) -> Prompt:
         if self.parsed_template is not None:
             return Prompt(text=self.parsed_template.fill(row, file_name))
         if self.field is not None:

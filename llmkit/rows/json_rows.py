@@ -20,6 +20,8 @@ from llmkit.rows.values import MAX_DEPTH, from_json, type_name
 _OUTSIDE = re.compile(r'[\[\]{},"]')
 _INSIDE = re.compile(r'["\\]')
 _VISIBLE = re.compile(r"[^ \t\r\n]")
+#: Levels at which a file is given up, since nothing says that they end: 200 kB of .gz may hold 200 million brackets.
+_HOPELESS_DEPTH = 1_000_000
 
 
 def json_lines(source: Source, encoding: str, text_field: str) -> Iterator[Row]:
@@ -148,6 +150,8 @@ class _Cutter:
                 start = match.start() + bool(self.in_list)
             elif mark in "[{":
                 self.depth += 1
+                if self.depth > _HOPELESS_DEPTH:
+                    raise InputError(f"is nested more than {_HOPELESS_DEPTH:,} levels deep", path=self.name, line=self.line + 1)
                 if self.depth > MAX_DEPTH + bool(self.in_list):
                     self.element.fail(f"nested too deep (more than {MAX_DEPTH} levels)")
             elif mark in "]}" and self.depth:

@@ -14,14 +14,14 @@ from typing import Any
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.rows.base import Row
 from llmkit.rows.fields import TARGETS, first_name, instruction, missing_field, pair, text_of
-from llmkit.rows.messages import Message, row_error
+from llmkit.rows.messages import TEMPLATE_VALUES, Message, row_error
 from llmkit.rows.spool import Spool
 from llmkit.rows.template import Templated
 from llmkit.rows.turns import EMPTY_COMPLETION, pair_parts, preference, talk_parts, training_conversation
 
 _PAIRS = (("source", "target"), ("source", "tgt"), ("src", "tgt"), ("src", "target"), ("src", "ref"), ("src", "reference"))
 #: Columns that a conversation uses beside its own.
-_BESIDE = ("system", "tools")
+_BESIDE = ("system", "tools", TEMPLATE_VALUES)
 #: Names of a prompt and what completes it.
 _COMPLETIONS = (("prompt", "completion"), ("prompt", "response"), ("question", "answer"))
 #: Columns of a row that name its languages.
@@ -40,8 +40,8 @@ class Sample:
 
     digest: of the row's fields, the same for the same row anywhere. untrained: messages that are read and not trained.
     plain: what a model without a chat template is asked, where that is not `prompt`.
-    tools: of the conversation. languages: of source and target, where the row names them. rejected: of a preference, the fields in
-    which the sample of the worse answer differs.
+    tools and template_values: what else the chat template is shown. languages: of source and target, where the row names them.
+    rejected: of a preference, the fields in which the sample of the worse answer differs.
     """
 
     format: str
@@ -55,6 +55,7 @@ class Sample:
     first: int = 0
     untrained: tuple[int, ...] = ()
     tools: list[Any] | None = None
+    template_values: dict[str, Any] | None = None
     languages: tuple[str, str] | None = None
     rejected: dict[str, Any] | None = None
 

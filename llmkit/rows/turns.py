@@ -10,7 +10,7 @@ from typing import Any
 
 from llmkit.rows.base import Row
 from llmkit.rows.fields import missing_field, text_of
-from llmkit.rows.messages import Message, conversation, row_error, tools_of
+from llmkit.rows.messages import Message, conversation, row_error, template_values_of, tools_of
 
 EMPTY_COMPLETION = "the completion is empty; an example needs one"
 
@@ -22,10 +22,14 @@ class _Conversation:
     messages: tuple[Message, ...]
     untrained: tuple[int, ...]
     tools: list[Any] | None
+    template_values: dict[str, Any] | None
 
 
 def training_conversation(value: Any, name: str, row: Row, file_name: str) -> _Conversation:
-    """The messages in field `name`, with the row's columns 'system' and 'tools'. Raises RowError that names what is wrong."""
+    """The messages in field `name`, with the row's columns 'system', 'tools' and 'chat_template_kwargs'.
+
+    Raises RowError that names what is wrong.
+    """
     messages: list[Message] = []
     untrained: list[int] = []
     system = row.fields.get("system")
@@ -41,7 +45,8 @@ def training_conversation(value: Any, name: str, row: Row, file_name: str) -> _C
             untrained.append(len(messages))
         messages.append({key: item for key, item in message.items() if key != "weight"})
     tools = tools_of(row.fields, row, file_name)
-    return _Conversation(tuple(messages), tuple(untrained), None if tools is None else list(tools))
+    values = template_values_of(row.fields, row, file_name)
+    return _Conversation(tuple(messages), tuple(untrained), None if tools is None else list(tools), values)
 
 
 def _is_trained(message: Message) -> bool:
@@ -79,7 +84,12 @@ def talk_parts(value: Any, name: str, first: int, row: Row, file_name: str) -> d
     """The parts of a conversation's sample, whose messages from `first` on are trained. Raises RowError."""
     talk = training_conversation(value, name, row, file_name)
     check_roles(talk, first, row, file_name)
-    return {"messages": talk.messages, "first": first, "untrained": talk.untrained, "tools": talk.tools}
+    return {"messages": talk.messages, "first": first} | _beside(talk)
+
+
+def _beside(talk: _Conversation) -> dict[str, Any]:
+    """What of a sample goes with its messages."""
+    return {"untrained": talk.untrained, "tools": talk.tools, "template_values": talk.template_values}
 
 
 def pair_parts(question: str, answer: str, history: tuple[Message, ...], row: Row, file_name: str) -> dict[str, Any]:
@@ -87,10 +97,10 @@ def pair_parts(question: str, answer: str, history: tuple[Message, ...], row: Ro
     value = [*history, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     talk = training_conversation(value, "prompt", row, file_name)
     if len(talk.messages) == 2 and talk.tools is None:
-        return {"prompt": question, "completion": answer}
+        return {"prompt": question, "completion": answer, "template_values": talk.template_values}
     if not answer.strip():
         raise row_error(EMPTY_COMPLETION, row, file_name)
-    return {"messages": talk.messages, "untrained": talk.untrained, "tools": talk.tools}
+    return {"messages": talk.messages} | _beside(talk)
 
 
 def preference(row: Row, file_name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from llmkit.metrics.base import digest, row_digest, signature
 from llmkit.metrics.perplexity import Windows
 from llmkit.rows import Row
 from llmkit.rows.fields import RIGHT_CHOICES, Prompt, PromptFields, first_name
+from llmkit.rows.values import to_json
 from llmkit.tasks.generate import placed
 from llmkit.tasks.score import score_pairs
 
@@ -96,6 +97,12 @@ def begins_with_bos(engine: Engine) -> str:
     return "yes" if engine.bos is not None and first[:1] == [engine.bos] else "no"
 
 
+def chat_signature(engine: Engine) -> str:
+    """What of a chat template decides a log-likelihood: its hash, with that of the values it is shown; 'none' without a template."""
+    template = str(engine.identity.as_dict().get("chat_template_sha256", "none"))[:8]
+    return template if not engine.chat.values else f"{template}+{digest(to_json(engine.chat.values))[:8]}"
+
+
 class Choosing:
     """Gives each row `choice` (the likeliest), `choice_normalized` (the likeliest per character), whether each is right, all
     log-likelihoods (nats), and `digest`, of the prompt, the choices and the right one.
@@ -113,9 +120,8 @@ class Choosing:
 
     def protocol(self, template: str) -> str:
         """The part of the signature that says how choices are fed: all that changes a log-likelihood besides model and row."""
-        chat = str(self.engine.identity.as_dict().get("chat_template_sha256", "none"))[:8]
         return signature(
-            template=digest(template)[:8], shots=0, bos=begins_with_bos(self.engine), chat=chat,
+            template=digest(template)[:8], shots=0, bos=begins_with_bos(self.engine), chat=chat_signature(self.engine),
             delimiter="space" if self.delimiter else "none", context=self.windows.context,
         )  # fmt: skip
 

@@ -275,7 +275,7 @@ class Encoder:
         alone: list[Segments] = []
         whole = True
         for number in (i for i in turns if i <= trained[-1]):
-            before, after = self._render(messages[:number], True, sample.tools), self._render(messages[: number + 1], False, sample.tools)
+            before, after = self._render(sample, messages[:number], True), self._render(sample, messages[: number + 1], False)
             if not after.startswith(before):
                 raise InputError(
                     "the chat template does not write an answer right after its generation prompt",
@@ -290,8 +290,9 @@ class Encoder:
             done = after
         return [segments] if whole else alone
 
-    def _render(self, messages: tuple[Message, ...], ask: bool, tools: list[Any] | None) -> str:
-        return render(Prompt(messages=messages, tools=tuple(tools or ()) or None), self.tokenizer, self.chat, ask=ask)[0]
+    def _render(self, sample: Sample, messages: tuple[Message, ...], ask: bool) -> str:
+        prompt = Prompt(messages=messages, tools=tuple(sample.tools or ()) or None, template_values=sample.template_values)
+        return render(prompt, self.tokenizer, self.chat, ask=ask)[0]
 
 
 def _check_answer(before: str, answer: str, message: Message) -> None:

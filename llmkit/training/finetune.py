@@ -6,6 +6,7 @@ and the result in its place. Nothing that is in the place already is touched bef
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Collection, Sequence
@@ -133,6 +134,8 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     if (slow := slow_precision(prepared.device)) is not None:
         report.warn(f"`dtype` {prepared.device.dtype}: {slow}")
     encoder = _encoder(prepared, settings, rows.checked.format)
+    for remark in encoder.chat.check(prepared.tokenizer):
+        report.warn(remark)
     train, counts = _examples(encoder, rows.train)
     check_examples(train, rows.source, report.warn)
     valid, valid_counts = _examples(encoder, rows.valid)
@@ -193,7 +196,7 @@ def _encoder(prepared: Prepared, settings: FinetuneSettings, format: str) -> Enc
     start = None
     if prepared.checkpoint.is_encoder_decoder:
         start = prepared.checkpoint.config.get("decoder_start_token_id", prepared.tokenizer.pad_token_id)
-    chat = ChatSettings(settings.data.chat_template)
+    chat = ChatSettings(settings.data.chat_template, values=json.loads(settings.data.chat_template_kwargs or "{}"))
     known = directions(prepared, chat, settings.data.languages)
     if settings.data.languages != LanguageSettings() and format != "source and target" and not known.by_tokens:
         raise UsageError(f"`from` and `to` apply to rows with a source and a target; these rows are {format}", hint="remove them")

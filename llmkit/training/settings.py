@@ -195,7 +195,7 @@ class DataSettings:
 
     train, valid: one file or several; valid_share: else a share of the training rows, not trained on. weights: how often an epoch sees
     each row of each training file, empty for once. limit: rows read of a training file. max_errors: bad rows that are skipped.
-    chat_template: auto, none or a Jinja file.
+    chat_template: auto, none or a Jinja file. chat_template_kwargs: what else the template is shown, as a JSON object.
     """
 
     train: str | Sequence[str]
@@ -209,6 +209,7 @@ class DataSettings:
     chat_template: str = "auto"
     languages: LanguageSettings = field(default_factory=LanguageSettings)
     weights: tuple[float, ...] = ()
+    chat_template_kwargs: str | None = None
 
     def __post_init__(self) -> None:
         if self.valid_files and self.valid_share:

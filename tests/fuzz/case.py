@@ -58,7 +58,9 @@ def changes(before: dict[str, object], after: dict[str, object]) -> str | None:
 
 def judged(code: int, err: str, case: Case) -> str | None:
     """What is wrong with the end of a run: its code, and what it says."""
-    said = [line for line in _without_panics(err.splitlines()) if not line.startswith("warning: ")]
+    lines = _without_panics(err.splitlines())
+    warned = [line.startswith("warning: ") for line in lines]
+    said = [line for i, line in enumerate(lines) if not warned[i] and not (i and warned[i - 1] and line.startswith("hint: "))]
     if code not in case.codes:
         return f"exit {code}"
     if "Traceback (most recent call last)" in err:

@@ -1,4 +1,5 @@
-"""Thousands of damaged rows, models, adapters, checkpoints, records, configurations and documents: each ends by the contract.
+"""Thousands of damaged rows, models, adapters, checkpoints, records, configurations and documents, and pieces of each format repeated
+and nested: each ends by the contract.
 
 The short form is always run. The long one takes its cases from FUZZ_CASES (how many times the number below) and FUZZ_FIRST (the
 first seed); `FUZZ_FIRST=17 FUZZ_CASES=1 python -m pytest -n 0 -m slow tests/fuzz -k rows` runs case 17 of the rows alone.
@@ -24,6 +25,7 @@ SUBJECTS = {
     "jobs": (30, 600),
     "configs": (40, 1000),
     "documents": (60, 3000),
+    "patterns": (40, 4000),
 }
 
 

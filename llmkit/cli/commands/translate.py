@@ -37,6 +37,7 @@ from llmkit.translation.documents.rows import DocumentWriter, document_rows
 
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
+    from llmkit.engines.chat import ChatSettings
     from llmkit.engines.decoding import Decoding
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output, Writer
@@ -114,7 +115,7 @@ def translate(
         str | None,
         option("--pivot-model", help="The model for the second step of a pivot. [default: the same]", panel=MODEL, metavar="REF"),
     ] = None,
-    chat_template: opt.ChatTemplate = "auto",
+    chat: opt.TemplateOptions,
     job: AnswerJobOptions,
     display: opt.Display,
 ) -> int:
@@ -153,7 +154,7 @@ def translate(
         to_file, input or "", known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write,
         shard=settings.shard,
     ) as job_target:  # fmt: skip
-        route = _open_route(model, wanted, pivot_language, pivot_model, chat_template, out)
+        route = _open_route(model, wanted, pivot_language, pivot_model, chat.settings, out)
         if languages:
             return _list(route.first)
         task = _task(route, wanted, rows, prompt, text_field, out)
@@ -171,17 +172,16 @@ def _open_route(
     wanted: RouteSettings,
     pivot: Language | None,
     pivot_model: str | None,
-    chat_template: str,
+    chat: ChatSettings,
     out: console.Console,
 ) -> Route:
     """Opens the model, and the one of a pivot's second step. Raises what `open_model` raises."""
-    from llmkit.engines.chat import ChatSettings
     from llmkit.models.reference import reads_all
     from llmkit.tasks.route import Route
 
     call = model.settings
     known_decoding = _known(wanted, reads_all=reads_all(call.reference))
-    how: dict[str, Any] = {"engine": model.engine, "decoding": known_decoding, "default": DEFAULT, "chat": ChatSettings(chat_template)}
+    how: dict[str, Any] = {"engine": model.engine, "decoding": known_decoding, "default": DEFAULT, "chat": chat}
     engine = open_model(call, out, **how)
     second = engine
     if pivot is not None and pivot_model is not None:

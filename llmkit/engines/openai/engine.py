@@ -56,6 +56,8 @@ class OpenAIEngine:
             raise UsageError("a server has its own chat template", hint="`chat_template` auto, or none for plain completions")
         if self.chat.template == "none" and self.chat.system is not None:
             raise UsageError("`system` needs the server's chat template", hint="remove `chat_template` none")
+        if self.chat.template == "none" and self.chat.values:
+            raise UsageError("`chat_template_kwargs` needs the server's chat template", hint="remove `chat_template` none")
         self.concurrency, self.servers = settings.concurrency, bases
         self.context: int | None = None
         self._client = Client(bases, key, settings, clock=clock or Clock(), warn=warn)
@@ -225,7 +227,9 @@ class OpenAIEngine:
         if self.chat.system is not None and not any(m["role"] == "system" for m in messages):
             messages.insert(0, {"role": "system", "content": self.chat.system})
         tools = {"tools": list(prompt.tools)} if prompt.tools else {}
-        return protocol.CHAT, {"model": self._name, "messages": messages, **tools, **said}
+        values = {**self.chat.values, **(prompt.template_values or {})}
+        shown = {protocol.TEMPLATE_VALUES: values} if values else {}
+        return protocol.CHAT, {"model": self._name, "messages": messages, **tools, **shown, **said}
 
     async def _learning(self, ask: Callable[[Mapping[str, Any]], Awaitable[T]], body: dict[str, Any]) -> T:
         """`ask` with the fields of `body` that the server knows, learning from its refusals which those are."""
@@ -243,6 +247,8 @@ class OpenAIEngine:
         """Whether a refusal says that another request may be answered. Raises UsageError for a field that was asked for."""
         if "chat template" in refusal and self._chats:
             raise UsageError(refusal, hint="`chat_template` none sends plain completions")
+        if protocol.TEMPLATE_VALUES in refusal and protocol.TEMPLATE_VALUES in sent:
+            raise UsageError(f"the server does not take `{protocol.TEMPLATE_VALUES}`: {refusal}", hint="remove it")
         if protocol.OTHER_LIMIT in refusal and protocol.LIMIT in sent:
             self._limit = protocol.OTHER_LIMIT
             return True

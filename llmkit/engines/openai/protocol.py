@@ -20,6 +20,8 @@ CHAT, TEXT = "/chat/completions", "/completions"
 OPTIONAL: dict[str, Any] = {
     "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "min_tokens": 0, "frequency_penalty": 0.0, "presence_penalty": 0.0,
 }  # fmt: skip
+#: What vLLM, SGLang and llama.cpp call the values that a chat template is shown.
+TEMPLATE_VALUES = "chat_template_kwargs"
 #: The other name of the limit of an answer, for servers that have given up the first.
 LIMIT, OTHER_LIMIT = "max_tokens", "max_completion_tokens"
 

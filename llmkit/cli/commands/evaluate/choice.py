@@ -28,7 +28,8 @@ from llmkit.rows.fields import QUESTIONS, first_text, row_id
 from llmkit.version import __version__
 
 NAMES = ("accuracy", "accuracy_normalized")
-
+#: Questions are plain text, unless a template is asked for.
+_PLAIN = opt.TemplateOptions("none")
 
 PAGE = Page(
     (
@@ -53,7 +54,7 @@ def choice(
         str | None, option("--answer-field", help="The field with the right choice.", panel=INPUT, metavar="NAME")
     ] = None,
     rows_out: opt.RowsOut,
-    chat_template: opt.ChatTemplate = "none",
+    chat: opt.TemplateOptions = _PLAIN,
     gates: GateOptions,
     job: JobOptions,
     cache: CacheOptions,
@@ -67,7 +68,6 @@ def choice(
     if output is None:
         refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
     cache.check()
-    from llmkit.engines.chat import ChatSettings
     from llmkit.jobs.run import RunName, answer_rows
     from llmkit.metrics.perplexity import Windows
     from llmkit.rows.fields import PromptFields
@@ -79,7 +79,7 @@ def choice(
     known = identity(ctx, "evaluate choice")
     scored: list[dict[str, Any]] = []
     with rows_output(output, input, known, overwrite=rows_out.overwrite, restart=job.restart) as target:
-        engine = open_model(model.settings, out, engine=model.engine, chat=ChatSettings(chat_template), kept=session_of(ctx))
+        engine = open_model(model.settings, out, engine=model.engine, chat=chat.settings, kept=session_of(ctx))
         most = engine.context or 1024
         task: Choosing | TextChoosing = TextChoosing(engine, fields, rows.name)
         if engine.token_ids:

@@ -54,6 +54,7 @@ def code(
         )
     if not 0 < code_timeout < float("inf"):
         raise UsageError(f"--code-timeout {code_timeout}: it must be above 0")
+    from llmkit.jobs.stopping import at_once
     from llmkit.metrics.code import Limits, Program, check_samples, isolation, pass_at_k, passes
     from llmkit.models.devices import available_cores
 
@@ -71,7 +72,7 @@ def code(
     apart = isolation()
     out.notice(apart)
     all_programs = [program for own in programs for program in own]
-    with out.progress("programs") as progress:
+    with at_once(), out.progress("programs") as progress:
         progress.expect(Total(len(all_programs), True))
         ran = passes(all_programs, Limits(code_timeout), workers=available_cores(), told=lambda: progress.advance(1))
     flat = iter(ran)

@@ -94,7 +94,7 @@ def perplexity(
     stride: Annotated[
         int | None, count_option("--stride", help="New tokens scored by each window after the first. [default: the context]", panel=SCORING)
     ] = None,
-    chat_template: opt.ChatTemplate = "auto",
+    chat: opt.TemplateOptions,
     gates: GateOptions,
     job: JobOptions,
     cache: CacheOptions,
@@ -114,24 +114,25 @@ def perplexity(
         refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
     elif len(inputs) > 1:
         raise UsageError(f"--output with {len(inputs)} inputs", hint="one output holds the rows of one input")
+    if not completion_only:
+        refuse(ctx, ("chat_template_kwargs",), "needs --completion-only: a text by itself goes through no chat template", hint="remove it")
     cache.check()
     reading = row_format.reading | {"offline": model.offline, "whole_text": not by_line, "text_field": text_field or "text"}
     files = [open_rows(path, **reading) for path in inputs]
-    from llmkit.engines.chat import ChatSettings
     from llmkit.jobs.run import RunName
 
     settings = job.settings(max_errors=max_errors)
     known = identity(ctx, "evaluate perplexity")
     with rows_output(output, inputs[0], known, overwrite=rows_out.overwrite, restart=job.restart) as target:
-        chat, kept = ChatSettings(chat_template), session_of(ctx)
+        kept = session_of(ctx)
         name = "torch" if against and model.engine == "auto" else model.engine
-        engine = open_model(model.settings, out, engine=name, chat=chat, kept=kept)
+        engine = open_model(model.settings, out, engine=name, chat=chat.settings, kept=kept)
         if not engine.token_ids:
             refuse(ctx, _ABOUT_TOKENS, f"needs a model's tokens, which the engine {engine.name} does not expose", hint="remove it")
         reference = None
         if against is not None:
             own = replace(model.settings, reference=against, adapter=None, dtype="auto", quantize="none")
-            reference = open_model(own, out, engine=name, chat=chat, kept=kept)
+            reference = open_model(own, out, engine=name, chat=chat.settings, kept=kept)
         run = _Run(
             engine, reference, settings, out, _windows(engine, context, stride), text_field, completion_only,
             "separator" if concatenate else "no", cache,
@@ -303,11 +304,11 @@ class _Run:
         bos = "no" if engine.bos is None or engine.encoder_decoder else "yes"
         sign = {"target": target, "context": self.windows.context, "stride": self.windows.stride, "bos": bos, "join": self.join}
         if target != "text":  # scored after a prompt, which the tokenizer or a chat template begins
-            from llmkit.tasks.choose import begins_with_bos
+            from llmkit.tasks.choose import begins_with_bos, chat_signature
 
             sign["bos"] = begins_with_bos(engine)
-            if chat := engine.identity.as_dict().get("chat_template_sha256"):
-                sign["chat"] = str(chat)[:8]
+            if (chat := chat_signature(engine)) != "none":
+                sign["chat"] = chat
         return signature(**sign)
 
 

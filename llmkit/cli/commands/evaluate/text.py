@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 #: What each form of the command would ignore.
 _ABOUT_MODELS = (
-    "adapter", "device", "device_map", "dtype", "quantize", "max_new_tokens", "num_beams", "stop", "chat_template", "system", "batch_size",
-    "batch_tokens", "max_time", "max_tokens_total", "restart", "output", "overwrite", "source_field", "repeat", "temperature", "top_k",
-    "top_p", "min_p", "seed", "cache", "api_base", "concurrency", "request_timeout", "max_retries",
+    "adapter", "device", "device_map", "dtype", "quantize", "max_new_tokens", "num_beams", "stop", "chat_template", "chat_template_kwargs",
+    "system", "batch_size", "batch_tokens", "max_time", "max_tokens_total", "restart", "output", "overwrite", "source_field", "repeat",
+    "temperature", "top_k", "top_p", "min_p", "seed", "cache", "api_base", "concurrency", "request_timeout", "max_retries",
 )  # fmt: skip
 _ABOUT_ROWS = ("input", "model", "input_format", "prediction_field", "reference_field", "source_field", "offline")
 _ABOUT_PAIRS = ("fail_if", "baseline", "max_regression", "test", "report", "confidence", "confidence_n")
