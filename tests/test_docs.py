@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -77,3 +78,9 @@ def test_the_site_has_every_page() -> None:
         return [name for entry in inner for name in (pages(entry) if isinstance(entry, list) else [str(entry)])]
 
     assert sorted(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])) == [page.name for page in PAGES]
+
+
+def test_the_installation_page_has_every_extra() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys() - {"test"}
+    table = (ROOT / "docs/install.md").read_text().partition("| extra | for |")[2].partition("```")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == extras
