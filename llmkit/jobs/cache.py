@@ -126,10 +126,14 @@ class Cached:
 
     def answer(self, batch: Sequence[Work], check: Check = proceed) -> list[Answer]:
         answers = self.task.answer(batch, check)
+        self.keep(batch, answers)
+        return answers
+
+    def keep(self, batch: Sequence[Work], answers: Sequence[Answer]) -> None:
+        """Keeps the answers that there are."""
         for work, answer in zip(batch, answers, strict=True):
             if answer.error is None:
                 self.cache.put(self._key(work.row), answer)
-        return answers
 
     def _key(self, row: Row) -> str:
         place = f"\n{row.index}" if self.by_place else ""

@@ -23,6 +23,7 @@ from llmkit.jobs.output import Output, Writer, stream_writer
 from llmkit.jobs.report import Progress, Report
 from llmkit.jobs.shards import Shard
 from llmkit.jobs.stopping import Stopping
+from llmkit.jobs.workers import Crew, Workers
 from llmkit.records import differences, run_record
 from llmkit.rows import Row, Rows
 
@@ -32,7 +33,7 @@ class JobSettings:
     """How a job runs; none of it changes an answer but `batch_size` and `batch_tokens`, in the last bits.
 
     batch_size: rows per batch, None for automatic; max_time: seconds; max_tokens: of all prompts and answers. concurrency: batches
-    that are answered at once. shard: the part of the batches that this run answers, None for all.
+    that are answered at once. shard: the part of the batches that this run answers, None for all. crew: workers elsewhere who answer.
     """
 
     batch_size: int | None = None
@@ -43,6 +44,7 @@ class JobSettings:
     max_tokens: int | None = None
     concurrency: int = 1
     shard: Shard | None = None
+    crew: Crew | None = None
 
     def __post_init__(self) -> None:
         if self.batch_tokens < 1:
@@ -52,6 +54,8 @@ class JobSettings:
 
     def executor(self, task: Task, report: Report, stopping: Stopping) -> Executor:
         """Who answers the batches where nobody else is named."""
+        if self.crew is not None:
+            return Workers(self.crew, task, report, stopping)
         return Here(task, report, stopping) if self.concurrency == 1 else Concurrent(task, self.concurrency, stopping)
 
 

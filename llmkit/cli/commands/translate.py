@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from llmkit.cli.inputs import only_with_input, output_of, read_prompt
 from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, INPUT, MODEL, SHOW, count_option, option
 from llmkit.cli.parsing import language as language_name
-from llmkit.cli.running import job_for, model_identity, open_model, summarize, tell_speed
+from llmkit.cli.running import job_for, model_identity, models_open, summarize, tell_speed
 from llmkit.engines.effort import measured
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.rows import Row, Rows, open_rows
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output, Writer
     from llmkit.jobs.run import JobSettings
+    from llmkit.jobs.workers import WorkerSettings
     from llmkit.tasks.route import Route, RouteSettings
     from llmkit.tasks.translate import Translating
     from llmkit.translation.documents.base import Document
@@ -148,24 +150,24 @@ def translate(
     as_json = rows_out.for_one() if input is None else False
     write = _writer(rows_out, rows, document, to_file, model.model, several=n_best > 1)
     known = identity(ctx, "translate")
-    with output_of(
-        to_file, input or "", known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write,
-        shard=settings.shard,
-    ) as job_target:  # fmt: skip
-        from llmkit.engines.chat import ChatSettings
+    with (
+        output_of(
+            to_file,
+            input or "",
+            known,
+            overwrite=rows_out.overwrite,
+            restart=job.restart,
+            answer=output_field,
+            write=write,
+            shard=settings.shard,
+        ) as job_target,
+        _opened(model, chat_template, wanted, pivot_model if pivot else None, job.crew, out) as (engine, second),
+    ):
         from llmkit.jobs.run import RunName, file_job
-        from llmkit.models.reference import reads_all
 
-        call = model.settings
-        known_decoding = _known(wanted, reads_all=reads_all(call.reference))
-        how: dict[str, Any] = {"engine": model.engine, "decoding": known_decoding, "default": DEFAULT, "chat": ChatSettings(chat_template)}
-        engine = open_model(call, out, **how)
         settings = job_for(engine, settings)
         if languages:
             return _list(engine)
-        second = engine
-        if pivot is not None and pivot_model is not None:
-            second = open_model(replace(call, reference=pivot_model, adapter=None), out, **how)
         route = Route(engine, pivot_language, second)
         sample = prompt or ""
         if rows is not None:
@@ -184,6 +186,25 @@ def translate(
             partial(measured, engine),
         )
         return _summary(file_job(rows, task, settings, job_target, out, run), task, rows, out, job_target)
+
+
+@contextmanager
+def _opened(
+    model: opt.ModelOptions, chat_template: str, wanted: RouteSettings, pivot_model: str | None, workers: WorkerSettings | None,
+    out: console.Console,
+) -> Iterator[tuple[Engine, Engine]]:  # fmt: skip
+    """The engines of a route's two steps, which are one without `pivot_model`."""
+    from llmkit.engines.chat import ChatSettings
+    from llmkit.jobs.worker import Model
+    from llmkit.models.reference import reads_all
+
+    call = model.settings
+    first = Model(call, model.engine, _known(wanted, reads_all=reads_all(call.reference)), ChatSettings(chat_template))
+    models = [first]
+    if pivot_model is not None:
+        models.append(replace(first, settings=replace(call, reference=pivot_model, adapter=None)))
+    with models_open(models, workers, out, default=DEFAULT) as engines:
+        yield engines[0], engines[-1]
 
 
 def _known(wanted: RouteSettings, *, reads_all: bool) -> Decoding:

@@ -1,0 +1,359 @@
+"""Workers on Ray: a crew of actors, in a cluster of this run's own or in the user's, each of which loads the models once.
+
+The only module that knows Ray's cluster and actors (worker.py, which runs in them, asks for its node). Knows parcels; not rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from llmkit.engines.elsewhere import Elsewhere, elsewhere
+from llmkit.errors import LlmkitError, UnavailableError, UsageError, one_line
+from llmkit.jobs.executor import Task
+from llmkit.jobs.report import Report
+from llmkit.jobs.worker import Back, Model, Opened, Worker, light, task_bytes
+from llmkit.jobs.workers import Arrived, Died, Parcel, WorkerSettings
+from llmkit.models.devices import available_cores
+from llmkit.records import differences
+from llmkit.version import __version__
+
+#: Batches that a worker holds: one that it answers, one that is there when it has done so.
+_IN_FLIGHT = 2
+#: How often in a row a worker may die while it loads the models; then the run goes on without it.
+_STARTS = 3
+#: Seconds without a worker after which a notice says what is waited for.
+_PATIENCE = 30.0
+#: Of a cluster of this run's own: nothing is reported to anybody, and no working folder is copied.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+}
+#: Read when Ray is imported: what a cluster says of its workers would stand on standard output, among the answers.
+_QUIET = {"RAY_DEDUP_LOGS": "1", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}
+#: Bytes of its object store; batches and answers are small, and most never get there.
+_STORE = 128 << 20
+
+
+@dataclass
+class _Slot:
+    """A place for a worker. opening: set while it loads. out: batches it has, oldest first. failures: deaths in a row while loading."""
+
+    number: int
+    actor: Any = None
+    opening: Any = None
+    out: list[tuple[Any, Parcel]] = field(default_factory=list)
+    failures: int = 0
+    opened: Opened | None = None
+
+    @property
+    def gone(self) -> bool:
+        return self.actor is None
+
+    @property
+    def ready(self) -> bool:
+        return self.actor is not None and self.opening is None
+
+
+@contextmanager
+def crew(settings: WorkerSettings, models: Sequence[Model], report: Report) -> Iterator[RayCrew]:
+    """Workers with these models, until the end of the block; a cluster that was started for them ends with it.
+
+    Raises UnavailableError without Ray or its cluster, and what a worker raises that can't load a model.
+    """
+    ray = _library()
+    with _session(ray, settings, gpus=any(model.settings.device in ("auto", "cuda") for model in models)) as shares:
+        workers = RayCrew(ray, settings, shares, models, report)
+        try:
+            workers.start()
+            yield workers
+        finally:
+            workers.close()
+
+
+class RayCrew:
+    """A `Crew` of actors. engines: what stands for each model here (see `llmkit.engines.elsewhere`)."""
+
+    def __init__(self, ray: Any, settings: WorkerSettings, shares: _Shares, models: Sequence[Model], report: Report) -> None:
+        self._ray, self._settings, self._shares, self._report = ray, settings, shares, report
+        self._models = [_portable(model, shares) for model in models]
+        self._chats = [model.chat for model in models]
+        self._slots = [_Slot(number) for number in range(1, settings.count + 1)]
+        self._task: bytes | None = None
+        self._identities: tuple[dict[str, Any], ...] | None = None
+        self._died, self._reason = 0, ""
+        self._nodes: set[str] = set()
+        self.engines: list[Elsewhere] = []
+        self._deaths = (
+            ray.exceptions.RayActorError, ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError,
+            ray.exceptions.OutOfMemoryError, ray.exceptions.ObjectLostError,
+        )  # fmt: skip
+        self._kind = ray.remote(Worker).options(
+            num_cpus=shares.cpus, num_gpus=shares.gpus, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
+        )
+
+    @property
+    def label(self) -> str:
+        """For the closing line."""
+        count = self._settings.count
+        return f"{count} worker{'s' * (count != 1)} on Ray"
+
+    def measured(self) -> dict[str, Any]:
+        """For the run record. nodes: how many the workers ran on; died: workers that were replaced."""
+        return {
+            "workers": {
+                "count": self._settings.count,
+                "cluster": self._settings.address or "local",
+                "nodes": len(self._nodes),
+                "cpus_per_worker": self._shares.cpus,
+                "gpus_per_worker": self._shares.gpus,
+                "died": self._died,
+                "ray": self._ray.__version__,
+            }
+        }
+
+    def start(self) -> None:
+        """Starts the workers, and waits for the first, which says how prompts are made ready."""
+        for slot in self._slots:
+            self._place(slot)
+        begun, told = time.monotonic(), False
+        while (first := next((slot for slot in self._slots if slot.ready), None)) is None:
+            self.events(1.0)
+            if not told and time.monotonic() > begun + _PATIENCE:
+                told = True
+                wanted = f"{self._shares.cpus:g} CPUs and {self._shares.gpus:g} GPUs"
+                self._report.notice(f"no worker is ready after {_PATIENCE:.0f} s; each takes {wanted} of a node, besides loading its model")
+        try:
+            descriptions = self._ray.get(first.actor.describe.remote())
+        except self._deaths as exc:
+            raise UnavailableError("a worker died when its model was loaded", hint="run the same command again") from exc
+        if isinstance(descriptions, LlmkitError):
+            raise descriptions
+        self.engines = [elsewhere(known, chat, self) for known, chat in zip(descriptions, self._chats, strict=True)]
+        for engine in self.engines:
+            for remark in engine.chat.check(engine.tokenizer):
+                self._report.warn(remark)
+
+    def begin(self, task: Task) -> None:
+        self._task = task_bytes(task, self.engines)
+        for slot in self._slots:
+            if slot.ready:
+                slot.actor.take.remote(self._task)
+
+    def free(self) -> bool:
+        return self._freest() is not None
+
+    def send(self, parcel: Parcel) -> None:
+        slot = self._freest()
+        assert slot is not None  # noqa: S101
+        slot.out.append((slot.actor.answer.remote(light(parcel.batch), parcel.lent), parcel))
+
+    def events(self, seconds: float) -> list[Arrived | Died]:
+        waited = {ref: slot for slot in self._slots for ref in ([slot.opening] if slot.opening else [out for out, _ in slot.out])}
+        if all(slot.gone for slot in self._slots):
+            raise UnavailableError(f"no worker is left, each died {_STARTS} times while it loaded its model: {self._reason}")
+        if not waited or not self._ray.wait(list(waited), num_returns=1, timeout=seconds)[0]:
+            return []
+        done, _ = self._ray.wait(list(waited), num_returns=len(waited), timeout=0)
+        found: list[Arrived | Died] = []
+        for slot in {waited[ref].number: waited[ref] for ref in done}.values():
+            found += self._open(slot) if slot.opening else self._arrivals(slot)
+        return found
+
+    def drop(self) -> None:
+        for slot in self._slots:
+            if slot.out:
+                self._end(slot)
+                self._place(slot)
+
+    def close(self) -> None:
+        """Ends the workers."""
+        for slot in self._slots:
+            self._end(slot)
+
+    def _freest(self) -> _Slot | None:
+        """The worker that has the fewest batches, where it takes one more."""
+        ready = [slot for slot in self._slots if slot.ready and len(slot.out) < _IN_FLIGHT]
+        return min(ready, key=lambda slot: len(slot.out), default=None)
+
+    def _place(self, slot: _Slot) -> None:
+        slot.actor = self._kind.remote(os.getcwd(), hide_gpus=not self._shares.gpus)
+        slot.opening = slot.actor.open.remote(self._models)
+
+    def _end(self, slot: _Slot) -> None:
+        if slot.actor is not None:
+            with contextlib.suppress(Exception):  # of a cluster that is gone
+                self._ray.kill(slot.actor)
+        slot.actor, slot.opening, slot.out = None, None, []
+
+    def _open(self, slot: _Slot) -> list[Arrived | Died]:
+        """A worker has loaded its models, or has not."""
+        try:
+            opened = self._ray.get(slot.opening)
+        except self._deaths as exc:
+            slot.failures += 1
+            self._lost(slot, exc)
+            return []
+        if isinstance(opened, LlmkitError):
+            raise opened
+        self._check(opened)
+        slot.opening, slot.opened, slot.failures = None, opened, 0
+        self._nodes.add(opened.node_id)
+        if self._task is not None:
+            slot.actor.take.remote(self._task)
+        return []
+
+    def _check(self, opened: Opened) -> None:
+        """Raises UnavailableError for a worker whose answers could be others than the first one's."""
+        place = f"a worker on {opened.node}"
+        if opened.llmkit != __version__:
+            raise UnavailableError(f"{place} has llmkit {opened.llmkit}, and this is {__version__}", hint="install the same everywhere")
+        if self._identities is None:
+            self._identities = opened.identities
+            for line, how in ((line, how) for how, line in opened.lines):
+                getattr(self._report, how)(line)
+        for mine, first in zip(opened.identities, self._identities, strict=True):
+            if changes := differences(first, mine):
+                hint = "all workers need the same model, named as org/name@COMMIT for example, on the same kind of device"
+                raise UnavailableError(f"{place} would answer differently: {'; '.join(changes)}", hint=hint)
+
+    def _arrivals(self, slot: _Slot) -> list[Arrived | Died]:
+        """What is back from a worker, oldest first; or its death."""
+        found: list[Arrived | Died] = []
+        while slot.out and self._ray.wait([slot.out[0][0]], timeout=0)[0]:
+            ref, parcel = slot.out[0]
+            try:
+                back: Back = self._ray.get(ref)
+            except self._deaths as exc:
+                found.append(self._lost(slot, exc))
+                break
+            slot.out.pop(0)
+            found.append(Arrived(parcel, back))
+        return found
+
+    def _lost(self, slot: _Slot, exc: Exception) -> Died:
+        """A worker is gone: another one takes its place, unless it never got as far as an answer."""
+        self._died, self._reason = self._died + 1, one_line(exc)
+        memory = isinstance(exc, self._ray.exceptions.OutOfMemoryError)
+        blamed = slot.opened is None or slot.opened.node_id in self._alive()
+        reason = "its machine ran out of memory" if memory else "its process ended" if blamed else "its machine is gone"
+        died = Died([parcel for _, parcel in slot.out], reason, memory, blamed)
+        self._end(slot)
+        if slot.failures < _STARTS:
+            self._report.notice(f"worker {slot.number} died: {reason}; another one takes its place")
+            self._place(slot)
+        else:
+            self._report.warn(f"worker {slot.number} died {_STARTS} times while it loaded its model; continuing without it")
+        return died
+
+    def _alive(self) -> set[str]:
+        return {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """CPUs and GPUs of each worker."""
+
+    cpus: float
+    gpus: float
+
+
+def _library() -> Any:
+    try:
+        with _environment(_QUIET):
+            import ray
+            import ray.exceptions
+    except ImportError as exc:
+        raise UnavailableError("`workers` needs Ray", hint="pip install 'llmkit[ray]'") from exc
+    return ray
+
+
+@contextmanager
+def _session(ray: Any, settings: WorkerSettings, *, gpus: bool) -> Iterator[_Shares]:
+    """Connected to the cluster, or to one that is started now. Gives what each worker has of it. gpus: whether one would be used."""
+    local = settings.address is None
+    cpus = settings.cpus
+    if cpus is None:
+        cpus = max(1.0, float(available_cores() // settings.count)) if local else 1.0
+    handlers = _handlers()
+    with contextlib.ExitStack() as stack:
+        how: dict[str, Any] = {"address": settings.address}
+        if local:
+            stack.enter_context(_environment(_ENVIRONMENT))
+            stack.enter_context(_logs())
+            how = {"address": "local", "num_cpus": max(1, math.ceil(cpus * settings.count)), "object_store_memory": _STORE}
+            how["include_dashboard"] = False
+        try:
+            ray.init(**how, log_to_driver=False, logging_level=logging.CRITICAL)
+        except Exception as exc:  # of any kind: of the network, of versions, of addresses
+            what = "no Ray cluster can be started here" if local else f"there is no Ray cluster at {settings.address}"
+            hint = None if local else "HOST:6379 of its head, or auto on one of its nodes"
+            raise UnavailableError(f"{what}: {one_line(exc)}", hint=hint) from exc
+        finally:
+            _restore(handlers)
+        stack.callback(ray.shutdown)
+        there = float(ray.cluster_resources().get("GPU", 0))
+        each = float(gpus and there > 0) if settings.gpus is None else settings.gpus
+        if local and each * settings.count > there:
+            hint = f"`workers` {max(1, int(there))}, or fewer `gpus_per_worker`"
+            raise UsageError(f"{settings.count} workers of {each:g} GPUs: this machine has {there:g}", hint=hint)
+        yield _Shares(cpus, each)
+
+
+@contextmanager
+def _logs() -> Iterator[None]:
+    """A folder for Ray's logs and sockets that goes when they are not needed any more; the user's, where RAY_TMPDIR names one."""
+    if "RAY_TMPDIR" in os.environ:
+        yield
+        return
+    short = "/tmp" if os.path.isdir("/tmp") else None  # noqa: S108  (the name of a socket has 103 bytes at most)
+    kept = tempfile.TemporaryDirectory(prefix="llmkit-ray-", dir=short, ignore_cleanup_errors=True)
+    with kept as folder, _environment({"RAY_TMPDIR": folder}):
+        yield
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _handlers() -> dict[int, Any]:
+    """What answers signals now: Ray puts a handler of its own in the place of one."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+def _restore(handlers: Mapping[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _portable(model: Model, shares: _Shares) -> Model:
+    """A model as a worker loads it: with its share of threads, and a chat template's text instead of its file's name."""
+    if ":" in model.settings.device:
+        device = model.settings.device
+        raise UsageError(f"`device` {device}: Ray gives each worker its own GPU", hint=f"`device` {device.partition(':')[0]}")
+    threads = model.settings.threads or max(1, int(shares.cpus))
+    template = None if model.chat.template in ("auto", "none") else model.chat.source(None)
+    return replace(model, settings=replace(model.settings, threads=threads), template=template)
