@@ -92,7 +92,7 @@ class RayCrew:
         self._slots = [_Slot(number) for number in range(1, settings.count + 1)]
         self._task: bytes | None = None
         self._identities: tuple[dict[str, Any], ...] | None = None
-        self._died, self._reason = 0, ""
+        self._died, self._sent_again, self._reason = 0, 0, ""
         self._nodes: set[str] = set()
         self.engines: list[Elsewhere] = []
         self._deaths = (
@@ -110,7 +110,7 @@ class RayCrew:
         return f"{count} worker{'s' * (count != 1)} on Ray"
 
     def measured(self) -> dict[str, Any]:
-        """For the run record. nodes: how many the workers ran on; died: workers that were replaced."""
+        """For the run record. nodes: how many the workers ran on; died: workers; sent_again: batches that these had."""
         return {
             "workers": {
                 "count": self._settings.count,
@@ -119,6 +119,7 @@ class RayCrew:
                 "cpus_per_worker": self._shares.cpus,
                 "gpus_per_worker": self._shares.gpus,
                 "died": self._died,
+                "sent_again": self._sent_again,
                 "ray": self._ray.__version__,
             }
         }
@@ -249,6 +250,7 @@ class RayCrew:
         blamed = slot.opened is None or slot.opened.node_id in self._alive()
         reason = "its machine ran out of memory" if memory else "its process ended" if blamed else "its machine is gone"
         died = Died([parcel for _, parcel in slot.out], reason, memory, blamed)
+        self._sent_again += len(died.parcels)
         self._end(slot)
         if slot.failures < _STARTS:
             self._report.notice(f"worker {slot.number} died: {reason}; another one takes its place")

@@ -122,10 +122,10 @@ class Workers:
         self._crew.begin(self._task)
         try:
             while True:
-                source = self._fill(source)
                 if self._must_end():
                     source = None
                     self._again.clear()
+                source = self._fill(source)
                 if source is None and not self._out and not self._again:
                     break
                 for event in self._crew.events(_TICK):
