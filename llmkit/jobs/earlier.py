@@ -48,14 +48,21 @@ class Saved:
     """What the journal holds, taken window by window beside the input, so that memory does not grow.
 
     Windows overlap while a run works, by one: the entries of window N stand before all entries of window N + 2.
+    begin: where in the journal the first entry stands that may count; first: the window from which on entries do.
     """
 
-    def __init__(self, journal: Journal, name: str) -> None:
-        self._journal, self._name = journal, name
-        self._entries = (_entry(entry, journal) for entry in journal.entries()) if journal.resumed else iter(())
+    def __init__(self, journal: Journal, name: str, *, begin: int = 0, first: int = 0) -> None:
+        self._journal, self._name, self.begin = journal, name, begin
+        entries = (_entry(entry, journal) for entry in journal.entries(begin)) if journal.resumed else iter(())
+        self._entries = (entry for entry in entries if entry[0] >= first)
         self._next = next(self._entries, None)
         self._ahead: list[tuple[Outcome, str]] = []  # of the window after the one that was taken last
         self.seconds = 0.0
+        self._seconds_of: dict[int, float] = {}
+
+    def seconds_of(self, number: int) -> float:
+        """Of the entries of a window that was taken; asked once."""
+        return self._seconds_of.pop(number, 0.0)
 
     def take(self, window: Sequence[Row], digests: Mapping[int, str], number: int) -> dict[int, Outcome]:
         """The outcomes of this window that are there. Raises JobChangedError when one of its rows is another row now."""
@@ -64,6 +71,7 @@ class Saved:
         while self._next is not None and self._next[0] <= number + 1:
             (found if self._next[0] <= number else self._ahead).extend(self._next[1])
             self.seconds += self._next[2]
+            self._seconds_of[self._next[0]] = self._seconds_of.get(self._next[0], 0.0) + self._next[2]
             self._next = next(self._entries, None)
         done: dict[int, Outcome] = {}
         for outcome, digest in found:

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -22,7 +23,7 @@ from llmkit.engines.elsewhere import Elsewhere, elsewhere
 from llmkit.errors import LlmkitError, UnavailableError, UsageError, one_line
 from llmkit.jobs.executor import Task
 from llmkit.jobs.report import Report
-from llmkit.jobs.worker import Back, Model, Opened, Worker, light, task_bytes
+from llmkit.jobs.worker import Back, Failed, Model, Opened, Worker, light, task_bytes
 from llmkit.jobs.workers import Arrived, Died, Parcel, WorkerSettings
 from llmkit.models.devices import available_cores
 from llmkit.records import differences
@@ -34,6 +35,8 @@ _IN_FLIGHT = 2
 _STARTS = 3
 #: Seconds without a worker after which a notice says what is waited for.
 _PATIENCE = 30.0
+#: Seconds for a connection to a cluster.
+_REACH = 10.0
 #: Of a cluster of this run's own: nothing is reported to anybody, and no working folder is copied.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -109,6 +112,11 @@ class RayCrew:
         count = self._settings.count
         return f"{count} worker{'s' * (count != 1)} on Ray"
 
+    @property
+    def ready(self) -> int:
+        """Workers that have loaded their models."""
+        return sum(slot.ready for slot in self._slots)
+
     def measured(self) -> dict[str, Any]:
         """For the run record. nodes: how many the workers ran on; died: workers; sent_again: batches that these had."""
         return {
@@ -139,6 +147,9 @@ class RayCrew:
             descriptions = self._ray.get(first.actor.describe.remote())
         except self._deaths as exc:
             raise UnavailableError("a worker died when its model was loaded", hint="run the same command again") from exc
+        except self._ray.exceptions.RayError as exc:  # as of a class that is only there
+            hint = "`shard` 1/N answers a part in one process"
+            raise UnavailableError(f"the model's tokenizer can't come from a worker: {one_line(exc)}", hint=hint) from exc
         if isinstance(descriptions, LlmkitError):
             raise descriptions
         self.engines = [elsewhere(known, chat, self) for known, chat in zip(descriptions, self._chats, strict=True)]
@@ -206,8 +217,10 @@ class RayCrew:
             slot.failures += 1
             self._lost(slot, exc)
             return []
-        if isinstance(opened, LlmkitError):
-            raise opened
+        if isinstance(opened, Failed):
+            if self._settings.address is not None:
+                opened.error.message = f"a worker on {opened.node}: {opened.error.message}"
+            raise opened.error
         self._check(opened)
         slot.opening, slot.opened, slot.failures = None, opened, 0
         self._nodes.add(opened.node_id)
@@ -291,6 +304,8 @@ def _session(ray: Any, settings: WorkerSettings, *, gpus: bool) -> Iterator[_Sha
     handlers = _handlers()
     with contextlib.ExitStack() as stack:
         how: dict[str, Any] = {"address": settings.address}
+        if settings.address is not None:
+            _reach(settings.address)
         if local:
             stack.enter_context(_environment(_ENVIRONMENT))
             stack.enter_context(_logs())
@@ -311,6 +326,19 @@ def _session(ray: Any, settings: WorkerSettings, *, gpus: bool) -> Iterator[_Sha
             hint = f"`workers` {max(1, int(there))}, or fewer `gpus_per_worker`"
             raise UsageError(f"{settings.count} workers of {each:g} GPUs: this machine has {there:g}", hint=hint)
         yield _Shares(cpus, each)
+
+
+def _reach(address: str) -> None:
+    """Raises UnavailableError where nobody listens at an address: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return  # 'auto', or a name that Ray knows
+    try:
+        with socket.create_connection((host, int(port)), timeout=_REACH):
+            pass
+    except (OSError, OverflowError) as exc:
+        hint = "HOST:6379 of its head, or auto on one of its nodes"
+        raise UnavailableError(f"there is no Ray cluster at {address}: {one_line(exc)}", hint=hint) from exc
 
 
 @contextmanager

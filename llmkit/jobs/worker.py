@@ -12,6 +12,7 @@ import pickle
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from llmkit.engines.chat import ChatSettings
@@ -55,6 +56,14 @@ class Opened:
 
 
 @dataclass(frozen=True)
+class Failed:
+    """Why a worker can't load a model. Returned: an error that is raised would reach the other side as a text."""
+
+    node: str
+    error: LlmkitError
+
+
+@dataclass(frozen=True)
 class Back:
     """A batch that is back: its answers, or the error that ended it. counts: what the task counted (see `Traveling`)."""
 
@@ -74,8 +83,8 @@ class Worker:
         self._engines: list[TextEngine] = []
         self._task: Any = None
 
-    def open(self, models: Sequence[Model]) -> Opened | LlmkitError:
-        """Loads the models. Errors are returned: one that is raised would reach the other side as a text."""
+    def open(self, models: Sequence[Model]) -> Opened | Failed:
+        """Loads the models."""
         lines: list[tuple[str, str]] = []
         kinds = {"report": "detail", "warn": "warn", "notice": "notice"}
         tell = {name: (lambda line, kind=kind: lines.append((kind, line))) for name, kind in kinds.items()}
@@ -83,7 +92,7 @@ class Worker:
             self._engines = [_opened(model, tell) for model in models]
             identities = tuple(engine.identity.as_dict() for engine in self._engines)
         except LlmkitError as exc:
-            return exc
+            return Failed(platform.node(), exc)
         return Opened(platform.node(), _node_id(), os.getpid(), __version__, platform.python_version(), identities, tuple(lines))
 
     def describe(self) -> list[Description] | LlmkitError:
@@ -116,6 +125,10 @@ def task_bytes(task: Task, engines: Sequence[object]) -> bytes:
     class Pickler(CloudPickler):  # type: ignore[misc]
         def persistent_id(self, value: object) -> int | None:
             return next((number for number, engine in enumerate(engines) if engine is value), None)
+
+        def reducer_override(self, value: Any) -> Any:
+            # a method by its name: that of an engine is another one there
+            return (getattr, (value.__self__, value.__name__)) if isinstance(value, MethodType) else super().reducer_override(value)
 
     out = io.BytesIO()
     Pickler(out).dump(task)
