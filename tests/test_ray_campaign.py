@@ -21,7 +21,7 @@ ROWS, WORKERS = 20_000, 3
 
 @contextmanager
 def dying_workers(seconds: float) -> Iterator[list[int]]:
-    """Kills a worker on this machine every so many seconds, where another one is answering, too. Gives the ids of those that were killed."""
+    """Kills a worker on this machine every so many seconds, while another one answers, too. Gives the ids of those that were killed."""
     killed: list[int] = []
     ended, chosen = threading.Event(), random.Random(7)
 

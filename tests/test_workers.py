@@ -38,6 +38,8 @@ class Shouting:
 class Scripted:
     """Three places for parcels, answered newest first. sent: the rows of each parcel, as it was sent."""
 
+    working = "3 of 3 workers"
+
     def __init__(self, fate: Fate = lambda parcel, tries: None) -> None:
         self.fate, self.task = fate, Shouting()
         self.out: list[Parcel] = []

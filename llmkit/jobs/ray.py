@@ -117,6 +117,10 @@ class RayCrew:
         """Workers that have loaded their models."""
         return sum(slot.ready for slot in self._slots)
 
+    @property
+    def working(self) -> str:
+        return f"{self.ready} of {self._settings.count} workers"
+
     def measured(self) -> dict[str, Any]:
         """For the run record. nodes: how many the workers ran on; died: workers; sent_again: batches that these had."""
         return {

@@ -25,6 +25,10 @@ class Progress(Protocol):
         """Rows that were answered."""
         ...
 
+    def beside(self, text: str) -> None:
+        """What is shown beside the numbers, as who answers; in the place of what was."""
+        ...
+
 
 class Report(Protocol):
     """Where a run's messages go."""
@@ -75,4 +79,7 @@ class Uncounted:
         pass
 
     def advance(self, rows: int, tokens: int = 0) -> None:
+        pass
+
+    def beside(self, text: str) -> None:
         pass

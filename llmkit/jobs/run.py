@@ -201,7 +201,6 @@ class _Loop:
         self._open: dict[int, _Window] = {}
         self._digest = RowsDigest()
         self._failed_now = self._planned = 0
-        self._marks = True  # whether marks are written
         self._since = time.monotonic()  # when the last entry was appended
 
     @property
@@ -218,6 +217,8 @@ class _Loop:
                 window = next(w for w in self._open.values() if batch[0].row.index in w.waiting)
                 self._answered(window, [Outcome(w.row.index, w.row.fields, a) for w, a in zip(batch, answers, strict=True)], progress)
                 self._settle()
+                if self.settings.crew is not None:
+                    progress.beside(self.settings.crew.working)
             self._settle()
             self._saved.end()
         self._tally.merge(self._lately)
@@ -227,8 +228,9 @@ class _Loop:
     def _resume(self, kept: Iterator[tuple[dict[str, Any], bool]] | None, progress: Progress) -> earlier.Saved:
         """What the journal holds, behind its last mark where the input can be read from there."""
         mark = marks.last(self.journal.marks) if kept is None else None
-        if mark is None or not self.rows.skip(mark.place):
-            self._marks = kept is None and mark is None
+        skipped = mark is not None and self.rows.skip(mark.place)
+        self._marks = kept is None and skipped is (mark is not None)  # whether more are written
+        if mark is None or not skipped:
             return earlier.Saved(self.journal, self.rows.name)
         self._tally.merge(mark.tally)
         self._tally.resumed = mark.tally.rows
@@ -260,8 +262,8 @@ class _Loop:
         done = self._saved.take(rows, digests, number)
         self.stopping.spend(outcome.answer for outcome in done.values())
         start, place = self._saved.begin if done else None, self.rows.place() if self._marks else None
-        seconds = self._saved.seconds_of(number)
-        window = _Window(number, digests, done, set(), start, place, self.rows_sha256, self._planned, seconds)
+        known = (self.rows_sha256, self._planned, self._saved.seconds_of(number))
+        window = _Window(number, digests, done, set(), start, place, *known)
         self._open[number] = window
         if kept is not None:
             again = {i: o for i, o in earlier.not_failed(rows, kept, self.rows.name).items() if i not in done}
@@ -336,8 +338,7 @@ class _Loop:
 
     def _mark(self, window: _Window, place: Place) -> None:
         """Says in the journal that everything up to the end of this window is done."""
-        starts = [w.start for w in self._open.values() if w.start is not None]
-        start = min(starts, default=self.journal.end)
+        start = min((w.start for w in self._open.values() if w.start is not None), default=self.journal.end)
         mark = marks.Mark(window.number + 1, place, start, window.rows_sha256, window.planned, self._seconds, self._lately)
         self.journal.append(mark.entry())
         self._tally.merge(self._lately)

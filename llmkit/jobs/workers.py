@@ -81,6 +81,11 @@ class Died:
 class Crew(Protocol):
     """Carries batches to workers, and replaces workers that die."""
 
+    @property
+    def working(self) -> str:
+        """How many there are now, for who watches: '3 of 4 workers'."""
+        ...
+
     def begin(self, task: Task) -> None:
         """The task of the batches that follow."""
         ...
