@@ -130,6 +130,15 @@ def test_a_row_that_has_changed_is_named(tmp_path: Path, place: int) -> None:
         answer(rows, out)
 
 
+def test_the_same_bytes_read_as_other_rows_are_another_input(tmp_path: Path) -> None:
+    rows, text, out = tmp_path / "in.jsonl", tmp_path / "in.txt", tmp_path / "out.jsonl"
+    rows.write_bytes(lines("\n"))
+    text.write_bytes(rows.read_bytes())
+    ended(rows, out)
+    with pytest.raises(JobChangedError, match="row 1 has changed"):
+        answer(text, out)
+
+
 def test_an_input_that_has_become_shorter_is_refused(tmp_path: Path) -> None:
     rows, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     rows.write_bytes(lines("\n"))

@@ -41,8 +41,8 @@ class Rows:
     """A stream of rows that can be walked once. After its end, `count` and `sha256` are those of the complete input.
 
     unit: what a row is called where rows are counted. known: how many there are, where that is known from the beginning.
-    plain: whether the rows are lines of plain text. by_line: whether rows are lines of a file, so that a later run may skip those that
-    are done.
+    plain: whether the rows are lines of plain text. by_line: how lines of a file became rows, where a later run may skip those that are
+    done; empty where it can't.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Rows:
     unit: str = "rows"
     known: int | None = None
     plain: bool = False
-    by_line: bool = False
+    by_line: str = ""
     count: int = field(default=0, init=False)
     ended: bool = field(default=False, init=False)
     complete: bool = field(default=False, init=False)
@@ -70,7 +70,7 @@ class Rows:
 
     def peek(self, count: int) -> list[Row]:
         """The first rows, which stay in the stream. Before it is walked."""
-        self.by_line = False  # they can't be skipped any more
+        self.by_line = ""  # they can't be skipped any more
         first = list(itertools.islice(self._stream, count))
         self._stream = itertools.chain(first, self._stream)
         return first
@@ -79,11 +79,11 @@ class Rows:
         """Where the stream stands, for `skip` of a later run; None where that can't skip."""
         if not self.by_line or self._source is None or self._line is None or self.first_cr is not None:
             return None
-        return self._source.place(self.count, self._line)
+        return self._source.place(self.by_line, self.count, self._line)
 
     def skip(self, place: Place) -> bool:
         """Goes behind `place` without a look at the rows before; whether the file begins as it did then. Before it is walked."""
-        if not self.by_line or self._source is None or not self._source.skip(place):
+        if self._source is None or not self.by_line or self.by_line != place.read_as or not self._source.skip(place):
             return False
         self.count, self._line = place.rows, place.lines
         return True
@@ -164,7 +164,8 @@ def open_rows(
     read = _one_text if whole_text and format == "txt" else FORMATS[format]
     stream = _checked(read(source, encoding, text_field), source)
     by_line = format in ("txt", "jsonl") and not whole_text and not source.packed and os.path.isfile(path) and _is_utf8(encoding)
-    return Rows(source.name, stream, lambda: source.sha256, max_rows, source, plain=format == "txt", by_line=by_line)
+    read_as = f"{format}, {text_field}" if by_line else ""
+    return Rows(source.name, stream, lambda: source.sha256, max_rows, source, plain=format == "txt", by_line=read_as)
 
 
 def _is_utf8(encoding: str) -> bool:

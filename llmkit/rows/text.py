@@ -43,9 +43,10 @@ _MAGIC = (
 class Place(NamedTuple):
     """Where a stream of rows stood: behind so many rows and lines; and what had been read of the file by then, for one who comes back.
 
-    bytes: read from the file, which may be a little more than those rows; sha256: of these bytes.
+    read_as: how lines became rows. bytes: read from the file, which may be a little more than those rows; sha256: of these bytes.
     """
 
+    read_as: str
     rows: int
     lines: int
     bytes: int
@@ -118,9 +119,9 @@ class Source:
             self.ends_line = chunk[-4:].rstrip(b"\0").endswith((b"\n", b"\r"))
             yield chunk
 
-    def place(self, rows: int, lines: int) -> Place:
+    def place(self, read_as: str, rows: int, lines: int) -> Place:
         """Where the stream stands, behind this many rows and lines."""
-        return Place(rows, lines, self._raw.bytes, self.sha256)
+        return Place(read_as, rows, lines, self._raw.bytes, self.sha256)
 
     def skip(self, place: Place) -> bool:
         """Goes behind `place`, where nothing has been read yet and the file begins as it did then; else changes nothing.
