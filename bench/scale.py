@@ -1,8 +1,8 @@
 """What more workers and more rows cost: on workers that take a given time per batch, and on long journals.
 
 Scaling: rows per second on 1, 2, 4 and 8 workers on Ray, whose batches take a quarter of a second each, as a share of what as many workers
-could do at most. Memory: of the process that plans and writes, whose workers answer at once. Resuming: a run that was ended shortly before
-its last row, until the first batch is asked for again.
+could do at most. Memory: of the process that plans and writes, whose workers answer at once. Resuming: a run of ten times as many rows that was
+ended shortly before its last, until the first batch is asked for again.
 """
 
 from __future__ import annotations
@@ -55,11 +55,54 @@ with crew(WorkerSettings(count, cpus=0.01), [], Console(True)) as workers:
     job(Echo(seconds), path, out, batch_size=64, crew=workers)
     tell(time.monotonic() - begun)
 """
+#: Writes the journal of a run that was ended two windows before its last row, as the job writes it and in a hundredth of the time.
 _BEGUN = """
-try:
-    job(Echo(0), sys.argv[1], sys.argv[2], max_tokens=int(sys.argv[3]))
-except TimeUpError:
-    pass
+import hashlib, zlib
+from pathlib import Path
+from llmkit.jobs import marks
+from llmkit.jobs.batching import WINDOW_ROWS
+from llmkit.jobs.journal import Journal
+from llmkit.jobs.outcome import RowsDigest, Tally
+from llmkit.rows import Place
+from llmkit.rows.values import to_json
+
+path, out, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+journal = Journal(Path(out + ".journal"), {})
+journal.close()
+file = open(out + ".journal", "rb+")
+header = file.readline()
+crc, at = int(header[:8], 16), len(header)
+
+def add(content):
+    global crc, at
+    crc = zlib.crc32(content, crc)
+    at += file.write(b"%08x %s\\n" % (crc, content))
+
+prefix, chain, size = hashlib.sha256(), RowsDigest(), 0
+windows = count // WINDOW_ROWS - 2
+with open(path) as rows:
+    for window in range(windows):
+        lines = [next(rows) for _ in range(WINDOW_ROWS)]
+        data = "".join(lines).encode()
+        prefix.update(data)
+        size += len(data)
+        digests = [hashlib.sha256(line[:-1].encode()).hexdigest()[:16] for line in lines]
+        for digest in digests:
+            chain.add(digest)
+        texts = [line.partition("prompt")[2][3:-2] for line in lines]
+        for start in range(0, WINDOW_ROWS, 64):
+            saved = ",".join(
+                f'[{window * WINDOW_ROWS + i},"{digests[i]}",{lines[i][:-1]},{{"text":{texts[i]}}},null,[1,1,0]]'
+                for i in range(start, start + 64)
+            )
+            add(f'{{"window":{window},"rows":[{saved}],"seconds":0.01}}'.encode())
+        if (window + 1) % marks.EVERY == 0:
+            done = marks.EVERY * WINDOW_ROWS
+            tally = Tally(rows=done, prompt_tokens=done, completion_tokens=done)
+            place = Place("jsonl, text", (window + 1) * WINDOW_ROWS, (window + 1) * WINDOW_ROWS, size, prefix.hexdigest())
+            mark = marks.Mark(window + 1, place, at, chain.state, 0, 0.16 * marks.EVERY, tally)
+            add(to_json(mark.entry(), separators=(",", ":")).encode())
+file.close()
 """
 _RESUMED = """
 begun = time.monotonic()
@@ -77,7 +120,7 @@ except Asked:
 
 
 def main(rows: Sequence[int], out: Path, scratch: Path, *, quick: bool) -> None:
-    """Measures each, prints it, and writes scale.json. rows: of the runs whose memory and resuming are measured."""
+    """Measures each, prints it, and writes scale.json. rows: of the runs whose memory is measured."""
     found: dict[str, list[dict[str, float]]] = {"workers": [], "memory": [], "resuming": []}
     each = 20 if quick else 80
     for count in (1, 2, 4, 8):
@@ -90,9 +133,9 @@ def main(rows: Sequence[int], out: Path, scratch: Path, *, quick: bool) -> None:
         seconds, peak = _run(_WORKERS, 2, 0, path, f"{path}.out.jsonl")
         found["memory"].append({"rows": count, "seconds": seconds, "peak_bytes": peak})
         print(f"{count:,} rows on 2 workers that answer at once: {seconds:.0f} s, peak {peak / 2**20:.0f} MiB", flush=True)
-    for count in rows:
+    for count in (10 * each for each in rows):
         path = _rows(scratch, count)
-        process([sys.executable, "-c", _JOB + _BEGUN, path, f"{path}.begun.jsonl", str(2 * count - 3000)], environment())
+        process([sys.executable, "-c", _JOB + _BEGUN, path, f"{path}.begun.jsonl", str(count)], environment())
         size = Path(f"{path}.begun.jsonl.journal").stat().st_size
         seconds, peak = _run(_RESUMED, path, f"{path}.begun.jsonl")
         found["resuming"].append({"rows": count, "journal_bytes": size, "seconds": seconds, "peak_bytes": peak})
