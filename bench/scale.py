@@ -1,8 +1,8 @@
 """What more workers and more rows cost: on workers that take a given time per batch, and on long journals.
 
 Scaling: rows per second on 1, 2, 4 and 8 workers on Ray, whose batches take a quarter of a second each, as a share of what as many workers
-could do at most. Memory: of the process that plans and writes, whose workers answer at once. Resuming: a run of ten times as many rows that was
-ended shortly before its last, until the first batch is asked for again.
+could do at most. Memory: of the process that plans and writes, whose workers answer at once. Resuming: a run of ten times as many rows
+that was ended shortly before its last, until the first batch is asked for again.
 """
 
 from __future__ import annotations
