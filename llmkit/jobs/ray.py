@@ -1,31 +1,25 @@
 """Workers on Ray: a crew of actors, in a cluster of this run's own or in the user's, each of which loads the models once.
 
-The only module that knows Ray's cluster and actors (worker.py, which runs in them, asks for its node). Knows parcels; not rows.
+Knows actors and parcels; not rows, nor how a cluster is reached (cluster.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import math
 import os
-import signal
-import socket
-import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmkit.engines.elsewhere import Elsewhere, elsewhere
 from llmkit.errors import LlmkitError, UnavailableError, UsageError, one_line
+from llmkit.jobs.cluster import Shares, connected, library
 from llmkit.jobs.executor import Task
 from llmkit.jobs.report import Report
 from llmkit.jobs.worker import Back, Failed, Model, Opened, Worker, light, task_bytes
 from llmkit.jobs.workers import Arrived, Died, Parcel, WorkerSettings
-from llmkit.models.devices import available_cores
 from llmkit.records import differences
 from llmkit.version import __version__
 
@@ -35,18 +29,6 @@ _IN_FLIGHT = 2
 _STARTS = 3
 #: Seconds without a worker after which a notice says what is waited for.
 _PATIENCE = 30.0
-#: Seconds for a connection to a cluster.
-_REACH = 10.0
-#: Of a cluster of this run's own: nothing is reported to anybody, and no working folder is copied.
-_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
-}
-#: Read when Ray is imported: what a cluster says of its workers would stand on standard output, among the answers.
-_QUIET = {"RAY_DEDUP_LOGS": "1", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}
-#: Bytes of its object store; batches and answers are small, and most never get there.
-_STORE = 128 << 20
 
 
 @dataclass
@@ -69,14 +51,22 @@ class _Slot:
         return self.actor is not None and self.opening is None
 
 
+class _LostError(Exception):
+    """A call that was not answered. memory: for want of it."""
+
+    def __init__(self, reason: str, *, memory: bool) -> None:
+        super().__init__(reason)
+        self.memory = memory
+
+
 @contextmanager
 def crew(settings: WorkerSettings, models: Sequence[Model], report: Report) -> Iterator[RayCrew]:
     """Workers with these models, until the end of the block; a cluster that was started for them ends with it.
 
     Raises UnavailableError without Ray or its cluster, and what a worker raises that can't load a model.
     """
-    ray = _library()
-    with _session(ray, settings, gpus=any(model.settings.device in ("auto", "cuda") for model in models)) as shares:
+    ray = library()
+    with connected(ray, settings, gpus=any(model.settings.device in ("auto", "cuda") for model in models)) as shares:
         workers = RayCrew(ray, settings, shares, models, report)
         try:
             workers.start()
@@ -88,7 +78,7 @@ def crew(settings: WorkerSettings, models: Sequence[Model], report: Report) -> I
 class RayCrew:
     """A `Crew` of actors. engines: what stands for each model here (see `llmkit.engines.elsewhere`)."""
 
-    def __init__(self, ray: Any, settings: WorkerSettings, shares: _Shares, models: Sequence[Model], report: Report) -> None:
+    def __init__(self, ray: Any, settings: WorkerSettings, shares: Shares, models: Sequence[Model], report: Report) -> None:
         self._ray, self._settings, self._shares, self._report = ray, settings, shares, report
         self._models = [_portable(model, shares) for model in models]
         self._chats = [model.chat for model in models]
@@ -98,10 +88,6 @@ class RayCrew:
         self._died, self._sent_again, self._reason = 0, 0, ""
         self._nodes: set[str] = set()
         self.engines: list[Elsewhere] = []
-        self._deaths = (
-            ray.exceptions.RayActorError, ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError,
-            ray.exceptions.OutOfMemoryError, ray.exceptions.ObjectLostError,
-        )  # fmt: skip
         self._kind = ray.remote(Worker).options(
             num_cpus=shares.cpus, num_gpus=shares.gpus, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
         )
@@ -148,12 +134,10 @@ class RayCrew:
                 wanted = f"{self._shares.cpus:g} CPUs and {self._shares.gpus:g} GPUs"
                 self._report.notice(f"no worker is ready after {_PATIENCE:.0f} s; each takes {wanted} of a node, besides loading its model")
         try:
-            descriptions = self._ray.get(first.actor.describe.remote())
-        except self._deaths as exc:
-            raise UnavailableError("a worker died when its model was loaded", hint="run the same command again") from exc
-        except self._ray.exceptions.RayError as exc:  # as of a class that is only there
+            descriptions = self._get(first.actor.describe.remote())
+        except _LostError as exc:  # or its tokenizer is of a class that is only there
             hint = "`shard` 1/N answers a part in one process"
-            raise UnavailableError(f"the model's tokenizer can't come from a worker: {one_line(exc)}", hint=hint) from exc
+            raise UnavailableError(f"a worker can't tell how prompts are made ready: {exc}", hint=hint) from exc
         if isinstance(descriptions, LlmkitError):
             raise descriptions
         self.engines = [elsewhere(known, chat, self) for known, chat in zip(descriptions, self._chats, strict=True)]
@@ -216,8 +200,8 @@ class RayCrew:
     def _open(self, slot: _Slot) -> list[Arrived | Died]:
         """A worker has loaded its models, or has not."""
         try:
-            opened = self._ray.get(slot.opening)
-        except self._deaths as exc:
+            opened = self._get(slot.opening)
+        except _LostError as exc:
             slot.failures += 1
             self._lost(slot, exc)
             return []
@@ -252,21 +236,30 @@ class RayCrew:
         while slot.out and self._ray.wait([slot.out[0][0]], timeout=0)[0]:
             ref, parcel = slot.out[0]
             try:
-                back: Back = self._ray.get(ref)
-            except self._deaths as exc:
+                back: Back = self._get(ref)
+            except _LostError as exc:
                 found.append(self._lost(slot, exc))
                 break
             slot.out.pop(0)
             found.append(Arrived(parcel, back))
         return found
 
-    def _lost(self, slot: _Slot, exc: Exception) -> Died:
+    def _get(self, ref: Any) -> Any:
+        """What a call gave. Raises _LostError when the worker, or the way to it, is gone, and what the call raised."""
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(ref)
+        except errors.RayTaskError:
+            raise
+        except errors.RayError as exc:
+            raise _LostError(one_line(exc), memory=isinstance(exc, errors.OutOfMemoryError)) from exc
+
+    def _lost(self, slot: _Slot, exc: _LostError) -> Died:
         """A worker is gone: another one takes its place, unless it never got as far as an answer."""
-        self._died, self._reason = self._died + 1, one_line(exc)
-        memory = isinstance(exc, self._ray.exceptions.OutOfMemoryError)
+        self._died, self._reason = self._died + 1, str(exc)
         blamed = slot.opened is None or slot.opened.node_id in self._alive()
-        reason = "its machine ran out of memory" if memory else "its process ended" if blamed else "its machine is gone"
-        died = Died([parcel for _, parcel in slot.out], reason, memory, blamed)
+        reason = "its machine ran out of memory" if exc.memory else "its process ended" if blamed else "its machine is gone"
+        died = Died([parcel for _, parcel in slot.out], reason, exc.memory, blamed)
         self._sent_again += len(died.parcels)
         self._end(slot)
         if slot.failures < _STARTS:
@@ -280,110 +273,7 @@ class RayCrew:
         return {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
 
 
-@dataclass(frozen=True)
-class _Shares:
-    """CPUs and GPUs of each worker."""
-
-    cpus: float
-    gpus: float
-
-
-def _library() -> Any:
-    try:
-        with _environment(_QUIET):
-            import ray
-            import ray.exceptions
-    except ImportError as exc:
-        raise UnavailableError("`workers` needs Ray", hint="pip install 'llmkit[ray]'") from exc
-    return ray
-
-
-@contextmanager
-def _session(ray: Any, settings: WorkerSettings, *, gpus: bool) -> Iterator[_Shares]:
-    """Connected to the cluster, or to one that is started now. Gives what each worker has of it. gpus: whether one would be used."""
-    local = settings.address is None
-    cpus = settings.cpus
-    if cpus is None:
-        cpus = max(1.0, float(available_cores() // settings.count)) if local else 1.0
-    handlers = _handlers()
-    with contextlib.ExitStack() as stack:
-        how: dict[str, Any] = {"address": settings.address}
-        if settings.address is not None:
-            _reach(settings.address)
-        if local:
-            stack.enter_context(_environment(_ENVIRONMENT))
-            stack.enter_context(_logs())
-            how = {"address": "local", "num_cpus": max(1, math.ceil(cpus * settings.count)), "object_store_memory": _STORE}
-            how["include_dashboard"] = False
-        try:
-            ray.init(**how, log_to_driver=False, logging_level=logging.CRITICAL)
-        except Exception as exc:  # of any kind: of the network, of versions, of addresses
-            what = "no Ray cluster can be started here" if local else f"there is no Ray cluster at {settings.address}"
-            hint = None if local else "HOST:6379 of its head, or auto on one of its nodes"
-            raise UnavailableError(f"{what}: {one_line(exc)}", hint=hint) from exc
-        finally:
-            _restore(handlers)
-        stack.callback(ray.shutdown)
-        there = float(ray.cluster_resources().get("GPU", 0))
-        each = float(gpus and there > 0) if settings.gpus is None else settings.gpus
-        if local and each * settings.count > there:
-            hint = f"`workers` {max(1, int(there))}, or fewer `gpus_per_worker`"
-            raise UsageError(f"{settings.count} workers of {each:g} GPUs: this machine has {there:g}", hint=hint)
-        yield _Shares(cpus, each)
-
-
-def _reach(address: str) -> None:
-    """Raises UnavailableError where nobody listens at an address: Ray would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        return  # 'auto', or a name that Ray knows
-    try:
-        with socket.create_connection((host, int(port)), timeout=_REACH):
-            pass
-    except (OSError, OverflowError) as exc:
-        hint = "HOST:6379 of its head, or auto on one of its nodes"
-        raise UnavailableError(f"there is no Ray cluster at {address}: {one_line(exc)}", hint=hint) from exc
-
-
-@contextmanager
-def _logs() -> Iterator[None]:
-    """A folder for Ray's logs and sockets that goes when they are not needed any more; the user's, where RAY_TMPDIR names one."""
-    if "RAY_TMPDIR" in os.environ:
-        yield
-        return
-    short = "/tmp" if os.path.isdir("/tmp") else None  # noqa: S108  (the name of a socket has 103 bytes at most)
-    kept = tempfile.TemporaryDirectory(prefix="llmkit-ray-", dir=short, ignore_cleanup_errors=True)
-    with kept as folder, _environment({"RAY_TMPDIR": folder}):
-        yield
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _handlers() -> dict[int, Any]:
-    """What answers signals now: Ray puts a handler of its own in the place of one."""
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    return {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-
-def _restore(handlers: Mapping[int, Any]) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
-def _portable(model: Model, shares: _Shares) -> Model:
+def _portable(model: Model, shares: Shares) -> Model:
     """A model as a worker loads it: with its share of threads, and a chat template's text instead of its file's name."""
     if ":" in model.settings.device:
         device = model.settings.device
