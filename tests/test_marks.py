@@ -41,6 +41,14 @@ class Shouting:
         return [Answer({"answer": work.payload.upper()}, None, 1, 1) for work in batch]
 
 
+class Skipping(Uncounted):
+    def __init__(self, skipped: list[int]) -> None:
+        self.skipped = skipped
+
+    def skip(self, rows: int) -> None:
+        self.skipped.append(rows)
+
+
 class Counting(Silent):
     """Keeps how many rows were skipped at a time."""
 
@@ -49,15 +57,14 @@ class Counting(Silent):
 
     @contextmanager
     def progress(self, what: str, source: str = "") -> Iterator[Progress]:
-        shown = Uncounted()
-        shown.skip = self.skipped.append  # type: ignore[method-assign]
-        yield shown
+        yield Skipping(self.skipped)
 
 
 def answer(rows: Path, out: Path, report: Silent | None = None, **settings: Any) -> Tally:
     shard = settings.get("shard")
+    run = RunName("generate", identity={} if shard is None else {"shard": str(shard)})
     with Output(shard.path(str(out)) if shard else str(out), write=None if shard is None else shard_writer()) as output:
-        return file_job(open_rows(str(rows)), Shouting(), JobSettings(**settings), output, report or Silent(), RunName("generate"))
+        return file_job(open_rows(str(rows)), Shouting(), JobSettings(**settings), output, report or Silent(), run)
 
 
 def shard_writer() -> Any:
@@ -135,7 +142,7 @@ def test_the_same_bytes_read_as_other_rows_are_another_input(tmp_path: Path) -> 
     rows.write_bytes(lines("\n"))
     text.write_bytes(rows.read_bytes())
     ended(rows, out)
-    with pytest.raises(JobChangedError, match="row 1 has changed"):
+    with pytest.raises(JobChangedError, match=r"row \d+ has changed"):
         answer(text, out)
 
 
