@@ -1,6 +1,6 @@
 """What more workers and more rows cost: on workers that take a given time per batch, and on long journals.
 
-Scaling: rows per second on 1, 2, 4 and 8 workers on Ray, whose batches take a quarter of a second each, as a share of what as many workers
+Scaling: rows per second on 1, 2, 4 and 8 workers on Ray, whose batches take a second each, as a share of what as many workers
 could do at most. Memory: of the process that plans and writes, whose workers answer at once. Resuming: a run of ten times as many rows
 that was ended shortly before its last, until the first batch is asked for again.
 """
@@ -122,12 +122,12 @@ except Asked:
 def main(rows: Sequence[int], out: Path, scratch: Path, *, quick: bool) -> None:
     """Measures each, prints it, and writes scale.json. rows: of the runs whose memory is measured."""
     found: dict[str, list[dict[str, float]]] = {"workers": [], "memory": [], "resuming": []}
-    each = 20 if quick else 80
+    each = 8 if quick else 30
     for count in (1, 2, 4, 8):
         path = _rows(scratch, 64 * each * count)
-        seconds = _run(_WORKERS, count, 0.25, path, f"{path}.out.jsonl")[0]
-        found["workers"].append({"workers": count, "seconds": seconds, "of_linear": 0.25 * each / seconds})
-        print(f"{count} workers: {each * count} batches of 0.25 s in {seconds:.2f} s, {25 * each / seconds:.1f}% of linear", flush=True)
+        seconds = _run(_WORKERS, count, 1.0, path, f"{path}.out.jsonl")[0]
+        found["workers"].append({"workers": count, "seconds": seconds, "of_linear": each / seconds})
+        print(f"{count} workers: {each * count} batches of 1 s in {seconds:.2f} s, {100 * each / seconds:.1f}% of linear", flush=True)
     for count in rows:
         path = _rows(scratch, count)
         seconds, peak = _run(_WORKERS, 2, 0, path, f"{path}.out.jsonl")

@@ -104,10 +104,15 @@ class Worker:
 
     def take(self, task: bytes) -> None:
         """The task of the batches that follow."""
-        self._task = task_from(task, self._engines)
+        try:
+            self._task = task_from(task, self._engines)
+        except Exception as exc:  # told by the first batch
+            self._task = exc
 
     def answer(self, batch: Sequence[Work], lent: Any) -> Back:
         """lent: see `Traveling`."""
+        if isinstance(self._task, Exception):
+            raise self._task
         task: Task = self._task
         if isinstance(task, Traveling):
             task.borrow(lent)
@@ -127,8 +132,10 @@ def task_bytes(task: Task, engines: Sequence[object]) -> bytes:
             return next((number for number, engine in enumerate(engines) if engine is value), None)
 
         def reducer_override(self, value: Any) -> Any:
-            # a method by its name: that of an engine is another one there
-            return (getattr, (value.__self__, value.__name__)) if isinstance(value, MethodType) else super().reducer_override(value)
+            # an engine's method by its name: there it is another engine's
+            if isinstance(value, MethodType) and self.persistent_id(value.__self__) is not None:
+                return getattr, (value.__self__, value.__name__)
+            return super().reducer_override(value)
 
     out = io.BytesIO()
     Pickler(out).dump(task)
