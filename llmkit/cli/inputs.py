@@ -117,8 +117,8 @@ def output_of(
         output, write = shard.path(output), RowsWriter(shard_lines)
     if input and os.path.realpath(output) == os.path.realpath(input):
         raise OutputError(f"{output} is the input", hint="name another output")
+    from llmkit.jobs.earlier import check_finished
     from llmkit.jobs.output import Output
-    from llmkit.jobs.run import check_finished
 
     with Output(output, overwrite=overwrite, restart=restart, answer=answer, write=write) as target:
         check_finished(target, known)

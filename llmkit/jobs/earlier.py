@@ -131,6 +131,18 @@ def _by_index(window: Mapping[int, tuple[Outcome, str]]) -> Iterator[tuple[Outco
     return (window[index] for index in sorted(window))
 
 
+def check_finished(output: Output, known: Mapping[str, Any]) -> None:
+    """Refuses an output of another run before anything is loaded. `known`: the part of the identity that is known by now."""
+    if not output.finished or output.overwrites:
+        return
+    record = output.read_record()
+    if record is None:
+        raise not_ours(output)
+    there = {name: value for name, value in record["identity"].items() if not name.startswith(_KNOWN_LATER)}
+    if changes := differences(there, known):
+        raise another_run(output, changes, "`overwrite` replaces it")
+
+
 def failed_run(output: Output, identity: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], bool]]:
     """The rows of the finished output whose failed ones are to be run again, and whether each failed.
 
@@ -171,6 +183,8 @@ def check_same_rows(output: Output, rows_sha256: str) -> None:
         raise JobChangedError(f"{output.name}: the input has changed since the earlier run", hint="`overwrite` starts over")
 
 
+#: Parts of an identity that are known when the model is loaded, or the rows are read.
+_KNOWN_LATER = ("model.", "resolved.", "rows_sha256")
 _MISSING = object()
 _BATCHES = ("batch_size", "batch_tokens")
 

@@ -58,10 +58,6 @@ class JobSettings:
         return Here(task, report, stopping) if self.concurrency == 1 else Concurrent(task, self.concurrency, stopping)
 
 
-#: Parts of an identity that are known when the model is loaded, or the rows are read.
-_KNOWN_LATER = ("model.", "resolved.", "rows_sha256")
-
-
 @dataclass(frozen=True)
 class RunName:
     """Which run this is: its command, the options that were given, and its identity (see `llmkit.records.identity`).
@@ -349,18 +345,6 @@ class _Loop:
         window.seconds += seconds
         lines = [earlier.saved_row(outcome, window.digests[outcome.index]) for outcome in outcomes]
         self.journal.append({"window": window.number, "rows": lines, "seconds": seconds})
-
-
-def check_finished(output: Output, known: Mapping[str, Any]) -> None:
-    """Refuses an output of another run before anything is loaded. `known`: the part of the identity that is known by now."""
-    if not output.finished or output.overwrites:
-        return
-    record = output.read_record()
-    if record is None:
-        raise earlier.not_ours(output)
-    there = {name: value for name, value in record["identity"].items() if not name.startswith(_KNOWN_LATER)}
-    if changes := differences(there, known):
-        raise earlier.another_run(output, changes, "`overwrite` replaces it")
 
 
 def _complete_before(output: Output, rows: Rows, run: RunName, report: Report) -> Tally:
