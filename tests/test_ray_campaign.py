@@ -21,13 +21,13 @@ ROWS, WORKERS = 20_000, 3
 
 @contextmanager
 def dying_workers(seconds: float) -> Iterator[list[int]]:
-    """Kills a worker on this machine every so many seconds, while another one answers, too. Gives the ids of those that were killed."""
+    """Kills one of this test's workers every so many seconds, while another one answers, too. Gives the ids of those that were killed."""
     killed: list[int] = []
     ended, chosen = threading.Event(), random.Random(7)
 
     def walk() -> None:
         while not ended.wait(seconds):
-            busy = [p for p in psutil.process_iter(["cmdline"]) if "ray::Worker.answer" in " ".join(p.info["cmdline"] or ())]
+            busy = [child for child in psutil.Process().children(recursive=True) if _answers(child)]
             if len(busy) > 1:
                 victim = chosen.choice(busy)
                 with suppress(psutil.NoSuchProcess):
@@ -41,6 +41,13 @@ def dying_workers(seconds: float) -> Iterator[list[int]]:
     finally:
         ended.set()
         thread.join()
+
+
+def _answers(process: psutil.Process) -> bool:
+    try:
+        return "ray::Worker.answer" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def journaled(out: Path) -> int:
