@@ -3,6 +3,7 @@
 python -m bench --quick                     on a small model made on the spot
 python -m bench --model FOLDER              on a model of yours, such as SmolLM2-135M-Instruct
 python -m bench growth                      time and memory against rows, prompt length and beams
+python -m bench scale                       what more workers, a million rows and a long journal cost
 python -m bench estimates                   what `finetune --dry-run` says beside what a run takes
 
 Results go to --out: results.json, results.md and results.png. Ratios hold on a machine with other work; seconds do not.
@@ -23,13 +24,13 @@ from bench.running import apart
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("compare", "growth", "estimates"), default="compare")
+    parser.add_argument("what", nargs="?", choices=("compare", "growth", "scale", "estimates"), default="compare")
     parser.add_argument("--quick", action="store_true", help="a small model, few rounds")
     parser.add_argument("--model", help="a causal model's folder; without it one is made of random weights")
     parser.add_argument("--only", nargs="+", metavar="NAME", default=list(comparisons.COMPARISONS), choices=list(comparisons.COMPARISONS))
     parser.add_argument("--texts", type=Path, help="rows with 'text' to train on; without it texts of random words")
     parser.add_argument("--double", action="store_true", help="score in double precision as well, and compare the figures")
-    parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="growth: numbers of rows")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="growth, scale: numbers of rows")
     parser.add_argument("--steps", type=int, default=12, help="estimates: steps of a run")
     parser.add_argument("--combinations", default="", help="estimates: combinations whose line contains this")
     parser.add_argument("--out", type=Path, default=Path("bench-results"))
@@ -38,6 +39,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if asked.what == "growth":
             growth.main(asked.rows, asked.out, Path(scratch), quick=asked.quick)
+        elif asked.what == "scale":
+            from bench import scale
+
+            scale.main(asked.rows, asked.out, Path(scratch), quick=asked.quick)
         elif asked.what == "estimates":
             from bench import estimates
 

@@ -36,6 +36,7 @@ HEAVY = {
     "pyarrow",
     "sacrebleu",
     "huggingface_hub",
+    "ray",
 }
 #: Modules that nothing imports before a model is loaded or a number computed.
 MAY_IMPORT_HEAVY = {

@@ -33,7 +33,7 @@ _ROWS = tuple(f".{name}{packed}" for name in FORMATS for packed in ("", ".gz"))
 ONLY_WITH_INPUT = (
     "output", "output_field", "template", "prompt_field", "text_field", "input_format", "encoding", "limit", "overwrite", "restart",
     "retry_failed", "max_time", "max_errors", "batch_size", "batch_tokens", "verify_batching", "continue_last", "shard",
-    "max_tokens_total",
+    "max_tokens_total", "workers", "ray", "cpus_per_worker", "gpus_per_worker",
 )  # fmt: skip
 
 
@@ -117,8 +117,8 @@ def output_of(
         output, write = shard.path(output), RowsWriter(shard_lines)
     if input and os.path.realpath(output) == os.path.realpath(input):
         raise OutputError(f"{output} is the input", hint="name another output")
+    from llmkit.jobs.earlier import check_finished
     from llmkit.jobs.output import Output
-    from llmkit.jobs.run import check_finished
 
     with Output(output, overwrite=overwrite, restart=restart, answer=answer, write=write) as target:
         check_finished(target, known)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from llmkit.cli.parsing import RUN, batch_size, count_option, duration, option, rows_a_batch, seconds, shard
+from llmkit.cli.parsing import RUN, batch_size, count_option, duration, number_option, option, rows_a_batch, seconds, shard
+from llmkit.errors import UsageError
 
 if TYPE_CHECKING:
     from llmkit.jobs.run import JobSettings
     from llmkit.jobs.shards import Shard
+    from llmkit.jobs.workers import WorkerSettings
 
 MaxErrors = Annotated[int | None, count_option("--max-errors", help="Stop when more than N rows have failed.", panel=RUN)]
 
@@ -31,7 +33,36 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class JobOptions(RunOptions):
+class WorkerOptions:
+    """How many processes run the model, and where."""
+
+    workers: Annotated[int | None, count_option("--workers", help="Run the model in N processes, by Ray.", panel=RUN)] = None
+    ray: Annotated[
+        str | None,
+        option("--ray", help="Workers on this Ray cluster: HOST:PORT, or auto on one of its nodes.", panel=RUN, metavar="ADDRESS"),
+    ] = None
+    cpus_per_worker: Annotated[
+        float | None, number_option("--cpus-per-worker", help="CPUs of each worker. [default: its share, or 1 on --ray]", panel=RUN)
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None, number_option("--gpus-per-worker", help="GPUs of each worker, also 0.5. [default: 1 where there are any]", panel=RUN)
+    ] = None
+
+    @property
+    def crew(self) -> WorkerSettings | None:
+        """The workers, None for this process. Raises UsageError for options about workers without any."""
+        if self.workers is None:
+            about = {"ray": self.ray, "cpus_per_worker": self.cpus_per_worker, "gpus_per_worker": self.gpus_per_worker}
+            if given := next((name for name, value in about.items() if value is not None), None):
+                raise UsageError(f"`{given}` needs `workers`", hint="add `workers` N")
+            return None
+        from llmkit.jobs.workers import WorkerSettings
+
+        return WorkerSettings(self.workers, self.ray, self.cpus_per_worker, self.gpus_per_worker)
+
+
+@dataclass(frozen=True)
+class JobOptions(WorkerOptions, RunOptions):
     """How rows are batched, and when a job stops."""
 
     batch_size: Annotated[

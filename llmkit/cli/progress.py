@@ -29,7 +29,7 @@ class Pace:
     """How far a run is, how fast, and how long it will still take: at the mean pace of the rows that this run has answered.
 
     what: what is counted. seconds: the time since the run began is handed to what needs it. done: rows that are done, those of
-    an earlier run among them; answered and tokens: of this run.
+    an earlier run among them; answered and tokens: of this run. beside: what is said beside the numbers.
     """
 
     what: str
@@ -37,6 +37,7 @@ class Pace:
     answered: int = 0
     tokens: int = 0
     total: Total | None = None
+    beside: str = ""
 
     def count(self) -> str:
         """'120 of 2,400 rows (5%)', with ~ before a total that is an estimate; '120 rows' without one."""
@@ -60,7 +61,7 @@ class Pace:
 
     def line(self, seconds: float) -> str:
         """All of it."""
-        return ", ".join(part for part in (self.count(), self.rate(seconds), self.left(seconds)) if part)
+        return ", ".join(part for part in (self.count(), self.rate(seconds), self.left(seconds), self.beside) if part)
 
 
 class _Counted:
@@ -81,6 +82,9 @@ class _Counted:
         self.pace.answered += rows
         self.pace.tokens += tokens
         self._changed()
+
+    def beside(self, text: str) -> None:
+        self.pace.beside = text
 
     def _changed(self) -> None:
         self._show(self.pace, time.monotonic() - self._begun)

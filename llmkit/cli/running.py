@@ -5,11 +5,15 @@ Knows options and notices; not what is asked of the model.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llmkit.cli.console import Console
 from llmkit.engines.chat import ChatSettings
+from llmkit.engines.elsewhere import Elsewhere
+from llmkit.errors import UsageError
 from llmkit.models.builtin import DEFAULT
 
 if TYPE_CHECKING:
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output
     from llmkit.jobs.run import JobSettings
+    from llmkit.jobs.worker import Model
+    from llmkit.jobs.workers import WorkerSettings
     from llmkit.models.settings import ModelSettings
 
 
@@ -52,10 +58,7 @@ def open_model(
             kept.models[place] = open_model(settings, out, engine=chosen.name, decoding=decoding, default=default, chat=chat)
         return kept.models[place].with_chat(chat or ChatSettings())
 
-    if settings.reference == default:
-        better = _BETTER if settings.reference == DEFAULT and decoding is not None and _is_plain(decoding) else ""
-        bigger = _BIGGER.get(default, "")
-        out.notice(f"{default}: a small demonstration model{better}; choose a bigger one with -m, for example -m {bigger}")
+    _tell_default(settings, out, default, decoding)
     with out.phase("loading libraries") as phase:
 
         def report(line: str) -> None:  # what an engine says when all is there but the weights
@@ -67,16 +70,54 @@ def open_model(
         )
 
 
+@contextmanager
+def models_open(
+    models: Sequence[Model], workers: WorkerSettings | None, out: Console, *, default: str = DEFAULT, kept: Session | None = None
+) -> Iterator[list[Engine]]:
+    """The engines of models that a job asks, here or in workers, until the end of the block. kept: see `open_model`.
+
+    Raises what `open_model` raises, and UsageError for a model that no worker can run.
+    """
+    if workers is None:
+        yield [
+            open_model(m.settings, out, engine=m.engine, decoding=m.decoding, default=default, chat=m.chat, draft=m.draft, kept=kept)
+            for m in models
+        ]
+        return
+    from llmkit.engines.registry import choose
+    from llmkit.jobs.ray import crew
+
+    for model in models:
+        kind, _ = choose(model.settings, model.engine, model.decoding)
+        if kind.prefixes:
+            raise UsageError("`workers` run a model on this or your machines, not one that servers run", hint="use `concurrency`")
+        _tell_default(model.settings, out, default, model.decoding)
+    with ExitStack() as stack:
+        with out.phase(f"starting {workers.count} workers"):
+            found = stack.enter_context(crew(workers, models, out))
+        yield list(found.engines)
+
+
+def _tell_default(settings: ModelSettings, out: Console, default: str, decoding: Decoding | None) -> None:
+    """Says so when the model is the one that nobody chose, which is small."""
+    if settings.reference == default:
+        better = _BETTER if settings.reference == DEFAULT and decoding is not None and _is_plain(decoding) else ""
+        bigger = _BIGGER.get(default, "")
+        out.notice(f"{default}: a small demonstration model{better}; choose a bigger one with -m, for example -m {bigger}")
+
+
 def model_identity(engine: TextEngine) -> dict[str, Any]:
     """What the engine adds to the identity of a run."""
     return {f"model.{name}": value for name, value in engine.identity.as_dict().items()}
 
 
 def job_for(engine: TextEngine, settings: JobSettings) -> JobSettings:
-    """How rows are answered by this engine: one by one and several at once where it waits for servers.
+    """How rows are answered by this engine: by its workers, or one by one and several at once where it waits for servers.
 
     Rows that share a batch would wait for each other, and be asked for again together after a run that was ended.
     """
+    if isinstance(engine, Elsewhere):
+        return replace(settings, crew=engine.crew)
     if engine.concurrency == 1:
         return settings
     return replace(settings, concurrency=engine.concurrency, batch_size=settings.batch_size or 1)
@@ -98,6 +139,7 @@ def summarize(tally: Tally, engine: TextEngine, out: Console, output: Output | N
     tell_limit(engine, out)
     about = engine.identity.as_dict()
     where = [about["engine"], about.get("device"), about.get("quantize", about.get("dtype"))]
+    where += [engine.crew.label] if isinstance(engine, Elsewhere) else []
     asked = f"; {tally.prompt_tokens:,} tokens in prompts" if engine.concurrency > 1 and tally.prompt_tokens else ""
     wrote = "" if output is None or tally.complete_before else f"; wrote {output.name} and {output.record_path.name}"
     out.notice(f"{tally}{asked}; {about['model']} on {', '.join(filter(None, where))}{wrote}")

@@ -52,8 +52,12 @@ class WorkCounters:
 def measured(engine: Any) -> dict[str, Any]:
     """For a run's record: `limit`, where the engine counts its work and this machine's speed is remembered; else nothing.
 
+    Of an engine whose model is in other processes, what it says of them (see `llmkit.engines.elsewhere`).
+
     share: of the time in the model, how much the machine needs at least. by: what bounds it, 'memory' or 'arithmetic'.
     """
+    if (elsewhere := getattr(engine, "measured", None)) is not None:
+        return dict(elsewhere())
     counters: WorkCounters | None = getattr(engine, "counters", None)
     cost: Cost | None = getattr(engine, "cost", None)
     if counters is None or cost is None or not counters.seconds:

@@ -133,10 +133,14 @@ class CachedTask:
     def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         """Keeps the answers that come without an error."""
         answers = self.task.answer(batch, check)
+        self.keep(batch, answers)
+        return answers
+
+    def keep(self, batch: Sequence[Work], answers: Sequence[Answer]) -> None:
+        """Keeps the answers that there are."""
         for work, answer in zip(batch, answers, strict=True):
             if answer.error is None:
                 self.cache.put(self._key(work.row), answer)
-        return answers
 
     def _key(self, row: Row) -> str:
         place = f"\n{row.index}" if self.by_place else ""

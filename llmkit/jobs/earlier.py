@@ -48,14 +48,21 @@ class Saved:
     """What the journal holds, taken window by window beside the input, so that memory does not grow.
 
     Windows overlap while a run works, by one: the entries of window N stand before all entries of window N + 2.
+    begin: where in the journal the first entry stands that may count; first: the window from which on entries do.
     """
 
-    def __init__(self, journal: Journal, name: str) -> None:
-        self._journal, self._name = journal, name
-        self._entries = (_entry(entry, journal) for entry in journal.entries()) if journal.resumed else iter(())
+    def __init__(self, journal: Journal, name: str, *, begin: int = 0, first: int = 0) -> None:
+        self._journal, self._name, self.begin = journal, name, begin
+        entries = (_entry(entry, journal) for entry in journal.entries(begin)) if journal.resumed else iter(())
+        self._entries = (entry for entry in entries if entry[0] >= first)
         self._next = next(self._entries, None)
         self._ahead: list[tuple[Outcome, str]] = []  # of the window after the one that was taken last
         self.seconds = 0.0
+        self._seconds_of: dict[int, float] = {}
+
+    def seconds_of(self, number: int) -> float:
+        """Of the entries of a window that was taken; asked once."""
+        return self._seconds_of.pop(number, 0.0)
 
     def take(self, window: Sequence[Row], digests: Mapping[int, str], number: int) -> dict[int, Outcome]:
         """The outcomes of this window that are there. Raises JobChangedError when one of its rows is another row now."""
@@ -64,6 +71,7 @@ class Saved:
         while self._next is not None and self._next[0] <= number + 1:
             (found if self._next[0] <= number else self._ahead).extend(self._next[1])
             self.seconds += self._next[2]
+            self._seconds_of[self._next[0]] = self._seconds_of.get(self._next[0], 0.0) + self._next[2]
             self._next = next(self._entries, None)
         done: dict[int, Outcome] = {}
         for outcome, digest in found:
@@ -123,6 +131,18 @@ def _by_index(window: Mapping[int, tuple[Outcome, str]]) -> Iterator[tuple[Outco
     return (window[index] for index in sorted(window))
 
 
+def check_finished(output: Output, known: Mapping[str, Any]) -> None:
+    """Refuses an output of another run before anything is loaded. `known`: the part of the identity that is known by now."""
+    if not output.finished or output.overwrites:
+        return
+    record = output.read_record()
+    if record is None:
+        raise not_ours(output)
+    there = {name: value for name, value in record["identity"].items() if not name.startswith(_KNOWN_LATER)}
+    if changes := differences(there, known):
+        raise another_run(output, changes, "`overwrite` replaces it")
+
+
 def failed_run(output: Output, identity: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], bool]]:
     """The rows of the finished output whose failed ones are to be run again, and whether each failed.
 
@@ -163,6 +183,8 @@ def check_same_rows(output: Output, rows_sha256: str) -> None:
         raise JobChangedError(f"{output.name}: the input has changed since the earlier run", hint="`overwrite` starts over")
 
 
+#: Parts of an identity that are known when the model is loaded, or the rows are read.
+_KNOWN_LATER = ("model.", "resolved.", "rows_sha256")
 _MISSING = object()
 _BATCHES = ("batch_size", "batch_tokens")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from llmkit.engines.base import Check, never_stop
 from llmkit.errors import OutOfMemoryError, StoppedError, TimeUpError
@@ -32,10 +32,31 @@ class Task(Protocol):
         ...
 
     def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
-        """An answer to each row of the batch. check: called now and then; what it raises ends the batch.
+        """An answer to each row of the batch, made of the works' payloads: the rows' fields may not be there.
 
-        Raises OutOfMemoryError when the batch is too large.
+        check: called now and then; what it raises ends the batch. Raises OutOfMemoryError when the batch is too large.
         """
+        ...
+
+
+@runtime_checkable
+class Traveling(Protocol):
+    """A task that counts while it answers, so that copies of it elsewhere have to be counted, too."""
+
+    def lend(self, batch: Sequence[Work]) -> Any:
+        """What a copy has to know to answer this batch as the task itself would."""
+        ...
+
+    def borrow(self, lent: Any) -> None:
+        """Makes this copy the one that answers a batch with what `lend` gave, its counts at their beginning."""
+        ...
+
+    def counts(self) -> Any:
+        """What this copy has counted since `borrow`."""
+        ...
+
+    def collect(self, counts: Any) -> None:
+        """Counts what a copy has counted."""
         ...
 
 

@@ -2,7 +2,8 @@
 
 A line is a CRC-32, a space and JSON. The checksum goes on from that of the line before, so lines of another run can't stand
 under this run's header. The first line says which run this is. A torn last line is dropped; anything else that does not read
-right is refused. Knows lines and files; not rows or models.
+right is refused. Some entries are marks: they tell one who goes on what need not be read again (see marks.py), and are kept apart.
+Knows lines and files; not rows or models.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from llmkit.files import open_own, unwritable
 from llmkit.records import differences
 from llmkit.rows.values import MAX_DEPTH, from_json, to_json
 
-FORMAT = 2
+FORMAT = 3
+#: The first name in an entry that is a mark.
+MARK = "mark"
+_MARK_START = b'{"mark"'
 #: Appends are synced at least this often; a batch takes longer than that on most models.
 _SYNC_SECONDS = 1.0
 #: How a header of ours begins; a torn one is a beginning of that.
@@ -44,6 +48,8 @@ class Journal:
         self._synced = 0.0
         self._end = 0  # where the complete lines end
         self._crc = 0  # of the last complete line
+        #: The marks that were there, in their order.
+        self.marks: list[dict[str, Any]] = []
         self._handle = open_own(path, "the journal")
         try:
             self.resumed = self._read()
@@ -51,16 +57,26 @@ class Journal:
             self.close()
             raise
 
-    def entries(self) -> Iterator[dict[str, Any]]:
-        """The entries that are there, in the order they were written. Raises JobChangedError for a line that is damaged."""
-        end = self._end
+    @property
+    def end(self) -> int:
+        """Bytes of what was appended so far: where the next entry will begin."""
+        return self._end
+
+    def entries(self, begin: int = 0) -> Iterator[dict[str, Any]]:
+        """The entries that are there, in the order they were written, without marks. begin: an earlier `end` to start from.
+
+        Raises JobChangedError for a line that is damaged; where it starts, the line is taken for what it says it follows.
+        """
+        end, crc, at = self._end, None, begin
         with self.path.open("rb") as file:
-            header = next(file, b"")
-            crc, at = _crc_of(header), len(header)
+            file.seek(begin)
             for line in file:
                 at += len(line)
                 if at > end:
                     return
+                if at == len(line) or line.startswith(_MARK_START, 9):  # the header, or a mark
+                    crc = _crc_of(line)
+                    continue
                 entry, crc = _parse(line, crc, self.path)
                 yield entry
 
@@ -108,7 +124,11 @@ class Journal:
             self._end = len(header)
             for line in file:
                 if line.endswith(b"\n"):
-                    self._crc = _checked(line, self._crc, self.path)
+                    if line.startswith(_MARK_START, 9):
+                        mark, self._crc = _parse(line, self._crc, self.path)
+                        self.marks.append(mark)
+                    else:
+                        self._crc = _checked(line, self._crc, self.path)
                     self._end += len(line)
         os.ftruncate(self._handle, self._end)
         return True
@@ -156,7 +176,7 @@ def _line(entry: Mapping[str, Any], crc: int) -> tuple[bytes, int]:
     return b"%08x %s\n" % (own, content), own
 
 
-def _parse(line: bytes, crc: int, path: Path) -> tuple[dict[str, Any], int]:
+def _parse(line: bytes, crc: int | None, path: Path) -> tuple[dict[str, Any], int]:
     own = _checked(line, crc, path)
     try:
         # an entry is a few levels around its rows
@@ -168,8 +188,13 @@ def _parse(line: bytes, crc: int, path: Path) -> tuple[dict[str, Any], int]:
     return entry, own
 
 
-def _checked(line: bytes, crc: int, path: Path) -> int:
-    """The checksum of a line that follows one with the checksum `crc`. Raises JobChangedError when it is not the one written there."""
+def _checked(line: bytes, crc: int | None, path: Path) -> int:
+    """The checksum of a line that follows one with the checksum `crc`. Raises JobChangedError when it is not the one written there.
+
+    crc: None where that of the line before is not known, and was looked at before.
+    """
+    if crc is None:
+        return _crc_of(line)
     own = zlib.crc32(line[9:].rstrip(b"\n"), crc)
     if _crc_of(line) != own:
         raise damaged(path)

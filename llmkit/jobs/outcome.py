@@ -5,6 +5,7 @@ So a field of the input is never read as a signal, whatever its name. Knows fiel
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,6 +88,19 @@ class Tally:
         self.completion_tokens += answer.completion_tokens
         self.scored_tokens += answer.scored_tokens
 
+    def merge(self, later: Tally) -> None:
+        """Adds the counts of rows that come after these."""
+        for name in ("rows", "failed", "prompt_tokens", "completion_tokens", "scored_tokens"):
+            setattr(self, name, getattr(self, name) + getattr(later, name))
+        for first, last in later.failed_rows:
+            if self.failed_rows and self.failed_rows[-1][1] == first - 1:
+                self.failed_rows[-1][1] = last
+            else:
+                self.failed_rows.append([first, last])
+        self.replaced |= later.replaced
+        if self.first_error is None:
+            self.first_error, self.first_hint = later.first_error, later.first_hint
+
     def note_error(self, answer: Answer) -> None:
         """Keeps the first error, with its hint."""
         if answer.error is not None and self.first_error is None:
@@ -120,6 +134,17 @@ class Tally:
         failed = f", {self.failed:,} failed" if self.failed else ""
         resumed = f" ({self.resumed:,} from before)" if self.resumed else ""
         return f"{self.rows:,} row{'s' * (self.rows != 1)}{resumed}{failed}, {self.tokens:,} tokens in {self.seconds:.1f} s{rate}"
+
+
+class RowsDigest:
+    """The hash of rows in their order, of their digests: a chain, which can be continued from any of its states."""
+
+    def __init__(self, state: str | None = None) -> None:
+        self.state = state or hashlib.sha256().hexdigest()
+
+    def add(self, digest: str) -> None:
+        """The digest of the next row, see `row_digest`."""
+        self.state = hashlib.sha256((self.state + digest).encode("ascii")).hexdigest()
 
 
 def row_digest(row: Row) -> str:

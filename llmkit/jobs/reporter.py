@@ -25,6 +25,10 @@ class Progress(Protocol):
         """Rows that were answered."""
         ...
 
+    def beside(self, text: str) -> None:
+        """What is shown beside the numbers, as who answers; in the place of what was."""
+        ...
+
 
 class Reporter(Protocol):
     """Where a run's messages go."""
@@ -84,3 +88,6 @@ class Uncounted:
 
     def advance(self, rows: int, tokens: int = 0) -> None:
         """Drops the numbers."""
+
+    def beside(self, text: str) -> None:
+        """Drops the text."""

@@ -6,7 +6,6 @@ input, task and settings alone: killed at any moment and run again, it has the s
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -14,17 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmkit.errors import RowsFailedError, UsageError
-from llmkit.jobs import earlier
+from llmkit.jobs import earlier, marks
 from llmkit.jobs.batching import Work, batches, windows
 from llmkit.jobs.executor import Concurrent, Executor, Here, Task, growing
 from llmkit.jobs.journal import Journal
-from llmkit.jobs.outcome import Answer, Outcome, Tally, row_digest
+from llmkit.jobs.outcome import Answer, Outcome, RowsDigest, Tally, row_digest
 from llmkit.jobs.output import Output, Writer, stream_writer
 from llmkit.jobs.reporter import Progress, Reporter
 from llmkit.jobs.shards import Shard
 from llmkit.jobs.stopping import Stopping
+from llmkit.jobs.workers import Crew, Workers
 from llmkit.records import differences, run_record
-from llmkit.rows import Row, Rows
+from llmkit.rows import Place, Row, Rows
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class JobSettings:
     """How a job runs; none of it changes an answer but `batch_size` and `batch_tokens`, in the last bits.
 
     batch_size: rows per batch, None for automatic; max_time: seconds; max_tokens: of all prompts and answers. concurrency: batches
-    that are answered at once. shard: the part of the batches that this run answers, None for all.
+    that are answered at once. shard: the part of the batches that this run answers, None for all. crew: workers elsewhere who answer.
     """
 
     batch_size: int | None = None
@@ -43,6 +43,7 @@ class JobSettings:
     max_tokens: int | None = None
     concurrency: int = 1
     shard: Shard | None = None
+    crew: Crew | None = None
 
     def __post_init__(self) -> None:
         if self.batch_tokens < 1:
@@ -52,11 +53,9 @@ class JobSettings:
 
     def executor(self, task: Task, report: Reporter, stopping: Stopping) -> Executor:
         """Who answers the batches where nobody else is named."""
+        if self.crew is not None:
+            return Workers(self.crew, task, report, stopping)
         return Here(task, report, stopping) if self.concurrency == 1 else Concurrent(task, self.concurrency, stopping)
-
-
-#: Parts of an identity that are known when the model is loaded, or the rows are read.
-_KNOWN_LATER = ("model.", "resolved.", "rows_sha256")
 
 
 @dataclass(frozen=True)
@@ -168,12 +167,21 @@ def answer_rows(
 
 @dataclass
 class _Window:
-    """Rows that are read and not all answered. waiting: places of those that this run has yet to answer."""
+    """Rows that are read and not all answered. waiting: places of those that this run has yet to answer. seconds: of its answers.
+
+    start: where the journal's first entry about it may stand, None while there is none. place, rows_sha256 and planned: as of its
+    end (see `marks.Mark`).
+    """
 
     number: int
     digests: dict[int, str]
     done: dict[int, Outcome]
     waiting: set[int]
+    start: int | None
+    place: Place | None
+    rows_sha256: str
+    planned: int
+    seconds: float
 
 
 class _Loop:
@@ -187,34 +195,55 @@ class _Loop:
     ) -> None:
         self.rows, self.task, self.settings, self.journal = rows, task, settings, journal
         self.report, self.stopping, self.executor = report, stopping, executor
-        self._saved = earlier.Saved(journal, rows.name)
-        self._tally = Tally()
+        self._tally, self._lately = Tally(), Tally()  # _lately: since the last mark
+        self._marked, self._seconds = 0, 0.0  # windows before the last mark, and the seconds since
         self._open: dict[int, _Window] = {}
-        self._digest = hashlib.sha256()
+        self._digest = RowsDigest()
         self._failed_now = self._planned = 0
         self._since = time.monotonic()  # when the last entry was appended
 
     @property
     def rows_sha256(self) -> str:
         """Of the rows that were read, in their order."""
-        return self._digest.hexdigest()
+        return self._digest.state
 
     def run(self, kept: Iterator[tuple[dict[str, Any], bool]] | None) -> Tally:
         """kept: rows of a finished output whose failed ones are to be run again."""
         begun = time.monotonic()
         with self.report.progress(self.rows.unit, self.rows.name) as progress:
+            self._saved = self._resume(kept, progress)
             for batch, answers in self.executor.run(self.stopping.between(self._batches(kept, progress))):
                 window = next(w for w in self._open.values() if batch[0].row.index in w.waiting)
                 self._answered(window, [Outcome(w.row.index, w.row.fields, a) for w, a in zip(batch, answers, strict=True)], progress)
                 self._settle()
+                if self.settings.crew is not None:
+                    progress.beside(self.settings.crew.working)
             self._settle()
             self._saved.end()
+        self._tally.merge(self._lately)
         self._tally.seconds = self._saved.seconds + time.monotonic() - begun
         return self._tally
 
+    def _resume(self, kept: Iterator[tuple[dict[str, Any], bool]] | None, progress: Progress) -> earlier.Saved:
+        """What the journal holds, behind its last mark where the input can be read from there."""
+        mark = marks.last(self.journal.marks) if kept is None else None
+        skipped = mark is not None and self.rows.skip(mark.place)
+        self._marks = kept is None and skipped is (mark is not None)  # whether more are written
+        if mark is None or not skipped:
+            return earlier.Saved(self.journal, self.rows.name)
+        self._tally.merge(mark.tally)
+        self._tally.resumed = mark.tally.rows
+        self._marked, self._planned, self._digest = mark.windows, mark.planned, RowsDigest(mark.rows_sha256)
+        done = mark.tally
+        self.stopping.spend([Answer({}, None, done.prompt_tokens, done.completion_tokens, done.scored_tokens)])
+        progress.skip(done.rows)
+        saved = earlier.Saved(self.journal, self.rows.name, begin=mark.start, first=mark.windows)
+        saved.seconds = mark.seconds
+        return saved
+
     def _batches(self, kept: Iterator[tuple[dict[str, Any], bool]] | None, progress: Progress) -> Iterator[Sequence[Work]]:
         """The batches of all windows; an empty one where the next window has to wait for the one before the last."""
-        for number, rows in enumerate(windows(self.rows)):
+        for number, rows in enumerate(windows(self.rows), self._marked):
             while any(before < number - 1 for before in self._open):
                 yield ()
             progress.expect(self.rows.total)
@@ -228,10 +257,12 @@ class _Loop:
         """A window with what is done of it."""
         digests = {row.index: row_digest(row) for row in rows}
         for row in rows:
-            self._digest.update(digests[row.index].encode())
+            self._digest.add(digests[row.index])
         done = self._saved.take(rows, digests, number)
         self.stopping.spend(outcome.answer for outcome in done.values())
-        window = _Window(number, digests, done, set())
+        start, place = self._saved.begin if done else None, self.rows.place() if self._marks else None
+        known = (self.rows_sha256, self._planned, self._saved.seconds_of(number))
+        window = _Window(number, digests, done, set(), start, place, *known)
         self._open[number] = window
         if kept is not None:
             again = {i: o for i, o in earlier.not_failed(rows, kept, self.rows.name).items() if i not in done}
@@ -246,6 +277,7 @@ class _Loop:
             return
         works = [self.task.prepare(row) for row in rows]
         planned = self._ours(_plan(works, self.task, self.settings))
+        window.planned = self._planned
         missing = list(_open(self._missing(planned, window.done)))
         nobodys = [w for w in works if w.error is not None and self._is_ours(w.row.index)] + [w for batch in planned for w in batch]
         settled = [outcome for w in nobodys if w.row.index not in window.done and (outcome := _settled(w)) is not None]
@@ -297,35 +329,36 @@ class _Loop:
             if window.waiting:
                 return
             for index in sorted(window.done):
-                self._tally.add(window.done[index])
+                self._lately.add(window.done[index])
+            self._seconds += window.seconds
             del self._open[number]
+            if window.place is not None and number + 1 >= self._marked + marks.EVERY:
+                self._mark(window, window.place)
+
+    def _mark(self, window: _Window, place: Place) -> None:
+        """Says in the journal that everything up to the end of this window is done."""
+        start = min((w.start for w in self._open.values() if w.start is not None), default=self.journal.end)
+        mark = marks.Mark(window.number + 1, place, start, window.rows_sha256, window.planned, self._seconds, self._lately)
+        self.journal.append(mark.entry())
+        self._tally.merge(self._lately)
+        self._marked, self._seconds, self._lately = window.number + 1, 0.0, Tally()
 
     def _append(self, window: _Window, outcomes: Sequence[Outcome], seconds: float) -> None:
+        window.start = self.journal.end if window.start is None else window.start
+        window.seconds += seconds
         lines = [earlier.saved_row(outcome, window.digests[outcome.index]) for outcome in outcomes]
         self.journal.append({"window": window.number, "rows": lines, "seconds": seconds})
 
 
-def check_finished(output: Output, known: Mapping[str, Any]) -> None:
-    """Refuses an output of another run before anything is loaded. `known`: the part of the identity that is known by now."""
-    if not output.finished or output.overwrites:
-        return
-    record = output.read_record()
-    if record is None:
-        raise earlier.not_ours(output)
-    there = {name: value for name, value in record["identity"].items() if not name.startswith(_KNOWN_LATER)}
-    if changes := differences(there, known):
-        raise earlier.another_run(output, changes, "`overwrite` replaces it")
-
-
-def _complete_before(output: Output, rows: Rows, run: RunName, report: Reporter) -> Tally:
+def _complete_before(output: Output, rows: Rows, run: RunName, report: Report) -> Tally:
     """The same command after it has finished: says so, when it really is the same. Raises OutputError when it is not."""
     record = output.read_record()
     if record is None:
         raise earlier.not_ours(output)
-    digest = hashlib.sha256()
+    digest = RowsDigest()
     for row in rows:
-        digest.update(row_digest(row).encode())
-    changes = differences(record["identity"], {**run.identity, "rows_sha256": digest.hexdigest()})
+        digest.add(row_digest(row))
+    changes = differences(record["identity"], {**run.identity, "rows_sha256": digest.state})
     if changes:
         raise earlier.another_run(output, changes, "`overwrite` replaces it")
     output.check_complete(record)

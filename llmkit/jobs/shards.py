@@ -6,7 +6,6 @@ finished, its own journal. Knows outputs and outcomes; not tasks.
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 from llmkit import files
 from llmkit.errors import InputError, OutputError, UsageError
 from llmkit.jobs import earlier
-from llmkit.jobs.outcome import Outcome, Tally
+from llmkit.jobs.outcome import Outcome, RowsDigest, Tally
 from llmkit.jobs.output import Output, writer_of
 from llmkit.records import differences, read_record, run_record
 from llmkit.rows.values import MAX_DEPTH, from_json, to_json
@@ -160,11 +159,11 @@ class _Merged:
 
     def counted(self, rows_sha256: str) -> Tally:
         """The counts of all rows. Raises InputError when they are not the rows that have this hash."""
-        tally, digests = Tally(), hashlib.sha256()
+        tally, digests = Tally(), RowsDigest()
         for outcome, digest in self._rows():
             tally.add(outcome)
-            digests.update(digest.encode())
-        if digests.hexdigest() != rows_sha256:
+            digests.add(digest)
+        if digests.state != rows_sha256:
             raise InputError(
                 "the shards do not hold all rows of their input", path=self._paths[0], hint="run the shards again with `overwrite`"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from llmkit.errors import RowError
@@ -24,7 +25,7 @@ class Row:
     error: RowError | None = None
     plain: bool = False
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 of the row's content: its fields in their order, with numbers as they were written, and its error.
 

@@ -27,8 +27,8 @@ _HOPELESS_DEPTH = 1_000_000
 def json_lines(source: Source, encoding: str, text_field: str) -> Iterator[Row]:
     """One object per line; blank lines are skipped."""
     with source:
-        index = 0
-        for number, line in enumerate(lines(source, encoding), 1):
+        index = source.rows_skipped
+        for number, line in enumerate(lines(source, encoding), 1 + source.lines_skipped):
             if not line.strip():
                 continue
             hint = None

@@ -18,7 +18,7 @@ from llmkit.errors import InputError, LlmkitError, RowError, UnavailableError, U
 from llmkit.rows.base import Row
 from llmkit.rows.json_rows import json_lines, json_list
 from llmkit.rows.tables import parquet, separated
-from llmkit.rows.text import Source, lines
+from llmkit.rows.text import Place, Source, lines
 from llmkit.rows.values import plain_value
 
 __all__ = ["FORMATS", "Row", "Rows", "Total", "open_rows"]
@@ -41,7 +41,8 @@ class Rows:
     """A stream of rows that can be walked once. After its end, `count` and `sha256` are those of the complete input.
 
     unit: what a row is called where rows are counted. known: how many there are, where that is known from the beginning.
-    plain: whether the rows are lines of plain text.
+    plain: whether the rows are lines of plain text. by_line: how lines of a file became rows, where a later run may skip those that are
+    done; empty where it can't.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Rows:
     unit: str = "rows"
     known: int | None = None
     plain: bool = False
+    by_line: str = ""
     count: int = field(default=0, init=False)
     ended: bool = field(default=False, init=False)
     complete: bool = field(default=False, init=False)
@@ -59,7 +61,7 @@ class Rows:
     _line: int | None = field(default=None, init=False, repr=False)
 
     def __iter__(self) -> Iterator[Row]:
-        for row in self._stream if self.max_rows is None else itertools.islice(self._stream, self.max_rows):
+        for row in self._stream if self.max_rows is None else itertools.islice(self._stream, self.max_rows - self.count):
             self.count += 1
             self._rows_hash.update(row.digest)
             self._line = row.line
@@ -68,9 +70,23 @@ class Rows:
 
     def peek(self, count: int) -> list[Row]:
         """The first rows, which stay in the stream. Before it is walked."""
+        self.by_line = ""  # they can't be skipped any more
         first = list(itertools.islice(self._stream, count))
         self._stream = itertools.chain(first, self._stream)
         return first
+
+    def place(self) -> Place | None:
+        """Where the stream stands, for `skip` of a later run; None where that can't skip."""
+        if not self.by_line or self._source is None or self._line is None or self.first_cr is not None:
+            return None
+        return self._source.place(self.by_line, self.count, self._line)
+
+    def skip(self, place: Place) -> bool:
+        """Goes behind `place` without a look at the rows before; whether the file begins as it did then. Before it is walked."""
+        if self._source is None or not self.by_line or self.by_line != place.read_as or not self._source.skip(place):
+            return False
+        self.count, self._line = place.rows, place.lines
+        return True
 
     @property
     def total(self) -> Total | None:
@@ -146,8 +162,14 @@ def open_rows(
     if format == "auto":
         format = _format_of(source)
     read = _one_text if whole_text and format == "txt" else FORMATS[format]
-    stream = _checked(read(source, encoding, text_field), source.name)
-    return Rows(source.name, stream, lambda: source.sha256, max_rows, source, plain=format == "txt")
+    stream = _checked(read(source, encoding, text_field), source)
+    by_line = format in ("txt", "jsonl") and not whole_text and not source.packed and os.path.isfile(path) and _is_utf8(encoding)
+    read_as = f"{format}, {text_field}" if by_line else ""
+    return Rows(source.name, stream, lambda: source.sha256, max_rows, source, plain=format == "txt", by_line=read_as)
+
+
+def _is_utf8(encoding: str) -> bool:
+    return encoding.lower().replace("_", "-") in ("utf-8", "utf8")
 
 
 def _format_of(source: Source) -> str:
@@ -162,10 +184,13 @@ def _format_of(source: Source) -> str:
     return "jsonl" if source.first().lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else "txt"
 
 
-def _checked(stream: Iterator[Row], name: str) -> Iterator[Row]:
+def _checked(stream: Iterator[Row], source: Source) -> Iterator[Row]:
     """Gives up on an input whose first rows are all broken."""
     waiting: list[Row] = []
     for row in stream:
+        if source.rows_skipped:
+            yield row
+            continue
         waiting.append(row)
         if row.error is None:
             break
@@ -180,7 +205,7 @@ def _checked(stream: Iterator[Row], name: str) -> Iterator[Row]:
 def _txt(source: Source, encoding: str, text_field: str) -> Iterator[Row]:
     """One row per line; a blank line is a row with an empty text, so that lines of two files stay beside each other."""
     with source:
-        for index, line in enumerate(lines(source, encoding)):
+        for index, line in enumerate(lines(source, encoding), source.lines_skipped):
             yield Row(index, index + 1, {text_field: line}, plain=True)
 
 

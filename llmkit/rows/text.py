@@ -16,7 +16,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from llmkit.errors import InputError
 
@@ -40,6 +40,19 @@ _MAGIC = (
 )
 
 
+class Place(NamedTuple):
+    """Where a stream of rows stood: behind so many rows and lines; and what had been read of the file by then, for one who comes back.
+
+    read_as: how lines became rows. bytes: read from the file, which may be a little more than those rows; sha256: of these bytes.
+    """
+
+    read_as: str
+    rows: int
+    lines: int
+    bytes: int
+    sha256: str
+
+
 class Source:
     """An opened input: its bytes, once, with their SHA-256 as they go by.
 
@@ -51,6 +64,7 @@ class Source:
         self.name = "standard input" if path == "-" else path
         self._hash = hashlib.sha256()
         self._file = _open(path)
+        self._raw = _Hashing(self._file, self._hash)
         self._size = _content_size(path)
         self._read_bytes = self._lines = 0
         #: Rows that the file itself says it has.
@@ -61,6 +75,8 @@ class Source:
         #: The first line that a carriage return alone ends, and whether a line feed ends another (see `lines`).
         self.first_cr: int | None = None
         self.line_feeds = False
+        #: What `skip` has left out.
+        self.rows_skipped = self.lines_skipped = self.bytes_skipped = 0
 
     def __enter__(self) -> Source:
         return self
@@ -104,8 +120,42 @@ class Source:
             self.ends_line = chunk[-4:].rstrip(b"\0").endswith((b"\n", b"\r"))
             yield chunk
 
+    def place(self, read_as: str, rows: int, lines: int) -> Place:
+        """Where the stream stands, behind this many rows and lines."""
+        return Place(read_as, rows, lines, self._raw.bytes, self.sha256)
+
+    def skip(self, place: Place) -> bool:
+        """Goes behind `place`, where nothing has been read yet and the file begins as it did then; else changes nothing.
+
+        For a file that is not packed, whose lines end with a line feed, in an encoding where that is one byte.
+        """
+        if self._raw.bytes or not self._begins_as(place):
+            return False
+        left = place.lines
+        while left and (chunk := next(self._stream, b"")):
+            ends = chunk.count(b"\n")
+            if ends < left:
+                left, self.bytes_skipped = left - ends, self.bytes_skipped + len(chunk)
+                continue
+            at = 0
+            for _ in range(left):
+                at = chunk.index(b"\n", at) + 1
+            self.bytes_skipped += at
+            self._stream = itertools.chain([chunk[at:]] if chunk[at:] else [], self._stream)
+            break
+        self.rows_skipped, self.lines_skipped = place.rows, place.lines
+        return True
+
+    def _begins_as(self, place: Place) -> bool:
+        left, digest = place.bytes, hashlib.sha256()
+        with open(self.path, "rb") as file:
+            while left and (chunk := file.read(min(left, 1 << 20))):
+                digest.update(chunk)
+                left -= len(chunk)
+        return not left and digest.hexdigest() == place.sha256
+
     def _read(self) -> Iterator[bytes]:
-        reader: Any = io.BufferedReader(_Hashing(self._file, self._hash), _CHUNK)
+        reader: Any = io.BufferedReader(self._raw, _CHUNK)
         if self.packed:
             reader = gzip.GzipFile(fileobj=reader)
         while True:
@@ -128,7 +178,7 @@ class _Hashing(io.RawIOBase):
     """Passes bytes through and hashes them."""
 
     def __init__(self, file: IO[bytes], digest: Any) -> None:
-        self._file, self._digest = file, digest
+        self._file, self._digest, self.bytes = file, digest, 0
 
     def readable(self) -> bool:
         return True
@@ -136,6 +186,7 @@ class _Hashing(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         chunk = self._file.read(len(buffer))
         self._digest.update(chunk)
+        self.bytes += len(chunk)
         buffer[: len(chunk)] = chunk
         return len(chunk)
 
@@ -147,7 +198,7 @@ def texts(source: Source, encoding: str = "utf-8") -> Iterator[str]:
     """
     decoder = text_decoder(encoding, source.name)
     newlines = io.IncrementalNewlineDecoder(None, translate=False)
-    number, offset, begun = 1, 0, False
+    number, offset, begun = 1 + source.lines_skipped, source.bytes_skipped, source.bytes_skipped > 0
     for chunk in itertools.chain(source.chunks(), [b""]):
         if offset == 0:
             _refuse_other_content(chunk, encoding, source.name)
@@ -179,7 +230,7 @@ def lines(source: Source, encoding: str = "utf-8", *, ends: bool = False) -> Ite
     Raises InputError for what can't be decoded, and for a line of more than `MAX_CHARACTERS`.
     """
     rest: list[str] = []
-    length, number = 0, 1
+    length, number = 0, 1 + source.lines_skipped
     for text in texts(source, encoding):
         # a piece that ends inside a line matches up to its end; the last match is empty
         for match in _LINE.finditer(text):

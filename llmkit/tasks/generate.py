@@ -36,6 +36,7 @@ class Answering:
         self, engine: TextEngine, decoding: Decoding, fields: Fields, output_field: str, file_name: str, *, verify: int = 0
     ) -> None:
         self.verify, self.verified = verify, 0
+        self._lent = 0  # of `verify`, to copies that answer elsewhere
         self.unlike: list[int] = []
         self.engine, self.decoding, self.fields, self.file_name = engine, decoding, fields, file_name
         self.output_field = output_field
@@ -61,6 +62,22 @@ class Answering:
         if self.verify > self.verified and len(batch) > 1:
             self._verify(batch, answers, check)
         return [answer_of(each, self.output_field, self.decoding) for each in answers]
+
+    def lend(self, batch: Sequence[Work]) -> int:
+        """How many rows of the batch a copy is to verify (see `llmkit.jobs.executor.Traveling`)."""
+        rows = min(self.verify - self._lent, len(batch)) if len(batch) > 1 else 0
+        self._lent += rows
+        return rows
+
+    def borrow(self, lent: int) -> None:
+        self.verify, self.verified, self.unlike = lent, 0, []
+
+    def counts(self) -> tuple[int, list[int]]:
+        return self.verified, self.unlike
+
+    def collect(self, counts: tuple[int, list[int]]) -> None:
+        self.verified += counts[0]
+        self.unlike += counts[1]
 
     def _verify(self, batch: Sequence[Work], answers: Sequence[Sequence[Completion]], check: Check) -> None:
         # The last rows of a batch are its shortest, with the most padding.

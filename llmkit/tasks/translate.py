@@ -125,6 +125,19 @@ class Translating:
         done = iter(self.translate([piece.text for work in batch for piece in work.payload.pieces.pieces], check))
         return [self._answer(work.payload, [next(done) for _ in work.payload.pieces.pieces]) for work in batch]
 
+    def lend(self, batch: Sequence[Work]) -> None:
+        """Nothing: see `llmkit.jobs.executor.Traveling`."""
+
+    def borrow(self, lent: None) -> None:
+        self.tried_again = self.there_already = 0
+
+    def counts(self) -> tuple[int, int]:
+        return self.tried_again, self.there_already
+
+    def collect(self, counts: tuple[int, int]) -> None:
+        self.tried_again += counts[0]
+        self.there_already += counts[1]
+
     def pieces(self, text: str) -> Pieces:
         """The sentences of a text, those that are too long in smaller pieces."""
         return split(text, self.direction.source.tag if self.direction.source else "en", self._fits)

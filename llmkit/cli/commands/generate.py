@@ -23,7 +23,7 @@ from llmkit.cli.help import Page
 from llmkit.cli.inputs import only_with_input, output_of, read_prompt, remark_escapes
 from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, RUN, SHOW, count_option, option
-from llmkit.cli.running import job_for, model_identity, open_model, summarize, tell_speed
+from llmkit.cli.running import job_for, model_identity, models_open, open_model, summarize, tell_speed
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.utilization import measured
 from llmkit.errors import ModelError
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from llmkit.jobs.output import Output, Writer
     from llmkit.jobs.run import JobSettings
     from llmkit.models.generation_defaults import GenerationDefaults
+    from llmkit.jobs.workers import WorkerSettings
     from llmkit.models.settings import ModelSettings
 
 app = typer.Typer(add_completion=False)
@@ -85,7 +86,7 @@ def generate(
     refuse(ctx, ("json_output",), "cannot be combined with --input", hint="--output-format jsonl writes a line of JSON per row")
     hint = '--template "Summarize: {text}" puts words around each row'
     refuse(ctx, ("prompt", "echo"), "cannot be combined with --input", hint=hint)
-    settings = job.job
+    settings, workers = job.job, job.crew
     fields = PromptFields(template, prompt_field, continue_last=continue_last)
     rows = open_rows(input, **rows_in.reading, text_field="prompt", offline=model.offline)
     known = identity(ctx, "generate")
@@ -99,6 +100,7 @@ def generate(
         rows_in.limit,
         options_set_by_user(ctx, leave=("overwrite", "restart", "retry_failed", "max_time")),
         known,
+        workers,
     )
     path = None if output == "-" else output
     several = call.decoding.num_samples > 1
@@ -187,18 +189,23 @@ class _Job:
     max_rows: int | None
     options: dict[str, Any]
     known: dict[str, Any]
+    workers: WorkerSettings | None = None
 
     def answer(self, output: Output | Writer) -> int:
         """Answers the rows into an output, or onto standard output as a writer makes them. Returns the exit code."""
         from llmkit.jobs.output import Output
         from llmkit.jobs.run import RunName, file_job, stream_job
+        from llmkit.jobs.worker import Model
 
-        task = self._task(self.call.engine())
-        settings = job_for(task.engine, self.settings)
-        if not isinstance(output, Output):
-            return self._report(stream_job(self.rows, task, settings, self.call.out, console.write, output), task, None)
-        run = RunName("generate", self.options, self.known | self.call.identity(task.engine), partial(measured, task.engine))
-        return self._report(file_job(self.rows, task, settings, output, self.call.out, run), task, output)
+        call = self.call
+        model = Model(call.model, call.engine_name, call.decoding, call.chat, call.decoding.draft_model)
+        with models_open([model], self.workers, call.out) as (engine,):
+            task = self._task(engine)
+            settings = job_for(engine, self.settings)
+            if not isinstance(output, Output):
+                return self._report(stream_job(self.rows, task, settings, call.out, console.write, output), task, None)
+            run = RunName("generate", self.options, self.known | call.identity(engine), partial(measured, engine))
+            return self._report(file_job(self.rows, task, settings, output, call.out, run), task, output)
 
     def _task(self, engine: Engine) -> Answering:
         return Answering(engine, self.call.decoding, self.fields, self.output_field, self.rows.name, verify=self.verify)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from llmkit.cli.inputs import only_with_input, output_of, read_prompt
 from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, INPUT, MODEL, SHOW, count_option, option
 from llmkit.cli.parsing import language as language_name
-from llmkit.cli.running import job_for, model_identity, open_model, summarize, tell_speed
+from llmkit.cli.running import job_for, model_identity, models_open, summarize, tell_speed
 from llmkit.engines.utilization import measured
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.rows import Row, Rows, open_rows
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output, Writer
     from llmkit.jobs.run import JobSettings, RunName
+    from llmkit.jobs.workers import WorkerSettings
     from llmkit.tasks.route import Route, RouteSettings
     from llmkit.tasks.translate import Translating
     from llmkit.translation.documents.base import Document
@@ -150,11 +152,13 @@ def translate(
     as_json = rows_out.for_one() if input is None else False
     write = _writer(rows_out, rows, document, to_file, model.model, several=n_best > 1)
     known = identity(ctx, "translate")
-    with output_of(
-        to_file, input or "", known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write,
-        shard=settings.shard,
-    ) as job_target:  # fmt: skip
-        route = _open_route(model, wanted, pivot_language, pivot_model, chat.settings, out)
+    with (
+        output_of(
+            to_file, input or "", known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write,
+            shard=settings.shard,
+        ) as job_target,
+        _open_route(model, chat.settings, wanted, (pivot_language, pivot_model), job.crew, out) as route,
+    ):  # fmt: skip
         if languages:
             return _list(route.first)
         task = _task(route, wanted, rows, prompt, text_field, out)
@@ -167,26 +171,26 @@ def translate(
         return _summary(file_job(rows, task, settings, job_target, out, run), task, rows, out, job_target)
 
 
+@contextmanager
 def _open_route(
-    model: opt.ModelOptions,
-    wanted: RouteSettings,
-    pivot: Language | None,
-    pivot_model: str | None,
-    chat: ChatSettings,
-    out: console.Console,
-) -> Route:
-    """Opens the model, and the one of a pivot's second step. Raises what `open_model` raises."""
+    model: opt.ModelOptions, chat: ChatSettings, wanted: RouteSettings, pivot: tuple[Language | None, str | None],
+    workers: WorkerSettings | None, out: console.Console,
+) -> Iterator[Route]:  # fmt: skip
+    """The model, and the one of a pivot's second step, open until the end of the block. Raises what `models_open` raises.
+
+    pivot: the language, and the model of the second step; None for the same model.
+    """
+    from llmkit.jobs.worker import Model
     from llmkit.models.reference import reads_all
     from llmkit.tasks.route import Route
 
-    call = model.settings
-    known_decoding = _known(wanted, reads_all=reads_all(call.reference))
-    how: dict[str, Any] = {"engine": model.engine, "decoding": known_decoding, "default": DEFAULT, "chat": chat}
-    engine = open_model(call, out, **how)
-    second = engine
-    if pivot is not None and pivot_model is not None:
-        second = open_model(replace(call, reference=pivot_model, adapter=None), out, **how)
-    return Route(engine, pivot, second)
+    call, (language, second) = model.settings, pivot
+    first = Model(call, model.engine, _known(wanted, reads_all=reads_all(call.reference)), chat)
+    models = [first]
+    if language is not None and second is not None:
+        models.append(replace(first, settings=replace(call, reference=second, adapter=None)))
+    with models_open(models, workers, out, default=DEFAULT) as engines:
+        yield Route(engines[0], language, engines[-1])
 
 
 def _task(route: Route, wanted: RouteSettings, rows: Rows | None, prompt: str, field: str | None, out: console.Console) -> Translating:

@@ -18,6 +18,7 @@ from llmkit.rows.fields import Prompt, SourceFields, references
 if TYPE_CHECKING:
     from llmkit.engines.chat import ChatSettings
     from llmkit.jobs.run import JobSettings
+    from llmkit.jobs.workers import WorkerSettings
     from llmkit.models.settings import ModelSettings
 
 #: Options that decide the number made of the answers, not the answers.
@@ -70,19 +71,24 @@ class Answers:
     cache: CacheOptions
     out: console.Console
     kept: Session | None
+    workers: WorkerSettings | None = None
 
     def to(self, target: Target) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The answered rows, and what is known of the model. Raises RowsFailedError for a row that could not be answered."""
-        from llmkit.cli.running import job_for, model_identity, open_model, summarize
+        from llmkit.cli.running import job_for, model_identity, models_open, summarize
         from llmkit.engines.decoding import Decoding
         from llmkit.engines.utilization import measured
         from llmkit.jobs.run import RunName, answer_rows
+        from llmkit.jobs.worker import Model
         from llmkit.tasks.generate import Answering
 
         Decoding(**{**self.decoding, "num_beams": self.decoding["num_beams"] or 1})  # refused before the model is loaded
         answered: list[dict[str, Any]] = []
-        with rows_output(target.output, target.input, target.identity, overwrite=target.overwrite, restart=target.restart) as output:
-            engine = open_model(self.model, self.out, engine=self.engine, chat=self.chat, kept=self.kept)
+        model = Model(self.model, self.engine, chat=self.chat)
+        with (
+            rows_output(target.output, target.input, target.identity, overwrite=target.overwrite, restart=target.restart) as output,
+            models_open([model], self.workers, self.out, kept=self.kept) as (engine,),
+        ):
             usual = 4 if engine.encoder_decoder and not self.decoding["temperature"] else 1
             decoding = Decoding(**{**self.decoding, "num_beams": self.decoding["num_beams"] or usual})
             settings = job_for(engine, self.settings)

@@ -17,7 +17,7 @@ from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, r
 from llmkit.cli.help import Page
 from llmkit.cli.jobs import JobOptions
 from llmkit.cli.parsing import INPUT, option
-from llmkit.cli.running import job_for, model_identity, open_model, summarize
+from llmkit.cli.running import job_for, model_identity, models_open, summarize
 from llmkit.cli.scoring import CacheOptions, GateOptions
 from llmkit.cli.session import session_of
 from llmkit.engines.utilization import measured
@@ -69,6 +69,7 @@ def choice(
         refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
     cache.check()
     from llmkit.jobs.run import RunName, answer_rows
+    from llmkit.jobs.worker import Model
     from llmkit.metrics.perplexity import Windows
     from llmkit.rows.fields import PromptFields
     from llmkit.tasks.choose import DEFAULT_TEMPLATE, ChoiceFields, Choosing, TextChoosing
@@ -78,8 +79,11 @@ def choice(
     rows = open_rows(input, **rows_in.reading, offline=model.offline)
     known = identity(ctx, "evaluate choice")
     scored: list[dict[str, Any]] = []
-    with rows_output(output, input, known, overwrite=rows_out.overwrite, restart=job.restart) as target:
-        engine = open_model(model.settings, out, engine=model.engine, chat=chat.settings, kept=session_of(ctx))
+    opened = Model(model.settings, model.engine, chat=chat.settings)
+    with (
+        rows_output(output, input, known, overwrite=rows_out.overwrite, restart=job.restart) as target,
+        models_open([opened], job.crew, out, kept=session_of(ctx)) as (engine,),
+    ):
         most = engine.context or 1024
         task: Choosing | TextChoosing = TextChoosing(engine, fields, rows.name)
         if engine.token_ids:

@@ -24,7 +24,7 @@ from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, r
 from llmkit.cli.help import Page
 from llmkit.cli.jobs import JobOptions, MaxErrors
 from llmkit.cli.parsing import INPUT, MODEL, SCORING, count_option, option
-from llmkit.cli.running import job_for, model_identity, open_model, summarize
+from llmkit.cli.running import job_for, model_identity, models_open, summarize
 from llmkit.cli.scoring import CacheOptions, GateOptions
 from llmkit.cli.session import session_of
 from llmkit.engines import utilization
@@ -47,6 +47,7 @@ _SHOWN = 300
 #: Options about single documents, which do not apply to one joined text.
 _ABOUT_EACH = (
     "output", "completion_only", "batch_size", "max_errors", "max_time", "max_tokens_total", "restart", "overwrite", "against", "cache",
+    "workers", "ray", "cpus_per_worker", "gpus_per_worker",
 )  # fmt: skip
 #: ... and what counts a model's tokens, or compares them.
 _ABOUT_TOKENS = ("against", "concatenate", "context", "stride")
@@ -110,6 +111,7 @@ def perplexity(
     if concatenate:
         refuse(ctx, _ABOUT_EACH, "cannot be combined with --concatenate", hint="use only one of them")
         output, completion_only, against, cache = None, False, None, CacheOptions()
+        job = replace(job, workers=None, ray=None, cpus_per_worker=None, gpus_per_worker=None)
     if output is None:
         refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
     elif len(inputs) > 1:
@@ -120,19 +122,22 @@ def perplexity(
     reading = row_format.reading | {"offline": model.offline, "whole_text": not by_line, "text_field": text_field or "text"}
     files = [open_rows(path, **reading) for path in inputs]
     from llmkit.jobs.run import RunName
+    from llmkit.jobs.worker import Model
 
     settings = job.settings(max_errors=max_errors)
     known = identity(ctx, "evaluate perplexity")
-    with rows_output(output, inputs[0], known, overwrite=rows_out.overwrite, restart=job.restart) as target:
-        kept = session_of(ctx)
-        name = "torch" if against and model.engine == "auto" else model.engine
-        engine = open_model(model.settings, out, engine=name, chat=chat.settings, kept=kept)
+    name = "torch" if against and model.engine == "auto" else model.engine
+    models = [Model(model.settings, name, chat=chat.settings)]
+    if against is not None:
+        own = replace(model.settings, reference=against, adapter=None, dtype="auto", quantize="none")
+        models.append(Model(own, name, chat=chat.settings))
+    with (
+        rows_output(output, inputs[0], known, overwrite=rows_out.overwrite, restart=job.restart) as target,
+        models_open(models, job.crew, out, kept=session_of(ctx)) as engines,
+    ):
+        engine, reference = engines[0], engines[1] if against is not None else None
         if not engine.token_ids:
             refuse(ctx, _ABOUT_TOKENS, f"needs a model's tokens, which the engine {engine.name} does not expose", hint="remove it")
-        reference = None
-        if against is not None:
-            own = replace(model.settings, reference=against, adapter=None, dtype="auto", quantize="none")
-            reference = open_model(own, out, engine=name, chat=chat.settings, kept=kept)
         run = _Run(
             engine, reference, settings, out, _windows(engine, context, stride), text_field, completion_only,
             "separator" if concatenate else "no", cache,

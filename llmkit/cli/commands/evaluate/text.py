@@ -41,6 +41,7 @@ _ABOUT_MODELS = (
     "adapter", "device", "device_map", "dtype", "quantize", "max_new_tokens", "num_beams", "stop", "chat_template", "chat_template_kwargs",
     "system", "batch_size", "batch_tokens", "max_time", "max_tokens_total", "restart", "output", "overwrite", "source_field", "repeat",
     "temperature", "top_k", "top_p", "min_p", "seed", "cache", "api_base", "concurrency", "request_timeout", "max_retries",
+    "workers", "ray", "cpus_per_worker", "gpus_per_worker",
 )  # fmt: skip
 _ABOUT_ROWS = ("input", "model", "input_format", "prediction_field", "reference_field", "source_field", "offline")
 _ABOUT_PAIRS = ("fail_if", "baseline", "max_regression", "test", "report", "confidence", "confidence_n")
@@ -123,7 +124,7 @@ def score(
             decoding["stop"] = tuple(stop or ())
             run = Answers(
                 placement.settings_of(model), placement.engine, rows, job.settings(), fields, decoding,
-                chat.settings, cache, out, session_of(ctx),
+                chat.settings, cache, out, session_of(ctx), job.crew,
             )  # fmt: skip
             options = options_set_by_user(ctx, leave=NOT_THE_JOBS)
             known = identity(ctx, "evaluate score")

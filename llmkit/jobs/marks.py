@@ -1,0 +1,65 @@
+"""Marks in a journal: up to where everything is done, so that a run that goes on reads neither those rows nor their answers again.
+
+A mark tells how many windows are done, where the input and the journal go on behind them, and what they came to. It counts
+only where the input begins with the same bytes as then; else everything is read, as without marks. Knows journals and counts; not tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmkit.errors import JobChangedError
+from llmkit.jobs.journal import MARK
+from llmkit.jobs.outcome import Tally
+from llmkit.rows import Place
+
+#: Windows from one mark to the next: as many rows are read again, at most, and twice that.
+EVERY = 16
+_COUNTS = ("rows", "failed", "prompt_tokens", "completion_tokens", "scored_tokens")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Everything before window `windows` is done.
+
+    place: of the input behind it. start: of the journal's first entry about what follows. rows_sha256: of its rows. planned: batches
+    that were planned for it. seconds and tally: of the windows since the mark before.
+    """
+
+    windows: int
+    place: Place
+    start: int
+    rows_sha256: str
+    planned: int = 0
+    seconds: float = 0.0
+    tally: Tally = field(default_factory=Tally)
+
+    def entry(self) -> dict[str, Any]:
+        """As it stands in the journal."""
+        tally = self.tally
+        counted = {name: getattr(tally, name) for name in _COUNTS}
+        also = {"failed_rows": tally.failed_rows, "replaced": sorted(tally.replaced), "first_error": tally.first_error}
+        return {
+            MARK: self.windows, "place": list(self.place), "start": self.start, "rows_sha256": self.rows_sha256,
+            "planned": self.planned, "seconds": self.seconds, "tally": counted | also,
+        }  # fmt: skip
+
+
+def last(entries: Sequence[Mapping[str, Any]]) -> Mark | None:
+    """The last mark, with the seconds and counts of all of them; None without any. Raises JobChangedError for what is none of ours."""
+    if not entries:
+        return None
+    tally, seconds = Tally(), 0.0
+    try:
+        for entry in entries:
+            counts = dict(entry["tally"])
+            counts["replaced"] = set(counts["replaced"])
+            tally.merge(Tally(**counts))
+            seconds += entry["seconds"]
+        entry = entries[-1]
+        place = Place(*entry["place"])
+        return Mark(entry[MARK], place, entry["start"], entry["rows_sha256"], entry["planned"], seconds, tally)
+    except (KeyError, TypeError, ValueError) as exc:
+        raise JobChangedError("the journal holds a mark that no run of llmkit wrote", hint="`restart` starts over") from exc
