@@ -15,7 +15,7 @@ from llmkit.jobs import marks
 from llmkit.jobs.batching import WINDOW_ROWS, Work
 from llmkit.jobs.outcome import Answer, Tally
 from llmkit.jobs.output import Output
-from llmkit.jobs.report import Progress, Silent, Uncounted
+from llmkit.jobs.reporter import Progress, Silent, Uncounted
 from llmkit.jobs.run import JobSettings, RunName, file_job
 from llmkit.jobs.shards import Shard, gather
 from llmkit.rows import Row, open_rows

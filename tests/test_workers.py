@@ -14,7 +14,7 @@ from llmkit.jobs.batching import Work
 from llmkit.jobs.executor import Task
 from llmkit.jobs.outcome import Answer, Tally
 from llmkit.jobs.output import Output
-from llmkit.jobs.report import Silent
+from llmkit.jobs.reporter import Silent
 from llmkit.jobs.run import JobSettings, RunName, file_job
 from llmkit.jobs.stopping import PATIENCE, Stopping
 from llmkit.jobs.worker import Back

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from llmkit.engines.base import Check, Comparing, Completion, ModelFacts, ModelIdentity, Request, TextEngine, TokenComparison, proceed
+from llmkit.engines.base import Check, Comparing, Completion, ModelFacts, ModelIdentity, Request, TextEngine, TokenComparison, never_stop
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.codec import Codec, CodecEngine
 from llmkit.engines.decoding import Decoding
-from llmkit.engines.effort import Effort
+from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import EngineLimitError
 from llmkit.rows.fields import Prompt
 
@@ -50,7 +50,7 @@ class Elsewhere(CodecEngine):
     cost = None
 
     def __init__(self, description: Description, chat: ChatSettings, crew: Any) -> None:
-        self._known, self.chat, self.effort = description, chat, Effort()
+        self._known, self.chat, self.counters = description, chat, WorkCounters()
         self.name, self.crew = description.name, crew
         self._codec = replace(description.codec, chat=chat)
         self.encoder_decoder, self.bos, self.eos = self._codec.encoder_decoder, self._codec.bos, description.eos
@@ -62,10 +62,12 @@ class Elsewhere(CodecEngine):
 
     @property
     def context(self) -> int | None:
+        """As `Engine.context`, of the workers' model."""
         return self._codec.context
 
     @property
     def identity(self) -> ModelIdentity:
+        """As `Engine.identity`: that of the workers' model, with the chat template that is used here."""
         return replace(self._known.identity, chat_template_sha256=self.chat.sha256(self._codec.tokenizer))
 
     def measured(self) -> dict[str, Any]:
@@ -73,23 +75,29 @@ class Elsewhere(CodecEngine):
         return dict(self.crew.measured())
 
     def facts(self) -> ModelFacts:
+        """As `Engine.facts`, of the workers' model."""
         return replace(self._known.facts, has_chat_template=self.chat.source(self._codec.tokenizer) is not None)
 
     def bos_remark(self) -> str | None:
+        """As `Engine.bos_remark`, of the workers' model."""
         return self._known.bos_remark
 
     def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
+        """As `TextEngine.prepare`, with the tokenizer that the first worker sent."""
         return self._codec.prepare(prompt, decoding, number)
 
-    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = proceed) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = never_stop) -> list[list[Completion]]:
+        """Never called: workers answer."""
         _nobody()
 
     def stream(self, request: Request, decoding: Decoding, write: Callable[[str], None]) -> Completion:
+        """Never called: workers answer."""
         _nobody()
 
     def score(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
     ) -> list[list[float]]:
+        """Never called: workers answer."""
         _nobody()
 
 
@@ -99,6 +107,7 @@ class ComparingElsewhere(Elsewhere):
     def compare(
         self, reference: Any, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
     ) -> list[list[TokenComparison]]:
+        """Never called: workers answer."""
         _nobody()
 
 

@@ -17,7 +17,7 @@ from llmkit.engines.elsewhere import Elsewhere, elsewhere
 from llmkit.errors import LlmkitError, UnavailableError, UsageError, one_line
 from llmkit.jobs.cluster import Shares, connected, library
 from llmkit.jobs.executor import Task
-from llmkit.jobs.report import Report
+from llmkit.jobs.reporter import Reporter
 from llmkit.jobs.worker import Back, Failed, Model, Opened, Worker, light, task_bytes
 from llmkit.jobs.workers import Arrived, Died, Parcel, WorkerSettings
 from llmkit.records import differences
@@ -60,7 +60,7 @@ class _LostError(Exception):
 
 
 @contextmanager
-def crew(settings: WorkerSettings, models: Sequence[Model], report: Report) -> Iterator[RayCrew]:
+def crew(settings: WorkerSettings, models: Sequence[Model], report: Reporter) -> Iterator[RayCrew]:
     """Workers with these models, until the end of the block; a cluster that was started for them ends with it.
 
     Raises UnavailableError without Ray or its cluster, and what a worker raises that can't load a model.
@@ -78,7 +78,7 @@ def crew(settings: WorkerSettings, models: Sequence[Model], report: Report) -> I
 class RayCrew:
     """A `Crew` of actors. engines: what stands for each model here (see `llmkit.engines.elsewhere`)."""
 
-    def __init__(self, ray: Any, settings: WorkerSettings, shares: Shares, models: Sequence[Model], report: Report) -> None:
+    def __init__(self, ray: Any, settings: WorkerSettings, shares: Shares, models: Sequence[Model], report: Reporter) -> None:
         self._ray, self._settings, self._shares, self._report = ray, settings, shares, report
         self._models = [_portable(model, shares) for model in models]
         self._chats = [model.chat for model in models]
@@ -105,6 +105,7 @@ class RayCrew:
 
     @property
     def working(self) -> str:
+        """As `Crew.working`."""
         return f"{self.ready} of {self._settings.count} workers"
 
     def measured(self) -> dict[str, Any]:
@@ -146,20 +147,24 @@ class RayCrew:
                 self._report.warn(remark)
 
     def begin(self, task: Task) -> None:
+        """As `Crew.begin`: each worker that is ready gets the task, others when they are."""
         self._task = task_bytes(task, self.engines)
         for slot in self._slots:
             if slot.ready:
                 slot.actor.take.remote(self._task)
 
     def free(self) -> bool:
+        """As `Crew.free`."""
         return self._freest() is not None
 
     def send(self, parcel: Parcel) -> None:
+        """As `Crew.send`, to the worker that holds the fewest batches."""
         slot = self._freest()
         assert slot is not None  # noqa: S101
         slot.out.append((slot.actor.answer.remote(light(parcel.batch), parcel.lent), parcel))
 
     def events(self, seconds: float) -> list[Arrived | Died]:
+        """As `Crew.events`. Raises UnavailableError when no worker is left, and what a worker raised that cannot load the model."""
         waited = {ref: slot for slot in self._slots for ref in ([slot.opening] if slot.opening else [out for out, _ in slot.out])}
         if all(slot.gone for slot in self._slots):
             raise UnavailableError(f"no worker is left, each died {_STARTS} times while it loaded its model: {self._reason}")
@@ -172,6 +177,7 @@ class RayCrew:
         return found
 
     def drop(self) -> None:
+        """As `Crew.drop`: workers with a batch are ended and new ones started."""
         for slot in self._slots:
             if slot.out:
                 self._end(slot)

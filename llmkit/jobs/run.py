@@ -350,7 +350,7 @@ class _Loop:
         self.journal.append({"window": window.number, "rows": lines, "seconds": seconds})
 
 
-def _complete_before(output: Output, rows: Rows, run: RunName, report: Report) -> Tally:
+def _complete_before(output: Output, rows: Rows, run: RunName, report: Reporter) -> Tally:
     """The same command after it has finished: says so, when it really is the same. Raises OutputError when it is not."""
     record = output.read_record()
     if record is None:

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 from llmkit.errors import OutOfMemoryError, StoppedError, UsageError
 from llmkit.jobs.batching import Work
-from llmkit.jobs.cache import Cached
+from llmkit.jobs.cache import CachedTask
 from llmkit.jobs.executor import Answered, Task, Traveling
 from llmkit.jobs.outcome import Answer
-from llmkit.jobs.report import Report
+from llmkit.jobs.reporter import Reporter
 from llmkit.jobs.stopping import Stopping
 from llmkit.jobs.worker import Back
 
@@ -94,7 +94,9 @@ class Crew(Protocol):
         """Whether a worker takes one more batch now."""
         ...
 
-    def send(self, parcel: Parcel) -> None: ...
+    def send(self, parcel: Parcel) -> None:
+        """Gives a batch to a worker that takes one more."""
+        ...
 
     def events(self, seconds: float) -> list[Arrived | Died]:
         """What has happened, after at most so many seconds. Raises LlmkitError when no worker is left, or one can't load the model."""
@@ -112,10 +114,10 @@ class Workers:
     the time, the first is waited for, so that each run gets on.
     """
 
-    def __init__(self, crew: Crew, task: Task, report: Report, stopping: Stopping) -> None:
+    def __init__(self, crew: Crew, task: Task, report: Reporter, stopping: Stopping) -> None:
         self._crew, self._report, self._stopping = crew, report, stopping
-        self._cached = task if isinstance(task, Cached) else None
-        self._task = task.task if isinstance(task, Cached) else task
+        self._cached = task if isinstance(task, CachedTask) else None
+        self._task = task.task if isinstance(task, CachedTask) else task
         self._again: deque[Parcel] = deque()  # batches whose worker died
         self._out = 0
         self._most: int | None = None
@@ -123,6 +125,7 @@ class Workers:
         self._ended: Exception | None = None
 
     def run(self, batches: Iterable[Sequence[Work]]) -> Iterator[Answered]:
+        """As `Executor.run`. Raises StoppedError or TimeUpError after the batches that came back in time."""
         source: Iterator[Sequence[Work]] | None = iter(batches)
         self._crew.begin(self._task)
         try:

@@ -70,12 +70,15 @@ class Answering:
         return rows
 
     def borrow(self, lent: int) -> None:
+        """As `Traveling.borrow`. lent: rows that may be verified."""
         self.verify, self.verified, self.unlike = lent, 0, []
 
     def counts(self) -> tuple[int, list[int]]:
+        """As `Traveling.counts`: rows verified, and the numbers of those with another answer."""
         return self.verified, self.unlike
 
     def collect(self, counts: tuple[int, list[int]]) -> None:
+        """As `Traveling.collect`."""
         self.verified += counts[0]
         self.unlike += counts[1]
 

@@ -129,12 +129,15 @@ class Translating:
         """Nothing: see `llmkit.jobs.executor.Traveling`."""
 
     def borrow(self, lent: None) -> None:
+        """As `Traveling.borrow`; nothing is lent."""
         self.tried_again = self.there_already = 0
 
     def counts(self) -> tuple[int, int]:
+        """As `Traveling.counts`: pieces translated again, and sentences that were in the target language already."""
         return self.tried_again, self.there_already
 
     def collect(self, counts: tuple[int, int]) -> None:
+        """As `Traveling.collect`."""
         self.tried_again += counts[0]
         self.there_already += counts[1]
 

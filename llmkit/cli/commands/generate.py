@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output, Writer
     from llmkit.jobs.run import JobSettings
-    from llmkit.models.generation_defaults import GenerationDefaults
     from llmkit.jobs.workers import WorkerSettings
+    from llmkit.models.generation_defaults import GenerationDefaults
     from llmkit.models.settings import ModelSettings
 
 app = typer.Typer(add_completion=False)
