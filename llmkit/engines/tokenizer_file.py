@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llmkit.engines.panics import panics
 from llmkit.errors import ModelError, one_line
+from llmkit.models.panics import panics
 from llmkit.models.smallfiles import read_bytes, read_object
 
 _MAX_TOKENIZER = 64_000_000

@@ -54,6 +54,7 @@ _OPTIONAL = {
     "rouge_score": ("the metric rouge", "metrics"),
     "matplotlib": ("plots", "plot"),
     "bitsandbytes": ("--quantize", "quantize"),
+    "gguf": ("models in GGUF", "gguf"),
     "babel": ("headers of .po", "documents"),
     "lxml": ("translating .docx", "documents"),
 }

@@ -137,7 +137,7 @@ def _own_settings(model: ModelSettings, out: console.Console) -> OwnSettings:
     from llmkit.models.own_settings import FILE, OwnSettings, own_settings
     from llmkit.models.reference import locate
 
-    place = locate(model.reference, offline=model.offline, trust_remote_code=model.trust_remote_code)
+    place = locate(model.reference, offline=model.offline, trust_remote_code=model.trust_remote_code, tell=out.notice)
     own = own_settings(place.folder)
     if own is None:
         out.warn(f"{model.reference} has no {FILE}; the defaults count")

@@ -247,16 +247,23 @@ class TorchEngine(CodecEngine):
 
 
 def open_engine(
-    settings: ModelSettings, *, chat: ChatSettings | None = None, draft: str | None = None, report: Tell = ignore, warn: Tell = ignore
+    settings: ModelSettings,
+    *,
+    chat: ChatSettings | None = None,
+    draft: str | None = None,
+    report: Tell = ignore,
+    warn: Tell = ignore,
+    notice: Tell = ignore,
 ) -> TorchEngine:
     """Loads the model (and the draft model that speculates for it) and gives the engine that runs it.
 
+    notice: told in a line what takes time now.
     Raises what `llmkit.engines.torch.loading.load` raises.
     """
-    loaded = load(settings, report, warn)
+    loaded = load(settings, report, warn, notice)
     for remark in (chat or ChatSettings()).check(loaded.tokenizer):
         warn(remark)
-    helper = load(replace(settings, reference=draft, adapter=None), report) if draft else None
+    helper = load(replace(settings, reference=draft, adapter=None), report, notice=notice) if draft else None
     return TorchEngine(loaded, chat=chat, draft=helper, owns_model=True)
 
 
