@@ -64,6 +64,20 @@ def test_every_row_answers_as_it_does_alone(family: str, tmp_path: Path, ragged:
         assert widths.rows == sorted(widths.rows, reverse=True), name
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_all_prompts_begin_with_is_read_once(family: str, tmp_path: Path, ragged: list[str]) -> None:
+    model = engine(build(family, FAMILIES[family], tmp_path / family, "LMHeadModel" if family == "GPT2" else "ForCausalLM"))
+    shared = "Answer in one word, as short as you can: "
+    for name in ("greedy", "sampled", "penalized", "up to a stop"):
+        decoding = Decoding(max_new_tokens=20, **WAYS[name])  # type: ignore[arg-type]
+        rows = requests(model, [shared + text[:40] for text in ragged[:9]], decoding)
+        alone = [model.generate([row], decoding)[0][0] for row in rows]
+        widths = Widths(model.model)
+        assert [answers[0] for answers in model.generate(rows, decoding)] == alone, name
+        once = family != "Bloom" and name in ("greedy", "sampled")  # Bloom is told no positions
+        assert widths.rows[:2] == ([1, 9] if once else [9, 9]), name
+
+
 def test_a_row_of_nan_is_told_after_others_have_left(tmp_path: Path, ragged: list[str]) -> None:
     model = engine(build("Llama", GROUPED, tmp_path / "nan", "ForCausalLM"))
     decoding = Decoding(max_new_tokens=20)

@@ -30,6 +30,16 @@ def takes_cache(model: Any) -> bool:
     return "cache" in (names := _arguments(model)) and "attention_mask" in names
 
 
+def takes_positions(model: Any) -> bool:
+    """Whether the model is told the position of each token, so that padding may lie between tokens, too."""
+    return "position_ids" in _arguments(model)
+
+
+def last_scores(model: Any) -> dict[str, int]:
+    """What has the model compute scores for the last position only, where it can."""
+    return {"logits_to_keep": 1} if "logits_to_keep" in _arguments(model) else {}
+
+
 def check(model: Any, decoding: Decoding) -> None:
     """Raises UsageError for a way of decoding that this kind of model does not have."""
     names, kind = _arguments(model), model.config.model_type

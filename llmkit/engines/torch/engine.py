@@ -29,7 +29,7 @@ from llmkit.engines.torch.divergence import compare
 from llmkit.engines.torch.generation_config import clean, end_tokens
 from llmkit.engines.torch.loading import LoadedModel, load, model_facts, tokenizer_sha256
 from llmkit.engines.torch.onednn import use_onednn
-from llmkit.engines.torch.rounds import Batch, Ended, Written, cache_of, in_rounds
+from llmkit.engines.torch.rounds import Batch, Ended, Written, cache_of, in_rounds, read_prefix
 from llmkit.engines.torch.sampling import Checked, NanGuard, RowLimits, StopsHere, chain
 from llmkit.engines.torch.scoring import Scorer
 from llmkit.models.settings import ModelSettings
@@ -208,9 +208,10 @@ class TorchEngine(CodecEngine):
         known = running(self.loaded.location.reference, len(rows))
         with known, refusals, torch.inference_mode(), own_settings(self._configs), self.effort.timed():
             if cache is not None:
-                found = in_rounds(
-                    batch, cache, lambda part, state: self._generate(part, decoding, check, cache=state, most=max(batch.limits))
-                )
+                if abilities.takes_positions(self.model) and not self._reads_prompts(decoding):
+                    batch = read_prefix(self.model, batch, cache, self.pad, **abilities.last_scores(self.model))
+                most = max(batch.limits)
+                found = in_rounds(batch, cache, lambda part, state: self._generate(part, decoding, check, cache=state, most=most))
             else:
                 found = [self._generate(batch, decoding, check, streamer=streamer)[0]]
         output = [ids[batch.prompt_length :] for each in found for ids in each.output.tolist()]
@@ -225,6 +226,11 @@ class TorchEngine(CodecEngine):
         first = own.forced_bos_token_id is None and not own.begin_suppress_tokens
         alone = self.encoder_decoder or decoding.num_beams > 1 or decoding.speculates
         return len(rows) > 1 and first and not alone and abilities.takes_cache(self.model)
+
+    def _reads_prompts(self, decoding: Decoding) -> bool:
+        """Whether something beside the model reads the prompts, and would take padding in them for text."""
+        penalties = decoding.repetition_penalty != 1.0 or decoding.no_repeat_ngram_size > 0
+        return penalties or self._codec.stops(decoding) != NO_STOPS
 
     def _generate(
         self,

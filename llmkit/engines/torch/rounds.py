@@ -18,6 +18,8 @@ from llmkit.engines.base import Request
 
 #: A round ends with every so many-th of its rows: a new round takes as long as a small part of a step does.
 _SHARE = 8
+#: Tokens that all prompts must begin with for it to be worth a call of the model.
+_WORTH = 32
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,27 @@ def cache_of(model: Any) -> DynamicCache | None:
     cache = DynamicCache(config=model.config)
     plain = bool(cache.layers) and all(type(layer) is DynamicLayer for layer in cache.layers)
     return cache if plain else None
+
+
+def read_prefix(model: Any, batch: Batch, cache: DynamicCache, pad: int, **more: Any) -> Batch:
+    """Reads what all prompts begin with once, into `cache`; the batch with its padding behind that, where that is worth it.
+
+    For models that are told each token's position, which the mask gives. more: for the call of the model.
+    """
+    prompts = [row.tokens for row in batch.rows]
+    first, last = min(prompts), max(prompts)  # what these two share, all share
+    most = min(map(len, prompts)) - 1  # each has to have a token left to go on from
+    shared = next((i for i in range(most) if first[i] != last[i]), most)
+    if shared < _WORTH:
+        return batch
+    prefix = batch.ids.new_tensor([first[:shared]])
+    model(input_ids=prefix, attention_mask=torch.ones_like(prefix), cache=cache, use_cache=True, **more)
+    cache.batch_repeat_interleave(len(prompts))
+    rows = [(*tokens[:shared], *[pad] * padding, *tokens[shared:]) for tokens, padding in zip(prompts, batch.padding, strict=True)]
+    mask = torch.ones_like(batch.mask)
+    for i, padding in enumerate(batch.padding):
+        mask[i, shared : shared + padding] = 0
+    return replace(batch, ids=batch.ids.new_tensor(rows), mask=mask)
 
 
 def in_rounds(batch: Batch, cache: DynamicCache, generate: Callable[[Batch, DynamicCache], tuple[Written, Ended]]) -> list[Written]:
