@@ -125,6 +125,6 @@ def in_rounds(batch: Batch, cache: DynamicCache, generate: Callable[[Batch, Dyna
                 found[place] = Written(written.output[i : i + 1], [place in broken])
         places = [places[i] for i in left]
         if places:
-            cache.batch_select_indices(torch.tensor(left, device=batch.ids.device))
+            cache.batch_select_indices(torch.tensor(left))  # layers may lie on several devices
             batch = batch.after(written.output, left)
     return [found[place] for place in range(len(found))]
