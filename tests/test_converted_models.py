@@ -20,6 +20,7 @@ from llmkit.engines.decoding import Decoding
 from llmkit.engines.registry import choose, open_engine
 from llmkit.errors import EngineLimitError
 from llmkit.models.settings import ModelSettings
+from llmkit.models.shelf import remove
 from llmkit.rows.fields import Prompt
 
 LLAMA3 = {
@@ -109,8 +110,8 @@ def test_of_all_families_999_in_1000_rows_are_answered_as_on_torch(tmp_path: Pat
 @pytest.fixture
 def no_forms() -> None:
     """Nothing is converted yet."""
-    for entry in cache.listed():
-        cache.remove(entry)
+    for entry in cache.SHELF.listed():
+        remove(entry)
 
 
 def test_a_converted_model_answers_without_torch_and_stops_at_its_context(run: Run, gpt2: Path, tmp_path: Path) -> None:
@@ -160,20 +161,20 @@ def test_a_model_is_converted_once_listed_and_cleared(run: Run, llama: Path, cop
     first = run(*arguments, "-v")
     assert first.code == 0
     assert "is converted for CTranslate2, once" in first.err
-    (entry,) = cache.listed()
+    (entry,) = cache.SHELF.listed()
     assert "is converted" not in run(*arguments, "-v").err
     assert f"{model} (converted for CTranslate2)" in run("models").out
-    (listed,) = [each for each in json.loads(run("models", "--json").out) if each.get("converted")]
+    (listed,) = [each for each in json.loads(run("models", "--json").out) if each.get("converted") == "ctranslate2"]
     assert listed == {"model": str(model), "revision": None, "bytes": entry.bytes, "converted": "ctranslate2"}
     # another tokenizer or configuration is another model, and other settings of the run are not
     (model / "generation_config.json").write_text('{"eos_token_id": 5}')
     assert "is converted" in run(*arguments, "-v").err
-    assert len(cache.listed()) == 2
+    assert len(cache.SHELF.listed()) == 2
     mine = entry.folder / "mine.txt"
     mine.write_text("kept")
     assert "0 converted models removed" in run("models", "clear", "another").err
     assert "2 converted models removed" in run("models", "clear", model).err
-    assert cache.listed() == []
+    assert cache.SHELF.listed() == []
     assert [path.name for path in entry.folder.iterdir()] == ["mine.txt"]
 
 
@@ -181,7 +182,7 @@ def test_a_model_is_converted_once_listed_and_cleared(run: Run, llama: Path, cop
 def test_a_damaged_form_is_noticed_and_made_again(run: Run, gpt2: Path) -> None:
     arguments = ("generate", "the king", "-m", gpt2, "--engine", "ctranslate2", "--max-new-tokens", "5")
     whole = run(*arguments).out
-    (entry,) = cache.listed()
+    (entry,) = cache.SHELF.listed()
     path = entry.folder / "model.bin"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4
@@ -199,7 +200,7 @@ def test_two_processes_convert_one_model_once(gpt2: Path) -> None:
     assert [ran.code for ran in both] == [0, 0]
     assert both[0].out == both[1].out
     assert sum("is converted" in ran.err for ran in both) == 1
-    assert len(cache.listed()) == 1
+    assert len(cache.SHELF.listed()) == 1
 
 
 def test_an_adapter_is_merged_into_the_form(run: Run, llama: Path, tmp_path: Path) -> None:

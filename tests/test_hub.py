@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from conftest import Process, Ran, serving
+from tiny_gguf import write
 
 COMMIT, OLDER = "a" * 40, "b" * 40
 NAME = "org/tiny"
@@ -309,3 +310,27 @@ def test_a_hub_data_set_that_is_not_there_is_said(process: Process, hub: Hub, tm
     offline = process("generate", "-i", f"{DATA}:test", "--offline", env=env)
     assert offline.code == 5
     assert "offline" in offline.err
+
+
+def test_a_gguf_file_of_a_repository_is_fetched_alone(process: Process, generate: Generate, hub: Hub, tmp_path: Path) -> None:
+    hub.revisions[OLDER] = {
+        "q/tiny.Q8_0.gguf": write(tmp_path / "tiny.gguf", "Q8_0").read_bytes(),
+        "model.safetensors": b"",
+        "x.json": b"{}",
+    }
+    reference = f"{NAME}/q/tiny.Q8_0.gguf@v1"
+    first = generate(reference)
+    assert first.code == 0, first.err
+    assert {line.rpartition("/")[2] for line in hub.asked if "/resolve/" in line} == {"tiny.Q8_0.gguf"}
+    assert generate(reference, "--offline").out == first.out
+    env = {"HF_HOME": str(tmp_path / "cache"), "HF_ENDPOINT": hub.endpoint}
+    shown = json.loads(process("models", "show", reference, "--json", env=env).out)
+    assert (shown["revision"], shown["weights_dtype"]) == (OLDER, "Q8_0, F32")
+    missing = generate(f"{NAME}/missing.gguf")
+    assert (missing.code, f"{NAME} has no file of the name" in missing.err) == (5, True)
+
+
+def test_a_repository_of_gguf_files_alone_is_answered_with_one_of_them(generate: Generate, hub: Hub) -> None:
+    hub.revisions[COMMIT] = {"tiny.Q4_K_M.gguf": b"", "README.md": b""}
+    ran = generate()
+    assert (ran.code, f"name a file: {NAME}/tiny.Q4_K_M.gguf" in ran.err) == (5, True), ran.err

@@ -29,7 +29,10 @@ def generate(job: Job) -> Work:
 
     def work() -> Done:
         requests = [engine.prepare(Prompt(text=text), decoding, number) for number, text in enumerate(job.texts)]
-        answers = [answer for (answer,) in engine.generate(requests, decoding)]
+        if len(requests) == 1 and decoding.num_beams == 1:  # as the command does it
+            answers = [engine.stream(requests[0], decoding, lambda _: None)]
+        else:
+            answers = [answer for (answer,) in engine.generate(requests, decoding)]
         return Done(sum(a.completion_tokens for a in answers), about={"first": answers[0].text, "engine": engine.name})
 
     return work

@@ -42,7 +42,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 OUTPUT_FORMATS = ("auto", "text", "jsonl", "csv", "tsv", "openai-batch")
 DTYPE_ALIASES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "half": "float16"}
 _STOP = "End before this text; repeatable ($'\\n': line end)."
-_REF = "builtin:NAME, a folder, org/name[@revision], or openai:NAME."
+_REF = "builtin:NAME, folder, .gguf, org/name[@revision], openai:NAME."
 
 Output = Annotated[str | None, option("--output", "-o", help="Output file or folder.", panel=INPUT, metavar="PATH")]
 Overwrite = Annotated[bool, option("--overwrite", help="Replace an existing output.", panel=INPUT)]

@@ -17,10 +17,10 @@ from llmkit.engines.base import Check, Completion, Pair, Request, TokenScore, ne
 from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import NO_STOPS, Stops, continuation, decode_piece, special_tokens, whole_characters
-from llmkit.engines.panics import panics
 from llmkit.engines.truncation import cut_conversation, cut_tokens
 from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import InputError, UsageError, one_line
+from llmkit.models.panics import panics
 from llmkit.models.speed import Cost
 from llmkit.rows.fields import Prompt
 

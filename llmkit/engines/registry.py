@@ -103,7 +103,7 @@ def open_engine(
     def opened(kind: EngineKind) -> Engine:
         module, _, name = kind.opener.partition(":")
         tell: dict[str, Callable[[str], None]] = {"report": report, "warn": warn}
-        if kind is ctranslate2.ENGINE:
+        if kind in (torch.ENGINE, ctranslate2.ENGINE):  # those of other packages know the other two
             tell["notice"] = notice
         found: Engine = getattr(importlib.import_module(module), name)(settings, chat=chat, draft=draft, **tell)
         return found

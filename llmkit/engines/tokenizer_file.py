@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llmkit.engines.panics import panics
 from llmkit.errors import ModelError, one_line
-from llmkit.models.small_files import read_bytes, read_object
+from llmkit.models.panics import panics
+from llmkit.models.smallfiles import read_bytes, read_object
 
 #: Bytes of tokenizer.json; those of 260,000 tokens take 35 MB.
 _MAX_TOKENIZER = 64_000_000

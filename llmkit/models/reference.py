@@ -1,4 +1,4 @@
-"""A reference (builtin:NAME, a folder, org/name[@revision]) becomes a folder on this machine, checked.
+"""A reference (builtin:NAME, a folder, a GGUF file, org/name[@revision]) becomes a folder on this machine, checked.
 
 Knows names, the hub and its cache; not weights or devices.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +17,16 @@ from llmkit.errors import ModelError, UnavailableError, UsageError, one_line
 from llmkit.files import file_sha256
 from llmkit.models import builtin, configuration
 from llmkit.models.checkpoint import Checkpoint, read_checkpoint
+from llmkit.models.gguf.folder import model_folder
+from llmkit.models.gguf.header import ENDING, read_header
+from llmkit.models.shelf import file_sha256 as remembered_sha256
 
 _HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?)(@(?P<revision>[\w./-]+))?")
+#: A file of a model on the hub, in a folder of it where that is so.
+_HUB_FILE = re.compile(
+    rf"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)/(?P<file>[\w./-]+{re.escape(ENDING)})(@(?P<revision>[\w./-]+))?", re.IGNORECASE
+)
+_KINDS = "models are builtin:NAME, a folder, a .gguf file, or org/name[@revision] or org/name/file.gguf[@revision] on the hub"
 #: What is fetched from the hub: never pickles, never other frameworks' weights.
 _PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "*.py")
 
@@ -35,8 +45,12 @@ class Location:
         return self.reference.startswith("builtin:")
 
 
-def locate(reference: str, *, offline: bool = False, trust_remote_code: bool = False) -> Location:
-    """The folder of `reference`, downloading from the hub where needed and allowed.
+def locate(
+    reference: str, *, offline: bool = False, trust_remote_code: bool = False, tell: Callable[[str], None] = lambda _: None
+) -> Location:
+    """The folder of `reference`, downloading from the hub where needed and allowed, or made of a GGUF file.
+
+    tell: told in a line what takes time now.
 
     Raises UsageError for an invalid name, ModelError or UnavailableError for a model that is damaged or not available.
     """
@@ -45,23 +59,53 @@ def locate(reference: str, *, offline: bool = False, trust_remote_code: bool = F
     path = Path(reference).expanduser()
     if os.path.isdir(path):
         return Location(reference, path.resolve())
+    if (found := gguf_file(reference, offline=offline)) is not None:
+        return Location(reference, model_folder(found.path, reference, tell), found.revision)
     if os.path.isfile(path):
-        raise ModelError(f"{reference} is a file; a model is a folder", hint="name the folder that holds config.json")
+        raise ModelError(f"{reference} is a file; a model is a folder or a .gguf file", hint="name the folder that holds config.json")
     match = _HUB_NAME.fullmatch(reference)
     if match is None or reference.startswith((".", "/", "~")) or ".." in reference:
         raise UnavailableError(
             f"there is no model folder '{reference if len(reference) < 200 else reference[:200] + '...'}'",
-            hint="models are builtin:NAME, a folder, or org/name[@revision] on the hub",
+            hint=_KINDS,
         )
     return _from_hub(reference, match["name"], match["revision"], offline=offline or hub_offline(), trust_remote_code=trust_remote_code)
 
 
-def resolve(reference: str, *, offline: bool = False, trust_remote_code: bool = False) -> tuple[Location, Checkpoint]:
+@dataclass(frozen=True)
+class GgufFile:
+    """A GGUF file on this machine. revision: the hub's commit, where it came from the hub."""
+
+    path: Path
+    revision: str | None = None
+
+
+def gguf_file(reference: str, *, offline: bool = False) -> GgufFile | None:
+    """The GGUF file that `reference` names, downloaded where needed and allowed; None for a model of another kind.
+
+    Raises ModelError or UnavailableError for a file that is damaged or not available.
+    """
+    name = reference.partition("@")[0]
+    path = Path(reference).expanduser()
+    if not name.lower().endswith(ENDING) and path.suffix.lower() != ENDING:
+        return None
+    if os.path.isfile(path):
+        return GgufFile(path)
+    match = _HUB_FILE.fullmatch(reference)
+    if match is None or ".." in reference:
+        raise UnavailableError(f"there is no model file '{reference if len(reference) < 200 else reference[:200] + '...'}'", hint=_KINDS)
+    return _file_from_hub(reference, match, offline=offline or hub_offline())
+
+
+def resolve(
+    reference: str, *, offline: bool = False, trust_remote_code: bool = False, tell: Callable[[str], None] = lambda _: None
+) -> tuple[Location, Checkpoint]:
     """`locate`, then the folder's config, tokenizer files and headers checked against each other.
 
-    Raises what `locate` raises, ModelError for what does not fit together, UsageError for a model that brings code of its own.
+    tell: gets a line on what takes long. Raises what `locate` raises, ModelError for what does not fit together, UsageError for a model
+    that brings code of its own.
     """
-    location = locate(reference, offline=offline, trust_remote_code=trust_remote_code)
+    location = locate(reference, offline=offline, trust_remote_code=trust_remote_code, tell=tell)
     checkpoint = read_checkpoint(location.folder, trust_remote_code=trust_remote_code)
     _check_known_hash(location, checkpoint)
     return location, checkpoint
@@ -73,6 +117,8 @@ def reads_all(reference: str) -> bool:
     if reference.startswith("builtin:"):
         return bool(builtin.LANGUAGES.get(reference.removeprefix("builtin:")))
     try:
+        if folder.suffix.lower() == ENDING and os.path.isfile(folder):
+            return read_header(folder).is_encoder_decoder
         return bool(os.path.isdir(folder) and configuration.optional(folder, "config.json").get("is_encoder_decoder", False))
     except ModelError:
         return False  # opening it says what is wrong
@@ -106,8 +152,8 @@ def _check_known_hash(location: Location, checkpoint: Checkpoint) -> None:
         known = {checkpoint.files[0]: builtin.CHECKSUMS[location.reference.removeprefix("builtin:")]}
     else:
         # The hub's cache links a snapshot's large files to blobs named by their SHA-256.
-        blobs = {path: os.path.basename(os.path.realpath(path)) for path in checkpoint.files if location.revision}
-        known = {path: name for path, name in blobs.items() if re.fullmatch(r"[0-9a-f]{64}", name)}
+        blobs = {path: _blob(path) for path in checkpoint.files if location.revision}
+        known = {path: name for path, name in blobs.items() if name is not None}
     for path, expected in known.items():
         if file_sha256(path) != expected:
             raise ModelError(
@@ -116,20 +162,47 @@ def _check_known_hash(location: Location, checkpoint: Checkpoint) -> None:
             )
 
 
+def _blob(path: Path) -> str | None:
+    """The SHA-256 that the hub's cache names a large file by; None where it has none."""
+    name = os.path.basename(os.path.realpath(path))
+    return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
+
+
+def _file_from_hub(reference: str, match: re.Match[str], *, offline: bool) -> GgufFile:
+    from huggingface_hub import hf_hub_download
+
+    with _hub(reference, match["name"], match["revision"], offline=offline):
+        path = Path(hf_hub_download(match["name"], match["file"], revision=match["revision"], local_files_only=offline))
+    if (expected := _blob(path)) is not None and remembered_sha256(path) != expected:
+        raise ModelError(f"{path}: its SHA-256 is not the expected one", hint=f"delete {os.path.realpath(path)} and run again")
+    return GgufFile(path, path.parents[match["file"].count("/")].name)
+
+
 def _from_hub(reference: str, name: str, revision: str | None, *, offline: bool, trust_remote_code: bool) -> Location:
-    from huggingface_hub import errors as hub
     from huggingface_hub import snapshot_download
+
+    patterns = [p for p in _PATTERNS if trust_remote_code or p != "*.py"]
+    with _hub(reference, name, revision, offline=offline):
+        if not offline:
+            _refuse_pickles(name, revision)
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=offline))
+    return Location(reference, folder, folder.name)
+
+
+@contextmanager
+def _hub(reference: str, name: str, revision: str | None, *, offline: bool) -> Iterator[None]:
+    """What the hub's client raises in the block, as our errors."""
+    from huggingface_hub import errors as hub
     from huggingface_hub.utils import disable_progress_bars, logging
 
     _check_token()
     logging.set_verbosity_error()
     if not sys.stderr.isatty():
         disable_progress_bars()
-    patterns = [p for p in _PATTERNS if trust_remote_code or p != "*.py"]
     try:
-        if not offline:
-            _refuse_pickles(name, revision)
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=offline))
+        yield
+    except ModelError:
+        raise
     except hub.GatedRepoError as exc:
         raise UnavailableError(
             f"{name} is gated: its terms must be accepted first", hint="accept them on the model's page, then log in: hf auth login"
@@ -145,6 +218,8 @@ def _from_hub(reference: str, name: str, revision: str | None, *, offline: bool,
     except hub.LocalEntryNotFoundError as exc:
         why = "this run is offline and it is not in the cache" if offline else "the hub can't be reached and it is not in the cache"
         raise UnavailableError(f"{reference}: {why}", hint="run once with the network, or use builtin:stories") from exc
+    except hub.EntryNotFoundError as exc:
+        raise UnavailableError(f"{name} has no file of the name in {reference}", hint="its page on the hub lists its files") from exc
     except hub.HfHubHTTPError as exc:
         status = exc.response.status_code if exc.response is not None else "?"
         if status == 404:
@@ -161,7 +236,6 @@ def _from_hub(reference: str, name: str, revision: str | None, *, offline: bool,
         raise UnavailableError(
             f"{name} could not be downloaded: {type(exc).__name__}: {one_line(exc)}", hint="run the same command again"
         ) from exc
-    return Location(reference, folder, folder.name)
 
 
 def _check_token() -> None:
@@ -188,7 +262,9 @@ def _refuse_pickles(name: str, revision: str | None) -> None:
     if not any(f.endswith(".safetensors") for f in files):
         pickles = [f for f in files if f.endswith((".bin", ".pt", ".pth", ".ckpt"))]
         what = f"only pickle weights ({pickles[0]}), which can run code when they are read" if pickles else "no weights"
-        raise ModelError(f"{name} has {what}", hint="look for a revision or a copy of it with safetensors")
+        of_llama_cpp = next((f for f in files if f.lower().endswith(ENDING)), None)
+        hint = f"name a file: {name}/{of_llama_cpp}" if of_llama_cpp else "look for a revision or a copy of it with safetensors"
+        raise ModelError(f"{name} has {what}", hint=hint)
 
 
 def is_connection_error(exc: Exception) -> bool:

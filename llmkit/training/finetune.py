@@ -130,7 +130,7 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
 
     device = processes.device(settings.model.device)
     dtype = "float32" if settings.lora is None and settings.model.dtype == "auto" else settings.model.dtype  # see Micikevicius et al. 2018
-    prepared = prepare(replace(settings.model, device=device, dtype=dtype))
+    prepared = prepare(replace(settings.model, device=device, dtype=dtype), report.notice)
     if (slow := slow_precision(prepared.device)) is not None:
         report.warn(f"`dtype` {prepared.device.dtype}: {slow}")
     encoder = _encoder(prepared, settings, rows.checked.format)

@@ -197,7 +197,7 @@ def _load(settings: MergeSettings, report: Reporter) -> LoadedModel:
             raise ModelError(f"{settings.adapter}: names no base", hint="name it with `model` REF")
         base = named
         report.notice(f"base: {base}, named by the adapter")
-    _, checkpoint = resolve(base, offline=settings.offline, trust_remote_code=settings.trust_remote_code)
+    _, checkpoint = resolve(base, offline=settings.offline, trust_remote_code=settings.trust_remote_code, tell=report.notice)
     if "quantization_config" in checkpoint.config:
         raise ModelError(
             f"{base} is quantized, and an adapter merged into rounded weights is not the adapter that was trained",

@@ -55,6 +55,7 @@ _OPTIONAL = {
     "matplotlib": ("plots", "plot"),
     "bitsandbytes": ("--quantize", "quantize"),
     "ray": ("--workers", "ray"),
+    "gguf": ("models in GGUF", "gguf"),
     "babel": ("headers of .po", "documents"),
     "lxml": ("translating .docx", "documents"),
 }

@@ -140,8 +140,8 @@ def _generation_defaults(model: ModelSettings, out: console.Console) -> Generati
     from llmkit.models.generation_defaults import FILE, GenerationDefaults, generation_defaults
     from llmkit.models.reference import locate
 
-    place = locate(model.reference, offline=model.offline, trust_remote_code=model.trust_remote_code)
-    own = generation_defaults(place.folder)
+    place = locate(model.reference, offline=model.offline, trust_remote_code=model.trust_remote_code, tell=out.notice)
+    own = own_settings(place.folder)
     if own is None:
         out.warn(f"{model.reference} has no {FILE}; the defaults apply")
         return GenerationDefaults()

@@ -3,6 +3,7 @@
 llmkit models
 llmkit models show builtin:stories
 llmkit models show gpt2 --json
+llmkit models show tiny.Q4_K_M.gguf
 llmkit models clear
 """
 
@@ -20,13 +21,18 @@ from llmkit.cli.help import Page, shows
 from llmkit.engines.ctranslate2 import cache
 from llmkit.errors import UsageError
 from llmkit.models import builtin
+from llmkit.models.gguf.folder import SHELF
+from llmkit.models.shelf import Converted, remove
 
 if TYPE_CHECKING:
     from llmkit.models.checkpoint import Checkpoint
+    from llmkit.models.reference import GgufFile
 
 app = typer.Typer(
     cls=Group, add_completion=False, help="List built-in and cached models, and show what a model needs.", invoke_without_command=True
 )
+#: Shelves of converted models, and how they are told from others.
+_CONVERTED = {SHELF: "converted from GGUF", cache.SHELF: "converted for CTranslate2"}
 _PAGE = Page(("llmkit models", "llmkit models show gpt2"), guide="models")
 _CLEAR = Page(("llmkit models clear", "llmkit models clear models/mine"), guide="models")
 _SHOW = Page(("llmkit models show builtin:stories", "llmkit models show gpt2 --json"), guide="models")
@@ -51,18 +57,20 @@ def _list(json_output: bool) -> None:
 
     rows = [(f"builtin:{name}", "", _folder_bytes(f"builtin:{name}")) for name in builtin.names()]
     rows += cached_models()
-    made = [(_name(entry), entry.bytes) for entry in cache.listed() if entry.refused is None]
+    made = [(_name(entry), entry.bytes, kind) for kind in _CONVERTED for entry in kind.listed() if entry.refused is None]
     if json_output:
         listed: list[dict[str, Any]] = [{"model": name, "revision": revision or None, "bytes": size} for name, revision, size in rows]
-        listed += [{"model": name, "revision": None, "bytes": size, "converted": "ctranslate2"} for name, size in made]
+        listed += [{"model": name, "revision": None, "bytes": size, "converted": kind.kind} for name, size, kind in made]
         console.write(json.dumps(listed, ensure_ascii=False) + "\n")
         return
     lines = [(name, revision[:12], _size(size)) for name, revision, size in rows]
-    lines += [(f"{name} (converted for CTranslate2)", "", _size(size)) for name, size in made]
+    lines += [(f"{name} ({_CONVERTED[kind]})", "", _size(size)) for name, size, kind in made]
     console.table(("model", "revision", "size"), lines, right=("size",))
 
 
-@add(app, "clear", help="Remove the models that were converted for CTranslate2; they are made again when needed.", page=_CLEAR)
+@add(
+    app, "clear", help="Remove the models that were converted, for CTranslate2 or from GGUF; they are made again when needed.", page=_CLEAR
+)
 def clear(
     *,
     reference: Annotated[
@@ -71,11 +79,12 @@ def clear(
     display: opt.JsonQuiet,
 ) -> None:
     """Removes converted models, and nothing else that lies in their folders."""
-    entries = [entry for entry in cache.listed() if reference is None or entry.manifest.get("reference") == reference]
+    listed = [entry for kind in _CONVERTED for entry in kind.listed()]
+    entries = [entry for entry in listed if reference is None or entry.manifest.get("reference") == reference]
     if reference is not None and not entries:
         raise UsageError(f"no model is converted under the name '{reference}'", hint="'llmkit models' lists those that are")
     models = sum(entry.refused is None for entry in entries)
-    freed = sum(cache.remove(entry) for entry in entries)
+    freed = sum(remove(entry) for entry in entries)
     if display.json_output:
         console.write(json.dumps({"removed": models, "bytes": freed}) + "\n")
     else:
@@ -85,7 +94,7 @@ def clear(
 @add(app, "show", help="Show size, architecture, license, and whether it fits this machine. Loads no weights.", page=_SHOW)
 def show(
     *,
-    reference: Annotated[str, typer.Argument(metavar="REF", help="builtin:NAME, a folder, or org/name[@revision].")],
+    reference: Annotated[str, typer.Argument(metavar="REF", help="builtin:NAME, a folder or .gguf file, or org/name[@revision].")],
     dtype: opt.Dtype = "auto",
     access: opt.Access,
     display: opt.JsonDebug,
@@ -106,8 +115,10 @@ def show(
 def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[str, Any]:
     from llmkit.models import memory
     from llmkit.models.card import read_card
-    from llmkit.models.reference import resolve
+    from llmkit.models.reference import gguf_file, resolve
 
+    if (file := gguf_file(reference, offline=offline)) is not None:
+        return _describe_file(reference, file, dtype)
     location, checkpoint = resolve(reference, offline=offline, trust_remote_code=trusted)
     chosen = "float32" if dtype == "auto" else dtype
     plan = memory.estimate(checkpoint, dtype=chosen, tokens=2048, free=memory.free_bytes())
@@ -131,7 +142,44 @@ def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[
     }
 
 
-def _name(entry: cache.CacheEntry) -> str:
+def _describe_file(reference: str, file: GgufFile, dtype: str) -> dict[str, Any]:
+    """As `_describe`, of a GGUF file, which is not converted for it."""
+    from llmkit.models import memory
+    from llmkit.models.checkpoint import Checkpoint, Tensor
+    from llmkit.models.gguf.header import read_header
+
+    header = read_header(file.path)
+    tokens = header.metadata.get("tokenizer.ggml.tokens")
+    sizes = {
+        "hidden_size": header.own("embedding_length"),
+        "num_hidden_layers": header.own("block_count"),
+        "num_attention_heads": header.own("attention.head_count"),
+        "num_key_value_heads": header.own("attention.head_count_kv"),
+        "intermediate_size": header.own("feed_forward_length"),
+        "vocab_size": len(tokens) if isinstance(tokens, list) else None,
+    }
+    dense = Checkpoint(file.path, sizes, {name: Tensor("F32", tensor.shape) for name, tensor in header.tensors.items()}, (file.path,))
+    chosen = "float32" if dtype == "auto" else dtype
+    plan = memory.estimate(dense, dtype=chosen, tokens=2048, free=memory.free_bytes())
+    return {
+        "model": reference,
+        "folder": str(file.path),
+        "revision": file.revision,
+        "architecture": header.architecture,
+        "kind": "sequence-to-sequence" if header.is_encoder_decoder else "causal",
+        "license": header.text("general.license"),
+        "parameters": header.parameters,
+        "bytes": header.bytes,
+        "weights_dtype": ", ".join(header.kinds),
+        "vocabulary": sizes["vocab_size"],
+        "context": header.own("context_length"),
+        "memory": f"on the CPU in {chosen}: {plan}" + ("" if plan.fits else "; does not fit"),
+        "fits": plan.fits,
+        "card": header.text("general.name") or "",
+    }
+
+
+def _name(entry: Converted) -> str:
     adapter = entry.manifest.get("adapter")
     return f"{entry.manifest.get('reference')}" + (f" + {adapter}" if adapter else "")
 

@@ -36,7 +36,8 @@ def reason(settings: ModelSettings, decoding: Decoding | None) -> str | None:
 
 def worth_converting(reference: str) -> bool:
     """Whether 'auto' converts the model. One of a few megabytes is as fast on torch, and its form would only lie about."""
-    weights = Path(reference).expanduser().glob("*.safetensors") if os.path.isdir(os.path.expanduser(reference)) else None
+    path = Path(reference).expanduser()
+    weights = path.glob("*.safetensors") if os.path.isdir(path) else [path] if os.path.isfile(path) else None
     return weights is None or sum(path.stat().st_size for path in weights if path.is_file()) >= WORTH
 
 

@@ -22,6 +22,7 @@ from llmkit.models.checkpoint import Checkpoint
 from llmkit.models.devices import available_cores
 from llmkit.models.reference import go_offline, resolve
 from llmkit.models.settings import ModelSettings
+from llmkit.models.shelf import Converted
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _form(settings: ModelSettings, tell: _Notices) -> ConvertedModel:
         return packaged(settings.reference.removeprefix("builtin:"))
     if settings.offline:
         go_offline()
-    location, checkpoint = resolve(settings.reference, offline=settings.offline)
+    location, checkpoint = resolve(settings.reference, offline=settings.offline, tell=tell.notice)
     adapter = resolve_adapter(settings.adapter, checkpoint, location, offline=settings.offline) if settings.adapter else None
     if adapter is None:
         configuration.refuse_adapter_beside(checkpoint.folder)
@@ -96,10 +97,10 @@ def _converted(settings: ModelSettings, checkpoint: Checkpoint, adapter: Adapter
     if (entry := _intact(name, tell.warn)) is not None:
         return entry
     try:
-        with cache.writing(name) as part:
-            if (entry := _intact(name, notify_nobody)) is not None:  # another process was faster
+        with cache.SHELF.writing(name) as part:
+            if (entry := _intact(name, ignore)) is not None:  # another process was faster
                 return entry
-            return cache.commit(name, part, _made(settings, checkpoint, part, tell))
+            return cache.SHELF.commit(name, part, _made(settings, checkpoint, part, tell))
     except OSError as exc:
         raise EngineLimitError(
             f"{settings.reference} can't be converted: {files.home()} cannot be written: {exc.strerror or exc}",
@@ -107,8 +108,8 @@ def _converted(settings: ModelSettings, checkpoint: Checkpoint, adapter: Adapter
         ) from exc
 
 
-def _intact(name: str, warn: Notify) -> CacheEntry | None:
-    entry = cache.find(name)
+def _intact(name: str, warn: Tell) -> Converted | None:
+    entry = cache.SHELF.find(name)
     if entry is not None and (file := entry.damaged()) is not None:
         warn(f"{entry.folder / file} has changed since it was written; the model is converted again")
         return None
@@ -133,7 +134,7 @@ def _made(settings: ModelSettings, checkpoint: Checkpoint, part: Path, tell: _No
 def _check_room(settings: ModelSettings, checkpoint: Checkpoint) -> None:
     """Raises EngineLimitError where there is no memory for the model twice over, or no room for it on the disk."""
     most = checkpoint.parameters * memory.bytes_of("float32")
-    free, room = memory.free_bytes(), cache.free_bytes()
+    free, room = memory.free_bytes(), cache.SHELF.free_bytes()
     if 2 * most > free:
         _refuse(settings, f"converting it takes {2 * most / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free")
     if most > room:

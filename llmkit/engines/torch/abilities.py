@@ -25,6 +25,21 @@ def runs_alone(model: Any) -> bool:
     return model.config.model_type in _IGNORE_THE_MASK or "attention_mask" not in names or bool(_OWN_STATE & names)
 
 
+def takes_cache(model: Any) -> bool:
+    """Whether the model keeps what it has read in a cache that is handed to it, and finds its place in it by a mask."""
+    return "cache" in (names := _arguments(model)) and "attention_mask" in names
+
+
+def takes_positions(model: Any) -> bool:
+    """Whether the model is told the position of each token, so that padding may lie between tokens, too."""
+    return "position_ids" in _arguments(model)
+
+
+def last_scores(model: Any) -> dict[str, int]:
+    """What has the model compute scores for the last position only, where it can."""
+    return {"logits_to_keep": 1} if "logits_to_keep" in _arguments(model) else {}
+
+
 def check(model: Any, decoding: Decoding) -> None:
     """Raises UsageError for a way of decoding that this kind of model does not have."""
     names, kind = _arguments(model), model.config.model_type

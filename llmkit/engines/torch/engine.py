@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from transformers import StoppingCriteria
+from transformers import GenerationConfig, StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
 from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Notify, Request, TokenComparison, never_stop, notify_nobody
@@ -28,6 +28,7 @@ from llmkit.engines.torch.divergence import compare
 from llmkit.engines.torch.generation_config import clean, end_tokens
 from llmkit.engines.torch.loading import LoadedModel, load, model_facts, tokenizer_sha256
 from llmkit.engines.torch.onednn import use_onednn
+from llmkit.engines.torch.rounds import Batch, Ended, Written, cache_of, in_rounds, read_prefix
 from llmkit.engines.torch.sampling import Checked, NanGuard, RowLimits, StopsHere, chain
 from llmkit.engines.torch.scoring import Scorer
 from llmkit.engines.utilization import WorkCounters
@@ -40,7 +41,8 @@ class TorchEngine(CodecEngine):
     """A model of transformers that answers. draft: a smaller one that speculates for it.
 
     owns_model: nobody else uses the models, so their weights may be given up for a faster layout as it is made. If not,
-    they stay as they are, and the layout takes memory beside them. lay_out: False leaves the layout out.
+    they stay as they are, and the layout takes memory beside them. lay_out: False leaves the layout out. It is made for the first
+    batch (of one row, too, so that what a batch answers depends on it alone); one answer that is streamed is faster without it.
     """
 
     name = "torch"
@@ -54,15 +56,13 @@ class TorchEngine(CodecEngine):
         owns_model: bool = False,
         lay_out: bool = True,
     ) -> None:
-        self.loaded = _fast(loaded, owned=owns_model) if lay_out else loaded
-        self.draft = self.loaded if draft is loaded else _fast(draft, owned=owns_model) if draft is not None else None
-        self.model, self.tokenizer = self.loaded.model, loaded.tokenizer
+        self._owns_model, self._plain = owns_model, lay_out
+        self.tokenizer = loaded.tokenizer
         self._draft_shares_tokens = draft is None or draft.tokenizer.get_vocab() == self.tokenizer.get_vocab()
         self.chat = chat or ChatSettings()
         self.encoder_decoder = loaded.checkpoint.is_encoder_decoder
         self._constraint: tuple[Decoding, Constraint] | None = None
-        models = [each for each in (self.loaded, self.draft) if each is not None]
-        self._configs = [(each.model, clean(each.model.generation_config, vocabulary=each.vocabulary)) for each in models]
+        self._use(loaded, draft)
         ends = end_tokens(self.tokenizer, self._configs[0][1])
         self.eos = frozenset(ends)
         pad = self.tokenizer.pad_token_id
@@ -72,10 +72,28 @@ class TorchEngine(CodecEngine):
         start = getattr(self.model.generation_config, "decoder_start_token_id", None)
         self._codec = Codec(self.tokenizer, self.chat, loaded.context, ends, self.bos, self.encoder_decoder, start)
         self._runs_alone = not self.encoder_decoder and abilities.runs_alone(self.model)
-        self._scorer = Scorer(self.model, pad=self.pad, encoder_decoder=self.encoder_decoder)
-        self.counters = WorkCounters()
+        self.effort = Effort()
         # a draft model's work is not counted
         self.cost = cost(loaded.checkpoint, dtype=loaded.device.dtype, quantize=loaded.quantize) if draft is None else None
+
+    def _use(self, loaded: LoadedModel, draft: LoadedModel | None) -> None:
+        self.loaded, self.draft, self.model = loaded, draft, loaded.model
+        models = [each for each in (loaded, draft) if each is not None]
+        self._configs = [(each.model, clean(each.model.generation_config, vocabulary=each.vocabulary)) for each in models]
+
+    def _lay_out(self) -> None:
+        """Lays the weights out for products of many rows, once."""
+        if not self._plain:
+            return
+        self._plain = False
+        loaded = _fast(self.loaded, owned=self._owns_model)
+        same = self.draft is self.loaded
+        self._use(loaded, loaded if same else _fast(self.draft, owned=self._owns_model) if self.draft is not None else None)
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        self._lay_out()
+        return Scorer(self.model, pad=self.pad, encoder_decoder=self.encoder_decoder)
 
     @cached_property
     def identity(self) -> ModelIdentity:
@@ -115,6 +133,7 @@ class TorchEngine(CodecEngine):
 
     def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = never_stop) -> list[list[Completion]]:
         """As `TextEngine.generate`. With speculation the requests run one by one."""
+        self._lay_out()
         if decoding.speculates and len(requests) > 1:
             return [answer for request in requests for answer in self.generate([request], decoding, check=check)]
         expanded = decoding.num_samples if decoding.samples else 1
@@ -192,50 +211,90 @@ class TorchEngine(CodecEngine):
         """The new token ids of each row (of each returned beam), padding and all; None where the scores were NaN."""
         abilities.check(self.model, decoding)
         ids, mask, padding = self._padded([row.tokens for row in rows], left=not self.encoder_decoder)
-        prompt_length = 1 if self.encoder_decoder else ids.shape[1]
-        beams = decoding.num_beams
-        limits = [row.max_new_tokens for row in rows]
-        guard = NanGuard(limits, prompt_length)
+        batch = Batch(rows, numbers, ids, mask, padding, 1 if self.encoder_decoder else ids.shape[1])
+        cache = cache_of(self.model) if streamer is None and self._may_leave(rows, decoding) else None
+        refusals = abilities.refusals(self.model, decoding)
+        known = running(self.loaded.location.reference, len(rows))
+        with known, refusals, torch.inference_mode(), own_settings(self._configs), self.effort.timed():
+            if cache is not None:
+                if abilities.takes_positions(self.model) and not self._reads_prompts(decoding):
+                    batch = read_prefix(self.model, batch, cache, self.pad, **abilities.last_scores(self.model))
+                most = max(batch.limits)
+                found = in_rounds(batch, cache, lambda part, state: self._generate(part, decoding, check, cache=state, most=most))
+            else:
+                found = [self._generate(batch, decoding, check, streamer=streamer)[0]]
+        output = [ids[batch.prompt_length :] for each in found for ids in each.output.tolist()]
+        broken = [bad for each in found for bad in each.broken]
+        self.effort.answered([row.tokens for row in rows], output, reads=self.encoder_decoder, beams=decoding.num_beams)
+        each = len(output) // len(rows)
+        return [None if broken[i // each] else ids[: rows[i // each].max_new_tokens] for i, ids in enumerate(output)]
+
+    def _may_leave(self, rows: Sequence[Request], decoding: Decoding) -> bool:
+        """Whether rows of a batch can leave it as they end: what transformers does at an answer's beginning must not be done again."""
+        own = self._configs[0][1]
+        first = own.forced_bos_token_id is None and not own.begin_suppress_tokens
+        alone = self.encoder_decoder or decoding.num_beams > 1 or decoding.speculates
+        return len(rows) > 1 and first and not alone and abilities.takes_cache(self.model)
+
+    def _reads_prompts(self, decoding: Decoding) -> bool:
+        """Whether something beside the model reads the prompts, and would take padding in them for text."""
+        penalties = decoding.repetition_penalty != 1.0 or decoding.no_repeat_ngram_size > 0
+        return penalties or self._codec.stops(decoding) != NO_STOPS
+
+    def _generate(
+        self,
+        batch: Batch,
+        decoding: Decoding,
+        check: Check,
+        *,
+        streamer: BaseStreamer | None = None,
+        cache: Any = None,
+        most: int | None = None,
+    ) -> tuple[Written, Ended]:
+        """Goes on with a batch until its rows have ended, or until enough of them have where it has a cache.
+
+        most: new tokens of all rows from the beginning; by default those of this batch.
+        """
+        limits, beams = batch.limits, decoding.num_beams
+        guard = NanGuard(limits, batch.prompt_length)
         processors = chain(
             decoding,
-            padding=[pad for pad in padding for _ in range(beams)] if not self.encoder_decoder else [0] * len(rows) * beams,
-            prompt_length=prompt_length,
-            numbers=numbers,
+            padding=[0] * len(limits) * beams if self.encoder_decoder else [pad for pad in batch.padding for _ in range(beams)],
+            prompt_length=batch.prompt_length,
+            numbers=batch.numbers,
             limits=limits,
             constraint=self._constrain(decoding),
             guard=guard,
         )
-        criteria: list[StoppingCriteria] = [Checked(check)]
+        criteria: list[StoppingCriteria] = []
         if (stops := self._codec.stops(decoding)) != NO_STOPS:
-            criteria.append(StopsHere(self.tokenizer, stops, prompt_length, read=not self.encoder_decoder))
+            criteria.append(StopsHere(self.tokenizer, stops, batch.prompt_length, read=not self.encoder_decoder))
         if min(limits) < max(limits):
-            criteria.append(RowLimits(limits, prompt_length))
-        speculation: dict[str, Any] = {}
-        if self.draft is not None:
-            speculation["assistant_model"] = self.draft.model
-            if not self._draft_shares_tokens:
-                speculation |= {"tokenizer": self.tokenizer, "assistant_tokenizer": self.draft.tokenizer}
+            criteria.append(RowLimits(limits, batch.prompt_length))
+        ended = Ended(sorted(self.eos), criteria, len(limits))
+        more: dict[str, Any] = self._speculation() if cache is None else {"cache": cache}
+        output = self.model.generate(
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+            generation_config=self._config(decoding, (most or max(limits)) - batch.done, batch.done),
+            logits_processor=processors,
+            stopping_criteria=[Checked(check), *(criteria if cache is None else [ended])],
+            streamer=streamer,
+            **more,
+        )
+        return Written(output, guard.broken_rows()), ended
+
+    def _config(self, decoding: Decoding, new_tokens: int, done: int) -> GenerationConfig:
+        """For answers that have `done` new tokens and may have `new_tokens` more."""
         first, start = (None if name is None else self._codec.token(name) for name in (decoding.first_token, decoding.start_token))
-        own = self._configs[0][1]
-        config = decoding_config(own, decoding, max(limits), pad=self.pad, eos=self.eos, first_token=first, start_token=start)
-        refusals = abilities.refusals(self.model, decoding)
-        known = running(self.loaded.location.reference, len(rows))
-        with known, refusals, torch.inference_mode(), own_settings(self._configs), self.counters.timed():
-            output = self.model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                generation_config=config,
-                logits_processor=processors,
-                stopping_criteria=criteria,
-                streamer=streamer,
-                **speculation,
-            )
-        each = len(output) // len(rows)
-        broken = guard.broken_rows()
-        written = [ids[prompt_length:] for ids in output.tolist()]
-        self.counters.answered([row.tokens for row in rows], written, reads=self.encoder_decoder, beams=decoding.num_beams)
-        new = [ids[: limits[i // each]] for i, ids in enumerate(written)]
-        return [None if broken[i // each] else ids for i, ids in enumerate(new)]
+        left = replace(decoding, min_new_tokens=max(0, decoding.min_new_tokens - done))
+        return decoding_config(self._configs[0][1], left, new_tokens, pad=self.pad, eos=self.eos, first_token=first, start_token=start)
+
+    def _speculation(self) -> dict[str, Any]:
+        if self.draft is None:
+            return {}
+        known: dict[str, Any] = {"assistant_model": self.draft.model}
+        return known if self._draft_shares_tokens else known | {"tokenizer": self.tokenizer, "assistant_tokenizer": self.draft.tokenizer}
 
     def _padded(self, sequences: Sequence[Sequence[int]], *, left: bool = True) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         """ids and mask [rows, longest] int64, and each row's padding."""
@@ -260,17 +319,19 @@ def open_engine(
     *,
     chat: ChatSettings | None = None,
     draft: str | None = None,
-    report: Notify = notify_nobody,
-    warn: Notify = notify_nobody,
+    report: Tell = ignore,
+    warn: Tell = ignore,
+    notice: Tell = ignore,
 ) -> TorchEngine:
     """Loads the model (and the draft model that speculates for it) and gives the engine that runs it.
 
+    notice: told in a line what takes time now.
     Raises what `llmkit.engines.torch.loading.load` raises.
     """
-    loaded = load(settings, report, warn)
+    loaded = load(settings, report, warn, notice)
     for remark in (chat or ChatSettings()).check(loaded.tokenizer):
         warn(remark)
-    helper = load(replace(settings, reference=draft, adapter=None), report) if draft else None
+    helper = load(replace(settings, reference=draft, adapter=None), report, notice=notice) if draft else None
     return TorchEngine(loaded, chat=chat, draft=helper, owns_model=True)
 
 

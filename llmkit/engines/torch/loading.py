@@ -9,15 +9,14 @@ import hashlib
 import logging as logging_of_python
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmkit.engines.base import ModelFacts
+from llmkit.engines.base import ModelFacts, Tell, ignore
 from llmkit.engines.chat import ChatSettings
-from llmkit.engines.panics import panics
 from llmkit.engines.torch import quantization
 from llmkit.engines.torch.device_map import DeviceMap, device_map, devices_of
 from llmkit.engines.torch.devices import free_bytes, is_out_of_memory, select, slow_precision, torch_dtype
@@ -26,6 +25,7 @@ from llmkit.models import configuration, memory
 from llmkit.models.adapters import Adapter, resolve_adapter
 from llmkit.models.checkpoint import Checkpoint
 from llmkit.models.devices import Device, available_cores
+from llmkit.models.panics import panics
 from llmkit.models.reference import Location, go_offline, resolve
 from llmkit.models.settings import ModelSettings
 from llmkit.models.view import View, model_view, tokenizer_view
@@ -123,14 +123,14 @@ def tokenizer_beside(prepared: Prepared) -> bool:
     return len(prepared.views) > 1
 
 
-def prepare(settings: ModelSettings) -> Prepared:
-    """Resolves and checks a model, chooses the device and reads the tokenizer.
+def prepare(settings: ModelSettings, tell: Tell = ignore) -> Prepared:
+    """Resolves and checks a model, chooses the device and reads the tokenizer. tell: told in a line what takes time now.
 
     Raises ModelError, UnavailableError or UsageError.
     """
     if settings.offline:
         go_offline()
-    location, checkpoint = resolve(settings.reference, offline=settings.offline, trust_remote_code=settings.trust_remote_code)
+    location, checkpoint = resolve(settings.reference, offline=settings.offline, trust_remote_code=settings.trust_remote_code, tell=tell)
     adapter = None
     if not settings.adapter:
         configuration.refuse_adapter_beside(checkpoint.folder)
@@ -156,15 +156,14 @@ def prepare(settings: ModelSettings) -> Prepared:
     return Prepared(settings, location, checkpoint, adapter, device, tokenizer, tuple(views), layout)
 
 
-def load(
-    settings: ModelSettings, report: Callable[[str], None] = lambda _: None, warn: Callable[[str], None] = lambda _: None
-) -> LoadedModel:
+def load(settings: ModelSettings, report: Tell = ignore, warn: Tell = ignore, notice: Tell = ignore) -> LoadedModel:
     """Resolves, checks and loads a model; nothing is read into memory that does not fit.
 
-    report: gets one line on the choice of device and precision and the memory needed. warn: gets what will be slow.
+    report: gets one line on the choice of device and precision and the memory needed. warn: gets what will be slow. notice: gets
+    what takes time now.
     Raises ModelError, UnavailableError, UsageError or OutOfMemoryError.
     """
-    prepared = prepare(settings)
+    prepared = prepare(settings, notice)
     import torch
 
     device = prepared.device
