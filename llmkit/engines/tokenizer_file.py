@@ -12,7 +12,7 @@ from typing import Any
 
 from llmkit.errors import ModelError, one_line
 from llmkit.models.panics import panics
-from llmkit.models.smallfiles import read_bytes, read_object
+from llmkit.models.small_files import read_bytes, read_object
 
 #: Bytes of tokenizer.json; those of 260,000 tokens take 35 MB.
 _MAX_TOKENIZER = 64_000_000

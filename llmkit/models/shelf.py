@@ -21,7 +21,7 @@ from typing import Any
 
 from llmkit import files
 from llmkit.errors import OutputError, UnavailableError
-from llmkit.models.smallfiles import MAX_INDEX, read_object
+from llmkit.models.small_files import MAX_INDEX, read_object
 
 MANIFEST = "llmkit-converted.json"
 #: A file that was changed so short a time ago may change again within the clock's step, and its hash is not remembered.
@@ -29,7 +29,7 @@ _SETTLED_NS = 2_000_000_000
 
 
 @dataclass(frozen=True)
-class Converted:
+class CacheEntry:
     """A folder on a shelf. manifest: of its files, and facts of the model."""
 
     folder: Path
@@ -42,6 +42,7 @@ class Converted:
 
     @property
     def bytes(self) -> int:
+        """Size on the disk of the files that the manifest lists."""
         return sum(path.stat().st_size for name in self.manifest["files"] if (path := self.folder / name).is_file())
 
     def damaged(self) -> str | None:
@@ -62,11 +63,11 @@ class Shelf:
     kind: str
     form: int
 
-    def find(self, name: str) -> Converted | None:
+    def find(self, name: str) -> CacheEntry | None:
         """The folder `name`, complete or refused; None where there is none of this form."""
         return self._read(self._root / name)
 
-    def listed(self) -> list[Converted]:
+    def listed(self) -> list[CacheEntry]:
         """Every folder of any form, the largest first."""
         try:
             folders = [path for path in self._root.iterdir() if path.is_dir()]
@@ -89,7 +90,7 @@ class Shelf:
             finally:
                 shutil.rmtree(part, ignore_errors=True)
 
-    def commit(self, name: str, part: Path, facts: dict[str, Any]) -> Converted:
+    def commit(self, name: str, part: Path, facts: dict[str, Any]) -> CacheEntry:
         """Gives the folder `part` its name, with a manifest of its files and `facts`, in the place of an older one.
 
         Raises OSError, also where something of the user's lies in the older one.
@@ -104,7 +105,7 @@ class Shelf:
         manifest = {"form": self.form, **facts, "files": hashes}
         (part / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", errors="surrogatepass")
         files.replace_folder(part, path)
-        return Converted(path, manifest)
+        return CacheEntry(path, manifest)
 
     def free_bytes(self) -> int:
         """What the disk has room for."""
@@ -114,7 +115,7 @@ class Shelf:
     def _root(self) -> Path:
         return files.home() / self.kind
 
-    def _read(self, folder: Path, *, any_form: bool = False) -> Converted | None:
+    def _read(self, folder: Path, *, any_form: bool = False) -> CacheEntry | None:
         try:
             manifest = read_object(folder / MANIFEST, MAX_INDEX)
         except (OSError, UnavailableError):
@@ -122,10 +123,10 @@ class Shelf:
         listed = manifest.get("files")
         if not isinstance(listed, dict) or not all(isinstance(v, str) and Path(n).name == n for n, v in listed.items()):
             return None
-        return Converted(folder, manifest) if any_form or manifest.get("form") == self.form else None
+        return CacheEntry(folder, manifest) if any_form or manifest.get("form") == self.form else None
 
 
-def remove(entry: Converted) -> int:
+def remove(entry: CacheEntry) -> int:
     """Removes what a manifest lists, and the folder when nothing else lies in it. Returns the bytes freed."""
     freed = entry.bytes
     with files.locked(entry.folder, f"the converted form {entry.folder}", wait=True):

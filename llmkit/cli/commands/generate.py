@@ -141,7 +141,7 @@ def _generation_defaults(model: ModelSettings, out: console.Console) -> Generati
     from llmkit.models.reference import locate
 
     place = locate(model.reference, offline=model.offline, trust_remote_code=model.trust_remote_code, tell=out.notice)
-    own = own_settings(place.folder)
+    own = generation_defaults(place.folder)
     if own is None:
         out.warn(f"{model.reference} has no {FILE}; the defaults apply")
         return GenerationDefaults()

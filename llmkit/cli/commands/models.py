@@ -22,7 +22,7 @@ from llmkit.engines.ctranslate2 import cache
 from llmkit.errors import UsageError
 from llmkit.models import builtin
 from llmkit.models.gguf.folder import SHELF
-from llmkit.models.shelf import Converted, remove
+from llmkit.models.shelf import CacheEntry, remove
 
 if TYPE_CHECKING:
     from llmkit.models.checkpoint import Checkpoint
@@ -179,7 +179,7 @@ def _describe_file(reference: str, file: GgufFile, dtype: str) -> dict[str, Any]
     }
 
 
-def _name(entry: Converted) -> str:
+def _name(entry: CacheEntry) -> str:
     adapter = entry.manifest.get("adapter")
     return f"{entry.manifest.get('reference')}" + (f" + {adapter}" if adapter else "")
 

@@ -15,8 +15,8 @@ from llmkit.engines.ctranslate2.model import Files
 from llmkit.engines.tokenizer_file import TokenizerFile
 from llmkit.models import builtin
 from llmkit.models.checkpoint import Checkpoint, read_checkpoint
-from llmkit.models.shelf import Converted
-from llmkit.models.smallfiles import read_object
+from llmkit.models.shelf import CacheEntry
+from llmkit.models.small_files import read_object
 
 #: A model below it (in bytes of float32) answers one text on one core as fast as on all.
 _SMALL = 1 << 26

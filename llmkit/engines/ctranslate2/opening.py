@@ -12,7 +12,6 @@ from llmkit import files
 from llmkit.engines.base import Notify, notify_nobody
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.ctranslate2 import ENGINE, cache, families
-from llmkit.engines.ctranslate2.cache import CacheEntry
 from llmkit.engines.ctranslate2.converted_model import ConvertedModel, cached, packaged
 from llmkit.engines.ctranslate2.engine import CTranslate2Engine
 from llmkit.errors import EngineLimitError
@@ -22,7 +21,7 @@ from llmkit.models.checkpoint import Checkpoint
 from llmkit.models.devices import available_cores
 from llmkit.models.reference import go_offline, resolve
 from llmkit.models.settings import ModelSettings
-from llmkit.models.shelf import Converted
+from llmkit.models.shelf import CacheEntry
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def _converted(settings: ModelSettings, checkpoint: Checkpoint, adapter: Adapter
         return entry
     try:
         with cache.SHELF.writing(name) as part:
-            if (entry := _intact(name, ignore)) is not None:  # another process was faster
+            if (entry := _intact(name, notify_nobody)) is not None:  # another process was faster
                 return entry
             return cache.SHELF.commit(name, part, _made(settings, checkpoint, part, tell))
     except OSError as exc:
@@ -108,7 +107,7 @@ def _converted(settings: ModelSettings, checkpoint: Checkpoint, adapter: Adapter
         ) from exc
 
 
-def _intact(name: str, warn: Tell) -> Converted | None:
+def _intact(name: str, warn: Notify) -> CacheEntry | None:
     entry = cache.SHELF.find(name)
     if entry is not None and (file := entry.damaged()) is not None:
         warn(f"{entry.folder / file} has changed since it was written; the model is converted again")

@@ -72,7 +72,7 @@ class TorchEngine(CodecEngine):
         start = getattr(self.model.generation_config, "decoder_start_token_id", None)
         self._codec = Codec(self.tokenizer, self.chat, loaded.context, ends, self.bos, self.encoder_decoder, start)
         self._runs_alone = not self.encoder_decoder and abilities.runs_alone(self.model)
-        self.effort = Effort()
+        self.counters = WorkCounters()
         # a draft model's work is not counted
         self.cost = cost(loaded.checkpoint, dtype=loaded.device.dtype, quantize=loaded.quantize) if draft is None else None
 
@@ -215,7 +215,7 @@ class TorchEngine(CodecEngine):
         cache = cache_of(self.model) if streamer is None and self._may_leave(rows, decoding) else None
         refusals = abilities.refusals(self.model, decoding)
         known = running(self.loaded.location.reference, len(rows))
-        with known, refusals, torch.inference_mode(), own_settings(self._configs), self.effort.timed():
+        with known, refusals, torch.inference_mode(), own_settings(self._configs), self.counters.timed():
             if cache is not None:
                 if abilities.takes_positions(self.model) and not self._reads_prompts(decoding):
                     batch = read_prefix(self.model, batch, cache, self.pad, **abilities.last_scores(self.model))
@@ -225,7 +225,7 @@ class TorchEngine(CodecEngine):
                 found = [self._generate(batch, decoding, check, streamer=streamer)[0]]
         output = [ids[batch.prompt_length :] for each in found for ids in each.output.tolist()]
         broken = [bad for each in found for bad in each.broken]
-        self.effort.answered([row.tokens for row in rows], output, reads=self.encoder_decoder, beams=decoding.num_beams)
+        self.counters.answered([row.tokens for row in rows], output, reads=self.encoder_decoder, beams=decoding.num_beams)
         each = len(output) // len(rows)
         return [None if broken[i // each] else ids[: rows[i // each].max_new_tokens] for i, ids in enumerate(output)]
 
@@ -319,9 +319,9 @@ def open_engine(
     *,
     chat: ChatSettings | None = None,
     draft: str | None = None,
-    report: Tell = ignore,
-    warn: Tell = ignore,
-    notice: Tell = ignore,
+    report: Notify = notify_nobody,
+    warn: Notify = notify_nobody,
+    notice: Notify = notify_nobody,
 ) -> TorchEngine:
     """Loads the model (and the draft model that speculates for it) and gives the engine that runs it.
 

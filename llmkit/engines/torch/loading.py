@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmkit.engines.base import ModelFacts, Tell, ignore
+from llmkit.engines.base import ModelFacts, Notify, notify_nobody
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.torch import quantization
 from llmkit.engines.torch.device_map import DeviceMap, device_map, devices_of
@@ -123,7 +123,7 @@ def tokenizer_beside(prepared: Prepared) -> bool:
     return len(prepared.views) > 1
 
 
-def prepare(settings: ModelSettings, tell: Tell = ignore) -> Prepared:
+def prepare(settings: ModelSettings, tell: Notify = notify_nobody) -> Prepared:
     """Resolves and checks a model, chooses the device and reads the tokenizer. tell: told in a line what takes time now.
 
     Raises ModelError, UnavailableError or UsageError.
@@ -156,7 +156,9 @@ def prepare(settings: ModelSettings, tell: Tell = ignore) -> Prepared:
     return Prepared(settings, location, checkpoint, adapter, device, tokenizer, tuple(views), layout)
 
 
-def load(settings: ModelSettings, report: Tell = ignore, warn: Tell = ignore, notice: Tell = ignore) -> LoadedModel:
+def load(
+    settings: ModelSettings, report: Notify = notify_nobody, warn: Notify = notify_nobody, notice: Notify = notify_nobody
+) -> LoadedModel:
     """Resolves, checks and loads a model; nothing is read into memory that does not fit.
 
     report: gets one line on the choice of device and precision and the memory needed. warn: gets what will be slow. notice: gets

@@ -71,6 +71,7 @@ class Ended(StoppingCriteria):  # type: ignore[misc]
         self.rows, self.enough = torch.zeros(rows, dtype=torch.bool), max(1, rows // _SHARE)
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
+        """Rows that have ended, [rows] bool; input_ids: [rows, tokens]."""
         now = torch.isin(input_ids[:, -1].cpu(), self.ends)
         for criterion in self.criteria:
             now |= criterion(input_ids, scores, **more).cpu()

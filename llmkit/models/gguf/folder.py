@@ -15,7 +15,7 @@ from llmkit import files
 from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError
 from llmkit.models import memory
 from llmkit.models.gguf.header import GgufHeader, read_header
-from llmkit.models.shelf import Converted, Shelf, file_sha256
+from llmkit.models.shelf import CacheEntry, Shelf, file_sha256
 
 SHELF = Shelf("gguf", form=1)
 
@@ -65,7 +65,7 @@ def _version(name: str) -> str:
         return "none"
 
 
-def _intact(name: str) -> Converted | None:
+def _intact(name: str) -> CacheEntry | None:
     """A folder whose files are all as they were written; of the weights, the hash may be remembered."""
     entry = SHELF.find(name)
     if entry is None:

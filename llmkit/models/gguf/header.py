@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from llmkit.errors import ModelError
-from llmkit.models.smallfiles import open_regular
+from llmkit.models.small_files import open_regular
 
 MAGIC = b"GGUF"
 ENDING = ".gguf"
@@ -58,6 +58,7 @@ class GgufTensor:
 
     @property
     def parameters(self) -> int:
+        """Number of weights."""
         return math.prod(self.shape)
 
 
@@ -81,6 +82,7 @@ class GgufHeader:
 
     @property
     def parameters(self) -> int:
+        """Number of weights."""
         return sum(tensor.parameters for tensor in self.tensors.values())
 
     @property
