@@ -32,7 +32,7 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
     for begin, end in _values(source, lines, name):
         text = _read(source[begin:end])
         if messages.is_text(text):
-            unit = messages.unit(Value(begin, end, text, lines.at(begin)), partial(_encoded, ascii_only=ascii_only))
+            unit = messages.unit(Value(begin, end, text, lines.at(begin)), partial(_encoded, ascii_only=ascii_only), target=target)
             units += [unit] if unit else []
     return EditedDocument(source, tuple(units), messages.compare, encoding, partial(_shape, name=name))
 
