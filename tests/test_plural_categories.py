@@ -45,6 +45,12 @@ def test_an_icu_message_gets_the_categories_that_its_language_needs(tmp_path: Pa
     assert "few" not in translated(tmp_path, "a.json", source, "fr")
 
 
+def test_a_category_whose_numbers_have_texts_of_their_own_is_not_added(tmp_path: Path) -> None:
+    source = '{"a": "{n, plural, =0 {none} =1 {one cat} other {# cats}}"}'
+    assert translated(tmp_path, "a.json", source, "fr") == '{"a": "{n, plural, =0 {NONE} =1 {ONE CAT} other {# CATS}}"}'
+    assert "one {# CATS} few {# CATS} many {# CATS}" in translated(tmp_path, "a.json", source, "ru")
+
+
 def test_a_plural_inside_a_select_gets_them_in_each_branch(tmp_path: Path) -> None:
     source = '{"a": "{g, select, male {he has {n, plural, other {# cats}}} other {they have {n, plural, other {# cats}}}}"}'
     built = translated(tmp_path, "a.json", source, "pl")
