@@ -117,7 +117,8 @@ def _expressions(source: str, begin: int, end: int) -> Iterator[Hidden]:
     """The expressions in the tags that begin in a line."""
     at = begin
     while (tag := _TAG.search(source, at, end)) is not None:
-        at, found = tag.end(), []
+        at = tag.end()
+        found: list[tuple[int, int]] = []
         for match in _IN_TAG.finditer(source, at, at + _LONGEST):
             if match.start() < at or match.group()[0] in "\"'":
                 continue

@@ -161,7 +161,7 @@ def _span(source: str, unit: _Unit, second: bool) -> Span | None:
         if unit.target[0] < unit.source[0]:
             return None
         end = max(unit.target[1], end)
-    text, marks = joined(_messages(xml.pieces(source, _codes(source, unit.inside))))
+    text, marks = joined(list(_messages(xml.pieces(source, _codes(source, unit.inside)))))
     if not has_letters(Segment(text, "", 0, marks).prose()):
         return None
     return Span(unit.start.begin if second else unit.source[0], end, text, marks, f"{2 if second else 1} {_indent(source, unit.source[0])}")
