@@ -58,7 +58,9 @@ def _values(source: str, lines: Lines, name: str) -> Iterator[tuple[int, int]]:
         if source.startswith(";", at):
             at = _skipped(source, at + 1)
         elif not braces or not source.startswith("}", at):
-            raise InputError(f"a semicolon is missing after the value of {key.group()[:60]}", path=name, line=lines.at(value.end()))
+            raise InputError(
+                f"a semicolon is missing after the value of {' '.join(key.group().split())[:60]}", path=name, line=lines.at(value.end())
+            )
         if value is not key and value[1] is not None:
             yield value.span(1)
 
