@@ -25,7 +25,8 @@ from llmkit.translation.pieces import split
 FOLDER = Path(__file__).parent / "documents"
 FILES = sorted(path for path in FOLDER.glob("*/*") if path.with_name(f"{path.stem}.out{path.suffix}").exists())
 PARSERS: dict[str, Callable[[bytes, str], Document]] = {
-    ".md": markdown.parse, ".html": html.parse, ".srt": subtitles.parse, ".vtt": subtitles.parse, ".po": gettext.parse,
+    ".md": markdown.parse, ".mdx": markdown.parse, ".html": html.parse, ".srt": subtitles.parse, ".vtt": subtitles.parse,
+    ".po": gettext.parse,
 }  # fmt: skip
 WORDS = {"house": "maison", "The": "Le", "the": "le", "cat": "chat", "tired": "fatigué", "station": "gare", "My": "Ma", "House": "Maison"}
 

@@ -38,11 +38,11 @@ def translated(document: Document) -> str:
 
 
 MARKDOWN = {
-    "alert": ("> [!NOTE]\n> The house is red.\n> I like it.\n", "> [!NOTE]\n> Le maison is red. I like it.\n"),
+    "alert": ("> [!NOTE]\n> The house is red.\n> I like it.\n", "> [!NOTE]\n> Le maison is red.\n> I like it.\n"),
     "container": (":::tip\nThe house is red.\n:::\n", ":::tip\nLe maison is red.\n:::\n"),
     "container with a title": (":::tip My title\n\nThe house.\n\n:::\n", ":::tip Ma title\n\nLe maison.\n\n:::\n"),
     "container with a title in brackets": (":::tip[My title]\n\nThe house.\n\n:::\n", ":::tip[Ma title]\n\nLe maison.\n\n:::\n"),
-    "admonition": ('!!! note "My house"\n    The house.\n    I like it.\n', '!!! note "Ma maison"\n    Le maison. I like it.\n'),
+    "admonition": ('!!! note "My house"\n    The house.\n    I like it.\n', '!!! note "Ma maison"\n    Le maison.\n    I like it.\n'),
     "footnotes": (
         "I like the house[^1] and it[^blue].\n\n[^1]: The house.\n[^blue]: The cat.\n",
         "I like the maison[^1] and it[^blue].\n\n[^1]: Le maison.\n[^blue]: Le chat.\n",
@@ -53,8 +53,8 @@ MARKDOWN = {
         "[the station]: https://a.b/a\n[the red house]: https://a.b/b\n",
     ),
     "tasks": ("- [x] I am tired.\n- [X] A cat.\n- [ ] A house.\n", "- [x] I am fatigué.\n- [X] A chat.\n- [ ] A maison.\n"),
-    "TOML": ('+++\ntitle = "My house"\ndraft = false\n+++\n\nThe house.\n', '+++\ntitle = "My house"\ndraft = false\n+++\n\nLe maison.\n'),
-    "JSON": ('{\n  "title": "My house"\n}\n\nThe house.\n', '{\n  "title": "My house"\n}\n\nLe maison.\n'),
+    "TOML": ('+++\ntitle = "My house"\ndraft = false\n+++\n\nThe house.\n', '+++\ntitle = "Ma maison"\ndraft = false\n+++\n\nLe maison.\n'),
+    "JSON": ('{\n  "title": "My house"\n}\n\nThe house.\n', '{\n  "title": "Ma maison"\n}\n\nLe maison.\n'),
     "heading id": ("## My house {#my-house}\n", "## Ma maison {#my-house}\n"),
     "attributes": ("The house.\n{: .note .big }\n\n## A cat\n{: .no_toc }\n", "Le maison.\n{: .note .big }\n\n## A chat\n{: .no_toc }\n"),
     "math": (

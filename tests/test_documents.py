@@ -154,6 +154,7 @@ def texts(document: Document) -> list[str]:
 
 def test_what_is_to_be_translated_is_found_and_nothing_else() -> None:
     assert texts(markdown.parse(MARKDOWN.encode(), "")) == [
+        "Hello",
         "Good morning",
         "This is a **small** test. See [the station](https://example.org/x?y=1) and run `pip install x`. "
         "It goes on here, with {name} and 1234 cats.",

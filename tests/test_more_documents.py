@@ -70,6 +70,11 @@ FRAME = {
 }
 
 
+def test_a_key_over_lines_is_named_on_one() -> None:
+    with pytest.raises(InputError, match=r'after the value of "the cat"$'):
+        parsed(".strings", b'"the\ncat""a"')
+
+
 @pytest.mark.parametrize("ending", PARTS)
 @given(data=st.data())
 def test_any_file_is_refused_or_comes_back(ending: str, data: st.DataObject) -> None:

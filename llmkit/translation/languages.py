@@ -5,9 +5,11 @@ Knows names and codes, by langcodes; not models.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import string
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -89,7 +91,7 @@ def _qualified(text: str) -> Language | None:
         if text.casefold() in (made.name.casefold(), f"{plain.name} ({langcodes.get(f'und-{script}').script_name()})".casefold()):
             return Language(langcodes.standardize_tag(langcodes.get(made.tag).simplify_script(), macro=False))
     letters = string.ascii_uppercase
-    regions = [a + b for a in letters for b in letters if langcodes.get(f"und-{a}{b}").territory_name() in match[2]]
+    regions = [a + b for a in letters for b in letters if langcodes.get(f"und-{a}{b}").territory_name().casefold() in match[2].casefold()]
     for script in ("", *(_SCRIPTS if ", " in match[2] else ())):
         for region in regions:
             made = Language("-".join(part for part in (plain.primary, script, region) if part))
@@ -126,17 +128,40 @@ def language(text: str, option: str = "`to`") -> Language:
             return Language(_ALIASES[wanted.casefold()])
         found = langcodes.find(wanted)  # also finds what is only like a name
         near = str(found.display_name())
-        if wanted.casefold() in (near.casefold(), str(found.autonym()).casefold()):
+        if _folded(wanted) in (_folded(near), _folded(str(found.autonym()))):
             return Language(found.to_tag())
     except (LookupError, ValueError):
         pass
+    if own := _own_names().get(_folded(wanted)):
+        return own
     default = "a name (French), or a code (fr, fra, pt-BR, zho_Hant)"
     hint = f"did you mean '{near}'?" if near else did_you_mean(wanted.title(), NAMES, default=default)
     raise UsageError(f"{option} {wanted[:60] or '(empty)'}: no language is known by that name", hint=hint)
 
 
-#: Names that langcodes does not know.
-_ALIASES = {"simplified chinese": "zh", "traditional chinese": "zh-Hant", "tamasheq": "taq", "rawa": "rwo", "ojibwa": "oj"}
+def _folded(text: str) -> str:
+    """A name in small letters without accents."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
+
+
+@functools.cache
+def _own_names() -> dict[str, Language]:
+    """The languages that people ask for by their own names, without accents."""
+    import langcodes
+
+    found = [langcodes.find(name) for name in NAMES]
+    return {_folded(str(each.autonym())): Language(each.to_tag()) for each in found}
+
+
+#: Names that langcodes does not know, or knows as those of another; some are ISO 639's, some have been replaced.
+_ALIASES = {
+    "simplified chinese": "zh", "traditional chinese": "zh-Hant", "tamasheq": "taq", "rawa": "rwo", "ojibwa": "oj", "mandarin": "zh",
+    "castilian": "es", "flemish": "nl-BE", "valencian": "ca", "farsi": "fa", "moldavian": "ro", "moldovan": "ro", "bokmål": "nb",
+    "bokmal": "nb", "nynorsk": "nn", "sorani": "ckb", "kurmanji": "kmr", "sinhalese": "si", "uighur": "ug", "oriya": "or",
+    "panjabi": "pa", "kirghiz": "ky", "pushto": "ps", "chichewa": "ny", "chewa": "ny", "myanmar": "my", "modern greek": "el",
+    "brazilian portuguese": "pt-BR", "european portuguese": "pt-PT", "latin american spanish": "es-419", "british english": "en-GB",
+    "american english": "en-US", "canadian french": "fr-CA", "swiss german": "gsw", "frisian": "fy", "gaelic": "gd",
+}  # fmt: skip
 #: Names that are other languages' codes, and a code that is M2M100's own.
 _SHORT_NAMES = {"Uma": "ppk", "ns": "nso"}
 #: Languages that people ask for: to guess what a misspelled name meant, and for completion.

@@ -1,9 +1,9 @@
 """Markup inside a sentence: taken out before it is translated, and put back at the words where it stood.
 
 A model of translation knows no tags, and pieces between tags are no sentences. So the sentence is translated whole, and each
-piece of markup goes to the place as far into the translation as it stood in the text, counted between the words that both have
-(names, numbers, stops), and moved to the edge of a word. That is exact where word order is alike, and near where it is not;
-nothing is ever lost or doubled, and order stays.
+piece of markup goes to the sign, number or name that it stood at, where the translation has it. Else it goes as far into the
+translation as it stood in the text, counted between the words that both have, and to the edge of a word. That is exact where word
+order is alike, and near where it is not; nothing is ever lost or doubled, and order stays.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import bisect
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 from llmkit.translation.pieces import Pieces
@@ -33,6 +34,24 @@ class Match(Protocol):
     def group(self) -> str:
         """The text of the match."""
         ...
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place in a text, with the methods of a match."""
+
+    begin: int
+    stop: int
+    text: str
+
+    def start(self) -> int:
+        return self.begin
+
+    def end(self) -> int:
+        return self.stop
+
+    def group(self) -> str:
+        return self.text
 
 
 class Finder(Protocol):
@@ -84,7 +103,7 @@ def strip(text: str, keep: Finder) -> Marked:
     size, last = 0, ""
     items: list[Item] = []
     at = 0
-    matches = list(keep.finditer(text))
+    matches = list(_glued(text, keep.finditer(text)))
     following = _following(text, matches)
     paired = False  # whether the piece before began inside this word
     for number, (match, after) in enumerate(zip(matches, following, strict=True)):
@@ -118,8 +137,32 @@ def strip(text: str, keep: Finder) -> Marked:
 #: Words, numbers and stops; how far, as a part of the text, the same one may stand from where it would without others.
 _SAME = re.compile(r"[^\W_]{2,}|[,;:?!()]")
 _NEAR = 0.25
+#: Times that a word may stand in a text and tell a place.
+_OFTEN = 8
+#: Signs that a translation keeps, numbers, and what stands between spaces; how far a sign may stand from where it would without others.
+_SIGN = re.compile(r"[^\w\s'’]")
+_NUMBER = re.compile(r"\d+")
+_RUN = re.compile(r"\S+")
+_CLOSE = 0.15
+#: Signs between two pieces of markup that make one of them: Ctrl+C, %s/%s.
+_GLUE = re.compile(r"[-+/|→>·×:@&~–=.]{1,2}")
 #: What belongs to the word before it.
 _STOPS = frozenset(".,;:!?)]}»”…")
+
+
+def _glued(text: str, matches: Iterable[Match]) -> Iterator[Match]:
+    """The pieces of markup; those with nothing but a sign between them, and no word before them, as one."""
+    before: Match | None = None
+    for match in matches:
+        glued = before is not None and _GLUE.fullmatch(text, before.end(), match.start())
+        if before is not None and glued and not text[max(before.start() - 1, 0) : before.start()].isalnum():
+            before = Mark(before.start(), match.end(), text[before.start() : match.end()])
+            continue
+        if before is not None:
+            yield before
+        before = match
+    if before is not None:
+        yield before
 
 
 def _following(text: str, matches: Sequence[Match]) -> list[str]:
@@ -157,48 +200,128 @@ def _exact(text: str, begin: int, items: Sequence[Item]) -> str:
 
 
 def _placed(source: str, translation: str, items: Sequence[Item]) -> str:
-    """The items at the words of the translation that stand as far into it as theirs in the source.
+    """The items where the translation has the same signs, numbers or names; else at the words that stand as far into it as theirs.
 
     Each that opens has a word of its own, if there are enough, so that no link is left without one.
     """
-    starts = [0, *(m.start() for m in re.finditer(r"(?<=[\s'’(«“-])\w", translation))]
-    ends = [*(m.end() for m in re.finditer(r"\w(?=$|[^\w'’-])", translation)), len(translation)]
     anchors = _anchors(source, translation)
-    opened = Counter(item.offset for item in items if item.opens and item.offset < len(source))
+    sure = _sure(source, translation, items, anchors)
+    out = _at_words(source, translation, items, anchors, sure)
+    pairs = zip(pairwise(out), pairwise(items), strict=True)
+    if any(sure) and any(a.opens and a.offset == b.offset and c.offset < d.offset for (a, b), (c, d) in pairs):
+        out = _at_words(source, translation, items, anchors, [None] * len(items))  # an order in which something would be left empty
+    return _exact(translation, 0, out)
+
+
+def _at_words(
+    source: str, translation: str, items: Sequence[Item], anchors: Sequence[tuple[int, int]], sure: Sequence[int | None]
+) -> list[Item]:
+    """The items at their places in the translation. sure: those that are known."""
+    starts = [0, *(m.start() for m in re.finditer(r"(?<=[\s'’(«“-])\w", translation))]
+    ends = [*(m.end() for m in re.finditer(r"\w(?=$|[^\w'’.,:@/-]|[.,:@/-](?!\w))", translation)), len(translation)]
+    limits = list(accumulate((len(translation) if known is None else known for known in reversed(sure)), min))[::-1]
+    opened = Counter(item.offset for n, item in enumerate(items) if item.opens and sure[n] is None and item.offset < len(source))
     out: list[Item] = []
     least, opened_at = 0, len(source)
-    for item in items:
+    for item, known, limit in zip(items, sure, limits, strict=True):
         if item.opens:
             opened.pop(item.offset, None)
             opened_at = item.offset
         free = len(starts) - len(opened)  # words that those that follow do not need
         wanted = max(_mapped(item.offset, anchors), least)
-        if item.offset >= len(source):
-            place: int | None = len(translation)
+        if known is not None:
+            place: int | None = max(known, least)
+        elif item.offset >= len(source):
+            place = len(translation)
         elif item.opens:
-            place = _nearest(starts, wanted, least, free)
+            place = _nearest(starts, wanted, least, min(free, bisect.bisect_right(starts, limit)))
         else:
-            before = bisect.bisect_right(ends, starts[free]) if 0 < free < len(starts) else len(ends)
+            before = bisect.bisect_right(ends, min(starts[free], limit) if 0 < free < len(starts) else limit)
             place = _nearest(ends, wanted, least + (bool(out) and out[-1].opens and item.offset > opened_at), before)
         least = least if place is None else place
         out.append(Item(least, item.text, item.opens))
-    return _exact(translation, 0, out)
+    return out
+
+
+def _sure(source: str, translation: str, items: Sequence[Item], anchors: Sequence[tuple[int, int]]) -> list[int | None]:
+    """For each item the place that is sure, or None."""
+    before, after = _Signs(source), _Signs(translation)
+    out: list[int | None] = []
+    last = 0
+    for item in items:
+        wanted = _mapped(item.offset, anchors)
+        place = before.same(item, after, wanted) if 0 < item.offset < len(source) else None
+        place = None if place is None or place < last or abs(place - wanted) > _NEAR * len(translation) else place
+        last = last if place is None else place
+        out.append(place)
+    return out
+
+
+class _Signs:
+    """Where signs, numbers and words of a text stand: what a translation keeps as it is."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.signs: dict[str, list[int]] = {}
+        self.numbers: dict[str, list[int]] = {}
+        self.words: dict[str, list[int]] = {}
+        self.runs: list[tuple[int, str]] = []
+        for match in _SIGN.finditer(text):
+            self.signs.setdefault(match.group(), []).append(match.start())
+        for match in _NUMBER.finditer(text):
+            self.numbers.setdefault(match.group(), []).append(match.start())
+        for match in _RUN.finditer(text):
+            self.words.setdefault(match.group().lower(), []).append(match.start())
+            self.runs.append((match.start(), match.group()))
+
+    def same(self, item: Item, other: _Signs, wanted: int) -> int | None:
+        """The place in another text that is that of the item in this one, where both have what it stands at. wanted: about where."""
+        at, text = item.offset, self.text
+        left, right = text[at - 1], text[at]
+        if not left.isspace() and not right.isspace():
+            begin, run = self.runs[bisect.bisect_right(self.runs, (at, "")) - 1]
+            word = run.lower()
+            if len(word) == len(run):
+                there = _paired(self.words[word], other.words.get(word, ()), begin)
+                if there is not None:
+                    return there + at - begin
+        if item.opens and right.isdigit() and not left.isdigit() and (number := _NUMBER.match(text, at)):
+            return _paired(self.numbers[number.group()], other.numbers.get(number.group(), ()), at)
+        sign = right if item.opens else left
+        places, found = self.signs.get(sign, ()), other.signs.get(sign, ())
+        there = _paired(places, found, at if item.opens else at - 1)
+        if there is None and found and places:
+            near = _nearest(found, wanted, 0, len(found))
+            there = near if near is not None and abs(near - wanted) <= _CLOSE * len(other.text) else None
+        return None if there is None else there + (not item.opens)
+
+
+def _paired(places: Sequence[int], others: Sequence[int], at: int) -> int | None:
+    """The one of the others that is as many as `at` is of the places, where there are as many of them."""
+    number = bisect.bisect_left(places, at)
+    return others[number] if len(places) == len(others) and places[number : number + 1] == [at] else None
 
 
 def _anchors(source: str, translation: str) -> list[tuple[int, int]]:
-    """Places in the source that are sure in the translation, in order: both ends, and words, numbers and stops that both have once."""
-    there = {match.group().casefold(): match.start() for match in _SAME.finditer(translation)}
-    times = Counter(match.group().casefold() for match in _SAME.finditer(translation))
-    times_before = Counter(match.group().casefold() for match in _SAME.finditer(source))
+    """Places in the source that are sure in the translation, in order: both ends, and words, numbers and stops that both have as often."""
+    there, here = _places(translation), _places(source)
     out = [(0, 0)]
     for match in _SAME.finditer(source):
         token = match.group().casefold()
-        if times[token] == times_before[token] == 1:
-            place = there[token]
-            near = abs(place / len(translation) - match.start() / len(source)) < _NEAR
-            if near and place >= out[-1][1] and match.start() >= out[-1][0]:
-                out += [(match.start(), place), (match.end(), place + len(token))]
+        place = _paired(here[token], there.get(token, ()), match.start()) if len(here[token]) <= _OFTEN else None
+        if place is None or place < out[-1][1] or match.start() < out[-1][0]:
+            continue
+        if abs(place / len(translation) - match.start() / len(source)) < _NEAR:
+            out += [(match.start(), place), (match.end(), place + len(token))]
     return [*out, (len(source), len(translation))]
+
+
+def _places(text: str) -> dict[str, list[int]]:
+    """Where each word, number and stop of a text stands."""
+    out: dict[str, list[int]] = {}
+    for match in _SAME.finditer(text):
+        out.setdefault(match.group().casefold(), []).append(match.start())
+    return out
 
 
 def _mapped(offset: int, anchors: Sequence[tuple[int, int]]) -> int:

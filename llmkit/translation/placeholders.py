@@ -13,14 +13,20 @@ PRINTF = r"%(?:\d++\$)?(?:\(\w+\))?[-+0#']*+(?:\d++|\*)?(?:\.(?:\d++|\*))?(?:hh|
 QT = r"%L?\d{1,2}(?![\d%])"
 #: {% if %}; what never ends is looked at up to where the next one begins, so that many of them cost no more than one.
 STATEMENT = r"\{%(?:[^{%\n]|\{(?!%)|%(?!\}))*+%\}"
-#: Templates: {{ x }}, {% if %}, {# note #}, <% x %>, <?php x ?>.
-TEMPLATE = rf"\{{\{{[^{{}}\n]*\}}\}}|{STATEMENT}|" r"\{#[^\n{}]*#\}|<%[^<>\n]*%>|<\?[^<>\n]*\?>"
-#: Python's {user.name}, {n:.2f}, {0!r}, {a[0]}, {x:>{width}}; JavaScript's ${x}; {{ as itself.
-BRACE = r"\$?\{(?!\s)[\w.\[\]!'\"]*(?::(?:[^{}\n]|\{\w*\})*)?\}|\{\{|\}\}"
+#: Templates: {{{ x }}}, {{ x }}, {% if %}, {# note #}, <% x %>, <?php x ?>; of Angular, Smarty, mailings: [[ x ]], {$x}, *|X|*, %%x%%.
+TEMPLATE = (
+    rf"\{{\{{\{{[^{{}}\n]*\}}\}}\}}|@?\{{\{{[^{{}}\n]*\}}\}}|{STATEMENT}|"
+    r"\{#[^\n{}]*#\}|<%[^<>\n]*%>|<\?[^<>\n]*\?>|\[\[ [^\[\]\n]* \]\]|\{\$[^\s{}][^{}\n]*\}|\*\|[^|\n]{1,60}\|\*|%%\w+%%|"
+    r"\[[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\]"
+)
+#: What stands between two texts of which one is shown: {% else %}, {{else}}.
+ALTERNATIVE = re.compile(r"\{%[-+]?\s*(?:else|elif|elsif|elseif|when|empty|plural)\b[^{}%\n]*%\}|\{\{[~\s]*else\b[^{}\n]*\}\}")
+#: Python's {user.name}, {n:.2f}, {0!r}, {a[0]}, {x:>{width}}; JavaScript's ${x}; Ruby's #{x}; {{ as itself.
+BRACE = r"[$#]?\{(?!\s)[\w.\[\]!'\"]*(?::(?:[^{}\n]|\{\w*\})*)?\}|\{\{|\}\}"
 #: ICU's {n, plural, one {# cat} other {# cats}}, {sex, select, ...}, {when, date, short}; branches may hold others.
 _NESTED = r"(?:[^{}]++|\{(?:[^{}]++|\{(?:[^{}]++|\{[^{}]*+\})*+\})*+\})*+"
 ICU = rf"\{{\s*\w+\s*,\s*(?:plural|selectordinal|select|number|date|time|list|spellout|ordinal|duration)\b{_NESTED}\}}"
-_URL = r"https?://[^\s<>\"']*[^\s<>\"'.,;:!?)]"
+_URL = r"(?:(?:https?|ftp)://|(?<![\w.])www\.(?=\w))[^\s<>\"']*[^\s<>\"'.,;:!?)]"
 _MAIL = r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
 #: GitHub's :+1: and :tired_face:.
 EMOJI = r"(?<![\w:]):(?:\+1|-1|[a-z][\w+-]*):(?![\w:])"
@@ -30,10 +36,26 @@ _COMMON = f"{TEMPLATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}"
 PLACEHOLDER = re.compile(f"{_COMMON}|{PRINTF}|{QT}")
 #: In prose that is no program's: a percent sign is one.
 IN_PROSE = re.compile(f"{_COMMON}|{EMOJI}|{PRINTF}")
-#: In entries whose format flag says what it is.
+_WEB = f"{_URL}|{_MAIL}"
+#: In entries whose format flag says what it is: https://www.gnu.org/software/gettext/manual/html_node/List-of-Programming-Languages.html
 BY_FLAG = {
-    "c-format": re.compile(f"{_URL}|{_MAIL}|{PRINTF}|% [-+0#]*\\d*[diouxXeEfFgGcs]"),
-    "python-brace-format": re.compile(f"{_COMMON}"),
-    "sh-format": re.compile(f"{_URL}|{_MAIL}|\\$\\{{\\w+\\}}|\\$\\w+"),
-    "qt-format": re.compile(f"{_URL}|{_MAIL}|%n|{QT}"),
+    flag: re.compile(pattern)
+    for flag, pattern in {
+        "c-format": f"{_WEB}|{PRINTF}|% [-+0#]*\\d*[diouxXeEfFgGcs]",
+        "objc-format": f"{_COMMON}|{PRINTF}",
+        "python-format": f"{_COMMON}|{PRINTF}|%(?:\\(\\w+\\))?[-+0#]*\\d*r(?![A-Za-z])",
+        "php-format": rf"{_COMMON}|{PRINTF}|%(?:\d+\$)?[-+]?(?:0|'.)?\d*(?:\.\d+)?[bcdeEfFgGosuxX](?![A-Za-z]{{2}})",
+        "ruby-format": f"{_COMMON}|%<\\w+>[-+0#]*\\d*(?:\\.\\d+)?[a-zA-Z]|%\\{{\\w+\\}}|{PRINTF}",
+        "gcc-internal-format": f"{_WEB}|%[<>']|%[qlw+#]*(?:\\.\\*)?[a-zA-Z](?![A-Za-z]{{2}})|%%",
+        "lisp-format": rf"{_WEB}|~(?:(?:[-+]?\d+|'.|[vV#])(?:,(?:[-+]?\d+|'.)?)*)?[:@]*[a-zA-Z%&|~{{}}\[\]();<>^$*?](?![a-z])",
+        "object-pascal-format": f"{_WEB}|%(?:\\d+:)?-?\\d*(?:\\.\\d+)?[dDuUxXeEfFgGnNmMpPsS](?![A-Za-z]{{2}})|%%",
+        "boost-format": f"{_COMMON}|%\\d+%|%\\|[^|\\n]*\\||{PRINTF}",
+        "python-brace-format": _COMMON,
+        "perl-brace-format": _COMMON,
+        "csharp-format": rf"{_COMMON}|\{{\d+(?:,-?\d+)?(?::[^{{}}\n]*)?\}}",
+        "sh-format": f"{_WEB}|\\$\\{{\\w+\\}}|\\$\\w+",
+        "qt-format": f"{_WEB}|%n|{QT}",
+        "qt-plural-format": f"{_WEB}|%n|{QT}",
+        "kde-format": f"{_COMMON}|{QT}",
+    }.items()
 }

@@ -6,13 +6,15 @@ https://developer.android.com/guide/topics/resources/string-resource: escapes, q
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from llmkit.errors import InputError
 from llmkit.translation.documents import xml
 from llmkit.translation.documents.base import Segment, Span, has_letters, joined, parts
-from llmkit.translation.documents.edits import EditedDocument, spanned
+from llmkit.translation.documents.edits import Change, EditedDocument, Unit, spanned
+from llmkit.translation.documents.plurals import lacking
 from llmkit.translation.documents.xml import Token
 
 #: A value that is another resource's or an attribute of the theme.
@@ -43,12 +45,45 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
             path.pop()
         if inside is not None:
             inside.append(token)
-    return spanned(source, spans, _write, _compare, encoding, partial(_shape, name=name))
+    others = {begin: (end, categories) for begin, end, categories in _others(source, target)}
+    made = spanned(source, spans, _write, _compare, encoding, partial(_shape, name=name, added=frozenset(b for b in others)))
+    return replace(made, units=tuple(_completed(unit, source, others) for unit in made.units))
 
 
-def _shape(data: bytes, name: str) -> list[str]:
-    """The tags, comments and the rest that is no text."""
+def _others(source: str, target: str | None) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+    """The items "other" of plurals, and the categories of the target language that are to follow them."""
+    for plural in re.finditer(r"<plurals\b[^>]*>.*?</plurals\s*>", source, re.DOTALL):
+        items = list(re.finditer(r"""<item\s+quantity=["'](\w+)["'][^>]*>.*?</item\s*>""", plural.group(), re.DOTALL))
+        added = lacking({item[1] for item in items}, target)
+        for item in items:
+            if item[1] == "other" and added:
+                yield plural.start() + item.start(), plural.start() + item.end(), added
+
+
+def _completed(unit: Unit, source: str, others: Mapping[int, tuple[int, tuple[str, ...]]]) -> Unit:
+    """A unit that also writes the items that follow its own."""
+    begin = source.rfind("<item", 0, unit.place[0]) if unit.place else -1
+    if begin not in others or unit.place is None or source.find("</item", begin) < unit.place[0]:
+        return unit
+    end, added = others[begin]
+    (first, last), before = unit.place, re.search(r"\s*\Z", source[:begin])
+    space = before.group() if before else ""
+
+    def write(texts: Sequence[str]) -> Iterator[Change]:
+        for change in unit.write(texts):
+            yield change
+            item = source[begin:first] + change[2] + source[last:end]
+            more = (re.sub(r"""(quantity=["'])other""", rf"\g<1>{category}", item, count=1) for category in added)
+            yield end, end, "".join(f"{space}{each}" for each in more)
+
+    return replace(unit, write=write)
+
+
+def _shape(data: bytes, name: str, added: frozenset[int]) -> list[str]:
+    """The tags, comments and the rest that is no text; of plurals one item each."""
     source, _ = xml.read(data, name)
+    if added:
+        source = re.sub(r"""<item\s+quantity=["'](?!other)\w+["'][^>]*>.*?</item\s*>""", "", source, flags=re.DOTALL)
     return [source[token.begin : token.end] for token in xml.tokens(source) if token.kind not in ("text", "cdata")]
 
 

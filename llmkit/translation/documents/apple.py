@@ -32,7 +32,7 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
     for begin, end in _values(source, lines, name):
         text = _read(source[begin:end])
         if messages.is_text(text):
-            unit = messages.unit(Value(begin, end, text, lines.at(begin)), partial(_encoded, ascii_only=ascii_only))
+            unit = messages.unit(Value(begin, end, text, lines.at(begin)), partial(_encoded, ascii_only=ascii_only), target=target)
             units += [unit] if unit else []
     return EditedDocument(source, tuple(units), messages.compare, encoding, partial(_shape, name=name))
 
@@ -58,7 +58,9 @@ def _values(source: str, lines: Lines, name: str) -> Iterator[tuple[int, int]]:
         if source.startswith(";", at):
             at = _skipped(source, at + 1)
         elif not braces or not source.startswith("}", at):
-            raise InputError(f"a semicolon is missing after the value of {key.group()[:60]}", path=name, line=lines.at(value.end()))
+            raise InputError(
+                f"a semicolon is missing after the value of {' '.join(key.group().split())[:60]}", path=name, line=lines.at(value.end())
+            )
         if value is not key and value[1] is not None:
             yield value.span(1)
 

@@ -20,6 +20,7 @@ _BREAK = re.compile(r"(?<![ \t])[ \t]*\\[Nn][ \t]*|\\[Nn][ \t]*")
 #: The beginning of another speaker's line.
 _SPEAKER = re.compile(r"\\[Nn](?=(?:\{[^{}\n]*\})*[ \t]*[-–—])")
 _DASH = re.compile(r"(?:\{[^{}\n]*\}|[ \t])*[-–—][ \t]*")
+_LEADING = re.compile(r"(?:[ \t]*\\[Nn])*[ \t]*")
 _DRAWING = re.compile(r"\\p(\d+)")
 #: Fields of a dialogue line before its text, where no Format line says it.
 _FIELDS = 9
@@ -70,6 +71,8 @@ def _cue(source: str, begin: int, end: int) -> Iterator[Span]:
 
 
 def _speech(source: str, begin: int, end: int) -> Span:
+    # lines left empty put the text where it is to be
+    begin, end = _LEADING.match(source, begin, end).end(), _trailing(source, begin, end)  # type: ignore[union-attr]
     dash = _DASH.match(source, begin, end)
     begin = dash.end() if dash else begin
     raw = source[begin:end]
@@ -86,6 +89,13 @@ def _speech(source: str, begin: int, end: int) -> Span:
             pieces += with_marks(_BREAK.sub(" ", part).replace("\\h", "\xa0"), IN_PROSE)
     text, marks = joined(pieces)
     return Span(begin, end, text, marks, "".join(re.findall(r"\\[Nn]", raw)))
+
+
+def _trailing(source: str, begin: int, end: int) -> int:
+    """Where a text [begin, end) ends without the empty lines at its end."""
+    while source.endswith(("\\N", "\\n"), begin, end):
+        end -= 2
+    return end
 
 
 def _write(text: str, segment: Segment) -> str:

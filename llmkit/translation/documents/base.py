@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Protocol
 
 from llmkit.errors import InputError
+from llmkit.translation.markup import Mark
 
 #: Places [begin, end) of marks in a text, in order.
 Places = tuple[tuple[int, int], ...]
@@ -54,27 +55,6 @@ class Document(Protocol):
     def build(self, translations: Sequence[str | None]) -> bytes:
         """The file, with a translation in the place of each segment; None leaves the segment as it was."""
         ...
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A place in a text, with the methods of a match."""
-
-    begin: int
-    stop: int
-    text: str
-
-    def start(self) -> int:
-        """Where it begins."""
-        return self.begin
-
-    def end(self) -> int:
-        """Behind its last character."""
-        return self.stop
-
-    def group(self) -> str:
-        """The text of the mark."""
-        return self.text
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from llmkit.translation.placeholders import IN_PROSE
 _DOCUMENT = "word/document.xml"
 _PARTS = re.compile(r"word/(?:document|(?:header|footer)\d*|footnotes|endnotes|comments)\.xml")
 _PROPERTIES = "docProps/core.xml"
+_STYLES = "word/styles.xml"
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 #: Elements that hold no text of the sentence: deleted text, field codes, properties, phonetic guides.
 _LEFT_OUT = frozenset(("del", "moveFrom", "instrText", "delText", "pPr", "rPr", "sdtPr", "sdtEndPr", "rt", "fldData"))
@@ -29,7 +30,8 @@ _CUTS = frozenset(("tab", "br", "cr", "ptab"))
 #: Elements whose text is words: of sentences, of properties.
 _WORDS = frozenset(("t", "title", "subject", "description"))
 _SEPARATOR = re.compile(r"<\d+>")
-#: What Word notes for itself between the texts of a sentence.
+#: What Word notes for itself in a run's properties, and between the texts of a sentence.
+_NOTED = frozenset(("lang", "noProof"))
 _UNSEEN = frozenset(("lastRenderedPageBreak", "proofErr", "bookmarkStart", "bookmarkEnd", "rPr", "softHyphen"))
 
 
@@ -113,18 +115,42 @@ def parse(data: bytes, name: str, target: str | None = None) -> WordDocument:
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
     entries = archive.opened(data, name, "a Word document", _DOCUMENT)
     names = sorted((n for n in entries.names if _PARTS.fullmatch(n)), key=lambda n: (n != _DOCUMENT, n))
+    names += [_STYLES] if _STYLES in entries.names else []
     names += [_PROPERTIES] if _PROPERTIES in entries.names else []
     try:
         roots = {n: etree.fromstring(entries.read(n), parser) for n in names}
     except (etree.XMLSyntaxError, ValueError) as exc:
         raise InputError(f"is not a Word document: {one_line(exc)}", path=name) from exc
+    if target is not None:
+        _speak(roots, target)
     return WordDocument(data, roots)
+
+
+def _speak(roots: dict[str, Any], target: str) -> None:
+    """Sets the language in which Word checks the text: that of the document and of what is in it, other languages' apart."""
+    from langcodes import Language
+
+    full = Language.get(target).maximize()
+    named = f"{full.language}-{full.territory}" if full.territory else target
+    attribute = {"Hans": "eastAsia", "Hant": "eastAsia", "Jpan": "eastAsia", "Kore": "eastAsia", "Arab": "bidi", "Hebr": "bidi"}
+    kind = attribute.get(full.script or "", "val")
+    every = [element for root in roots.values() for element in root.iter("{*}lang")]
+    default = next((e for e in every if any(_local(a) == "rPrDefault" for a in e.iterancestors())), None)
+    own = _value(default, kind) if default is not None else None
+    for element in every:
+        name, value = next(((n, v) for n, v in element.attrib.items() if n.endswith("}" + kind)), (None, None))
+        if name is not None and (own is None or str(value).split("-")[0] == own.split("-")[0]):
+            element.set(name, named)
+
+
+def _value(element: Any, name: str) -> str | None:
+    return next((str(value) for key, value in element.attrib.items() if key.endswith("}" + name)), None)
 
 
 def _shape(root: Any) -> Iterator[object]:
     """Elements with their attributes, in order, and the text of those that hold no words."""
     for element in root.iter():
-        kept = {name: value for name, value in element.attrib.items() if name != _SPACE}
+        kept = {name: value for name, value in element.attrib.items() if name != _SPACE and _local(element) != "lang"}
         yield element.tag, kept, len(element), None if _local(element) in _WORDS else element.text
 
 
@@ -205,7 +231,8 @@ def _format(text: Any, paragraph: Any) -> tuple[Any, ...]:
     from lxml import etree
 
     run = text.getparent()
-    properties = next((etree.tostring(child, with_tail=False) for child in run if _local(child) == "rPr"), b"")
+    found = (each for child in run if _local(child) == "rPr" for each in child if _local(each) not in _NOTED)
+    properties = b"".join(etree.tostring(each, with_tail=False) for each in found)
     around, element = [], run.getparent()
     while element is not None and element is not paragraph:
         around.append(element)

@@ -114,7 +114,7 @@ def parse(data: bytes, name: str, target: str | None = None, *, retranslate_fuzz
     entries = list(_entries(source, name))
     header = next((e for e in entries if e.texts.get("msgid") == "" and "msgctxt" not in e.texts), None)
     forms = _forms(header.texts.get("msgstr", "") if header else "")
-    if target is not None and header is not None and "INTEGER" in header.texts.get("msgstr", ""):
+    if target is not None and header is not None and _is_unmade(entries, header.texts.get("msgstr", ""), target):
         source = _headed(source, header, target)
         entries = list(_entries(source, name))
         forms = _forms(next(e for e in entries if e.texts.get("msgid") == "").texts.get("msgstr", ""))
@@ -152,7 +152,8 @@ def _skeleton(data: bytes) -> object:
     source = decoded(data, "")
     entries = list(_entries(source, ""))
     keys = [{k: v for k, v in e.texts.items() if not k.startswith("msgstr")} for e in entries]
-    forms = [[k for k in e.texts if k.startswith("msgstr")] for e in entries]
+    # an entry may lack forms that the header says there are
+    forms = [["msgstr[]" if "msgid_plural" in e.texts else k for k in e.texts if k.startswith("msgstr")][:1] for e in entries]
     lost = [_lost(e) if e.texts.get("msgid") else e.texts.get("msgstr") for e in entries]
     lines = [line.strip("\ufeff \t\f\v\r") for line in source.split("\n")]
     comments = [line for line in lines if line.startswith("#") and not line.startswith("#,")]
@@ -286,6 +287,15 @@ def _accelerated(text: str, segment: Segment) -> str:
     return text if match is None else f"{text[: match.start()]}{mark}{text[match.start() :]}"
 
 
+def _is_unmade(entries: Sequence[_Entry], header: str, target: str) -> bool:
+    """Whether the header is still a template's, or another language's in a catalog without a translation."""
+    if "INTEGER" in header:
+        return True
+    language = re.search(r"(?m)^Language: *([A-Za-z]{2,3})\b", header)
+    others = (text for entry in entries if entry.texts.get("msgid") for key, text in entry.texts.items() if key.startswith("msgstr"))
+    return language is not None and language[1].lower() != target.split("-")[0].lower() and not any(others)
+
+
 def _headed(source: str, header: _Entry, target: str) -> str:
     """The source with the placeholders of its header filled in, as msginit does, and the header no longer fuzzy."""
     try:
@@ -297,11 +307,12 @@ def _headed(source: str, header: _Entry, target: str) -> str:
     locale = target.replace("-", "_")
     try:
         plural = get_plural(locale)
-        text = text.replace("nplurals=INTEGER; plural=EXPRESSION;", f"nplurals={plural.num_plurals}; plural={plural.plural_expr};")
+        forms = f'"Plural-Forms: nplurals={plural.num_plurals}; plural={plural.plural_expr};\\\\n"'
+        text = re.sub(r'"Plural-Forms: [^"\\]*\\n"', forms, text)
     except (UnknownLocaleError, ValueError):
         pass
     text = text.replace("charset=CHARSET", "charset=UTF-8")
-    text = re.sub(r'"Language: *\\n"', lambda _: f'"Language: {locale}\\n"', text)
+    text = re.sub(r'"Language: *[\w@.-]*\\n"', lambda _: f'"Language: {locale}\\n"', text)
     text = re.sub(r"(?m)^#,[ \t]*fuzzy[ \t]*\r?\n", "", text, count=1)
     return text + source[header.end :]
 

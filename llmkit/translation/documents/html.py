@@ -15,7 +15,8 @@ from itertools import pairwise
 from typing import Literal
 
 from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, decoded, has_letters, joined, one_line, parts, with_marks
-from llmkit.translation.placeholders import IN_PROSE
+from llmkit.translation.documents.edits import changed
+from llmkit.translation.placeholders import ALTERNATIVE, IN_PROSE
 
 #: Elements inside a sentence; all others end one.
 _INLINE = frozenset(
@@ -42,8 +43,19 @@ _ENDS = {
     },
 }  # fmt: skip
 #: Attributes that people read (HTML standard, translatable attributes).
-_READ = frozenset(("title", "alt", "placeholder", "aria-label", "aria-description", "label", "abbr"))
-_META = frozenset(("description", "keywords", "og:title", "og:description", "twitter:title", "twitter:description"))
+_READ = frozenset(
+    ("title", "alt", "placeholder", "label", "abbr", "summary", "aria-label", "aria-description", "aria-placeholder",
+     "aria-roledescription", "aria-valuetext", "aria-braillelabel")
+)  # fmt: skip
+_META = frozenset(
+    ("description", "keywords", "og:title", "og:description", "og:image:alt", "twitter:title", "twitter:description",
+     "twitter:image:alt", "dc.title", "dc.description", "dcterms.title", "dcterms.description")
+)  # fmt: skip
+#: Kinds of <input> that show their value on a button.
+_BUTTONS = frozenset(("submit", "button", "reset"))
+#: Elements that stand apart where one follows another at once, as the links of a menu do.
+_APART = frozenset(("a", "span", "ins", "del", "label", "time", "data", "abbr", "cite", "q"))
+_ENDED = re.compile(r"</([a-zA-Z]+)")
 _TAG = re.compile(r"""<(/?)([a-zA-Z][^\s/>]*+)((?>[^>"'=]++|=\s*+"[^"]*+"|=\s*+'[^']*+'|=\s*+[^\s>"']*+|["'])*+)>""")
 _ATTRIBUTE = re.compile(r"""([^\s"'>/=]++)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s>"']++)))?+""")
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
@@ -85,12 +97,15 @@ def _source(data: bytes, name: str, encoding: str | None) -> tuple[str, str]:
 
 
 def _in_language(source: str, target: str) -> str:
-    """The source with the language of the whole page, if it names one, changed."""
-    page = next((token for token in _tokens(source) if token.kind == "start" and token.name == "html"), None)
-    for name, begin, end in reversed(page.attributes if page else ()):
-        if name in ("lang", "xml:lang") and begin < end:
-            source = source[:begin] + target + source[end:]
-    return source
+    """The source with the language of the whole page, if it names one, changed, there and where an element names it again."""
+    tags = (token for token in _tokens(source) if token.kind == "start")
+    named = [(tag.name, begin, end) for tag in tags for name, begin, end in tag.attributes if name in ("lang", "xml:lang") and begin < end]
+    page = {_primary(source[begin:end]) for name, begin, end in named if name == "html"}
+    return changed(source, [(begin, end, target) for _, begin, end in named if _primary(source[begin:end]) in page])
+
+
+def _primary(tag: str) -> str:
+    return re.split("[-_]", tag.strip().lower())[0]
 
 
 def _encoding(data: bytes) -> str:
@@ -180,7 +195,7 @@ class _Finder:
         if token.kind == "text" and self._parts and not self._parts[-1][2] and self._parts[-1][1] == token.begin:
             self._parts[-1] = (self._parts[-1][0], token.end, False)  # behind a `<` that is none
         elif token.kind == "text":
-            self._parts.append((token.begin, token.end, False))
+            self._text(token.begin, token.end)
         elif token.kind == "other":
             self._parts.append((token.begin, token.end, True))
         elif token.kind == "start" and self._is_left_out(token):
@@ -192,13 +207,32 @@ class _Finder:
         else:
             self._tag(token)
 
-    def _tag(self, token: _Token) -> None:
-        if token.name not in _INLINE:
+    def _text(self, begin: int, end: int) -> None:
+        """A text, cut where another one may be shown in its place."""
+        for match in ALTERNATIVE.finditer(self.source, begin, end):
+            self._parts.append((begin, match.start(), False))
             self.end_segment()
-        else:
+            begin = match.end()
+        self._parts.append((begin, end, False))
+
+    def _tag(self, token: _Token) -> None:
+        if token.name not in _INLINE or (token.kind == "start" and token.name in _APART and self._is_apart(token.begin)):
+            self.end_segment()
+        if token.name in _INLINE:
             self._parts.append((token.begin, token.end, True))
         if token.kind == "start":
             self._attributes(token)
+
+    def _is_apart(self, at: int) -> bool:
+        """Whether a word and the end of an element stand before a place, with nothing between."""
+        for begin, end, mark in reversed(self._parts):
+            if end != at or not mark:
+                return end == at and self.source[at - 1].isalnum() and begin < end
+            ended = _ENDED.match(self.source, begin, end)
+            if ended is None or ended[1].lower() not in _INLINE:
+                return False
+            at = begin
+        return False
 
     def _is_left_out(self, token: _Token) -> bool:
         if token.name in _VOID or (self.source.endswith("/>", token.begin, token.end) and token.name not in _VERBATIM | _CODE):
@@ -241,13 +275,8 @@ class _Finder:
         if self._untranslated(token):
             return
         for name, (a, b) in values.items():
-            meta = token.name == "meta" and name == "content" and self._meta(values)
-            if (meta or (name in _READ and token.name != "meta")) and has_letters(self.source[a:b]):
+            if _is_read(self.source, token, name, values) and has_letters(self.source[a:b]):
                 self._attribute(a, b)
-
-    def _meta(self, values: dict[str, tuple[int, int]]) -> bool:
-        names = [self.source[slice(*values[key])].lower() for key in ("name", "property") if key in values]
-        return any(name in _META for name in names)
 
     def _attribute(self, begin: int, end: int) -> None:
         """A value as a segment of its own, within that of the sentence around it."""
@@ -261,6 +290,15 @@ class _Finder:
         if worded:
             self.spans.append(_span(self.source, self._parts[worded[0] : worded[-1] + 1]))
         self._parts = []
+
+
+def _is_read(source: str, token: _Token, name: str, values: dict[str, tuple[int, int]]) -> bool:
+    """Whether people read an attribute of a tag, whose values are at these places."""
+    if token.name == "meta" and name == "content":
+        return any(source[slice(*values[key])].lower() in _META for key in ("name", "property", "itemprop") if key in values)
+    if token.name == "input" and name == "value":
+        return "type" in values and source[slice(*values["type"])].lower() in _BUTTONS
+    return name in _READ and token.name != "meta"
 
 
 def _span(source: str, run: list[tuple[int, int, bool]]) -> Span:
@@ -306,10 +344,13 @@ def skeleton(source: str) -> list[object]:
     finder = _Finder(source)
     out: list[object] = []
     prose: list[str] = []
+    before = ""  # the start tag right before
     for token in _tokens(source):
         inside = finder.inside
         finder.take(token)
         raw = source[token.begin : token.end]
+        out += ["empty"] if token.kind == "end" and token.name == before and not "".join(prose).strip() else []
+        before = token.name if token.kind == "start" else before if token.kind == "text" else ""
         if token.kind == "text" and not inside:
             prose.append(raw)
             continue
@@ -325,8 +366,9 @@ def _placeholders(raw: str) -> list[str]:
 def _shape(source: str, token: _Token) -> Iterator[str]:
     """A tag, the values that people read replaced by the placeholders in them."""
     at = token.begin
+    values = {name: (a, b) for name, a, b in token.attributes}
     for name, begin, end in token.attributes:
-        if name in _READ or name == "content":
+        if _is_read(source, token, name, values):
             yield source[at:begin]
             yield from _placeholders(source[begin:end])
             at = end

@@ -36,6 +36,12 @@ def is_complex(text: str) -> bool:
     return _COMPLEX.search(text) is not None
 
 
+def starts(text: str, at: int = 0) -> int | None:
+    """Where the first plural or select from `at` on begins."""
+    match = _COMPLEX.search(text, at)
+    return match.start() if match else None
+
+
 def message(text: str, marks: re.Pattern[str]) -> Branch:
     """A whole message. marks: what in its prose stays. Raises NotAMessage."""
     branch, end = _Reader(text, marks).branch(0, 0)

@@ -8,24 +8,38 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import string
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from llmkit.translation.placeholders import ICU, IN_PROSE, STATEMENT
+from llmkit.translation.documents import html as pages
+from llmkit.translation.documents.markdown_blocks import tab_plugin
+from llmkit.translation.placeholders import ICU, IN_PROSE, TEMPLATE
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
+#: Attributes in braces, as Pandoc has them.
+_ATTRIBUTES = r"\{[.#:][^{}\n]*\}"
 #: A formula as \\(x_i\\), up to the first mark that ends it or begins another; without a sign of mathematics it is prose in parentheses.
 _INSIDE = r"\\(?!\\?[()])"
 _FORMULA = rf"\\\\?\((?=[^\n\\_^=+{{}}]*+(?:[_^=+{{}}]|{_INSIDE})|\w\\)(?:[^\n\\]|{_INSIDE})++\\\\?\)"
-#: Read before all other marks: template marks, JSX, footnotes, attributes, kinds of alerts, links of wikis, formulas.
+#: The same as \[x = y\], and an environment.
+_DISPLAY = (
+    r"\\\\?\[(?=[^\\=^{}\[\]]*+(?:[=^{}]|\\[a-zA-Z]))(?:[^\\\[\]]|\\(?!\\?[\[\]]))++\\\\?\]"
+    r"|\\begin\{(?P<env>\w+\*?)\}(?:[^\\]++|\\(?!end\{(?P=env)\})){0,2000}+\\end\{(?P=env)\}"
+)
+#: Read before all other marks: template marks, JSX, footnotes, attributes, kinds of alerts, links and comments of wikis, formulas.
 _OPAQUE = re.compile(
-    rf"\{{\{{[^{{}}\n]*\}}\}}|{STATEMENT}|{ICU}|\{{[^{{}}\n]*\}}|\$\{{[^{{}}\n]*\}}|\[\^[^\[\]\s]++\]|\[![A-Za-z]+\][+-]?"
-    rf"|\[\[[^\[\]\n]+\]\](?!\()|{_FORMULA}|<%[^<>\n]*%>"
+    rf"{TEMPLATE}|{ICU}|\$?\{{(?:[^{{}}\n]|\{{[^{{}}\n]*\}})*+\}}|\[\^[^\[\]\s]++\]|\[![A-Za-z]+\][+-]?"
+    rf"|!?\[\[[^\[\]\n]+\]\](?!\()|{_FORMULA}|{_DISPLAY}|<%[^<>\n]*%>|%%[^%\n]+%%|\[(?=[^\[\]\n]+\]{_ATTRIBUTES})|\]{_ATTRIBUTES}"
+)
+#: Elements in a text whose content is no prose.
+_VERBATIM = re.compile(
+    r"<(code|kbd|samp|var|math|svg|script|style)\b[^>]*(?<!/)>\Z|<(\w+)\b[^>]*\stranslate\s*=\s*[\"']?no\b[^>]*(?<!/)>\Z", re.IGNORECASE
 )
 
 
@@ -50,6 +64,7 @@ class _Watch:
     state: StateInline | None = None
     pieces: list[Piece] = field(default_factory=list)
     delimiters: list[tuple[int, int, Token]] = field(default_factory=list)
+    images: list[tuple[int, int]] = field(default_factory=list)
     _brackets: tuple[StateInline | None, int] = (None, -1)
 
     def last_bracket(self, state: StateInline) -> int:
@@ -73,6 +88,7 @@ def parser() -> MarkdownIt:
     admon_plugin(md)
     footnote_plugin(md, inline=False)
     deflist_plugin(md)
+    tab_plugin(md)
     dollarmath_plugin(md, allow_space=False, allow_digits=False, double_inline=True)
     md.core.ruler.enableOnly(["normalize", "block"])
     md.inline.ruler.before("text", "opaque", _opaque)
@@ -86,7 +102,7 @@ def parser() -> MarkdownIt:
 
 
 def _opaque(state: StateInline, silent: bool) -> bool:
-    match = _OPAQUE.match(state.src, state.pos, state.posMax) if state.src[state.pos] in "{[$\\<" else None
+    match = _OPAQUE.match(state.src, state.pos, state.posMax) if state.src[state.pos] in "{[$\\<!]%@*" else None
     if match is None:
         return False
     if not silent:
@@ -125,11 +141,13 @@ def _note(name: str, state: StateInline, begin: int, tokens: list[Token], watch:
         if closing in ("]", "][]"):  # a reference by its own words: it is named, because the words change
             closing = f"][{' '.join(source[opened:label].split())}]"
         watch.pieces += [Piece(begin, opened, source[begin:opened], True), Piece(label, end, closing, True)]
+        watch.images += [(opened, label)] if name == "image" else []
     elif name == "newline" or (name == "escape" and source[begin : begin + 2] == "\\\n"):
         hard = name == "escape" or source[max(begin - 2, 0) : begin] == "  "
         watch.pieces.append(Piece(begin, end, " ", False, hard))
     elif name in ("escape", "entity"):
-        text = source[begin + 1 : end] if name == "escape" else html.unescape(source[begin:end])
+        escaped = name == "escape" and source[begin + 1] in string.punctuation  # else the backslash is one
+        text = source[begin + 1 : end] if escaped else html.unescape(source[begin:end])
         watch.pieces.append(Piece(begin, end, text, False))
     elif name == "html_inline" and re.match(r"<br\s*/?>", source[begin:end], re.IGNORECASE):
         watch.pieces.append(Piece(begin, end, source[begin:end], True, True))
@@ -142,15 +160,23 @@ def pieces_of(md: MarkdownIt, env: dict[str, Any], content: str) -> list[Piece]:
     from markdown_it.rules_inline import StateInline
 
     watch: _Watch = md.options["watch"]
-    watch.state, watch.pieces, watch.delimiters = StateInline(content, md, env, []), [], []
+    watch.state, watch.pieces, watch.delimiters, watch.images = StateInline(content, md, env, []), [], [], []
     md.inline.tokenize(watch.state)
     for rule in md.inline.ruler2.getRules(""):
         rule(watch.state)
     watch.state = None
+    found, images = watch.pieces, watch.images
     marks = [Piece(a, b, content[a:b], True) for a, b, token in watch.delimiters if token.type != "text" or not token.content]
+    for begin, end in images:
+        found += [replace(piece, begin=piece.begin + begin, end=piece.end + begin) for piece in pieces_of(md, env, content[begin:end])]
+    return list(_verbatim(_filled(content, [*found, *marks]), content))
+
+
+def _filled(content: str, found: list[Piece]) -> list[Piece]:
+    """The pieces in order, with prose in the gaps."""
     out: list[Piece] = []
     at = 0
-    for piece in sorted([*watch.pieces, *marks], key=lambda piece: piece.begin):
+    for piece in sorted(found, key=lambda piece: (piece.begin, piece.end)):
         if piece.begin > at:
             out.append(Piece(at, piece.begin, content[at : piece.begin].replace("\n", " "), False))
         if piece.begin >= at:
@@ -159,6 +185,24 @@ def pieces_of(md: MarkdownIt, env: dict[str, Any], content: str) -> list[Piece]:
     if at < len(content):
         out.append(Piece(at, len(content), content[at:].replace("\n", " "), False))
     return out
+
+
+def _verbatim(pieces: list[Piece], content: str) -> Iterator[Piece]:
+    """The pieces; an element that holds no prose is one."""
+    closing = {piece.text.lower(): number for number, piece in enumerate(pieces) if piece.mark and piece.text.startswith("</")}
+    at = 0
+    while at < len(pieces):
+        piece = pieces[at]
+        element = _VERBATIM.match(piece.text) if piece.mark and piece.text.startswith("<") else None
+        name = f"</{(element[1] or element[2]).lower()}>" if element else ""
+        last = closing.get(name, -1)
+        if last > at:
+            end = next(n for n in range(at + 1, last + 1) if pieces[n].mark and pieces[n].text.lower() == name)
+            yield Piece(piece.begin, pieces[end].end, content[piece.begin : pieces[end].end], True)
+            at = end
+        else:
+            yield piece
+        at += 1
 
 
 def _told(name: str, value: str | int | float) -> object:
@@ -186,5 +230,7 @@ def skeleton(md: MarkdownIt, env: dict[str, Any], content: str) -> list[tuple[st
         if token is not None:
             if token.nesting < 0 and not text.strip() and out and out[-1][0] == token.type.replace("close", "open"):
                 out.append(("empty", ""))
-            out.append((token.type, str({k: _told(k, v) for k, v in token.attrs.items()}) if token.attrs else token.content))
+            attributes = str({k: _told(k, v) for k, v in token.attrs.items()})
+            tag = str(pages.skeleton(token.content)) if token.type == "html_inline" else token.content
+            out.append((token.type, attributes if token.attrs else tag))
     return out

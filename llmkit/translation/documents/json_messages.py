@@ -30,7 +30,7 @@ Path = tuple[str, ...]
 
 
 def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
-    """target: what `@@locale` becomes. Raises InputError naming the line of what is no JSON, or for a file that is no object."""
+    """target: what `@@locale` becomes, and the language of the plurals. Raises InputError for what is no JSON, or no object."""
     source = decoded(data, name)
     content = load(source, name)
     if not isinstance(content, dict):
@@ -48,7 +48,7 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
         text = json.loads(raw, strict=False)
         if messages.is_text(text):
             encode = partial(encoded, ascii_only=escaped, slashes="\\/" in raw)
-            unit = messages.unit(Value(begin, end, text, lines.at(begin)), encode)
+            unit = messages.unit(Value(begin, end, text, lines.at(begin)), encode, target=target)
             units += [unit] if unit else []
     return EditedDocument(source, tuple(units), messages.compare, shape=partial(_shape, name=name))
 

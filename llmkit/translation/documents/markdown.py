@@ -9,13 +9,26 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from llmkit.translation.documents import front_matter
 from llmkit.translation.documents import html as pages
-from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, decoded, has_letters, joined, lines_of, parts, with_marks
+from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, decoded, has_letters, joined, lines_of, with_marks
 from llmkit.translation.documents.inline import Piece, parser, pieces_of, skeleton
-from llmkit.translation.placeholders import IN_PROSE, STATEMENT
+from llmkit.translation.documents.markdown_blocks import (
+    container_attributes,
+    container_title,
+    content,
+    defined_titles,
+    directive,
+    tab_title,
+    untitled,
+)
+from llmkit.translation.documents.markdown_text import compare, write
+from llmkit.translation.documents.mdx import hidden, masked, shown
+from llmkit.translation.placeholders import ALTERNATIVE, IN_PROSE, STATEMENT
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -28,18 +41,22 @@ _FRONT = re.compile(
 #: Lines of a paragraph that are structure: alerts, attributes, template marks, contents, fences of containers, abbreviations.
 _STRUCTURE = re.compile(
     rf"\s*(?:\[![A-Za-z]+\][+-]?|\{{:[^\n]*\}}|(?:\{{\{{(?:[^{{}}\n]|\{{(?!\{{)|\}}(?!\}}))*+\}}\}}|{STATEMENT})++"
-    r"|\[TOC\]|\[\[_?TOC_?\]\]|:{3,}[^\n]*|\*\[[^\]\n]+\]:[^\n]*|\{/?[<%][^\n]*)\s*",
+    r"|\[TOC\]|\[\[_?TOC_?\]\]|:{3,}[^\n]*|\*\[[^\]\n]+\]:[^\n]*|\{/?<[^\n]*|\{/?%(?:(?!%\})[^\n])*+)\s*",
     re.IGNORECASE,
 )
 _MODULE = re.compile(r"(?:import\s[^'\"]*+['\"].*['\"];?|export\s+(?:const|let|var|function|default|class|async|\{|\*).*)\s*", re.DOTALL)
 _TASK = re.compile(r"\[[ xX]\]\s+")
 _IDS = re.compile(r"(?<!\s)\s*+\{:?\s*[#.][^{}\n]*\}\s*$")
-_CONTAINER = re.compile(r"\s*[:]{3,}\s*\{?[\w-]+\}?(?:\s++|\[)(?P<title>[^\[\]{}\n]*[^\[\]{}\s])\]?\s*$")
 _CALLOUT = re.compile(r"\[![A-Za-z]+\][+-]?[ \t]+\S")
 #: The end of a link or an image that has a title.
 _LINK_TITLE = re.compile(r"""\]\(.*\s(?P<quote>["'])(?P<title>(?:\\.|(?!(?P=quote))[^\\])+)(?P=quote)\s*\)""", re.DOTALL)
-#: A tab of MkDocs.
-_TAB = re.compile(r'\s*={3}[!+]?\s+"(?P<title>[^"\n]+)"\s*')
+#: The mark of a block that a wiki's links name.
+_BLOCK_ID = re.compile(r"(?<=\s)\^[\w-]+\Z")
+#: Marks of one kind around words: ==marked==, ++inserted++, ||hidden||, H~2~O, x^2^.
+_PAIRED = re.compile(
+    r"(?<!\w)(?P<two>==|\+\+|\|\|)(?=\S)(?:(?!(?P=two))[^\n])*?\S(?P=two)(?!\w)"
+    r"|(?<![~^\\])(?P<one>[~^])[^\s~^]{1,40}(?P=one)(?![~^])"
+)
 #: Nesting of a cell's text: table, section, row, cell.
 _CELL = 4
 
@@ -47,68 +64,105 @@ _CELL = 4
 def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
     """The document of a Markdown file."""
     source = decoded(data, name)
+    mdx = name.lower().endswith(".mdx")
     md, env = parser(), {}  # type: ignore[var-annotated]
-    _, lines, tokens = _blocks(source, md, env)
-    spans: list[Span] = []
+    front = _front(source)
+    unread = hidden(source, mdx=mdx) if "<" in source or "export" in source or "import" in source or mdx else []
+    spans = [*front_matter.spans(source[:front]), *_spans(masked(source, unread), _lines(masked(source, unread), front), md, env)]
+    spans.sort(key=lambda span: (span.begin, -span.end))
+    found = tuple(replace(span, text=shown(span.text, span.begin, span.end, unread)) for span in _apart(spans))
+    return cut(source, found, write, partial(compare, md, env), shape=lambda built: _skeleton(decoded(built, name), mdx=mdx))
+
+
+def _front(source: str) -> int:
+    """Where a page begins, behind its front matter or byte order mark."""
+    front = _FRONT.match(source)
+    return front.end() if front else len(source) - len(source.lstrip("\ufeff"))
+
+
+def _lines(source: str, begin: int = 0) -> list[tuple[int, str]]:
+    """The lines of a page with their places. What CommonMark reads as another character is that."""
+    return [(begin + at, line.replace("\0", "\ufffd")) for at, line in lines_of(source[begin:])]
+
+
+def _blocks(lines: list[tuple[int, str]], md: MarkdownIt, env: dict[str, Any]) -> list[Token]:
+    return md.parse("".join(line.rstrip("\r\n") + "\n" for _, line in lines), env)
+
+
+def _spans(source: str, lines: list[tuple[int, str]], md: MarkdownIt, env: dict[str, Any]) -> Iterator[Span]:
+    """The texts in lines of a page."""
     row: tuple[int, int] | None = None
     before = ""
+    own: dict[str, Any] = {}
+    tokens = _blocks(lines, md, own)
+    env.update(references=env.get("references", {}) | own.get("references", {}))
+    yield from defined_titles(source, lines, own)
     for token in tokens:
         if token.type == "tr_open":
             row = (token.map[0], 0) if token.map else None
         elif token.type == "html_block" and token.map:
-            spans += _page(source, lines, token.map)
-        elif token.type == "container_any_open" and token.map:
-            spans += _title(lines[token.map[0]])
+            yield from _page(source, lines, token.map)
+        elif token.type in ("container_any_open", "tab_open") and token.map:
+            yield from _title(md, env, lines[token.map[0]], token.type)
+        elif token.type == "fence" and token.map:
+            yield from _fenced(source, lines, token, md, env)
         elif token.type == "inline" and token.content.strip():
             if token.map and not (row and token.level >= _CELL and token.map[0] == row[0]):
-                spans += _paragraph(md, env, lines, token, before)
+                yield from _paragraph(md, env, lines, token, before)
             elif row is not None:
-                row = _cell(md, env, lines, row, token.content, spans)
+                cells: list[Span] = []
+                row = _cell(md, env, lines, row, token.content, cells)
+                yield from cells
         before = token.type
-    spans.sort(key=lambda span: (span.begin, -span.end))
-    return cut(source, tuple(_apart(spans)), _write, partial(_compare, md, env), shape=lambda built: _skeleton(decoded(built, name)))
 
 
-def _blocks(source: str, md: MarkdownIt, env: dict[str, Any]) -> tuple[str, list[tuple[int, str]], list[Token]]:
-    """The front matter, the lines behind it with their places, and the blocks that they are."""
-    front = _FRONT.match(source)
-    begin = front.end() if front else len(source) - len(source.lstrip("\ufeff"))
-    lines = [(begin + at, line) for at, line in lines_of(source[begin:])]
-    return source[:begin], lines, md.parse("".join(line.rstrip("\r\n") + "\n" for _, line in lines), env)
+def _fenced(source: str, lines: list[tuple[int, str]], token: Token, md: MarkdownIt, env: dict[str, Any]) -> Iterator[Span]:
+    """The texts of a directive that is written as a block of code."""
+    found = directive(token.info)
+    if found is None or token.map is None:
+        return
+    at, line = lines[token.map[0]]
+    if found[1]:
+        begin = line.rindex(found[1])
+        yield from _inline(md, env, at + begin, found[1])
+    last = token.map[1] - (lines[token.map[1] - 1][1].strip().startswith(token.markup))
+    yield from _spans(source, content(lines[token.map[0] + 1 : last]), md, env)
 
 
-def _skeleton(source: str) -> list[object]:
+def _skeleton(source: str, *, mdx: bool) -> list[object]:
     """Blocks and marks in order without words: code, formulas, targets and definitions of links, lines of structure, placeholders."""
+    front = _front(source)
+    unread = hidden(source, mdx=mdx)
     md, env = parser(), {}  # type: ignore[var-annotated]
-    front, _, tokens = _blocks(source, md, env)
-    out: list[object] = [front]
-    for token in tokens:
+    shape = _shape(_lines(masked(source, unread), front), md, env)
+    return [front_matter.skeleton(source[:front]), [each.text for each in unread], *shape]
+
+
+def _shape(lines: list[tuple[int, str]], md: MarkdownIt, env: dict[str, Any]) -> list[object]:
+    out: list[object] = []
+    for token in _blocks(lines, md, env):
         if token.type == "html_block":
             out += pages.skeleton(token.content)
         elif token.type == "inline":
             structure, prose = _by_structure(token.content)
             out += [structure, *skeleton(md, env, prose)]
+        elif token.type == "fence" and (found := directive(token.info)):
+            inside = content(_lines(token.content))
+            out += [found[0], token.markup, token.content[: len(token.content) - sum(len(line) for _, line in inside)].count("\n")]
+            out += _shape(inside, md, {})
         else:
-            info = _untitled(token.info) if token.type.startswith(("container", "admonition")) else token.info
+            info = untitled(f":::{token.info}") if token.type.startswith(("container", "admonition", "tab")) else token.info
             label = token.meta.get("label")
-            content = "" if token.type == "admonition_open" else token.content
-            out.append((token.type, token.tag, token.markup, token.level, str(token.attrs), info, label, content))
+            text = "" if token.type == "admonition_open" else token.content
+            out.append((token.type, token.tag, token.markup, token.level, str(token.attrs), info, label, text))
     return [*out, sorted((name, link["href"]) for name, link in env.get("references", {}).items())]
 
 
-def _untitled(info: str) -> str:
-    """The first line of a container or an admonition without its title."""
-    match = _CONTAINER.match(f":::{info}")
-    return info[: match.start("title") - 3] if match else re.sub(r'"[^"]*"', '""', info)
-
-
-def _by_structure(content: str) -> tuple[list[str], str]:
+def _by_structure(text: str) -> tuple[list[str], str]:
     """The lines of a block that are structure, and its prose."""
-    if _MODULE.fullmatch(content):
-        return [content], ""
-    if _TAB.fullmatch(content):
-        return [_untitled(content)], ""
-    lines = content.split("\n")
+    if _MODULE.fullmatch(text):
+        return [text], ""
+    lines = text.split("\n")
     structure = [line.strip() for line in lines if _STRUCTURE.fullmatch(line)]
     prose = "\n".join(line for line in lines if not _STRUCTURE.fullmatch(line))
     task = _TASK.match(prose)
@@ -133,32 +187,35 @@ def _page(source: str, lines: list[tuple[int, str]], block: list[int]) -> Iterat
         yield Span(span.begin + begin, span.end + begin, span.text, span.marks, f"html {span.kind}")
 
 
-def _title(line: tuple[int, str]) -> Iterator[Span]:
-    """The title of a container."""
+def _title(md: MarkdownIt, env: dict[str, Any], line: tuple[int, str], kind: str) -> Iterator[Span]:
+    """The titles of a container or a tab."""
     at, text = line
-    match = _CONTAINER.match(text)
-    if match:
-        yield Span(at + match.start("title"), at + match.end("title"), match["title"])
+    if kind == "tab_open":
+        yield from tab_title(at, text)
+        return
+    yield from container_attributes(at, text)
+    if place := container_title(text):
+        yield from _inline(md, env, at + place[0], text[slice(*place)])
+
+
+def _inline(md: MarkdownIt, env: dict[str, Any], at: int, text: str) -> Iterator[Span]:
+    """A text of one line that begins at `at`."""
+    yield from _between_breaks(pieces_of(md, env, text), list(range(at, at + len(text))))
 
 
 def _paragraph(md: MarkdownIt, env: dict[str, Any], lines: list[tuple[int, str]], token: Any, before: str) -> Iterator[Span]:
     """A block's text: one span from its first to its last line, cut at structure and where a line break is meant."""
     if _MODULE.fullmatch(token.content):
         return
-    if tab := _TAB.fullmatch(token.content):
-        at, line = lines[token.map[0]]
-        begin = at + line.index(tab["title"])
-        yield Span(begin, begin + len(tab["title"]), tab["title"])
-        return
     contents = token.content.split("\n")
     chunk: list[int] = []
-    for number, content in enumerate([*contents, None]):
-        if content is None or _STRUCTURE.fullmatch(content):
+    for number, body in enumerate([*contents, None]):
+        if body is None or _STRUCTURE.fullmatch(body):
             yield from _chunk(md, env, lines, token, contents, chunk, before)
             chunk = []
         else:
             chunk.append(number)
-            if _CALLOUT.match(content):  # the title is a line of its own
+            if _CALLOUT.match(body):  # the title is a line of its own
                 yield from _chunk(md, env, lines, token, contents, chunk, before)
                 chunk = []
 
@@ -191,19 +248,31 @@ def _between_breaks(pieces: Sequence[Piece], places: list[int], kind: str = "") 
     """The pieces as spans, from one line break that is meant to the next. places: of each of their characters in the source."""
     group: list[Piece] = []
     for piece in [*pieces, None]:
-        if piece is not None and not piece.breaks:
+        if piece is not None and not piece.breaks and not (piece.mark and (ALTERNATIVE.fullmatch(piece.text) or _is_apart(group, piece))):
             group.append(piece)
             continue
         span = _span(group, places, kind)
         if span is not None:
             yield span
             yield from _titles(group, places)
-        group = []
+        group = [piece] if piece is not None and not piece.breaks and not ALTERNATIVE.fullmatch(piece.text) else []
+
+
+def _is_apart(group: Sequence[Piece], piece: Piece) -> bool:
+    """Whether a link or an image begins at once behind another one that ends in a word."""
+    if len(group) < 2 or not piece.text.startswith(("[", "![")) or piece.text.startswith("[^") or not group[-1].text.startswith("]"):
+        return False
+    return group[-1].mark and group[-2].text[-1:].isalnum() and group[-1].end == piece.begin
 
 
 def _titles(group: list[Piece], places: list[int]) -> Iterator[Span]:
-    """The titles of links and images, each within its mark."""
+    """The titles of links and images, and the attributes of tags that people read, each within its mark."""
     for piece in group:
+        if piece.mark and piece.text.startswith("<"):
+            for span in pages.spans(piece.text):
+                if span.kind.startswith("attribute"):
+                    begin, end = places[piece.begin + span.begin], places[piece.begin + span.end - 1] + 1
+                    yield replace(span, begin=begin, end=end, kind=f"html {span.kind}")
         if piece.mark and (match := _LINK_TITLE.fullmatch(piece.text)):
             begin, end = (piece.begin + at for at in match.span("title"))
             prose = html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", match["title"]))
@@ -243,9 +312,27 @@ def _placeholders(texts: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
         if not mark:
             prose.append(text)
             continue
-        out += [*with_marks("".join(prose), IN_PROSE), (text, True)]
+        for part, is_mark in with_marks("".join(prose), IN_PROSE):
+            out += [(part, True)] if is_mark else _pairs(part)
+        out.append((text, True))
         prose = []
-    return out
+    return out[:-1]
+
+
+def _pairs(prose: str) -> Iterator[tuple[str, bool]]:
+    """Prose and the signs around marked words."""
+    at = 0
+    for match in _PAIRED.finditer(prose):
+        sign = match["two"] or match["one"]
+        yield prose[at : match.start()], False
+        yield sign, True
+        yield prose[match.start() + len(sign) : match.end() - len(sign)], False
+        yield sign, True
+        at = match.end()
+    ended = _BLOCK_ID.search(prose, at)
+    yield prose[at : ended.start() if ended else len(prose)], False
+    if ended:
+        yield ended.group(), True
 
 
 def _cell(
@@ -269,66 +356,3 @@ def _characters(content: str, written: str, at: int) -> list[int]:
         out.append(at)
         at += 2 if character == "|" and len(written) > len(content) else 1
     return out
-
-
-_SPECIAL = re.compile(r"[\\`*\[\]~]|(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])|&(?=#?\w+;)")
-_BLOCK = re.compile(r"(?:#{1,6}|[-+>])(?=\s|$)|[=-]+(?=\s*$)|:(?=\s)|:{3}")
-_LIST = re.compile(r"(\d{1,9})([.)])(?=\s|$)")
-
-
-def _write(text: str, segment: Segment) -> str:
-    """On one line, whatever lines it stood on; prose escaped as it was in the source, and where it would be a mark."""
-    if segment.kind.startswith("html"):
-        return pages.write(text, Segment(segment.text, segment.raw, segment.line, segment.marks, segment.kind[5:]))
-    if segment.kind.startswith("title"):
-        prose = re.sub(rf"[\\{segment.kind[-1]}]", r"\\\g<0>", " ".join(text.split("\n")))
-        return re.sub(r"&(?=#?\w+;)", "&amp;", prose)
-    escaped, literal = frozenset(re.findall(r"\\([!-/:-@\[-`{-~])", segment.raw)), _literal(segment)
-    referred = frozenset(name for name in ("&nbsp;", "&amp;", "&lt;") if name in segment.raw)
-    written = "".join(
-        part if mark else _escaped(part, referred, escaped, literal) for part, mark in parts(text, segment) or [(text, False)]
-    )
-    written = " ".join(written.split("\n"))
-    if segment.kind == "cell":
-        return re.sub(r"(?<!\\)\|", r"\\|", written)
-    if not _BLOCK.match(segment.text) and _BLOCK.match(written):
-        return f"\\{written}"
-    return _LIST.sub(r"\1\\\2", written, count=1) if _LIST.match(written) and not _LIST.match(segment.text) else written
-
-
-def _escaped(prose: str, referred: frozenset[str], escaped: frozenset[str], literal: frozenset[str]) -> str:
-    """Prose as the source writes it: what it refers to (`&amp;`), escapes, and leaves as it is where others escape."""
-    out = []
-    at = 0
-    for match in re.finditer(r"[!-/:-@\[-`{-~\xa0]", prose):
-        character = match.group()
-        out.append(prose[at : match.start()])
-        at = match.end()
-        if character == "\xa0":
-            out.append("&nbsp;" if "&nbsp;" in referred else character)
-        elif character == "&" and ("&amp;" in referred or _SPECIAL.match(prose, match.start())):
-            out.append("&amp;")
-        elif character == "<" and "&lt;" in referred:
-            out.append("&lt;")
-        elif character in escaped or (character not in literal and _SPECIAL.match(prose, match.start())):
-            out.append(f"\\{character}")
-        else:
-            out.append(character)
-    return "".join([*out, prose[at:]])
-
-
-def _literal(segment: Segment) -> frozenset[str]:
-    """Brackets that stand in the source's prose without an escape, and so are no marks there."""
-    prose = segment.prose()
-    return frozenset(c for c in "[]" if c in prose and f"\\{c}" not in segment.raw)
-
-
-def _compare(md: MarkdownIt, env: dict[str, Any], text: str, segment: Segment) -> object:
-    if segment.kind.startswith("html"):
-        return pages.compare(text, Segment(segment.text, segment.raw, segment.line, segment.marks, segment.kind[5:]))
-    if segment.kind.startswith("title"):
-        return None
-    written = _write(text, segment)
-    return skeleton(md, env, written), segment.kind == "cell" or [
-        t.type for t in md.parse(written, {"references": env.get("references", {})})
-    ]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from llmkit.translation.documents import icu
+from llmkit.translation.documents import icu, plurals
 from llmkit.translation.documents.base import Segment, has_letters, joined, parts, with_marks
 from llmkit.translation.documents.edits import Change, Unit
 from llmkit.translation.documents.icu import Branch
@@ -19,7 +19,7 @@ from llmkit.translation.placeholders import PLACEHOLDER
 MARKUP = r"</?[a-zA-Z][^<>]*>|</?\d*/?>|&#?\w+;"
 #: Of i18next, Rails, Vue, Chrome, Apple and ICU; the rest is in `placeholders`. A # is the number of a plural.
 _OTHERS = (
-    r"%\{[^{}\n]*\}|%#@\w+@|\$t\([^()\n]*\)|@(?:\.\w+)?:(?:\([^()\n]*\)|\{'[^'\n]*'\}|[\w.-]*\w)|\$[A-Za-z_]\w*\$|__\w+?__"
+    r"%\{[^{}\n]*\}|%#@\w+@|%arg\b|\$t\([^()\n]*\)|@(?:\.\w+)?:(?:\([^()\n]*\)|\{'[^'\n]*'\}|[\w.-]*\w)|\$[A-Za-z_]\w*\$|__\w+?__"
     r"|\{\s*[\w.-]+\s*(?:,\s*\w+\s*(?:,[^{}\n]*)?)?\}|'[{}][^'\n]*'|#"
 )
 MARKS = re.compile(f"{_OTHERS}|{MARKUP}|{PLACEHOLDER.pattern}")
@@ -58,8 +58,10 @@ class Value:
     line: int
 
 
-def unit(value: Value, encode: Callable[[str], str], *, java: bool = False) -> Unit | None:
+def unit(value: Value, encode: Callable[[str], str], *, java: bool = False, target: str | None = None) -> Unit | None:
     """The message of a value. encode: a text as the file writes it. java: read by java.text.MessageFormat, where it has {0}.
+
+    target: the tag of the language whose plural categories are added, with the text of "other".
 
     A message that can't be read as what it looks like has one segment, whose translation is never taken.
     """
@@ -70,6 +72,7 @@ def unit(value: Value, encode: Callable[[str], str], *, java: bool = False) -> U
         if icu.is_complex(value.text):
             return Unit((Segment(value.text, value.text, value.line, (), "broken"),), lambda _: ())
         made, doubled = _plain(value.text), False
+    made = [_with_categories(part, target) if isinstance(part, Branch) else part for part in made]
     segments: list[Segment] = []
     for branch in _branches(made):
         segment = Segment(branch.text, branch.text, value.line, branch.marks)
@@ -88,10 +91,35 @@ def _plain(text: str) -> list[str | Branch]:
     return [part if n % 2 else Branch(*joined(with_marks(part, MARKS))) for n, part in enumerate(_FORMS.split(text))]
 
 
+#: What stands before a branch: its argument, where it is the first, and its category.
+_PLURAL = re.compile(r"\{\s*[\w.-]+\s*,\s*plural\s*,")
+_CATEGORY = re.compile(r"(=\d+|\w+)\s*\{\Z")
+
+
+def _with_categories(branch: Branch, target: str | None) -> Branch:
+    """A branch whose plurals have all categories of the target language."""
+    return replace(branch, holes=tuple((number, tuple(_completed(made, target))) for number, made in branch.holes))
+
+
+def _completed(made: tuple[str | Branch, ...], target: str | None) -> Iterator[str | Branch]:
+    parts = [_with_categories(part, target) if isinstance(part, Branch) else part for part in made]
+    named = [_CATEGORY.search(part) for part in parts[:-1] if isinstance(part, str)]
+    present = [match[1] if match else "" for match in named]
+    yield from parts[:-1]
+    if isinstance(parts[0], str) and _PLURAL.match(parts[0]):
+        lead = re.match(r"\}\s*", parts[2]) if len(parts) > 3 and isinstance(parts[2], str) else None
+        for category in plurals.lacking(set(present), target):
+            yield f"{lead.group() if lead else '} '}{category} {{"
+            yield parts[2 * present.index("other") + 1]
+    yield parts[-1]
+
+
 def _branches(made: Sequence[str | Branch]) -> Iterator[Branch]:
-    """All branches, each before those inside it."""
+    """All branches once, each before those inside it."""
+    seen: set[int] = set()
     for branch in made:
-        if isinstance(branch, Branch):
+        if isinstance(branch, Branch) and id(branch) not in seen:
+            seen.add(id(branch))
             yield branch
             for _, inner in branch.holes:
                 yield from _branches(inner)
@@ -111,19 +139,28 @@ def _rebuilt(made: Sequence[str | Branch], texts: Iterator[str], doubled: bool) 
 
 def _pieces(made: Sequence[str | Branch], texts: Iterator[str]) -> Iterator[tuple[str, bool]]:
     """What a message is made of, as (text, whether it is none of its prose), without empty ones."""
+    done: dict[int, list[tuple[str, bool]]] = {}
     for branch in made:
         if isinstance(branch, str):
             yield branch, True
-            continue
-        segment = Segment(branch.text, branch.text, 0, branch.marks)
-        text = next(texts) if has_letters(segment.prose()) else branch.text
-        holes, number = dict(branch.holes), 0
-        for part, mark in parts(text, segment) or parts(branch.text, segment) or []:
-            if mark and number in holes:
-                yield from _pieces(holes[number], texts)
-            elif part:
-                yield part, mark
-            number += mark
+        elif id(branch) in done:
+            yield from done[id(branch)]
+        else:
+            done[id(branch)] = list(_branch_pieces(branch, texts))
+            yield from done[id(branch)]
+
+
+def _branch_pieces(branch: Branch, texts: Iterator[str]) -> Iterator[tuple[str, bool]]:
+    """The same for one branch, whose texts are the next ones."""
+    segment = Segment(branch.text, branch.text, 0, branch.marks)
+    text = next(texts) if has_letters(segment.prose()) else branch.text
+    holes, number = dict(branch.holes), 0
+    for part, mark in parts(text, segment) or parts(branch.text, segment) or []:
+        if mark and number in holes:
+            yield from _pieces(holes[number], texts)
+        elif part:
+            yield part, mark
+        number += mark
 
 
 def compare(text: str, segment: Segment) -> object:

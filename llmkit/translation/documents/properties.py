@@ -33,7 +33,7 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
     if source.isascii():
         encoding = "ascii"
     lines = Lines(source)
-    units = [_unit(source, begin, end, lines, name, encoding) for begin, end in _values(source)]
+    units = [_unit(source, begin, end, lines, name, encoding, target) for begin, end in _values(source)]
     found = tuple(unit for unit in units if unit is not None)
     return EditedDocument(source, found, messages.compare, "utf-8" if encoding == "utf-8" else "latin-1", _shape)
 
@@ -68,7 +68,7 @@ def _behind(pattern: str, source: str, at: int) -> int:
     return match.end() if match else at
 
 
-def _unit(source: str, at: int, end: int, lines: Lines, name: str, encoding: str) -> Unit | None:
+def _unit(source: str, at: int, end: int, lines: Lines, name: str, encoding: str, target: str | None) -> Unit | None:
     """The message of a value [at, end)."""
     raw = source[at:end]
     if broken := re.search(r"(?<!\\)(?:\\\\)*\\u(?![0-9a-fA-F]{4})", raw):
@@ -78,7 +78,7 @@ def _unit(source: str, at: int, end: int, lines: Lines, name: str, encoding: str
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if not messages.is_text(text):
         return None
-    return messages.unit(Value(at, end, text, lines.at(at)), partial(_encoded, encoding=encoding, raw=raw), java=True)
+    return messages.unit(Value(at, end, text, lines.at(at)), partial(_encoded, encoding=encoding, raw=raw), java=True, target=target)
 
 
 def _character(match: re.Match[str]) -> str:

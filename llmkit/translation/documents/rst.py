@@ -7,10 +7,10 @@ hold prose is left alone. The lines under a title grow with it. A title that is 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from llmkit.translation.documents import rst_tables as tables
 from llmkit.translation.documents.base import Segment, decoded, has_letters, joined, lines_of, parts, with_marks
 from llmkit.translation.documents.edits import Change, EditedDocument, Lines, Unit, masked
 from llmkit.translation.placeholders import EMOJI, TEMPLATE
@@ -23,6 +23,13 @@ _PROSE = frozenset(
 )  # fmt: skip
 _TITLED = frozenset(("admonition", "topic", "sidebar", "list-table", "rubric", "note", "warning", "tip", "important", "hint", "caution",
                      "danger", "attention", "error", "seealso", "dropdown", "todo"))  # fmt: skip
+#: Directives that describe a name of a program: their content is prose, their argument is not.
+_OBJECT = re.compile(
+    r"(?:(?:py|c|cpp|js|rst|std):)?(?:function|method|classmethod|staticmethod|class|attribute|property|data|exception|module|decorator|macro"
+    r"|type|member|var|enum|enumerator|struct|option|envvar|describe|object|directive|role|program|confval|autofunction|autoclass|automodule)"
+)
+_VERSIONS = frozenset(("versionadded", "versionchanged", "deprecated", "versionremoved"))
+_SHOWN = frozenset((":alt:", ":caption:", ":title:", ":header:"))
 _ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1{2,}[ \t]*")
 _DIRECTIVE = re.compile(r"\.\.[ \t]+(?:\|[^|\n]+\|[ \t]+)?([\w:.+-]+?)::(?:[ \t]+|\Z)")
 _FOOTNOTE = re.compile(r"\.\.[ \t]+\[[^\]\n]+\][ \t]+")
@@ -36,8 +43,8 @@ _BIBLIOGRAPHIC = re.compile(
 )
 _REFERENCE = re.compile(r"`([^`<>\n]+)`_(?!_)")
 _MARKS = re.compile(
-    rf"``(?:[^`]|`(?!`))+``|(?<![\w:.+-]):[\w:.+-]+:`[^`]+`|`[^`]+`:[\w:.+-]+:|`[^`]+`(?:__?)?"
-    rf"|\|[^\s|][^|\n]*\|_?|\[[^\[\]\s]+\]_|\\.|(?<!\w)\w+(?:[-.]\w+){{0,8}}__?(?![\w`])|https?://[^\s<>`]+[\w/]|\*\*?(?=\S)|(?<=\S)\*\*?|::\Z|{EMOJI}|{TEMPLATE}"
+    rf"\b\w+(?:\*\w+)+\b|``(?:[^`]|`(?!`))+``|(?<![\w:.+-]):[\w:.+-]+:`[^`]+`|`[^`]+`:[\w:.+-]+:|`[^`]+`(?:__?)?"
+    rf"|\|[^\s|][^|\n]*\|_?|\[[^\[\]\s]+\]_|\\.|(?<!\w)\w+(?:[-.]\w+){{0,8}}__?(?![\w`])|https?://[^\s<>`]+[\w/]|(?<![\w*])\*\*?(?=[^\s*])|(?<=[^\s*])\*\*?(?![\w*])|::\Z|{EMOJI}|{TEMPLATE}"
 )
 _EMBEDDED = re.compile(r"(?<![`:])`([^`<]+)( <[^<>`]+>`__?)")
 
@@ -62,17 +69,21 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
     return EditedDocument(source, tuple(_Reader(source).units()), _compare, shape=lambda new: _shape(decoded(new, name)))
 
 
-def _shape(source: str) -> str:
+def _shape(source: str) -> object:
     """All but the texts, the length of the lines at titles, and targets that are titles' words."""
-    rest = masked(source, [unit.place for unit in _Reader(source).units() if unit.place is not None]).replace("\r\n", "\n")
+    reader = _Reader(source)
+    places = [unit.place for unit in reader.units() if unit.place is not None]
+    found = (_as_table([line for line in reader.lines if begin <= line.begin < end]) for begin, end in reader.blocks)
+    rest = masked(source, places).replace("\r\n", "\n")
     rest = re.sub(r"(?m)^\.\. _[^\n]*:\n\n(?=(?:([!-/:-@\[-`{-~])\1{2,}\n)?\0)", "", rest)
-    return re.sub(r"(?m)^([!-/:-@\[-`{-~])\1{2,}[ \t]*$", r"\1\1\1", rest)
+    return re.sub(r"(?m)^([!-/:-@\[-`{-~])\1{2,}[ \t]*$", r"\1\1\1", rest), [table.shape() for table in found if table is not None]
 
 
 class _Reader:
     def __init__(self, source: str) -> None:
         self.source, self.places = source, Lines(source)
         self.lines = list(_lines(source))
+        self.blocks: list[tuple[int, int]] = []  # the places of tables
         self.end = "\r\n" if "\r\n" in source else "\n"
         self.named = {" ".join(match[1].split()).lower() for match in _REFERENCE.finditer(source)}
 
@@ -89,6 +100,7 @@ class _Reader:
                 made, at = title
                 yield from made
             elif (end := self._opaque(at)) > at:
+                yield from self._table(self.lines[at:end])
                 at = end
             else:
                 made, at = self._paragraph(at)
@@ -107,20 +119,44 @@ class _Reader:
         if note := _FOOTNOTE.match(line.text):
             return self._text(at, note.end())
         directive = _DIRECTIVE.match(line.text)
-        if directive is None or (directive[1] not in _PROSE and not (directive[1] == "replace" and "|" in directive.group())):
+        if directive is None:
             return [], self._block(at)
+        name, known = directive[1], directive[1] in _PROSE or bool(_OBJECT.fullmatch(directive[1]))
         made: list[Unit] = []
         following = at + 1
-        if directive[1] in _TITLED or directive[1] == "replace":
+        version = re.compile(r"\S+[ \t]+(?=\S)").match(line.text, directive.end()) if name in _VERSIONS else None
+        if name in _TITLED or (name == "replace" and "|" in directive.group()) or name == "csv-table":
             made, following = self._text(at, directive.end())
+        elif version:
+            made, following = self._text(at, version.end())
         while following < len(self.lines) and not self.lines[following].blank and self.lines[following].indent > line.indent:
             option = _FIELD.match(self.lines[following].text)
             if option is None:
                 break
-            if option.group().strip() in (":alt:", ":caption:", ":title:"):
+            if option.group().strip() in _SHOWN - {":header:"}:
                 made += self._made(self.lines[following : following + 1], option.end())
+            elif option.group().strip() == ":header:" and name == "csv-table":
+                made += self._values(self.lines[following], option.end())
             following += 1
-        return made, following
+        if known:
+            return made, following
+        end = max(self._block(at), following)
+        if name == "csv-table":
+            made += [unit for line in self.lines[following:end] for unit in self._values(line, 0)]
+        return made, end
+
+    def _values(self, line: _Line, begin: int) -> Iterator[Unit]:
+        """The quoted values of a line of a table in CSV."""
+        for value in re.finditer(r'"((?:[^"]|"")*)"(?=[ \t]*(?:,|\Z))', line.text[begin:]):
+            yield from self._cell(line.begin + begin + value.start(1), value[1], lambda text: re.sub('"+', '""', text))
+
+    def _cell(self, begin: int, raw: str, write: Callable[[str], str]) -> Iterator[Unit]:
+        """A text of one line that begins at `begin`. write: what a translation becomes there."""
+        text, marks = joined(_pieces(_linked(raw)))
+        segment = Segment(text, raw, self.places.at(begin), marks)
+        place = (begin, begin + len(raw))
+        if has_letters(segment.prose()):
+            yield Unit((segment,), lambda texts: ((*place, write(_written(texts[0], segment))),), place)
 
     def _title(self, at: int) -> tuple[list[Unit], int] | None:
         """A title with the line under it, and over it."""
@@ -143,8 +179,8 @@ class _Reader:
             for begin, end, text in made[0].write(texts):
                 yield begin, end, text
                 for adornment in adornments:
-                    if _width(text) > len(adornment.text):
-                        yield adornment.begin, adornment.end, adornment.text[0] * _width(text)
+                    if tables.width(text) > len(adornment.text):
+                        yield adornment.begin, adornment.end, adornment.text[0] * tables.width(text)
             if named.lower() in self.named:
                 first = min(line.begin - line.indent, *(a.begin for a in adornments))
                 yield first, first, f".. _{named}:{self.end * 2}"
@@ -168,6 +204,29 @@ class _Reader:
         elif _ADORNMENT.fullmatch(line.text) and line.text.strip() != "::":
             end += 1
         return end
+
+    def _table(self, lines: Sequence[_Line]) -> Iterator[Unit]:
+        """The texts of a table, which is written as a whole."""
+        while lines and lines[-1].blank:
+            lines = lines[:-1]
+        table = _as_table(lines)
+        if table is None:
+            return
+        segments: dict[tables.Cell, Segment] = {}
+        for place, raw in table.texts().items():
+            text, marks = joined(_pieces(_linked(raw)))
+            segment = Segment(text, raw, self.places.at(lines[0].begin), marks)
+            if has_letters(segment.prose()):
+                segments[place] = segment
+        place, between = (lines[0].begin, lines[-1].end), self.source[lines[0].end : lines[1].begin]
+
+        def write(texts: Sequence[str]) -> Iterable[Change]:
+            words = {cell: _words(text, segment) for (cell, segment), text in zip(segments.items(), texts, strict=True)}
+            yield *place, between.join(tables.laid(table, words))
+
+        if segments:
+            self.blocks.append(place)
+            yield Unit(tuple(segments.values()), write, place)
 
     def _paragraph(self, at: int) -> tuple[list[Unit], int]:
         line = self.lines[at]
@@ -229,6 +288,11 @@ def _lines(source: str) -> Iterator[_Line]:
         yield _Line(at + indent, at + indent + len(text), len(body[:indent].replace("\ufeff", "").expandtabs(8)), text)
 
 
+def _as_table(lines: Sequence[_Line]) -> tables.Table | None:
+    """Lines as a table, with the indentation that they have beside that of the first."""
+    return tables.read([" " * max(line.indent - lines[0].indent, 0) + line.text for line in lines])
+
+
 def _linked(raw: str) -> str:
     """References by their own words as such with a target, so that the words may change."""
     return _REFERENCE.sub(lambda match: f"`{match[1]} <{' '.join(match[1].split())}_>`__", raw)
@@ -251,14 +315,19 @@ def _written(text: str, segment: Segment) -> str:
     return f"\\{written}" if _BEGINS.match(written) and not _BEGINS.match(segment.raw) else written
 
 
+def _words(text: str, segment: Segment) -> list[str]:
+    """A translation in words; marks are not broken."""
+    words = [""]
+    for part, mark in parts(text, segment) or parts(segment.text, segment) or []:
+        first, *others = [part] if mark else _escaped(part).split(" ")
+        words[-1] += first
+        words += others
+    return [word for word in words if word]
+
+
 def _escaped(prose: str) -> str:
     """What would be markup in prose."""
     return re.sub(r"[*`|\\]|(?<=\w)_(?!\w)", r"\\\g<0>", prose.replace("\n", " "))
-
-
-def _width(text: str) -> int:
-    """Columns of a text; East Asian characters take two."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def _compare(text: str, segment: Segment) -> object:

@@ -27,13 +27,17 @@ from llmkit.translation.documents.base import (
     with_marks,
 )
 
-_TIMING = re.compile(r"\s*(?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3}\s*-->\s*(?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3}")
+#: Players also read times without leading zeros or without a fraction.
+_TIME = r"(?:\d+:)?\d{1,2}:\d{1,2}(?:[.,]\d{1,3})?"
+_TIMING = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}")
 _TAG = r"</?[a-zA-Z][^<>\n]*>|<[\d:.]+>|</>|\{\\[^{}\n]*\}"
 #: <i>, <v Name>, <00:01.000>, SubStation's {\an8}.
 _MARKS = re.compile(_TAG)
-#: The beginning of what a speaker says: a dash, or WebVTT's voice, also behind tags.
-_SPEAKER = re.compile(rf"\s*(?:{_TAG})*?(?:[-–—](?:[ \t]+(?=\S)|(?=[^\s\d-]))|<v[ .])")
-_DASH = re.compile(rf"\s*((?:{_TAG})*)([-–—][ \t]*)")
+#: The beginning of what a speaker says: a dash, >>, a song, WebVTT's voice, also behind tags.
+_SPEAKER = re.compile(rf"\s*(?:{_TAG})*?(?:[-–—‐‑](?:[ \t]+(?=\S)|(?=[^\s\d-]))|>>|[♪♫]|<v[ .])")
+#: A speaker's name before what is said; a translation may write it otherwise.
+_NAME = re.compile(rf"\s*(?:{_TAG})*?[A-Z][A-Z0-9][A-Z0-9 .'’#-]{{0,24}}:(?=\s|\Z)")
+_DASH = re.compile(rf"\s*((?:{_TAG})*)([-–—‐‑][ \t]*|>>+[ \t]*|[♪♫]+[ \t]*)")
 #: A line that players show whole; the longest of the cue counts, too.
 _WIDTH = 42
 
@@ -52,7 +56,10 @@ def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
     cues = list(_cues(source, vtt))
     if not cues and not any(_TIMING.match(line) for _, line in lines_of(source)) and source.strip("\ufeff \r\n\t") not in ("", "WEBVTT"):
         raise InputError("holds no cue (no line with -->)", path=name)
-    spans = [_span(source, group, vtt) for group in _sentences(source, [lines for cue in cues for lines in _speeches(source, cue)])]
+    spans = [
+        _span(source, group, vtt)
+        for group in _sentences(source, [lines for cue in cues for lines in _speeches(source, cue, _SPEAKER, _NAME)])
+    ]
     worded = [span for span in spans if has_letters(Segment(span.text, "", 0, span.marks).prose())]
     return cut(source, worded, _write, shape=lambda built: _skeleton(decoded(built, name), vtt))
 
@@ -85,7 +92,7 @@ def _skeleton(source: str, vtt: bool) -> list[object]:
     for cue in _cues(source, vtt):
         out.append(source[at : cue[0][0]])
         at = cue[-1][1]
-        for lines in _speeches(source, cue):
+        for lines in _speeches(source, cue, _SPEAKER):
             raw = source[lines[0][0] : lines[-1][1]]
             dash = _DASH.match(raw)
             out.append((dash[2] if dash else "", [match.group() for match in _MARKS.finditer(raw)], has_letters(_MARKS.sub("", raw))))
@@ -96,10 +103,15 @@ def _cues(source: str, vtt: bool) -> Iterator[Lines]:
     """The lines of text that stand together in a cue. In SubRip a cue reaches to the next number and timing."""
     lines = [(at, at + len(line.rstrip("\r\n"))) for at, line in lines_of(source)]
     timed = [bool(_TIMING.match(source, a, b)) for a, b in lines]
+    # whether a timing is the next line that is not blank
+    before = [False] * (len(lines) + 1)
+    for number in range(len(lines) - 1, -1, -1):
+        blank = number + 1 < len(lines) and not source[slice(*lines[number + 1])].strip()
+        before[number] = before[number + 1] if blank else number + 1 < len(lines) and timed[number + 1]
     inside, group = False, []  # type: bool, Lines
     for number, (a, b) in enumerate(lines):
         body = source[a:b].strip()
-        counts = body.isdecimal() and not vtt and number + 1 < len(lines) and timed[number + 1]
+        counts = body.isdecimal() and not vtt and before[number]
         if timed[number] or not body or counts:
             if group:
                 yield group
@@ -111,9 +123,9 @@ def _cues(source: str, vtt: bool) -> Iterator[Lines]:
         yield group
 
 
-def _speeches(source: str, lines: Lines) -> Iterator[Lines]:
-    """One for the cue, or one from each speaker to the next."""
-    begins = [n for n, (a, b) in enumerate(lines) if n and _SPEAKER.match(source[a:b])]
+def _speeches(source: str, lines: Lines, *speaker: re.Pattern[str]) -> Iterator[Lines]:
+    """One for the cue, or one from each speaker to the next. speaker: what a speech begins with."""
+    begins = [n for n, (a, b) in enumerate(lines) if n and any(pattern.match(source[a:b]) for pattern in speaker)]
     for begin, end in zip([0, *begins], [*begins, len(lines)], strict=True):
         yield lines[begin:end]
 
@@ -149,7 +161,7 @@ def _write(text: str, segment: Segment) -> str:
             cues.append([("", 0)])
             continue
         if first and not mark and part.strip():
-            part, first = re.sub(r"^\s*[-–—]+\s*(?!\d)", "", part), False  # of a speaker that the source does not have
+            part, first = re.sub(r"^\s*[-–—‐‑]+\s*(?!\d)", "", part), False  # of a speaker that the source does not have
         words = cues[-1]
         for number, run in enumerate([part] if mark else part.replace("\n", " ").split(" ")):
             written = html.escape(run, quote=False) if segment.kind == "vtt" and not mark else run

@@ -15,16 +15,19 @@ from llmkit.errors import InputError
 from llmkit.translation.documents.base import Segment, decoded
 from llmkit.translation.documents.edits import EditedDocument, Lines, Slot, Unit, slotted
 
-#: Commands whose argument is part of the sentence, and those whose last of two is.
+#: Commands whose last argument is part of the sentence.
 _INLINE = frozenset(
     ("textbf", "textit", "emph", "textsl", "textsc", "textsf", "textrm", "textup", "textmd", "textnormal", "underline", "uline", "text",
-     "mbox", "enquote", "textquote")
+     "mbox", "enquote", "textquote", "fbox", "framebox", "makebox", "centerline", "hl", "st", "so", "ul", "textcolor", "href",
+     "hyperref", "colorbox", "parbox", "raisebox", "rotatebox", "scalebox", "resizebox", "multicolumn", "multirow", "foreignquote")
 )  # fmt: skip
-_INLINE_SECOND = frozenset(("href", "textcolor", "hyperref"))
+#: ... and how many arguments come before the text.
+_BEFORE = {"href": 1, "textcolor": 1, "colorbox": 1, "parbox": 1, "raisebox": 1, "rotatebox": 1, "scalebox": 1, "resizebox": 2,
+           "multicolumn": 2, "multirow": 2, "foreignquote": 1}  # fmt: skip
 #: Commands whose argument is a text of its own, wherever it stands.
 _OWN = frozenset(
     ("part", "chapter", "section", "subsection", "subsubsection", "paragraph", "subparagraph", "title", "subtitle", "caption", "footnote",
-     "footnotetext", "thanks", "marginpar", "frametitle", "framesubtitle", "sidenote")
+     "footnotetext", "thanks", "marginpar", "frametitle", "framesubtitle", "sidenote", "todo")
 )  # fmt: skip
 #: ... and whose argument in brackets is one: a short title, a term.
 _LABELED = _OWN | {"item"}
@@ -45,8 +48,11 @@ _TOKEN = re.compile(
     r"|(?P<command>\\(?:[a-zA-Z@]+\*?|.|\Z))|(?P<open>\{)|(?P<close>\})|(?P<paragraph>\r?\n[ \t]*\r?\n\s*)|(?P<other>.)",
     re.DOTALL,
 )
-#: Environments with a title, those of slides.
+#: Environments with a title, those of slides; and those whose title is in brackets.
 _FRAME = re.compile(r"\\begin\{(?:frame|block|alertblock|exampleblock)\}(?:\[[^\]\n]*\]|<[^>\n]*>)*")
+_NAMED = re.compile(
+    r"\\begin\{(?:theorem|lemma|proposition|corollary|definition|remark|example|proof|claim|conjecture|exercise|note)\*?\}(?=\[)"
+)
 _ACCENTS = {"'": "\u0301", "`": "\u0300", "^": "\u0302", '"': "\u0308", "~": "\u0303", "=": "\u0304", ".": "\u0307",
             "c": "\u0327", "v": "\u030c", "u": "\u0306", "k": "\u0328", "H": "\u030b", "r": "\u030a"}  # fmt: skip
 _LETTERS = {"ss": "ß", "ae": "æ", "oe": "œ", "AE": "Æ", "OE": "Œ", "aa": "å", "AA": "Å", "o": "ø", "O": "Ø", "l": "ł", "L": "Ł", "i": "ı",
@@ -134,6 +140,9 @@ class _Reader:
             elif kind == "command":
                 if match.group()[1:].rstrip("*") in _LABELED and (stop := self._optional(at, end)) > at:
                     yield from self.units(at + 1, stop - 1)
+                if (named := _NAMED.match(self.source, match.start(), end)) and (stop := self._optional(named.end(), end)) > named.end():
+                    yield from self._flush(texts[-1])
+                    yield from self.units(named.end() + 1, stop - 1)
                 if frame := _FRAME.match(self.source, match.start(), end):
                     yield from self._flush(texts[-1])
                     at = frame.end()
@@ -160,11 +169,11 @@ class _Reader:
         if name == "def":
             brace = re.compile(r"\\(?:[a-zA-Z@]+|.)[^\\{}%\n]*(?=\{)").match(source, at, end)
             return "", self._arguments(brace.end(), end) if brace else at
-        if name in _INLINE_SECOND | _OWN:
+        if name in _INLINE | _OWN:
             at = self._optional(at, end)
-        if name in _INLINE_SECOND and source.startswith("{", at) and name != "hyperref":
-            at = self.group(at)
-        if name in _INLINE | _INLINE_SECOND | _OWN and source.startswith("{", at):
+        for _ in range(_BEFORE.get(name, 0)):
+            at = self._optional(self.group(at) if source.startswith("{", at) else at, end)
+        if name in _INLINE | _OWN and source.startswith("{", at):
             return "own" if name in _OWN else "inline", at + 1
         return "", self._arguments(at, end) if name.isalpha() or "@" in name else at
 

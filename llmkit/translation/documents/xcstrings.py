@@ -15,6 +15,7 @@ from llmkit.errors import InputError
 from llmkit.translation.documents import json_messages, messages
 from llmkit.translation.documents.base import Segment, decoded, has_letters, joined, with_marks
 from llmkit.translation.documents.edits import Change, EditedDocument, Lines, Unit
+from llmkit.translation.documents.plurals import ORDER, lacking
 
 Place = tuple[int, int]
 #: Characters that show a file's line ends and layout.
@@ -77,9 +78,22 @@ def _made(key: str, entry: dict[str, Any], language: str, target: str) -> Any:
     made = deepcopy(known.get(language))
     if not list(_string_units(made)):
         made = {"stringUnit": {"state": "new", "value": key}}
+    _complete(made, target)
     for unit in _string_units(made):
         unit["state"] = "needs_review"
     return made
+
+
+def _complete(node: Any, target: str) -> None:
+    """Adds the plural categories of the target that the source lacks, with the text of "other"."""
+    if not isinstance(node, dict):
+        return
+    plural = node.get("plural")
+    if isinstance(plural, dict):
+        added = {category: deepcopy(plural["other"]) for category in lacking(set(plural), target)}
+        node["plural"] = dict(sorted((plural | added).items(), key=lambda item: ORDER.index(item[0]) if item[0] in ORDER else len(ORDER)))
+    for child in node.values():
+        _complete(child, target)
 
 
 def _string_units(node: Any) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from llmkit.errors import InputError
-from llmkit.translation.documents import xml
+from llmkit.translation.documents import icu, xml
 from llmkit.translation.documents.base import Segment, Span, has_letters, joined, parts
 from llmkit.translation.documents.edits import EditedDocument, spanned
 from llmkit.translation.documents.xml import Token
@@ -161,10 +161,42 @@ def _span(source: str, unit: _Unit, second: bool) -> Span | None:
         if unit.target[0] < unit.source[0]:
             return None
         end = max(unit.target[1], end)
-    text, marks = joined(xml.pieces(source, _codes(source, unit.inside)))
+    text, marks = joined(list(_messages(xml.pieces(source, _codes(source, unit.inside)))))
     if not has_letters(Segment(text, "", 0, marks).prose()):
         return None
     return Span(unit.start.begin if second else unit.source[0], end, text, marks, f"{2 if second else 1} {_indent(source, unit.source[0])}")
+
+
+def _messages(pieces: list[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
+    """The pieces; a plural or select of ICU with codes inside it is one mark, as one without is."""
+    held: list[str] = []
+    depth = 0
+    for text, mark in pieces:
+        if mark:
+            held.append(text)
+            if not depth:
+                yield held.pop(), True
+            continue
+        begin = 0
+        while begin < len(text):
+            message = None if depth else icu.starts(text, begin)
+            if not depth and message is None:
+                yield text[begin:], False
+                break
+            if message is not None:
+                yield text[begin:message], False
+                begin = message
+            end = begin
+            while end < len(text) and (depth or end == begin):
+                depth += {"{": 1, "}": -1}.get(text[end], 0)
+                end += 1
+            held.append(xml.escape(text[begin:end]))
+            begin = end
+            if not depth:
+                yield "".join(held), True
+                held = []
+    if held:
+        yield "".join(held), True
 
 
 def _inner(source: str, place: tuple[int, int]) -> str:

@@ -27,8 +27,11 @@ _SPECIAL = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
-class _Scalar:
-    """A value's place, what it says, how it is written (PyYAML's style), the column of its parent's key, whether in [ ] or { }."""
+class Scalar:
+    """A value's place, what it says, how it is written (PyYAML's style), the column of its parent's key, whether in [ ] or { }.
+
+    key: of the value, or of the list that it is in.
+    """
 
     begin: int
     end: int
@@ -36,21 +39,22 @@ class _Scalar:
     style: str | None
     flow: bool
     indent: int
+    key: str = ""
 
 
 def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
     """Raises InputError naming the line of what is no YAML."""
     source = decoded(data, name)
-    root, scalars = _read(source, name)
+    root, scalars = read(source, name)
     if target is not None and root is not None:
         source = changed(source, [(*root, target)])
-        _, scalars = _read(source, name)
+        _, scalars = read(source, name)
     lines = Lines(source)
     units: list[Unit] = []
     for scalar in scalars:
         if messages.is_text(scalar.text):
             value = Value(scalar.begin, scalar.end, scalar.text, lines.at(scalar.begin))
-            unit = messages.unit(value, partial(_encoded, scalar=scalar, raw=source[scalar.begin : scalar.end]))
+            unit = messages.unit(value, partial(encoded, scalar=scalar, raw=source[scalar.begin : scalar.end]), target=target)
             units += [unit] if unit else []
     return EditedDocument(source, tuple(units), messages.compare, shape=partial(_shape, name=name))
 
@@ -58,11 +62,11 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
 def _shape(data: bytes, name: str) -> str:
     """All but the strings that are values, whatever their style."""
     source = decoded(data, name)
-    _, scalars = _read(source, name)
+    _, scalars = read(source, name)
     return masked(source, [(scalar.begin, scalar.end) for scalar in scalars])
 
 
-def _read(source: str, name: str) -> tuple[tuple[int, int] | None, list[_Scalar]]:
+def read(source: str, name: str) -> tuple[tuple[int, int] | None, list[Scalar]]:
     """The place of the only root key, if it is the code of a language, and the values that are strings."""
     import yaml
 
@@ -90,12 +94,12 @@ class _Reader:
         self.nested = False
         self.documents = 0
 
-    def scalars(self) -> Iterator[_Scalar]:
+    def scalars(self) -> Iterator[Scalar]:
         """The values, in order, that are strings by their form."""
         import yaml
 
         resolver = yaml.resolver.Resolver()
-        stack: list[list[Any]] = []  # of open collections: whether a mapping, whether a key is next, flow, indentation
+        stack: list[list[Any]] = []  # of open collections: whether a mapping, whether a key is next, flow, indentation, key
         events: Iterator[Any] = yaml.parse(self.source, Loader=yaml.SafeLoader)
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
@@ -105,12 +109,15 @@ class _Reader:
                     raise RecursionError
                 self.nested = self.nested or (len(stack) == 1 and isinstance(event, yaml.MappingStartEvent))
                 self._turn(stack)
-                stack.append([isinstance(event, yaml.MappingStartEvent), True, bool(event.flow_style), _any(event).start_mark.column])
+                begun = [isinstance(event, yaml.MappingStartEvent), True, bool(event.flow_style), _any(event).start_mark.column]
+                stack.append([*begun, stack[-1][4] if stack else ""])
             elif isinstance(event, yaml.CollectionEndEvent):
                 stack.pop()
             elif isinstance(event, (yaml.ScalarEvent, yaml.AliasEvent)):
                 key = bool(stack) and stack[-1][0] and stack[-1][1]
                 self._turn(stack)
+                if key:
+                    stack[-1][4] = event.value if isinstance(event, yaml.ScalarEvent) else ""
                 if key and len(stack) == 1:
                     self.roots.append(_place(event))
                 if key or isinstance(event, yaml.AliasEvent) or not stack:
@@ -124,7 +131,7 @@ class _Reader:
         if stack and stack[-1][0]:
             stack[-1][1] = not stack[-1][1]
 
-    def _scalar(self, event: Any, resolver: Any, stack: list[list[Any]]) -> _Scalar | None:
+    def _scalar(self, event: Any, resolver: Any, stack: list[list[Any]]) -> Scalar | None:
         """A string; a number, a date, true or null, or a value with a tag of a program, is none."""
         import yaml
 
@@ -139,7 +146,7 @@ class _Reader:
         begin += len(_before(self.source[begin:end], event.anchor, event.tag))
         if event.style in ("|", ">"):
             end = begin + len(self.source[begin:end].rstrip(" \t\r\n"))
-        return _Scalar(begin, end, event.value, event.style, any(level[2] for level in stack), stack[-1][3])
+        return Scalar(begin, end, event.value, event.style, any(level[2] for level in stack), stack[-1][3], stack[-1][4])
 
 
 def _any(value: Any) -> Any:
@@ -156,7 +163,7 @@ def _before(raw: str, anchor: str | None, tag: str | None) -> str:
     return match.group() if match else ""
 
 
-def _encoded(text: str, *, scalar: _Scalar, raw: str) -> str:
+def encoded(text: str, *, scalar: Scalar, raw: str) -> str:
     """In the value's own style if a reader gets the same text, else in double quotes."""
     if scalar.style == '"':
         return _double(text, raw)
@@ -183,7 +190,7 @@ def _double(text: str, raw: str) -> str:
     return _SPECIAL.sub(lambda match: f"\\u{ord(match.group()):04x}", written)
 
 
-def _block(text: str, scalar: _Scalar, raw: str) -> str | None:
+def _block(text: str, scalar: Scalar, raw: str) -> str | None:
     """A block scalar with its header and indentation, without the line ends behind it; None where it can't say the text."""
     import yaml
 

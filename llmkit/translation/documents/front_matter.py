@@ -1,0 +1,88 @@
+"""Front matter of Markdown pages, in YAML, TOML or JSON: the title and other texts that people read; all else stays.
+
+Which keys those are, the makers of sites say: Hugo, Jekyll, Docusaurus, VitePress, MkDocs, Quarto. Tags and categories are part of
+addresses. Knows front matter; not Markdown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+from llmkit.errors import InputError
+from llmkit.translation.documents import messages, yaml_messages
+from llmkit.translation.documents.base import Segment, Span, joined, with_marks
+from llmkit.translation.documents.edits import masked
+from llmkit.translation.documents.yaml_messages import Scalar
+from llmkit.translation.placeholders import IN_PROSE
+
+#: Keys whose values people read, in small letters without - and _.
+_SHOWN = frozenset(
+    ("title", "subtitle", "description", "summary", "excerpt", "abstract", "tagline", "lead", "caption", "linktitle", "navtitle",
+     "shorttitle", "seotitle", "metatitle", "metadescription", "ogtitle", "ogdescription", "pagetitle", "toctitle", "sidebartitle",
+     "sidebarlabel", "paginationlabel", "heading", "subheading", "headline", "details", "alt", "imagealt", "teaser", "blurb",
+     "hero", "text", "linktext")
+)  # fmt: skip
+_TOML = re.compile(
+    r"""^[ \t]*(?:[\w-]+\.)*"?(?P<key>[\w-]+)"?[ \t]*=[ \t]*(?P<value>"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*(?:\#[^\n]*)?$""", re.MULTILINE
+)
+_JSON = re.compile(r'"(?P<key>[\w-]+)"\s*:\s*(?P<value>"(?:[^"\\\n]|\\.)*")')
+_YAML = re.compile(r"\ufeff?---[ \t]*\r?\n")
+_MARKS = re.compile(rf"`[^`\n]+`|{IN_PROSE.pattern}")
+
+
+def spans(front: str) -> Iterator[Span]:
+    """The texts of front matter, with the marks around it, that people read. What can't be read has none."""
+    if opening := _YAML.match(front):
+        yield from _yaml(front, opening.end())
+        return
+    pattern = _JSON if front.lstrip("\ufeff").startswith("{") else _TOML
+    for match in pattern.finditer(front.replace("\r", " ")):
+        text = _read(match["value"])
+        if _is_shown(match["key"]) and text is not None and messages.is_text(text):
+            yield _span(*match.span("value"), text, "quoted")
+
+
+def _yaml(front: str, begin: int) -> Iterator[Span]:
+    body = front[begin : front.rstrip().rfind("\n") + 1]
+    try:
+        _, scalars = yaml_messages.read(body, "")
+    except InputError:
+        return
+    for scalar in scalars:
+        if _is_shown(scalar.key) and messages.is_text(scalar.text):
+            how = f"yaml {scalar.style or '-'} {int(scalar.flow)} {scalar.indent}"
+            yield _span(begin + scalar.begin, begin + scalar.end, scalar.text, how)
+
+
+def _is_shown(key: str) -> bool:
+    return key.lower().replace("_", "").replace("-", "") in _SHOWN
+
+
+def _span(begin: int, end: int, text: str, how: str) -> Span:
+    return Span(begin, end, *joined(with_marks(text, _MARKS)), f"front {how}")
+
+
+def _read(value: str) -> str | None:
+    """A string of TOML or JSON, None for one with escapes that JSON does not have."""
+    try:
+        return value[1:-1] if value[0] == "'" else str(json.loads(value, strict=False))
+    except ValueError:
+        return None
+
+
+def write(text: str, segment: Segment) -> str:
+    """A translation as its value is written."""
+    how = segment.kind.split(" ")
+    if how[1] == "yaml":
+        style, flow, indent = how[2:]
+        scalar = Scalar(0, len(segment.raw), segment.text, None if style == "-" else style, flow == "1", int(indent))
+        return yaml_messages.encoded(text, scalar=scalar, raw=segment.raw)
+    return f"'{text}'" if segment.raw[0] == "'" and not re.search(r"['\n]", text) else json.dumps(text, ensure_ascii=False)
+
+
+def skeleton(front: str) -> list[object]:
+    """All but the texts, and the placeholders in them."""
+    found = list(spans(front))
+    return [masked(front, [(span.begin, span.end) for span in found]), [[span.text[a:b] for a, b in span.marks] for span in found]]

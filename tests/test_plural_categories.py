@@ -1,0 +1,104 @@
+"""Plurals in the categories of the target language: those that the source lacks are added, with the text of "other"."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from test_document_corpus import answered
+
+from llmkit.translation.documents.formats import open_document
+from llmkit.translation.documents.plurals import categories
+from llmkit.translation.documents.proof import proven
+
+
+def translated(tmp_path: Path, name: str, source: str, target: str) -> str:
+    """The file in capitals; as it was where nothing is translated."""
+    path = tmp_path / name
+    path.write_text(source)
+    document, data = open_document(str(path), target)
+    if target == "fr":
+        assert document.build([None] * len(document.segments)) == data
+    made = proven(document, answered(document, str.upper))
+    assert made.left == ()
+    return made.data.decode()
+
+
+@pytest.mark.parametrize(
+    ("tag", "expected"),
+    [
+        ("fr", "one other"), ("ja", "other"), ("pl", "one few many"), ("ru", "one few many"), ("ar", "zero one two few many other"),
+        ("pt-BR", "one other"), ("zh-Hant", "other"), ("cy", "zero one two few many other"), ("xx", ""), ("not a tag", ""),
+    ],
+)  # fmt: skip
+def test_a_languages_categories_are_those_that_whole_numbers_need(tag: str, expected: str) -> None:
+    assert categories(tag) == tuple(expected.split())
+
+
+def test_an_icu_message_gets_the_categories_that_its_language_needs(tmp_path: Path) -> None:
+    source = '{"a": "You have {n, plural, one {# cat} other {{n} cats}} here", "b": "{g, select, male {he} other {they}}"}'
+    assert translated(tmp_path, "a.json", source, "ru") == (
+        '{"a": "YOU HAVE {n, plural, one {# CAT} other {{n} CATS} few {{n} CATS} many {{n} CATS}} HERE", '
+        '"b": "{g, select, male {HE} other {THEY}}"}'
+    )
+    assert "few" not in translated(tmp_path, "a.json", source, "fr")
+
+
+def test_a_category_whose_numbers_have_texts_of_their_own_is_not_added(tmp_path: Path) -> None:
+    source = '{"a": "{n, plural, =0 {none} =1 {one cat} other {# cats}}"}'
+    assert translated(tmp_path, "a.json", source, "fr") == '{"a": "{n, plural, =0 {NONE} =1 {ONE CAT} other {# CATS}}"}'
+    assert "one {# CATS} few {# CATS} many {# CATS}" in translated(tmp_path, "a.json", source, "ru")
+
+
+def test_a_plural_inside_a_select_gets_them_in_each_branch(tmp_path: Path) -> None:
+    source = '{"a": "{g, select, male {he has {n, plural, other {# cats}}} other {they have {n, plural, other {# cats}}}}"}'
+    built = translated(tmp_path, "a.json", source, "pl")
+    assert built.count("few {# CATS}") == built.count("many {# CATS}") == 2
+
+
+def test_android_items_are_added_behind_other(tmp_path: Path) -> None:
+    items = '<item quantity="one">%d cat</item>\n    <item quantity="other">%d <b>cats</b></item>\n'
+    source = f'<resources>\n  <plurals name="n">\n    {items}  </plurals>\n  <string name="a">Hi there</string>\n</resources>\n'
+    built = translated(tmp_path, "strings.xml", source, "pl")
+    assert re.findall(r'quantity="(\w+)">(.*)</item>', built) == [
+        ("one", "%d CAT"), ("other", "%d <b>CATS</b>"), ("few", "%d <b>CATS</b>"), ("many", "%d <b>CATS</b>"),
+    ]  # fmt: skip
+    assert built.count("\n    <item") == 4
+    assert '<string name="a">HI THERE</string>' in built
+
+
+def test_a_string_catalog_gets_them_in_order(tmp_path: Path) -> None:
+    unit = '{"stringUnit": {"state": "translated", "value": "%s"}}'
+    plural = f'{{"one": {unit % "%lld cat"}, "other": {unit % "%lld cats"}}}'
+    source = f'{{"sourceLanguage": "en", "strings": {{"k": {{"localizations": {{"en": {{"variations": {{"plural": {plural}}}}}}}}}}}}}'
+    built = translated(tmp_path, "a.xcstrings", source, "ru")
+    assert re.findall(r'"(one|few|many|other)": ?\{', built.partition('"ru"')[2]) == ["one", "few", "many", "other"]
+
+
+def test_a_catalog_without_a_translation_gets_the_targets_language_and_plural_forms(tmp_path: Path) -> None:
+    header = r'"Language: en\n"' + "\n" + r'"Plural-Forms: nplurals=2; plural=(n != 1);\n"'
+    entry = 'msgid "one cat"\nmsgid_plural "%d cats"\nmsgstr[0] ""\nmsgstr[1] ""\n'
+    source = f'msgid ""\nmsgstr ""\n{header}\n"Content-Type: text/plain; charset=UTF-8\\n"\n\n{entry}'
+    built = translated(tmp_path, "a.po", source, "ru")
+    assert r'"Language: ru\n"' in built
+    assert "nplurals=3;" in built
+    assert 'msgstr[0] "ONE CAT"\nmsgstr[1] "%d CATS"\nmsgstr[2] "%d CATS"\n' in built
+
+
+def test_the_header_of_a_catalog_with_translations_stays(tmp_path: Path) -> None:
+    header = r'"Language: de\n"' + "\n" + r'"Plural-Forms: nplurals=2; plural=(n != 1);\n"'
+    entries = 'msgid "cat"\nmsgstr "Katze"\n\nmsgid "the house"\nmsgstr ""\n'
+    source = f'msgid ""\nmsgstr ""\n{header}\n"Content-Type: text/plain; charset=UTF-8\\n"\n\n{entries}'
+    assert header in translated(tmp_path, "a.po", source, "ru")
+
+
+def test_a_plural_of_icu_with_codes_in_it_is_one_mark_of_xliff(tmp_path: Path) -> None:
+    plural = '{n, plural, one {<x id="I" equiv-text="{{x}}"/> a &amp; cat} other {cats}}'
+    units = (
+        f'<trans-unit id="1"><source>You have {plural} here</source></trans-unit><trans-unit id="2"><source>{plural}</source></trans-unit>'
+    )
+    head = '<xliff version="1.2"><file original="a" source-language="en" target-language="ru" datatype="plaintext"><body>'
+    built = translated(tmp_path, "a.xlf", f"{head}{units}</body></file></xliff>", "ru")
+    assert f">YOU HAVE {plural} HERE</target>" in built
+    assert built.count("<target") == 1
