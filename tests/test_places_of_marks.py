@@ -12,7 +12,7 @@ from test_document_corpus import answered
 
 from llmkit.translation.documents import docx as word
 from llmkit.translation.documents import html, markdown
-from llmkit.translation.documents.proof import proven
+from llmkit.translation.documents.verification import verify
 
 SOURCES = (
     "<b>Note:</b> be careful, <i>always</i>.",
@@ -28,14 +28,14 @@ SOURCES = (
 @pytest.mark.parametrize("model", [str.upper, lambda text: f"  {text}  ", lambda text: text.replace("the", "les")])
 def test_marks_keep_their_places_where_the_signs_around_them_stay(source: str, model: Callable[[str], str]) -> None:
     document = html.parse(f"<p>{source}</p>".encode(), "a.html")
-    built = proven(document, answered(document, model)).data.decode()
+    built = verify(document, answered(document, model)).data.decode()
     assert re.sub(r"\s", "", built).lower().replace("les", "the") == re.sub(r"\s", "", f"<p>{source}</p>").lower()
 
 
 @pytest.mark.parametrize("source", SOURCES[3:])
 def test_another_order_of_words_leaves_no_mark_empty(source: str) -> None:
     document = html.parse(f"<p>{source}</p>".encode(), "a.html")
-    made = proven(document, answered(document, lambda text: " ".join(reversed(text.split()))))
+    made = verify(document, answered(document, lambda text: " ".join(reversed(text.split()))))
     assert made.left == ()
     assert not re.search(r"<(\w+)[^>]*></\1>", made.data.decode())
 
@@ -70,7 +70,7 @@ def test_the_language_of_a_word_document_is_that_of_its_words() -> None:
     document = word.parse(out.getvalue(), "a.docx", "fr")
     assert document.segments[0].text == "The house is red Haus"
     assert document.build([None] * len(document.segments)) == out.getvalue()
-    built = proven(document, answered(document, str.upper))
+    built = verify(document, answered(document, str.upper))
     assert built.left == ()
     with zipfile.ZipFile(io.BytesIO(built.data)) as archive:
         assert re.findall(rb'<w:lang [^>]*w:val="([\w-]+)"', archive.read("word/styles.xml")) == [b"fr-FR"]

@@ -10,7 +10,7 @@ from test_document_corpus import answered
 
 from llmkit.translation.documents.formats import open_document
 from llmkit.translation.documents.plurals import categories
-from llmkit.translation.documents.proof import proven
+from llmkit.translation.documents.verification import verify
 
 
 def translated(tmp_path: Path, name: str, source: str, target: str) -> str:
@@ -20,7 +20,7 @@ def translated(tmp_path: Path, name: str, source: str, target: str) -> str:
     document, data = open_document(str(path), target)
     if target == "fr":
         assert document.build([None] * len(document.segments)) == data
-    made = proven(document, answered(document, str.upper))
+    made = verify(document, answered(document, str.upper))
     assert made.left == ()
     return made.data.decode()
 

@@ -8,7 +8,7 @@ import pytest
 from test_document_corpus import answered
 
 from llmkit.translation.documents import rst, tex
-from llmkit.translation.documents.proof import proven
+from llmkit.translation.documents.verification import verify
 
 GRID = """\
 +-------+---------+
@@ -35,7 +35,7 @@ three  four
 def built(source: str, model: Callable[[str], str] = str.upper, left: tuple[int, ...] = ()) -> str:
     document = rst.parse(source.encode(), "a.rst")
     assert document.build(answered(document, lambda text: text)) == source.encode()
-    made = proven(document, answered(document, model))
+    made = verify(document, answered(document, model))
     assert made.left == left
     return made.data.decode()
 
@@ -65,7 +65,7 @@ def test_the_cells_of_a_simple_table_are_translated_and_the_first_column_is_not_
 @pytest.mark.parametrize("source", [GRID, SIMPLE, "  " + SIMPLE.replace("\n", "\n  ").rstrip(" ")])
 def test_no_words_break_a_table(source: str, model: Callable[[str], str]) -> None:
     document = rst.parse(source.encode(), "a.rst")
-    made = proven(document, answered(document, model))
+    made = verify(document, answered(document, model))
     assert made.left == ()
     assert document.skeleton(made.data) == document.skeleton(source.encode())
 
@@ -104,5 +104,5 @@ def test_what_people_read_in_directives_is_translated(source: str, expected: str
 )
 def test_what_people_read_in_commands_of_latex_is_translated(source: str, expected: str) -> None:
     document = tex.parse(f"{source}\n".encode(), "a.tex")
-    made = proven(document, answered(document, str.upper))
+    made = verify(document, answered(document, str.upper))
     assert (made.data.decode(), made.left) == (f"{expected}\n", ())

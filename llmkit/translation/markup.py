@@ -45,12 +45,15 @@ class Mark:
     text: str
 
     def start(self) -> int:
+        """Where it begins."""
         return self.begin
 
     def end(self) -> int:
+        """Behind its last character."""
         return self.stop
 
     def group(self) -> str:
+        """The text of the mark."""
         return self.text
 
 
