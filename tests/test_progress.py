@@ -102,6 +102,13 @@ def test_a_terminal_shows_how_many_of_how_many(prompts: Path, tmp_path: Path) ->
     assert "24 of 24 rows (100%)" in shown
 
 
+def test_a_terminal_shows_what_a_training_run_waits_for(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"text": "The old king lived by the sea."}] * 4)
+    code, shown = on_a_terminal("finetune", rows, "-m", "builtin:stories", "--dry-run")
+    assert code == 0
+    assert "loading libraries" in shown
+
+
 def test_answers_that_are_redirected_go_to_their_file_while_a_terminal_shows_the_progress(prompts: Path, tmp_path: Path) -> None:
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "llmkit", "generate", "-i", str(prompts), "--max-new-tokens", "1"]

@@ -49,6 +49,10 @@ class Reporter(Protocol):
         """Progress of rows. what: what is counted (rows, segments); source: where they come from."""
         ...
 
+    def phase(self, text: str) -> AbstractContextManager[Callable[[str], None]]:
+        """What goes on and can't be counted, until the end of the block; called with what goes on next."""
+        ...
+
     def steps(self, total: int, done: int = 0) -> AbstractContextManager[Callable[[int, str], None]]:
         """Progress of a known number of steps: called with the finished step and a text to show beside it."""
         ...
@@ -68,12 +72,17 @@ class Silent:
 
     @contextmanager
     def progress(self, what: str, source: str = "") -> Iterator[Progress]:
-        """As `Report.progress`, shown to nobody."""
+        """As `Reporter.progress`, shown to nobody."""
         yield Uncounted()
 
     @contextmanager
+    def phase(self, text: str) -> Iterator[Callable[[str], None]]:
+        """As `Reporter.phase`, shown to nobody."""
+        yield lambda following: None
+
+    @contextmanager
     def steps(self, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
-        """As `Report.steps`, shown to nobody."""
+        """As `Reporter.steps`, shown to nobody."""
         yield lambda step, beside: None
 
 

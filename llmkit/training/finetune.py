@@ -65,8 +65,9 @@ def finetune(
     _check_trackers(report_to)
     folder = RunFolder(output, writes=processes.writes)
     with folder.locked():
-        rows = read_data(settings.data, offline=settings.model.offline)
-        plan = make_plan(settings, rows, processes, report)
+        with report.phase("loading libraries"):
+            rows = read_data(settings.data, offline=settings.model.offline)
+            plan = make_plan(settings, rows, processes, report)
         if "tensorboard" in report_to:  # it is told by this name alone; its default is in a folder that does not stay
             os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder.path / "runs"))
         processes.join(cpu=plan.prepared.device.kind == "cpu")
@@ -87,10 +88,15 @@ def dry_run(settings: FinetuneSettings, *, report: Reporter | None = None) -> di
     from llmkit.training.run import build, timed
 
     report = report or Silent()
-    rows = read_data(settings.data, offline=settings.model.offline)
-    ready = build(make_plan(settings, rows, from_environment(), report))
+    with report.phase("loading libraries") as phase:
+        rows = read_data(settings.data, offline=settings.model.offline)
+        plan = make_plan(settings, rows, from_environment(), report)
+        phase("loading weights")
+        ready = build(plan)
+        phase("timing two steps")
+        pace = timed(ready)
     _tell_frozen(ready, report)
-    return facts(ready, rows.checked, rows.source, timed(ready))
+    return facts(ready, rows.checked, rows.source, pace)
 
 
 def find_rate(settings: FinetuneSettings, *, report: Reporter | None = None) -> LrFinderResult:
@@ -102,8 +108,13 @@ def find_rate(settings: FinetuneSettings, *, report: Reporter | None = None) -> 
     from llmkit.training.run import build
 
     report = report or Silent()
-    rows = read_data(settings.data, offline=settings.model.offline)
-    return try_rates(build(make_plan(settings, rows, from_environment(), report)))
+    with report.phase("loading libraries") as phase:
+        rows = read_data(settings.data, offline=settings.model.offline)
+        plan = make_plan(settings, rows, from_environment(), report)
+        phase("loading weights")
+        ready = build(plan)
+        phase("trying learning rates")
+        return try_rates(ready)
 
 
 def _relation(folder: RunFolder, plan: RunPlan, overwrite: bool, restart: bool, extend: bool) -> str:
@@ -234,7 +245,8 @@ def _run(
     if plan.prepared.location.reference == DEFAULT:
         report.notice(f"{DEFAULT}: a small demonstration model; -m names a bigger one, for example -m Qwen/Qwen3-0.6B")
     with Stopping(max_time, report.notice) as stopping:
-        ready = build(plan)
+        with report.phase("loading weights"):
+            ready = build(plan)
         _tell_frozen(ready, report)
         begun = _begin(plan, folder, relation, report)
         for line in summary(ready, rows.checked):

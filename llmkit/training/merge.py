@@ -171,8 +171,10 @@ def merge_adapter(settings: MergeSettings, output: str, *, overwrite: bool = Fal
     report = report or Silent()
     target = Target(output, overwrite=overwrite)
     with target.writing() as part:
-        loaded = _load(settings, report)
-        model, comparisons = merge(loaded, settings.dtype, settings.prompts)
+        with report.phase("loading base and adapter") as phase:
+            loaded = _load(settings, report)
+            phase("merging, and comparing the answers")
+            model, comparisons = merge(loaded, settings.dtype, settings.prompts)
         try:
             model.save_pretrained(part)
             loaded.tokenizer.save_pretrained(part)
