@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from html import escape
 from pathlib import Path
@@ -31,7 +32,12 @@ BACKGROUND, FOREGROUND, GRAY, GREEN, RED = "#16181d", "#e6e6e6", "#8b93a1", "#7f
 def ran(command: str, folder: str) -> list[tuple[str, str]]:
     """What a command printed: (text, color) a line."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LLMKIT_")}
-    environment |= {"NO_COLOR": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": folder}
+    environment |= {
+        "NO_COLOR": "1",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": folder,
+    }
     done = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     notices = [(line, RED if line.startswith("error:") else GRAY) for line in done.stderr.splitlines()]
     return notices + [(line, FOREGROUND) for line in done.stdout.splitlines()]

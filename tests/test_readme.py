@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -14,13 +16,17 @@ READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 PLACES = ("https://github.com/llmkit/llmkit/blob/main/", "https://raw.githubusercontent.com/llmkit/llmkit/main/")
 
 
-def readme_command(name: str) -> str:
-    spec = importlib.util.spec_from_file_location("readme", ROOT / "scripts" / "readme.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return str(module.command(name, ROOT / "README.md"))
+    return module
+
+
+def readme_command(name: str) -> str:
+    return str(script("readme").command(name, ROOT / "README.md"))
 
 
 def test_ci_runs_the_commands_that_the_readme_shows() -> None:
@@ -75,3 +81,13 @@ def test_the_chinese_readme_has_the_same_sections_code_and_tables() -> None:
     assert blocks(chinese) == blocks(english)
     assert rows(chinese) == rows(english)
     assert all(f"blob/main/{other.name})" in text for other, text in zip(READMES[::-1], (english, chinese), strict=True))
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="a command of the picture needs jq")
+def test_the_picture_shows_what_its_commands_print() -> None:
+    def settled(picture: str) -> str:
+        """Without times, and with numbers as far as processors agree on them."""
+        return re.sub(r"(\d+\.\d{4})\d*", r"\1", re.sub(r"in [\d.]+ s, [\d,]+ tokens/s", "in a moment", picture))
+
+    picture = script("picture")
+    assert settled(picture.svg(picture.screen())) == settled(picture.PICTURE.read_text(encoding="utf-8"))
