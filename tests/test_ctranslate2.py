@@ -294,7 +294,7 @@ def test_eight_bits_are_taken_when_the_engine_is_named(run: Run, tmp_path: Path)
     ran = run("translate", "-i", lines, "--to", "fr", "--engine", "ctranslate2", "--quantize", "int8")
     assert ran.code == 0
     assert "on ctranslate2, cpu, int8" in ran.err
-    assert [json.loads(line)["translation"] for line in ran.out.splitlines()] == ["Bonjour.", "La maison est petite."]
+    assert ran.out.splitlines() == ["Bonjour.", "La maison est petite."]
 
 
 def test_perplexity_and_choices_are_torchs_within_a_ten_thousandth(run: Run, tmp_path: Path) -> None:

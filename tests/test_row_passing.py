@@ -111,7 +111,7 @@ def test_a_template_is_answered_on_every_kind_of_row(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, name: str, content: str, template: str
 ) -> None:
     (tmp_path / name).write_text(content)
-    code, out, err = generate(capfd, "-i", tmp_path / name, "--template", template)
+    code, out, err = generate(capfd, "-i", tmp_path / name, "--template", template, "--output-format", "jsonl")
     assert code == 0, err
     assert json.loads(out)["completion_tokens"] == 2
 

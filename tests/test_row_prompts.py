@@ -182,7 +182,7 @@ def test_sharegpt_roles_become_the_templates_roles() -> None:
 
 def test_an_unknown_sharegpt_role_is_named() -> None:
     assert (
-        "message 1 of field 'conversations' is from 'narrator'"
+        "message 1 of field 'conversations' has the unknown role 'narrator'"
         in reason(PromptFields(), row(conversations=[{"from": "narrator", "value": "x"}])).message
     )
 

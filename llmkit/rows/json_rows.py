@@ -21,7 +21,7 @@ _OUTSIDE = re.compile(r'[\[\]{},"]')
 _INSIDE = re.compile(r'["\\]')
 _VISIBLE = re.compile(r"[^ \t\r\n]")
 #: Levels at which a file is given up, since nothing says that they end: 200 kB of .gz may hold 200 million brackets.
-_HOPELESS_DEPTH = 1_000_000
+_HOPELESS_DEPTH = 2_000_000
 
 
 def json_lines(source: Source, encoding: str, text_field: str) -> Iterator[Row]:
