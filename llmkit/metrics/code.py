@@ -60,7 +60,7 @@ def complete_test(test: str, entry_point: str | None = None) -> str:
         tree = ast.parse(test)
     except (SyntaxError, ValueError) as exc:
         raise InputError(f"the test is not Python: {exc.msg if isinstance(exc, SyntaxError) else exc}") from exc
-    defined = any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body)
+    defined = any(_defines(node, "check") for statement in tree.body for node in _reached(statement))
     if entry_point is not None and defined and not _calls(tree, "check"):
         if not all(part.isidentifier() for part in entry_point.split(".")):
             raise InputError(f"the entry point '{entry_point[:80]}' is not a name")
@@ -69,6 +69,14 @@ def complete_test(test: str, entry_point: str | None = None) -> str:
         hint = 'add "entry_point" for HumanEval\'s check(candidate), or end the test with a call' if defined else "end it with a call"
         raise InputError("the test is defined and never called, so every program would pass", hint=hint)
     return test
+
+
+def complete_program(prompt: str, text: str) -> str:
+    """The program of an answer to a prompt: `text` continues a prompt that is the beginning of a program, as HumanEval's, and stands
+    alone after one in plain language, as MBPP's.
+    """
+    plain = not _is_python(prompt) and not _is_python(f"{prompt}\n    pass\n")
+    return text if plain and _is_python(text) else f"{prompt}{text}"
 
 
 def passes(programs: Sequence[Program], limits: Limits, *, workers: int, told: Callable[[], None] = lambda: None) -> list[bool]:
@@ -167,9 +175,32 @@ def isolation() -> str:
 def _calls(tree: ast.Module, name: str) -> bool:
     """Whether a statement that is run calls `name`."""
     for node in tree.body:
-        if _runs(node) and any(isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == name for n in ast.walk(node)):
+        if _runs(node) and any(isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == name for n in _reached(node)):
             return True
     return False
+
+
+def _defines(node: ast.AST, name: str) -> bool:
+    """Whether a statement makes `name` something to call; a coroutine would not run when it is called."""
+    if isinstance(node, ast.Assign):
+        return any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+    return isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name
+
+
+def _reached(statement: ast.AST) -> Iterator[ast.AST]:
+    """The statement and what is in it, but not the bodies of functions that it only defines."""
+    yield statement
+    if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        for node in ast.iter_child_nodes(statement):
+            yield from _reached(node)
+
+
+def _is_python(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _runs(node: ast.stmt) -> bool:
@@ -178,7 +209,7 @@ def _runs(node: ast.stmt) -> bool:
         return False
     if isinstance(node, ast.If) and any(isinstance(n, ast.Name) and n.id == "__name__" for n in ast.walk(node.test)):
         return any(map(_runs, node.orelse))
-    return isinstance(node, ast.Assert | ast.Raise) or any(isinstance(n, ast.Call | ast.Assert | ast.Raise) for n in ast.walk(node))
+    return any(isinstance(n, ast.Call | ast.Assert | ast.Raise) for n in _reached(node))
 
 
 def _passes(program: Program, limits: Limits, sandboxes: _Sandboxes) -> bool:

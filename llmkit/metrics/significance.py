@@ -203,7 +203,8 @@ def _randomization(baseline: Numbers, system: Numbers, statistic: Statistic, obs
     for start in range(0, SHUFFLES, step):
         chosen = rng.integers(0, 2, (min(step, SHUFFLES - start), len(system)), dtype=np.uint8).astype(np.float64)
         first = sums_of(system) + chosen @ (baseline - system)
-        extreme += int((np.abs(statistic(first) - statistic(both - first)) >= bound).sum())
+        one, other = np.split(statistic(np.concatenate([first, both - first])), 2)
+        extreme += int((np.abs(one - other) >= bound).sum())
     return (extreme + 1) / (SHUFFLES + 1)
 
 

@@ -34,7 +34,7 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli import session as sessions
-from llmkit.cli.command import command_line
+from llmkit.cli.command import command_line, refuse
 from llmkit.cli.commands.evaluate import choice, perplexity, reporting, text
 from llmkit.cli.config import option_of, parse, value_of
 from llmkit.cli.help import Page
@@ -75,6 +75,8 @@ def run(
     display: opt.JsonQuiet,
 ) -> int:
     """Measures the sets of a suite, and reports their scores and gates as one result."""
+    if baseline is None:
+        refuse(ctx, ("test",), "needs --baseline")
     out, started, clock = display.console, datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     against = _Against.opened(baseline, max_regression, test)
     for path in report or ():
@@ -119,6 +121,8 @@ class _Set:
         """Raises UsageError or InputError for gates, reports and inputs that the command would refuse later."""
         given = self.context.params
         with self._named():
+            if given.get("baseline") is None:
+                refuse(self.context, ("test",), "needs --baseline")
             reporting.ending(
                 *_score_names(self.measure, given), fail_if=given.get("fail_if"), reports=given.get("report"), json_output=False,
                 baseline=given.get("baseline"), max_regression=given.get("max_regression"), test=given["test"],
