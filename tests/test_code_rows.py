@@ -10,7 +10,7 @@ import pytest
 from conftest import Run, write_rows
 
 from llmkit.errors import InputError
-from llmkit.metrics.code import complete_program, complete_test
+from llmkit.metrics.code import complete_program, complete_test, pass_at_k
 
 RIGHT, WRONG = "    return a + b\n", "    return a * b\n"
 HEAD = 'def add(a, b):\n    """Add."""\n'
@@ -93,3 +93,7 @@ def test_two_fields_that_could_be_the_program_are_asked_about(run: Run, tmp_path
     ran = run("evaluate", "code", "-i", rows, "--run-code")
     assert ran.code == 2
     assert "fields 'text' and 'completion' could both be the program" in ran.err
+
+
+def test_the_time_limit_is_in_the_signature() -> None:
+    assert pass_at_k(1, [[True]], 2.5).signature.startswith("n:1|estimator:unbiased|timeout:2.5s|")

@@ -136,18 +136,18 @@ def check_samples(k: int, samples: Sequence[int]) -> None:
         raise UsageError(f"pass@{k} needs {k} samples per row, but one row has {fewest}", hint="a smaller -k, or generate -n more")
 
 
-def pass_at_k(k: int, results: Sequence[Sequence[bool]]) -> Score:
+def pass_at_k(k: int, results: Sequence[Sequence[bool]], seconds: float = Limits.seconds) -> Score:
     """The chance, in percent, that one of `k` samples passes: the unbiased estimate from all samples of each row.
 
     1 - C(n - c, k) / C(n, k) of n samples with c that pass (Chen et al. 2021, equation 1). results: a truth value per sample, at least k
-    samples per row, one row at least. Raises UsageError for fewer samples.
+    samples per row, one row at least. seconds: the limit they ran under, which decides about slow ones. Raises UsageError for fewer.
     """
     check_samples(k, [len(row) for row in results])
     rows = [100 * (1 - math.comb(len(row) - sum(row), k) / math.comb(len(row), k)) for row in results]
     # with as many samples as k a row is right or wrong
     kind = "proportion" if all(len(row) == k for row in results) else "percentage"
     units, statistic = mean_units(rows), Statistic(kind)
-    sign = signature(n=min(map(len, results)), estimator="unbiased", version=f"llmkit-{__version__}")
+    sign = signature(n=min(map(len, results)), estimator="unbiased", timeout=f"{seconds:g}s", version=f"llmkit-{__version__}")
     return Score(f"pass@{k}", float(statistic(sums_of(units))[0]), sign, interval_of(units, statistic), units=units, statistic=statistic)
 
 

@@ -56,7 +56,8 @@ def paired(
     """Each system's scores and the p-values against the first.
 
     test: 'bs' (sacrebleu's paired bootstrap) or 'ar' (approximate randomization); samples: resamples or trials, 0 for
-    sacrebleu's default. A bootstrap says nothing of two equal scores, so there is no p-value of it. Raises UsageError for one
+    sacrebleu's default. Of two equal scores there is no p-value: sacrebleu's is 1 / (samples + 1)
+    for them, whatever the systems. Raises UsageError for one
     system or a metric that sacrebleu does not have, InputError for systems of different length.
     """
     from sacrebleu.significance import PairedTest
@@ -81,11 +82,6 @@ def paired(
         row = {metric: columns[title][place] for metric, title in titles.items()}
         scores = {m: float(r.score) for m, r in row.items()}
         intervals = {m: (float(r.mean - r.ci), float(r.mean + r.ci)) for m, r in row.items() if r.ci is not None}
-        p_values = {m: float(r.p_value) for m, r in row.items() if r.p_value is not None and not _untested(test, r, columns[titles[m]][0])}
+        p_values = {m: float(r.p_value) for m, r in row.items() if r.p_value is not None and scores[m] != out[0].scores[m]}
         out.append(System(name, scores, intervals, p_values))
     return PairedResult(tuple(out), {metric: str(signatures[title]) for metric, title in titles.items()}, len(references))
-
-
-def _untested(test: str, result: Any, baseline: Any) -> bool:
-    """Whether the scores are equal under a bootstrap: sacrebleu counts what lies above their difference, and so gives 1 / (samples + 1)."""
-    return test == "bs" and float(result.score) == float(baseline.score)

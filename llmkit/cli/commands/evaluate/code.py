@@ -77,7 +77,7 @@ def code(
         ran = passes(all_programs, Limits(code_timeout), workers=available_cores(), told=lambda: progress.advance(1))
     flat = iter(ran)
     results = [[next(flat) for _ in each] for each in programs]
-    scores = tuple(pass_at_k(n, results) for n in wanted)
+    scores = tuple(pass_at_k(n, results, code_timeout) for n in wanted)
     about = {"input": rows.name, "input_sha256": rows.sha256, "isolation": apart}
     end.finish(Result(scores, len(programs), about=about, examples=tuple(examples)), out)
     return 0
