@@ -134,17 +134,17 @@ def sacrebleu_scores(corpora: int) -> Iterator[tuple[str, list[Case]]]:
 
     for tokenizer, lowercase, smooth in itertools.product(offline_tokenizers(), (False, True), smoothings):
         for number, (h, r) in enumerate(made):
-            options = {"tokenize": tokenizer, "lowercase": lowercase, **smooth}
-            add(f"{options}, corpus {number}", bleu(h, r, OverlapSettings(**options)), BLEU(**options), h, r)
+            chosen = {"tokenize": tokenizer, "lowercase": lowercase, **smooth}
+            add(f"{chosen}, corpus {number}", bleu(h, r, OverlapSettings(**chosen)), BLEU(**chosen), h, r)
     yield f"BLEU and its signature: {', '.join(offline_tokenizers())}; case; 6 smoothings; 1 to 4 references", out
     out = []
     for smooth, (number, (h, r)) in itertools.product(smoothings, enumerate(made)):
-        options = {"effective_order": True, **smooth}
+        options: dict[str, Any] = {"effective_order": True, **smooth}
         add(f"{options}, corpus {number}", bleu(h, r, OverlapSettings(**options)), BLEU(**options), h, r)
         for row, (text, refs) in enumerate(zip(h, r, strict=True)):
             name = f"{options}, corpus {number}, sentence {row}"
-            own = bleu([text], [refs], OverlapSettings(**options)).value
-            out.append(Case(name, own, BLEU(**options).sentence_score(text, refs).score))
+            ours_alone = bleu([text], [refs], OverlapSettings(**options)).value
+            out.append(Case(name, ours_alone, BLEU(**options).sentence_score(text, refs).score))
     yield "BLEU with effective order and its signature: corpora and single sentences, 6 smoothings", out
     out = []
     for characters, words, beta, lowercase in itertools.product((6, 4), (0, 2), (2, 1), (False, True)):
@@ -158,17 +158,17 @@ def sacrebleu_scores(corpora: int) -> Iterator[tuple[str, list[Case]]]:
         add(f"whitespace {whitespace}, smoothed {smoothed}, corpus {number}", chrf(h, r, ours), theirs, h, r)
     yield "chrF and its signature: orders of characters and words, beta, case, spaces, smoothing", out
     out = []
-    for options in ter_options():
+    for own in ter_options():
         for number, (h, r) in enumerate(made):
-            ours = OverlapSettings(**{f"ter_{name}": value for name, value in options.items()})
-            add(f"{options}, corpus {number}", ter(h, r, ours), TER(**options), h, r)
+            ours = OverlapSettings(**{f"ter_{name}": value for name, value in own.items()})
+            add(f"{own}, corpus {number}", ter(h, r, ours), TER(**own), h, r)
     yield "TER and its signature: normalized, without punctuation, Asian support, case", out
 
 
-def ter_options() -> list[dict[str, bool]]:
+def ter_options() -> list[dict[str, Any]]:
     """All combinations of TER's options that differ: Asian support extends the two before it."""
     names = ("normalized", "no_punct", "asian_support", "case_sensitive")
-    every = [dict(zip(names, values, strict=True)) for values in itertools.product((False, True), repeat=4)]
+    every: list[dict[str, Any]] = [dict(zip(names, values, strict=True)) for values in itertools.product((False, True), repeat=4)]
     return [options for options in every if options["normalized"] or options["no_punct"] or not options["asian_support"]]
 
 

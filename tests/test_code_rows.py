@@ -73,6 +73,18 @@ def test_mbpps_rows_are_a_problem_in_words_and_a_list_of_tests(run: Run, tmp_pat
     assert scored(run, tmp_path, row | {"text": f"def add(a, b):\n{body}"}) == share
 
 
+def test_a_test_may_be_a_list_of_statements(run: Run, tmp_path: Path) -> None:
+    row = {"test": ["assert add(2, 3) == 5", "assert add(0, 0) == 0"]}
+    assert scored(run, tmp_path, row | {"prediction": f"def add(a, b):\n{RIGHT}"}) == 100
+    assert scored(run, tmp_path, row | {"prediction": f"def add(a, b):\n{WRONG}"}) == 0
+
+
+def test_unittests_main_is_refused() -> None:
+    """It would exit, so that right programs failed."""
+    with pytest.raises(InputError, match=r"unittest\.main"):
+        complete_test("import unittest\nclass T(unittest.TestCase):\n    pass\nunittest.main()\n")
+
+
 @pytest.mark.parametrize(
     ("prompt", "text", "joined"),
     [

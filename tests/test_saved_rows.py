@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 from conftest import Run, write_rows
 
+from llmkit.errors import InputError
+from llmkit.metrics.base import Example, Result, Score
 from llmkit.metrics.intervals import interval_of
+from llmkit.metrics.pairing import comparisons
 from llmkit.metrics.statistics import Statistic, mean_units
+from llmkit.reports.figures import figure
 
 SCORE = ("evaluate", "score", "--metrics", "exact_match")
 
@@ -111,3 +115,29 @@ def test_an_interval_lies_where_the_score_can(kind: str, values: list[float], lo
     assert found is not None
     assert low <= found[0] < found[1] <= high
     assert low in found or high in found
+
+
+def test_an_id_that_this_run_has_twice_is_not_paired_with_one_row_twice() -> None:
+    units = mean_units([0.0, 100.0])
+    score = Score("accuracy", 50.0, "s", units=units, statistic=Statistic("proportion"))
+    before, now = (Result((score,), 2, examples=tuple(Example(i, "same") for i in ids)) for ids in ("12", "11"))
+    with pytest.raises(InputError, match="id '1' occurs twice in now"):
+        comparisons(before, now, "before", "now")
+
+
+def test_a_number_without_end_is_a_power_of_ten() -> None:
+    assert [figure(value, 8.0) for value in (0.5, 999_999_999_999.0, 4.06e30, np.inf)] == [
+        "0.5000",
+        "999999999999.0000",
+        "4.060e+30",
+        "inf",
+    ]
+
+
+def test_rows_that_could_not_be_scored_are_said_with_the_option_that_helps(run: Run, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"text": None}, {"text": 5}])
+    ran = run("evaluate", "perplexity", "-i", rows, "-q")
+    assert ran.code == 2
+    assert "field 'text' is null; text expected" in ran.err
+    assert "name another field with --text-field" in ran.err
+    assert "none of its 2 rows could be scored" in ran.err

@@ -55,12 +55,15 @@ def complete_test(test: str, entry_point: str | None = None) -> str:
     """The test as it is run: one that defines `check` is called with the entry point, as in HumanEval, unless it calls it itself.
 
     Raises InputError for a test that is no Python, or that would check nothing: all that it holds is defined and never called.
+    A unittest.main() of its own is one, too.
     """
     try:
         tree = ast.parse(test)
     except (SyntaxError, ValueError) as exc:
         raise InputError(f"the test is not Python: {exc.msg if isinstance(exc, SyntaxError) else exc}") from exc
     defined = any(_defines(node, "check") for statement in tree.body for node in _reached(statement))
+    if _ends_by_unittest(tree):
+        raise InputError("unittest.main() exits, and finds no test in a program that is not the main one", hint="use assert statements")
     if entry_point is not None and defined and not _calls(tree, "check"):
         if not all(part.isidentifier() for part in entry_point.split(".")):
             raise InputError(f"the entry point '{entry_point[:80]}' is not a name")
@@ -178,6 +181,12 @@ def _calls(tree: ast.Module, name: str) -> bool:
         if _runs(node) and any(isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == name for n in _reached(node)):
             return True
     return False
+
+
+def _ends_by_unittest(tree: ast.Module) -> bool:
+    """Whether a statement that is run calls `unittest.main`."""
+    reached = (n for statement in tree.body if _runs(statement) for n in _reached(statement))
+    return any(isinstance(n, ast.Call) and ast.unparse(n.func) == "unittest.main" for n in reached)
 
 
 def _defines(node: ast.AST, name: str) -> bool:

@@ -175,7 +175,7 @@ class DocumentFields:
         if self.field is not None:
             return [(None, text_of(row, self.field, file_name, "`text_field`"))]
         if "text" in row.fields:
-            return [(None, text_of(row, "text", file_name))]
+            return [(None, text_of(row, "text", file_name, "`text_field`"))]
         if any(name in row.fields for name in CONVERSATIONS):
             raise row_error("the row is a conversation; its assistant messages can be scored", row, file_name, hint="add `completion_only`")
         if "prompt" in row.fields and "completion" in row.fields:

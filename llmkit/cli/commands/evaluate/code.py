@@ -114,11 +114,10 @@ def _programs(row: Row, file_name: str) -> tuple[list[str], str]:
 
 
 def _test(row: Row) -> str | None:
-    """The field `test`, or MBPP's list of statements with what comes before them; None without one."""
-    if isinstance(test := row.fields.get("test"), str):
-        return test
-    parts = []
-    for name in ("test_imports", "test_setup_code", "test_list"):
+    """The field `test`, or MBPP's `test_list` with what comes before it: texts or lists of statements; None without one."""
+    last = "test" if row.fields.get("test") is not None else "test_list"
+    parts: list[Any] = []
+    for name in (last,) if last == "test" else ("test_imports", "test_setup_code", last):
         value = row.fields.get(name) or []
         parts += value if isinstance(value, list) else [value]
-    return "\n".join(parts) if row.fields.get("test_list") and all(isinstance(part, str) for part in parts) else None
+    return "\n".join(parts) if row.fields.get(last) is not None and all(isinstance(part, str) for part in parts) else None
