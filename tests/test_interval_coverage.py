@@ -52,7 +52,7 @@ def true_value(draw: Draw, statistic: Statistic) -> float:
 
 @pytest.mark.parametrize("count", [10, 20, 50, 200])
 @pytest.mark.parametrize(
-    ("draw", "kind"), [(percentages, "percentage"), (documents, "exp"), (documents, "bits"), (documents, "mean"), (errors, "mean")]
+    ("draw", "kind"), [(percentages, "percentage"), (documents, "exp"), (documents, "bits"), (documents, "log"), (errors, "rate")]
 )
 def test_intervals_of_means_and_ratios_hold_the_truth(draw: Draw, kind: str, count: int) -> None:
     statistic = Statistic(kind)
@@ -157,7 +157,7 @@ def test_the_interval_of_a_divergence_holds_the_truth(count: int) -> None:
         tokens = np.ceil(rng.lognormal(5, 0.5, count))
         return np.stack([tokens * rng.gamma(8, 0.002 / 8, count), tokens], 1)
 
-    assert 0.93 <= held(divergences, Statistic("mean"), count, 0.002) <= 0.97
+    assert 0.93 <= held(divergences, Statistic("rate"), count, 0.002) <= 0.97
 
 
 def false_alarms(kind: str, trials: int) -> float:

@@ -185,16 +185,17 @@ class MetricOptions:
         own = {field.name: getattr(self, field.name) for field in fields(OverlapSettings)}
         return OverlapSettings(**own | {"confidence_n": self.confidence_n if self.confidence else 0})
 
-    def refuse_unread(self, ctx: typer.Context, metrics: Sequence[str]) -> None:
-        """Raises UsageError for an option on the command line that none of the metrics reads."""
-        from llmkit.cli.command import refuse
-        from llmkit.metrics.registry import READERS, readers
 
-        there = readers(metrics)
-        for name, of in READERS.items():
-            if not of & there:
-                wanted = ", ".join(sorted(of))
-                refuse(ctx, (name,), f"applies to {wanted}, not to {', '.join(metrics)}", hint="remove it, or change --metrics")
+def refuse_unread(ctx: typer.Context, metrics: Sequence[str]) -> None:
+    """Raises UsageError for an option on the command line that none of the metrics reads."""
+    from llmkit.cli.command import refuse
+    from llmkit.metrics.registry import READERS, readers
+
+    there = readers(metrics)
+    for name, of in READERS.items():
+        if not of & there:
+            wanted = ", ".join(sorted(of))
+            refuse(ctx, (name,), f"applies to {wanted}, not to {', '.join(metrics)}", hint="remove it, or change --metrics")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,16 @@ from llmkit.cli.help import Page
 from llmkit.cli.jobs import JobOptions
 from llmkit.cli.parameter_source import on_command_line
 from llmkit.cli.parsing import MODEL, option
-from llmkit.cli.scoring import CacheOptions, GateOptions, MetricOptions, PairedOptions, SamplingOptions, SavedOutputs, ScoreFields
+from llmkit.cli.scoring import (
+    CacheOptions,
+    GateOptions,
+    MetricOptions,
+    PairedOptions,
+    SamplingOptions,
+    SavedOutputs,
+    ScoreFields,
+    refuse_unread,
+)
 from llmkit.cli.session import session_of
 from llmkit.errors import InputError, UsageError
 from llmkit.metrics.base import Example, Result, Score, row_digest
@@ -98,7 +107,7 @@ def score(
     predictions, references = saved.predictions, saved.references
     _check_forms(ctx, saved, pairs, scores_a_model=model is not None and not predictions)
     metric_names = chosen(metric.metrics, trust_remote_code=placement.trust_remote_code)
-    metric.refuse_unread(ctx, metric_names)
+    refuse_unread(ctx, metric_names)
     against_first = paired_test({n: v for n, v in ctx.params.items() if n not in PLACES or on_command_line(ctx, n)})
     settings = TextSettings(metric.overlap, steps(metric.normalize), placement.trust_remote_code)
     score_names = names(metric_names, sampling.repeat if model and not predictions else 1)
