@@ -107,9 +107,9 @@ def score(
     predictions, references = saved.predictions, saved.references
     _check_forms(ctx, saved, pairs, scores_a_model=model is not None and not predictions)
     metric_names = chosen(metric.metrics, trust_remote_code=placement.trust_remote_code)
-    refuse_unread(ctx, metric_names)
     against_first = paired_test({n: v for n, v in ctx.params.items() if n not in PLACES or on_command_line(ctx, n)})
     settings = TextSettings(metric.overlap, steps(metric.normalize), placement.trust_remote_code)
+    refuse_unread(ctx, metric_names)
     score_names = names(metric_names, sampling.repeat if model and not predictions else 1)
     end = gates.ending(ctx, score_names, json_output=display.json_output, modules=module_names(metric_names))
     about: dict[str, Any] = {}
