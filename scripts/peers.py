@@ -303,7 +303,7 @@ def harness(model: str, rows: int) -> Iterator[tuple[str, list[Case]]]:
     task = Choosing(engine, Windows(context, context), ChoiceFields(PromptFields(DEFAULT_TEMPLATE)), "rows", batch_tokens=4096)
     works = [task.prepare(Row(i, None, dict(q))) for i, q in enumerate(questions)]
     chosen = task.answer(works)
-    pairs = [(f"Question: {q['question']}\nAnswer:", f" {c}") for q in questions for c in q["choices"]]
+    pairs: list[tuple[str, ...]] = [(f"Question: {q['question']}\nAnswer:", f" {c}") for q in questions for c in q["choices"]]
     flat = [value for value, _ in asked("loglikelihood", pairs)]
     own_values = [value for answer in chosen for value in answer.fields["log_likelihoods"]]
     cases = [Case("".join(pair), value, there) for pair, value, there in zip(pairs, own_values, flat, strict=True)]

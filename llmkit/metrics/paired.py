@@ -77,7 +77,7 @@ def paired(
     # sacrebleu calls the columns by the full name of the score, in the order of the metrics
     signatures, columns = run()
     titles = dict(zip(metrics, signatures, strict=True))
-    out = []
+    out: list[System] = []
     for place, (name, _) in enumerate(systems):
         row = {metric: columns[title][place] for metric, title in titles.items()}
         scores = {m: float(r.score) for m, r in row.items()}
