@@ -43,7 +43,7 @@ def code(
     out, input = display.console, rows_in.input
     if not all(part.strip().isdecimal() and int(part) > 0 for part in k.split(",")):
         raise UsageError(f"-k {k}: numbers of 1 or more are needed, for example 1,10")
-    wanted = [int(part) for part in k.split(",")]
+    wanted = list(dict.fromkeys(int(part) for part in k.split(",")))
     end = gates.ending(ctx, [f"pass@{n}" for n in wanted], json_output=display.json_output)
     if input is None:
         raise UsageError("no input given", hint="name rows with --input FILE")
@@ -98,7 +98,7 @@ def _programs(row: Row, file_name: str) -> tuple[list[str], str]:
     programs, check = [value] if isinstance(value, str) else value, _test(row)
     if not isinstance(programs, list) or not programs or not all(isinstance(p, str) for p in programs) or check is None:
         there = ", ".join(list(row.fields)[:12]) or "none"
-        missing = "test" if check is None else "texts"
+        missing = "test" if check is None else name or "texts"
         raise RowError(f"no field '{missing}' with code (fields: {there})", path=file_name, line=row.line)
     entry_point = row.fields.get("entry_point")
     if entry_point is not None and not isinstance(entry_point, str):
