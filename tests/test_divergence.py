@@ -116,7 +116,7 @@ def test_an_infinite_divergence_is_said() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["-m", "GPT2"], "other tokens"), (["--engine", "ctranslate2"], "whole distributions"), (["--concatenate"], "--concatenate"),
+        (["-m", "GPT2"], "tokenizer differs"), (["--engine", "ctranslate2"], "full token"), (["--concatenate"], "--concatenate"),
         (["--fail-if", "kl_divergnce > 1"], "did you mean"),
     ],
 )  # fmt: skip
