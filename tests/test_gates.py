@@ -9,7 +9,8 @@ import pytest
 from conftest import Run
 
 from llmkit.errors import UsageError
-from llmkit.metrics.gates import conditions
+from llmkit.metrics.base import Score
+from llmkit.metrics.gates import conditions, regression
 
 MODULE = """
 import datasets
@@ -123,3 +124,31 @@ def test_a_bound_between_0_and_1_of_a_percentage_is_remarked_on(run: Run, saved:
     ran = run(*saved, "--fail-if", condition)
     assert ran.code == 0
     assert ("exact_match is a percentage, from 0 to 100" in ran.err) is remarked
+
+
+@pytest.mark.parametrize(
+    ("condition", "score", "failed"),
+    [
+        ("bleu ≤ 50", "bleu", True), ("bleu ≥ 51", "bleu", False), ("bleu ≠ 50", "bleu", False), ("bleu<5e1", "bleu", False),
+        ("my-metric_acc < 60", "my-metric_acc", True), ("My_Metric_acc < 60", "my-metric_acc", True), ("v1.2_f1 < 60", "v1.2_f1", True),
+    ],
+)  # fmt: skip
+def test_operators_and_names_are_taken_as_people_write_them(condition: str, score: str, failed: bool) -> None:
+    (found,) = conditions([condition], ["bleu", "my-metric", "v1.2"], ["my-metric", "v1.2"])
+    gate = found.check([Score(score, 50.0, "s")])
+    assert gate.passed is not failed
+    assert gate.message.startswith(f"{score} 50 ")
+
+
+@pytest.mark.parametrize(
+    "condition", ["40 < bleu < 60", "bleu < 60 and bleu > 3", "bleu = 50", "bleu => 50", "bleu < 1,000", "bleu < nan", ""]
+)
+def test_what_is_no_condition_is_told_what_is(run: Run, condition: str) -> None:
+    ran = run("evaluate", "bleu", "-p", "x", "-r", "x", "--fail-if", condition)
+    assert ran.code == 2
+    assert "one of > >= < <= == !=, and a number" in ran.err
+
+
+def test_a_bound_may_have_an_exponent() -> None:
+    assert regression("1e-3").amount == 0.001
+    assert regression("1e1%").amount == 0.1

@@ -77,8 +77,9 @@ NOT_TRIED = {
 }  # fmt: skip
 #: Options that decide the number made of the answers, not the answers: `evaluate score` computes it anew from the rows.
 OF_THE_METRIC = {
-    "metrics", "tokenize", "lowercase", "smooth_method", "smooth_value", "chrf_char_order", "chrf_word_order", "chrf_beta", "confidence",
-    "confidence_n", "paired_bs", "paired_ar", "paired_bs_n", "paired_ar_n", "normalize",
+    "metrics", "tokenize", "lowercase", "smooth_method", "smooth_value", "chrf_char_order", "chrf_word_order", "chrf_beta",
+    "chrf_whitespace", "chrf_eps_smoothing", "effective_order", "ter_normalized", "ter_no_punct", "ter_asian_support", "ter_case_sensitive",
+    "confidence", "confidence_n", "paired_bs", "paired_ar", "paired_bs_n", "paired_ar_n", "normalize",
 }  # fmt: skip
 
 

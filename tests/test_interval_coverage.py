@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from llmkit.metrics.intervals import interval_of
-from llmkit.metrics.significance import compare
-from llmkit.metrics.statistics import Numbers, Statistic, mean_units, sums_of
+from llmkit.metrics.significance import Comparison, compare
+from llmkit.metrics.statistics import Numbers, Statistic, mean_units, sacrebleu_metric, sacrebleu_units, sums_of
 
 pytestmark = pytest.mark.slow
+WORDS = ["the", "king", "and", "queen", "lived", "in", "a", "small", "old", "house"]
 Draw = Callable[[np.random.Generator, int], Numbers]
 
 
@@ -51,7 +52,7 @@ def true_value(draw: Draw, statistic: Statistic) -> float:
 
 @pytest.mark.parametrize("count", [10, 20, 50, 200])
 @pytest.mark.parametrize(
-    ("draw", "kind"), [(percentages, "percentage"), (documents, "exp"), (documents, "bits"), (documents, "mean"), (errors, "mean")]
+    ("draw", "kind"), [(percentages, "percentage"), (documents, "exp"), (documents, "bits"), (documents, "log"), (errors, "rate")]
 )
 def test_intervals_of_means_and_ratios_hold_the_truth(draw: Draw, kind: str, count: int) -> None:
     statistic = Statistic(kind)
@@ -88,31 +89,35 @@ def test_equal_systems_are_rarely_called_different(draw: Draw, kind: str, count:
     assert rejected(kind, draw, count, 1000) <= 0.05 + 3 * (0.05 * 0.95 / 1000) ** 0.5
 
 
-@pytest.mark.parametrize("kind", ["mean", "proportion"])
-def test_the_stated_difference_is_found(kind: str) -> None:
-    rng, count, trials = np.random.default_rng(3), 200, 300
-    found = 0
+def found_when_stated(kind: str, count: int, trials: int) -> float:
+    """The share of runs that call a difference significant which is as large as another run of as many rows stated."""
+    rng, found = np.random.default_rng(3), 0
     for _ in range(trials):
         if kind == "mean":
             base = rng.normal(50, 10, count)
-            stated = compare(
-                "x", mean_units(list(base)), mean_units(list(base + rng.normal(0, 5, count))), Statistic(kind), higher_is_better=True
-            )
+            stated = compared(kind, base, base + rng.normal(0, 5, count))
             other = base + rng.normal(0, 5, count) - (stated.detectable or 0)
         else:
             base = np.where(rng.random(count) < 0.8, 100.0, 0.0)
             flipped = rng.random(count) < 0.1
-            stated = compare(
-                "x", mean_units(list(base)), mean_units(list(np.where(flipped, 100 - base, base))), Statistic(kind), higher_is_better=True
-            )
+            stated = compared(kind, base, np.where(flipped, 100 - base, base))
             # as many rows differ, and as many more of them are lost as were stated
             differing = max(8.0, float(flipped.sum())) / count
             lost = (differing + (stated.detectable or 0) / 100) / 2
             draw = rng.random(count)
             other = np.where(draw < lost, 0.0, np.where(draw < differing, 100.0, 50.0))
             base = np.where(draw < lost, 100.0, np.where(draw < differing, 0.0, 50.0))
-        found += compare("x", mean_units(list(base)), mean_units(list(other)), Statistic(kind), higher_is_better=True).significant
-    assert found / trials >= 0.80 - 2 * (0.8 * 0.2 / trials) ** 0.5
+        found += compared(kind, base, other).significant
+    return found / trials
+
+
+def compared(kind: str, baseline: Numbers, system: Numbers) -> Comparison:
+    return compare("x", mean_units(list(baseline)), mean_units(list(system)), Statistic(kind), higher_is_better=True)
+
+
+@pytest.mark.parametrize(("kind", "count"), [("mean", 10), ("mean", 30), ("mean", 200), ("proportion", 200)])
+def test_the_stated_difference_is_found(kind: str, count: int) -> None:
+    assert found_when_stated(kind, count, 300) >= 0.80 - 2 * (0.8 * 0.2 / 300) ** 0.5
 
 
 def samples(rng: np.random.Generator, count: int) -> Numbers:
@@ -152,25 +157,23 @@ def test_the_interval_of_a_divergence_holds_the_truth(count: int) -> None:
         tokens = np.ceil(rng.lognormal(5, 0.5, count))
         return np.stack([tokens * rng.gamma(8, 0.002 / 8, count), tokens], 1)
 
-    assert 0.93 <= held(divergences, Statistic("mean"), count, 0.002) <= 0.97
+    assert 0.93 <= held(divergences, Statistic("rate"), count, 0.002) <= 0.97
+
+
+def false_alarms(kind: str, trials: int) -> float:
+    """The share of A/A runs of 12 rows that are called significant: of sampled answers, or of BLEU over the same sentences."""
+    rng, found = np.random.default_rng(11), 0
+    for _ in range(trials):
+        if kind == "percentage":
+            found += compare("x", samples(rng, 12), samples(rng, 12), Statistic(kind), higher_is_better=True).significant
+            continue
+        references = [" ".join(rng.choice(WORDS, 8)) for _ in range(12)]
+        texts = [[" ".join(w if rng.random() < 0.8 else rng.choice(WORDS) for w in ref.split()) for ref in references] for _ in range(2)]
+        before, after = (sacrebleu_units(sacrebleu_metric("bleu", {}), each, [references]) for each in texts)
+        found += compare("bleu", before, after, Statistic("bleu"), higher_is_better=True).significant
+    return found / trials
 
 
 @pytest.mark.parametrize("kind", ["bleu", "percentage"])
 def test_equal_systems_with_baseline_raise_few_false_alarms_in_a_thousand_runs(kind: str) -> None:
-    """A/A runs of 12 rows: of sampled answers, and of BLEU's statistics drawn from the same sentences."""
-    from llmkit.metrics.statistics import sacrebleu_metric, sacrebleu_units
-
-    rng, found = np.random.default_rng(11), 0
-    words = ["the", "king", "and", "queen", "lived", "in", "a", "small", "old", "house"]
-    trials = 1000 if kind == "percentage" else 100
-    for _ in range(trials):
-        if kind == "percentage":
-            one, other = samples(rng, 12), samples(rng, 12)
-            found += compare("x", one, other, Statistic(kind), higher_is_better=True).significant
-            continue
-        references = [[" ".join(rng.choice(words, 8)) for _ in range(12)]]
-        texts = [[" ".join(w if rng.random() < 0.8 else rng.choice(words) for w in ref.split()) for ref in references[0]] for _ in range(2)]
-        metric = sacrebleu_metric("bleu", {})
-        before, after = (sacrebleu_units(metric, each, references) for each in texts)
-        found += compare("bleu", before, after, Statistic("bleu"), higher_is_better=True).significant
-    assert found / trials <= 0.05 + 3 * (0.05 * 0.95 / trials) ** 0.5
+    assert false_alarms(kind, 1000) <= 0.05 + 3 * (0.05 * 0.95 / 1000) ** 0.5

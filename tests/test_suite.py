@@ -187,3 +187,21 @@ def test_programs_and_bleu_are_sets_too(run: Run, suite: Path, tmp_path: Path) -
     assert "case:lc" in found["signatures"]["bleu.bleu"]
     suite.write_text(suite.read_text().replace("run_code = true\n", ""))
     assert "--run-code" in run("evaluate", "run", suite).err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("chrf_beta = 1", "--chrf-beta applies to chrf, not to exact_match"), ('test = "bootstrap"', "--test needs --baseline")],
+)
+def test_an_option_that_does_nothing_is_refused_before_any_set_is_measured(run: Run, tmp_path: Path, line: str, said: str) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("a\n")
+    suite = tmp_path / "suite.toml"
+    table = (
+        f'measure = "score"\nmetrics = "exact_match"\npredictions = ["{texts}"]\nreferences = ["{texts}"]\nreport = ["{tmp_path}/r.json"]\n'
+    )
+    suite.write_text(f"[sets.first]\n{table}\n[sets.second]\n{table}{line}\n")
+    ran = run("evaluate", "run", suite)
+    assert ran.code == 2
+    assert said in ran.err
+    assert not (tmp_path / "r.json").exists()

@@ -24,6 +24,8 @@ from llmkit.errors import LlmkitError, UsageError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _NO_PAGE = Page()
+#: Options that name the rows that are read and where they go.
+_ONE_FILE = ("input", "output")
 
 
 class Command(TyperCommand):
@@ -40,14 +42,26 @@ class Command(TyperCommand):
         """Keeps what was typed, for messages. Raises UsageError for words that no argument takes."""
         ctx.meta[TYPED] = list(args)
         ctx.allow_extra_args = True
+        words = help_pages.asks_for_all(ctx, args)
         try:
-            rest = super().parse_args(ctx, help_pages.asks_for_all(ctx, args))
+            rest = super().parse_args(ctx, list(words))
         except typer.TyperException as exc:
             usage_errors.set_context(exc, ctx)
             raise
         if rest and not ctx.resilient_parsing:
             raise usage_errors.extra_words(ctx, rest)
+        if not ctx.resilient_parsing:
+            self._check_given_once(ctx, words)
         return rest
+
+    def _check_given_once(self, ctx: Any, words: list[str]) -> None:
+        """Raises UsageError for a second file where one is read or written: the last would be taken, the others silently left out."""
+        _, _, order = self.make_parser(ctx).parse_args(list(words))
+        for parameter in order:
+            times = order.count(parameter)
+            if times > 1 and parameter.name in _ONE_FILE and not getattr(parameter, "multiple", False):
+                hint = "run the command once per file, or join the files"
+                raise UsageError(f"{option_name(ctx, parameter.name)} is given {times} times, and only once is allowed", hint=hint)
 
     def get_help(self, ctx: Any) -> str:
         """The page in llmkit's own layout: with the common options alone, unless all were asked for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -51,12 +51,13 @@ class GateOptions:
 
     def ending(self, ctx: typer.Context, names: Sequence[str], *, json_output: bool, modules: Sequence[str] = ()) -> Ending:
         """How an evaluation of the scores `names` ends. modules: see `llmkit.metrics.gates.conditions`. Raises UsageError or InputError."""
-        from llmkit.cli.command import command_line
+        from llmkit.cli.command import command_line, refuse
         from llmkit.cli.commands.evaluate.reporting import ending
         from llmkit.cli.session import session_of
 
         session = session_of(ctx)
-
+        if self.baseline is None:
+            refuse(ctx, ("test",), "needs --baseline")
         return ending(
             names, fail_if=self.fail_if, reports=self.report, json_output=json_output, baseline=self.baseline,
             max_regression=self.max_regression, test=self.test, modules=modules, session=session,
@@ -151,15 +152,29 @@ class MetricOptions:
     smooth_value: Annotated[
         float | None, number_option("--smooth-value", help="BLEU: value for smoothing floor and add-k.", panel=SCORING)
     ] = None
+    effective_order: Annotated[
+        bool, option("--effective-order", help="BLEU: leave out n-gram orders without a match, for single sentences.", panel=SCORING)
+    ] = False
     chrf_char_order: Annotated[int, count_option("--chrf-char-order", help="chrF: character n-grams up to N.", panel=SCORING)] = 6
     chrf_word_order: Annotated[
         int, count_option("--chrf-word-order", help="chrF: word n-grams up to N; 2 gives chrF++.", panel=SCORING)
     ] = 0
     chrf_beta: Annotated[int, count_option("--chrf-beta", help="chrF: weight of recall.", panel=SCORING)] = 2
+    chrf_whitespace: Annotated[bool, option("--chrf-whitespace", help="chrF: count spaces as characters.", panel=SCORING)] = False
+    chrf_eps_smoothing: Annotated[
+        bool, option("--chrf-eps-smoothing", help="chrF: smooth by an epsilon, as NLTK and Moses do.", panel=SCORING)
+    ] = False
+    ter_normalized: Annotated[bool, option("--ter-normalized", help="TER: split punctuation from words.", panel=SCORING)] = False
+    ter_no_punct: Annotated[bool, option("--ter-no-punct", help="TER: remove punctuation.", panel=SCORING)] = False
+    ter_asian_support: Annotated[
+        bool, option("--ter-asian-support", help="TER: apply these two to Chinese and Japanese, too.", panel=SCORING)
+    ] = False
+    ter_case_sensitive: Annotated[bool, option("--ter-case-sensitive", help="TER: distinguish case.", panel=SCORING)] = False
     confidence: Annotated[bool, option("--confidence", "-ci", help="95% intervals of BLEU, chrF, TER by bootstrap.", panel=SCORING)] = False
     confidence_n: Annotated[int, count_option("--confidence-n", help="Number of resamples for --confidence.", panel=SCORING)] = 1000
     normalize: Annotated[
-        str, option("--normalize", help="exact_match and f1: none, or some of unicode,case,punctuation,articles,space.", panel=SCORING)
+        str,
+        option("--normalize", help="exact_match, f1, wer, rouge: none, or some of unicode,case,punctuation,articles,space.", panel=SCORING),
     ] = "none"
 
     @property
@@ -167,10 +182,20 @@ class MetricOptions:
         """Settings of the text metrics."""
         from llmkit.metrics.overlap import OverlapSettings
 
-        return OverlapSettings(
-            self.tokenize, self.lowercase, self.smooth_method, self.smooth_value, self.chrf_char_order, self.chrf_word_order,
-            self.chrf_beta, self.confidence_n if self.confidence else 0,
-        )  # fmt: skip
+        own = {field.name: getattr(self, field.name) for field in fields(OverlapSettings)}
+        return OverlapSettings(**own | {"confidence_n": self.confidence_n if self.confidence else 0})
+
+
+def refuse_unread(ctx: typer.Context, metrics: Sequence[str]) -> None:
+    """Raises UsageError for an option on the command line that none of the metrics reads."""
+    from llmkit.cli.command import refuse
+    from llmkit.metrics.registry import READERS, readers
+
+    there = readers(metrics)
+    for name, of in READERS.items():
+        if not of & there:
+            wanted = ", ".join(sorted(of))
+            refuse(ctx, (name,), f"applies to {wanted}, not to {', '.join(metrics)}", hint="remove it, or change --metrics")
 
 
 @dataclass(frozen=True)

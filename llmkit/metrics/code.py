@@ -55,12 +55,15 @@ def complete_test(test: str, entry_point: str | None = None) -> str:
     """The test as it is run: one that defines `check` is called with the entry point, as in HumanEval, unless it calls it itself.
 
     Raises InputError for a test that is no Python, or that would check nothing: all that it holds is defined and never called.
+    A unittest.main() of its own is one, too.
     """
     try:
         tree = ast.parse(test)
     except (SyntaxError, ValueError) as exc:
         raise InputError(f"the test is not Python: {exc.msg if isinstance(exc, SyntaxError) else exc}") from exc
-    defined = any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body)
+    defined = any(_defines(node, "check") for statement in tree.body for node in _reached(statement))
+    if _ends_by_unittest(tree):
+        raise InputError("unittest.main() exits, and finds no test in a program that is not the main one", hint="use assert statements")
     if entry_point is not None and defined and not _calls(tree, "check"):
         if not all(part.isidentifier() for part in entry_point.split(".")):
             raise InputError(f"the entry point '{entry_point[:80]}' is not a name")
@@ -69,6 +72,14 @@ def complete_test(test: str, entry_point: str | None = None) -> str:
         hint = 'add "entry_point" for HumanEval\'s check(candidate), or end the test with a call' if defined else "end it with a call"
         raise InputError("the test is defined and never called, so every program would pass", hint=hint)
     return test
+
+
+def complete_program(prompt: str, text: str) -> str:
+    """The program of an answer to a prompt: `text` continues a prompt that is the beginning of a program, as HumanEval's, and stands
+    alone after one in plain language, as MBPP's.
+    """
+    plain = not _is_python(prompt) and not _is_python(f"{prompt}\n    pass\n")
+    return text if plain and _is_python(text) else f"{prompt}{text}"
 
 
 def passes(programs: Sequence[Program], limits: Limits, *, workers: int, told: Callable[[], None] = lambda: None) -> list[bool]:
@@ -128,18 +139,18 @@ def check_samples(k: int, samples: Sequence[int]) -> None:
         raise UsageError(f"pass@{k} needs {k} samples per row, but one row has {fewest}", hint="a smaller -k, or generate -n more")
 
 
-def pass_at_k(k: int, results: Sequence[Sequence[bool]]) -> Score:
+def pass_at_k(k: int, results: Sequence[Sequence[bool]], seconds: float = Limits.seconds) -> Score:
     """The chance, in percent, that one of `k` samples passes: the unbiased estimate from all samples of each row.
 
     1 - C(n - c, k) / C(n, k) of n samples with c that pass (Chen et al. 2021, equation 1). results: a truth value per sample, at least k
-    samples per row, one row at least. Raises UsageError for fewer samples.
+    samples per row, one row at least. seconds: the limit they ran under, which decides about slow ones. Raises UsageError for fewer.
     """
     check_samples(k, [len(row) for row in results])
     rows = [100 * (1 - math.comb(len(row) - sum(row), k) / math.comb(len(row), k)) for row in results]
     # with as many samples as k a row is right or wrong
     kind = "proportion" if all(len(row) == k for row in results) else "percentage"
     units, statistic = mean_units(rows), Statistic(kind)
-    sign = signature(n=min(map(len, results)), estimator="unbiased", version=f"llmkit-{__version__}")
+    sign = signature(n=min(map(len, results)), estimator="unbiased", timeout=f"{seconds:g}s", version=f"llmkit-{__version__}")
     return Score(f"pass@{k}", float(statistic(sums_of(units))[0]), sign, interval_of(units, statistic), units=units, statistic=statistic)
 
 
@@ -167,9 +178,38 @@ def isolation() -> str:
 def _calls(tree: ast.Module, name: str) -> bool:
     """Whether a statement that is run calls `name`."""
     for node in tree.body:
-        if _runs(node) and any(isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == name for n in ast.walk(node)):
+        if _runs(node) and any(isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == name for n in _reached(node)):
             return True
     return False
+
+
+def _ends_by_unittest(tree: ast.Module) -> bool:
+    """Whether a statement that is run calls `unittest.main`."""
+    reached = (n for statement in tree.body if _runs(statement) for n in _reached(statement))
+    return any(isinstance(n, ast.Call) and ast.unparse(n.func) == "unittest.main" for n in reached)
+
+
+def _defines(node: ast.AST, name: str) -> bool:
+    """Whether a statement makes `name` something to call; a coroutine would not run when it is called."""
+    if isinstance(node, ast.Assign):
+        return any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+    return isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name
+
+
+def _reached(statement: ast.AST) -> Iterator[ast.AST]:
+    """The statement and what is in it, but not the bodies of functions that it only defines."""
+    yield statement
+    if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        for node in ast.iter_child_nodes(statement):
+            yield from _reached(node)
+
+
+def _is_python(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _runs(node: ast.stmt) -> bool:
@@ -178,7 +218,7 @@ def _runs(node: ast.stmt) -> bool:
         return False
     if isinstance(node, ast.If) and any(isinstance(n, ast.Name) and n.id == "__name__" for n in ast.walk(node.test)):
         return any(map(_runs, node.orelse))
-    return isinstance(node, ast.Assert | ast.Raise) or any(isinstance(n, ast.Call | ast.Assert | ast.Raise) for n in ast.walk(node))
+    return any(isinstance(n, ast.Call | ast.Assert | ast.Raise) for n in _reached(node))
 
 
 def _passes(program: Program, limits: Limits, sandboxes: _Sandboxes) -> bool:

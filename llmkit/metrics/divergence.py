@@ -66,10 +66,10 @@ def scores(documents: Sequence[Sequence[Window]], token_divergences: Sequence[fl
     method: Literal["linear", "higher"] = "linear" if np.isfinite(values).all() else "higher"
     spread = 100 * math.sqrt(float(units[:, 6].sum() / units[:, 0].sum()))
     return (
-        score("kl_divergence", "mean", *of(3)),
+        score("kl_divergence", "rate", *of(3)),
         *(Score(name, float(np.quantile(values, share, method=method)), sign, higher_is_better=False) for name, share in QUANTILES.items()),
         score("same_top_token", "mean", *of(4, 100.0), higher=True, most=100.0),
-        score("perplexity_ratio", "exp", *ratio),
+        score("perplexity_ratio", "quotient", *ratio),
         score("mean_delta_p", "mean", *of(5, 100.0), higher=True),
         Score("rms_delta_p", spread, sign, higher_is_better=False),
     )

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
+#: How people write them in prose, and in other languages.
+_OTHER_OPERATORS = str.maketrans({"≤": "<=", "≥": ">=", "≠": "!="})
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 #: What is left of a condition whose operator the shell has read as a redirection.
 _NAME_ALONE = re.compile(r"\s*[A-Za-z][\w@+.-]*\s*")
-_CONDITION = re.compile(rf"\s*(?P<name>[A-Za-z][\w@-]*(\+\+)?)\s*(?P<op>>=|<=|==|!=|>|<)\s*(?P<number>{_NUMBER})\s*(?P<unit>%?)\s*")
+_CONDITION = re.compile(rf"\s*(?P<name>[A-Za-z][\w@.-]*(\+\+)?)\s*(?P<op>>=|<=|==|!=|>|<)\s*(?P<number>{_NUMBER})\s*(?P<unit>%?)\s*")
 #: What people say for the names of our scores, and how older versions spelled them.
 _SHORT = {
     "perplexity": "token_perplexity", "ppl": "token_perplexity", "bpb": "bits_per_byte", "chrf++": "chrf",
@@ -48,15 +50,15 @@ class Condition:
 
     def check(self, scores: Sequence[Score]) -> Gate:
         """A score that is not a number fails, and so does one that a metric module did not compute."""
-        score = next((s for s in scores if s.name == self.name), None)
+        score = next((s for s in scores if _folded(s.name) == _folded(self.name)), None)
         if score is None:
             return Gate(self.text, False, f"'{self.text}': unknown score; available are {', '.join(s.name for s in scores)}")
         if math.isnan(score.value):
-            return Gate(self.text, False, f"{self.name} is not a number")
+            return Gate(self.text, False, f"{score.name} is not a number")
         failed = _OPERATORS[self.op](score.value, self.bound)
         by = f" by {abs(score.value - self.bound):.4g}" if math.isfinite(score.value) else ""
         verdict = f"fails '{self.text}'{by}" if failed else f"passes '{self.text}'{by}"
-        return Gate(self.text, not failed, f"{self.name} {score.value:.6g} {verdict}")
+        return Gate(self.text, not failed, f"{score.name} {score.value:.6g} {verdict}")
 
     @property
     def remark(self) -> str | None:
@@ -78,15 +80,15 @@ def conditions(texts: Sequence[str], names: Sequence[str], modules: Sequence[str
 
 
 def _parse(text: str, names: Sequence[str], modules: Sequence[str]) -> Condition:
-    match = _CONDITION.fullmatch(text)
+    match = _CONDITION.fullmatch(text.translate(_OTHER_OPERATORS))
     if match is None or not math.isfinite(float(match["number"])):
-        hint: str | None = 'for example "perplexity > 30"'
+        hint: str | None = f'a score, one of {" ".join(_OPERATORS)}, and a number: "perplexity > 30"; repeat `fail_if` for more'
         if _NAME_ALONE.fullmatch(text):
             hint = f'put quotes around the whole condition, "{text.strip()} > 30": without them the shell redirects output at > and <'
         raise UsageError(f"`fail_if` '{text}' is not a condition", hint=hint)
-    name = match["name"].lower().replace("-", "_")
-    name = name if name in names else _full_name(name)
-    if name not in names and not any(name.startswith(f"{module.lower()}_") for module in modules):
+    wanted = _folded(match["name"])
+    name = next((known for known in names if _folded(known) == wanted), None) or _full_name(wanted)
+    if name not in names and not any(name.startswith(f"{_folded(module)}_") for module in modules):
         longer = next((known for known in names if name.startswith(f"{known}_")), name)
         meant = [*names, *(short for short, full in _SHORT.items() if full in names)]
         hint = did_you_mean(longer, meant, default=f"there are {', '.join(names)}", cutoff=0.5)
@@ -94,6 +96,11 @@ def _parse(text: str, names: Sequence[str], modules: Sequence[str]) -> Condition
     if match["unit"] and name in _NOT_PERCENT:
         raise UsageError(f"`fail_if` '{text}': {name} is not a percentage", hint=f'for example "{name} {match["op"]} 2"')
     return Condition(text.strip(), name, match["op"], float(match["number"]), bool(match["unit"]))
+
+
+def _folded(name: str) -> str:
+    """A name as two spellings of it agree: a metric module's is that of its file, with capitals, dots and hyphens."""
+    return name.lower().replace("-", "_").replace(".", "_")
 
 
 def _full_name(name: str) -> str:
@@ -113,8 +120,8 @@ class Regression:
 
 def regression(text: str) -> Regression:
     """The bound in '2%' or '0.5'. Raises UsageError."""
-    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(%?)\s*", text)
-    if match is None:
+    match = re.fullmatch(r"\s*((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(%?)\s*", text)
+    if match is None or not math.isfinite(float(match[1])):
         raise UsageError(f"`max_regression` '{text}': neither a percentage nor a number", hint="for example 2% or 0.5")
     return Regression(text, float(match[1]) / (100 if match[2] else 1), bool(match[2]))
 

@@ -90,13 +90,14 @@ def interval_of(units: Numbers, statistic: Statistic) -> Interval | None:
     half = t_quantile(freedom(units, statistic)) * jackknife_error(leave_one_out(units, statistic))
     if not half > 0:
         return None
-    ends = statistic.from_ratio(np.array([ratio - half, ratio + half]))
-    low, high = sorted(map(float, ends))
-    if not math.isfinite(low) or not math.isfinite(high):
-        return None
-    if statistic.kind == "percentage":
-        low, high = max(0.0, low), min(100.0, high)
-    return low, high
+    return scored_interval(ratio, half, statistic)
+
+
+def scored_interval(ratio: float, half: float, statistic: Statistic) -> Interval | None:
+    """The interval `ratio` ± `half` as scores, within what a score can be: a perplexity is 1 or more. None where an end is infinite."""
+    ends = np.clip([ratio - half, ratio + half], *statistic.bounds)
+    low, high = sorted(map(float, statistic.from_ratio(ends) + 0.0))  # no -0
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
 
 def paired_interval(baseline: Numbers, system: Numbers, statistic: Statistic, difference: float) -> tuple[Interval | None, float]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from llmkit.metrics.base import Score
-from llmkit.metrics.intervals import Interval, freedom, jackknife_error, leave_one_out, t_quantile
+from llmkit.metrics.intervals import Interval, freedom, jackknife_error, leave_one_out, scored_interval, t_quantile
 from llmkit.metrics.statistics import Numbers, Statistic, sums_of
 
 
@@ -62,5 +62,4 @@ def _interval(files: Sequence[Numbers], mean: float, statistic: Statistic) -> In
         return None
     degrees = total**2 / sum(square**2 / max(1.0, freedom(units, statistic)) for square, units in zip(squares, files, strict=True))
     half = t_quantile(degrees) * math.sqrt(total) / len(files)
-    low, high = sorted(map(float, statistic.from_ratio(np.array([mean - half, mean + half]))))
-    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+    return scored_interval(mean, half, statistic)

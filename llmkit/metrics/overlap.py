@@ -31,9 +31,16 @@ class OverlapSettings:
     lowercase: bool = False
     smooth_method: str = "exp"
     smooth_value: float | None = None
+    effective_order: bool = False
     chrf_char_order: int = 6
     chrf_word_order: int = 0
     chrf_beta: int = 2
+    chrf_whitespace: bool = False
+    chrf_eps_smoothing: bool = False
+    ter_normalized: bool = False
+    ter_no_punct: bool = False
+    ter_asian_support: bool = False
+    ter_case_sensitive: bool = False
     confidence_n: int = 0
 
     def __post_init__(self) -> None:
@@ -47,6 +54,10 @@ class OverlapSettings:
             raise UsageError(f"`chrf_char_order` {self.chrf_char_order}: it must be 1 or more")
         if self.chrf_beta < 1:
             raise UsageError(f"`chrf_beta` {self.chrf_beta}: it must be 1 or more")
+        if self.ter_asian_support and not (self.ter_normalized or self.ter_no_punct):
+            raise UsageError(
+                "`ter_asian_support` extends `ter_normalized` and `ter_no_punct`", hint="add one of them, or remove `ter_asian_support`"
+            )
         if self.confidence_n == 1:
             raise UsageError("`confidence_n` 1: an interval needs 2 resamples or more")
 
@@ -80,12 +91,14 @@ def ter(predictions: Sequence[str], references: Sequence[Sequence[str]], setting
 def sacrebleu_options(name: str, settings: OverlapSettings) -> dict[str, Any]:
     """The arguments of sacrebleu's metric `name`: 'bleu', 'chrf' or 'ter'."""
     if name == "bleu":
-        same = ("lowercase", "tokenize", "smooth_method", "smooth_value")
+        same = ("lowercase", "tokenize", "smooth_method", "smooth_value", "effective_order")
         return {option: getattr(settings, option) for option in same}
-    if name == "chrf":
-        out = {option: getattr(settings, f"chrf_{option}") for option in ("char_order", "word_order", "beta")}
-        return out | {"lowercase": settings.lowercase}
-    return {}
+    own = {
+        "chrf": ("char_order", "word_order", "beta", "whitespace", "eps_smoothing"),
+        "ter": ("normalized", "no_punct", "asian_support", "case_sensitive"),
+    }[name]
+    out = {option: getattr(settings, f"{name}_{option}") for option in own}
+    return out | {"lowercase": settings.lowercase} if name == "chrf" else out
 
 
 def _refuse_download(tokenizer: str | None) -> None:

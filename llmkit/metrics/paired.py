@@ -56,8 +56,9 @@ def paired(
     """Each system's scores and the p-values against the first.
 
     test: 'bs' (sacrebleu's paired bootstrap) or 'ar' (approximate randomization); samples: resamples or trials, 0 for
-    sacrebleu's default. Raises UsageError for one system or a metric that sacrebleu does not have, InputError for systems of
-    different length.
+    sacrebleu's default. Of two equal scores there is no p-value: sacrebleu's is 1 / (samples + 1)
+    for them, whatever the systems. Raises UsageError for one
+    system or a metric that sacrebleu does not have, InputError for systems of different length.
     """
     from sacrebleu.significance import PairedTest
 
@@ -76,11 +77,11 @@ def paired(
     # sacrebleu calls the columns by the full name of the score, in the order of the metrics
     signatures, columns = run()
     titles = dict(zip(metrics, signatures, strict=True))
-    out = []
+    out: list[System] = []
     for place, (name, _) in enumerate(systems):
         row = {metric: columns[title][place] for metric, title in titles.items()}
         scores = {m: float(r.score) for m, r in row.items()}
         intervals = {m: (float(r.mean - r.ci), float(r.mean + r.ci)) for m, r in row.items() if r.ci is not None}
-        p_values = {m: float(r.p_value) for m, r in row.items() if r.p_value is not None}
+        p_values = {m: float(r.p_value) for m, r in row.items() if r.p_value is not None and scores[m] != out[0].scores[m]}
         out.append(System(name, scores, intervals, p_values))
     return PairedResult(tuple(out), {metric: str(signatures[title]) for metric, title in titles.items()}, len(references))

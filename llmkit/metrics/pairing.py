@@ -75,8 +75,12 @@ def _pairing(baseline: Result, system: Result, baseline_name: str, system_name: 
             f"the rows are not the same: {baseline_name} has {len(baseline.examples):,} rows, {system_name} has {len(system.examples):,}"
         )
     order: list[int] = []
+    used: set[int] = set()
     for example in system.examples:
         place = places.get(example.id, -1)
+        if place in used:
+            raise InputError(f"id '{example.id}' occurs twice in {system_name}", hint="rows are paired by id")
+        used.add(place)
         if place < 0 or not same_row(baseline.examples[place].digest, example.digest):
             what = "is not there" if place < 0 else "differs from the row with this id"
             raise InputError(f"row '{example.id}' of {system_name} {what} in {baseline_name}", hint="both must score the same rows")

@@ -107,7 +107,7 @@ def scores(
             score("byte_perplexity", Statistic("exp", (0, 3))),
             score("bits_per_byte", Statistic("bits", (0, 3))),
         ]
-    return (*out, score("mean_log_likelihood", Statistic("mean", (0, 1)), own=tok, higher=True))
+    return (*out, score("mean_log_likelihood", Statistic("log", (0, 1)), own=tok, higher=True))
 
 
 def _exp(value: float) -> float:

@@ -56,6 +56,15 @@ _OURS: dict[str, TextMetric] = {
     "rougelsum": TextMetric(lambda p, r, s: words.rouge("rougeLsum", p, r, s.normalize)),
 }
 _FAMILIES = {"rouge": ("rouge1", "rouge2", "rougel", "rougelsum")}
+#: Options that not all of our metrics read, and which ones do.
+READERS: dict[str, frozenset[str]] = {
+    **dict.fromkeys(("tokenize", "smooth_method", "smooth_value", "effective_order"), frozenset({"bleu"})),
+    **dict.fromkeys([f"chrf_{name}" for name in ("char_order", "word_order", "beta", "whitespace", "eps_smoothing")], frozenset({"chrf"})),
+    **dict.fromkeys([f"ter_{name}" for name in ("normalized", "no_punct", "asian_support", "case_sensitive")], frozenset({"ter"})),
+    "lowercase": frozenset({"bleu", "chrf"}),
+    **dict.fromkeys(("confidence", "confidence_n"), frozenset({"bleu", "chrf", "ter"})),
+    "normalize": frozenset({"exact_match", "accuracy", "f1", "wer", "rouge"}),
+}
 #: Percentages that other commands compute.
 _PERCENT = ("accuracy", "accuracy_normalized")
 
@@ -89,6 +98,13 @@ def is_percentage(name: str) -> bool:
     return name.startswith("pass@") or name in _PERCENT or (name in names() and metric_named(name).percent)
 
 
+def readers(metrics: Sequence[str]) -> set[str]:
+    """The metrics as `READERS` calls them; all of those when one is an installed package's, which may read any option."""
+    if any(name in _added() and name not in _OURS for name in metrics):
+        return set().union(*READERS.values())
+    return {family for family, several in _FAMILIES.items() if set(several) & set(metrics)} | set(metrics)
+
+
 def chosen(text: str, *, trust_remote_code: bool = False) -> tuple[str, ...]:
     """The metrics of a comma-separated list; names that are not ours are modules of evaluate.
 
@@ -98,10 +114,13 @@ def chosen(text: str, *, trust_remote_code: bool = False) -> tuple[str, ...]:
     known = names()
     for part in (name.strip() for name in text.split(",")):
         own = part.lower().replace("-", "_")
+        own = next((name for name in (own.replace("_", ""),) if name.startswith("rouge") and name in (*_FAMILIES, *known)), own)
         if own in _FAMILIES:
             wanted += _FAMILIES[own]
         elif own in known:
             wanted.append(own)
+        elif own == "chrf++":
+            raise UsageError(f"`metrics`: {part} is chrf with word n-grams", hint="`metrics` chrf with `chrf_word_order` 2")
         elif own.startswith("pass@"):
             raise UsageError(f"`metrics`: {part} is measured by running code", hint="llmkit evaluate code")
         elif part:

@@ -19,18 +19,19 @@ from llmkit.private_parts import require
 
 Numbers = npt.NDArray[np.float64]
 
-#: a / b of right-or-wrong rows, of rows from 0 to 100, and of any numbers.
-MEANS = ("proportion", "percentage", "mean")
+#: a / b of right-or-wrong rows, of rows from 0 to 100, of numbers above 0 (errors), below 0 (log-likelihoods), and of any.
+MEANS = ("proportion", "percentage", "rate", "log", "mean")
 SACREBLEU = ("bleu", "chrf", "ter")
-KINDS = (*MEANS, "exp", "bits", *SACREBLEU)
+KINDS = (*MEANS, "exp", "bits", "quotient", *SACREBLEU)
 
 
 @dataclass(frozen=True)
 class Statistic:
     """A function of column sums.
 
-    kind: 'proportion' (a / b, each row 0 or 100), 'percentage' (a / b, each row from 0 to 100), 'mean' (a / b),
-    'exp' (e to the -a / b), 'bits' (-a / b / ln 2), or 'bleu', 'chrf', 'ter' (sacrebleu, with `options`). columns: of a and b.
+    kind: 'proportion' (a / b, each row 0 or 100), 'percentage' (a / b, each row from 0 to 100), 'rate' (a / b, 0 or more), 'log' (a / b,
+    0 or less), 'mean' (a / b), 'exp' (e to the -a / b: a perplexity), 'bits' (-a / b / ln 2), 'quotient' (e to the -a / b, of any size),
+    or 'bleu', 'chrf', 'ter' (sacrebleu, with `options`). columns: of a and b.
     """
 
     kind: str
@@ -41,8 +42,11 @@ class Statistic:
         """sums: [resamples, columns]. Returns [resamples], infinite or NaN where the score is."""
         if self.kind in SACREBLEU:
             require("resampling")
-            metric = sacrebleu_metric(self.kind, self.options)
-            return np.array([metric._compute_score_from_stats(row.tolist()).score for row in sums])
+            metric = self._metric()
+            # resamples of few rows repeat, and sacrebleu takes one at a time
+            different, places = np.unique(sums, axis=0, return_inverse=True)
+            scores = np.array([metric._compute_score_from_stats(row.tolist()).score for row in different])
+            return np.asarray(scores[places.reshape(-1)])
         return self.from_ratio(self.ratio(sums))
 
     def ratio(self, sums: Numbers) -> Numbers:
@@ -57,9 +61,20 @@ class Statistic:
     def from_ratio(self, ratio: Numbers) -> Numbers:
         """ratio: [...]. Returns the scores, [...]: monotone in it, so the ends of an interval are ends again."""
         with np.errstate(all="ignore"):
-            if self.kind == "exp":
+            if self.kind in ("exp", "quotient"):
                 return np.asarray(np.exp(-ratio))
             return np.asarray(-ratio / math.log(2)) if self.kind == "bits" else ratio
+
+    def _metric(self) -> Any:
+        """sacrebleu's metric, for sums. Its tokenizer has done its work, and may need what this machine lacks."""
+        return sacrebleu_metric(self.kind, {name: value for name, value in self.options.items() if name != "tokenize"})
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What `ratio` lies between."""
+        if self.kind in ("proportion", "percentage"):
+            return 0.0, 100.0
+        return (0.0 if self.kind == "rate" else -math.inf), (0.0 if self.kind in ("log", "exp", "bits") else math.inf)
 
     @property
     def right_or_wrong(self) -> bool:
@@ -80,6 +95,11 @@ class Statistic:
             raise InputError(f"a statistic is malformed: {exc}") from exc
         if out.kind not in KINDS:
             raise InputError(f"unknown statistic '{out.kind}'")
+        if out.kind in SACREBLEU:
+            try:
+                out._metric()
+            except Exception as exc:  # sacrebleu's assertions and more
+                raise InputError(f"a statistic has other options than {out.kind}: {exc}") from exc
         return out
 
 

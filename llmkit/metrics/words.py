@@ -53,7 +53,7 @@ def rouge(kind: str, predictions: Sequence[str], references: Sequence[Sequence[s
 
 
 def _score(name: str, units: Any, normalize: Sequence[str], library: str, *, higher: bool = True, **more: object) -> Score:
-    statistic = Statistic("percentage" if higher else "mean")
+    statistic = Statistic("percentage" if higher else "rate")
     version = f"{library}-{importlib.metadata.version(library)}"
     sign = signature(normalize=",".join(normalize) or "none", **more, version=version)
     return Score(name, float(statistic(sums_of(units))[0]), sign, interval_of(units, statistic), higher, units, statistic)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,9 @@ def interval_text(score: Score) -> str:
 
 
 def figure(value: float, scale: float) -> str:
-    """Four decimals for small numbers, two for others. scale: the number whose size decides."""
+    """Four decimals for small numbers, two for others; a power of ten from a million millions. scale: the number whose size decides."""
+    if 1e12 <= abs(value) < math.inf:
+        return f"{value:.3e}"
     return f"{value:.4f}" if abs(scale) < 10 else f"{value:,.2f}"
 
 

@@ -78,16 +78,19 @@ def _result(content: Any, path: str) -> Result:
     tables = [np.array([[float(x) for x in row] for row in table], dtype=np.float64) for table in content["units"]]
     scores = []
     for name, made in content["made"].items():
-        interval = content["intervals"].get(name)
+        interval, signature = content["intervals"].get(name), content["signatures"][name]
+        statistic, units = Statistic.from_json(made["statistic"]), tables[made["units"]]
+        if not isinstance(signature, str) or (len(units) and not all(0 <= c < units.shape[1] for c in statistic.columns)):
+            raise ValueError(f"{name} is malformed")
         scores.append(
             Score(
                 _OLD_NAMES.get(name, name),
                 float(content["scores"][name]),
-                content["signatures"][name],
+                signature,
                 None if interval is None else (float(interval[0]), float(interval[1])),
                 bool(made["higher_is_better"]),
-                tables[made["units"]],
-                Statistic.from_json(made["statistic"]),
+                units,
+                statistic,
                 tables[made["blocks"]] if "blocks" in made else None,
             )
         )

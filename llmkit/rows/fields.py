@@ -35,10 +35,12 @@ TARGETS = ("target", "tgt", "completion", "output", "response", "reference", "re
 #: `text` comes last: it may be the source as well.
 PREDICTIONS = ("prediction", "predictions", "prediction_text", "translation", "hypothesis", "output", "text")
 REFERENCES = ("references", "reference", "ref", "target", "tgt", "answer", "answers")
-#: The right one of several choices.
+#: Several choices, and the right one of them.
+CHOICES = ("choices", "endings", "options")
 RIGHT_CHOICES = ("answer", "answerKey", "label", "target")
-#: Programs: the first two continue the prompt, the others stand alone.
-PROGRAMS = ("texts", "text", "predictions", "prediction")
+#: Programs that stand alone, then those that continue the prompt; `text` may be something else as well.
+WHOLE_PROGRAMS = ("predictions", "prediction")
+CONTINUED_PROGRAMS = ("texts", "completions", "completion", "text")
 #: What a report shows of a row: the question, the source, the text that was scored.
 QUESTIONS = ("question", "text", "prompt")
 SHOWN_SOURCES = ("source", "prompt", "question")
@@ -59,9 +61,9 @@ def first_text(fields: Mapping[str, Any], names: Iterable[str]) -> str:
 
 
 def row_id(fields: Mapping[str, Any], number: int) -> str:
-    """What a row is called: its `id`, else its number from 1. A null `id` is none."""
-    value = fields.get("id")
-    return str(number if value is None else value)
+    """What a row is called: its `id`, else its number from 1. A null or blank `id` is none."""
+    value = str("" if fields.get("id") is None else fields["id"])  # a table writes a missing one as an empty cell
+    return value if value.strip() else str(number)
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ class DocumentFields:
         if self.field is not None:
             return [(None, text_of(row, self.field, file_name, "`text_field`"))]
         if "text" in row.fields:
-            return [(None, text_of(row, "text", file_name))]
+            return [(None, text_of(row, "text", file_name, "`text_field`"))]
         if any(name in row.fields for name in CONVERSATIONS):
             raise row_error("the row is a conversation; its assistant messages can be scored", row, file_name, hint="add `completion_only`")
         if "prompt" in row.fields and "completion" in row.fields:
@@ -278,14 +280,35 @@ def references(row: Row, file_name: str, name: str | None = None) -> tuple[str, 
     both = row.fields.get("translation")
     if name is None and isinstance(both, dict):
         return (pair(row, file_name)[1],)
-    name = name or reference_field(row)
-    value = row.fields.get(name)
-    if isinstance(value, dict) and isinstance(value.get("text"), list):
-        value = value["text"]
+    name = name or _only_reference(row, file_name)
+    value = _expected(row.fields.get(name))
     texts = value if isinstance(value, list) else [text_of(row, name, file_name, "`reference_field`")]
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise row_error(f"field '{name}' has an empty reference, or one that is not text", row, file_name)
     return tuple(texts)
+
+
+def _only_reference(row: Row, file_name: str) -> str:
+    """The field that holds the references. Raises RowError where two hold different ones and neither is the list of all."""
+    found = reference_field(row)
+    first = _texts(row.fields.get(found))
+    for name in REFERENCES:
+        other = _texts(row.fields.get(name))
+        if first and other and not other <= first:
+            hint = "name the right one with `reference_field`"
+            raise row_error(f"fields '{found}' and '{name}' could both be the reference", row, file_name, hint=hint)
+    return found
+
+
+def _expected(value: Any) -> Any:
+    """The texts of SQuAD's {"text": [...]}; any other value as it is."""
+    return value["text"] if isinstance(value, dict) and isinstance(value.get("text"), list) else value
+
+
+def _texts(value: Any) -> set[str]:
+    """The texts that a field could mean as references; none of a field that is null, empty or something else."""
+    value = _expected(value)
+    return {text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str) and text.strip()}
 
 
 def reference_field(row: Row) -> str:
@@ -306,4 +329,6 @@ def prediction(row: Row, file_name: str, name: str | None = None, *, reference: 
         names = "' and '".join(others)
         hint = "name the right one with `prediction_field`"
         raise RowError(f"fields '{names}' could both be the prediction", path=file_name, line=row.line, hint=hint)
-    return text_of(row, name or next(iter(there), "prediction"), file_name, "`prediction_field`")
+    # where none holds text, the message is about the one that is there
+    known = next((n for n in PREDICTIONS if n != besides and n in row.fields), "prediction")
+    return text_of(row, name or next(iter(there), known), file_name, "`prediction_field`")

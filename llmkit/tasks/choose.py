@@ -5,6 +5,7 @@ Knows rows and log-likelihoods; what share is right, the metric counts.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,8 +17,8 @@ from llmkit.jobs.outcome import Answer
 from llmkit.metrics.base import digest, row_digest, signature
 from llmkit.metrics.perplexity import Windows
 from llmkit.rows import Row
-from llmkit.rows.fields import RIGHT_CHOICES, Prompt, PromptFields, first_name
-from llmkit.rows.values import to_json
+from llmkit.rows.fields import CHOICES, RIGHT_CHOICES, Prompt, PromptFields, first_name
+from llmkit.rows.values import from_json, to_json
 from llmkit.tasks.generate import placed
 from llmkit.tasks.score import score_pairs
 
@@ -46,39 +47,52 @@ class ChoiceFields:
         if row.error is not None:
             raise row.error
         choices, names = (self.labels, None) if self.labels is not None else _choices(row, file_name)
-        right = self.answer_field or first_name(row.fields, RIGHT_CHOICES) or "answer"
+        known = [self.answer_field] if self.answer_field else [name for name in RIGHT_CHOICES if name in row.fields] or ["answer"]
+        right = known[0]
         if right not in row.fields:
             there = ", ".join(list(row.fields)[:12]) or "none"
             raise RowError(f"no field '{right}' (fields: {there})", path=file_name, line=row.line, hint="name it with `answer_field`")
-        place = _place(row.fields[right], choices, names)
+        places = {name: _place(row.fields[name], choices, names) for name in known}
+        place = places[right]
         if place is None:
-            raise RowError(
-                f"field '{right}' is not one of the choices",
-                path=file_name,
-                line=row.line,
-                hint="a choice, its letter, or its number from 0",
-            )
+            hint = "a choice, its letter, or its number from 0"
+            raise RowError(f"field '{right}' is not one of the choices", path=file_name, line=row.line, hint=hint)
+        if other := next((name for name, found in places.items() if found not in (None, place)), None):
+            hint = "name the right one with `answer_field`"
+            raise RowError(f"fields '{right}' and '{other}' name different choices", path=file_name, line=row.line, hint=hint)
         return choices, place
 
 
 def _choices(row: Row, file_name: str) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-    """The texts of `choices`, and their names where they have some ({"text": [...], "label": [...]})."""
-    value: Any = row.fields.get("choices")
+    """The texts of the choices, and their names where they have some: {"text": [...], "label": [...]}, or a list of such pairs.
+
+    In a table, a cell with this as JSON.
+    """
+    field = first_name(row.fields, CHOICES) or "choices"
+    value: Any = row.fields.get(field)
     names: Any = None
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = from_json(value)
+    if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        value = {name: [each.get(name) for each in value] for name in ("text", "label")}
     if isinstance(value, dict):
         value, names = value.get("text"), value.get("label")
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(c, str) and c for c in value):
-        raise RowError("field 'choices' is not a list of at least two texts", path=file_name, line=row.line, hint="or give `labels`")
+        raise RowError(f"field '{field}' is not a list of at least two texts", path=file_name, line=row.line, hint="or give `labels`")
     if blank := next((i for i, c in enumerate(value, 1) if not c.strip()), None):
-        raise RowError(f"choice {blank} of field 'choices' is blank", path=file_name, line=row.line, hint="a choice is a text")
-    if isinstance(names, list) and len(names) == len(value):
+        raise RowError(f"choice {blank} of field '{field}' is blank", path=file_name, line=row.line, hint="a choice is a text")
+    if isinstance(names, list) and len(names) == len(value) and None not in names:
         return tuple(value), tuple(map(str, names))
     return tuple(value), None
 
 
 def _place(right: Any, choices: Sequence[str], names: Sequence[str] | None) -> int | None:
+    """The place of the right choice: a number is a name where the choices have such names, and else counts from 0."""
     if isinstance(right, bool):
         return None
+    if names is not None and str(right) in names and not isinstance(right, str):
+        return list(names).index(str(right))
     if isinstance(right, int):
         return right if 0 <= right < len(choices) else None
     text = str(right)

@@ -17,7 +17,7 @@ from llmkit.cli.scoring import GateOptions
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.metrics.base import Example, Result, row_digest
 from llmkit.rows import Row, Total, open_rows
-from llmkit.rows.fields import PROGRAMS, first_name, row_id
+from llmkit.rows.fields import CONTINUED_PROGRAMS, WHOLE_PROGRAMS, first_name, row_id
 
 PAGE = Page(
     (
@@ -43,7 +43,7 @@ def code(
     out, input = display.console, rows_in.input
     if not all(part.strip().isdecimal() and int(part) > 0 for part in k.split(",")):
         raise UsageError(f"-k {k}: numbers of 1 or more are needed, for example 1,10")
-    wanted = [int(part) for part in k.split(",")]
+    wanted = list(dict.fromkeys(int(part) for part in k.split(",")))
     end = gates.ending(ctx, [f"pass@{n}" for n in wanted], json_output=display.json_output)
     if input is None:
         raise UsageError("no input given", hint="name rows with --input FILE")
@@ -77,32 +77,47 @@ def code(
         ran = passes(all_programs, Limits(code_timeout), workers=available_cores(), told=lambda: progress.advance(1))
     flat = iter(ran)
     results = [[next(flat) for _ in each] for each in programs]
-    scores = tuple(pass_at_k(n, results) for n in wanted)
+    scores = tuple(pass_at_k(n, results, code_timeout) for n in wanted)
     about = {"input": rows.name, "input_sha256": rows.sha256, "isolation": apart}
     end.finish(Result(scores, len(programs), about=about, examples=tuple(examples)), out)
     return 0
 
 
 def _programs(row: Row, file_name: str) -> tuple[list[str], str]:
-    """The programs of a row and the test that runs after each: `text(s)` continue the `prompt`, `prediction(s)` stand alone."""
+    """The programs of a row and the test that runs after each: `prediction(s)` stand alone, `text(s)` and `completion(s)` continue the
+    `prompt`. Raises RowError.
+    """
+    from llmkit.metrics.code import complete_program, complete_test
+
     if row.error is not None:
         raise row.error
-    name = first_name(row.fields, PROGRAMS)
+    if "text" in row.fields and (other := first_name(row.fields, ("completions", "completion"))) is not None:
+        raise RowError(f"fields 'text' and '{other}' could both be the program", path=file_name, line=row.line, hint="remove one of them")
+    name = first_name(row.fields, (*WHOLE_PROGRAMS, *CONTINUED_PROGRAMS))
     value: Any = row.fields.get(name or "")
-    programs = [value] if isinstance(value, str) else value
-    check = row.fields.get("test")
-    if not isinstance(programs, list) or not programs or not all(isinstance(p, str) for p in programs) or not isinstance(check, str):
+    programs, check = [value] if isinstance(value, str) else value, _test(row)
+    if not isinstance(programs, list) or not programs or not all(isinstance(p, str) for p in programs) or check is None:
         there = ", ".join(list(row.fields)[:12]) or "none"
-        missing = "test" if not isinstance(check, str) else "texts"
+        missing = "test" if check is None else name or "texts"
         raise RowError(f"no field '{missing}' with code (fields: {there})", path=file_name, line=row.line)
     entry_point = row.fields.get("entry_point")
     if entry_point is not None and not isinstance(entry_point, str):
         raise RowError("field 'entry_point' is not text", path=file_name, line=row.line)
-    from llmkit.metrics.code import complete_test
-
     try:
         check = complete_test(check, entry_point)
     except InputError as exc:
         raise RowError(exc.message, path=file_name, line=row.line, hint=exc.hint) from exc
-    prompt = row.fields.get("prompt", "") if name in ("text", "texts") else ""
-    return [f"{prompt}{program}" for program in programs], check
+    prompt = row.fields.get("prompt")
+    if name in CONTINUED_PROGRAMS and isinstance(prompt, str):
+        programs = [complete_program(prompt, program) for program in programs]
+    return programs, check
+
+
+def _test(row: Row) -> str | None:
+    """The field `test`, or MBPP's `test_list` with what comes before it: texts or lists of statements; None without one."""
+    last = "test" if row.fields.get("test") is not None else "test_list"
+    parts: list[Any] = []
+    for name in (last,) if last == "test" else ("test_imports", "test_setup_code", last):
+        value = row.fields.get(name) or []
+        parts += value if isinstance(value, list) else [value]
+    return "\n".join(parts) if row.fields.get(last) is not None and all(isinstance(part, str) for part in parts) else None

@@ -31,8 +31,12 @@ def paired_test(options: Mapping[str, Any]) -> str | None:
     return test
 
 
-def show_paired(result: PairedResult, *, as_json: bool) -> None:
-    """Prints each system's scores and the p-values against the first."""
+def show_paired(result: PairedResult, out: console.Console, *, as_json: bool) -> None:
+    """Prints each system's scores and the p-values against the first, and says which scores are the first's."""
+    baseline = result.systems[0]
+    for system in result.systems[1:]:
+        if same := [name for name, score in system.scores.items() if score == baseline.scores[name]]:
+            out.notice(f"{system.name}: the same {', '.join(same)} as {baseline.name}, so there is no difference to test")
     if as_json:
         console.write(json.dumps(result.as_json(), ensure_ascii=False, allow_nan=False) + "\n")
         return

@@ -258,6 +258,8 @@ class _Run:
     def _of_file(self, measured: _Measured, about: Mapping[str, Any]) -> Result:
         counts = {"documents": len(measured.documents), "tokens": sum(d.tokens for d in measured.documents)}
         counts |= {"words": sum(d.words for d in measured.documents), "bytes": sum(d.bytes for d in measured.documents)}
+        if measured.rows and not measured.documents:
+            raise InputError(f"none of its {measured.rows:,} rows could be scored", path=measured.source.name)
         if not counts["tokens"]:
             hint = "every document is empty, or one token long for a model without BOS"
             raise InputError("there is no token to score", path=measured.source.name, hint=hint)

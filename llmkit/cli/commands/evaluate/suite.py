@@ -34,14 +34,14 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli import session as sessions
-from llmkit.cli.command import command_line
+from llmkit.cli.command import command_line, refuse
 from llmkit.cli.commands.evaluate import choice, perplexity, reporting, text
 from llmkit.cli.config import option_of, parse, value_of
 from llmkit.cli.help import Page
 from llmkit.cli.names import normalize
 from llmkit.cli.parameter_source import TYPED
 from llmkit.cli.parsing import MODEL, option
-from llmkit.cli.scoring import Baseline, MaxRegression, Report, Test
+from llmkit.cli.scoring import Baseline, MaxRegression, Report, Test, refuse_unread
 from llmkit.errors import GateError, InputError, LlmkitError, RowsFailedError, UsageError, did_you_mean
 from llmkit.files import file_sha256
 from llmkit.metrics.base import Gate, Result
@@ -75,6 +75,8 @@ def run(
     display: opt.JsonQuiet,
 ) -> int:
     """Measures the sets of a suite, and reports their scores and gates as one result."""
+    if baseline is None:
+        refuse(ctx, ("test",), "needs --baseline")
     out, started, clock = display.console, datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     against = _Against.opened(baseline, max_regression, test)
     for path in report or ():
@@ -119,6 +121,10 @@ class _Set:
         """Raises UsageError or InputError for gates, reports and inputs that the command would refuse later."""
         given = self.context.params
         with self._named():
+            if given.get("baseline") is None:
+                refuse(self.context, ("test",), "needs --baseline")
+            if self.measure in ("score", "bleu"):
+                refuse_unread(self.context, _metrics(given))
             reporting.ending(
                 *_score_names(self.measure, given), fail_if=given.get("fail_if"), reports=given.get("report"), json_output=False,
                 baseline=given.get("baseline"), max_regression=given.get("max_regression"), test=given["test"],
@@ -204,7 +210,7 @@ def _option(command: Any, key: str) -> Any:
 
 def _score_names(measure: str, given: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[str]]:
     """The scores of a set, as far as they are known beforehand, and which are metric modules. Raises UsageError for unknown metrics."""
-    from llmkit.metrics.registry import chosen, module_names
+    from llmkit.metrics.registry import module_names
 
     if measure == "perplexity":
         return perplexity.names(len(given["inputs"] or ()), given["against"]), ()
@@ -213,8 +219,15 @@ def _score_names(measure: str, given: Mapping[str, Any]) -> tuple[Sequence[str],
     if measure == "code":
         return [f"pass@{part.strip()}" for part in given["k"].split(",")], ()
     runs = given["model"] is not None and not given["predictions"]
-    metrics = chosen(given.get("metrics", "bleu"), trust_remote_code=given["trust_remote_code"])
+    metrics = _metrics(given)
     return text.names(metrics, given["repeat"] if runs else 1), module_names(metrics)
+
+
+def _metrics(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """The metrics of a set that scores texts. Raises UsageError."""
+    from llmkit.metrics.registry import chosen
+
+    return chosen(given.get("metrics", "bleu"), trust_remote_code=given["trust_remote_code"])
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,16 @@ from llmkit.cli.help import Page
 from llmkit.cli.jobs import JobOptions
 from llmkit.cli.parameter_source import on_command_line
 from llmkit.cli.parsing import MODEL, option
-from llmkit.cli.scoring import CacheOptions, GateOptions, MetricOptions, PairedOptions, SamplingOptions, SavedOutputs, ScoreFields
+from llmkit.cli.scoring import (
+    CacheOptions,
+    GateOptions,
+    MetricOptions,
+    PairedOptions,
+    SamplingOptions,
+    SavedOutputs,
+    ScoreFields,
+    refuse_unread,
+)
 from llmkit.cli.session import session_of
 from llmkit.errors import InputError, UsageError
 from llmkit.metrics.base import Example, Result, Score, row_digest
@@ -33,7 +42,6 @@ from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SHOWN_SOURCES, first_text, prediction, row_id
 
 if TYPE_CHECKING:
-    from llmkit.metrics.overlap import OverlapSettings
     from llmkit.metrics.registry import TextSettings
 
 #: What each form of the command would ignore.
@@ -61,7 +69,10 @@ SCORE_PAGE = Page(
     _COMMON, "evaluate",
 )  # fmt: skip
 #: Options of other metrics than BLEU.
-NOT_BLEU = ("metrics", "chrf_char_order", "chrf_word_order", "chrf_beta", "normalize")
+NOT_BLEU = (
+    "metrics", "chrf_char_order", "chrf_word_order", "chrf_beta", "chrf_whitespace", "chrf_eps_smoothing", "ter_normalized", "ter_no_punct",
+    "ter_asian_support", "ter_case_sensitive", "normalize",
+)  # fmt: skip
 
 
 def score(
@@ -89,6 +100,7 @@ def score(
 ) -> int:
     """Scores saved outputs, or a model's answers, against references."""
     from llmkit.metrics.answers import steps
+    from llmkit.metrics.paired import paired
     from llmkit.metrics.registry import TextSettings, chosen, module_names
 
     out, input, output = display.console, rows_in.input, rows_out.output
@@ -97,6 +109,7 @@ def score(
     metric_names = chosen(metric.metrics, trust_remote_code=placement.trust_remote_code)
     against_first = paired_test({n: v for n, v in ctx.params.items() if n not in PLACES or on_command_line(ctx, n)})
     settings = TextSettings(metric.overlap, steps(metric.normalize), placement.trust_remote_code)
+    refuse_unread(ctx, metric_names)
     score_names = names(metric_names, sampling.repeat if model and not predictions else 1)
     end = gates.ending(ctx, score_names, json_output=display.json_output, modules=module_names(metric_names))
     about: dict[str, Any] = {}
@@ -105,7 +118,9 @@ def score(
         saved_outputs = _saved_systems(predictions, references, rows_in, out)
         if against_first:
             count = pairs.paired_bs_n if pairs.paired_bs else pairs.paired_ar_n
-            return _compare(saved_outputs, metric_names, settings.overlap, against_first, count, as_json=display.json_output)
+            found = paired([(each.name, each.examples) for each in saved_outputs], metric_names, settings.overlap, against_first, count)
+            show_paired(found, out, as_json=display.json_output)
+            return 0
         examples, about = _only_one(saved_outputs)
     elif input is None or references:
         what = "no input given" if input is None else "--references needs --predictions"
@@ -133,15 +148,6 @@ def score(
     _check_examples(examples, predictions[0] if predictions else str(input))
     scores = _scores(metric_names, examples, samples or [[e.prediction] for e in examples], settings)
     end.finish(Result(scores, len(examples), about=about, examples=tuple(examples)), out)
-    return 0
-
-
-def _compare(systems: Sequence[_Saved], metrics: Sequence[str], settings: OverlapSettings, test: str, count: int, *, as_json: bool) -> int:
-    """Prints each system's scores and what the test says of their difference to the first's. count: resamples or shuffles."""
-    from llmkit.metrics.paired import paired
-
-    found = paired([(each.name, each.examples) for each in systems], names(metrics, 1), settings, test, count)
-    show_paired(found, as_json=as_json)
     return 0
 
 
@@ -184,7 +190,6 @@ def _check_examples(examples: Sequence[Example], path: str) -> None:
 
 def _check_forms(ctx: typer.Context, saved: SavedOutputs, pairs: PairedOptions, *, scores_a_model: bool) -> None:
     """Refuses what this form of the command would ignore. Raises UsageError."""
-    paired = pairs.paired_bs or pairs.paired_ar
     if saved.predictions:
         refuse(ctx, _ABOUT_ROWS, "cannot be combined with --predictions", hint="use only one of them")
     if not scores_a_model:
@@ -195,7 +200,7 @@ def _check_forms(ctx: typer.Context, saved: SavedOutputs, pairs: PairedOptions, 
         refuse(ctx, ("paired_ar",), "cannot be combined with --paired-bs", hint="use only one of them")
     if not saved.predictions:
         refuse(ctx, ("paired_bs", "paired_ar"), "needs --predictions", hint="give at least two -p FILE")
-    if paired:
+    if pairs.paired_bs or pairs.paired_ar:
         refuse(ctx, _ABOUT_PAIRS, "cannot be combined with a paired test", hint="remove it")
     if ctx.params["repeat"] > 1:
         # sacrebleu's bootstrap would take the samples of one row for rows of their own
@@ -203,6 +208,8 @@ def _check_forms(ctx: typer.Context, saved: SavedOutputs, pairs: PairedOptions, 
     for switch, number in (("paired_bs", "paired_bs_n"), ("paired_ar", "paired_ar_n"), ("confidence", "confidence_n")):
         if not ctx.params[switch]:
             refuse(ctx, (number,), f"needs --{switch.replace('_', '-')}")
+        elif ctx.params[number] < 2:
+            raise UsageError(f"`{number}` {ctx.params[number]}: it must be 2 or more")
 
 
 @dataclass(frozen=True)
@@ -284,7 +291,8 @@ def _check_ids(examples: Sequence[Example], file_name: str) -> None:
     seen: dict[str, int] = {}
     for number, example in enumerate(examples, 1):
         if example.id in seen:
-            raise InputError(f"rows {seen[example.id]} and {number} have the same id '{example.id[:80]}'", path=file_name)
+            hint = "a row without an id is called by its number" if example.id in (str(seen[example.id]), str(number)) else None
+            raise InputError(f"rows {seen[example.id]} and {number} have the same id '{example.id[:80]}'", path=file_name, hint=hint)
         seen[example.id] = number
 
 
