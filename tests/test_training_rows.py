@@ -108,7 +108,7 @@ def test_every_part_of_a_row_that_changes_the_training_is_used(row: dict[str, An
         ([user("a"), assistant([{"type": "image_url", "image_url": {}}])], "message 2 .* part 1 of type 'image_url'"),
         ([user("a"), assistant(None, tool_calls=[{"function": {}}])], "message 2 .* without the name of a function"),
         ([user("a"), assistant("b", weight=0.5)], "message 2 .* weight 0.5"),
-        ([{"from": "martian", "value": "a"}], "message 1 .* is from 'martian'"),
+        ([{"from": "martian", "value": "a"}], "message 1 .* has the unknown role 'martian'"),
         ([user("a"), assistant("")], "no assistant message to train on"),
         ([user("a"), assistant(None)], "message 2 .* has no text 'content'"),
     ],
