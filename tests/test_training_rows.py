@@ -108,7 +108,7 @@ def test_every_part_of_a_row_that_changes_the_training_is_used(row: dict[str, An
         ([user("a"), assistant([{"type": "image_url", "image_url": {}}])], "message 2 .* part 1 of type 'image_url'"),
         ([user("a"), assistant(None, tool_calls=[{"function": {}}])], "message 2 .* without the name of a function"),
         ([user("a"), assistant("b", weight=0.5)], "message 2 .* weight 0.5"),
-        ([{"from": "martian", "value": "a"}], "message 1 .* is from 'martian'"),
+        ([{"from": "martian", "value": "a"}], "message 1 .* unknown role 'martian'"),
         ([user("a"), assistant("")], "no assistant message to train on"),
         ([user("a"), assistant(None)], "message 2 .* has no text 'content'"),
     ],
@@ -143,8 +143,8 @@ def translator(model_type: str, tokens: tuple[str, ...] = (), prefixes: tuple[st
     facts = ModelFacts("model", model_type, not decoder, chat, (), prefixes, tokens)
     tokenizer: Any = byte_tokenizer(["<s>", "</s>", *tokens], bos_token="<s>", eos_token="</s>", add_eos=None if decoder else "</s>")
     tokenizer.chat_template = TEMPLATE if chat else None
-    start = None if decoder else tokenizer.eos_token_id
-    return Encoder(tokenizer, ChatSettings(), None, start, directions=Directions(family(facts), LanguageSettings(**of)))
+    begin = () if decoder else (tokenizer.eos_token_id,)
+    return Encoder(tokenizer, ChatSettings(), None, begin, directions=Directions(family(facts), LanguageSettings(**of)))
 
 
 NLLB = ("eng_Latn", "fra_Latn", "deu_Latn")
@@ -180,7 +180,7 @@ def test_a_decoder_may_start_with_the_token_of_id_0() -> None:
     known = models.WordLevel({word: i for i, word in enumerate((*codes, "</s>", "Hi", "[UNK]"))}, unk_token="[UNK]")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(known), eos_token="</s>", unk_token="[UNK]")
     languages = Directions(family(ModelFacts("model", "mbart", True, False, (), (), codes)), LanguageSettings("en", "ar"))
-    of = Encoder(tokenizer, ChatSettings(), None, tokenizer.eos_token_id, directions=languages)
+    of = Encoder(tokenizer, ChatSettings(), None, (tokenizer.eos_token_id,), directions=languages)
     ((example, _),) = of.encode(SampleFields().sample(Row(0, 1, {"source": "Hi", "target": "Hi"}), "rows"))
     assert list(example.tokens) == [0, tokenizer.convert_tokens_to_ids("Hi"), tokenizer.eos_token_id]
 

@@ -47,6 +47,6 @@ def _text(ready: Ready, asked: EvalPrompt, max_new_tokens: int) -> str:
 
     # a layout for this processor would be made anew for every evaluation
     engine: Any = TorchEngine(replace(ready.loaded, model=ready.model), chat=ready.plan.encoder.chat, lay_out=False)
-    decoding = Decoding(max_new_tokens=max_new_tokens, first_token=asked.first_token, stop=asked.stop)
+    decoding = Decoding(max_new_tokens=max_new_tokens, first_token=asked.first_token, start_token=asked.start_token, stop=asked.stop)
     completion = engine.generate([engine.prepare(asked.prompt, decoding)], decoding)[0][0]
     return str(completion.text).strip()

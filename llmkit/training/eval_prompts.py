@@ -24,11 +24,15 @@ _MOST = 50
 
 @dataclass(frozen=True)
 class EvalPrompt:
-    """A prompt as the model gets it, and as people are shown it. first_token: that every answer begins with; stop: that end one."""
+    """A prompt as the model gets it, and as people are shown it.
+
+    first_token: that every answer begins with; start_token: that the decoder reads first; stop: texts that end an answer.
+    """
 
     shown: str
     prompt: Prompt
     first_token: str | None = None
+    start_token: str | None = None
     stop: tuple[str, ...] = ()
 
 
@@ -60,11 +64,13 @@ def read_prompts(settings: AnswerSettings, encoder: Encoder, format: str, *, off
         shown = prompt.text if prompt.text is not None else (prompt.messages or ({"content": ""},))[-1]["content"]
         direction = None
         if translates and encoder.directions is not None and prompt.text is not None:
-            direction = encoder.directions.of(Sample("source and target", row.line, "", prompt=prompt.text, languages=row_languages(row)))
+            languages = row_languages(row, rows.name)
+            direction = encoder.directions.of(Sample("source and target", row.line, "", prompt=prompt.text, languages=languages))
         if direction is None:
             asked.append(EvalPrompt(str(shown), prompt))
         else:
-            asked.append(EvalPrompt(str(shown), direction.prompt(prompt.text or ""), direction.target_token, direction.stop))
+            made = direction.prompt(prompt.text or "")
+            asked.append(EvalPrompt(str(shown), made, direction.target_token, direction.start_token, direction.stop))
     if not asked:
         raise InputError("no prompts", path=rows.name)
     return EvalPrompts(tuple(asked), settings.max_new_tokens, digest.hexdigest())
