@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +49,23 @@ def test_mbart_25_is_trained_in_its_own_layout_and_asked_in_it(run: Run, tmp_pat
     assert first(run, rows, folder, *languages) == "Hi.</s>en_XX → fr_XX«Salut.</s>»"
     pairs = write_rows(tmp_path / "pairs.jsonl", [{"prompt": "Hi.", "completion": "Salut."}] * 4)
     assert first(run, pairs, folder, *languages) == "Hi.</s>en_XX → fr_XX«Salut.</s>»"
-    asked = write_rows(tmp_path / "asked.jsonl", [{"source": "Hi."}])
+    both = write_rows(tmp_path / "both.jsonl", [{"translation": {"en": "Hi.", "fr": "Salut."}}] * 4)
+    asked = write_rows(tmp_path / "asked.jsonl", [{"source": "Hi.", "source_lang": "en", "target_lang": "fr"}])
     learned = ("--full", "--max-steps", "60", "--learning-rate", "1e-2", "--eval-prompts", asked, "--eval-steps", "60")
-    done = run("finetune", rows, "-m", folder, "-o", tmp_path / "out", *languages, *learned)
+    done = run("finetune", both, "-m", folder, "-o", tmp_path / "out", *learned)
     assert done.code == 0, done.err
     answers = [json.loads(line)["answers"] for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines() if "answers" in line]
     assert answers[-1][0]["text"] == "Salut."
-    assert run("translate", "Hi.", "-m", tmp_path / "out", *languages).out.strip() == "Salut."
+    (command,) = re.findall(r"^llmkit .*$", (tmp_path / "out" / "README.md").read_text(), re.MULTILINE)
+    assert run(*shlex.split(command)[1:-1], "Hi.").out.strip() == "Salut."
+
+
+def test_the_card_of_another_task_than_translation_generates(run: Run, tmp_path: Path, t5: Path) -> None:
+    pairs = write_rows(tmp_path / "pairs.jsonl", [{"prompt": "Hi.", "completion": "Salut."}] * 4)
+    assert run("finetune", pairs, "-m", t5, "-o", tmp_path / "out", "--max-steps", "1").code == 0
+    (command,) = re.findall(r"^llmkit .*$", (tmp_path / "out" / "README.md").read_text(), re.MULTILINE)
+    done = run(*shlex.split(command)[1:], "--max-new-tokens", "2")
+    assert (shlex.split(command)[1], done.code) == ("generate", 0), done.err
 
 
 def test_a_forced_first_token_is_read_and_not_trained(run: Run, tmp_path: Path, rows: Path) -> None:

@@ -237,7 +237,7 @@ def check_rows(rows: Iterable[Row], fields: SampleFields, file_name: str, *, max
             _list_errors(out), hint=f"fix them, or skip up to N of them with `max_errors` N; {out.bad[0].hint or ''}".rstrip("; ")
         )
     if not (out.samples or out.held_out):
-        raise InputError("no rows to train on", path=file_name)
+        raise InputError("no usable rows", path=file_name)
     if len(out.formats) > 1:
         parts = ", ".join(f"{count:,} of {name} (first at line {out.first_lines[name]})" for name, count in out.formats.items())
         raise InputError(f"rows of several formats: {parts}", path=file_name, hint="use one format per file, or name a field")

@@ -173,9 +173,10 @@ def check_weights(plan: RunPlan) -> None:
 
 
 def build(plan: RunPlan) -> Ready:
-    """Reads the weights and puts the adapter on. Raises ModelError, UsageError or OutOfMemoryError."""
+    """Reads the weights and puts the adapter on. Raises ModelError, UsageError, InputError or OutOfMemoryError."""
     from llmkit.training.adapter import keep_differentiable, trainable
     from llmkit.training.batches import Collator
+    from llmkit.training.eval_answers import check_prompts
     from llmkit.training.footprint import shapes, widest
     from llmkit.training.preference import without_dropout
 
@@ -197,7 +198,9 @@ def build(plan: RunPlan) -> Ready:
         recompute({"use_reentrant": False})
     parts = plan.optimization.grad_accum * plan.processes.count
     positions = tuple(sum(shape.positions for shape in batches[i : i + parts]) for i in range(0, len(batches), parts))
-    return Ready(plan, loaded, model, head, packed, trained, parameters, needed, positions, reach)
+    ready = Ready(plan, loaded, model, head, packed, trained, parameters, needed, positions, reach)
+    check_prompts(ready)
+    return ready
 
 
 def _packs(plan: RunPlan, model: Any) -> bool:

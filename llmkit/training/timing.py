@@ -9,11 +9,12 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from llmkit.training.examples import Examples
 from llmkit.training.run import Ready, RunPlan, train
 
 #: Steps that are timed before a run's length is told.
@@ -75,7 +76,7 @@ def _seconds(part: Callable[[], Any]) -> float:
     return time.monotonic() - begun
 
 
-def _timed_scores(ready: Ready, examples: Sequence[Any]) -> float:
+def _timed_scores(ready: Ready, examples: Examples) -> float:
     """Seconds to score each example once, by some of them."""
     from llmkit.training.validation import likelihoods
 
