@@ -16,8 +16,8 @@ from typing import Any
 
 from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.codec import whole_text
-from llmkit.engines.panics import panics
 from llmkit.errors import InputError, RowError, UsageError, one_line
+from llmkit.models.panics import panics
 from llmkit.rows.fields import Prompt
 from llmkit.rows.messages import REASONING, Message
 from llmkit.rows.samples import Sample
