@@ -52,6 +52,16 @@ def test_training_goes_on_where_an_adapter_is(run: Run, tmp_path: Path, rows: Pa
     assert "model.adapter_sha256 was" in other.err
 
 
+def test_an_adapter_goes_on_on_a_quantized_base(run: Run, tmp_path: Path, rows: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="the extra 'quantize' is not for this system")
+    common = ["finetune", rows, "--quantize", "int4", "--batch-size", "4", "--learning-rate", "2e-3", "--lr-scheduler", "constant"]
+    assert run(*common, "-o", tmp_path / "one", "--max-steps", "6").code == 0
+    done = run(*common, "-o", tmp_path / "two", "--max-steps", "2", "--adapter", tmp_path / "one")
+    assert done.code == 0, done.err
+    assert losses(tmp_path / "two")[0] < losses(tmp_path / "one")[0]
+    assert weights(tmp_path / "one") != weights(tmp_path / "two")
+
+
 def test_an_adapter_with_added_tokens_keeps_them(run: Run, tmp_path: Path, gpt2: Path, rows: Path) -> None:
     import peft
     from safetensors.torch import load_file

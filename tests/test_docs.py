@@ -63,11 +63,12 @@ def test_an_option_that_a_page_names_is_one_of_ours() -> None:
     torchrun = {"--nproc-per-node", "--nnodes", "--node-rank", "--rdzv-backend", "--rdzv-endpoint"}
     pip = {"--constraint", "--editable", "--index-url", "--no-index", "--find-links", "--dest", "--no-cache-dir", "--break-system-packages"}
     slurm = {"--array", "--job-name", "--gres", "--cpus-per-task", "--time", "--signal", "--requeue"}
+    vllm = {"--enable-lora", "--max-lora-rank", "--lora-modules"}
     # of `python -m bench`, uv, hf, docker and mkdocs
     others = {"--help", "--only", "--texts", "--double", "--torch-backend", "--local-dir", "--rm", "--gpus", "--strict"}
     for page in (*PAGES, ROOT / "README.md", ROOT / "README.zh-CN.md", *EXAMPLES):
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", page.read_text()))
-        assert named - known - others - torchrun - pip - slurm == set(), page.name
+        assert named - known - others - torchrun - pip - slurm - vllm == set(), page.name
 
 
 def test_the_site_has_every_page() -> None:

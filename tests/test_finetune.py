@@ -159,7 +159,7 @@ def test_settings_that_can_not_be_meant_are_refused(
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "no rows to train on"),
+        ([], "no usable rows"),
         ([{"text": "a"}, {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}], "several formats"),
         ([{"prompt": "x" * 400, "completion": "y"}] * 3, "lose every trained token"),
         ([{"nothing": 1}] * 3, "3 of 3 rows"),

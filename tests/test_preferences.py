@@ -175,3 +175,11 @@ def test_preferences_that_can_not_be_trained_are_refused(
     done = run("finetune", write_rows(tmp_path / "rows.jsonl", [row]), "-m", gpt2, "--dry-run", *options)
     assert done.code == 2, done.err
     assert message in done.err
+
+
+def test_preferences_are_validated_on_preferences_and_other_rows_on_other_rows(run: Run, tmp_path: Path, rows: Path, gpt2: Path) -> None:
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": "the king"}] * 3)
+    for train, valid in ((rows, texts), (texts, rows)):
+        done = run("finetune", train, "-m", gpt2, "-o", tmp_path / "out", "--valid", valid, "--max-steps", "1")
+        assert done.code == 2
+        assert "validation rows of" in done.err

@@ -166,3 +166,21 @@ def test_prompts_that_can_not_be_meant_are_refused(
     done = run("finetune", files[0], "--dry-run", *options)
     assert done.code == 2, done.err
     assert message in done.err
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ({"prompt": "x" * 500}, "too long"),
+        ({"messages": [{"role": "user", "content": "Hi"}]}, "needs a chat template"),
+        ({"question": "Hi"}, "a row of prompts has a field 'prompt' or 'messages'"),
+    ],
+)
+def test_prompts_that_can_not_be_answered_are_refused_before_a_run_begins(
+    run: Run, tmp_path: Path, files: tuple[Path, Path], gpt2: Path, prompt: dict[str, Any], message: str
+) -> None:
+    asked = write_rows(tmp_path / "asked.jsonl", [prompt])
+    done = run("finetune", files[0], "-m", gpt2, "-o", tmp_path / "out", "--eval-prompts", asked, "--max-steps", "1")
+    assert done.code == 2, done.err
+    assert message in done.err
+    assert not list((tmp_path / "out").rglob("*.jsonl"))

@@ -143,8 +143,8 @@ def translator(model_type: str, tokens: tuple[str, ...] = (), prefixes: tuple[st
     facts = ModelFacts("model", model_type, not decoder, chat, (), prefixes, tokens)
     tokenizer: Any = byte_tokenizer(["<s>", "</s>", *tokens], bos_token="<s>", eos_token="</s>", add_eos=None if decoder else "</s>")
     tokenizer.chat_template = TEMPLATE if chat else None
-    start = None if decoder else tokenizer.eos_token_id
-    return Encoder(tokenizer, ChatSettings(), None, start, directions=Directions(family(facts), LanguageSettings(**of)))
+    begin = () if decoder else (tokenizer.eos_token_id,)
+    return Encoder(tokenizer, ChatSettings(), None, begin, directions=Directions(family(facts), LanguageSettings(**of)))
 
 
 NLLB = ("eng_Latn", "fra_Latn", "deu_Latn")
@@ -180,7 +180,7 @@ def test_a_decoder_may_start_with_the_token_of_id_0() -> None:
     known = models.WordLevel({word: i for i, word in enumerate((*codes, "</s>", "Hi", "[UNK]"))}, unk_token="[UNK]")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(known), eos_token="</s>", unk_token="[UNK]")
     languages = Directions(family(ModelFacts("model", "mbart", True, False, (), (), codes)), LanguageSettings("en", "ar"))
-    of = Encoder(tokenizer, ChatSettings(), None, tokenizer.eos_token_id, directions=languages)
+    of = Encoder(tokenizer, ChatSettings(), None, (tokenizer.eos_token_id,), directions=languages)
     ((example, _),) = of.encode(SampleFields().sample(Row(0, 1, {"source": "Hi", "target": "Hi"}), "rows"))
     assert list(example.tokens) == [0, tokenizer.convert_tokens_to_ids("Hi"), tokenizer.eos_token_id]
 

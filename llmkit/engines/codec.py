@@ -28,6 +28,11 @@ from llmkit.rows.fields import Prompt
 Score = Callable[[Sequence[Sequence[int]], Sequence[int], Sequence[Sequence[int]] | None], list[list[float]]]
 
 
+def whole_text(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair, which is no character and which no tokenizer takes."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 @dataclass(frozen=True)
 class Codec:
     """Text to ids and back, for one model.
@@ -194,8 +199,7 @@ class Codec:
         return ([], []) if at is None else (dressed[:at], dressed[at + len(plain) :])
 
     def _ids(self, text: str, *, special: bool) -> list[int]:
-        # half a surrogate pair is no character; the model is shown U+FFFD
-        whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        whole = whole_text(text)
         with panics(lambda reason: InputError(f"the model's tokenizer can't read the text: {reason}")):
             try:
                 return list(self.tokenizer(whole, add_special_tokens=special)["input_ids"])

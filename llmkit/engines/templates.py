@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import InputError, ModelError
+from llmkit.rows.messages import REASONING
 
 #: Limits of one rendering: seconds, bytes of the process, characters of the text. The longest known take milliseconds.
 SECONDS = 10.0
@@ -42,9 +43,6 @@ _ENVIRONMENT = (
     "LD_LIBRARY_PATH",
     "DYLD_LIBRARY_PATH",
 )
-#: Names under which a message may carry the model's reasoning; the first is the one that templates read.
-_REASONING = ("reasoning_content", "thinking", "reasoning")
-
 _MARK = "LLMKIT-CONTINUES-HERE "
 
 
@@ -95,7 +93,7 @@ def _before_mark(text: str) -> str:
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     """As transformers shows it: without fields that are null, reasoning under the names that templates read."""
     shown = {name: value for name, value in message.items() if value is not None}
-    reasoning = next((shown[name] for name in _REASONING if name in shown), None)
+    reasoning = next((shown[name] for name in REASONING if name in shown), None)
     return shown if reasoning is None else {"thinking": reasoning, **shown, "reasoning_content": reasoning}
 
 

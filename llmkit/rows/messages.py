@@ -19,10 +19,14 @@ Message = dict[str, Any]
 
 _SHAREGPT_ROLES = {
     **dict.fromkeys(("human", "user", "input"), "user"),
-    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bard", "bing", "model", "output", "function_call"), "assistant"),
-    **dict.fromkeys(("observation", "tool", "function_response", "ipython"), "tool"),
+    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bard", "bing", "model", "output", "function_call", "tool_call"), "assistant"),
+    **dict.fromkeys(("observation", "tool", "function_response", "tool_response", "ipython"), "tool"),
     "system": "system",
 }
+#: Those whose value is a call of a tool: LLaMA-Factory's name and ms-swift's.
+_SHAREGPT_CALLS = ("function_call", "tool_call")
+#: Names under which a message may carry the model's reasoning; the first is the one that most templates read.
+REASONING = ("reasoning_content", "thinking", "reasoning")
 #: The field of a row with values that its chat template is shown (TRL's and vLLM's name).
 TEMPLATE_VALUES = "chat_template_kwargs"
 #: Names that a template is shown by llmkit itself, or that say how it is applied.
@@ -108,12 +112,12 @@ def _message(item: Any, what: str, row: Row, file_name: str) -> Message:
     speaker = item.get("role", item.get("from"))
     if not isinstance(speaker, str) or not speaker:
         raise row_error(f"{what} has no text 'role'", row, file_name)
-    role = ("tool" if speaker == "function" else speaker) if "role" in item else _SHAREGPT_ROLES.get(speaker)
+    role = ("tool" if speaker == "function" else speaker) if "role" in item else _SHAREGPT_ROLES.get(speaker.lower())
     if role is None:
         known = ", ".join(_SHAREGPT_ROLES)
         raise row_error(f"{what} has the unknown role '{speaker[:40]}'", row, file_name, hint=f"one of {known}")
     content = item.get("content", item.get("value"))
-    if "role" not in item and speaker == "function_call":
+    if "role" not in item and speaker.lower() in _SHAREGPT_CALLS:
         message["tool_calls"], content = _sharegpt_calls(content, what, row, file_name), None
     elif "tool_calls" in message:
         message["tool_calls"] = _tool_calls(message["tool_calls"], what, row, file_name)
@@ -122,7 +126,7 @@ def _message(item: Any, what: str, row: Row, file_name: str) -> Message:
     message.pop("function_call", None)
     if isinstance(content, list):
         content = _joined(content, what, row, file_name)
-    if content is None and not message.get("tool_calls") and not message.get("reasoning_content"):
+    if content is None and not any(message.get(name) for name in ("tool_calls", *REASONING)):
         raise row_error(f"{what} has no text 'content'", row, file_name)
     if content is not None and not isinstance(content, str):
         raise row_error(f"{what}: its 'content' is {type_name(content)}; text is needed", row, file_name)
@@ -155,6 +159,8 @@ def _tool_calls(calls: Any, what: str, row: Row, file_name: str) -> list[Any]:
         function = call.get("function")
         if isinstance(function, dict):
             arguments = function.get("arguments", {})
+            if arguments is None or arguments == "":  # a function without arguments, as some servers write it
+                arguments = {}
             parsed = _object(arguments) if isinstance(arguments, str) else None
             call = call | {"function": function | {"arguments": arguments if parsed is None else parsed}}
         out.append(call)
@@ -169,7 +175,7 @@ def _sharegpt_calls(value: Any, what: str, row: Row, file_name: str) -> list[Any
         calls = None
     calls = calls if isinstance(calls, list) else [calls]
     if not calls or not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
-        raise row_error(f'{what} is a function_call that is not {{"name": ..., "arguments": ...}}', row, file_name)
+        raise row_error(f'{what} is a call that is not {{"name": ..., "arguments": ...}}', row, file_name)
     return _tool_calls([{"type": "function", "function": call} for call in calls], what, row, file_name)
 
 

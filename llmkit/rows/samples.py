@@ -25,9 +25,16 @@ _BESIDE = ("system", "tools", TEMPLATE_VALUES)
 #: Names of a prompt and what completes it.
 _COMPLETIONS = (("prompt", "completion"), ("prompt", "response"), ("question", "answer"))
 #: Columns of a row that name its languages.
-_LANGUAGES = (("source_lang", "target_lang"), ("src_lang", "tgt_lang"), ("source_language", "target_language"), ("from", "to"))
-#: Columns that change what other programs train, and that are not used here.
-_TELLING = frozenset(("weight", "loss_mask", "labels", "train", "chosen", "rejected", "history", "system", "tools", "functions", "images"))
+_LANGUAGES = (("source_lang", "target_lang"), ("src_lang", "tgt_lang"), ("source_language", "target_language"))
+#: Names that are languages only when both are there: one alone may be the sender of a letter.
+_FROM_TO = ("from", "to")
+#: Columns that change what is asked, answered or trained elsewhere, and that a format may not use.
+_TELLING = frozenset(
+    (
+        "weight", "loss_mask", "label", "labels", "train", "chosen", "rejected", "history", "system", "system_prompt", "tools", "functions",
+        "images", "videos", "audios", "documents", "context", "input", "instruction", "choices", "options", TEMPLATE_VALUES,
+    )
+)  # fmt: skip
 #: The format of rows with a better and a worse answer.
 PREFERENCE = "preference"
 #: Bad rows that a message lists.
@@ -40,7 +47,8 @@ class Sample:
 
     digest: of the row's fields, the same for the same row anywhere. untrained: messages that are read and not trained.
     plain: what a model without a chat template is asked, where that is not `prompt`.
-    tools and template_values: what else the chat template is shown. languages: of source and target, where the row names them.
+    tools and template_values: what else the chat template is shown. languages: of source and target, None for one that the row does not
+    name.
     rejected: of a preference, the fields in which the sample of the worse answer differs.
     """
 
@@ -56,7 +64,7 @@ class Sample:
     untrained: tuple[int, ...] = ()
     tools: list[Any] | None = None
     template_values: dict[str, Any] | None = None
-    languages: tuple[str, str] | None = None
+    languages: tuple[str | None, str | None] | None = None
     rejected: dict[str, Any] | None = None
 
 
@@ -128,10 +136,12 @@ class SampleFields(Templated):
         names = ((self.prompt or "prompt", self.completion or "completion"),) if self.prompt else _COMPLETIONS
         prompt, completion = next(((a, b) for a, b in names if a in row.fields and b in row.fields), names[0])
         before, after = row.fields.get(prompt), row.fields.get(completion)
-        if isinstance(before, list) and isinstance(after, list):
-            first = len(training_conversation(before, prompt, row, file_name).messages)
-            training_conversation(after, completion, row, file_name)
-            return talk_parts([*before, *after], prompt, first, row, file_name)
+        if isinstance(before, list) or isinstance(after, list):
+            asked: Any = [{"role": "user", "content": before}] if isinstance(before, str) else before
+            answered: Any = [{"role": "assistant", "content": after}] if isinstance(after, str) else after
+            first = len(training_conversation(asked, prompt, row, file_name).messages)
+            training_conversation(answered, completion, row, file_name)
+            return talk_parts([*asked, *answered], prompt, first, row, file_name)
         question = text_of(row, prompt, file_name, "`prompt_field`")
         answer = text_of(row, completion, file_name, "`completion_field`")
         return pair_parts(question, answer, (), row, file_name)
@@ -227,7 +237,7 @@ def check_rows(rows: Iterable[Row], fields: SampleFields, file_name: str, *, max
             _list_errors(out), hint=f"fix them, or skip up to N of them with `max_errors` N; {out.bad[0].hint or ''}".rstrip("; ")
         )
     if not (out.samples or out.held_out):
-        raise InputError("no rows to train on", path=file_name)
+        raise InputError("no usable rows", path=file_name)
     if len(out.formats) > 1:
         parts = ", ".join(f"{count:,} of {name} (first at line {out.first_lines[name]})" for name, count in out.formats.items())
         raise InputError(f"rows of several formats: {parts}", path=file_name, hint="use one format per file, or name a field")
@@ -254,16 +264,20 @@ def _alpaca(row: Row, file_name: str) -> dict[str, Any]:
     return parts | ({"plain": asked.plain} if "prompt" in parts else {})
 
 
-def row_languages(row: Row) -> tuple[str, str] | None:
-    """The languages that a row names: the keys of 'translation', or a pair of columns."""
+def row_languages(row: Row, file_name: str) -> tuple[str | None, str | None] | None:
+    """The languages that a row names: the keys of 'translation', or columns; None for a row that names none. Raises RowError."""
     both = row.fields.get("translation")
     if isinstance(both, dict) and len(both) == 2:
         first, second = both
         return str(first), str(second)
-    for a, b in _LANGUAGES:
-        if isinstance(row.fields.get(a), str) and isinstance(row.fields.get(b), str):
-            return row.fields[a], row.fields[b]
-    return None
+    names = [*_LANGUAGES, *([_FROM_TO] if all(row.fields.get(name) for name in _FROM_TO) else [])]
+    source, target = (next((name for pair in names if row.fields.get(name := pair[side])), None) for side in (0, 1))
+    if source is None and target is None:
+        return None
+    return (
+        None if source is None else text_of(row, source, file_name, "`from`"),
+        None if target is None else text_of(row, target, file_name, "`to`"),
+    )
 
 
 def _digest(fields: dict[str, Any]) -> str:
@@ -290,7 +304,7 @@ def _columns(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 
 def _translation(_: SampleFields, row: Row, file_name: str) -> dict[str, Any]:
     before, after = pair(row, file_name)
-    return {"prompt": before, "completion": after, "languages": row_languages(row)}
+    return {"prompt": before, "completion": after, "languages": row_languages(row, file_name)}
 
 
 #: By name; the first that knows a row has it.
@@ -317,7 +331,7 @@ _FORMATS: dict[str, _Format] = {
     ),
     "source and target": _Format(
         lambda fields: isinstance(fields.get("translation"), dict) or _either(fields, _PAIRS),
-        frozenset(("translation", *_columns((*_PAIRS, *_LANGUAGES)))),
+        frozenset(("translation", *_columns((*_PAIRS, *_LANGUAGES, _FROM_TO)))),
         _translation,
     ),
     PREFERENCE: _Format(

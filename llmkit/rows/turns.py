@@ -10,14 +10,17 @@ from typing import Any
 
 from llmkit.rows.base import Row
 from llmkit.rows.fields import missing_field, text_of
-from llmkit.rows.messages import Message, conversation, row_error, template_values_of, tools_of
+from llmkit.rows.messages import REASONING, Message, conversation, row_error, template_values_of, tools_of
+from llmkit.rows.values import type_name
 
 EMPTY_COMPLETION = "the completion is empty; an example needs one"
+#: Keys of a message that say whether it is trained: OpenAI's and Mistral's, axolotl's two, ms-swift's two.
+_SWITCHES = ("weight", "train", "training", "loss", "loss_scale")
 
 
 @dataclass(frozen=True)
 class _Conversation:
-    """untrained: indices of the assistant's messages that are read and not trained."""
+    """untrained: indices of the assistant's messages that are read and not trained. values: what else the chat template is shown."""
 
     messages: tuple[Message, ...]
     untrained: tuple[int, ...]
@@ -30,32 +33,51 @@ def training_conversation(value: Any, name: str, row: Row, file_name: str) -> _C
 
     Raises RowError that names what is wrong.
     """
-    messages: list[Message] = []
+    read = conversation(value, name, row, file_name)
+    system = _system(read[0], name, row, file_name)
+    messages: list[Message] = [] if system is None else [{"role": "system", "content": system}]
     untrained: list[int] = []
-    system = row.fields.get("system")
-    for number, message in enumerate(conversation(value, name, row, file_name), 1):
+    for number, message in enumerate(read, 1):
         try:
             trained = _is_trained(message)
             _check_calls(message)
         except ValueError as exc:
             raise row_error(f"message {number} of field '{name}' {exc}", row, file_name) from exc
-        if number == 1 and message["role"] not in ("system", "developer") and isinstance(system, str) and system.strip():
-            messages.append({"role": "system", "content": system})
         if not trained:
             untrained.append(len(messages))
-        messages.append({key: item for key, item in message.items() if key != "weight"})
+        messages.append({key: item for key, item in message.items() if key not in _SWITCHES})
     tools = tools_of(row.fields, row, file_name)
     values = template_values_of(row.fields, row, file_name)
     return _Conversation(tuple(messages), tuple(untrained), None if tools is None else list(tools), values)
 
 
+def _system(first: Message, name: str, row: Row, file_name: str) -> str | None:
+    """The text of the row's column 'system' that goes before a conversation; None where there is none, or it begins with that text.
+
+    Raises RowError for a column that is not text, or that the conversation contradicts.
+    """
+    system = row.fields.get("system")
+    if system is None or system == "":
+        return None
+    if not isinstance(system, str):
+        raise row_error(f"field 'system' is {type_name(system)}; text expected", row, file_name)
+    if first["role"] not in ("system", "developer"):
+        return system if system.strip() else None
+    if system.strip() not in ("", first["content"].strip()):
+        raise row_error(f"field 'system' and message 1 of field '{name}' are two different system messages", row, file_name)
+    return None
+
+
 def _is_trained(message: Message) -> bool:
-    """False for weight 0, axolotl's "train": false, and an empty message of the assistant. Raises ValueError for other weights."""
-    weight = message.get("weight", 1)
-    if isinstance(weight, bool) or weight not in (0, 1):
-        raise ValueError(f"has weight {weight!r}; only 0 and 1 are allowed")
-    empty = not any(message.get(name) for name in ("content", "tool_calls", "reasoning_content", "thinking"))
-    return weight == 1 and message.get("train") is not False and not (empty and message["role"] == "assistant")
+    """False for a message that says so (see `_SWITCHES`), and for an empty one of the assistant. Raises ValueError for other weights."""
+    switches = {name: message[name] for name in _SWITCHES if name in message}
+    for name, value in switches.items():
+        if value not in (0, 1):
+            raise ValueError(f"has {name} {value!r}; only 0 and 1 are allowed")
+    if "train_detail" in message:
+        raise ValueError("has 'train_detail'; a message is trained whole or not at all")
+    empty = not any(message.get(name) for name in ("content", "tool_calls", *REASONING))
+    return all(switches.values()) and not (empty and message["role"] == "assistant")
 
 
 def _check_calls(message: Message) -> None:
@@ -77,7 +99,8 @@ def check_roles(talk: _Conversation, first: int, row: Row, file_name: str) -> No
         if role == "assistant" == roles[number - 2]:
             raise row_error(f"messages {number - 1} and {number} both have role 'assistant'", row, file_name)
     if not any(role == "assistant" and i > 0 and i >= first and i not in talk.untrained for i, role in enumerate(roles)):
-        raise row_error("no assistant message to train on follows another message", row, file_name)
+        there = "" if "assistant" in roles else f" (the roles are {', '.join(dict.fromkeys(role[:40] for role in roles))})"
+        raise row_error(f"no assistant message to train on follows another message{there}", row, file_name)
 
 
 def talk_parts(value: Any, name: str, first: int, row: Row, file_name: str) -> dict[str, Any]:

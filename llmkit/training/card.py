@@ -69,12 +69,11 @@ def _begun_from(plan: RunPlan) -> str:
 
 def _use(plan: RunPlan, base: str, *, folder: str) -> list[str]:
     """The command that asks the model as it was trained."""
-    translates = plan.prepared.checkpoint.is_encoder_decoder or plan.format == "source and target"
+    languages = None if plan.encoder.directions is None else plan.encoder.directions.first
+    translates = languages is not None
     model = f"-m {shlex.quote(base)} --adapter {shlex.quote(folder)}" if plan.lora is not None else f"-m {shlex.quote(folder)}"
-    known, spoken = plan.encoder.directions, ""
-    if translates and known is not None and known.settings.target is not None:
-        source = f"--from {shlex.quote(known.settings.source)} " if known.settings.source is not None else ""
-        spoken = f"{source}--to {shlex.quote(known.settings.target)} "
+    named = zip(("--from", "--to"), languages or (None, None), strict=True)
+    spoken = "".join(f"{option} {shlex.quote(name)} " for option, name in named if name is not None)
     plain = not translates and (plan.encoder.template is None or plan.format == "text")
     raw = "--chat-template none " if plain and plan.prepared.tokenizer.chat_template is not None else ""
     return ["```sh", f'llmkit {"translate" if translates else "generate"} {model} {spoken}{raw}"..."', "```", ""]

@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from llmkit.errors import UsageError
+from llmkit.errors import InputError, UsageError
 from llmkit.rows import Row, open_rows
 from llmkit.rows.reading import Rows
-from llmkit.rows.samples import CheckedRows, Samples, check_rows
+from llmkit.rows.samples import PREFERENCE, CheckedRows, Samples, check_rows
 from llmkit.training.settings import DataSettings
+
+_SAME_KIND = "preferences are validated on preferences, other rows on other rows"
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,14 @@ def read_data(settings: DataSettings, *, offline: bool = False) -> TrainingRows:
         if not (kept and held_out):
             raise UsageError(f"`valid_split` leaves {kept} rows to train on and {held_out} to validate", hint="another share")
         valid = [file for file in aside if file.samples]
-    for path in settings.valid_files:
-        rows = _open(settings, path, None, offline)
-        valid.append(File(rows.name, _check(rows, path, settings, max_errors=settings.max_errors).samples))
     if checked is None:
         raise UsageError("no training file given")
+    for path in settings.valid_files:
+        rows = _open(settings, path, None, offline)
+        of_file = _check(rows, path, settings, max_errors=settings.max_errors)
+        if (PREFERENCE in of_file.formats) != (PREFERENCE in checked.formats):  # one has a loss of pairs, the other of tokens
+            raise InputError(f"validation rows of {of_file.format} for training rows of {checked.format}", path=rows.name, hint=_SAME_KIND)
+        valid.append(File(rows.name, of_file.samples))
     return TrainingRows(checked, tuple(train), tuple(valid))
 
 

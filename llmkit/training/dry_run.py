@@ -6,7 +6,8 @@ from typing import Any
 
 from llmkit.rows.samples import CheckedRows
 from llmkit.training.examples import marked
-from llmkit.training.run import Ready, Timing
+from llmkit.training.run import Ready
+from llmkit.training.timing import Timing
 
 #: Characters of the first example that are shown.
 _SHOWN = 1500

@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llmkit.engines.base import Request
+    from llmkit.engines.decoding import Decoding
     from llmkit.training.eval_prompts import EvalPrompt
     from llmkit.training.run import Ready
 
@@ -41,12 +43,24 @@ def answering(ready: Ready) -> Callable[[], list[dict[str, str]]] | None:
     return answer
 
 
+def check_prompts(ready: Ready) -> None:
+    """Raises InputError or UsageError for a prompt of the run that the model can't be asked: too long, or without the template it needs."""
+    for asked in ready.plan.prompts.asked if ready.plan.prompts is not None else ():
+        _request(ready, asked, 1)
+
+
 def _text(ready: Ready, asked: EvalPrompt, max_new_tokens: int) -> str:
+    engine, request, decoding = _request(ready, asked, max_new_tokens)
+    completion = engine.generate([request], decoding)[0][0]
+    return str(completion.text).strip()
+
+
+def _request(ready: Ready, asked: EvalPrompt, max_new_tokens: int) -> tuple[Any, Request, Decoding]:
+    """The engine, and what it is asked."""
     from llmkit.engines.decoding import Decoding
     from llmkit.engines.torch.engine import TorchEngine
 
     # a layout for this processor would be made anew for every evaluation
     engine: Any = TorchEngine(replace(ready.loaded, model=ready.model), chat=ready.plan.encoder.chat, lay_out=False)
-    decoding = Decoding(max_new_tokens=max_new_tokens, first_token=asked.first_token, stop=asked.stop)
-    completion = engine.generate([engine.prepare(asked.prompt, decoding)], decoding)[0][0]
-    return str(completion.text).strip()
+    decoding = Decoding(max_new_tokens=max_new_tokens, first_token=asked.first_token, start_token=asked.start_token, stop=asked.stop)
+    return engine, engine.prepare(asked.prompt, decoding), decoding

@@ -9,8 +9,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmkit.errors import InputError, UsageError
-from llmkit.rows import open_rows
+from llmkit.errors import InputError, RowError, UsageError
+from llmkit.rows import Row, open_rows
 from llmkit.rows.fields import Prompt, PromptFields, SourceFields
 from llmkit.rows.samples import Sample, row_languages
 
@@ -24,11 +24,15 @@ _MOST = 50
 
 @dataclass(frozen=True)
 class EvalPrompt:
-    """A prompt as the model gets it, and as people are shown it. first_token: that every answer begins with; stop: that end one."""
+    """A prompt as the model gets it, and as people are shown it.
+
+    first_token: that every answer begins with; start_token: that the decoder reads first; stop: texts that end an answer.
+    """
 
     shown: str
     prompt: Prompt
     first_token: str | None = None
+    start_token: str | None = None
     stop: tuple[str, ...] = ()
 
 
@@ -56,15 +60,28 @@ def read_prompts(settings: AnswerSettings, encoder: Encoder, format: str, *, off
         if len(asked) == _MOST:
             raise UsageError(f"`eval_prompts` {settings.prompts}: more than {_MOST} prompts", hint="each is answered at every evaluation")
         digest.update(row.digest)
-        prompt = (SourceFields() if translates else PromptFields()).prompt(row, rows.name)
+        prompt = _prompt(row, SourceFields() if translates else PromptFields(), rows.name)
         shown = prompt.text if prompt.text is not None else (prompt.messages or ({"content": ""},))[-1]["content"]
         direction = None
         if translates and encoder.directions is not None and prompt.text is not None:
-            direction = encoder.directions.of(Sample("source and target", row.line, "", prompt=prompt.text, languages=row_languages(row)))
+            languages = row_languages(row, rows.name)
+            direction = encoder.directions.of(Sample("source and target", row.line, "", prompt=prompt.text, languages=languages))
         if direction is None:
             asked.append(EvalPrompt(str(shown), prompt))
         else:
-            asked.append(EvalPrompt(str(shown), direction.prompt(prompt.text or ""), direction.target_token, direction.stop))
+            made = direction.prompt(prompt.text or "")
+            asked.append(EvalPrompt(str(shown), made, direction.target_token, direction.start_token, direction.stop))
     if not asked:
         raise InputError("no prompts", path=rows.name)
     return EvalPrompts(tuple(asked), settings.max_new_tokens, digest.hexdigest())
+
+
+def _prompt(row: Row, fields: PromptFields | SourceFields, file_name: str) -> Prompt:
+    """The prompt of a row. Raises RowError; the options that name fields are of the training rows."""
+    try:
+        return fields.prompt(row, file_name)
+    except RowError as exc:
+        if row.error is not None:
+            raise
+        hint = "a row of prompts has a field 'prompt' or 'messages', for a translator 'source'"
+        raise RowError(exc.reason, path=file_name, line=row.line, hint=hint) from exc

@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmkit.engines.chat import ChatSettings, render
-from llmkit.errors import InputError, RowError, UsageError
+from llmkit.engines.codec import whole_text
+from llmkit.errors import InputError, RowError, UsageError, one_line
+from llmkit.models.panics import panics
 from llmkit.rows.fields import Prompt
-from llmkit.rows.messages import Message
+from llmkit.rows.messages import REASONING, Message
 from llmkit.rows.samples import Sample
 from llmkit.rows.spool import Spool
 from llmkit.training.languages import Directions, token_id
@@ -60,12 +62,14 @@ class Examples(Spool[Example]):
     """All examples of a file, on disk, with what was cut or skipped on the way.
 
     tokens and trained: of all together; width: positions of the widest; longest: before it was cut; empty: lines without a trained token.
+    unwritten: keys of messages that the chat template does not write, and how many examples have them.
     """
 
     def __init__(self) -> None:
         super().__init__(_to_bytes, _from_bytes)
         self.tokens = self.trained = self.width = self.longest = self.truncated = 0
         self.empty: list[int | None] = []
+        self.unwritten: dict[str, int] = {}
 
     def append(self, item: Example) -> None:
         """As `Spool.append`; counts tokens, and keeps the widest example's width."""
@@ -116,12 +120,12 @@ Segments = list[tuple[str, bool]]
 
 @dataclass(frozen=True)
 class Encoder:
-    """Samples as one model reads them. start: the token an encoder-decoder's decoder begins with, None for a causal model."""
+    """Samples as one model reads them. begin: the tokens that an encoder-decoder's decoder begins with, empty for a causal model."""
 
     tokenizer: Any
     chat: ChatSettings
     max_length: int | None
-    start: int | None = None
+    begin: tuple[int, ...] = ()
     full_loss: bool = False
     directions: Directions | None = None
 
@@ -133,7 +137,7 @@ class Encoder:
     @property
     def encoder_decoder(self) -> bool:
         """Whether the model has an encoder, which reads the source."""
-        return self.start is not None
+        return bool(self.begin)
 
     def examples(self, samples: Iterable[Sample], source: str, into: Examples | None = None) -> Examples:
         """Every sample's examples, behind those of `into`; those without a trained token are skipped and counted.
@@ -145,10 +149,14 @@ class Encoder:
         for sample in samples:
             try:
                 encoded = self.encode(sample)
-            except (RowError, UsageError):
+            except RowError:
                 raise
-            except InputError as exc:
+            except (InputError, UsageError) as exc:
+                if isinstance(exc, UsageError) and sample.languages is None:  # of all rows
+                    raise
                 raise RowError(exc.message, path=source, line=sample.line, hint=exc.hint) from exc
+            for name in self._unwritten(sample):
+                out.unwritten[name] = out.unwritten.get(name, 0) + 1
             for example, length in encoded:
                 out.longest = max(out.longest, length)
                 out.truncated += length > max(len(part.tokens) for part in example.parts)
@@ -201,23 +209,25 @@ class Encoder:
         direction = self.directions.of(sample) if self.directions is not None else None
         prompt = Prompt(text=sample.plain or sample.prompt) if direction is None else direction.prompt(sample.prompt)
         if prompt.first_token is None and prompt.last_token is None:
-            source = list(self.tokenizer(prompt.text)["input_ids"])
+            source = list(self._read(whole_text(prompt.text or ""))["input_ids"])
         else:
-            text = self.tokenizer(prompt.text, add_special_tokens=False)["input_ids"]
+            text = self._read(whole_text(prompt.text or ""), add_special_tokens=False)["input_ids"]
             first, last = ([] if name is None else [token_id(self.tokenizer, name)] for name in (prompt.first_token, prompt.last_token))
             source = [*first, *text, *self._end(text), *last]
-        target = list(self.tokenizer(text_target=sample.completion, add_special_tokens=False)["input_ids"])
+        target = list(self._read(text_target=whole_text(sample.completion), add_special_tokens=False)["input_ids"])
+        begin = self.begin
+        if direction is not None and direction.start_token is not None:
+            begin = (token_id(self.tokenizer, direction.start_token),)
         if direction is not None and direction.target_token is not None:
-            target = [token_id(self.tokenizer, direction.target_token), *target]
-        started = None if direction is None or direction.start_token is None else token_id(self.tokenizer, direction.start_token)
-        begin = next(token for token in (started, self.start, 0) if token is not None)
-        tokens = [begin, *target, *self._end(target)]
+            begin, target = begin[:1], [token_id(self.tokenizer, direction.target_token), *target]
+        tokens = [*begin, *target, *self._end(target)]
         cut = tokens[: self.max_length]
-        loss_mask = bytes([0] + [1] * (len(cut) - 1))
+        loss_mask = bytes([0] * len(begin) + [1] * (len(cut) - len(begin)))[: len(cut)]
         example = _example(cut, loss_mask, sample.line, sample.completion, source[: self.max_length])
         return example, max(len(tokens), len(source) if len(source) > (self.max_length or len(source)) else 0)
 
     def _example(self, segments: Segments, first: list[int], sample: Sample) -> tuple[Example, int]:
+        segments = [(whole_text(text), trained) for text, trained in segments]
         tokens, loss_mask = self._tokens(segments)
         while first and tokens[:1] == first:  # a text that spells the BOS out; never two
             tokens, loss_mask = tokens[1:], loss_mask[1:]
@@ -238,7 +248,7 @@ class Encoder:
         tokens: list[int] = []
         loss_mask: list[int] = []
         for text, trained in segments:
-            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            ids = self._read(text, add_special_tokens=False)["input_ids"]
             tokens += ids
             loss_mask += [int(trained)] * len(ids)
         return tokens, loss_mask
@@ -246,7 +256,7 @@ class Encoder:
     def _together(self, segments: Segments) -> tuple[list[int], list[int]] | None:
         if not getattr(self.tokenizer, "is_fast", False):
             return None
-        encoded = self.tokenizer("".join(text for text, _ in segments), add_special_tokens=False, return_offsets_mapping=True)
+        encoded = self._read("".join(text for text, _ in segments), add_special_tokens=False, return_offsets_mapping=True)
         spans, at = [], 0
         for text, trained in segments:
             spans.append((at, at + len(text), int(trained)))
@@ -259,6 +269,16 @@ class Encoder:
                 return None
             loss_mask.append(spans[number][2])
         return list(encoded["input_ids"]), loss_mask
+
+    def _read(self, *text: str, **options: Any) -> Any:
+        """The tokenizer's answer. Raises InputError: a stranger's tokenizer can raise anything."""
+        with panics(lambda reason: InputError(f"the model's tokenizer can't read the text: {reason}")):
+            try:
+                return self.tokenizer(*text, **options)
+            except MemoryError:
+                raise
+            except Exception as exc:
+                raise InputError(f"the model's tokenizer can't read the text: {one_line(exc)}") from exc
 
     def _end(self, tokens: Sequence[int]) -> list[int]:
         """EOS, where the model has one and the text does not end with it already (a template may put a line end behind it)."""
@@ -293,6 +313,22 @@ class Encoder:
     def _render(self, sample: Sample, messages: tuple[Message, ...], ask: bool) -> str:
         prompt = Prompt(messages=messages, tools=tuple(sample.tools or ()) or None, template_values=sample.template_values)
         return render(prompt, self.tokenizer, self.chat, ask=ask)[0]
+
+    def _unwritten(self, sample: Sample) -> list[str]:
+        """What of a conversation the chat template does not write, so that it is not trained."""
+        messages, template = sample.messages, self.template
+        if messages is None or template is None:
+            return []
+        wanted = [*(["tools"] if sample.tools else []), *(sample.template_values or ())]
+        out = [name for name in wanted if name not in template]
+        # earlier turns lose their reasoning in many templates, so the text does not tell; it is shown under the first two names
+        if any(message.get(name) for message in messages for name in REASONING) and not any(name in template for name in REASONING[:2]):
+            out.append(REASONING[0])
+        names = {str(message["name"]) for message in messages if message.get("name") and message["role"] != "tool"}
+        if names:
+            text = self._render(sample, messages, False)
+            out += ["name"] if any(name not in text for name in names) else []
+        return out
 
 
 def _check_answer(before: str, answer: str, message: Message) -> None:

@@ -85,7 +85,8 @@ def dry_run(settings: FinetuneSettings, *, report: Reporter | None = None) -> di
     Raises what `finetune` raises before any training, and TrainingError for a first step that goes wrong.
     """
     from llmkit.training.dry_run import facts
-    from llmkit.training.run import build, timed
+    from llmkit.training.run import build
+    from llmkit.training.timing import timed
 
     report = report or Silent()
     with report.phase("loading libraries") as phase:
@@ -150,7 +151,7 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     train, counts = _examples(encoder, rows.train)
     check_examples(train, rows.source, report.warn)
     valid, valid_counts = _examples(encoder, rows.valid)
-    _tell_unused(rows, encoder, report)
+    _tell_unused(rows, encoder, train, report)
     loss = _loss(settings.loss, rows.checked.formats, report)
     plan = RunPlan(
         prepared, encoder, train, valid, settings.lora if prepared.adapter is None else LoraSettings.of(prepared.adapter.config),
@@ -199,24 +200,24 @@ def _encoder(prepared: Prepared, settings: FinetuneSettings, format: str) -> Enc
     from llmkit.engines.chat import ChatSettings
     from llmkit.engines.torch.loading import context_of
     from llmkit.training.examples import Encoder
-    from llmkit.training.languages import directions
+    from llmkit.training.languages import decoder_begin, directions
 
     context, asked = context_of(prepared.checkpoint.config), settings.loss.max_length
     if asked is not None and context is not None and asked > context:
         raise UsageError(f"`max_length` {asked}: the model reads at most {context} tokens at once")
-    start = None
-    if prepared.checkpoint.is_encoder_decoder:
-        start = prepared.checkpoint.config.get("decoder_start_token_id", prepared.tokenizer.pad_token_id)
+    begin = decoder_begin(prepared) if prepared.checkpoint.is_encoder_decoder else ()
     chat = ChatSettings(settings.data.chat_template, values=json.loads(settings.data.chat_template_kwargs or "{}"))
     known = directions(prepared, chat, settings.data.languages)
     if settings.data.languages != LanguageSettings() and format != "source and target" and not known.by_tokens:
         raise UsageError(f"`from` and `to` apply to rows with a source and a target; these rows are {format}", hint="remove them")
-    return Encoder(prepared.tokenizer, chat, asked or min(context or 2048, 2048), start, settings.loss.full_loss, known)
+    return Encoder(prepared.tokenizer, chat, asked or min(context or 2048, 2048), begin, settings.loss.full_loss, known)
 
 
-def _tell_unused(rows: TrainingRows, encoder: Encoder, report: Reporter) -> None:
+def _tell_unused(rows: TrainingRows, encoder: Encoder, examples: Examples, report: Reporter) -> None:
     if telling := rows.checked.telling:
         report.warn(f"{rows.source}: columns that are not used: {', '.join(sorted(telling))}")
+    if unwritten := examples.unwritten:
+        report.warn(f"{rows.source}: the chat template does not write {', '.join(f'{k} ({n:,} rows)' for k, n in unwritten.items())}")
     if encoder.directions is not None and encoder.directions.silent:
         report.warn("the rows name no languages, so they are trained without the prompt of llmkit translate")
 
@@ -300,7 +301,8 @@ _PACKAGES = {"clearml": "clearml", "comet_ml": "comet-ml", "dagshub": "dagshub m
 def _train(
     ready: Ready, folder: RunFolder, begun: Saved | None, stopping: Any, report_to: tuple[str, ...], report: Reporter
 ) -> LlmkitError | None:
-    from llmkit.training.run import TIMED_STEPS, train
+    from llmkit.training.run import train
+    from llmkit.training.timing import TIMED_STEPS
     from llmkit.training.trainer import Hooks
 
     steps, first = ready.plan.steps, begun.step if begun is not None else 0

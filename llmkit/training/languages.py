@@ -24,28 +24,33 @@ _ROWS = """rows name their languages in 'source_lang' and 'target_lang', or as {
 class Directions:
     """The direction of each row: from its own languages, else those of the settings, else the only one that the model knows.
 
-    silent: whether a row had no direction, and was trained as it is.
+    silent: whether a row had no direction, and was trained as it is. first: source and target of the first row that had one, as they were
+    named, None for one that was not.
     """
 
     def __init__(self, known: Family | None, settings: LanguageSettings) -> None:
         self.known, self.settings, self.silent = known, settings, False
+        self.first: tuple[str | None, str | None] | None = None
         self._made: dict[tuple[str | None, str | None], Direction | None] = {}
 
     def of(self, sample: Sample) -> Direction | None:
         """None for a row that is trained as it is. Raises UsageError for a language that is missing or that the model does not know."""
         if self.known is None or (sample.format != "source and target" and not self.by_tokens):
             return None
-        source, target = sample.languages or (self.settings.source, self.settings.target)
+        own = sample.languages or (None, None)
+        source, target = own[0] or self.settings.source, own[1] or self.settings.target
         if (source, target) not in self._made:
             self._made[source, target] = self._direction(self.known, source, target)
         direction = self._made[source, target]
         self.silent = self.silent or direction is None
+        if self.first is None and direction is not None:
+            self.first = (source, target)
         return direction
 
     @property
     def by_tokens(self) -> bool:
         """Whether the model can't write without being told a language by a token."""
-        return self.known is not None and self.known.name in ("NLLB", "M2M100", "mBART-50")
+        return self.known is not None and self.known.name in ("NLLB", "M2M100", "mBART-50", "mBART-25")
 
     def _direction(self, known: Family, source: str | None, target: str | None) -> Direction | None:
         try:
@@ -69,6 +74,28 @@ def directions(prepared: Prepared, chat: ChatSettings, settings: LanguageSetting
         if settings.source is not None or settings.target is not None:
             raise
         return Directions(None, settings)  # an encoder-decoder of another task
+
+
+def decoder_begin(prepared: Prepared) -> tuple[int, ...]:
+    """What the decoder of an encoder-decoder begins with when it answers: its start, and the token that is forced behind it, if any.
+
+    By the files of the model, which is not yet in memory; a value of null is none. Raises ModelError for a damaged file.
+    """
+    from llmkit.models.generation_defaults import FILE
+    from llmkit.models.small_files import read_object
+
+    config = prepared.checkpoint.config
+    folder = prepared.location.folder
+    own = read_object(folder / FILE) if (folder / FILE).exists() else config
+    asked = [
+        *(found.get("decoder_start_token_id") for found in (own, config)),
+        prepared.tokenizer.pad_token_id,
+        prepared.tokenizer.eos_token_id,
+        0,
+    ]
+    start = next(token for token in asked if isinstance(token, int))
+    forced = own.get("forced_bos_token_id")
+    return (start, forced) if isinstance(forced, int) else (start,)
 
 
 def token_id(tokenizer: Any, token: str) -> int:

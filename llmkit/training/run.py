@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +34,6 @@ if TYPE_CHECKING:
 
 #: What to do about a run that does not fit.
 _SMALLER = "a smaller `batch_size` or `max_length`, `gradient_checkpointing`, or a smaller model"
-#: Steps that are timed before a run's length is told.
-TIMED_STEPS = 2
-#: Validation rows that are scored to tell how long an evaluation takes.
-_SCORED = 32
 
 
 @dataclass(frozen=True)
@@ -178,9 +173,10 @@ def check_weights(plan: RunPlan) -> None:
 
 
 def build(plan: RunPlan) -> Ready:
-    """Reads the weights and puts the adapter on. Raises ModelError, UsageError or OutOfMemoryError."""
+    """Reads the weights and puts the adapter on. Raises ModelError, UsageError, InputError or OutOfMemoryError."""
     from llmkit.training.adapter import keep_differentiable, trainable
     from llmkit.training.batches import Collator
+    from llmkit.training.eval_answers import check_prompts
     from llmkit.training.footprint import shapes, widest
     from llmkit.training.preference import without_dropout
 
@@ -202,7 +198,9 @@ def build(plan: RunPlan) -> Ready:
         recompute({"use_reentrant": False})
     parts = plan.optimization.grad_accum * plan.processes.count
     positions = tuple(sum(shape.positions for shape in batches[i : i + parts]) for i in range(0, len(batches), parts))
-    return Ready(plan, loaded, model, head, packed, trained, parameters, needed, positions, reach)
+    ready = Ready(plan, loaded, model, head, packed, trained, parameters, needed, positions, reach)
+    check_prompts(ready)
+    return ready
 
 
 def _packs(plan: RunPlan, model: Any) -> bool:
@@ -328,47 +326,6 @@ def _refer(ready: Ready, context: TrainerContext, steps: int) -> None:
     stream.references = log_probs(ready.model, plan.train, pad=plan.pad, chosen=used)
     if context.validation:
         context.valid_references = log_probs(ready.model, plan.valid, pad=plan.pad, chosen=range(len(plan.valid)))
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds of a step on average, and of an evaluation on the validation rows."""
-
-    step: float
-    evaluation: float
-
-    def of_run(self, plan: RunPlan) -> float:
-        """Seconds of the whole run, with its evaluations: those on the way, the last one, and those before and after."""
-        every = plan.checkpoints.every(plan.steps) if plan.optimization.early_stopping else plan.checkpoints.evaluate_every(plan.steps)
-        return self.step * plan.steps + self.evaluation * (-(-plan.steps // every) + 2)
-
-
-def timed(ready: Ready) -> Timing:
-    """How long the parts of a run take: two steps are trained and thrown away, and a part of the validation rows is scored."""
-    return Timing(_timed_step(ready), _timed_evaluation(ready))
-
-
-def _timed_evaluation(ready: Ready) -> float:
-    from llmkit.training.validation import likelihoods
-
-    valid = ready.plan.valid
-    if not valid:
-        return 0.0
-    some = range(0, len(valid), -(-len(valid) // _SCORED))
-    begun = time.monotonic()
-    likelihoods(ready.model, valid, pad=ready.plan.pad, chosen=some)
-    seconds = (time.monotonic() - begun) * (2 if ready.plan.preference else 1)
-    return seconds * sum(valid[i].width for i in range(len(valid))) / sum(valid[i].width for i in some)
-
-
-def _timed_step(ready: Ready) -> float:
-    """The second of two steps, scaled to the batches of the run."""
-    from llmkit.training.trainer import Hooks
-
-    ends: list[float] = []
-    train(ready, None, steps=TIMED_STEPS, hooks=Hooks(step=lambda *_: ends.append(time.monotonic())))
-    mean = sum(ready.positions) / len(ready.positions)
-    return (ends[-1] - ends[-2]) * mean / ready.positions[min(1, len(ready.positions) - 1)]
 
 
 def check_examples(train: Examples, source: str, report: Callable[[str], None]) -> None:
