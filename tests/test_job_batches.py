@@ -15,7 +15,7 @@ from llmkit.rows import Row
 
 
 def test_out_of_memory_halves_the_batch_keeps_what_is_done_and_says_so(run: Run, gpt2: Path, tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "in.jsonl", [{"id": i, "prompt": "ab" * 60} for i in range(512)])
+    rows = write_rows(tmp_path / "in.jsonl", [{"id": i, "prompt": f"{i:03} " + "ab" * 60} for i in range(512)])
     out, reference = tmp_path / "out.jsonl", tmp_path / "reference.jsonl"
     arguments = ["generate", "-m", gpt2, "-i", rows, "--max-new-tokens", "2", "--batch-size", "512", "--batch-tokens", "1M"]
     # a small run first, and one thread, so that the limit leaves room for batches and not for libraries
