@@ -60,13 +60,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 #: Those that CI runs; the others are of the same making.
 SHORT = ["GPT-2", "Llama", "Qwen3", "GPT-NeoX", "Falcon", "MPT", "Marian", "M2M100", "T5"]
-_ENCODER_DECODERS = ("Bart", "Marian", "MBart", "M2M100", "Pegasus", "T5", "MT5", "UMT5")
 
 
 def made(name: str, folder: Path) -> Path:
+    import transformers
+
     kind, settings = FAMILIES[name]
-    ending = "ForConditionalGeneration" if kind in _ENCODER_DECODERS else "LMHeadModel" if kind == "GPT2" else "ForCausalLM"
-    return build(kind, settings, folder, ending)
+    endings = ("ForConditionalGeneration", "ForCausalLM", "LMHeadModel")
+    return build(kind, settings, folder, next(ending for ending in endings if hasattr(transformers, f"{kind}{ending}")))
 
 
 def answers(engine: Engine, texts: list[str], decoding: Decoding) -> list[tuple[str, str, int, int]]:

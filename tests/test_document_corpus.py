@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from conftest import Run
 
-from llmkit.translation.documents import gettext, html, markdown, subtitles
 from llmkit.translation.documents.base import Document
 from llmkit.translation.documents.formats import open_document
 from llmkit.translation.documents.verification import HasSkeleton, verify
@@ -24,15 +23,11 @@ from llmkit.translation.pieces import split
 
 FOLDER = Path(__file__).parent / "documents"
 FILES = sorted(path for path in FOLDER.glob("*/*") if path.with_name(f"{path.stem}.out{path.suffix}").exists())
-PARSERS: dict[str, Callable[[bytes, str], Document]] = {
-    ".md": markdown.parse, ".mdx": markdown.parse, ".html": html.parse, ".srt": subtitles.parse, ".vtt": subtitles.parse,
-    ".po": gettext.parse,
-}  # fmt: skip
 WORDS = {"house": "maison", "The": "Le", "the": "le", "cat": "chat", "tired": "fatigué", "station": "gare", "My": "Ma", "House": "Maison"}
 
 
 def opened(path: Path) -> Document:
-    return PARSERS[path.suffix](path.read_bytes(), path.name)
+    return open_document(str(path))[0]
 
 
 def answered(document: Document, model: Callable[[str], str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 A module has NEEDS (the packages without which it is skipped) and TASKS: functions from a `Job` to a function that does the job
 once, from texts to texts or numbers, and says what it did. What a user pays once (imports, loading, converting) is done before.
-A new peer is a module here, its name in PEERS, and a line in `bench/comparisons.py` for what it is compared in.
+A new peer is a module here, and a `Contender` in each comparison of `bench/comparisons.py` that it takes part in.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-PEERS = ("llmkit_itself", "plain_transformers", "plain_ctranslate2", "lm_eval_harness", "peft_trainer", "trl_sft")
 
 
 @dataclass(frozen=True)

@@ -53,10 +53,11 @@ def open_model(
 
     if kept is not None:
         chosen, _ = choose(settings, engine, decoding)
-        place = (settings, chosen.name)
+        adapts = chosen.capabilities.token_ids  # only such an engine has `with_chat`
+        place = (settings, chosen.name, "" if adapts else repr(chat))
         if place not in kept.models:
             kept.models[place] = open_model(settings, out, engine=chosen.name, decoding=decoding, default=default, chat=chat)
-        return kept.models[place].with_chat(chat or ChatSettings())
+        return kept.models[place].with_chat(chat or ChatSettings()) if adapts else kept.models[place]
 
     _tell_default(settings, out, default, decoding)
     with out.phase("loading libraries") as phase:

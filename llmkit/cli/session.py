@@ -18,9 +18,12 @@ _KEY = "llmkit.session"
 
 @dataclass
 class Session:
-    """models: by settings and engine, each opened once. results: of the commands that have ended, in order."""
+    """models: by settings, engine, and the chat template where it can't be changed later; each opened once.
 
-    models: dict[tuple[ModelSettings, str], Engine] = field(default_factory=dict)
+    results: of the commands that have ended, in order.
+    """
+
+    models: dict[tuple[ModelSettings, str, str], Engine] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
 
 

@@ -242,9 +242,9 @@ FORMATS: dict[str, Format] = {
     ".csv": functools.partial(_table, separator=","),
     ".tsv": functools.partial(_table, separator="\t"),
 }
-#: A format by its name: the ending that stands for it. Lines of an OpenAI batch have no ending of their own.
-FORMAT_NAMES: dict[str | None, str] = {"text": ".txt", "jsonl": ".jsonl", "csv": ".csv", "tsv": ".tsv"}
-#: Formats whose lines are known row by row.
-STREAMED = ("text", "jsonl", NAME)
 #: Endings that a message names.
 _SHOWN = tuple(ending for ending in FORMATS if ending not in JSON_LINES[1:])
+#: A format by its name: the ending that stands for it. Lines of an OpenAI batch have no ending of their own.
+FORMAT_NAMES: dict[str | None, str] = {"text" if ending == ".txt" else ending[1:]: ending for ending in _SHOWN}
+#: Formats whose lines are known row by row.
+STREAMED = ("text", "jsonl", NAME)

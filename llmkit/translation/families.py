@@ -74,12 +74,12 @@ class Family:
 
 def family(facts: ModelFacts) -> Family:
     """The family of a model. Raises InputError for an encoder-decoder whose family is not known."""
-    for find in FAMILIES:
+    for find in FAMILIES.values():
         if found := find(facts):
             return found
     raise InputError(
         f"{facts.reference}: llmkit does not know how to select languages for this model ({facts.model_type})",
-        hint="it knows Marian, NLLB, M2M100, mBART, T5, MADLAD, and causal models (with a prompt)",
+        hint=f"it knows {', '.join(FAMILIES)}",
     )
 
 
@@ -199,15 +199,16 @@ def _causal(facts: ModelFacts) -> Family | None:
     return Family("causal", (), (), False, make)
 
 
-FAMILIES: tuple[Callable[[ModelFacts], Family | None], ...] = (
-    _marian,
-    _by_tokens("NLLB", r"([a-z]{3}_[A-Z][a-z]{3})"),
-    _by_tokens("M2M100", r"__([a-z]{2,3})__"),
-    _by_tokens("mBART-50", r"([a-z]{2}_[A-Z]{2})"),
-    _madlad,
-    _t5,
-    _causal,
-)
+#: By the names that a message shows. The first that knows a model is its family: MADLAD's models are T5's, too.
+FAMILIES: dict[str, Callable[[ModelFacts], Family | None]] = {
+    "Marian": _marian,
+    "NLLB": _by_tokens("NLLB", r"([a-z]{3}_[A-Z][a-z]{3})"),
+    "M2M100": _by_tokens("M2M100", r"__([a-z]{2,3})__"),
+    "mBART": _by_tokens("mBART-50", r"([a-z]{2}_[A-Z]{2})"),
+    "MADLAD": _madlad,
+    "T5": _t5,
+    "causal models": _causal,
+}
 
 
 def _codes(facts: ModelFacts, pattern: str, *, regions: bool = False) -> Codes:

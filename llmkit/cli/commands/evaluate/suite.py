@@ -22,7 +22,7 @@ A suite names what each set measures, with the options of that command under the
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -50,7 +50,6 @@ from llmkit.metrics.pairing import comparisons
 from llmkit.reports import formats
 from llmkit.rows import open_rows
 
-MEASURES = ("perplexity", "score", "bleu", "choice", "code")
 #: Options that are the suite's own, or print results that are no result of a set.
 _NOT_IN_SETS = ("json", "config", "quiet", "verbose", "debug", "paired-bs", "paired-ar", "paired-bs-n", "paired-ar-n", "help")
 
@@ -126,7 +125,7 @@ class _Set:
             if self.measure in ("score", "bleu"):
                 refuse_unread(self.context, _metrics(given))
             reporting.ending(
-                *_score_names(self.measure, given), fail_if=given.get("fail_if"), reports=given.get("report"), json_output=False,
+                *MEASURES[self.measure](given), fail_if=given.get("fail_if"), reports=given.get("report"), json_output=False,
                 baseline=given.get("baseline"), max_regression=given.get("max_regression"), test=given["test"],
             )  # fmt: skip
             plain = [*(given.get("predictions") or ()), *(given.get("references") or ())]
@@ -134,7 +133,7 @@ class _Set:
             for path in [*plain, *([inputs] if isinstance(inputs, str) else inputs)]:
                 if path == "-":
                     raise UsageError("a suite cannot read standard input", hint="name a file")
-                open_rows(path, format="txt" if path in plain else given["input_format"], offline=True)
+                open_rows(path, format="txt" if path in plain else given.get("input_format", "auto"), offline=True)
 
     def measured(self, ctx: typer.Context) -> int:
         """Runs the command, which leaves its result to the session; its exit code."""
@@ -208,16 +207,10 @@ def _option(command: Any, key: str) -> Any:
     return None if found is None or found.opts[0].lstrip("-") in _NOT_IN_SETS else found
 
 
-def _score_names(measure: str, given: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[str]]:
-    """The scores of a set, as far as they are known beforehand, and which are metric modules. Raises UsageError for unknown metrics."""
+def _text_scores(given: Mapping[str, Any]) -> Scores:
+    """Raises UsageError for unknown metrics."""
     from llmkit.metrics.registry import module_names
 
-    if measure == "perplexity":
-        return perplexity.names(len(given["inputs"] or ()), given["against"]), ()
-    if measure == "choice":
-        return choice.NAMES, ()
-    if measure == "code":
-        return [f"pass@{part.strip()}" for part in given["k"].split(",")], ()
     runs = given["model"] is not None and not given["predictions"]
     metrics = _metrics(given)
     return text.names(metrics, given["repeat"] if runs else 1), module_names(metrics)
@@ -228,6 +221,18 @@ def _metrics(given: Mapping[str, Any]) -> tuple[str, ...]:
     from llmkit.metrics.registry import chosen
 
     return chosen(given.get("metrics", "bleu"), trust_remote_code=given["trust_remote_code"])
+
+
+#: The names of a command's scores, as far as they are known beforehand, and which of them are metric modules.
+Scores = tuple[Sequence[str], Sequence[str]]
+#: Commands of `evaluate` that a set may measure with, and the scores that each will have with such values of its options.
+MEASURES: dict[str, Callable[[Mapping[str, Any]], Scores]] = {
+    "perplexity": lambda given: (perplexity.names(len(given["inputs"] or ()), given["against"]), ()),
+    "score": _text_scores,
+    "bleu": _text_scores,
+    "choice": lambda _: (choice.NAMES, ()),
+    "code": lambda given: ([f"pass@{part.strip()}" for part in given["k"].split(",")], ()),
+}
 
 
 @dataclass(frozen=True)
