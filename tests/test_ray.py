@@ -32,6 +32,12 @@ def on_two(cluster: str) -> list[str]:
 
 
 @pytest.fixture
+def on_one(cluster: str) -> list[str]:
+    """For what one worker shows as well as two, which each import torch."""
+    return ["--workers", "1", "--ray", cluster]
+
+
+@pytest.fixture
 def many(tmp_path: Path, ragged: list[str]) -> Path:
     """Two windows and a bit."""
     return write_rows(tmp_path / "many.jsonl", [{"id": i, "prompt": ragged[i % 24]} for i in range(2100)])
@@ -89,14 +95,14 @@ def test_answers_without_an_output_are_in_order_on_stdout(run: Run, prompts: Pat
 
 
 def test_a_model_by_a_relative_path_with_a_template_file_is_found(
-    run: Run, tmp_path: Path, llama: Path, copy_of: Copy, prompts: Path, on_two: list[str], monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, llama: Path, copy_of: Copy, prompts: Path, on_one: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(copy_of(llama).parent)
     folder = next(path.name for path in Path().iterdir() if path.is_dir())
     Path("chat.jinja").write_text("{% for m in messages %}<{{ m.content }}>{% endfor %}")
     arguments = ["generate", "-i", prompts, "-m", folder, "--chat-template", "chat.jinja", "--engine", "torch", *SHORT]
     assert run(*arguments, "-o", tmp_path / "one.jsonl").code == 0
-    ran = run(*arguments, "-o", tmp_path / "out.jsonl", *on_two)
+    ran = run(*arguments, "-o", tmp_path / "out.jsonl", *on_one)
     assert ran.code == 0, ran.err
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
     assert record(tmp_path / "out.jsonl")["identity"] == record(tmp_path / "one.jsonl")["identity"]
@@ -115,7 +121,7 @@ def test_a_document_is_translated_with_its_counts(run: Run, tmp_path: Path, on_t
     assert counted == [line for line in ran.err.splitlines() if "sentences" in line or "split and translated" in line]
 
 
-def test_scores_are_those_of_one_process(run: Run, tmp_path: Path, ragged: list[str], on_two: list[str]) -> None:
+def test_scores_are_those_of_one_process(run: Run, tmp_path: Path, ragged: list[str], on_one: list[str]) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"text": text, "prompt": "Once", "reference": "upon a time"} for text in ragged])
     asked = write_rows(tmp_path / "asked.jsonl", [{"question": text, "choices": ["king", "the sea"], "answer": 0} for text in ragged])
     for arguments in (
@@ -123,35 +129,35 @@ def test_scores_are_those_of_one_process(run: Run, tmp_path: Path, ragged: list[
         ["evaluate", "choice", "-i", asked, "--batch-size", "4"],
         ["evaluate", "score", "-m", "builtin:stories", "-i", rows, "--metrics", "chrf", *SHORT, "--batch-size", "4"],
     ):
-        alone, ran = run(*arguments, "--json"), run(*arguments, "--json", *on_two, "-o", tmp_path / f"{arguments[1]}.jsonl")
+        alone, ran = run(*arguments, "--json"), run(*arguments, "--json", *on_one, "-o", tmp_path / f"{arguments[1]}.jsonl")
         assert ran.code == 0, ran.err
         assert json.loads(ran.out)["scores"] == json.loads(alone.out)["scores"]
         assert json.loads(ran.out)["signatures"] == json.loads(alone.out)["signatures"]
 
 
-def test_the_cache_and_shards_are_those_of_one_process(run: Run, tmp_path: Path, prompts: Path, on_two: list[str]) -> None:
+def test_the_cache_and_shards_are_those_of_one_process(run: Run, tmp_path: Path, prompts: Path, on_one: list[str]) -> None:
     asked = [{"question": f"Who is number {i}?", "choices": ["king", "sea"], "answer": 0} for i in range(20)]
     rows, cache = write_rows(tmp_path / "asked.jsonl", asked), tmp_path / "cache"
     arguments = ["evaluate", "choice", "-i", rows, "--cache", cache, "--batch-size", "4"]
-    assert "0 rows from the cache" in run(*arguments, *on_two).err
+    assert "0 rows from the cache" in run(*arguments, *on_one).err
     assert "20 rows from the cache" in run(*arguments).err
     job = ["generate", "-i", prompts, *SHORT, "--batch-size", "4"]
     assert run(*job, "-o", tmp_path / "one.jsonl").code == 0
-    assert run(*job, "-o", tmp_path / "out.jsonl", "--shard", "1/2", *on_two).code == 0
+    assert run(*job, "-o", tmp_path / "out.jsonl", "--shard", "1/2", *on_one).code == 0
     assert run(*job, "-o", tmp_path / "out.jsonl", "--shard", "2/2").code == 0
     assert run("gather", tmp_path / "out.jsonl").code == 0
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
 
 
 def test_errors_of_rows_and_of_the_model_are_those_of_one_process(
-    run: Run, tmp_path: Path, llama: Path, copy_of: Copy, on_two: list[str]
+    run: Run, tmp_path: Path, llama: Path, copy_of: Copy, on_one: list[str]
 ) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"prompt": "Once"}, {"prompt": None}, {"prompt": "upon"}])
-    ran = run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *SHORT, *on_two)
+    ran = run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *SHORT, *on_one)
     assert (ran.code, "error" in read_rows(tmp_path / "out.jsonl")[1]) == (3, True)
     model = copy_of(llama)
     (model / "model.safetensors").write_bytes(b"")
-    ran = run("generate", "-i", rows, "-o", tmp_path / "other.jsonl", "-m", model, *SHORT, *on_two)
+    ran = run("generate", "-i", rows, "-o", tmp_path / "other.jsonl", "-m", model, *SHORT, *on_one)
     assert ran.code == 5
     assert "truncated" in ran.err
 
