@@ -24,13 +24,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory, llama: Path, words: list[s
 
 
 def test_the_merged_model_answers_as_base_and_adapter_do(run: Run, tmp_path: Path, trained: Path, llama: Path) -> None:
-    done = run("merge", trained, "-o", tmp_path / "merged")
+    merged_folder = tmp_path / "models" / "merged"  # in a folder that is not there yet, as `finetune` makes it
+    done = run("merge", trained, "-o", merged_folder)
     assert done.code == 0, done.err
     assert done.out == ""
     assert f"base: {llama}, named by the adapter" in done.err
     assert done.err.count("same greedy text") == 4
     options = ["--max-new-tokens", "20", "--chat-template", "none"]
-    merged = run("generate", "the king", "-m", tmp_path / "merged", *options).out
+    merged = run("generate", "the king", "-m", merged_folder, *options).out
     assert merged == run("generate", "the king", "-m", llama, "--adapter", trained, *options).out
     assert merged != run("generate", "the king", "-m", llama, *options).out
 

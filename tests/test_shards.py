@@ -70,6 +70,15 @@ def test_shards_of_a_model_here_are_even_and_join_to_the_same_bytes(run: Run, tm
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
+def test_a_shard_without_a_row_says_so_and_is_gathered(run: Run, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "Once"}, {"prompt": "The king"}])
+    arguments = ["generate", "-i", rows, "-o", tmp_path / "out.jsonl", "--max-new-tokens", "1"]
+    assert run(*arguments, "--shard", "1/2").code == 0
+    assert "none of the 2 rows in" in run(*arguments, "--shard", "2/2").err
+    assert run("gather", tmp_path / "out.jsonl").code == 0
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
+
+
 def test_lines_of_an_openai_batch_are_gathered_too(run: Run, tmp_path: Path, job: list[object]) -> None:
     more = [*job, "--output-format", "openai-batch", "-o"]
     assert run(*more, tmp_path / "whole.jsonl").code == 3

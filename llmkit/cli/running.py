@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from llmkit.jobs.worker import Model
     from llmkit.jobs.workers import WorkerSettings
     from llmkit.models.settings import ModelSettings
+    from llmkit.rows import Rows
 
 
 #: What the built-in writer does better with: it repeats itself when the likeliest token is always taken.
@@ -160,3 +161,9 @@ def tell_limit(engine: TextEngine, out: Console) -> None:
 
     if (found := describe(engine)) is not None:
         out.detail(found)
+
+
+def tell_no_rows(rows: Rows, out: Console) -> None:
+    """Why nothing was answered: the input is empty, or this shard of it is."""
+    found = f"none of the {rows.count:,} rows in {rows.name} is in this shard" if rows.count else f"no rows in {rows.name}"
+    out.notice(found)

@@ -116,12 +116,14 @@ class Target:
             if not overwrite:
                 raise OutputError(f"{name} exists and is not empty", hint="`overwrite` replaces it")
             self._check_own()
-        if not self.path.parent.is_dir():
-            raise OutputError(f"{name}: there is no folder {self.path.parent}", hint=f"mkdir -p {self.path.parent}")
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
         """An empty folder to write the model into, locked by this process; it is gone after the block. See `commit`."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise OutputError(f"{self.name}: its folder can't be made: {exc.strerror}", hint="name another folder") from exc
         with files.locked(self.path, self.name):
             if self.part.is_symlink() or (self.part.exists() and not self.part.is_dir()):
                 raise OutputError(f"{self.part}: something else is in the place of the unfinished model", hint="move it away")

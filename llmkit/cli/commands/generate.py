@@ -23,7 +23,7 @@ from llmkit.cli.help import Page
 from llmkit.cli.inputs import only_with_input, output_of, read_prompt, remark_escapes
 from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, RUN, SHOW, count_option, option
-from llmkit.cli.running import job_for, model_identity, models_open, open_model, summarize, tell_speed
+from llmkit.cli.running import job_for, model_identity, models_open, open_model, summarize, tell_no_rows, tell_speed
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.utilization import measured
 from llmkit.errors import ModelError
@@ -214,7 +214,7 @@ class _Job:
         out = self.call.out
         if tally.rows == 0:
             if self.max_rows != 0:
-                out.notice(f"no rows in {self.rows.name}")
+                tell_no_rows(self.rows, out)
             return 0
         if task.unused:
             names = ", ".join(sorted(task.unused))

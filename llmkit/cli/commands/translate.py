@@ -28,7 +28,7 @@ from llmkit.cli.inputs import only_with_input, output_of, read_prompt
 from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, INPUT, MODEL, SHOW, count_option, option
 from llmkit.cli.parsing import language as language_name
-from llmkit.cli.running import job_for, model_identity, models_open, summarize, tell_speed
+from llmkit.cli.running import job_for, model_identity, models_open, summarize, tell_no_rows, tell_speed
 from llmkit.engines.utilization import measured
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.rows import Row, Rows, open_rows
@@ -307,7 +307,7 @@ def _resolved(route: Route, task: Translating) -> dict[str, Any]:
 
 def _summary(tally: Tally, task: Translating, rows: Rows, out: console.Console, output: Output | None = None) -> int:
     if tally.rows == 0:
-        out.notice(f"no rows in {rows.name}")
+        tell_no_rows(rows, out)
         return 0
     _tell_left(task, out)
     if task.tried_again:
