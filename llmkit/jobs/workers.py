@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from llmkit.errors import OutOfMemoryError, StoppedError, UsageError
 from llmkit.jobs.batching import Work
@@ -57,8 +57,7 @@ class Parcel:
     deaths: int = 0
 
 
-@dataclass(frozen=True)
-class Arrived:
+class Arrived(NamedTuple):
     """A batch that is back."""
 
     parcel: Parcel

@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from llmkit.errors import InputError, UsageError
 from llmkit.rows import Row, open_rows
@@ -19,8 +20,7 @@ from llmkit.training.settings import DataSettings
 _SAME_KIND = "preferences are validated on preferences, other rows on other rows"
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """The samples of one file."""
 
     name: str
@@ -29,7 +29,10 @@ class File:
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """The rows of a run, file by file. checked: what is counted of all training files together."""
+    """The rows of a run, file by file.
+
+    checked: what is counted of all training files together.
+    """
 
     checked: CheckedRows
     train: tuple[File, ...]

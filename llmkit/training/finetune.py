@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,15 +85,11 @@ def dry_run(settings: FinetuneSettings, *, report: Reporter | None = None) -> di
     Raises what `finetune` raises before any training, and TrainingError for a first step that goes wrong.
     """
     from llmkit.training.dry_run import facts
-    from llmkit.training.run import build
     from llmkit.training.timing import timed
 
     report = report or Silent()
     with report.phase("loading libraries") as phase:
-        rows = read_data(settings.data, offline=settings.model.offline)
-        plan = make_plan(settings, rows, from_environment(), report)
-        phase("loading weights")
-        ready = build(plan)
+        rows, ready = _built(settings, report, phase)
         phase("timing two steps")
         pace = timed(ready)
     _tell_frozen(ready, report)
@@ -106,16 +102,22 @@ def find_rate(settings: FinetuneSettings, *, report: Reporter | None = None) -> 
     Raises what `finetune` raises before any training, and UsageError where no rate can be found.
     """
     from llmkit.training.lr_finder import try_rates
-    from llmkit.training.run import build
 
     report = report or Silent()
     with report.phase("loading libraries") as phase:
-        rows = read_data(settings.data, offline=settings.model.offline)
-        plan = make_plan(settings, rows, from_environment(), report)
-        phase("loading weights")
-        ready = build(plan)
+        _, ready = _built(settings, report, phase)
         phase("trying learning rates")
         return try_rates(ready)
+
+
+def _built(settings: FinetuneSettings, report: Reporter, phase: Callable[[str], None]) -> tuple[TrainingRows, Ready]:
+    """A run that is not to be kept, with its model in memory. phase: called with what goes on next."""
+    from llmkit.training.run import build
+
+    rows = read_data(settings.data, offline=settings.model.offline)
+    plan = make_plan(settings, rows, from_environment(), report)
+    phase("loading weights")
+    return rows, build(plan)
 
 
 def _relation(folder: RunFolder, plan: RunPlan, overwrite: bool, restart: bool, extend: bool) -> str:

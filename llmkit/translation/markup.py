@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from llmkit.translation.pieces import Pieces
 
@@ -65,8 +65,7 @@ class Finder(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """A piece of markup. offset: where it stood in the plain text; opens: it belongs to the word after it."""
 
     offset: int

@@ -18,18 +18,14 @@ from llmkit.cli.help import Page
 app = typer.Typer(add_completion=False)
 
 
-@add(
-    app,
-    "gather",
-    help="Join the shards of a run into the output of one process.",
-    page=Page(("llmkit gather answers.jsonl", "llmkit gather answers.csv --overwrite"), guide="scale"),
-)
+_PAGE = Page(("llmkit gather answers.jsonl", "llmkit gather answers.csv --overwrite"), guide="scale")
+
+
+@add(app, "gather", help="Join the shards of a run into the output of one process.", page=_PAGE)
 def gather(
-    *,
-    output: Annotated[str, typer.Argument(metavar="OUT", help="The --output of the shards.")],
-    overwrite: opt.Overwrite = False,
+    *, output: Annotated[str, typer.Argument(metavar="OUT", help="The --output of the shards.")], overwrite: opt.Overwrite = False,
     display: opt.Quiet,
-) -> int:
+) -> int:  # fmt: skip
     """Joins the shards beside OUT."""
     from llmkit.jobs.shards import gather as join
 

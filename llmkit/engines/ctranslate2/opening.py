@@ -34,14 +34,9 @@ class _Notices:
 
 
 def open_engine(
-    settings: ModelSettings,
-    *,
-    chat: ChatSettings | None = None,
-    draft: str | None = None,
-    report: Notify = notify_nobody,
-    warn: Notify = notify_nobody,
-    notice: Notify = notify_nobody,
-) -> CTranslate2Engine:
+    settings: ModelSettings, *, chat: ChatSettings | None = None, draft: str | None = None, report: Notify = notify_nobody,
+    warn: Notify = notify_nobody, notice: Notify = notify_nobody,
+) -> CTranslate2Engine:  # fmt: skip
     """Loads a model, which is converted first where it has not been.
 
     notice: told in a line what takes time now, and what weights in 8 bits cost and gain.

@@ -289,13 +289,9 @@ class _Shown:
 
 
 def open_engine(
-    settings: ModelSettings,
-    *,
-    chat: ChatSettings | None = None,
-    draft: str | None = None,
-    report: Notify = notify_nobody,
+    settings: ModelSettings, *, chat: ChatSettings | None = None, draft: str | None = None, report: Notify = notify_nobody,
     warn: Notify = notify_nobody,
-) -> OpenAIEngine:
+) -> OpenAIEngine:  # fmt: skip
     """The engine for `openai:MODEL`, once a server has answered. The key is that of OPENAI_API_KEY.
 
     Raises UsageError without a server's address or key, UnavailableError without the client library, or when no server answers.

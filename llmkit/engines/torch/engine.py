@@ -242,15 +242,9 @@ class TorchEngine(CodecEngine):
         return penalties or self._codec.stops(decoding) != NO_STOPS
 
     def _generate(
-        self,
-        batch: Batch,
-        decoding: Decoding,
-        check: Check,
-        *,
-        streamer: BaseStreamer | None = None,
-        cache: Any = None,
+        self, batch: Batch, decoding: Decoding, check: Check, *, streamer: BaseStreamer | None = None, cache: Any = None,
         most: int | None = None,
-    ) -> tuple[Written, Ended]:
+    ) -> tuple[Written, Ended]:  # fmt: skip
         """Goes on with a batch until its rows have ended, or until enough of them have where it has a cache.
 
         most: new tokens of all rows from the beginning; by default those of this batch.
@@ -315,14 +309,9 @@ class TorchEngine(CodecEngine):
 
 
 def open_engine(
-    settings: ModelSettings,
-    *,
-    chat: ChatSettings | None = None,
-    draft: str | None = None,
-    report: Notify = notify_nobody,
-    warn: Notify = notify_nobody,
-    notice: Notify = notify_nobody,
-) -> TorchEngine:
+    settings: ModelSettings, *, chat: ChatSettings | None = None, draft: str | None = None, report: Notify = notify_nobody,
+    warn: Notify = notify_nobody, notice: Notify = notify_nobody,
+) -> TorchEngine:  # fmt: skip
     """Loads the model (and the draft model that speculates for it) and gives the engine that runs it.
 
     notice: told in a line what takes time now.

@@ -81,14 +81,14 @@ class GgufHeader:
         return self.architecture in ("t5", "umt5")
 
     @property
-    def parameters(self) -> int:
-        """Number of weights."""
-        return sum(tensor.parameters for tensor in self.tensors.values())
-
-    @property
     def bytes(self) -> int:
         """Of the weights in the file."""
         return sum(tensor.bytes for tensor in self.tensors.values())
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(tensor.parameters for tensor in self.tensors.values())
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
