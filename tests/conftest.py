@@ -125,27 +125,27 @@ def start(*arguments: object, preexec_fn: Callable[[], None] | None = None) -> s
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, preexec_fn=preexec_fn)
 
 
-def until(condition: Callable[[], bool], running: subprocess.Popen[bytes]) -> bool:
-    """Waits until a state of the disk holds (True) or the process ends (False); fails after PATIENCE seconds."""
-    deadline = time.monotonic() + PATIENCE
+def until(condition: Callable[[], bool], running: subprocess.Popen[bytes], *, patience: float = PATIENCE) -> bool:
+    """Waits until a state of the disk holds (True) or the process ends (False); fails after `patience` seconds."""
+    deadline = time.monotonic() + patience
     while not condition():
         if time.monotonic() > deadline:
             running.kill()
-            pytest.fail(f"after {PATIENCE} s the state that was waited for is not there; stderr: {finish(running).err}")
+            pytest.fail(f"after {patience} s the state that was waited for is not there; stderr: {finish(running).err}")
         with contextlib.suppress(subprocess.TimeoutExpired):
             running.wait(timeout=0.001)
             return condition()
     return True
 
 
-def finish(running: subprocess.Popen[bytes]) -> Ran:
-    """Waits for the end of the process and returns what it left; fails after PATIENCE seconds."""
+def finish(running: subprocess.Popen[bytes], *, patience: float = PATIENCE) -> Ran:
+    """Waits for the end of the process and returns what it left; fails after `patience` seconds."""
     try:
-        out, err = running.communicate(timeout=PATIENCE)
+        out, err = running.communicate(timeout=patience)
     except subprocess.TimeoutExpired:
         running.kill()
         out, err = running.communicate()
-        pytest.fail(f"the process has not ended after {PATIENCE} s; stderr: {err.decode()}")
+        pytest.fail(f"the process has not ended after {patience} s; stderr: {err.decode()}")
     return Ran(running.returncode, out.decode(), err.decode())
 
 

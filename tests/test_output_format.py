@@ -86,3 +86,9 @@ def test_one_prompt_is_an_object_where_json_lines_are_asked_for(run: Run, lines:
     many = run("generate", "-i", lines, "--json")
     assert many.code == 2
     assert "--output-format jsonl" in many.err
+
+
+def test_a_link_names_the_format_of_the_file_that_it_leads_to(run: Run, lines: Path, tmp_path: Path) -> None:
+    (tmp_path / "answers.jsonl").symlink_to("kept-elsewhere")
+    assert run("generate", "-i", lines, *SHORT, "-o", tmp_path / "answers.jsonl").code == 0
+    assert len([json.loads(line)["text"] for line in (tmp_path / "kept-elsewhere").read_text().splitlines()]) == 2

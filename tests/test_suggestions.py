@@ -102,3 +102,18 @@ def test_values_are_read_in_any_case(run: Run, option: str, value: str) -> None:
 def test_no_name_of_another_tool_hides_one_of_ours() -> None:
     assert not COMMANDS_ELSEWHERE.keys() & COMMANDS.keys()
     assert not OPTIONS_ELSEWHERE.keys() & (ALIASES.keys() - {"data"})
+
+
+def test_a_value_that_nobody_typed_is_named_with_its_source(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.toml").write_text('input = "none.jsonl"\n')
+    assert "c.toml: input: none.jsonl: cannot be read" in run("generate", "--config", "c.toml").err
+    assert "error: none.jsonl: cannot be read" in run("generate", "-i", "none.jsonl").err
+
+
+def test_control_characters_of_a_file_are_visible_in_a_message(run: Run, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("a\x85b\x1bc\n1\n", encoding="utf-8")
+    message = run("generate", "-i", rows).err
+    assert "\\x85" in message
+    assert "\\x1b" in message

@@ -19,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 from llmkit.cli import console, usage_errors
 from llmkit.cli import help as help_pages
 from llmkit.cli.help import Page
-from llmkit.cli.parameter_source import TYPED, as_given, is_given, on_command_line, option_name
+from llmkit.cli.parameter_source import TYPED, as_given, is_given, on_command_line, option_name, with_source
 from llmkit.errors import LlmkitError, UsageError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -72,7 +72,7 @@ class Command(TyperCommand):
         try:
             return super().invoke(ctx)
         except LlmkitError as exc:
-            exc.message = as_given(ctx, console.with_options(exc.message))
+            exc.message = with_source(ctx, as_given(ctx, console.with_options(exc.message)))
             exc.hint = exc.hint and console.with_options(exc.hint)
             raise
 

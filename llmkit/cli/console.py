@@ -216,7 +216,7 @@ def without_credentials(text: str) -> str:
 def _say(message: str) -> None:
     message = without_credentials(with_options(message))
     try:
-        print(visible(message) if sys.stderr.isatty() else message, file=sys.stderr, flush=True)
+        print(visible(message), file=sys.stderr, flush=True)
     except OSError:
         # Nobody reads the notices, or there is no room for them; the data is what counts.
         _silence_stderr()

@@ -52,6 +52,16 @@ def as_given(ctx: Any, message: str) -> str:
     return re.sub(r"--[a-z][a-z0-9-]*", named_as_typed, message)
 
 
+def with_source(ctx: Any, message: str) -> str:
+    """`message` with the source of the value that it begins with, where nobody typed that: the environment, or a configuration file."""
+    for parameter in ctx.command.params:
+        name = parameter.name
+        value = ctx.params.get(name)
+        if isinstance(value, str) and message.startswith(f"{value}: ") and is_given(ctx, name) and not on_command_line(ctx, name):
+            return f"{option_name(ctx, name)}: {message}"
+    return message
+
+
 def typed(words: Iterable[str], options: Iterable[str]) -> str | None:
     """The word by which one of `options` was typed, also under an alias."""
     for word in words:

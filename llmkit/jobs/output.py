@@ -52,8 +52,9 @@ class Output:
         files.check_name(Path(path), path)
         self.path = Path(os.path.realpath(path))
         self._check()
-        self.holds_rows = write is None and _ending(self.path) in JSON_LINES
-        self.write: Writer = write or writer_of(self.path, answer)
+        named = Path(path)  # a link's own name says the format, not that of the file it leads to
+        self.holds_rows = write is None and _ending(named) in JSON_LINES
+        self.write: Writer = write or writer_of(named, answer)
         self.overwrites = overwrite
         self._lock = files.acquire(self.path, path)
         try:
