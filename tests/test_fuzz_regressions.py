@@ -31,21 +31,21 @@ def change(path: Path, **values: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("values", "code"),
     [
-        {"num_hidden_layers": -2},
-        {"num_attention_heads": -1},
-        {"architectures": {"a": "b"}},
-        {"architectures": 5},
-        {"architectures": []},
-        {"model_type": "a" * 5000},
+        ({"num_hidden_layers": -2}, 5),
+        ({"num_attention_heads": -1}, 5),
+        ({"architectures": {"a": "b"}}, 0),
+        ({"architectures": 5}, 0),
+        ({"architectures": []}, 0),
+        ({"model_type": "a" * 5000}, 5),
     ],
 )
-def test_a_configuration_that_can_not_be_meant_ends_in_a_line(run: Run, model: Path, values: dict[str, object]) -> None:
+def test_a_configuration_that_can_not_be_meant_ends_in_a_line(run: Run, model: Path, values: dict[str, object], code: int) -> None:
     change(model / "config.json", **values)
     for command in (["models", "show", model], ["generate", *PROMPT, "-m", model]):
         ran = run(*command)
-        assert ran.code in (0, 5)
+        assert ran.code == code
         assert len(ran.err) < 1000
         assert ran.code == 0 or f"error: {model}" in ran.err
 

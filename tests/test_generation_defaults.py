@@ -81,16 +81,17 @@ def test_what_a_file_asks_for(tmp_path: Path, content: dict[str, Any], values: d
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("values", "code"),
     [
-        {"temperature": "hot"}, {"top_k": 2.5}, {"top_k": True}, {"max_new_tokens": [3]}, {"stop_strings": [3]}, {"repetition_penalty": {}},
-        {"do_sample": True, "top_p": 7.0}, {"do_sample": True, "num_beams": 4}, {"max_new_tokens": 0}, {"stop_strings": [""]},
+        ({"temperature": "hot"}, 5), ({"top_k": 2.5}, 5), ({"top_k": True}, 5), ({"max_new_tokens": [3]}, 5), ({"stop_strings": [3]}, 5),
+        ({"repetition_penalty": {}}, 5), ({"do_sample": True, "top_p": 7.0}, 2), ({"do_sample": True, "num_beams": 4}, 2),
+        ({"max_new_tokens": 0}, 2), ({"stop_strings": [""]}, 2),
     ],
 )  # fmt: skip
-def test_settings_that_can_not_be_meant_are_named(run: Run, llama: Path, copy_of: Copy, values: dict[str, Any]) -> None:
+def test_settings_that_can_not_be_meant_are_named(run: Run, llama: Path, copy_of: Copy, values: dict[str, Any], code: int) -> None:
     model = wants(copy_of(llama), **values)
     ran = run("generate", "a", "-m", model, "--chat-template", "none", "--generation-config", "model", "-q")
-    assert ran.code in (2, 5)
+    assert ran.code == code
     assert "generation_config.json" in ran.err or "with the model's own settings" in ran.err
     assert "Traceback" not in ran.err
 
