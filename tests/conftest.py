@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -163,6 +164,24 @@ def stopped(running: subprocess.Popen[bytes]) -> Iterator[None]:
         yield
     finally:
         kill(running)
+
+
+#: Seconds of processor time that a linear reader of hostile input may take; one or two are usual, and a quadratic one takes minutes.
+_LINEAR = 10
+
+
+@pytest.fixture
+def limited_time() -> Iterator[None]:
+    """Ends a test that computes for longer than reading in linear time takes."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        pytest.fail(f"takes more than {_LINEAR} s of processor time")
+
+    before = signal.signal(signal.SIGPROF, end)
+    signal.setitimer(signal.ITIMER_PROF, _LINEAR)
+    yield
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.signal(signal.SIGPROF, before)
 
 
 @contextlib.contextmanager

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
 from llmkit.translation.documents.formats import open_document
 from llmkit.translation.documents.verification import verify
 from llmkit.translation.markup import strip
+
+pytestmark = pytest.mark.usefixtures("limited_time")
 
 #: What is begun many thousand times and never ended: where each looks for its end up to the last, it takes minutes.
 REPEATED = ("![", "*[", "[^a", "{%", "\\(", "&", "`a")
@@ -26,24 +25,6 @@ ONCE = {
     "images in images": ("![" * 15 + "a" + "](b)" * 15) * 200,
     "footnotes that never end": "a[^1] " + "[^a[" * 20_000 + "\n\n[^1]: note",
 }
-
-
-#: Seconds of processor time for one of them; a second or two is usual.
-MOST = 10
-
-
-@pytest.fixture(autouse=True)
-def limit() -> Iterator[None]:
-    """Ends a test that works for longer: what is quadratic here would take minutes."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        pytest.fail(f"takes more than {MOST} s of processor time")
-
-    before = signal.signal(signal.SIGPROF, end)
-    signal.setitimer(signal.ITIMER_PROF, MOST)
-    yield
-    signal.setitimer(signal.ITIMER_PROF, 0)
-    signal.signal(signal.SIGPROF, before)
 
 
 def translated(path: Path, source: str) -> bytes:
