@@ -96,6 +96,14 @@ PARTS = (
         "transformers", "training", "transformers:TrainingArguments._n_gpu", "5.24",
         "one process would spread over all devices", find=_devices_of_arguments,
     ),
+    PrivatePart(
+        "transformers", "sharded training", f"{_TRAINER}._sync_replicated_trainable_parameters", "5.24",
+        "each process would train an adapter of its own", ("model",),
+    ),
+    PrivatePart(
+        "transformers", "sharded training", f"{_TRAINER}._defer_fsdp_gradient_reduction", "5.24",
+        "accumulated gradients would need a setting of transformers' own sharding",
+    ),
     PrivatePart("torch", "onednn", "torch:ops.mkldnn._linear_pointwise", "2.13", "linear layers would be slower on a CPU"),
     PrivatePart("torch", "onednn", "torch:ops.mkldnn._reorder_linear_weight", "2.13", "linear layers would be slower on a CPU"),
     *(

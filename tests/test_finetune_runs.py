@@ -211,34 +211,69 @@ def test_early_stopping_keeps_the_best(run: Run, tmp_path: Path, texts: Path, gp
     assert weights(out) == weights(out / "checkpoints" / f"checkpoint-{best}")
 
 
-def test_a_launcher_that_shards_weights_is_refused_before_a_model_is_read(
-    run: Run, training: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def two_processes(tmp_path: Path) -> Callable[..., None]:
+    """Trains in two processes, as torchrun starts them."""
+
+    def train(*arguments: object) -> None:
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "llmkit", "finetune"]
+        done = subprocess.run(
+            [*launch, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == ""
+
+    return train
+
+
+def test_two_processes_follow_the_curve_of_one(
+    run: Run, two_processes: Callable[..., None], tmp_path: Path, texts: Path, llama: Path
 ) -> None:
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    done = run(*training, "-o", tmp_path / "out")
-    assert done.code == 5
-    assert "FSDP is not supported" in done.err
-    assert not (tmp_path / "out").exists()
-
-
-def test_two_processes_follow_the_curve_of_one(run: Run, tmp_path: Path, texts: Path, llama: Path) -> None:
     # a model without dropout, whose draws would differ
     common = [str(texts), "-m", str(llama), "--valid-split", "20%", "--max-steps", "8", "--learning-rate", "1e-3"]
     assert run("finetune", *common, "-o", tmp_path / "one", "--batch-size", "8").code == 0
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "llmkit", "finetune"]
-    done = subprocess.run(
-        [*launch, *common, "-o", str(tmp_path / "two"), "--batch-size", "4"],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
-    one, two = (read_rows(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
-    assert len(one) == len(two)
-    for first, second in zip(one, two, strict=True):
-        for name in ("loss", "eval_loss"):
-            if name in first:
-                assert first[name] == pytest.approx(second[name], rel=1e-4)
+    two_processes(*common, "-o", tmp_path / "two", "--batch-size", "4")
+    two_processes(*common, "-o", tmp_path / "sharded", "--batch-size", "4", "--fsdp")
+    same_curves(tmp_path / "one", tmp_path / "two")
+    same_curves(tmp_path / "one", tmp_path / "sharded")
+
+
+def same_curves(first: Path, second: Path) -> None:
+    """Both runs logged the same losses, but for rounding."""
+    ours, theirs = (read_rows(folder / "metrics.jsonl") for folder in (first, second))
+    assert [sorted(row) for row in ours] == [sorted(row) for row in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        for name in one.keys() & {"loss", "eval_loss"}:
+            assert one[name] == pytest.approx(other[name], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_shard_an_encoder_and_a_decoder(two_processes: Callable[..., None], tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"source": f"Good morning {i}.", "target": f"Bonjour {i}."} for i in range(9)])
+    common = [rows, "-m", "builtin:en-fr", "--max-steps", "3", "--batch-size", "2", "--grad-accum", "2"]
+    two_processes(*common, "-o", tmp_path / "whole")
+    two_processes(*common, "-o", tmp_path / "sharded", "--fsdp")
+    same_curves(tmp_path / "whole", tmp_path / "sharded")
+
+
+def test_weights_are_sharded_over_several_processes_only(run: Run, training: list[object], tmp_path: Path) -> None:
+    done = run(*training, "-o", tmp_path / "out", "--fsdp")
+    assert done.code == 2
+    assert "--fsdp needs several processes" in done.err
+    assert "start the run with torchrun" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_deepspeed_is_refused_before_a_model_is_read(
+    run: Run, training: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    done = run(*training, "-o", tmp_path / "out")
+    assert done.code == 5
+    assert "DeepSpeed is not supported" in done.err
+    assert not (tmp_path / "out").exists()

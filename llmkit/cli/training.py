@@ -189,6 +189,9 @@ class OptimizationOptions:
         float | None,
         number_option("--lora-plus-ratio", help="LoRA+: learning rate of B divided by that of A (16 is usual).", panel=TRAINING),
     ] = None
+    fsdp: Annotated[
+        bool, option("--fsdp", help="Shard the frozen weights over the processes that torchrun started (FSDP2).", panel=TRAINING)
+    ] = False
     watch: Annotated[bool, option("--watch/--no-watch", help="Stop when the loss stays at exactly 0 or has diverged.", panel=TRAINING)] = (
         True
     )

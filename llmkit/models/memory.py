@@ -67,9 +67,19 @@ def estimate(checkpoint: Checkpoint, *, dtype: str, tokens: int, free: int, rows
 
 
 def estimate_training(
-    checkpoint: Checkpoint, *, dtype: str, trained: int, positions: int, free: int, quantize: str = "none", recompute: bool = False
+    checkpoint: Checkpoint,
+    *,
+    dtype: str,
+    trained: int,
+    positions: int,
+    free: int,
+    quantize: str = "none",
+    recompute: bool = False,
+    held: int | None = None,
 ) -> MemoryEstimate:
     """Memory of a training run that holds `positions` tokens of `trained` float32 parameters at a time.
+
+    held: how many numbers of the weights this process holds; None for all.
 
     A trained parameter takes 4 bytes itself, 4 of gradient and 8 of AdamW. Activations: 17 hidden states a layer and
     position (Korthikanti et al. 2022, equation 1, without attention scores, which fused kernels do not keep); two a layer
@@ -79,7 +89,7 @@ def estimate_training(
     states = 2 * shape.layers + 17 if recompute else 17 * shape.layers
     return MemoryEstimate(
         {
-            "weights": weight_bytes(checkpoint, quantize, size),
+            "weights": weight_bytes(checkpoint, quantize, size, held=held),
             "trained parameters": 16 * trained,
             "activations": positions * shape.hidden * states * size,
             "scores": 3 << 26,
@@ -88,10 +98,10 @@ def estimate_training(
     )
 
 
-def weight_bytes(checkpoint: Checkpoint, quantize: str, size: int) -> int:
-    """Bytes of the weights in memory; `size`: bytes of those that stay as they are."""
+def weight_bytes(checkpoint: Checkpoint, quantize: str, size: int, *, held: int | None = None) -> int:
+    """Bytes of the weights in memory; `size`: bytes of those that stay as they are; held: how many numbers of them, None for all."""
     if quantize == "none":
-        return checkpoint.parameters * size
+        return (checkpoint.parameters if held is None else held) * size
     small = sum(rows * columns for rows, columns in matrices(checkpoint))
     return (checkpoint.parameters - small) * size + int(small * _QUANTIZED_BYTES[quantize])
 

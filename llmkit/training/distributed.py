@@ -18,11 +18,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """rank: this one's number of `count`; local: its number on this machine, which is also its CUDA device."""
+    """rank: this one's number of `count`; local: its number on this machine, which is also its CUDA device.
+
+    fsdp: whether the launcher was told to shard weights (`accelerate launch --use_fsdp`).
+    """
 
     rank: int = 0
     count: int = 1
     local: int = 0
+    fsdp: bool = False
 
     @property
     def writes(self) -> bool:
@@ -38,13 +42,11 @@ class Processes:
         return f"cuda:{self.local}" if torch.cuda.is_available() else asked
 
     def join(self, *, cpu: bool) -> None:
-        """Meets the other processes. Raises UnavailableError when the launcher asks for sharded weights."""
-        for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
-            if os.environ.get(name, "").lower() in ("true", "1"):
-                raise UnavailableError(
-                    f"{name.rpartition('_')[2]} is not supported: it shards the weights, and a checkpoint needs all of them",
-                    hint="torchrun gives each process the whole model; `quantize` int4 makes it smaller",
-                )
+        """Meets the other processes. Raises UnavailableError when the launcher asks for DeepSpeed."""
+        if _is_on("ACCELERATE_USE_DEEPSPEED"):
+            raise UnavailableError("DeepSpeed is not supported", hint="`fsdp` shards the frozen weights over the processes")
+        if self.fsdp:
+            os.environ["ACCELERATE_USE_FSDP"] = "false"  # the model is sharded before accelerate sees it
         if self.count > 1:
             from accelerate import PartialState
 
@@ -93,4 +95,9 @@ _NAMES = {
 def from_environment() -> Processes:
     """What torchrun and accelerate set; one process without them."""
     found = {field: next((int(os.environ[n]) for n in names if n in os.environ), None) for field, names in _NAMES.items()}
-    return Processes(**{field: number for field, number in found.items() if number is not None})
+    numbers = {field: number for field, number in found.items() if number is not None}
+    return Processes(**numbers, fsdp=_is_on("ACCELERATE_USE_FSDP"))
+
+
+def _is_on(name: str) -> bool:
+    return os.environ.get(name, "").lower() in ("true", "1")

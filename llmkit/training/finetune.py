@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llmkit.training.checkpoints import RunFolder, Saved
     from llmkit.training.examples import Encoder, Examples
     from llmkit.training.lr_finder import LrFinderResult
+    from llmkit.training.results import Improvement
     from llmkit.training.run import Ready, RunPlan
 
 
@@ -70,7 +71,7 @@ def finetune(
             plan = make_plan(settings, rows, processes, report)
         if "tensorboard" in report_to:  # it is told by this name alone; its default is in a folder that does not stay
             os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder.path / "runs"))
-        processes.join(cpu=plan.prepared.device.kind == "cpu")
+        plan.processes.join(cpu=plan.prepared.device.kind == "cpu")
         processes.agree(plan.train_sha256 + str(plan.valid_sha256), "data")
         relation = processes.first_value(_relation(folder, plan, overwrite, restart, extend))
         if relation == "finished" and folder.record is not None:
@@ -116,6 +117,7 @@ def _built(settings: FinetuneSettings, report: Reporter, phase: Callable[[str], 
 
     rows = read_data(settings.data, offline=settings.model.offline)
     plan = make_plan(settings, rows, from_environment(), report)
+    plan.processes.join(cpu=plan.prepared.device.kind == "cpu")
     phase("loading weights")
     return rows, build(plan)
 
@@ -160,7 +162,7 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
         settings.optimization, loss, settings.checkpoints, settings.data, processes, rows.checked.format,
         sha256(rows.train) or "", sha256(rows.valid), FileMixture(counts, settings.data.weights),
         tuple(zip(set_names(rows.valid), valid_counts, strict=True)),
-        read_prompts(settings.answers, encoder, rows.checked.format, offline=settings.model.offline),
+        read_prompts(settings.answers, encoder, rows.checked.format, offline=settings.model.offline), settings.fsdp or processes.fsdp,
     )  # fmt: skip
     rows.close()
     check_weights(plan)
@@ -256,7 +258,7 @@ def _run(
             report.notice(line)
         if begun is not None:
             report.notice(f"resuming at step {begun.step:,} of {plan.steps:,}")
-        if plan.valid and folder.known.before is None and plan.processes.writes:
+        if plan.valid and folder.known.before is None and (plan.processes.writes or plan.fsdp):
             from llmkit.training.results import measure
 
             folder.keep(before=measure(ready))
@@ -264,6 +266,9 @@ def _run(
     if reason is not None:
         raise reason
     if not plan.processes.writes:
+        if plan.fsdp:
+            folder.read()
+            _restore_kept(ready, folder, report)
         return Finetuned(folder.name, {})
     return Finetuned(folder.name, _finish(ready, rows, folder, options, report))
 
@@ -335,20 +340,10 @@ def _train(
 def _finish(ready: Ready, rows: TrainingRows, folder: RunFolder, options: dict[str, Any], report: Reporter) -> dict[str, Any]:
     """The result in its place; its record."""
     from llmkit.reports.curve import sparkline
-    from llmkit.training.adapter import put_weights
-    from llmkit.training.results import finish, improved, improvement_line, kept_step, measure
+    from llmkit.training.results import finish, improvement_line
 
     plan = ready.plan
-    last = folder.newest(report.warn)
-    if last is None:
-        raise RuntimeError("a run has ended without a checkpoint")
-    kept = kept_step(plan, last)
-    if kept != last.step:
-        report.notice(f"the best validation loss was at step {kept:,}; the result has the weights of that step")
-        put_weights(ready.model, folder.saved(kept).path)
-    improvement = None
-    if plan.valid and folder.known.before is not None:
-        improvement = improved(plan, folder.known.before, measure(ready))
+    last, improvement = _restore_kept(ready, folder, report)
     about = {"input": rows.source, "format": plan.format, "bad_rows": len(rows.checked.bad)}
     about |= {"valid": rows.valid_source, "valid_rows": len(plan.valid)}
     record = finish(ready, folder, improvement, last, options, about)
@@ -367,6 +362,23 @@ def _finish(ready: Ready, rows: TrainingRows, folder: RunFolder, options: dict[s
     if "limit" in result:
         report.detail(f"{100 * result['limit']['share']:.0f}% of this machine's limit (matrix products)")
     return record
+
+
+def _restore_kept(ready: Ready, folder: RunFolder, report: Reporter) -> tuple[Saved, Improvement | None]:
+    """Puts the weights of the result into the model; the run's newest checkpoint, and what the validation rows say of the result."""
+    from llmkit.training.adapter import put_weights
+    from llmkit.training.results import improved, kept_step, measure
+
+    last = folder.newest(report.warn)
+    if last is None:
+        raise RuntimeError("a run has ended without a checkpoint")
+    kept = kept_step(ready.plan, last)
+    if kept != last.step:
+        report.notice(f"the best validation loss was at step {kept:,}; the result has the weights of that step")
+        put_weights(ready.model, folder.saved(kept).path)
+    if not ready.plan.valid or folder.known.before is None:
+        return last, None
+    return last, improved(ready.plan, folder.known.before, measure(ready))
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from llmkit.training.distributed import Processes
 from llmkit.training.examples import Encoder, Examples
 from llmkit.training.file_mixture import FileMixture
 from llmkit.training.settings import CheckpointSettings, DataSettings, LoraSettings, LossSettings, Optimization, record
+from llmkit.training.sharding import shard, sharded_numbers
 
 if TYPE_CHECKING:
     from llmkit.training.batches import Collator, Stream
@@ -41,6 +42,7 @@ class RunPlan:
     """What a run is to be, before any weight is read. lora: None trains all weights.
 
     mixture: of the training files. valid_sets: name and number of examples of each validation file, in the order of `valid`.
+    fsdp: the frozen weights are sharded over the processes, which then all have to run the model the same number of times.
     """
 
     prepared: Prepared
@@ -59,6 +61,7 @@ class RunPlan:
     mixture: FileMixture
     valid_sets: tuple[tuple[str, int], ...] = ()
     prompts: EvalPrompts | None = None
+    fsdp: bool = False
 
     @property
     def steps(self) -> int:
@@ -102,6 +105,7 @@ class RunPlan:
             options,
             model=model,
             processes=self.processes.count,
+            fsdp=self.fsdp or None,
             train_sha256=self.train_sha256,
             valid_sha256=self.valid_sha256,
             prompts_sha256=self.prompts and self.prompts.sha256,
@@ -122,7 +126,13 @@ class RunPlan:
             positions=self.optimization.batch_size * self.train.width * (2 if self.preference else 1),
             recompute=self.optimization.gradient_checkpointing,
             free=free_bytes(self.prepared.device.name),
+            held=self.held,
         )
+
+    @property
+    def held(self) -> int | None:
+        """How many numbers of the weights a process holds, where that is not all of them."""
+        return sharded_numbers(self.prepared.checkpoint, self.processes.count) if self.fsdp else None
 
     def stream(self, steps: int, packed: bool) -> Stream:
         """The batches of the run's first `steps` steps. packed: whether a row holds several examples."""
@@ -164,6 +174,8 @@ def check_weights(plan: RunPlan) -> None:
     """Refuses what can't be trained before weights are read. Raises UsageError, or OutOfMemoryError with the arithmetic."""
     if plan.lora is None and plan.prepared.settings.quantize != "none":
         raise UsageError("quantized weights can't be trained", hint="use only one of `full` and `quantize`")
+    if plan.fsdp:
+        _check_sharding(plan)
     if plan.lora is not None and plan.lora.parameters and plan.prepared.settings.quantize != "none":
         raise UsageError("quantized experts cannot have an adapter", hint="use only one of `target_parameters` and `quantize`")
     plan.memory().check(
@@ -172,8 +184,18 @@ def check_weights(plan: RunPlan) -> None:
     )
 
 
+def _check_sharding(plan: RunPlan) -> None:
+    """Raises UsageError for a run whose weights can't be sharded."""
+    if plan.processes.count == 1:
+        raise UsageError("`fsdp` needs several processes", hint="start the run with torchrun")
+    if plan.lora is None:
+        raise UsageError("`full` and `fsdp` cannot be combined: only frozen weights are sharded", hint="use only one of them")
+    if plan.prepared.settings.quantize != "none":
+        raise UsageError("quantized weights can't be sharded", hint="use only one of `quantize` and `fsdp`")
+
+
 def build(plan: RunPlan) -> Ready:
-    """Reads the weights and puts the adapter on. Raises ModelError, UsageError, InputError or OutOfMemoryError."""
+    """Reads the weights and puts the adapter on. Raises ModelError, UsageError, InputError, UnavailableError or OutOfMemoryError."""
     from llmkit.training.adapter import keep_differentiable, trainable
     from llmkit.training.batches import Collator
     from llmkit.training.eval_answers import check_prompts
@@ -181,7 +203,7 @@ def build(plan: RunPlan) -> Ready:
     from llmkit.training.preference import without_dropout
 
     free = plan.memory().free
-    loaded = read_weights(plan.prepared, trained=True)
+    loaded = _read(plan)
     keep_differentiable(loaded.model)
     packed = _packs(plan, loaded.model)
     model, reach = _with_trained_parts(plan, loaded)
@@ -198,9 +220,19 @@ def build(plan: RunPlan) -> Ready:
         recompute({"use_reentrant": False})
     parts = plan.optimization.grad_accum * plan.processes.count
     positions = tuple(sum(shape.positions for shape in batches[i : i + parts]) for i in range(0, len(batches), parts))
-    ready = Ready(plan, loaded, model, head, packed, trained, parameters, needed, positions, reach)
+    if plan.fsdp:
+        shard(model, plan.prepared.device, plan.processes.count)
+    ready = Ready(plan, replace(loaded, device=plan.prepared.device), model, head, packed, trained, parameters, needed, positions, reach)
     check_prompts(ready)
     return ready
+
+
+def _read(plan: RunPlan) -> LoadedModel:
+    """The model on the run's device. One whose weights are to be sharded is read and measured on the CPU: the device has no room for it."""
+    prepared = plan.prepared
+    if plan.fsdp:
+        prepared = replace(prepared, device=replace(prepared.device, name="cpu"))
+    return read_weights(prepared, trained=True)
 
 
 def _packs(plan: RunPlan, model: Any) -> bool:
@@ -235,7 +267,7 @@ def _head(plan: RunPlan, model: Any, collate: Collator) -> Any:
     from llmkit.engines.torch.scoring import plain_head
     from llmkit.training.batches import INPUTS
 
-    few = {name: value[:, :4].to(plan.prepared.device.name) for name, value in collate(plan.train[:1]).items() if name in INPUTS}
+    few = {name: value[:, :4].to(model.device) for name, value in collate(plan.train[:1]).items() if name in INPUTS}
     model.eval()
     with running(plan.prepared.location.reference, 1), torch.inference_mode():
         head = plain_head(model, few | {"use_cache": False})
@@ -245,9 +277,11 @@ def _head(plan: RunPlan, model: Any, collate: Collator) -> Any:
 
 def _memory(plan: RunPlan, model: Any, head: Any, collate: Collator, batch: Shape, trained: int, free: int) -> memory.MemoryEstimate:
     """Memory of the run by what the model keeps for its widest batch. Raises OutOfMemoryError when it does not fit."""
+    import torch
+
     from llmkit.training.footprint import kept, program_bytes, score_bytes
 
-    checkpoint, device, full = plan.prepared.checkpoint, model.device, plan.lora is None
+    checkpoint, device, full = plan.prepared.checkpoint, torch.device(plan.prepared.device.name), plan.lora is None
     activations = kept(model, head, collate).bytes(batch, cpu=device.type == "cpu")
     size = memory.bytes_of(plan.prepared.device.dtype)
     if plan.optimization.gradient_checkpointing:
@@ -257,7 +291,7 @@ def _memory(plan: RunPlan, model: Any, head: Any, collate: Collator, batch: Shap
     needed = memory.MemoryEstimate(
         {
             "program": program_bytes(device),
-            "weights": memory.weight_bytes(checkpoint, plan.prepared.settings.quantize, size),
+            "weights": memory.weight_bytes(checkpoint, plan.prepared.settings.quantize, size, held=plan.held),
             # a gradient and two moments of AdamW; the parameters of an adapter are not among the weights
             "trained parameters": (12 if full else 16) * trained,
             "activations": activations,
@@ -284,10 +318,11 @@ def train(
     folder: None writes nothing. rates: of each step, in place of a schedule. Raises TrainingError for a run that goes wrong.
     """
     from llmkit.training.adapter import put_weights
+    from llmkit.training.arguments import arguments
     from llmkit.training.batches import Collator
     from llmkit.training.eval_answers import answering
     from llmkit.training.history import stops_early
-    from llmkit.training.trainer import WATCH_FILE, FineTuner, Hooks, TrainerContext, arguments
+    from llmkit.training.trainer import WATCH_FILE, FineTuner, Hooks, TrainerContext
 
     plan, optimization = ready.plan, ready.plan.optimization
     validation = plan.valid if folder is not None else []
@@ -295,7 +330,7 @@ def train(
     context = TrainerContext(
         folder, ready.stream(steps), collate, ready.head, validation, optimization, hooks or Hooks(), plan.checkpoints,
         plan.valid_sets, answering(ready) if folder is not None else None, plan.embeddings, plan.loss.beta,
-        rates=rates,
+        rates=rates, sharded=plan.fsdp,
     )  # fmt: skip
     if plan.preference:
         _refer(ready, context, steps)

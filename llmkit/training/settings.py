@@ -250,6 +250,7 @@ class FinetuneSettings:
     """A whole run: data, model, and how it is trained.
 
     lora: None trains all weights. Where `model` names an adapter, training goes on with that one, whose own settings then count.
+    fsdp: the frozen weights are sharded over the run's processes (see `llmkit.training.sharding`).
     """
 
     data: DataSettings
@@ -259,6 +260,7 @@ class FinetuneSettings:
     loss: LossSettings = field(default_factory=LossSettings)
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     answers: AnswerSettings = field(default_factory=AnswerSettings)
+    fsdp: bool = False
 
     def __post_init__(self) -> None:
         if self.optimization.early_stopping is not None and not self.data.valid_files and not self.data.valid_share:

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
-import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from llmkit.engines.torch.devices import is_out_of_memory
 from llmkit.engines.torch.scoring import Head
 from llmkit.errors import LlmkitError, ModelError, OutOfMemoryError
-from llmkit.models.devices import Device
 from llmkit.private_parts import require
 from llmkit.training.adapter import save_weights
 from llmkit.training.batches import IGNORED, Collator, Stream
@@ -39,8 +37,6 @@ from llmkit.training.watch import Watch
 
 #: What the watch remembers, in a checkpoint.
 WATCH_FILE = "watch.json"
-#: Lines of metrics.jsonl for a whole run, about.
-_LINES = 2000
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ class TrainerContext:
 
     valid_sets: name and number of examples of each validation file. answers: to the run's prompts, by the model as it is.
     embeddings: these are saved with the adapter. beta: of DPO, None for other rows; valid_references: of the validation rows before the
-    training. rates: of each step, in place of a schedule.
+    training. rates: of each step, in place of a schedule. sharded: the frozen weights are, so all processes run the model alike.
     """
 
     folder: RunFolder | None
@@ -80,6 +76,7 @@ class TrainerContext:
     beta: float | None = None
     valid_references: dict[int, tuple[float, float]] = field(default_factory=dict)
     rates: tuple[float, ...] = ()
+    sharded: bool = False
     reason: LlmkitError | None = field(default=None, init=False)
 
     @property
@@ -93,51 +90,6 @@ class TrainerContext:
         return tuple((name, count) for name, count in self.valid_sets if count) if len(self.valid_sets) > 1 else ()
 
 
-def arguments(
-    optimization: Optimization,
-    checkpoints: CheckpointSettings,
-    device: Device,
-    *,
-    steps: int,
-    output: Path,
-    evaluates: bool,
-    report_to: Sequence[str],
-) -> Any:
-    """The Trainer's arguments for a run of `steps` steps."""
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    every = checkpoints.every(steps)
-    evaluate_every = every if optimization.early_stopping else checkpoints.evaluate_every(steps)
-    out = TrainingArguments(
-        output_dir=str(output),
-        max_steps=steps,
-        per_device_train_batch_size=1,  # an item of the stream is a whole batch
-        gradient_accumulation_steps=optimization.grad_accum,
-        learning_rate=optimization.learning_rate,
-        lr_scheduler_type=optimization.schedule,
-        warmup_steps=optimization.warmup_steps(steps),
-        weight_decay=optimization.weight_decay,
-        max_grad_norm=optimization.max_grad_norm,
-        neftune_noise_alpha=optimization.neftune,
-        seed=optimization.seed,
-        use_cpu=device.kind == "cpu",
-        fp16=device.dtype == "float16",
-        logging_strategy="steps",
-        logging_steps=max(1, math.ceil(steps / _LINES)),
-        logging_nan_inf_filter=False,  # the watch wants to see them
-        save_strategy="steps",
-        save_steps=every,
-        eval_strategy="steps" if evaluates else "no",
-        eval_steps=evaluate_every if evaluates else None,
-        disable_tqdm=True,
-        report_to=list(report_to) or "none",
-        remove_unused_columns=False,
-        dataloader_pin_memory=device.kind == "cuda",
-        ddp_find_unused_parameters=False,
-    )
-    out._n_gpu = min(1, out.n_gpu)  # several devices are for torchrun; never threads over devices that were not asked for
-    return out
-
-
 class FineTuner(Trainer):  # type: ignore[misc]
     """Trains `model` on a stream of batches whose position is the number of the step."""
 
@@ -145,6 +97,8 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
     def __init__(self, model: Any, args: Any, context: TrainerContext) -> None:
         require("training")
+        if context.sharded:
+            require("sharded training")
         self.context, self.watch = context, Watch(context.hooks.warn, on=context.optimization.watch, steps=context.stream.steps)
         self._step_loss = 0.0
         self._batch_tokens = 0
@@ -152,6 +106,9 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self._begun = time.monotonic()
         self._seconds_before = context.folder.known.seconds if context.folder is not None else 0.0
         super().__init__(model=model, args=args, train_dataset=context.stream, eval_dataset=context.validation)
+        # the model has its place, and its adapter's gradients are averaged; said only now, because transformers takes it for a reason to
+        # write no optimizer state, but that is the adapter's, which every process has whole
+        self.is_distributed_loading_by_transformers = context.sharded
         self.remove_callback(PrinterCallback)
         self.add_callback(_Steps(self))
         self._file = _MetricsFile(context.folder.metrics_path) if context.folder is not None and context.folder.writes else None
@@ -241,6 +198,9 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self._step_loss += float(loss)
         return loss
 
+    def _defer_fsdp_gradient_reduction(self) -> AbstractContextManager[None]:
+        return nullcontext()  # no sharded weight has a gradient; those of the adapter are averaged after the last micro-batch alone
+
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)
         self.watch.loss(self._step_loss, self.state.global_step + 1)
@@ -273,6 +233,8 @@ class FineTuner(Trainer):  # type: ignore[misc]
         if self.context.beta is not None:
             return self._validate_pairs(self.context.beta)
         examples, rank, ranks = self.context.validation, self.accelerator.process_index, self.accelerator.num_processes
+        if self.context.sharded:  # a process that ran the model more often than the others would wait for them forever
+            rank, ranks = 0, 1
         try:
             own = likelihoods(self.model, examples, pad=self.context.collate.pad, chosen=range(rank, len(examples), ranks))
         except ModelError as exc:
@@ -313,7 +275,8 @@ class FineTuner(Trainer):  # type: ignore[misc]
         self.context.hooks.answered(entry["step"], entry["answers"])
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        save_weights(self.model, Path(output_dir or ""), embeddings=self.context.embeddings)
+        if self.args.should_save:
+            save_weights(self.model, Path(output_dir or ""), embeddings=self.context.embeddings)
 
     def _get_output_dir(self, trial: Any) -> str:
         folder = self.context.folder

@@ -81,7 +81,7 @@ def finetune(
             precision.threads,
         ),
         lora=lora.settings, optimization=optimization.settings(full=full), loss=rows_in.loss, checkpoints=run.checkpoints,
-        answers=run.answers,
+        answers=run.answers, fsdp=optimization.fsdp,
     )  # fmt: skip
     out = display.console if from_environment().writes else console.Console(True, display.verbose)
     if run.dry_run:
