@@ -126,7 +126,8 @@ def test_intervals_of_bleu_chrf_and_ter_hold_the_truth(name: str, metric: str, c
     found = [interval_of(drawn(units)(rng, count), statistic) for _ in range(2000)]
     there = [ends for ends in found if ends is not None]
     assert len(there) > 0.75 * len(found)
-    assert 0.93 <= sum(low <= truth <= high for low, high in there) / len(there) <= 0.975
+    # BLEU of ten rows is wider than it need be: few of them share four words with a reference
+    assert 0.93 <= sum(low <= truth <= high for low, high in there) / len(there) <= (0.985 if (metric, count) == ("bleu", 10) else 0.97)
 
 
 @pytest.mark.parametrize(("count", "least", "most"), [(10, 0.80, 0.92), (50, 0.92, 0.97), (200, 0.93, 0.97)])
