@@ -168,6 +168,7 @@ def test_a_fraction_for_a_percentage_is_remarked_on(run: Run, files: Callable[[s
         ["--paired-bs", "--metrics", "exact_match"],
         ["--smooth-method", "add-k", "--smooth-value", "-3"],
         ["--smooth-method", "floor", "--smooth-value", "nan"],
+        ["--smooth-method", "add-k", "--smooth-value", "1e308"],
         ["--smooth-value", "5"],
         ["--metrics", "chrf", "--chrf-char-order", "0"],
         ["-ci", "--confidence-n", "1"],
@@ -179,6 +180,13 @@ def test_options_without_effect_or_sense_are_refused(run: Run, files: Callable[[
     ran = run("evaluate", "score", *systems, "-r", r, *options)
     assert ran.code == 2, ran.err
     assert ran.out == ""
+
+
+def test_a_test_of_no_questions_is_refused(run: Run, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "q.jsonl", [{"question": "Is it?", "choices": ["yes", "no"], "answer": 0}])
+    ran = run("evaluate", "choice", "-i", rows, "--limit", "0")
+    assert ran.code == 2
+    assert "there are no rows to score" in ran.err
 
 
 def test_a_context_of_nothing_is_refused(run: Run, tmp_path: Path) -> None:
@@ -194,10 +202,12 @@ def test_scored_rows_are_jsonl_and_others_refused_before_the_run(run: Run, tmp_p
     assert not (tmp_path / f"h.{ending}").exists()
 
 
-def test_blank_choices_and_labels_are_named(run: Run, tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "w.jsonl", [{"question": "Is it?", "choices": ["yes", " "], "answer": 0}])
+@pytest.mark.parametrize("blank", [" ", "", "\u3000\n"])
+def test_blank_choices_and_labels_are_named(run: Run, tmp_path: Path, blank: str) -> None:
+    rows = write_rows(tmp_path / "w.jsonl", [{"question": "Is it?", "choices": ["yes", blank], "answer": 0}])
     ran = run("evaluate", "choice", "-i", rows)
     assert ran.code == 3
+    assert "1 row failed; the first: " in ran.err
     assert "choice 2 of field 'choices' is blank" in ran.err
     assert run("evaluate", "choice", "-i", rows, "--labels", "yes,,no").code == 2
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from llmkit.metrics.statistics import Numbers, Statistic, mean_units, sacrebleu_
 
 pytestmark = pytest.mark.slow
 WORDS = ["the", "king", "and", "queen", "lived", "in", "a", "small", "old", "house"]
+REFERENCES = [" ".join(np.random.default_rng(i).choice(WORDS, 5 + i % 20)) for i in range(2000)]
 Draw = Callable[[np.random.Generator, int], Numbers]
 
 
@@ -34,6 +37,61 @@ def errors(rng: np.random.Generator, count: int) -> Numbers:
     """(100 * errors, words) of sentences."""
     words = rng.integers(5, 30, count)
     return np.stack([100.0 * rng.binomial(words, rng.beta(4, 12, count)), words.astype(np.float64)], 1)
+
+
+def sentences(noise: tuple[float, float], lengths: tuple[int, int]) -> tuple[list[str], list[str]]:
+    """Outputs and references: words are lost, added and exchanged, in some sentences more than in others (a beta distribution)."""
+    rng = np.random.default_rng(1)
+    words = np.array([f"{'aeiou'[i % 5] * (i % 4)}w{i}" for i in range(400)])
+    often = 1 / np.arange(1, 401) ** 0.9
+    outputs, references = [], []
+    for _ in range(3000):
+        reference = rng.choice(words, int(rng.integers(*lengths)), p=often / often.sum())
+        error, out = rng.beta(*noise), []
+        for word in reference:
+            luck = rng.random()
+            if luck >= 0.2 * error:
+                out.append(word if luck >= error else rng.choice(words))
+            if rng.random() < 0.15 * error:
+                out.append(rng.choice(words))
+        outputs.append(" ".join(out))
+        references.append(" ".join(reference))
+    return outputs, references
+
+
+#: Good outputs, poor ones, nearly right ones and short ones.
+CORPORA = {"good": ((2, 5), (5, 30)), "poor": ((4, 4), (5, 30)), "right": ((1, 20), (5, 30)), "short": ((2, 5), (3, 9))}
+
+
+@functools.cache
+def corpus(name: str, metric: str) -> Numbers:
+    """The units of 3,000 sentences."""
+    outputs, references = sentences(*CORPORA[name])
+    return sacrebleu_units(sacrebleu_metric(metric, {}), outputs, [references])
+
+
+def drawn(units: Numbers) -> Draw:
+    return lambda rng, count: units[rng.integers(0, len(units), count)]
+
+
+@dataclass(frozen=True)
+class FastBleu(Statistic):
+    """sacrebleu's BLEU (exponential smoothing) of many sums at once."""
+
+    def __call__(self, sums: Numbers) -> Numbers:
+        matches, all_of_them = sums[:, 2:6], sums[:, 6:10]
+        with np.errstate(all="ignore"):
+            smoothed = 1 / (2.0 ** np.cumsum(matches == 0, 1) * all_of_them)
+            precisions = np.where(matches == 0, smoothed, matches / all_of_them)
+            brevity = np.minimum(1, np.exp(1 - sums[:, 1] / sums[:, 0]))
+            score = 100 * brevity * np.exp(np.log(precisions).mean(1))
+        return np.where((matches.sum(1) == 0) | (all_of_them.min(1) == 0), 0, score)
+
+
+def test_the_fast_bleu_is_sacrebleus() -> None:
+    draw, rng = drawn(corpus("poor", "bleu")), np.random.default_rng(0)
+    sums = np.stack([draw(rng, count).sum(0) for count in (1, 2, 3, 5, 10, 100) for _ in range(50)])
+    assert FastBleu("bleu")(sums) == pytest.approx(Statistic("bleu")(sums))
 
 
 def held(draw: Draw, statistic: Statistic, count: int, truth: float, trials: int = 2000) -> float:
@@ -59,6 +117,32 @@ def test_intervals_of_means_and_ratios_hold_the_truth(draw: Draw, kind: str, cou
     assert 0.93 <= held(draw, statistic, count, true_value(draw, statistic)) <= 0.97
 
 
+@pytest.mark.parametrize("count", [10, 20, 50, 200])
+@pytest.mark.parametrize("metric", ["bleu", "chrf", "ter"])
+@pytest.mark.parametrize("name", CORPORA)
+def test_intervals_of_bleu_chrf_and_ter_hold_the_truth(name: str, metric: str, count: int) -> None:
+    units, statistic = corpus(name, metric), Statistic(metric)
+    truth, rng = float(statistic(sums_of(units))[0]), np.random.default_rng(count)
+    found = [interval_of(drawn(units)(rng, count), statistic) for _ in range(2000)]
+    there = [ends for ends in found if ends is not None]
+    assert len(there) > 0.75 * len(found)
+    # BLEU of ten rows is wider than it need be: few of them share four words with a reference
+    assert 0.93 <= sum(low <= truth <= high for low, high in there) / len(there) <= (0.985 if (metric, count) == ("bleu", 10) else 0.97)
+
+
+@pytest.mark.parametrize(("count", "least", "most"), [(10, 0.80, 0.92), (50, 0.92, 0.97), (200, 0.93, 0.97)])
+@pytest.mark.parametrize("metric", ["bleu", "chrf", "ter"])
+def test_the_bootstrap_of_sacrebleu_is_narrow_below_fifty_rows(metric: str, count: int, least: float, most: float) -> None:
+    """What `--confidence` shows, which is sacrebleu's to the last digit (tests/test_scores.py)."""
+    units, statistic = corpus("good", metric), FastBleu("bleu") if metric == "bleu" else Statistic(metric)
+    truth, rng, inside, trials = float(statistic(sums_of(units))[0]), np.random.default_rng(count), 0, 300 if metric != "bleu" else 1000
+    for _ in range(trials):
+        rows = drawn(units)(rng, count)
+        scores = np.sort(statistic(rng.multinomial(count, np.full(count, 1 / count), 1000).astype(np.float64) @ rows))
+        inside += abs(truth - scores.mean()) <= (scores[-26] - scores[25]) / 2
+    assert least <= inside / trials <= most
+
+
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_the_interval_of_perplexity_holds_the_truth_over_few_documents(count: int) -> None:
     assert 0.93 <= held(documents, Statistic("exp"), count, true_value(documents, Statistic("exp"))) <= 0.98
@@ -82,7 +166,7 @@ def rejected(kind: str, draw: Draw, count: int, trials: int, test: str = "auto")
     return found / trials
 
 
-@pytest.mark.parametrize("count", [6, 10, 30])
+@pytest.mark.parametrize("count", [6, 10, 30, 100])
 @pytest.mark.parametrize(("draw", "kind"), [(percentages, "percentage"), (documents, "exp"), (right_or_wrong(0.8), "proportion")])
 def test_equal_systems_are_rarely_called_different(draw: Draw, kind: str, count: int) -> None:
     # 5% and three standard errors of 1,000 trials
@@ -113,6 +197,21 @@ def found_when_stated(kind: str, count: int, trials: int) -> float:
 
 def compared(kind: str, baseline: Numbers, system: Numbers) -> Comparison:
     return compare("x", mean_units(list(baseline)), mean_units(list(system)), Statistic(kind), higher_is_better=True)
+
+
+def test_the_stated_difference_of_bleu_is_found() -> None:
+    """A run states a difference; as many rows as would state the true one find that in 80% of runs."""
+    rng, found, trials, count = np.random.default_rng(5), 0, 300, 100
+    units = [sacrebleu_units(sacrebleu_metric("bleu", {}), texts, [REFERENCES]) for texts in (noisy(0.20, 1), noisy(0.23, 2))]
+    statistic = FastBleu("bleu")
+    true = abs(float((statistic(sums_of(units[0])) - statistic(sums_of(units[1])))[0]))
+    for _ in range(trials):
+        first = rng.integers(0, len(REFERENCES), count)
+        stated = compare("bleu", units[0][first], units[1][first], statistic, higher_is_better=True).detectable
+        assert stated is not None
+        rows = rng.integers(0, len(REFERENCES), round(count * (stated / true) ** 2))
+        found += compare("bleu", units[0][rows], units[1][rows], statistic, higher_is_better=True).significant
+    assert found / trials >= 0.80 - 2 * (0.8 * 0.2 / trials) ** 0.5
 
 
 @pytest.mark.parametrize(("kind", "count"), [("mean", 10), ("mean", 30), ("mean", 200), ("proportion", 200)])
@@ -160,20 +259,28 @@ def test_the_interval_of_a_divergence_holds_the_truth(count: int) -> None:
     assert 0.93 <= held(divergences, Statistic("rate"), count, 0.002) <= 0.97
 
 
-def false_alarms(kind: str, trials: int) -> float:
-    """The share of A/A runs of 12 rows that are called significant: of sampled answers, or of BLEU over the same sentences."""
-    rng, found = np.random.default_rng(11), 0
-    for _ in range(trials):
-        if kind == "percentage":
-            found += compare("x", samples(rng, 12), samples(rng, 12), Statistic(kind), higher_is_better=True).significant
-            continue
-        references = [" ".join(rng.choice(WORDS, 8)) for _ in range(12)]
-        texts = [[" ".join(w if rng.random() < 0.8 else rng.choice(WORDS) for w in ref.split()) for ref in references] for _ in range(2)]
-        before, after = (sacrebleu_units(sacrebleu_metric("bleu", {}), each, [references]) for each in texts)
-        found += compare("bleu", before, after, Statistic("bleu"), higher_is_better=True).significant
-    return found / trials
+def noisy(share: float, seed: int) -> list[str]:
+    """The references with a share of the words exchanged, in some sentences more than in others."""
+    rng = np.random.default_rng(seed)
+    shares = share * 2 * np.random.default_rng(9).beta(2, 2, len(REFERENCES))
+    return [
+        " ".join(w if rng.random() >= own else str(rng.choice(WORDS)) for w in text.split())
+        for own, text in zip(shares, REFERENCES, strict=True)
+    ]
 
 
-@pytest.mark.parametrize("kind", ["bleu", "percentage"])
-def test_equal_systems_with_baseline_raise_few_false_alarms_in_a_thousand_runs(kind: str) -> None:
-    assert false_alarms(kind, 1000) <= 0.05 + 3 * (0.05 * 0.95 / 1000) ** 0.5
+@pytest.mark.parametrize("count", [10, 30, 100])
+def test_equal_systems_are_rarely_called_different_by_bleu(count: int) -> None:
+    """A thousand A/A runs of two outputs for the same sentences."""
+    rng, found, statistic = np.random.default_rng(11), 0, FastBleu("bleu")
+    one, other = (sacrebleu_units(sacrebleu_metric("bleu", {}), noisy(0.2, seed), [REFERENCES]) for seed in (1, 2))
+    for _ in range(1000):
+        rows, exchanged = rng.integers(0, len(REFERENCES), count), rng.random((count, 1)) < 0.5
+        before, after = np.where(exchanged, other[rows], one[rows]), np.where(exchanged, one[rows], other[rows])
+        found += compare("bleu", before, after, statistic, higher_is_better=True).significant
+    assert found / 1000 <= 0.05 + 3 * (0.05 * 0.95 / 1000) ** 0.5
+
+
+@pytest.mark.parametrize("count", [10, 30, 100])
+def test_equal_systems_of_sampled_answers_are_rarely_called_different(count: int) -> None:
+    assert rejected("percentage", samples, count, 1000) <= 0.05 + 3 * (0.05 * 0.95 / 1000) ** 0.5

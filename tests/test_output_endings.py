@@ -45,6 +45,20 @@ def test_rows_are_written_in_the_format_that_the_ending_names(run: Run, rows: Pa
     assert row[answer] not in (None, "")
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_no_cell_of_a_table_is_a_formula(run: Run, tmp_path: Path, ending: str) -> None:
+    kept = ["-5", "-0.5e-3", "a=1", "'=1"]
+    formulas = ["=cmd|' /C calc'!A0", "@x", "+1", "-1+1", "- a point", "\t=1", "-"]
+    cells = [*kept, *formulas]
+    source = write_rows(tmp_path / "in.jsonl", [{"prompt": "Hello", "cell": cell, "=1+1": -7} for cell in cells])
+    out = tmp_path / f"out.{ending}"
+    assert run("generate", "-i", source, "-o", out, "--max-new-tokens", "1").code == 0
+    with out.open(newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file, delimiter={"csv": ",", "tsv": "\t"}[ending]))
+    assert [row["cell"] for row in found] == [*kept, *(f"'{cell}" for cell in formulas)]
+    assert {row["'=1+1"] for row in found} == {"-7"}
+
+
 @pytest.mark.parametrize("command", ANSWERS)
 def test_text_and_standard_output_hold_answers(run: Run, rows: Path, tmp_path: Path, command: str) -> None:
     arguments, answer = COMMANDS[command]

@@ -1,7 +1,11 @@
-"""The short form of scripts/peers.py: our numbers are those of the peers that are installed."""
+"""The short form of scripts/peers.py: our numbers are those of the peers that are installed.
+
+The long form of the harness takes a real model: TEST_MODEL=FOLDER python -m pytest -m slow tests/test_peers.py
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +14,8 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parent.parent
+#: A folder with a causal model, as of SmolLM2-135M.
+MODEL = os.environ.get("TEST_MODEL")
 
 
 @pytest.fixture
@@ -50,3 +56,13 @@ def test_log_likelihoods_are_those_of_lm_evaluation_harness(peers: ModuleType) -
     found = [peers.agreement("lm_eval", what, 1e-4, cases) for what, cases in peers.harness(str(folder("stories")), 20)]
     assert [line for a in found for line in a.failed] == []
     assert [a.cases for a in found] == [20, 4, 100]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MODEL is None, reason="TEST_MODEL names no folder with a model")
+def test_two_hundred_questions_to_a_real_model_are_those_of_lm_evaluation_harness(peers: ModuleType) -> None:
+    """Each log-likelihood to 1e-4 nats, and each choice."""
+    pytest.importorskip("lm_eval")
+    found = [peers.agreement("lm_eval", what, 1e-4, cases) for what, cases in peers.harness(str(MODEL), 200)]
+    assert [line for a in found for line in a.failed] == []
+    assert [a.cases for a in found] == [200, 20, 1000]

@@ -275,6 +275,9 @@ def test_the_reference_is_not_taken_for_the_prediction() -> None:
 def test_squads_answers_are_references() -> None:
     one = row(id="5", prediction_text="1976", answers={"answer_start": [97], "text": ["1976", "in 1976"]})
     assert references(one, "r.jsonl") == ("1976", "in 1976")
+    listed = row(prediction="1976", answers=[{"answer_start": 97, "text": "1976"}, {"answer_start": 94, "text": "in 1976"}])
+    assert references(listed, "r.jsonl") == ("1976", "in 1976")
+    assert references(row(prediction="", answers={"answer_start": [], "text": []}), "r.jsonl") == ("",)
     assert prediction(one, "r.jsonl") == "1976"
 
 

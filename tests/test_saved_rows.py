@@ -103,14 +103,13 @@ def test_a_result_that_was_changed_is_no_result(run: Run, tmp_path: Path, change
 @pytest.mark.parametrize(
     ("kind", "values", "low", "high"),
     [
-        ("rate", [0.0, 100.0], 0, np.inf),
         ("log", [-0.1, -5.0], -np.inf, 0),
         ("exp", [-0.1, -5.0], 1, np.inf),
         ("bits", [-0.1, -5.0], 0, np.inf),
     ],
 )
 def test_an_interval_lies_where_the_score_can(kind: str, values: list[float], low: float, high: float) -> None:
-    """Two rows have intervals so wide that errors would fall below 0 and perplexities below 1."""
+    """Two rows have intervals so wide that perplexities would fall below 1."""
     found = interval_of(mean_units(values), Statistic(kind))
     assert found is not None
     assert low <= found[0] < found[1] <= high

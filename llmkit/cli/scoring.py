@@ -170,7 +170,9 @@ class MetricOptions:
         bool, option("--ter-asian-support", help="TER: apply these two to Chinese and Japanese, too.", panel=SCORING)
     ] = False
     ter_case_sensitive: Annotated[bool, option("--ter-case-sensitive", help="TER: distinguish case.", panel=SCORING)] = False
-    confidence: Annotated[bool, option("--confidence", "-ci", help="95% intervals of BLEU, chrF, TER by bootstrap.", panel=SCORING)] = False
+    confidence: Annotated[
+        bool, option("--confidence", "-ci", help="Intervals of BLEU, chrF, TER by sacreBLEU's bootstrap.", panel=SCORING)
+    ] = False
     confidence_n: Annotated[int, count_option("--confidence-n", help="Number of resamples for --confidence.", panel=SCORING)] = 1000
     normalize: Annotated[
         str,

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -214,7 +215,8 @@ def _text(rows: Iterable[Mapping[str, Any]], answer: str) -> Iterator[bytes]:
 def _table(rows: Iterable[Mapping[str, Any]], answer: str, separator: str) -> Iterator[bytes]:
     """Columns are the union of all rows' fields in the order of their first occurrence, the answer's among them, "error" last.
 
-    A value that is not text or a number is JSON in its cell.
+    A value that is not text or a number is JSON in its cell. A text that a spreadsheet would run as a formula gets an apostrophe
+    before it.
     """
     names = dict.fromkeys(name for row in rows for name in row)
     columns = [*(n for n in dict.fromkeys([*names, answer]) if n != "error"), "error"]
@@ -224,9 +226,14 @@ def _table(rows: Iterable[Mapping[str, Any]], answer: str, separator: str) -> It
         yield _cells([to_json(c) if isinstance(c, (dict, list)) else c for c in cells], separator)
 
 
+#: What spreadsheets take for a formula: not a negative number.
+_FORMULA = re.compile(r"[=+@\t\r]|-(?!\d{1,40}(?:\.\d{1,40})?(?:[eE][+-]?\d{1,4})?\Z)")
+
+
 def _cells(cells: list[Any], separator: str) -> bytes:
     line = io.StringIO()
-    csv.writer(line, delimiter=separator, lineterminator="\n").writerow(cells)
+    safe = ("'" + cell if isinstance(cell, str) and _FORMULA.match(cell) else cell for cell in cells)
+    csv.writer(line, delimiter=separator, lineterminator="\n").writerow(safe)
     return line.getvalue().encode("utf-8", "replace")
 
 

@@ -385,6 +385,7 @@ def _settled(work: Work) -> Outcome | None:
 
 def _check_errors(failed: int, tally: Tally, settings: JobSettings) -> None:
     if settings.max_errors is not None and failed > settings.max_errors:
-        raise RowsFailedError(
-            f"{failed:,} rows failed, more than `max_errors` {settings.max_errors}; the first: {tally.first_error}", hint=tally.first_hint
-        )
+        count = f"{failed:,} row{'' if failed == 1 else 's'} failed"
+        # where no row may fail, there need not be such an option
+        bound = f", more than `max_errors` {settings.max_errors}" if settings.max_errors else ""
+        raise RowsFailedError(f"{count}{bound}; the first: {tally.first_error}", hint=tally.first_hint)

@@ -1,11 +1,13 @@
 """95% confidence intervals that cover, also for few rows and for scores near 0 and 100.
 
 - Rows that are right or wrong: Wilson's score interval (Wilson 1927; Brown, Cai and DasGupta 2001).
-- Means and ratios of sums (perplexity, word error rate): Student's t with the jackknife's standard error (Efron and
-  Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11), on the scale on which the score is a mean.
+- Means, ratios of sums (perplexity, word error rate), BLEU, chrF and TER: Student's t with the jackknife's standard error (Efron
+  and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11), on the scale on which the score is a mean. A score between 0 and
+  100 is measured by its log odds, an error rate by its logarithm: near an end of its range its errors lie on one side.
 - Differences between two systems: the same, of the paired difference.
 
-No interval where none can be known: one row, rows that do not differ, a score that is infinite or not a number.
+No interval where none can be known: one row, rows that do not differ, a score that is infinite or not a number, and BLEU of which
+fewer than `LEAST_MATCHES` rows have a match of four words.
 """
 
 from __future__ import annotations
@@ -15,9 +17,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmkit.metrics.statistics import MEANS, SACREBLEU, Numbers, Statistic, sums_of
+from llmkit.metrics.statistics import FOUR_WORD_MATCHES, MEANS, SACREBLEU, Numbers, Statistic, sums_of
 
 Interval = tuple[float, float]
+
+#: With fewer rows that share four words with a reference, BLEU depends on its smoothing more than on the rows.
+LEAST_MATCHES = 3
 
 #: z of a two-sided 5% test.
 Z_95 = 1.959964
@@ -63,10 +68,8 @@ def jackknife_error(values: Numbers) -> float:
 def freedom(units: Numbers, statistic: Statistic) -> float:
     """Degrees of freedom of the jackknife's error: rows less one, of which a ratio counts long ones more (Kish 1965).
 
-    units: [rows, columns].
+    units: [rows, columns]. The second column of sacrebleu's units is the length of the reference.
     """
-    if statistic.kind in SACREBLEU:
-        return len(units) - 1
     weights = units[:, statistic.columns[1]]
     with np.errstate(all="ignore"):
         effective = float(weights.sum() ** 2 / (weights**2).sum())
@@ -76,15 +79,17 @@ def freedom(units: Numbers, statistic: Statistic) -> float:
 def interval_of(units: Numbers, statistic: Statistic) -> Interval | None:
     """The 95% interval of a score, None where there can be none.
 
-    units: [rows, columns]. sacrebleu's scores have sacrebleu's own interval and none here.
+    units: [rows, columns].
     """
-    if len(units) == 0 or statistic.kind in SACREBLEU or (len(units) < 2 and not statistic.right_or_wrong):
+    if len(units) == 0 or (len(units) < 2 and not statistic.right_or_wrong):
         return None
     if statistic.kind == "proportion" or (statistic.kind == "percentage" and _at_an_end(units, statistic.columns)):
         share = float(statistic.ratio(sums_of(units))[0]) / 100
         low, high = wilson(share, len(units))
         return 100 * low, 100 * high
-    ratio = float(statistic.ratio(sums_of(units))[0])
+    if statistic.kind == "bleu" and int((units[:, FOUR_WORD_MATCHES] > 0).sum()) < LEAST_MATCHES:
+        return None
+    ratio = float((statistic if statistic.kind in SACREBLEU else statistic.ratio)(sums_of(units))[0])
     if not math.isfinite(ratio):
         return None
     half = t_quantile(freedom(units, statistic)) * jackknife_error(leave_one_out(units, statistic))
@@ -94,10 +99,21 @@ def interval_of(units: Numbers, statistic: Statistic) -> Interval | None:
 
 
 def scored_interval(ratio: float, half: float, statistic: Statistic) -> Interval | None:
-    """The interval `ratio` ± `half` as scores, within what a score can be: a perplexity is 1 or more. None where an end is infinite."""
-    ends = np.clip([ratio - half, ratio + half], *statistic.bounds)
+    """The interval of `ratio`, whose error is `half`, as scores, within what a score can be. None where an end is infinite."""
+    least, most = statistic.bounds
+    if least < ratio < most and math.isfinite(least):
+        ends = _on_its_scale(ratio - least, half, most - least) + least
+    else:
+        ends = np.clip([ratio - half, ratio + half], least, most)
     low, high = sorted(map(float, statistic.from_ratio(ends) + 0.0))  # no -0
     return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+
+
+def _on_its_scale(value: float, half: float, most: float) -> Numbers:
+    """The ends of an interval that is symmetric in log odds, or in the logarithm where `most` is infinite. value: between 0 and `most`."""
+    factor = np.exp(np.minimum(half / value / (1 - value / most), 700.0) * np.array([-1.0, 1.0]))
+    out: Numbers = value * factor / (1 + (factor - 1) * (value / most))
+    return out
 
 
 def paired_interval(baseline: Numbers, system: Numbers, statistic: Statistic, difference: float) -> tuple[Interval | None, float]:

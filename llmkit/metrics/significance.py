@@ -11,18 +11,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from llmkit.errors import UsageError
 from llmkit.metrics.base import json_number
 from llmkit.metrics.intervals import Interval, paired_interval, t_quantile
 from llmkit.metrics.statistics import Numbers, Statistic, sums_of
 
-#: As many as Koehn (2004) draws, and as sacreBLEU exchanges.
+#: As many as Koehn (2004) draws.
 RESAMPLES = 1000
-SHUFFLES = 10_000
+#: 2 to this power are the exchanges of rows that a randomization test makes: about as many as sacreBLEU.
+EXCHANGES = 13
+#: Numbers of exchanges times rows that are held at once.
+_BLOCK = 1 << 22
 TESTS = ("auto", "bootstrap", "randomization", "mcnemar")
 #: How older results and commands spell it.
 ALIASES = {"randomisation": "randomization"}
@@ -196,17 +201,37 @@ def _bootstrap_differences(baseline: Numbers, system: Numbers, statistic: Statis
 
 
 def _randomization(baseline: Numbers, system: Numbers, statistic: Statistic, observed: float, rng: np.random.Generator) -> float:
-    """How often a random exchange of the two systems' rows gives a difference at least as large."""
+    """How often an exchange of the two systems' rows gives a difference at least as large."""
     both = sums_of(baseline)[0] + sums_of(system)[0]
-    step, extreme = max(1, (1 << 22) // len(system)), 0
+    count = extreme = 0
     # a difference that is equal but for rounding is as large
     bound = observed * (1 - 1e-9) - 1e-12
-    for start in range(0, SHUFFLES, step):
-        chosen = rng.integers(0, 2, (min(step, SHUFFLES - start), len(system)), dtype=np.uint8).astype(np.float64)
-        first = sums_of(system) + chosen @ (baseline - system)
+    for chosen in exchanges(len(system), rng):
+        first = sums_of(system) + chosen.astype(np.float64) @ (baseline - system)
         one, other = np.split(statistic(np.concatenate([first, both - first])), 2)
         extreme += int((np.abs(one - other) >= bound).sum())
-    return (extreme + 1) / (SHUFFLES + 1)
+        count += len(chosen)
+    return extreme / count
+
+
+def exchanges(count: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.uint8]]:
+    """Exchanges of rows, 2^`EXCHANGES` at most, in blocks [exchanges, rows]: 1 where a row is exchanged.
+
+    They are all sums (modulo 2) of a few, and so a group: a test by a group has its level whatever the draw, one by as many
+    independent draws only on average over draws (Hemerik and Goeman 2018). To exchange all other rows gives the same difference,
+    so for few rows these are all that there are.
+    """
+    every = count - 1 <= EXCHANGES
+    makers = np.eye(count, dtype=np.uint8)[1:] if every else rng.integers(0, 2, (EXCHANGES, count), dtype=np.uint8)
+    block, inner = np.zeros((1, count), np.uint8), 0
+    while inner < len(makers) and 2 * block.size <= _BLOCK:
+        block = np.concatenate([block, block ^ makers[inner]])
+        inner += 1
+    outer, others = makers[inner:], np.zeros(count, np.uint8)
+    for number in range(1 << len(outer)):
+        if number:  # Gray's order: the next sum has one more or one less
+            others ^= outer[(number & -number).bit_length() - 1]
+        yield block ^ others
 
 
 def _mcnemar(baseline: Numbers, system: Numbers) -> float:

@@ -22,6 +22,8 @@ Numbers = npt.NDArray[np.float64]
 #: a / b of right-or-wrong rows, of rows from 0 to 100, of numbers above 0 (errors), below 0 (log-likelihoods), and of any.
 MEANS = ("proportion", "percentage", "rate", "log", "mean")
 SACREBLEU = ("bleu", "chrf", "ter")
+#: The column of BLEU's units that counts matches of four words.
+FOUR_WORD_MATCHES = 5
 KINDS = (*MEANS, "exp", "bits", "quotient", *SACREBLEU)
 
 
@@ -71,10 +73,10 @@ class Statistic:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """What `ratio` lies between."""
-        if self.kind in ("proportion", "percentage"):
+        """What `ratio`, or a score of sacrebleu, lies between."""
+        if self.kind in ("proportion", "percentage", "bleu", "chrf"):
             return 0.0, 100.0
-        return (0.0 if self.kind == "rate" else -math.inf), (0.0 if self.kind in ("log", "exp", "bits") else math.inf)
+        return (0.0 if self.kind in ("rate", "ter") else -math.inf), (0.0 if self.kind in ("log", "exp", "bits") else math.inf)
 
     @property
     def right_or_wrong(self) -> bool:

@@ -273,15 +273,17 @@ class SourceFields:
 
 
 def references(row: Row, file_name: str, name: str | None = None) -> tuple[str, ...]:
-    """What the answer to a row should be: a text, a list of texts, or SQuAD's {"text": [...]}.
+    """What the answer to a row should be: a text, a list of texts, or SQuAD's {"text": [...]} or [{"text": ...}, ...].
 
-    Raises RowError; an empty reference is one.
+    The reference of a question of SQuAD without an answer is the empty text. Raises RowError; any other empty reference is one.
     """
     both = row.fields.get("translation")
     if name is None and isinstance(both, dict):
         return (pair(row, file_name)[1],)
     name = name or _only_reference(row, file_name)
     value = _expected(row.fields.get(name))
+    if value == [] and isinstance(row.fields[name], dict):
+        return ("",)
     texts = value if isinstance(value, list) else [text_of(row, name, file_name, "`reference_field`")]
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise row_error(f"field '{name}' has an empty reference, or one that is not text", row, file_name)
@@ -301,7 +303,9 @@ def _only_reference(row: Row, file_name: str) -> str:
 
 
 def _expected(value: Any) -> Any:
-    """The texts of SQuAD's {"text": [...]}; any other value as it is."""
+    """The texts of SQuAD's {"text": [...]} and [{"text": ...}, ...]; any other value as it is."""
+    if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        return [each.get("text") for each in value]
     return value["text"] if isinstance(value, dict) and isinstance(value.get("text"), list) else value
 
 

@@ -78,7 +78,7 @@ def _choices(row: Row, file_name: str) -> tuple[tuple[str, ...], tuple[str, ...]
         value = {name: [each.get(name) for each in value] for name in ("text", "label")}
     if isinstance(value, dict):
         value, names = value.get("text"), value.get("label")
-    if not isinstance(value, list) or len(value) < 2 or not all(isinstance(c, str) and c for c in value):
+    if not isinstance(value, list) or len(value) < 2 or not all(isinstance(c, str) for c in value):
         raise RowError(f"field '{field}' is not a list of at least two texts", path=file_name, line=row.line, hint="or give `labels`")
     if blank := next((i for i, c in enumerate(value, 1) if not c.strip()), None):
         raise RowError(f"choice {blank} of field '{field}' is blank", path=file_name, line=row.line, hint="a choice is a text")

@@ -21,7 +21,7 @@ from llmkit.cli.running import job_for, model_identity, models_open, summarize
 from llmkit.cli.scoring import CacheOptions, GateOptions
 from llmkit.cli.session import session_of
 from llmkit.engines.utilization import measured
-from llmkit.errors import RowsFailedError, UsageError
+from llmkit.errors import InputError, RowsFailedError, UsageError
 from llmkit.metrics.base import Example, Result, signature
 from llmkit.rows import open_rows
 from llmkit.rows.fields import QUESTIONS, first_text, row_id
@@ -94,9 +94,10 @@ def choice(
         with cache.over(task, engine, run.identity, out) as asked:
             tally = answer_rows(rows, asked, job_for(engine, job.settings()), target, out, run, lambda row, _: scored.append(row))
     summarize(tally, engine, out, target)
-    if tally.failed or not scored:
-        first = tally.first_error or f"no rows in {rows.name}"
-        raise RowsFailedError(f"{tally.failed:,} rows could not be scored, so there is no accuracy; {first}")
+    if tally.failed:
+        raise RowsFailedError(f"{tally.failed:,} rows could not be scored, so there is no accuracy; {tally.first_error}")
+    if not scored:
+        raise InputError("there are no rows to score", path=rows.name)
     about = {"input": rows.name, "input_sha256": rows.sha256, **engine.identity.as_dict()}
     end.finish(_result(scored, task.protocol(pattern), about), out)
     return 0

@@ -52,6 +52,8 @@ _ABOUT_MODELS = (
     "workers", "ray", "cpus_per_worker", "gpus_per_worker",
 )  # fmt: skip
 _ABOUT_ROWS = ("input", "model", "input_format", "prediction_field", "reference_field", "source_field", "offline")
+#: Metrics for which a reference may be the empty text.
+MAY_BE_EMPTY = ("exact_match", "accuracy", "f1")
 _ABOUT_PAIRS = ("fail_if", "baseline", "max_regression", "test", "report", "confidence", "confidence_n")
 
 
@@ -145,8 +147,8 @@ def score(
             known = identity(ctx, "evaluate score")
             target = Target(output, input, rows_out.overwrite, job.restart, options, known)
             examples, samples, about = _answered(run, target, repeated=sampling.repeat > 1)
-    _check_examples(examples, predictions[0] if predictions else str(input))
-    scores = _scores(metric_names, examples, samples or [[e.prediction] for e in examples], settings)
+    _check_examples(examples, predictions[0] if predictions else str(input), metric_names)
+    scores = _scores(metric_names, examples, samples or [[e.prediction] for e in examples], settings, out)
     end.finish(Result(scores, len(examples), about=about, examples=tuple(examples)), out)
     return 0
 
@@ -168,12 +170,15 @@ def names(metrics: Sequence[str], repeat: int) -> tuple[str, ...]:
 
 
 def _scores(
-    metrics: Sequence[str], examples: Sequence[Example], samples: Sequence[Sequence[str]], settings: TextSettings
+    metrics: Sequence[str], examples: Sequence[Example], samples: Sequence[Sequence[str]], settings: TextSettings, out: console.Console
 ) -> tuple[Score, ...]:
     """samples: the answers to each row, as many to each."""
+    from llmkit.metrics.overlap import BOOTSTRAP_ROWS
     from llmkit.metrics.registry import compute
     from llmkit.metrics.repeated import over_samples, pass_rates
 
+    if settings.overlap.confidence_n and len(examples) < BOOTSTRAP_ROWS:
+        out.warn(f"--confidence: sacreBLEU's interval is too narrow over fewer than {BOOTSTRAP_ROWS} rows; without --confidence it is not")
     hypotheses = [answer for own in samples for answer in own]
     expected = [example.references for example, own in zip(examples, samples, strict=True) for _ in own]
     found = tuple(score for name in metrics for score in compute(name, hypotheses, expected, settings))
@@ -181,10 +186,13 @@ def _scores(
     return found if repeat == 1 else (*(over_samples(score, repeat) for score in found), *pass_rates(found, repeat))
 
 
-def _check_examples(examples: Sequence[Example], path: str) -> None:
-    """Raises InputError for a file without a row, or with two of one id."""
+def _check_examples(examples: Sequence[Example], path: str, metrics: Sequence[str]) -> None:
+    """Raises InputError for a file without a row, with two of one id, or with questions without an answer that a metric can't score."""
     if not examples:
         raise InputError("there are no rows to score", path=path)
+    other = next((name for name in metrics if name not in MAY_BE_EMPTY), None)
+    if other and (empty := next((number for number, each in enumerate(examples, 1) if "" in each.references), None)):
+        raise InputError(f"row {empty} is a question without an answer, which {other} can't score", path=path)
     _check_ids(examples, path)
 
 
