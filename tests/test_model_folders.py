@@ -237,6 +237,12 @@ def test_a_damaged_header_is_an_error_that_names_the_file(tmp_path: Path, conten
         read_header(header(tmp_path / "model.safetensors", content))
 
 
+def test_a_file_of_more_tensors_than_any_model_has_is_refused(tmp_path: Path) -> None:
+    many = {str(n): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(100_001)}
+    with pytest.raises(ModelError, match=r"model\.safetensors: has 100,001 tensors; at most 100,000"):
+        read_header(header(tmp_path / "model.safetensors", many, b""))
+
+
 def test_a_panic_of_the_tokenizers_library_at_loading_is_an_error(run: Run, model: Path) -> None:
     change(model / "tokenizer.json", normalizer={"type": "Precompiled", "precompiled_charsmap": None})
     ran = run("generate", "-m", model, *PROMPT)
