@@ -148,6 +148,14 @@ def test_a_longer_name_is_refused_before_a_model_is_loaded(run: Run, rows: Path,
     assert "256 bytes" in ran.err
 
 
+@pytest.mark.parametrize("option", ["-o", "-i", "--config"])
+def test_a_path_longer_than_any_is_refused_wherever_one_is_given(run: Run, rows: Path, tmp_path: Path, option: str) -> None:
+    given = {"-i": rows, "-o": tmp_path / "out.jsonl"} | {option: tmp_path / "/".join(["d" * 200] * 25) / "out.jsonl"}
+    ran = run("generate", *SHORT, *(word for pair in given.items() for word in pair))
+    assert ran.code == 2
+    assert "File name too long" in ran.err
+
+
 def test_a_run_that_did_nothing_does_not_stand_in_the_way_of_the_corrected_command(run: Run, tmp_path: Path) -> None:
     rows, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     rows.write_bytes('{"prompt": "Once"}\n'.encode("utf-16"))
