@@ -1,7 +1,8 @@
 """Files that are replaced only by complete files, and locks: how llmkit writes, in one place.
 
 Beside an output NAME lie, while a run works, companions of its own: a lock (`.NAME.llmkit-lock`, which stays), a journal and a
-part. A companion is opened only when it is our own regular file: a link, a FIFO or a user's file at its name is refused.
+part (`.NAME.llmkit-part`; NAME.part may be a user's). A companion is opened only when it is our own regular file: a link, a FIFO
+or a user's file at its name is refused.
 Knows names and bytes; not rows, models or what a file means.
 """
 
@@ -48,6 +49,11 @@ def companion(path: Path, ending: str, *, hidden: bool = False) -> Path:
         start = os.fsencode(path.name)[:room].decode("utf-8", "ignore")
         name = f"{'.' if hidden else ''}{start}~{digest}.{ending}"
     return path.with_name(name)
+
+
+def part_of(path: Path) -> Path:
+    """Where the file at `path` lies until it is complete: a name that no user's file has."""
+    return companion(path, "llmkit-part", hidden=True)
 
 
 def check_name(path: Path, shown: str) -> None:
@@ -134,7 +140,7 @@ def acquire(path: Path, shown: str, *, wait: bool = False) -> Any:
 
 def write_whole(path: Path, data: str | bytes | Iterable[bytes]) -> None:
     """`data` under the name of `path`, complete and synced, or not at all. Raises OSError, with nothing left beside."""
-    part = companion(path, "part")
+    part = part_of(path)
     check_own(part, "the unfinished file")
     try:
         with part.open("wb") as file:

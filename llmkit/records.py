@@ -18,6 +18,9 @@ from llmkit.version import __version__
 
 _LIBRARIES = ("torch", "ctranslate2", "transformers", "tokenizers", "peft", "safetensors", "numpy")
 
+#: Bytes in which a record says that it is llmkit's.
+_BEGIN = 100
+
 #: Options that can't change an answer, each with the reason. Every other option is part of a run's identity.
 CANNOT_CHANGE_AN_ANSWER: dict[str, str] = {
     "output": "where the answers go; their format follows from the name, and the name is the run's own",
@@ -155,3 +158,15 @@ def read_record(path: Path) -> dict[str, Any] | None:
         return None
     parts = ("identity", "options", "result")
     return content if isinstance(content, dict) and all(isinstance(content.get(name), dict) for name in parts) else None
+
+
+def is_record(path: Path) -> bool:
+    """Whether what lies at `path` may be replaced by a record: one of llmkit, also a damaged one, or nothing."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(_BEGIN)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return not begin.strip() or b'"llmkit"' in begin

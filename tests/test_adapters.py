@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Run
+
+from llmkit.models import lora as lora_settings
+from llmkit.models.checkpoint import Tensor
 
 PROMPT = ("the king", "--max-new-tokens", "8", "--chat-template", "none", "-q")
 
@@ -46,6 +50,7 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "an infinite scale": {"lora_alpha": float("inf")},
     "an infinite scale of one module": {"alpha_pattern": {"q_proj": float("inf")}},
     "a scale that is no number": {"lora_alpha": float("nan")},
+    "more modules to save than any model has": {"modules_to_save": [f"x{i}" for i in range(100_000)]},
 }
 
 
@@ -54,6 +59,14 @@ def test_a_setting_of_an_adapter_that_can_not_be_meant_is_refused(run: Run, llam
     ran = run("generate", "-m", llama, "--adapter", lora(tmp_path / "a", llama, **config), *PROMPT)
     assert ran.code == 5
     assert "adapter_config.json" in ran.err
+
+
+@pytest.mark.usefixtures("limited_time")
+def test_a_pattern_of_many_numbers_is_tried_in_one_way(tmp_path: Path) -> None:
+    config = {"r": 4, "alpha_pattern": {r"\d+" * 20 + "x": 2, r"layers.\d+.q_proj": 3}}
+    tensors = {f"base_model.model.{name}.lora_A.weight": Tensor("F32", (4, 32)) for name in ("1" * 60, "layers.10.q_proj")}
+    shown = lora_settings.shown(tmp_path / "adapter_config.json", config, tensors)
+    assert [re.fullmatch(key, "layers.10.q_proj") is not None for key in shown["alpha_pattern"]] == [True]
 
 
 HARMLESS: dict[str, dict[str, Any]] = {

@@ -50,6 +50,9 @@ def test_one_text_is_one_stop(run: Run, tmp_path: Path) -> None:
         ("c.toml", "temprature = 1", "c.toml: unknown option 'temprature'"),
         ("c.toml", "[generate]\nby-lines = true", "c.toml: unknown option 'by-lines'"),
         ("c.toml", "x = " + "[" * 5000, "c.toml: is not valid toml"),
+        ("c.json", '{"seed": 1, "seed": 2}', "c.json: is not valid json: 'seed' occurs twice"),
+        ("c.yaml", "seed: 1\nseed: 2\n", "c.yaml: is not valid yaml: 'seed' occurs twice"),
+        ("c.json", '{"output": "\\ud800.jsonl"}', "c.json: output: the text holds half of a character"),
         ("c.toml", ".".join(["a"] * 5000) + " = 1", "c.toml: is not valid toml"),
         ("c.toml", "#" * 100_000, "c.toml: has more than"),
         ("c.yaml", "5: 1", "c.yaml: 5 is not the name of an option"),
@@ -79,8 +82,12 @@ def record(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "consent", [{"trust_remote_code": True}, {"run_code": True}, {"metrics": "./evil.py"}, {"trust-remote-code": True}]
-)
+    "consent",
+    [
+        {"trust_remote_code": True}, {"run_code": True}, {"metrics": "./evil.py"}, {"trust-remote-code": True}, {"metrics": ["./evil.py"]},
+        {"metrics": ["exact_match", "./evil.py"]},
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("command", ["rerun", "config"])
 def test_a_record_can_not_consent_to_running_code(run: Run, tmp_path: Path, consent: dict[str, Any], command: str) -> None:
     path = tmp_path / "r.json"
@@ -99,18 +106,24 @@ def test_a_record_names_no_place_to_write(run: Run, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     Path("i.jsonl").write_text('{"prompt": "Once"}\n')
     Path("mine.jsonl").write_text("kept\n")
-    options = {"input": "i.jsonl", "output": "mine.jsonl", "overwrite": True, "restart": True, "max_new_tokens": 2}
+    options = {"input": "i.jsonl", "output": "mine.jsonl", "overwrite": True, "restart": True, "max_new_tokens": 2, "cache": "mine.jsonl"}
     Path("r.json").write_text(json.dumps(record(options=options)))
     ran = run("generate", "--config", "r.json")
     assert ran.code == 0
     assert json.loads(ran.out)["completion_tokens"] == 2
     assert Path("mine.jsonl").read_text() == "kept\n"
+    ran = run("rerun", "r.json", "-o", "mine.jsonl")
+    assert (ran.code, Path("mine.jsonl").read_text()) == (2, "kept\n")
 
 
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
         ({"identity": None}, "identity"),
+        ({"options": {"report=README.md": True}}, "options.'report=README.md'"),
+        ({"options": {"": 1}}, "options.''"),
+        ({"options": {"input": "i.jsonl", "help": True}}, "options"),
+        *(({"result": {**record()["result"], "output": name}}, "result.output") for name in ("..", " ", "\ud800.jsonl", "x" * 300)),
         ({"versions": 3}, "versions"),
         ({"options": []}, "options"),
         ({"result": {"output": 5, "output_sha256": "0", "rows": 1}}, "result.output"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from llmkit.translation.documents.base import Segment, TextDocument
 from llmkit.translation.documents.formats import open_document
 from llmkit.translation.documents.verification import verify
 from llmkit.translation.markup import strip
@@ -75,3 +76,10 @@ def test_escaped_parentheses_are_prose_and_formulas_are_not(tmp_path: Path) -> N
 
 def test_prose_between_templates_is_translated(tmp_path: Path) -> None:
     assert translated(tmp_path / "page.md", "{{ a }} Hello {{ b }}\n") == b"{{ a }} Bonjour {{ b }}\n"
+
+
+def test_a_file_of_many_segments_is_written_in_linear_time() -> None:
+    many = 150_000
+    segments = (Segment("Hello", "Hello", 1),) * many
+    document = TextDocument(("", *["\n"] * many), segments, lambda text, _: text)
+    assert document.build(["Bonjour"] * many) == b"Bonjour\n" * many

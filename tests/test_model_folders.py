@@ -160,6 +160,23 @@ def test_a_value_that_can_not_be_meant_is_named(model: Path, values: dict[str, o
     refused(model, "config.json", said)
 
 
+@pytest.mark.parametrize("engine", ["torch", "ctranslate2"])
+@pytest.mark.parametrize("values", [{"hidden_act": None}, {"rms_norm_eps": "x"}, {"tie_word_embeddings": [1]}, {"layer_types": ["x"]}])
+def test_a_value_that_the_library_refuses_is_no_fault_of_the_tokenizer(
+    run: Run, model: Path, values: dict[str, object], engine: str
+) -> None:
+    change(model / "config.json", **values)
+    ran = run("generate", "-m", model, *PROMPT, "--engine", engine)
+    assert ran.code == 5
+    assert f"error: {model / 'config.json'}: " in ran.err
+    assert next(iter(values)).replace("_", "-") in ran.err.replace("_", "-")
+
+
+def test_labels_of_a_classifier_are_not_made(run: Run, model: Path, plain: str) -> None:
+    change(model / "config.json", num_labels=2**40, id2label="x", label2id=[])
+    assert run("generate", "-m", model, *PROMPT).out == plain
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -235,6 +252,12 @@ HEADERS: dict[str, object] = {
 def test_a_damaged_header_is_an_error_that_names_the_file(tmp_path: Path, content: object) -> None:
     with pytest.raises(ModelError, match=r"model\.safetensors"):
         read_header(header(tmp_path / "model.safetensors", content))
+
+
+def test_a_file_of_more_tensors_than_any_model_has_is_refused(tmp_path: Path) -> None:
+    many = {str(n): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(100_001)}
+    with pytest.raises(ModelError, match=r"model\.safetensors: has 100,001 tensors; at most 100,000"):
+        read_header(header(tmp_path / "model.safetensors", many, b""))
 
 
 def test_a_panic_of_the_tokenizers_library_at_loading_is_an_error(run: Run, model: Path) -> None:

@@ -82,10 +82,28 @@ def test_a_torn_header_is_a_new_beginning(run: Run, tmp_path: Path, torn: bytes)
     assert run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *SHORT).code == 0
 
 
-@pytest.mark.parametrize("ending", ["journal", "part", "run.json"])
+@pytest.mark.parametrize("content", ["{}", '{"note": "mine"}', "[1]", "notes"])
+def test_a_users_file_at_the_records_name_is_refused_and_kept(run: Run, rows: Path, tmp_path: Path, content: str) -> None:
+    record = tmp_path / "out.jsonl.run.json"
+    record.write_text(content)
+    for extra in ([], ["--overwrite"], ["--restart"]):
+        ran = run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *SHORT, "-m", "no-such-folder/", *extra)
+        assert ran.code == 2
+        assert f"{record}: not a run record" in ran.err
+        assert record.read_text() == content
+
+
+def test_a_users_file_of_a_part_is_kept(run: Run, tmp_path: Path) -> None:
+    rows, part = write_rows(tmp_path / "in.jsonl", [{"prompt": "Once"}]), tmp_path / "out.jsonl.part"
+    part.write_text("half a download")
+    assert run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *SHORT).code == 0
+    assert part.read_text() == "half a download"
+
+
+@pytest.mark.parametrize("name", ["out.jsonl.journal", ".out.jsonl.llmkit-part", "out.jsonl.run.json"])
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link", "hard link"])
-def test_what_is_not_our_own_regular_file_is_refused_before_any_work(run: Run, rows: Path, tmp_path: Path, ending: str, kind: str) -> None:
-    place, precious = tmp_path / f"out.jsonl.{ending}", tmp_path / "precious"
+def test_what_is_not_our_own_regular_file_is_refused_before_any_work(run: Run, rows: Path, tmp_path: Path, name: str, kind: str) -> None:
+    place, precious = tmp_path / name, tmp_path / "precious"
     precious.write_text("keep")
     if kind == "fifo":
         os.mkfifo(place)
@@ -128,6 +146,22 @@ def test_a_longer_name_is_refused_before_a_model_is_loaded(run: Run, rows: Path,
     ran = run("generate", "-i", rows, "-o", tmp_path / ("a" * 250 + ".jsonl"), "-m", "no-such-folder/", *SHORT)
     assert ran.code == 2
     assert "256 bytes" in ran.err
+
+
+@pytest.mark.parametrize("option", ["-o", "-i", "--config"])
+def test_a_path_longer_than_any_is_refused_wherever_one_is_given(run: Run, rows: Path, tmp_path: Path, option: str) -> None:
+    given = {"-i": rows, "-o": tmp_path / "out.jsonl"} | {option: tmp_path / "/".join(["d" * 200] * 25) / "out.jsonl"}
+    ran = run("generate", *SHORT, *(word for pair in given.items() for word in pair))
+    assert ran.code == 2
+    assert "File name too long" in ran.err
+
+
+def test_a_run_that_did_nothing_does_not_stand_in_the_way_of_the_corrected_command(run: Run, tmp_path: Path) -> None:
+    rows, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    rows.write_bytes('{"prompt": "Once"}\n'.encode("utf-16"))
+    assert run("generate", "-i", rows, "-o", out, *SHORT).code == 2
+    assert run("generate", "-i", rows, "-o", out, *SHORT, "--encoding", "utf-16").code == 0
+    assert len(read_rows(out)) == 1
 
 
 def test_lines_of_another_runs_journal_are_refused(run: Run, tmp_path: Path) -> None:

@@ -49,6 +49,18 @@ def test_rerun_says_whether_the_result_is_the_same(run: Run, job: list[str], tmp
     assert "different result" in ran.err
 
 
+def test_a_record_beside_a_long_name_can_be_run_again(run: Run, job: list[str], tmp_path: Path) -> None:
+    assert run(*job, "-o", tmp_path / ("a" * 243 + ".jsonl")).code == 0
+    assert run("rerun", next(tmp_path.glob("a*.run.json"))).code == 0
+
+
+def test_the_record_of_a_run_that_did_failed_rows_again_can_be_run_again(run: Run, job: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    assert run(*job, "-o", out, "--limit", "2").code == 0
+    assert run(*job, "-o", out, "--limit", "2", "--retry-failed").code == 0
+    assert run("rerun", f"{out}.run.json").code == 0
+
+
 @pytest.mark.parametrize("command", [["perplexity"], ["score", "--metrics", "exact_match", "--max-new-tokens", "2"]])
 def test_an_evaluation_that_wrote_rows_can_be_run_again(run: Run, llama: Path, tmp_path: Path, command: list[str]) -> None:
     rows = write_rows(tmp_path / "in.jsonl", [{"text": "the king", "prompt": "the king", "reference": "and"}] * 3)

@@ -5,6 +5,7 @@ Nothing else happens here.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -18,10 +19,12 @@ from llmkit.cli.command import Group, show_help
 from llmkit.cli.help import Page, shows
 from llmkit.cli.names import COMMANDS, SPELLINGS, module_of, normalize
 from llmkit.cli.usage_errors import usage_error
-from llmkit.errors import LlmkitError, OutOfMemoryError
+from llmkit.errors import LlmkitError, OutOfMemoryError, UsageError
 from llmkit.version import __version__
 
 _VERSION = f"llmkit {__version__}\n"
+#: Characters of a name that no file can have, as a message shows it.
+_LONG_NAME = 80
 
 
 class LazyGroup(Group):
@@ -123,8 +126,16 @@ def _known(exc: Exception) -> LlmkitError | None:
     if isinstance(exc, MemoryError):
         return OutOfMemoryError("the memory is full", hint="close other programs, or give this one more memory")
     if isinstance(exc, OSError):
-        return streams.error(exc)
+        return streams.error(exc) or _bad_name(exc)
     return exc if isinstance(exc, LlmkitError) else None
+
+
+def _bad_name(exc: OSError) -> LlmkitError | None:
+    """A name that no file can have, at any place where one is given; None for any other error."""
+    if exc.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+        return None
+    name = os.fsdecode(exc.filename) if isinstance(exc.filename, (str, bytes)) else str(exc.filename or "a name")
+    return UsageError(f"{name if len(name) <= _LONG_NAME else name[:_LONG_NAME] + '...'}: {exc.strerror}", hint="name another file")
 
 
 def _bug(exc: Exception) -> LlmkitError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,14 @@ _NODES = 10_000
 _DIGITS = 4000
 #: Parts of a dotted name.
 _PARTS = 16
-#: Options of a record that name places to write or people to tell, or replace files, or say where a key is sent: never taken from one.
-_NOT_FROM_RECORDS = ("api_base", "output", "report", "report_to", "plot", "overwrite", "restart", "config", "json", "debug")
+#: Options of a record that name places to write or machines to work on, or replace files, or say where a key is sent, or ask for no
+#: whole result: never taken from one.
+_NOT_FROM_RECORDS = (
+    "api_base", "ray", "cpus_per_worker", "gpus_per_worker", "output", "cache", "report", "report_to", "plot", "overwrite", "restart",
+    "retry_failed", "config", "json", "debug",
+)  # fmt: skip
+#: How the name of an option is spelled in a record; anything else could smuggle in a value.
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 #: Options by which a person consents to running code.
 _CONSENT = ("trust_remote_code", "run_code")
 
@@ -62,6 +69,9 @@ def record_options(content: dict[str, Any], path: str | Path, consented: tuple[s
     options = content.get("options")
     if not isinstance(options, dict):
         raise InputError("options: not a table", path=path)
+    for name in options:
+        if not _NAME.fullmatch(str(name)):
+            raise InputError(f"options.{one_line(repr(name), 60)}: not the name of an option", path=path)
     options = {normalize(str(name)).replace("-", "_"): value for name, value in options.items()}
     for name in _CONSENT:
         if options.get(name) not in (None, False) and name not in consented:
@@ -85,11 +95,11 @@ def _runs_a_module(metrics: Any) -> bool:
     """Whether a list of metrics names one that is not ours."""
     from llmkit.metrics import registry
 
-    if not isinstance(metrics, str):
+    if metrics is None:
         return False
     try:
         return any(name not in registry.names() for name in registry.chosen(metrics))
-    except UsageError:
+    except (UsageError, AttributeError, TypeError):  # also for what is no list of names
         return True
 
 
@@ -150,7 +160,7 @@ def parse(path: Path) -> dict[Any, Any]:
 def _content(text: str, suffix: str) -> Any:
     """Raises ValueError or RecursionError."""
     if suffix == ".json":
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
     if suffix not in (".yaml", ".yml"):
         import tomllib
 
@@ -158,6 +168,16 @@ def _content(text: str, suffix: str) -> Any:
             raise ValueError(f"a name of more than {_PARTS} parts")
         return tomllib.loads(text)
     return _yaml(text)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of names that are unique, as TOML wants them. Raises ValueError."""
+    content: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in content:
+            raise ValueError(f"'{name[:80]}' occurs twice")
+        content[name] = value
+    return content
 
 
 def _yaml(text: str) -> Any:
@@ -168,6 +188,8 @@ def _yaml(text: str) -> Any:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is not None and _written_out(node, {}) > _NODES:
             raise ValueError(f"its aliases stand for more than {_NODES:,} values")
+        if isinstance(node, yaml.MappingNode):
+            _once([(key.value, None) for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
         return yaml.safe_load(text)
     except yaml.YAMLError as exc:
         raise ValueError(one_line(exc)) from exc
@@ -212,9 +234,20 @@ def _text(value: Any, where: str) -> str:
         raise UsageError(f"{where}: {_shown(value)} is not one value", hint="a text or a number is expected")
     if _long(value):
         raise UsageError(f"{where}: a number of more than {_DIGITS:,} digits")
-    if isinstance(value, str) and "\0" in value:
-        raise UsageError(f"{where}: the text holds a NUL character")
+    if problem := no_argument(value):
+        raise UsageError(f"{where}: {problem}")
     return str(value)
+
+
+def no_argument(value: Any) -> str | None:
+    """Why a value could not stand on a command line; None for one that could."""
+    if "\0" in str(value):
+        return "the text holds a NUL character"
+    try:
+        os.fsencode(str(value))
+    except UnicodeEncodeError:
+        return "the text holds half of a character (a lone surrogate)"
+    return None
 
 
 def _long(value: Any) -> bool:

@@ -105,10 +105,7 @@ class Journal:
             header = file.readline()
             _check_ours(header, self.path)
             if not header.endswith(b"\n"):
-                os.ftruncate(self._handle, 0)
-                self._write({"journal": FORMAT, "identity": self.identity})
-                self.sync()
-                return False
+                return self._begin()
             content, self._crc = _parse(header, 0, self.path)
             if content.get("journal") != FORMAT:
                 raise JobChangedError(f"{self.path}: a journal of another format ({content.get('journal')})", hint="`restart` starts over")
@@ -117,6 +114,8 @@ class Journal:
                 raise damaged(self.path)
             self.begun_as = before
             if changes := self._changes(before, self.identity):
+                if not file.readline().endswith(b"\n"):  # that run did nothing: an encoding that was wrong, a file that was not there
+                    return self._begin()
                 raise JobChangedError(
                     f"{self.path}: the unfinished run used other options: {'; '.join(changes)}",
                     hint="`restart` starts over, or run the first command again",
@@ -132,6 +131,14 @@ class Journal:
                     self._end += len(line)
         os.ftruncate(self._handle, self._end)
         return True
+
+    def _begin(self) -> bool:
+        """Writes the header of a new journal, in the place of what is there; False: there was no run to continue."""
+        os.ftruncate(self._handle, 0)
+        self.begun_as, self._crc = self.identity, 0
+        self._write({"journal": FORMAT, "identity": self.identity})
+        self.sync()
+        return False
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         line, crc = _line(entry, self._crc)

@@ -1,6 +1,6 @@
 """The output of a job: checked before anything is loaded, locked while it is made, there under its name when complete.
 
-Beside OUTPUT lie, while the job runs, OUTPUT.journal and for a moment OUTPUT.part; afterwards OUTPUT.run.json. The format is
+Beside OUTPUT lie, while the job runs, OUTPUT.journal and for a moment .OUTPUT.llmkit-part; afterwards OUTPUT.run.json. The format is
 chosen by the file's ending: a format is a function from answered rows to bytes, in `FORMATS` or under the entry points `llmkit.outputs`.
 Knows files; not rows or models.
 """
@@ -22,7 +22,7 @@ from llmkit import files
 from llmkit.errors import OutputError, UsageError
 from llmkit.jobs.journal import check_journal
 from llmkit.jobs.openai_batch import NAME, batch_lines
-from llmkit.records import read_record
+from llmkit.records import is_record, read_record
 from llmkit.rows.values import from_json, to_json
 
 #: Answered rows in input order, which can be walked more than once, become the bytes of the output. The name is the answer's field.
@@ -103,7 +103,7 @@ class Output:
         Raises UnavailableError when the disk is full.
         """
         digest = hashlib.sha256()
-        part = files.companion(self.path, "part")
+        part = files.part_of(self.path)
         try:
             with part.open("wb") as file:
                 for data in self.write(rows):
@@ -146,8 +146,10 @@ class Output:
             )
         if not os.access(folder, os.W_OK) or (self.path.exists() and not os.access(self.path, os.W_OK)):
             raise OutputError(f"{self.name}: not writable", hint="name another output")
-        files.check_own(files.companion(self.path, "part"), "the unfinished output")
+        files.check_own(files.part_of(self.path), "the unfinished output")
         files.check_own(self.record_path, "the run record")
+        if not is_record(self.record_path):
+            raise OutputError(f"{self.record_path}: not a run record of llmkit", hint="move it away, or name another output")
 
 
 def jsonl_line(row: Mapping[str, Any]) -> str:

@@ -20,8 +20,10 @@ from llmkit.files import file_sha256
 from llmkit.models import configuration
 from llmkit.models.small_files import MAX_INDEX, open_regular, parse_object, read_object
 
-#: The format allows 100 MB (safetensors 0.8: MAX_HEADER_SIZE); 150,000 tensors, the most that is known, take 20.
+#: The format allows 100 MB (safetensors 0.8: MAX_HEADER_SIZE); as many tensors as a file may have take 15.
 _MAX_HEADER = 32_000_000
+#: Of a file and of a model: those with the most experts have about 150,000, over many files. Each takes time when it is loaded.
+_MAX_TENSORS, _MAX_ALL_TENSORS = 100_000, 200_000
 #: No known tensor of a language model has more.
 _MAX_DIMENSIONS = 16
 _AGAIN = "copy or download the file again"
@@ -112,6 +114,8 @@ def read_checkpoint(folder: Path, *, trust_remote_code: bool = False, need_token
         if index is not None and (lost := next((n for n, shard in index.items() if shard == path.name and n not in header), None)):
             raise ModelError(f"{path}: tensor '{lost[:200]}' is in the index but not in the file", hint="copy or download the model again")
         tensors |= header
+        if len(tensors) > _MAX_ALL_TENSORS:
+            raise ModelError(f"{folder}: has more than {_MAX_ALL_TENSORS:,} tensors, the most that is read")
     _check_layers(folder, config, tensors)
     return Checkpoint(folder, config, tensors, files, index, trust_remote_code)
 
@@ -127,6 +131,8 @@ def read_header(path: Path) -> dict[str, Tensor]:
     except ValueError as exc:
         raise ModelError(f"{path}: its header is not safetensors: it {exc}", hint=_AGAIN) from exc
     header.pop("__metadata__", None)
+    if len(header) > _MAX_TENSORS:
+        raise ModelError(f"{path}: has {len(header):,} tensors; at most {_MAX_TENSORS:,} are read from one file")
     tensors: dict[str, Tensor] = {}
     spans: list[tuple[int, int, str]] = []
     for name, entry in header.items():

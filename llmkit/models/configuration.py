@@ -31,6 +31,8 @@ _REDIRECTS = frozenset(
         "_attn_implementation_internal", "_experts_implementation_internal",
     }
 )  # fmt: skip
+#: Names of a classifier's classes: transformers makes one for each of `num_labels`, and no model that writes text has any.
+_LABELS = frozenset({"num_labels", "id2label", "label2id"})
 _ATTENTION: tuple[str, ...] = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 _ATTENTION += ("experts_implementation", "_experts_implementation", "_experts_implementation_internal")
 #: Implementations that are part of torch and transformers; the name of any other is dropped, and the library chooses.
@@ -83,11 +85,15 @@ def text(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def clean(config: dict[str, Any]) -> dict[str, Any]:
-    """A copy without the names that redirect loading, at any depth. `auto_map` stays: it has been consented to, or is not there."""
+    """A copy without the names that redirect loading or have no meaning for text, at any depth.
+
+    `auto_map` stays: it has been consented to, or is not there.
+    """
     out: dict[str, Any] = {}
     for name, value in config.items():
         if (
             name in _REDIRECTS
+            or name in _LABELS
             or name == "transformers_weights"
             or (name in _ATTENTION and not (isinstance(value, str) and value in _BUILT_IN))
         ):

@@ -41,6 +41,10 @@ def _names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(n, str) and _NAME.fullmatch(n) for n in value)
 
 
+def _few_names(value: Any) -> bool:
+    return _names(value) and len(value) <= _MAX_PATTERNS  # peft holds each against each module
+
+
 def _names_or_text(value: Any) -> bool:
     return isinstance(value, str) or _names(value)
 
@@ -87,10 +91,10 @@ _SHOWN: dict[str, Callable[[Any], bool]] = {
     "init_lora_weights": _initial,
     "target_modules": _names_or_text,
     "exclude_modules": _names_or_text,
-    "target_parameters": _names,
-    "modules_to_save": _names,
+    "target_parameters": _few_names,
+    "modules_to_save": _few_names,
     "layers_to_transform": _indices,
-    "layers_pattern": lambda v: _names([v] if isinstance(v, str) else v),
+    "layers_pattern": lambda v: _few_names([v] if isinstance(v, str) else v),
     "rank_pattern": _patterns,
     "alpha_pattern": _patterns,
     "trainable_token_indices": _token_indices,
@@ -137,7 +141,7 @@ def shown(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     ranks = _check_ranks(path, out, tensors)
     out["r"] = out.get("r", 8) if out.get("r", 8) <= max(ranks.values(), default=0) else max(ranks.values(), default=1)
     for name in ("rank_pattern", "alpha_pattern"):  # peft warns of those that are for no module
-        patterns = [(key, _compiled(key), value) for key, value in out.get(name, {}).items()]
+        patterns = [(_linear(key), _compiled(key), value) for key, value in out.get(name, {}).items()]
         out[name] = {key: value for key, pattern, value in patterns if any(map(pattern.match, ranks))}
     for name in ("target_modules", "exclude_modules"):  # peft holds each name against each module
         if isinstance(names := out.get(name), list) and len(names) > _MAX_PATTERNS:
@@ -189,8 +193,13 @@ def _check_ranks(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Te
     return ranks
 
 
+def _linear(key: str) -> str:
+    """A pattern whose numbers are taken whole: one of many `\\d+` could be tried in hours of ways otherwise."""
+    return key.replace(r"\d+", r"\d++")
+
+
 def _compiled(key: str) -> re.Pattern[str]:
-    return re.compile(rf"(.*\.)?({key})$")
+    return re.compile(rf"(.*\.)?({_linear(key)})$")
 
 
 def _hint(name: str) -> str | None:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from llmkit import files
 from llmkit.cli import options as opt
 from llmkit.cli.command import add
-from llmkit.cli.config import record_options
+from llmkit.cli.config import no_argument, record_options
 from llmkit.cli.help import Page
 from llmkit.cli.servers import ApiBase
-from llmkit.errors import GateError, InputError, one_line
+from llmkit.errors import GateError, InputError, OutputError, one_line
 
 #: Commands whose records say how to make their output again.
 _RECORDED = ("generate", "translate", "evaluate perplexity", "evaluate score", "evaluate choice", "finetune")
@@ -63,19 +65,23 @@ def rerun(
         options["api_base"] = api_base
     result = content["result"]
     recorded = Path(result["output"])
+    if output and Path(output).exists():
+        raise OutputError(f"{output} exists", hint="name a file that is not there for the new result")
     with tempfile.TemporaryDirectory(prefix="llmkit-rerun-") as scratch:
         target = Path(output).absolute() if output else Path(scratch) / recorded.name
         with contextlib.chdir(_folder(Path(record), recorded, options)):
             code = _run(content["command"], options, target, quiet=display.quiet)
         if code not in (0, 3):
             return code
-        beside = target / "run.json" if target.is_dir() else Path(f"{target}.run.json")
+        beside = target / "run.json" if target.is_dir() else files.companion(target, "run.json")
+        if not beside.exists():
+            raise InputError("options: they ask for no result that can be compared", path=record, hint=_HINT)
         again = json.loads(beside.read_text(encoding="utf-8"))
     changed = _changes(content, again)
     for line in changed:
         out.warn(line)
     if again["result"]["output_sha256"] == result["output_sha256"]:
-        out.notice(f"same result: {result['rows']:,} rows, SHA-256 {result['output_sha256'][:16]}")
+        out.notice(f"same result: {again['result']['rows']:,} rows, SHA-256 {result['output_sha256'][:16]}")
         return code
     raise GateError(
         f"different result: SHA-256 {again['result']['output_sha256'][:16]}, recorded {result['output_sha256'][:16]}",
@@ -105,13 +111,19 @@ def _read(path: Path) -> dict[str, Any]:
             value = value.get(key) if isinstance(value, dict) else None
         if not isinstance(value, kind) or isinstance(value, bool):
             raise InputError(f"{keys}: missing or damaged", path=path, hint=_HINT)
-    if Path(content["result"]["output"]).name in ("", ".", "..") or "\0" in content["result"]["output"]:
-        raise InputError(f"result.output: '{content['result']['output']}' is not the name of a file", path=path)
+    if not _is_name(content["result"]["output"]):
+        raise InputError(f"result.output: '{one_line(content['result']['output'], 60)}' is not the name of a file", path=path)
     for name, value in content["options"].items():
         for item in value if isinstance(value, list) else [value]:
-            if not isinstance(item, (str, int, float)) or "\0" in str(item):
+            if not isinstance(item, (str, int, float)) or no_argument(item):
                 raise InputError(f"options.{name}: neither text nor a number", path=path)
     return content
+
+
+def _is_name(output: str) -> bool:
+    """Whether a path ends in a name that a file can have: it becomes that of the new result, in a folder of llmkit's own."""
+    name = Path(output).name
+    return name.strip() not in ("", ".", "..") and no_argument(output) is None and len(os.fsencode(name)) <= files.MAX_NAME
 
 
 def _folder(record: Path, output: Path, options: dict[str, Any]) -> Path:
@@ -134,7 +146,7 @@ def _run(command: str, options: dict[str, Any], target: Path, *, quiet: bool) ->
     from llmkit.cli.app import run
 
     arguments = command.split()
-    for name, value in {**options, "output": str(target), "overwrite": True, "quiet": quiet}.items():
+    for name, value in {**options, "output": str(target), "quiet": quiet}.items():
         flag = "--" + name.replace("_", "-")
         if value is True:
             arguments.append(flag)

@@ -145,6 +145,7 @@ def prepare(settings: ModelSettings, tell: Notify = notify_nobody) -> Prepared:
     if settings.quantize != "none":
         quantization.check(settings.quantize, device, checkpoint)
     views = [model_view(checkpoint)]
+    _check_configuration(views[0], checkpoint)
     beside = tokenizer_view(adapter.folder, checkpoint) if adapter is not None else None
     if beside is not None and adapter is not None:
         tokenizer = _tokenizer(beside, adapter.folder, checkpoint.trusted)
@@ -223,6 +224,19 @@ def _set_up_libraries() -> None:
     logging_of_python.getLogger("bitsandbytes").setLevel(logging_of_python.ERROR)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+
+
+def _check_configuration(view: View, checkpoint: Checkpoint) -> None:
+    """Raises ModelError naming config.json and what transformers says of it: the tokenizer would be blamed otherwise."""
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    if checkpoint.model_type not in CONFIG_MAPPING:
+        return  # code of the model's own, or an architecture that is not known; loading says which
+    try:
+        AutoConfig.from_pretrained(view.folder, local_files_only=True, trust_remote_code=checkpoint.trusted)
+    except Exception as exc:
+        # a configuration of a stranger can make it raise anything
+        raise ModelError(f"{checkpoint.folder / 'config.json'}: {one_line(exc)}") from exc
 
 
 def _tokenizer(view: View, folder: Path, trusted: bool) -> Any:

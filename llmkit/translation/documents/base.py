@@ -147,7 +147,8 @@ class TextDocument:
         """A segment as it stands in the file, with the translations of those within it."""
         segment, text = self.segments[number], translations[number]
         inner: list[tuple[int, int, str]] = []
-        for child, other in zip(self.segments[number + 1 :], translations[number + 1 :], strict=True):
+        for place in range(number + 1, len(self.segments)):  # a slice of all that follow would be copied for each segment
+            child, other = self.segments[place], translations[place]
             if child.within is None:
                 break
             if other is not None and other != child.text:
