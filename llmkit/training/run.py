@@ -102,6 +102,7 @@ class RunPlan:
             options,
             model=model,
             processes=self.processes.count,
+            threads=self.prepared.settings.threads,
             train_sha256=self.train_sha256,
             valid_sha256=self.valid_sha256,
             prompts_sha256=self.prompts and self.prompts.sha256,
