@@ -119,12 +119,12 @@ def score(model: Engine | str, texts: Sequence[str], *, context: int | None = No
     from llmkit.tasks.score import Scoring, TextScoring, likelihood
 
     engine = load(model) if isinstance(model, str) else model
-    chosen, fields = context or engine.context or 1024, DocumentFields(None, False, False)
+    chosen, fields = (engine.context or 1024) if context is None else context, DocumentFields(None, False, False)
     if not engine.token_ids and (context is not None or stride is not None):
         raise UsageError(f"the engine {engine.name} does not expose a model's tokens, which `context` and `stride` count")
     task: Scoring | TextScoring = TextScoring(engine, fields, "the texts")
     if engine.token_ids:
-        task = Scoring(engine, Windows(chosen, stride or chosen), fields, "the texts", batch_tokens=_BATCH_TOKENS)
+        task = Scoring(engine, Windows(chosen, chosen if stride is None else stride), fields, "the texts", batch_tokens=_BATCH_TOKENS)
     works = [task.prepare(Row(number, None, {"text": text})) for number, text in enumerate(texts)]
     if error := next((work.error for work in works if work.error is not None), None):
         raise error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import STORIES, Copy, Run, write_rows
+from test_identity import command_options
 
 ALPACA = [{"instruction": "Name the capital of France.", "input": "", "output": "Paris"}] * 3
 
@@ -59,47 +60,77 @@ def trained_once(run: Run, tmp_path: Path, arguments: list[object]) -> bytes:
     return (tmp_path / "ad" / "run.json").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        (["--from", "en", "--to", "de"], "data.languages.target"),
-        (["--no-watch"], "optimization.watch"),
-        (["--keep", "last", "--valid-split", "50%"], "checkpoint.result"),
-        (["--prompt-field", "source", "--completion-field", "other"], "data.fields.completion"),
-        (["--template", "Say {source}: ", "--completion-field", "target"], "data.fields.template"),
-        (["--text-field", "other"], "data.fields.text"),
-        (["--input-format", "jsonl"], "data.format"),
-        (["--encoding", "latin-1"], "data.encoding"),
-        (["--limit", "6"], "data.limit"),
-        (["--max-length", "31"], "loss.max_length"),
-        (["--full-loss"], "loss.full_loss"),
-        (["--packing", "off"], "loss.packing"),
-        (["--lora-r", "8"], "lora.r"),
-        (["--lora-alpha", "8"], "lora.alpha"),
-        (["--lora-dropout", "0.1"], "lora.dropout"),
-        (["--target-modules", "q_proj"], "lora.targets"),
-        (["--target-parameters", "all"], "lora.parameters"),
-        (["--rslora"], "lora.rslora"),
-        (["--dora"], "lora.dora"),
-        (["--full"], "lora.r"),
-        (["--epochs", "2"], "optimization.epochs"),
-        (["--max-steps", "2"], "optimization.max_steps"),
-        (["--batch-size", "4"], "optimization.batch_size"),
-        (["--grad-accum", "2"], "optimization.grad_accum"),
-        (["--learning-rate", "1e-3"], "optimization.learning_rate"),
-        (["--lr-scheduler", "cosine"], "optimization.schedule"),
-        (["--warmup-ratio", "0.2"], "optimization.warmup"),
-        (["--weight-decay", "0.1"], "optimization.weight_decay"),
-        (["--max-grad-norm", "2"], "optimization.max_grad_norm"),
-        (["--neftune", "5"], "optimization.neftune"),
-        (["--gradient-checkpointing"], "optimization.gradient_checkpointing"),
-        (["--seed", "3"], "optimization.seed"),
-        (["--lora-plus-ratio", "16"], "optimization.lora_plus"),
-        (["--save-steps", "1"], "checkpoint.steps"),
-    ],
-)
-def test_another_value_of_an_option_is_another_run(run: Run, tmp_path: Path, options: list[str], name: str) -> None:
+#: Another value of each option, and the name of what it changes.
+CHANGES = [
+    (["--from", "en", "--to", "de"], "data.languages.target"),
+    (["--no-watch"], "optimization.watch"),
+    (["--keep", "last", "--valid-split", "50%"], "checkpoint.result"),
+    (["--prompt-field", "source", "--completion-field", "other"], "data.fields.completion"),
+    (["--template", "Say {source}: ", "--completion-field", "target"], "data.fields.template"),
+    (["--text-field", "other"], "data.fields.text"),
+    (["--input-format", "jsonl"], "data.format"),
+    (["--encoding", "latin-1"], "data.encoding"),
+    (["--limit", "6"], "data.limit"),
+    (["--max-length", "31"], "loss.max_length"),
+    (["--full-loss"], "loss.full_loss"),
+    (["--packing", "off"], "loss.packing"),
+    (["--lora-r", "8"], "lora.r"),
+    (["--lora-alpha", "8"], "lora.alpha"),
+    (["--lora-dropout", "0.1"], "lora.dropout"),
+    (["--target-modules", "q_proj"], "lora.targets"),
+    (["--target-parameters", "all"], "lora.parameters"),
+    (["--rslora"], "lora.rslora"),
+    (["--dora"], "lora.dora"),
+    (["--full"], "lora.r"),
+    (["--epochs", "2"], "optimization.epochs"),
+    (["--max-steps", "2"], "optimization.max_steps"),
+    (["--batch-size", "4"], "optimization.batch_size"),
+    (["--grad-accum", "2"], "optimization.grad_accum"),
+    (["--learning-rate", "1e-3"], "optimization.learning_rate"),
+    (["--lr-scheduler", "cosine"], "optimization.schedule"),
+    (["--warmup-ratio", "0.2"], "optimization.warmup"),
+    (["--weight-decay", "0.1"], "optimization.weight_decay"),
+    (["--max-grad-norm", "2"], "optimization.max_grad_norm"),
+    (["--neftune", "5"], "optimization.neftune"),
+    (["--gradient-checkpointing"], "optimization.gradient_checkpointing"),
+    (["--seed", "3"], "optimization.seed"),
+    (["--lora-plus-ratio", "16"], "optimization.lora_plus"),
+    (["--save-steps", "1"], "checkpoint.steps"),
+    (["--threads", "1"], "threads"),
+    (["--valid-split", "50%"], "data.valid_share"),
+    (["--early-stopping", "2", "--valid-split", "50%"], "optimization.early_stopping"),
+    (["--eval-steps", "1", "--valid-split", "50%"], "checkpoint.evaluate_steps"),
+    (["--eval-prompts", "prompts.jsonl"], "prompts_sha256"),
+    (["--eval-max-new-tokens", "3", "--eval-prompts", "prompts.jsonl"], "eval_max_new_tokens"),
+    (["--valid", "rows.jsonl"], "valid_sha256"),
+]
+#: Options that this walk does not change: they make another run by other means, or decide nothing of what is trained.
+OTHERS = {
+    **dict.fromkeys(("--output", "--overwrite", "--restart", "--extend"), "what becomes of a folder"),
+    **dict.fromkeys(("--dry-run", "--find-lr", "--json", "--debug", "--quiet", "--config", "--report-to"), "what is shown"),
+    **dict.fromkeys(
+        ("--model", "--train", "--max-errors", "--chat-template", "--keep-checkpoints", "--device", "--dtype", "--offline", "--verbose",
+         "--max-time", "--trust-remote-code"),
+        "the test below: none changes a byte of the result",
+    ),
+    **dict.fromkeys(("--dpo", "--dpo-beta"), "of preferences: test_preferences"), "--adapter": "test_continued_training",
+    "--quantize": "needs bitsandbytes: test_continued_training", "--chat-template-kwargs": "test_template_values_everywhere",
+}  # fmt: skip
+
+
+def test_every_option_is_tried_or_listed() -> None:
+    assert {f"--{name.replace('_', '-')}" for name in command_options("finetune")} == {
+        {"--no-watch": "--watch"}.get(word, word) for options, _ in CHANGES for word in options if word.startswith("--")
+    } | OTHERS.keys()
+
+
+@pytest.mark.parametrize(("options", "name"), CHANGES, ids=lambda part: part if isinstance(part, str) else part[0])
+def test_another_value_of_an_option_is_another_run(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], name: str
+) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"source": f"Hello {i}.", "target": "Bonjour.", "other": "Salut."} for i in range(8)])
+    write_rows(tmp_path / "prompts.jsonl", [{"prompt": "Once"}])
+    monkeypatch.chdir(tmp_path)
     base = ["--from", "en", "--to", "fr"] if "--from" in options else ["--valid-split", "50%"] if "--keep" in options else []
     same = ["--max-steps", "1", "--max-length", "32"]
     out = ["finetune", rows, "-m", STORIES, "-o", tmp_path / "ad"]
@@ -109,6 +140,32 @@ def test_another_value_of_an_option_is_another_run(run: Run, tmp_path: Path, opt
     assert again.code == 2
     assert name in again.err
     assert "--overwrite replaces it" in again.err
+
+
+def test_what_decides_nothing_changes_no_byte_of_the_result(run: Run, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"source": f"Hello {i}.", "target": "Bonjour.", "other": "Salut."} for i in range(8)])
+    same = ["--max-steps", "1", "--max-length", "32"]
+    record = trained_once(run, tmp_path, ["finetune", rows, "-m", STORIES, "-o", tmp_path / "ad", *same])
+    weights = (tmp_path / "ad" / "adapter_model.safetensors").read_bytes()
+    others: list[object] = [
+        "--keep-checkpoints",
+        "3",
+        "--max-errors",
+        "2",
+        "--chat-template",
+        "none",
+        "--max-time",
+        "1h",
+        "--offline",
+        "-v",
+    ]
+    others += ["--device", "cpu", "--dtype", "float32", "--trust-remote-code", "--train", rows.rename(tmp_path / "renamed.jsonl")]
+    again = run("finetune", "-m", STORIES, "-o", tmp_path / "ad", *same, *others)
+    assert again.code == 0, again.err
+    assert "already trained" in again.err
+    assert (tmp_path / "ad" / "run.json").read_bytes() == record
+    assert run("finetune", "-m", STORIES, "-o", tmp_path / "ad", *same, *others, "--overwrite").code == 0
+    assert (tmp_path / "ad" / "adapter_model.safetensors").read_bytes() == weights
 
 
 def test_keep_last_takes_the_weights_of_the_last_step(run: Run, tmp_path: Path, texts: Path, gpt2: Path, words: list[str]) -> None:

@@ -43,7 +43,7 @@ JOBS: dict[str, tuple[list[str], dict[str, list[str]]]] = {
     "evaluate perplexity": (
         ["evaluate", "perplexity", "-i", "rows.jsonl"],
         {
-            "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "text_field": ["note"], "by_line": [], "context": ["64"],
+            "input_format": ["jsonl"], "encoding": ["latin-1"], "limit": ["2"], "text_field": ["note"], "context": ["64"],
             "stride": ["32"], "batch_size": ["2"], "batch_tokens": ["999"], "against": ["builtin:stories"], "threads": ["1"],
         },
     ),
@@ -71,7 +71,7 @@ NOT_TRIED = {
     "chat_template_kwargs": "needs a chat template (tests/test_template_values.py)",
     "system": "has its own test below", "draft_model": "has its own test below", "pivot": "has its own test below",
     "pivot_model": "has its own test below", "retranslate_fuzzy": "of catalogs (test_translate_catalogs.py)", "mark_fuzzy": "of catalogs",
-    "completion_only": "has its own test below", "concatenate": "takes no output",
+    "completion_only": "has its own test below", "by_line": "has its own test below", "concatenate": "takes no output",
     "shard": "each shard has an output of its own", "output_format": "has its own test below",
     "prediction_field": "of saved outputs", "predictions": "takes no output", "references": "takes no output",
 }  # fmt: skip
@@ -139,8 +139,8 @@ def test_an_option_that_changes_between_two_runs_on_one_output_is_refused_by_nam
     "change",
     [
         ["--dtype", "float32"], ["--device", "cpu"], ["--offline"], ["--quiet"], ["--verbose"], ["--max-errors", "3"], ["--max-time", "1h"],
-        ["--verify-batching", "1"], ["--quantize", "none"], ["--max-tokens-total", "9999"], ["--concurrency", "3"], ["--max-retries", "1"],
-        ["--request-timeout", "5s"], ["--model", "builtin:stories"], ["--chat-template", "none"],
+        ["--verify-batching", "1"], ["--quantize", "none"], ["--max-tokens-total", "9999"], ["--overwrite"], ["--model", "builtin:stories"],
+        ["--chat-template", "none"],
     ],
     ids=lambda change: change[0],
 )  # fmt: skip
@@ -151,6 +151,16 @@ def test_an_option_on_the_list_changes_no_byte(run: Run, files: Path, change: li
     assert run(*arguments, "-o", other, *change).code == 0
     assert other.read_bytes() == out.read_bytes()
     assert run(*arguments, "-o", out, *change).code == 0
+
+
+def test_the_name_of_the_input_and_no_failed_row_change_no_byte(run: Run, files: Path) -> None:
+    arguments = ["generate", "--max-new-tokens", "2", "-o", "out.jsonl", "-i"]
+    assert run(*arguments, "rows.jsonl").code == 0
+    before = (files / "out.jsonl").read_bytes()
+    (files / "rows.jsonl").rename(files / "others.jsonl")
+    assert "already complete" in run(*arguments, "others.jsonl").err
+    assert run(*arguments, "others.jsonl", "--retry-failed").code == 0
+    assert (files / "out.jsonl").read_bytes() == before
 
 
 def test_a_changed_output_format_is_refused(run: Run, files: Path) -> None:
@@ -254,6 +264,7 @@ def test_what_is_made_of_a_result_changes_no_byte_of_the_scored_rows(run: Run, f
     changes = [
         ["--fail-if", "token_perplexity > 1e9"], ["--report", "r.md"], ["--json"], ["--baseline", "base.json"],
         ["--baseline", "base.json", "--test", "bootstrap"], ["--baseline", "base.json", "--max-regression", "2%"], ["--debug"],
+        ["--cache", "kept"],
     ]  # fmt: skip
     for change in changes:
         assert run(*arguments, "-o", out, *change).code == 0, change
@@ -267,9 +278,10 @@ def test_what_is_made_of_a_result_changes_no_byte_of_the_scored_rows(run: Run, f
         (["generate", "-i", "rows.jsonl", "-m", "LLAMA"], ["--system", "Be kind."], "system"),
         (["generate", "-i", "rows.jsonl"], ["--draft-model", "builtin:stories"], "model.engine"),
         (["generate", "-i", "rows.jsonl"], ["--engine", "torch"], "model.engine"),
+        (["evaluate", "perplexity", "-i", "lines.txt"], ["--by-line"], "by_line"),
         (
-            ["evaluate", "perplexity", "-m", "LLAMA", "-i", "pairs.jsonl", "--chat-template", "none"],
-            ["--completion-only"],
+            ["evaluate", "perplexity", "-m", "LLAMA", "-i", "pairs.jsonl"],
+            ["--completion-only", "--chat-template", "none"],
             "completion_only",
         ),
         (["translate", "-i", "rows.jsonl", "-m", "LLAMA", "--to", "fr", "--text-field", "text"], ["--pivot", "de"], "pivot"),
@@ -286,6 +298,7 @@ def test_options_that_need_a_model_of_their_own_are_refused_by_name(
     run: Run, files: Path, llama: Path, copy_of: Copy, arguments: list[str], change: list[str], name: str
 ) -> None:
     write_rows(files / "pairs.jsonl", [{"prompt": "the king", "completion": " lived", "text": "the king lived"}])
+    (files / "lines.txt").write_text("the king\nthe queen\n")
     named = {"LLAMA": llama, "COPY": copy_of(llama) if "COPY" in change else None, "ADAPTER": files / "adapter"}
     job = [str(named.get(word, word)) for word in arguments]
     change = [str(named.get(word, word)) for word in change]
@@ -302,8 +315,12 @@ def test_options_that_need_a_model_of_their_own_are_refused_by_name(
 
 
 @pytest.mark.parametrize(
-    "change", [["--trust-remote-code"], ["--engine", "torch"], ["--restart"], ["--config", "empty.toml"], ["--debug"]], ids=lambda c: c[0]
-)
+    "change",
+    [
+        ["--trust-remote-code"], ["--engine", "torch"], ["--restart"], ["--config", "empty.toml"], ["--debug"], ["--device-map", "auto"],
+    ],
+    ids=lambda c: c[0],
+)  # fmt: skip
 def test_an_option_on_the_list_changes_no_byte_of_another_models_answers(run: Run, files: Path, llama: Path, change: list[str]) -> None:
     (files / "empty.toml").write_text("")
     arguments = ["generate", "-m", llama, "-i", "rows.jsonl", "--max-new-tokens", "2", "--chat-template", "none"]

@@ -85,7 +85,8 @@ def test_a_file_is_answered_in_order_with_the_servers_counts(run: Run, tmp_path:
     assert "150 tokens in prompts" in ran.err
     assert "openai:tiny on openai" in ran.err
     assert server.most_at_once <= 8
-    again = run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *at)
+    # how a server is asked is no part of the run
+    again = run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *at, "--request-timeout", "30s", "--max-retries", "3")
     assert "already complete" in again.err
     assert len(server.bodies) == 50
 
@@ -98,6 +99,7 @@ def test_several_servers_share_the_work(run: Run, tmp_path: Path, server: FakeSe
         assert ran.code == 0, ran.err
         assert len(server.bodies) + len(other.bodies) == 40
         assert min(len(server.bodies), len(other.bodies)) > 10
+        assert "already complete" in run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *at).err
 
 
 def test_samples_differ_by_seeds_that_do_not_depend_on_the_neighbours(run: Run, tmp_path: Path, at: list[object]) -> None:

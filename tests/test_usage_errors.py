@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Process, Run
+from conftest import PATIENCE, Process, Run, until, write_rows
 
 #: Arguments, and what the message must name.
 EARLY = [
@@ -24,13 +24,26 @@ EARLY = [
     ("generate -i x.jsonl --encoding klingon", "--encoding: 'klingon'"),
     ("generate -i x.jsonl --batch-size many", "--batch-size: 'many'"),
     ("generate -i x.jsonl --max-time soon", "--max-time: 'soon'"),
+    ("generate x --regex (", 'invalid regex "("'),
+    ("generate x --regex (?=a)b", "look-around"),
+    ("generate x --json-schema {", "--json-schema: not JSON"),
+    ('generate x --json-schema {"type":"strin"}', "Invalid type: strin"),
+    ("generate x --json-schema none.json", "none.json: the schema can't be read"),
+    ("generate x --chat-template none.jinja", "none.jinja"),
+    ("generate x --draft-model builtin:storis", "did you mean 'stories'?"),
     ("translate hi --to Frensh", "--to: 'Frensh'"),
+    ("translate hi --from fr --to fr", "--from and --to are both French"),
+    ("translate hi --to fr --max-new-tokens 0", "--max-new-tokens 0: it must be 1 or more"),
     ("translate hi --from Inglish --to fr", "--from: 'Inglish'"),
     ("translate hi --to fr --pivot Ggerman", "--pivot: 'Ggerman'"),
     ("translate hi --to fr --pivot-model a/b", "--pivot-model"),
     ("translate hi --to fr --n-best 0", "--n-best 0"),
     ("evaluate perplexity -i x.txt --fail-if perplexty>3", "perplexty"),
     ("evaluate perplexity -i x.txt --test t", "--test: 't'"),
+    ("evaluate perplexity -i x.txt --context 0", "--context 0: it must be 1 or more"),
+    ("evaluate perplexity -i x.txt --stride 0", "--stride 0: it must be 1 or more"),
+    ("evaluate perplexity -i x.txt --context 8 --stride 9", "--stride 9: it must be between 1 and the context, 8"),
+    ("evaluate perplexity -m builtin:storis -i there.txt", "did you mean 'stories'?"),
     ("evaluate score -p x -r x --metrics blue", "blue"),
     ("evaluate score -p x -r x --normalize upper", "upper"),
     ("evaluate score -p x -r x --smooth-method sum", "--smooth-method: 'sum'"),
@@ -38,6 +51,8 @@ EARLY = [
     ("evaluate code -i x.jsonl -k none --run-code", "-k none"),
     ("finetune x.jsonl -o y --lr-scheduler steep", "--lr-scheduler: 'steep'"),
     ("finetune x.jsonl -o y --packing on", "--packing: 'on'"),
+    ("finetune there.txt -o y --extend", "no finished run to extend"),
+    ("finetune there.txt -o y --dpo-beta 0.1", "--dpo-beta applies to rows with 'chosen' and 'rejected'"),
     ("finetune x.jsonl -o y --valid-split 5", "--valid-split: '5'"),
     ("finetune x.jsonl -o y --dtype fp8", "--dtype: 'fp8'"),
     ("merge a -o b --dtype auto", "--dtype: 'auto'"),
@@ -45,7 +60,8 @@ EARLY = [
 ]
 
 
-def test_every_value_that_is_wrong_is_refused_before_a_heavy_library_is_imported() -> None:
+def test_every_value_that_is_wrong_is_refused_before_a_heavy_library_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "there.txt").write_text("Once upon a time.\n")
     code = """
 import contextlib, io, json, sys
 from llmkit.cli.app import run
@@ -57,7 +73,8 @@ for arguments in json.loads(sys.argv[1]):
     out.append([code, said.getvalue(), [m for m in ("torch", "transformers", "datasets", "peft") if m in sys.modules]])
 print(json.dumps(out))
 """
-    done = subprocess.run([sys.executable, "-c", code, json.dumps([a for a, _ in EARLY])], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code, json.dumps([a for a, _ in EARLY])]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=PATIENCE)
     for (arguments, named), (exit_code, said, heavy) in zip(EARLY, json.loads(done.stdout), strict=True):
         assert (exit_code, heavy) == (2, []), (arguments, said)
         assert named in said, (arguments, said)
@@ -88,9 +105,20 @@ def test_an_answer_in_a_precision_of_short_name_is_the_answer_in_that_precision(
         ("generate -i x.jsonl --echo", "--echo cannot be combined with -i"),
         ("translate -i x.txt --to fr --json", "--json cannot be combined with -i"),
         ("translate x --languages", "text cannot be combined with --languages"),
+        ("translate --languages --chat-template none", "--chat-template cannot be combined with --languages"),
+        ("translate x --to fr --mark-fuzzy", "--mark-fuzzy applies to .po files"),
+        ("translate -i x.jsonl --to fr --restart", "--restart needs --output"),
+        ("generate -i x.jsonl -o - --force", "--force needs -o"),
+        ("generate x --logprobs", "--logprobs needs --json or --input"),
+        ("generate x --concurrency 2", "--concurrency applies to models on servers (openai:NAME); builtin:stories runs on this machine"),
+        ("translate x --to fr --max-retries 2", "--max-retries applies to models on servers"),
         ("evaluate score -p x -r x -o z.jsonl", "-o needs --model"),
         ("evaluate score -p x -r x --device cpu", "--device needs --model"),
         ("evaluate score -p x -r x --max-new-tokens 3", "--max-new-tokens needs --model"),
+        ("evaluate score -p x -r x --engine torch", "--engine needs --model"),
+        ("evaluate bleu -p x -r x --threads 2", "--threads needs --model"),
+        ("evaluate perplexity -i x.txt --chat-template none", "--chat-template needs --completion-only"),
+        ("evaluate choice -i x.jsonl --request-timeout 9s", "--request-timeout applies to models on servers"),
         ("evaluate score -p x -r x -i y.jsonl", "-i cannot be combined with -p"),
         ("evaluate score -p x -r x -m gpt2", "-m cannot be combined with -p"),
         ("evaluate score -i x.jsonl --paired-bs", "--paired-bs needs --predictions"),
@@ -104,6 +132,43 @@ def test_an_answer_in_a_precision_of_short_name_is_the_answer_in_that_precision(
     ],
 )
 def test_an_option_that_this_form_would_ignore_is_refused(run: Run, arguments: str, named: str) -> None:
+    ran = run(*arguments.split())
+    assert ran.code == 2
+    assert named in ran.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "--logprobs"], ["generate", "--logprobs", "--output-format", "text"],
+        ["translate", "--to", "fr", "--text-field", "prompt", "--scores"],
+    ],
+    ids=lambda words: " ".join(words),
+)  # fmt: skip
+def test_what_a_line_of_text_can_not_hold_is_refused(run: Run, tmp_path: Path, arguments: list[str]) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "Once"}])
+    output = [] if "--output-format" in arguments else ["-o", tmp_path / "out.txt"]
+    ran = run(*arguments, "-i", rows, *output)
+    assert ran.code == 2
+    assert "text holds the answers alone" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("translate -i x.srt -o y.srt --to fr --scores", "--scores applies to rows, not to documents"),
+        ("translate -i x.srt --to fr --output-field fr", "--output-field applies to rows, not to documents"),
+        ("translate -i x.po -o y.jsonl --to fr --mark-fuzzy", "--mark-fuzzy applies to .po files, not to rows"),
+        ("evaluate perplexity -i x.jsonl --by-line", "--by-line applies to plain text, and the input has rows"),
+    ],
+)
+def test_an_option_that_this_kind_of_file_would_ignore_is_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "x.jsonl", [{"text": "Once"}])
+    for name in ("x.srt", "x.po"):
+        (tmp_path / name).write_text("")
     ran = run(*arguments.split())
     assert ran.code == 2
     assert named in ran.err
@@ -168,17 +233,18 @@ def test_two_texts_are_refused(run: Run) -> None:
     assert "quotes" in ran.err
 
 
-def test_waiting_for_standard_input_is_said_once() -> None:
+def test_waiting_for_standard_input_is_said_once(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "llmkit", "generate", "-", "--max-new-tokens", "1", "--json", "-q"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+    said = tmp_path / "stderr"
+    with said.open("wb") as stderr, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr) as running:
+        assert until(lambda: said.read_bytes() != b"", running)
         assert running.stdin is not None
-        assert running.stderr is not None
-        assert running.stdout is not None
-        assert running.stderr.readline() == b"reading standard input\n"
         running.stdin.write(b"Once")
         running.stdin.close()
-        assert json.loads(running.stdout.read())["prompt"] == "Once"
-        assert running.stderr.read() == b""
+        running.stdin = None
+        answer = running.communicate(timeout=PATIENCE)[0]
+    assert json.loads(answer)["prompt"] == "Once"
+    assert said.read_bytes() == b"reading standard input\n"
 
 
 def test_help_on_a_terminal_loses_no_brackets(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
@@ -162,6 +162,11 @@ def _flat(function: Callable[..., Any], without: tuple[str, ...] = ()) -> Callab
 def command_line(ctx: typer.Context) -> str:
     """The command as it was typed, for a shell; without passwords in URLs."""
     return console.without_credentials(shlex.join([*ctx.command_path.split(), *ctx.meta.get(TYPED, ())]))
+
+
+def option_names(*groups: type, but: Collection[str] = ()) -> tuple[str, ...]:
+    """The options of the groups, those in `but` left out: what a form of a command would ignore is all of them unless it is named."""
+    return tuple(dict.fromkeys(field.name for group in groups for field in fields(group) if field.name not in but))
 
 
 def refuse(ctx: typer.Context, names: Iterable[str], why: str, *, hint: str | None = None) -> None:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from llmkit.cli import console
-from llmkit.cli.command import refuse
+from llmkit.cli.command import option_names, refuse
+from llmkit.cli.jobs import AnswerJobOptions
+from llmkit.cli.options import AnswersOut, RowFormat
 from llmkit.cli.parameter_source import option_name
 from llmkit.errors import InputError, OutputError, UsageError
 from llmkit.rows.reading import FORMATS
@@ -29,12 +31,14 @@ if TYPE_CHECKING:
 _PATIENCE = 1.0
 #: Endings of files with rows.
 _ROWS = tuple(f".{name}{packed}" for name in FORMATS for packed in ("", ".gz"))
-#: Options about rows and their file, which do not apply to one text.
+#: Options about rows and their file, which do not apply to one text. `AnswersOut.for_one` decides on a format of the answer.
 ONLY_WITH_INPUT = (
-    "output", "output_field", "template", "prompt_field", "text_field", "input_format", "encoding", "limit", "overwrite", "restart",
-    "retry_failed", "max_time", "max_errors", "batch_size", "batch_tokens", "verify_batching", "continue_last", "shard",
-    "max_tokens_total", "workers", "ray", "cpus_per_worker", "gpus_per_worker",
+    *option_names(RowFormat, AnswersOut, AnswerJobOptions, but=("output_format",)),
+    "template", "prompt_field", "text_field", "verify_batching", "continue_last",
 )  # fmt: skip
+
+#: ... and those about a file that is there already, which do not apply to standard output.
+NEEDS_FILE = ("overwrite", "restart", "retry_failed")
 
 
 def only_with_input(ctx: typer.Context) -> None:

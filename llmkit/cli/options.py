@@ -222,10 +222,10 @@ class AnswersOut(RowsOut):
             return self.output_format == "jsonl"
         raise UsageError(f"--output-format {self.output_format} needs --input", hint="add -i FILE, or use jsonl")
 
-    def writer(self, path: str, model: str, *, several: bool) -> Writer | None:
+    def writer(self, path: str, model: str, *, several: bool, extra: str | None) -> Writer | None:
         """What makes the bytes of the file `path`; None for what its ending stands for.
 
-        several: each row has more than one answer. Raises UsageError.
+        several: each row has more than one answer. extra: an option that adds fields to it. Raises UsageError for both in a text file.
         """
         from llmkit.jobs.output import FORMAT_NAMES, writer_of
 
@@ -233,21 +233,25 @@ class AnswersOut(RowsOut):
         ending = Path(path).suffix.lower()
         if several and (named or ending) in ("text", ".txt"):
             raise UsageError(f"{path}: text holds one answer per line, and each row has several", hint="name a .jsonl output")
+        if extra and (named or ending) in ("text", ".txt"):
+            raise UsageError(f"{path}: text holds the answers alone, without what `{extra}` adds", hint="name a .jsonl output")
         if named is None or FORMAT_NAMES.get(named) == ending:
             return None
         return writer_of(Path(path), self.output_field, named, model)
 
-    def stream(self, model: str, *, lines: bool, several: bool) -> Writer:
+    def stream(self, model: str, *, lines: bool, several: bool, extra: str | None) -> Writer:
         """What makes the bytes of rows on standard output: as text where they were lines of text, else as JSON lines.
 
-        several: each row has more than one answer, which no line of text holds. Raises UsageError.
+        several and extra: as for `writer`; no line of text holds either. Raises UsageError.
         """
         from llmkit.jobs.output import stream_writer
 
         if self.output_format == "text" and several:
             raise UsageError("--output-format text holds one answer per line, and each row has several", hint="use jsonl")
+        if self.output_format == "text" and extra:
+            raise UsageError(f"--output-format text holds the answers alone, without what `{extra}` adds", hint="use jsonl")
         if self.output_format in (None, "auto"):
-            return stream_writer("text" if lines and not several else "jsonl", self.output_field)
+            return stream_writer("text" if lines and not (several or extra) else "jsonl", self.output_field)
         return stream_writer(str(self.output_format), self.output_field, model)
 
 

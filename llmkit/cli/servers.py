@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from llmkit.cli.command import refuse
 from llmkit.cli.parsing import MODEL, count_option, duration, option, seconds
 
 if TYPE_CHECKING:
@@ -34,3 +37,13 @@ class ServerOptions:
         from llmkit.models.settings import ServerSettings
 
         return ServerSettings(tuple(self.api_base or ()), self.concurrency, seconds(self.request_timeout) or 600.0, self.max_retries)
+
+
+def refuse_without_server(ctx: typer.Context, reference: str) -> None:
+    """Refuses options about requests for a model that no server runs. Raises UsageError."""
+    from llmkit.engines.registry import engines
+
+    if ":" in reference and not reference.startswith("builtin:") and any(kind.claims(reference) for kind in engines().values()):
+        return
+    why = f"applies to models on servers (openai:NAME); {reference} runs on this machine"
+    refuse(ctx, ("concurrency", "request_timeout", "max_retries"), why, hint="remove it")

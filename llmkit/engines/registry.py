@@ -16,6 +16,7 @@ from llmkit.engines.base import EngineKind
 from llmkit.engines.ctranslate2 import limits
 from llmkit.errors import EngineLimitError, OutOfMemoryError, UnavailableError, UsageError, did_you_mean, one_line
 from llmkit.models.devices import may_have_accelerator
+from llmkit.models.reference import check_name
 
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
@@ -82,6 +83,19 @@ def _light(settings: ModelSettings, decoding: Decoding | None) -> tuple[EngineKi
     return ctranslate2.ENGINE, None
 
 
+def _check_unopened(settings: ModelSettings, decoding: Decoding | None, chat: ChatSettings | None, draft: str | None) -> None:
+    """Raises what is wrong with names, a template or a constraint before a library is imported."""
+    for reference in (settings.reference, draft):
+        if reference is not None:
+            check_name(reference)
+    if chat is not None:
+        chat.source(None)
+    if decoding is not None and decoding.constrained:
+        from llmkit.engines.grammar import grammar
+
+        grammar(decoding)
+
+
 def open_engine(
     settings: ModelSettings,
     *,
@@ -99,6 +113,8 @@ def open_engine(
     Raises UsageError as `choose` does, and what the engine raises: ModelError, UnavailableError or OutOfMemoryError.
     """
     chosen, why = choose(settings, engine, decoding)
+    if not chosen.prefixes:
+        _check_unopened(settings, decoding, chat, draft)
 
     def opened(kind: EngineKind) -> Engine:
         module, _, name = kind.opener.partition(":")

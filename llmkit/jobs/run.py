@@ -385,7 +385,6 @@ def _settled(work: Work) -> Outcome | None:
 
 def _check_errors(failed: int, tally: Tally, settings: JobSettings) -> None:
     if settings.max_errors is not None and failed > settings.max_errors:
-        count = f"{failed:,} row{'' if failed == 1 else 's'} failed"
-        # where no row may fail, there need not be such an option
-        bound = f", more than `max_errors` {settings.max_errors}" if settings.max_errors else ""
-        raise RowsFailedError(f"{count}{bound}; the first: {tally.first_error}", hint=tally.first_hint)
+        rows = "1 row" if failed == 1 else f"{failed:,} rows"
+        allowed = f", more than `max_errors` {settings.max_errors}" if settings.max_errors else ""
+        raise RowsFailedError(f"{rows} failed{allowed}; the first: {tally.first_error}", hint=tally.first_hint)

@@ -21,7 +21,7 @@ from llmkit.models.gguf.folder import model_folder
 from llmkit.models.gguf.header import ENDING, read_header
 from llmkit.models.shelf import file_sha256 as remembered_sha256
 
-_HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?)(@(?P<revision>[\w./-]+))?")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 #: A file of a model on the hub, in a folder of it where that is so.
 _HUB_FILE = re.compile(
     rf"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)/(?P<file>[\w./-]+{re.escape(ENDING)})(@(?P<revision>[\w./-]+))?", re.IGNORECASE
@@ -54,6 +54,7 @@ def locate(
 
     Raises UsageError for an invalid name, ModelError or UnavailableError for a model that is damaged or not available.
     """
+    check_name(reference)
     if reference.startswith("builtin:"):
         return Location(reference, builtin.folder(reference.removeprefix("builtin:")))
     path = Path(reference).expanduser()
@@ -61,15 +62,24 @@ def locate(
         return Location(reference, path.resolve())
     if (found := gguf_file(reference, offline=offline)) is not None:
         return Location(reference, model_folder(found.path, reference, tell), found.revision)
-    if os.path.isfile(path):
+    name, _, revision = reference.partition("@")
+    return _from_hub(reference, name, revision or None, offline=offline or hub_offline(), trust_remote_code=trust_remote_code)
+
+
+def check_name(reference: str) -> None:
+    """Raises what `locate` raises for a name that no model on this machine has and none on a hub can have."""
+    path = Path(reference).expanduser()
+    if reference.startswith("builtin:"):
+        builtin.folder(reference.removeprefix("builtin:"))
+    elif os.path.isdir(path) or _names_gguf(reference):
+        return
+    elif os.path.isfile(path):
         raise ModelError(f"{reference} is a file; a model is a folder or a .gguf file", hint="name the folder that holds config.json")
-    match = _HUB_NAME.fullmatch(reference)
-    if match is None or reference.startswith((".", "/", "~")) or ".." in reference:
+    elif _HUB_NAME.fullmatch(reference) is None or reference.startswith((".", "/", "~")) or ".." in reference:
         raise UnavailableError(
             f"there is no model folder '{reference if len(reference) < 200 else reference[:200] + '...'}'",
             hint=_KINDS,
         )
-    return _from_hub(reference, match["name"], match["revision"], offline=offline or hub_offline(), trust_remote_code=trust_remote_code)
 
 
 @dataclass(frozen=True)
@@ -85,9 +95,8 @@ def gguf_file(reference: str, *, offline: bool = False) -> GgufFile | None:
 
     Raises ModelError or UnavailableError for a file that is damaged or not available.
     """
-    name = reference.partition("@")[0]
     path = Path(reference).expanduser()
-    if not name.lower().endswith(ENDING) and path.suffix.lower() != ENDING:
+    if not _names_gguf(reference):
         return None
     if os.path.isfile(path):
         return GgufFile(path)
@@ -95,6 +104,10 @@ def gguf_file(reference: str, *, offline: bool = False) -> GgufFile | None:
     if match is None or ".." in reference:
         raise UnavailableError(f"there is no model file '{reference if len(reference) < 200 else reference[:200] + '...'}'", hint=_KINDS)
     return _file_from_hub(reference, match, offline=offline or hub_offline())
+
+
+def _names_gguf(reference: str) -> bool:
+    return reference.partition("@")[0].lower().endswith(ENDING) or Path(reference).suffix.lower() == ENDING
 
 
 def resolve(

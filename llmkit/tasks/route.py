@@ -47,8 +47,10 @@ class RouteSettings:
     batch_tokens: int = 16_384
 
     def __post_init__(self) -> None:
-        if self.options.best < 1:
-            raise UsageError(f"`n_best` {self.options.best}: it must be 1 or more")
+        numbers = {"n_best": self.options.best, "num_beams": self.num_beams, "max_new_tokens": self.max_new_tokens}
+        for name, value in numbers.items():
+            if value is not None and value < 1:
+                raise UsageError(f"`{name}` {value}: it must be 1 or more")
         if self.num_beams is not None and self.options.best > self.num_beams:
             raise UsageError(
                 f"`n_best` {self.options.best}: {self.num_beams} beams give at most {self.num_beams} translations", hint="raise `num_beams`"

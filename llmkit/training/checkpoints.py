@@ -122,17 +122,20 @@ class RunFolder:
         self._check_room()
         return "fresh"
 
+    def check_extendable(self) -> None:
+        """Raises OutputError when no run here is finished or on the way to be longer."""
+        if self.state is None or not (self.finished or self.state.identity.get("extended")):
+            hint = "the same command without `extend` continues an unfinished run"
+            raise OutputError(f"{self.name}: no finished run to extend", hint=hint)
+
     def check_extension(self, identity: dict[str, Any], steps: int) -> str:
         """What this run is to the folder if it is to make a finished one longer: 'extend', or 'resume' or 'finished' where it has begun.
 
         steps: of this run. Raises JobChangedError when more than its length differs, OutputError when there is no finished run or no
         checkpoint to go on from.
         """
+        self.check_extendable()
         if self.record is None or not self.finished or self.state is None:
-            if self.state is None or not self.state.identity.get("extended"):
-                raise OutputError(
-                    f"{self.name}: no finished run to extend", hint="the same command without `extend` continues an unfinished run"
-                )
             return self.check(identity)
         changes = differences(self.record["identity"], self._as_extended(identity))
         if not changes:

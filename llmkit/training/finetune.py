@@ -63,9 +63,14 @@ def finetune(
     from llmkit.training.checkpoints import RunFolder
 
     report, processes = report or Silent(), from_environment()
+    if extend and (overwrite or restart):
+        other = "overwrite" if overwrite else "restart"
+        raise UsageError(f"`extend` and `{other}` cannot be combined", hint="use only one of them")
     _check_trackers(report_to)
     folder = RunFolder(output, writes=processes.writes)
     with folder.locked():
+        if extend and folder.writes:
+            folder.check_extendable()
         with report.phase("loading libraries"):
             rows = read_data(settings.data, offline=settings.model.offline)
             plan = make_plan(settings, rows, processes, report)
@@ -124,12 +129,9 @@ def _built(settings: FinetuneSettings, report: Reporter, phase: Callable[[str], 
 
 def _relation(folder: RunFolder, plan: RunPlan, overwrite: bool, restart: bool, extend: bool) -> str:
     """What this run is to the folder, see `RunFolder.check`."""
-    if not extend:
-        return folder.check(plan.identity(), overwrite=overwrite, restart=restart)
-    if overwrite or restart:
-        other = "overwrite" if overwrite else "restart"
-        raise UsageError(f"`extend` and `{other}` cannot be combined", hint="use only one of them")
-    return folder.check_extension(plan.identity(), plan.steps)
+    if extend:
+        return folder.check_extension(plan.identity(), plan.steps)
+    return folder.check(plan.identity(), overwrite=overwrite, restart=restart)
 
 
 def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Processes, report: Reporter) -> RunPlan:
@@ -144,6 +146,7 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     from llmkit.training.eval_prompts import read_prompts
     from llmkit.training.run import RunPlan, check_examples, check_weights
 
+    loss = _loss(settings.loss, rows.checked.formats, report)
     device = processes.device(settings.model.device)
     dtype = "float32" if settings.lora is None and settings.model.dtype == "auto" else settings.model.dtype  # see Micikevicius et al. 2018
     prepared = prepare(replace(settings.model, device=device, dtype=dtype), report.notice)
@@ -156,7 +159,6 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     check_examples(train, rows.source, report.warn)
     valid, valid_counts = _examples(encoder, rows.valid)
     _tell_unused(rows, encoder, train, report)
-    loss = _loss(settings.loss, rows.checked.formats, report)
     plan = RunPlan(
         prepared, encoder, train, valid, settings.lora if prepared.adapter is None else LoraSettings.of(prepared.adapter.config),
         settings.optimization, loss, settings.checkpoints, settings.data, processes, rows.checked.format,

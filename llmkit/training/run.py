@@ -106,6 +106,7 @@ class RunPlan:
             model=model,
             processes=self.processes.count,
             fsdp=self.fsdp or None,
+            threads=self.prepared.settings.threads,
             train_sha256=self.train_sha256,
             valid_sha256=self.valid_sha256,
             prompts_sha256=self.prompts and self.prompts.sha256,

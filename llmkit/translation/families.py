@@ -66,10 +66,15 @@ class Family:
             source = others[0] if len(others) == 1 else None
         if source is None and self.needs_source:
             raise UsageError("this model needs the source language", hint="name it with `from`, or `from` auto")
-        if source is not None and source.matches(target):
-            raise UsageError(f"`from` and `to` are both {target.name}")
+        check_ends(source, target)
         source_code = _code(source, self.sources, "`from`") if source is not None else ""
         return self.make(source, target, source_code, _code(target, self.targets, "`to`"))
+
+
+def check_ends(source: Language | None, target: Language | None) -> None:
+    """Raises UsageError for a translation from a language into itself."""
+    if source is not None and target is not None and source.matches(target):
+        raise UsageError(f"`from` and `to` are both {target.name}")
 
 
 def family(facts: ModelFacts) -> Family:

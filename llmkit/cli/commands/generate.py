@@ -20,10 +20,11 @@ from llmkit.cli import options as opt
 from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.decoding import DecodingOptions
 from llmkit.cli.help import Page
-from llmkit.cli.inputs import only_with_input, output_of, read_prompt, remark_escapes
+from llmkit.cli.inputs import NEEDS_FILE, only_with_input, output_of, read_prompt, remark_escapes
 from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, RUN, SHOW, count_option, option
 from llmkit.cli.running import job_for, model_identity, models_open, open_model, summarize, tell_no_rows, tell_speed
+from llmkit.cli.servers import refuse_without_server
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.utilization import measured
 from llmkit.errors import ModelError
@@ -76,16 +77,23 @@ def generate(
     """Answers one prompt on stdout, or each row of `--input`."""
     out = display.console
     remark_escapes(ctx, out, ("stop", "template", "system"))
+    refuse_without_server(ctx, model.model)
     own = _generation_defaults(model.settings, out) if decode.generation_config == "model" else None
     call = Call(model.settings, model.engine, decode.decoding(ctx, own), chat.settings, out, own)
     input, output, output_field = rows_in.input, rows_out.output, rows_out.output_field
     if input is None:
         only_with_input(ctx)
+        as_json = rows_out.for_one() or display.json_output
+        if not as_json:
+            refuse(ctx, ("logprobs",), "needs --json or --input", hint="add --json; text alone holds no log-probabilities")
         text = read_prompt(prompt, 'llmkit generate "Once upon a time"')
-        return _one_prompt(call, text, json_output=rows_out.for_one() or display.json_output, echo=echo)
+        return _one_prompt(call, text, json_output=as_json, echo=echo)
     refuse(ctx, ("json_output",), "cannot be combined with --input", hint="--output-format jsonl writes a line of JSON per row")
     hint = '--template "Summarize: {text}" puts words around each row'
     refuse(ctx, ("prompt", "echo"), "cannot be combined with --input", hint=hint)
+    path = None if output == "-" else output
+    if path is None:
+        refuse(ctx, NEEDS_FILE, "needs --output", hint="remove it, or add -o FILE")
     settings, workers = job.job, job.crew
     fields = PromptFields(template, prompt_field, continue_last=continue_last)
     rows = open_rows(input, **rows_in.reading, text_field="prompt", offline=model.offline)
@@ -102,13 +110,12 @@ def generate(
         known,
         workers,
     )
-    path = None if output == "-" else output
-    several = call.decoding.num_samples > 1
-    write = None if path is None else rows_out.writer(path, model.model, several=several)
+    several, extra = call.decoding.num_samples > 1, "logprobs" if call.decoding.logprobs else None
+    write = None if path is None else rows_out.writer(path, model.model, several=several, extra=extra)
     with output_of(
         path, input, known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write, shard=settings.shard
     ) as target:
-        return run.answer(target or rows_out.stream(model.model, lines=rows.plain, several=several))
+        return run.answer(target or rows_out.stream(model.model, lines=rows.plain, several=several, extra=extra))
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,12 @@ from llmkit.cli import options as opt
 from llmkit.cli.command import add, identity, options_set_by_user, refuse
 from llmkit.cli.decoding import AnswerOptions
 from llmkit.cli.help import Page
-from llmkit.cli.inputs import only_with_input, output_of, read_prompt
+from llmkit.cli.inputs import NEEDS_FILE, only_with_input, output_of, read_prompt
 from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, INPUT, MODEL, SHOW, count_option, option
 from llmkit.cli.parsing import language as language_name
 from llmkit.cli.running import job_for, model_identity, models_open, summarize, tell_no_rows, tell_speed
+from llmkit.cli.servers import refuse_without_server
 from llmkit.engines.utilization import measured
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.rows import Row, Rows, open_rows
@@ -58,7 +59,9 @@ _SAMPLE = 50
 #: Options of gettext catalogs.
 _ABOUT_CATALOGS = ("retranslate_fuzzy", "mark_fuzzy")
 #: Options that do not apply to a list of languages.
-_ABOUT_ANSWERS = ("num_beams", "max_new_tokens", "length_penalty", "n_best", "scores", "glossary", "json_output")
+_ABOUT_ANSWERS = (
+    "num_beams", "max_new_tokens", "length_penalty", "n_best", "scores", "glossary", "json_output", "output_format", "chat_template",
+)  # fmt: skip
 
 
 _OUT = opt.AnswersOut(output_field="translation")
@@ -126,15 +129,19 @@ def translate(
     from llmkit.jobs.run import file_job
     from llmkit.tasks.route import RouteSettings
     from llmkit.tasks.translate import TranslationOptions
+    from llmkit.translation.families import check_ends
     from llmkit.translation.languages import language
 
     input, output, output_field = rows_in.input, rows_out.output, rows_out.output_field
     settings = job.job
-    _check_forms(ctx, input, languages)
+    to_file = None if output == "-" or input is None else output
+    _check_forms(ctx, input, to_file, languages)
+    refuse_without_server(ctx, model.model)
     _check_pivot(pivot, pivot_model, n_best, scores)
     pivot_language = None if pivot is None else language(pivot, "--pivot")
     source_language = None if source in (None, "auto") else language(source or "", "--from")
     target_language = None if target is None else language(target)
+    check_ends(source_language, pivot_language or target_language)
     named = None if target_language is None else target_language.tag
     rows, document = (None, None) if input is None else _open(ctx, rows_in, output, model.offline, named)
     if fuzzy := getattr(document, "fuzzy", 0):
@@ -146,11 +153,10 @@ def translate(
         settings.batch_size, settings.batch_tokens,
     )  # fmt: skip
     prompt = "" if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr')
-    to_file = None if output == "-" or input is None else output
     if document is not None:
         refuse(ctx, ("shard", "output_format"), "applies to rows, not to documents", hint="remove it")
     as_json = rows_out.for_one() if input is None else False
-    write = _writer(rows_out, rows, document, to_file, model.model, several=n_best > 1)
+    write = _writer(rows_out, rows, document, to_file, model.model, several=n_best > 1, extra="scores" if scores else None)
     known = identity(ctx, "translate")
     with (
         output_of(
@@ -242,12 +248,15 @@ def _check_pivot(pivot: str | None, pivot_model: str | None, n_best: int, scores
         raise UsageError("--n-best and --scores cannot be combined with --pivot", hint="use only one of them")
 
 
-def _check_forms(ctx: typer.Context, input: str | None, languages: bool) -> None:
-    """Refuses what this form of the command would ignore. Raises UsageError."""
+def _check_forms(ctx: typer.Context, input: str | None, to_file: str | None, languages: bool) -> None:
+    """Refuses what this form of the command would ignore. to_file: the output, None for standard output. Raises UsageError."""
     if input is not None and not languages:
         refuse(ctx, ("text", "json_output"), "cannot be combined with --input", hint="use only one of them")
     if input is None:
         only_with_input(ctx)
+        refuse(ctx, _ABOUT_CATALOGS, "applies to .po files", hint="remove it")
+    if to_file is None:
+        refuse(ctx, NEEDS_FILE, "needs --output", hint="remove it, or add -o FILE")
     if languages:
         refuse(ctx, ("text", "input", "source", "target", "pivot", "pivot_model", *_ABOUT_ANSWERS), "cannot be combined with --languages")
 
@@ -264,6 +273,10 @@ def _open(ctx: typer.Context, rows_in: opt.RowsIn, output: str | None, offline: 
     if ending in BINARY and output in (None, "-"):
         raise UsageError(f"a {ending} file cannot be written to standard output", hint=f"name a file with --output NAME{ending}")
     refuse(ctx, ("limit", "text_field", "n_best"), "applies to rows, not to documents", hint="remove it")
+    if output in (None, "-") or is_document(output or ""):
+        refuse(ctx, ("output_field", "scores"), "applies to rows, not to documents", hint="--output NAME.jsonl writes the segments as rows")
+    else:
+        refuse(ctx, ("mark_fuzzy",), "applies to .po files, not to rows", hint="remove it")
     if ending in BINARY | DECLARED:
         refuse(ctx, ("encoding",), f"does not apply to a {ending} file", hint="remove it")
     if ending not in (".po", ".pot"):
@@ -322,14 +335,15 @@ def _tell_left(task: Translating, out: console.Console) -> None:
 
 
 def _writer(
-    rows_out: opt.AnswersOut, rows: Rows | None, document: Document | None, path: str | None, model: str, *, several: bool
-) -> Writer | None:
+    rows_out: opt.AnswersOut, rows: Rows | None, document: Document | None, path: str | None, model: str, *, several: bool,
+    extra: str | None,
+) -> Writer | None:  # fmt: skip
     """What makes the bytes of the file `path`, or of standard output; None for the format of the file's ending. Raises UsageError."""
     if document is not None:
         return DocumentWriter(document, rows_out.output_field) if path is None or is_document(path) else None
     if path is not None:
-        return rows_out.writer(path, model, several=several)
-    return None if rows is None else rows_out.stream(model, lines=rows.plain, several=several)
+        return rows_out.writer(path, model, several=several, extra=extra)
+    return None if rows is None else rows_out.stream(model, lines=rows.plain, several=several, extra=extra)
 
 
 def _to_stdout(rows: Rows, task: Translating, settings: JobSettings, form: Writer | None, out: console.Console) -> Tally:

@@ -17,6 +17,7 @@ from llmkit.rows.fields import Prompt, SourceFields, references
 
 if TYPE_CHECKING:
     from llmkit.engines.chat import ChatSettings
+    from llmkit.engines.decoding import Decoding
     from llmkit.jobs.run import JobSettings
     from llmkit.jobs.workers import WorkerSettings
     from llmkit.models.settings import ModelSettings
@@ -73,16 +74,22 @@ class Answers:
     kept: Session | None
     workers: WorkerSettings | None = None
 
+    def _decoding(self, beams: int) -> Decoding:
+        """The settings of the answers. beams: where no number was chosen."""
+        from llmkit.engines.decoding import Decoding
+
+        chosen = self.decoding["num_beams"]
+        return Decoding(**{**self.decoding, "num_beams": beams if chosen is None else chosen})
+
     def to(self, target: Target) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The answered rows, and what is known of the model. Raises RowsFailedError for a row that could not be answered."""
         from llmkit.cli.running import job_for, model_identity, models_open, summarize
-        from llmkit.engines.decoding import Decoding
         from llmkit.engines.utilization import measured
         from llmkit.jobs.run import RunName, answer_rows
         from llmkit.jobs.worker import Model
         from llmkit.tasks.generate import Answering
 
-        Decoding(**{**self.decoding, "num_beams": self.decoding["num_beams"] or 1})  # refused before the model is loaded
+        self._decoding(1)  # refused before the model is loaded
         answered: list[dict[str, Any]] = []
         model = Model(self.model, self.engine, chat=self.chat)
         with (
@@ -90,7 +97,7 @@ class Answers:
             models_open([model], self.workers, self.out, kept=self.kept) as (engine,),
         ):
             usual = 4 if engine.encoder_decoder and not self.decoding["temperature"] else 1
-            decoding = Decoding(**{**self.decoding, "num_beams": self.decoding["num_beams"] or usual})
+            decoding = self._decoding(usual)
             settings = job_for(engine, self.settings)
             task = Answering(engine, decoding, self.fields, "prediction", self.rows.name)
             identity = {**target.identity, **model_identity(engine)}

@@ -19,6 +19,7 @@ from llmkit.cli.jobs import JobOptions
 from llmkit.cli.parsing import INPUT, option
 from llmkit.cli.running import job_for, model_identity, models_open, summarize
 from llmkit.cli.scoring import CacheOptions, GateOptions
+from llmkit.cli.servers import refuse_without_server
 from llmkit.cli.session import session_of
 from llmkit.engines.utilization import measured
 from llmkit.errors import InputError, RowsFailedError, UsageError
@@ -65,6 +66,7 @@ def choice(
     end = gates.ending(ctx, NAMES, json_output=display.json_output)
     if input is None:
         raise UsageError("no input given", hint="name questions with --input FILE")
+    refuse_without_server(ctx, model.model)
     if output is None:
         refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
     cache.check()

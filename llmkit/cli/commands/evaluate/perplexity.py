@@ -19,13 +19,14 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
-from llmkit.cli.command import identity, options_set_by_user, refuse
+from llmkit.cli.command import identity, option_names, options_set_by_user, refuse
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
 from llmkit.cli.help import Page
 from llmkit.cli.jobs import JobOptions, MaxErrors
 from llmkit.cli.parsing import INPUT, MODEL, SCORING, count_option, option
 from llmkit.cli.running import job_for, model_identity, models_open, summarize
 from llmkit.cli.scoring import CacheOptions, GateOptions
+from llmkit.cli.servers import refuse_without_server
 from llmkit.cli.session import session_of
 from llmkit.engines import utilization
 from llmkit.errors import InputError, UsageError
@@ -46,8 +47,7 @@ if TYPE_CHECKING:
 _SHOWN = 300
 #: Options about single documents, which do not apply to one joined text.
 _ABOUT_EACH = (
-    "output", "completion_only", "batch_size", "max_errors", "max_time", "max_tokens_total", "restart", "overwrite", "against", "cache",
-    "workers", "ray", "cpus_per_worker", "gpus_per_worker",
+    *option_names(opt.RowsOut, JobOptions, CacheOptions, but=("batch_tokens",)), "completion_only", "max_errors", "against",
 )  # fmt: skip
 #: ... and what counts a model's tokens, or compares them.
 _ABOUT_TOKENS = ("against", "concatenate", "context", "stride")
@@ -112,15 +112,20 @@ def perplexity(
         refuse(ctx, _ABOUT_EACH, "cannot be combined with --concatenate", hint="use only one of them")
         output, completion_only, against, cache = None, False, None, CacheOptions()
         job = replace(job, workers=None, ray=None, cpus_per_worker=None, gpus_per_worker=None)
+    _check_windows(context, stride)
+    refuse_without_server(ctx, model.model)
     if output is None:
         refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
     elif len(inputs) > 1:
         raise UsageError(f"--output with {len(inputs)} inputs", hint="one output holds the rows of one input")
     if not completion_only:
-        refuse(ctx, ("chat_template_kwargs",), "needs --completion-only: a text by itself goes through no chat template", hint="remove it")
+        why = "needs --completion-only: a text by itself goes through no chat template"
+        refuse(ctx, option_names(opt.TemplateOptions), why, hint="remove it")
     cache.check()
     reading = row_format.reading | {"offline": model.offline, "whole_text": not by_line, "text_field": text_field or "text"}
     files = [open_rows(path, **reading) for path in inputs]
+    if not any(rows.plain for rows in files):
+        refuse(ctx, ("by_line",), "applies to plain text, and the input has rows", hint="remove it")
     from llmkit.jobs.run import RunName
     from llmkit.jobs.worker import Model
 
@@ -146,6 +151,16 @@ def perplexity(
         measured = [run.concatenated(rows) if concatenate else run.each(rows, target, command) for rows in files]
     end.finish(run.result(measured), out)
     return max(each.code for each in measured)
+
+
+def _check_windows(context: int | None, stride: int | None) -> None:
+    """Raises UsageError for windows that no model could read."""
+    if context is not None:
+        from llmkit.metrics.perplexity import Windows
+
+        Windows(context, context if stride is None else stride)
+    elif stride is not None and stride < 1:
+        raise UsageError(f"`stride` {stride}: it must be 1 or more")
 
 
 def _windows(engine: Engine, context: int | None, stride: int | None) -> Windows:

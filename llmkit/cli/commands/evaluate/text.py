@@ -16,7 +16,7 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
-from llmkit.cli.command import identity, options_set_by_user, refuse
+from llmkit.cli.command import identity, option_names, options_set_by_user, refuse
 from llmkit.cli.commands.evaluate.answering import Answers, Fields, Target
 from llmkit.cli.commands.evaluate.paired import PLACES, paired_test, show_paired
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS
@@ -35,6 +35,7 @@ from llmkit.cli.scoring import (
     ScoreFields,
     refuse_unread,
 )
+from llmkit.cli.servers import refuse_without_server
 from llmkit.cli.session import session_of
 from llmkit.errors import InputError, UsageError
 from llmkit.metrics.base import Example, Result, Score, row_digest
@@ -46,10 +47,9 @@ if TYPE_CHECKING:
 
 #: What each form of the command would ignore.
 _ABOUT_MODELS = (
-    "adapter", "device", "device_map", "dtype", "quantize", "max_new_tokens", "num_beams", "stop", "chat_template", "chat_template_kwargs",
-    "system", "batch_size", "batch_tokens", "max_time", "max_tokens_total", "restart", "output", "overwrite", "source_field", "repeat",
-    "temperature", "top_k", "top_p", "min_p", "seed", "cache", "api_base", "concurrency", "request_timeout", "max_retries",
-    "workers", "ray", "cpus_per_worker", "gpus_per_worker",
+    # a module of a metric may run code that comes with it, and rows may lie on a hub
+    *option_names(opt.Placement, but=("trust_remote_code", "offline")),
+    *option_names(AnswerOptions, opt.ChatOptions, SamplingOptions, JobOptions, CacheOptions, opt.RowsOut), "stop", "source_field",
 )  # fmt: skip
 _ABOUT_ROWS = ("input", "model", "input_format", "prediction_field", "reference_field", "source_field", "offline")
 #: Metrics for which a reference may be the empty text.
@@ -107,7 +107,7 @@ def score(
 
     out, input, output = display.console, rows_in.input, rows_out.output
     predictions, references = saved.predictions, saved.references
-    _check_forms(ctx, saved, pairs, scores_a_model=model is not None and not predictions)
+    _check_forms(ctx, saved, pairs, None if predictions else model)
     metric_names = chosen(metric.metrics, trust_remote_code=placement.trust_remote_code)
     against_first = paired_test({n: v for n, v in ctx.params.items() if n not in PLACES or on_command_line(ctx, n)})
     settings = TextSettings(metric.overlap, steps(metric.normalize), placement.trust_remote_code)
@@ -196,13 +196,14 @@ def _check_examples(examples: Sequence[Example], path: str, metrics: Sequence[st
     _check_ids(examples, path)
 
 
-def _check_forms(ctx: typer.Context, saved: SavedOutputs, pairs: PairedOptions, *, scores_a_model: bool) -> None:
-    """Refuses what this form of the command would ignore. Raises UsageError."""
+def _check_forms(ctx: typer.Context, saved: SavedOutputs, pairs: PairedOptions, model: str | None) -> None:
+    """Refuses what this form of the command would ignore. model: whose answers are scored, None for saved ones. Raises UsageError."""
     if saved.predictions:
         refuse(ctx, _ABOUT_ROWS, "cannot be combined with --predictions", hint="use only one of them")
-    if not scores_a_model:
+    if model is None:
         refuse(ctx, _ABOUT_MODELS, "needs --model", hint="remove it, or name a model with -m")
     else:
+        refuse_without_server(ctx, model)
         refuse(ctx, ("prediction_field",), "cannot be combined with --model", hint="use only one of them")
     if pairs.paired_bs and pairs.paired_ar:
         refuse(ctx, ("paired_ar",), "cannot be combined with --paired-bs", hint="use only one of them")

@@ -1,0 +1,83 @@
+"""The grammar that an answer must match: of a JSON schema or of a regular expression, in llguidance's notation.
+
+Knows schemas and expressions; not tokenizers. Imports llguidance alone, so that what can't be used is refused before a model is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from llmkit.engines.decoding import Decoding
+from llmkit.errors import InputError, UnavailableError, UsageError, one_line
+
+#: Keywords of JSON schema that llguidance (1.9) compiles and does not always hold; what it can't compile it refuses by itself.
+_NOT_HELD = ("patternProperties", "contentEncoding", "contentMediaType", "contentSchema")
+#: Settings of llguidance inside a schema that make it pass over what it can't hold.
+_LENIENT = ("lenient", "coerce_one_of")
+#: Keywords whose value is a schema, a list of schemas, or an object of schemas by name.
+_SCHEMAS = ("items", "additionalItems", "additionalProperties", "prefixItems", "allOf", "anyOf", "oneOf", "not", "contains")
+_NAMED_SCHEMAS = ("properties", "$defs", "definitions", "dependentSchemas")
+
+
+def grammar(decoding: Decoding) -> str:
+    """The grammar of `decoding.json_schema` or `decoding.regex`.
+
+    Raises UsageError for one that can't be compiled or held, InputError for a file that can't be read, UnavailableError without llguidance.
+    """
+    try:
+        from llguidance import LLMatcher
+    except ImportError as exc:
+        raise UnavailableError("`json_schema` and `regex` need llguidance", hint="pip install 'llmkit[constrained]'") from exc
+    try:
+        if decoding.regex is not None:
+            made = LLMatcher.grammar_from_regex(decoding.regex)
+        else:
+            # small models could write white space without end where the schema allows any
+            made = LLMatcher.grammar_from_json_schema(read_schema(decoding.json_schema or ""), defaults={"whitespace_flexible": False})
+    except ValueError as exc:
+        raise unusable(str(exc)) from exc
+    if problem := LLMatcher.validate_grammar(made):
+        raise unusable(problem)
+    return str(made)
+
+
+def unusable(reason: str) -> UsageError:
+    """What is said of a grammar that can't be compiled."""
+    return UsageError(f"the constraint can't be used: {one_line(reason)}")
+
+
+def read_schema(text: str) -> str:
+    """The JSON schema given as a file's name or as JSON itself. Raises InputError or UsageError."""
+    given = text.lstrip()
+    if not given.startswith(("{", "true", "false")):
+        try:
+            text = Path(text).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise InputError(f"the schema can't be read: {getattr(exc, 'strerror', None) or exc}", path=given[:200]) from exc
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise UsageError(f"`json_schema`: not JSON: {exc}") from exc
+    if (keyword := _not_held(schema)) is not None:
+        raise UsageError(f"`json_schema`: '{keyword}' is not supported", hint="describe the answer without it")
+    return text
+
+
+def _not_held(schema: Any) -> str | None:
+    """The first keyword anywhere in a schema whose answers might not match it. Walks without recursion: schemas may be deep."""
+    left = [schema]
+    while left:
+        each = left.pop()
+        if isinstance(each, list):
+            left += each
+        if not isinstance(each, dict):
+            continue
+        own = each.get("x-guidance")
+        lenient = [name for name in _LENIENT if isinstance(own, dict) and own.get(name)]
+        if found := next((name for name in (*_NOT_HELD, *lenient) if name in each or name in lenient), None):
+            return found
+        left += [each[name] for name in _SCHEMAS if name in each]
+        left += [list(each[name].values()) for name in _NAMED_SCHEMAS if isinstance(each.get(name), dict)]
+    return None
