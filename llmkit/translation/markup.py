@@ -174,7 +174,7 @@ def _enclosed(text: str, matches: Sequence[Match]) -> Iterator[Match]:
     for number, match in enumerate(matches):
         begin, end = match.start(), match.end()
         following = matches[number + 1].start() if number + 1 < len(matches) else len(text)
-        if begin > ended and end < following and _ENCLOSING.get(text[begin - 1]) == text[end]:
+        if ended < begin and end < following and _ENCLOSING.get(text[begin - 1]) == text[end]:
             yield Mark(begin - 1, end + 1, text[begin - 1 : end + 1])
             ended = end + 1
         else:

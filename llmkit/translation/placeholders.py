@@ -22,7 +22,7 @@ TEMPLATE = (
 #: What stands between two texts of which one is shown: {% else %}, {{else}}.
 ALTERNATIVE = re.compile(r"\{%[-+]?\s*(?:else|elif|elsif|elseif|when|empty|plural)\b[^{}%\n]*%\}|\{\{[~\s]*else\b[^{}\n]*\}\}")
 #: A shell's $HOME; names of people, tickets and tags: @tom, #12, #red/house.
-_NAMED = r"(?<![\w$\\])\$[A-Za-z_]\w*+(?![\w$])|(?<![\w&#@/.])[@#][A-Za-z0-9](?:[\w/:-]*\w)?"
+_NAMED = r"(?<![\w$\\])\$[A-Za-z_]\w*+(?![\w$])|(?<![\w&#@/.\\])[@#][A-Za-z0-9](?:[\w/:-]*\w)?"
 #: Names in a program: my_house, --color.
 _CODE = r"(?<![\w./-])(?:[A-Za-z0-9]++(?:_[A-Za-z0-9]+)++(?:\(\))?|--[a-z][\w-]*\w)(?!\w)"
 CODE = re.compile(_CODE)

@@ -282,9 +282,9 @@ def _titles(group: list[Piece], places: list[int]) -> Iterator[Span]:
                     begin, end = places[piece.begin + span.begin], places[piece.begin + span.end - 1] + 1
                     yield replace(span, begin=begin, end=end, kind=f"html {span.kind}")
         if piece.mark and (match := _LINK_TITLE.fullmatch(piece.text)):
-            group = "title" if match["title"] else "round"
-            begin, end = (piece.begin + at for at in match.span(group))
-            prose = html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", match[group]))
+            title = "title" if match["title"] else "round"
+            begin, end = (piece.begin + at for at in match.span(title))
+            prose = html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", match[title]))
             text, marks = joined(with_marks(" ".join(prose.split("\n")), IN_PROSE))
             yield Span(places[begin], places[end - 1] + 1, text, marks, f"title {match['quote'] or ')'}")
 
