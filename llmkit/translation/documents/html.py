@@ -195,9 +195,7 @@ class _Finder:
         return False
 
     def _is_left_out(self, token: Token) -> bool:
-        if token.name in _VOID or (self.source.endswith("/>", token.begin, token.end) and token.name not in _VERBATIM | _CODE):
-            return False
-        if self.source.endswith("/>", token.begin, token.end):
+        if token.name in _VOID or self.source.endswith("/>", token.begin, token.end):
             return False
         return token.name in _VERBATIM or token.name in _CODE or self._untranslated(token)
 
