@@ -9,7 +9,7 @@ import pytest
 from conftest import Run
 
 from llmkit.errors import InputError, UsageError
-from llmkit.translation.glossary import Glossary
+from llmkit.translation.glossary import Glossary, Terms
 from llmkit.translation.glossary_files import read_glossary
 from llmkit.translation.languages import language
 
