@@ -29,6 +29,8 @@ from llmkit.translation.untranslatable import is_code, is_written_in
 _LIMITS = (32, 64, 128, 256, 512, 1024)
 #: Tokens beside a piece's own: special ones, and some more words where it is short.
 _SPARE = 16
+#: Lost pieces of a text that its error names.
+_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -255,7 +257,8 @@ class Translating:
         if problem is not None:
             lost.append(f"'{cut.marked.text[:60]}': {problem}, so it was left unchanged")
             out[self.options.output_field] = cut.marked.text
-        return Answer(out, " / ".join(lost) or None, out["prompt_tokens"], out["completion_tokens"])
+        more = [f"{len(lost) - _TOLD} more"] if len(lost) > _TOLD else []
+        return Answer(out, " / ".join([*lost[:_TOLD], *more]) or None, out["prompt_tokens"], out["completion_tokens"])
 
     def _ranked(self, cut: _Cut, parts: Sequence[Translated]) -> list[str]:
         """The best translations of a row, each another one."""
