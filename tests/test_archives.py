@@ -227,3 +227,15 @@ def test_a_workbook_is_translated_by_the_command(run: Run, tmp_path: Path) -> No
     assert done.code == 0, done.err
     assert unpacked((tmp_path / "fr.xlsx").read_bytes())["xl/sharedStrings.xml"] == "<sst><si><t>Merci.</t></si><si><t>12</t></si></sst>"
     assert run("translate", "-i", tmp_path / "a.xlsx", "--to", "fr").code == 2
+
+
+def test_an_entry_of_text_that_is_too_large_is_not_opened() -> None:
+    source = io.BytesIO()
+    with zipfile.ZipFile(source, "w") as file:
+        file.writestr("Pictures/a.png", bytes(1_000_000))
+        file.writestr("content.xml", "x" * 2000)
+    said = bytearray(source.getvalue())
+    entry = said.rindex(b"PK\x01\x02")
+    said[entry + 24 : entry + 28] = (150_000_000).to_bytes(4, "little")  # its size, by the table of contents
+    with pytest.raises(InputError, match=r"content\.xml of 150,000,000 bytes"):
+        odt.parse(bytes(said), "a.odt")

@@ -9,7 +9,7 @@ import pytest
 from conftest import Run
 
 from llmkit.errors import InputError, UsageError
-from llmkit.translation.glossary import Glossary
+from llmkit.translation.glossary import Glossary, Terms
 from llmkit.translation.glossary_files import read_glossary
 from llmkit.translation.languages import language
 
@@ -69,6 +69,13 @@ WORDS = Glossary(
 )  # fmt: skip
 def test_terms_are_found_as_whole_words_in_any_form(text: str, terms: list[str]) -> None:
     assert [found.term for found in WORDS.find(text)] == terms
+
+
+def test_irregular_plurals_are_found_and_are_plurals_in_the_translation() -> None:
+    found = Terms(("man", "woman", "leaf", "mouse"), "en").find("The Men and women, a leaf of leaves and three mice; a menu.")
+    assert [each.term for each in found] == ["man", "woman", "leaf", "leaf", "mouse"]
+    glossary = Glossary((("woman", "dame"),), "en", "fr")
+    assert glossary.placed("The women are here.", "Les femmes sont ici.", lambda _: ["Les femmes."]) == "Les dames sont ici."
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,8 @@ def test_every_name_tag_and_code_of_nllb_is_accepted() -> None:
         ("ne", "npi_Deva"), ("az", "azj_Latn"), ("uz", "uzn_Latn"), ("mn", "khk_Cyrl"), ("ps", "pbt_Arab"), ("yi", "ydd_Hebr"),
         ("om", "gaz_Latn"), ("qu", "quy_Latn"), ("ko", "kor_Hang"), ("tl", "tgl_Latn"), ("zh", "zho_Hans"), ("zh-TW", "zho_Hant"),
         ("fa", "pes_Arab"), ("Simplified Chinese", "zho_Hans"), ("nn", "nno_Latn"),
+        ("ff", "fuv_Latn"), ("Dari", "prs_Arab"), ("Fulah", "fuv_Latn"), ("crh", "crh_Latn"),
+        ("Crimean Tatar", "crh_Latn"), ("sat", "sat_Beng"),
     ],
 )  # fmt: skip
 def test_a_macrolanguage_is_its_usual_member(asked: str, code: str) -> None:

@@ -93,12 +93,91 @@ def test_the_header_of_a_catalog_with_translations_stays(tmp_path: Path) -> None
     assert header in translated(tmp_path, "a.po", source, "ru")
 
 
-def test_a_plural_of_icu_with_codes_in_it_is_one_mark_of_xliff(tmp_path: Path) -> None:
-    plural = '{n, plural, one {<x id="I" equiv-text="{{x}}"/> a &amp; cat} other {cats}}'
-    units = (
-        f'<trans-unit id="1"><source>You have {plural} here</source></trans-unit><trans-unit id="2"><source>{plural}</source></trans-unit>'
-    )
+def test_the_branches_of_a_plural_in_xliff_are_translated_with_the_codes_in_them(tmp_path: Path) -> None:
+    code = '<x id="I" equiv-text="{{x}}"/>'
+    sources = [
+        f"You have {{n, plural, one {{{code} a &amp; cat}} other {{cats in <g id='1'>it</g>}}}} here",
+        "<![CDATA[{n, plural, other {<b>a & b</b>}}]]>", "{n, plural, =1 {{x}} other {{y}}}", "{n, plural, one {a} other {b}",
+    ]  # fmt: skip
+    units = "".join(f'<trans-unit id="{n}"><source>{source}</source></trans-unit>' for n, source in enumerate(sources))
     head = '<xliff version="1.2"><file original="a" source-language="en" target-language="ru" datatype="plaintext"><body>'
+    other = "CATS IN <g id='1'>IT</g>"
     built = translated(tmp_path, "a.xlf", f"{head}{units}</body></file></xliff>", "ru")
-    assert f">YOU HAVE {plural} HERE</target>" in built
-    assert built.count("<target") == 1
+    assert re.findall("<target[^>]*>(.*?)</target>", built) == [
+        f"YOU HAVE {{n, plural, one {{{code} A &amp; CAT}} other {{{other}}} few {{{other}}} many {{{other}}}}} HERE",
+        "{n, plural, other {&lt;b&gt;A &amp; B&lt;/b&gt;} one {&lt;b&gt;A &amp; B&lt;/b&gt;} few {&lt;b&gt;A &amp; B&lt;/b&gt;} "
+        "many {&lt;b&gt;A &amp; B&lt;/b&gt;}}",
+    ]
+
+
+def test_the_branches_of_a_plural_in_a_catalog_are_translated(tmp_path: Path) -> None:
+    source = 'msgid "{n, plural, one {# cat} other {# cats}} in {0}"\nmsgstr ""\n\nmsgid "{n, plural, one {a} other {b}"\nmsgstr ""\n'
+    built = translated(tmp_path, "a.po", source, "pl")
+    assert 'msgstr "{n, plural, one {# CAT} other {# CATS} few {# CATS} many {# CATS}} IN {0}"' in built
+    assert built.endswith('msgstr ""\n')
+
+
+I18NEXT = (
+    """{
+ "a_one": "cat",
+ "a_other": "cats", "p_ordinal_one": "a", "p_ordinal_other": "b",
+ "n": {"one": "a", "other": "b"},
+ "c": {"other": "a", "one": "b", "red": "c"}, "c_other": "d"
+}
+""",
+    """{
+ "a_one": "CAT",
+ "a_other": "CATS",
+ "a_few": "CATS",
+ "a_many": "CATS", "p_ordinal_one": "A", "p_ordinal_other": "B",
+ "n": {"one": "A", "other": "B", "few": "B", "many": "B"},
+ "c": {"other": "A", "one": "B", "red": "C"}, "c_other": "D"
+}
+""",
+)
+RAILS = (
+    """en:
+  a:
+    one: cat
+    other: "cats"  # all
+  b: {one: a, other: b}
+  c:
+  - one: a
+    other: |
+      b
+  d:
+    one: a
+    other: b
+    red: c""",
+    """ru:
+  a:
+    one: CAT
+    other: "CATS"  # all
+    few: "CATS"
+    many: "CATS"
+  b: {one: A, other: B, few: B, many: B}
+  c:
+  - one: A
+    other: |
+      B
+    few: |
+      B
+    many: |
+      B
+  d:
+    one: A
+    other: B
+    red: C""",
+)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["unix", "windows"])
+@pytest.mark.parametrize(("name", "files"), [("a.json", I18NEXT), ("a.yml", RAILS)], ids=["i18next", "rails"])
+def test_the_keys_of_a_plural_are_those_that_the_language_needs(name: str, files: tuple[str, str], end: str, tmp_path: Path) -> None:
+    source, expected = (text.replace("\n", end) for text in files)
+    path = tmp_path / name
+    path.write_bytes(source.encode())
+    document, _ = open_document(str(path), "ru")
+    made = verify(document, answered(document, str.upper))
+    assert made.left == ()
+    assert made.data.decode() == expected

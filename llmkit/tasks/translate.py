@@ -22,12 +22,15 @@ from llmkit.translation.families import Direction
 from llmkit.translation.glossary import Glossary
 from llmkit.translation.markup import Marked, strip
 from llmkit.translation.pieces import Pieces, around, clauses, split
+from llmkit.translation.placeholders import SYMBOL_ALONE
 from llmkit.translation.untranslatable import is_code, is_written_in
 
 #: A piece's answer may have twice its tokens and `_SPARE`, in steps, so that pieces of like length share a batch.
 _LIMITS = (32, 64, 128, 256, 512, 1024)
 #: Tokens beside a piece's own: special ones, and some more words where it is short.
 _SPARE = 16
+#: Lost pieces of a text that its error names.
+_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class Translating:
         except InputError as exc:
             return Work(row, error=placed(exc, row, self.file_name))
         keep = None if self.options.keep is None else self.options.keep.of(row.index)
-        marked = Marked(text, text, ()) if keep is None else strip(text, keep)
+        marked = strip(text, SYMBOL_ALONE if keep is None else keep)
         pieces = self.pieces(marked.plain)
         size = min(sum(self.engine.length(p.text) for p in pieces.pieces), self.batch_tokens)
         return Work(row, _Cut(marked, pieces, keep), size)
@@ -254,7 +257,8 @@ class Translating:
         if problem is not None:
             lost.append(f"'{cut.marked.text[:60]}': {problem}, so it was left unchanged")
             out[self.options.output_field] = cut.marked.text
-        return Answer(out, " / ".join(lost) or None, out["prompt_tokens"], out["completion_tokens"])
+        more = [f"{len(lost) - _TOLD} more"] if len(lost) > _TOLD else []
+        return Answer(out, " / ".join([*lost[:_TOLD], *more]) or None, out["prompt_tokens"], out["completion_tokens"])
 
     def _ranked(self, cut: _Cut, parts: Sequence[Translated]) -> list[str]:
         """The best translations of a row, each another one."""

@@ -17,6 +17,13 @@ _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u
 _PARTS = re.compile(r"\s+|[^\W_]+|.", re.DOTALL)
 #: What English adds to a word; Snowball also puts together words that only have a beginning in common (universe, university).
 _ENGLISH = re.compile(r"(?:e|y|ies|ied|e?s|e?d|(?:[bdgklmnprt])?(?:ed|ing))?")
+#: Plurals that no stemmer knows: men, children, knives.
+_SINGULARS = {
+    "men": "man", "women": "woman", "children": "child", "people": "person", "feet": "foot", "teeth": "tooth", "mice": "mouse",
+    "geese": "goose", "oxen": "ox", "knives": "knife", "wives": "wife", "lives": "life", "leaves": "leaf", "wolves": "wolf",
+    "shelves": "shelf", "halves": "half", "calves": "calf", "loaves": "loaf", "thieves": "thief", "scarves": "scarf", "indices": "index",
+    "matrices": "matrix", "vertices": "vertex", "criteria": "criterion", "phenomena": "phenomenon", "analyses": "analysis",
+}  # fmt: skip
 #: A short word at the beginning: le, l', der, un.
 _ARTICLE = re.compile(r"^[^\W\d_]{1,3}(?:['’]|\s+)(?=\w)")
 #: Languages whose plural is an -s, which a term that is put in gets.
@@ -138,7 +145,9 @@ class Glossary:
 
     def _inflected(self, wanted: str, found: Found, there: Found, word: str) -> str:
         """A term's translation as it stands in a sentence: with a capital, in the plural."""
-        more = len(found.text) > len(found.term) and found.text[-1:] == "s" and self.target.partition("-")[0] in _PLURAL_S
+        plural = len(found.text) > len(found.term) and found.text[-1:] == "s"
+        plural = plural or _singular(found.text, self.source) == found.term.casefold() != found.text.casefold()
+        more = plural and self.target.partition("-")[0] in _PLURAL_S
         if more and wanted[-1:].isalpha() and wanted[-1:] not in "sxz":
             wanted += "s"
         capital = there.text[:1].isupper() and not word[:1].isupper()
@@ -172,7 +181,7 @@ def _same(word: str, wanted: str, tag: str) -> bool:
     """Whether a word is a form of another. A word of capitals (IT) has no other case."""
     if len(wanted) > 1 and wanted.isupper():
         return word == wanted
-    one, other = word.casefold(), wanted.casefold()
+    one, other = _singular(word, tag), _singular(wanted, tag)
     if one == other:
         return True
     if _stem(one, tag) != _stem(other, tag):
@@ -183,10 +192,16 @@ def _same(word: str, wanted: str, tag: str) -> bool:
     return bool(_ENGLISH.fullmatch(one[common:]) and _ENGLISH.fullmatch(other[common:]))
 
 
+def _singular(word: str, tag: str) -> str:
+    """A word in small letters; of an English plural that is no word with an ending, the singular."""
+    small = word.casefold()
+    return _SINGULARS.get(small, small) if tag.partition("-")[0] == "en" else small
+
+
 @functools.lru_cache(maxsize=100_000)
 def _stem(word: str, tag: str) -> str:
-    stemmer = _stemmer(tag.partition("-")[0])
-    return word.casefold() if stemmer is None else str(stemmer(word.casefold()))
+    stemmer, word = _stemmer(tag.partition("-")[0]), _singular(word, tag)
+    return word if stemmer is None else str(stemmer(word))
 
 
 @functools.cache

@@ -60,7 +60,7 @@ class Language:
 #: Scripts that include others (ISO 15924).
 _INCLUDED = {"Hang": "Kore", "Hira": "Jpan", "Kana": "Jpan"}
 #: Members of macrolanguages (ISO 639-3) that langcodes does not put together.
-_MACRO = {"nb": "no", "nn": "no", "quy": "qu", "quz": "qu", "pbt": "ps", "fil": "tl", "ekk": "et", "gug": "gn"}
+_MACRO = {"nb": "no", "nn": "no", "quy": "qu", "quz": "qu", "pbt": "ps", "fil": "tl", "ekk": "et", "gug": "gn", "fuv": "ff"}
 
 
 def _same_script(one: str, other: str) -> bool:
@@ -155,6 +155,7 @@ def _own_names() -> dict[str, Language]:
 
 #: Names that langcodes does not know, or knows as those of another; some are ISO 639's, some have been replaced.
 _ALIASES = {
+    "dari": "prs", "fulah": "ff", "fulani": "ff", "tamazight": "tzm",
     "simplified chinese": "zh", "traditional chinese": "zh-Hant", "tamasheq": "taq", "rawa": "rwo", "ojibwa": "oj", "mandarin": "zh",
     "castilian": "es", "flemish": "nl-BE", "valencian": "ca", "farsi": "fa", "moldavian": "ro", "moldovan": "ro", "bokmål": "nb",
     "bokmal": "nb", "nynorsk": "nn", "sorani": "ckb", "kurmanji": "kmr", "sinhalese": "si", "uighur": "ug", "oriya": "or",
@@ -174,8 +175,15 @@ NAMES = (
 
 
 def pick(wanted: Language, offered: Iterable[tuple[Language, str]]) -> str | None:
-    """The model's own code for a language: the same tag first, then the same language and script, without a region if it can be."""
-    near = [(lang, code) for lang, code in offered if lang.tag == wanted.tag or lang.related(wanted)]
+    """The model's own code for a language: the same tag first, then the same language and script, without a region if it can be.
+
+    A language without a script is also the model's only row of that language, in whatever script.
+    """
+    offers = list(offered)
+    near = [(lang, code) for lang, code in offers if lang.tag == wanted.tag or lang.related(wanted)]
+    if not near and wanted.tag == wanted.primary:  # no script is asked for, and the model's only one is not the usual one
+        written = [(lang, code) for lang, code in offers if lang.primary == wanted.primary]
+        near = written if len({lang.script for lang, _ in written}) == 1 else []
 
     def distance(offer: tuple[Language, str]) -> tuple[bool, ...]:
         lang, code = offer

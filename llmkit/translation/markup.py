@@ -105,7 +105,7 @@ def strip(text: str, keep: Finder) -> Marked:
     size, last = 0, ""
     items: list[Item] = []
     at = 0
-    matches = list(_glued(text, keep.finditer(text)))
+    matches = list(_enclosed(text, list(_glued(text, keep.finditer(text)))))
     following = _following(text, matches)
     paired = False  # whether the piece before began inside this word
     for number, (match, after) in enumerate(zip(matches, following, strict=True)):
@@ -148,6 +148,7 @@ _RUN = re.compile(r"\S+")
 _CLOSE = 0.15
 #: Signs between two pieces of markup that make one of them: Ctrl+C, %s/%s.
 _GLUE = re.compile(r"[-+/|→>·×:@&~–=.]{1,2}")
+_ENCLOSING = {"(": ")", "[": "]", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»"}
 #: What belongs to the word before it.
 _STOPS = frozenset(".,;:!?)]}»”…")
 
@@ -165,6 +166,20 @@ def _glued(text: str, matches: Iterable[Match]) -> Iterator[Match]:
         before = match
     if before is not None:
         yield before
+
+
+def _enclosed(text: str, matches: Sequence[Match]) -> Iterator[Match]:
+    """The pieces of markup; one that brackets or quotation marks hold alone has them with it."""
+    ended = 0
+    for number, match in enumerate(matches):
+        begin, end = match.start(), match.end()
+        following = matches[number + 1].start() if number + 1 < len(matches) else len(text)
+        if ended < begin and end < following and _ENCLOSING.get(text[begin - 1]) == text[end]:
+            yield Mark(begin - 1, end + 1, text[begin - 1 : end + 1])
+            ended = end + 1
+        else:
+            yield match
+            ended = end
 
 
 def _following(text: str, matches: Sequence[Match]) -> list[str]:
@@ -220,6 +235,7 @@ def _at_words(
 ) -> list[Item]:
     """The items at their places in the translation. sure: those that are known."""
     starts = [0, *(m.start() for m in re.finditer(r"(?<=[\s'’(«“-])\w", translation))]
+    runs = [match.start() for match in _RUN.finditer(translation)]
     ends = [*(m.end() for m in re.finditer(r"\w(?=$|[^\w'’.,:@/-]|[.,:@/-](?!\w))", translation)), len(translation)]
     limits = list(accumulate((len(translation) if known is None else known for known in reversed(sure)), min))[::-1]
     opened = Counter(item.offset for n, item in enumerate(items) if item.opens and sure[n] is None and item.offset < len(source))
@@ -235,6 +251,9 @@ def _at_words(
             place: int | None = max(known, least)
         elif item.offset >= len(source):
             place = len(translation)
+        elif item.opens and item.text.endswith(" "):  # between two spaces it is no part of a word: l'homme
+            last = min(starts[free], limit) if 0 < free < len(starts) else limit
+            place = _nearest(runs, wanted, least, bisect.bisect_right(runs, last))
         elif item.opens:
             place = _nearest(starts, wanted, least, min(free, bisect.bisect_right(starts, limit)))
         else:

@@ -9,6 +9,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+#: What stands between texts of their own: line ends, tabs, bars.
+_LINES = re.compile(r"[^\n\t|]+|[\n\t|]+")
+#: What is said of a text before it: [door opens] The cat is here.
+_ASIDE = re.compile(r"\s*+[(\[][^()\[\]]++[)\]]\s+(?=[A-Z])")
+_BRACKETS = re.compile(r"[(\[]([^()\[\]]+)[)\]][.,;:!?]?")
 _CLAUSE = re.compile(r"(?<=[,;:—–])\s+")
 
 
@@ -40,9 +45,14 @@ def split(text: str, tag: str, fits: Callable[[str], bool]) -> Pieces:
     """
     import sentencex
 
-    lines = re.findall(r"[^\n]+|\n+", text)
+    lines = _LINES.findall(text)
     sentences = [s for line in lines for s in (sentencex.segment(tag.split("-")[0], line) if line.strip() else [line])]
-    return _pieces([part for sentence in sentences for part in _fitting(sentence, fits)])
+    return _pieces([part for sentence in sentences for half in _asides(sentence) for part in _fitting(half, fits)])
+
+
+def _asides(sentence: str) -> list[str]:
+    aside = _ASIDE.match(sentence)
+    return [sentence] if aside is None else [aside.group(), sentence[aside.end() :]]
 
 
 def clauses(text: str, fits: Callable[[str], bool]) -> Pieces:
@@ -85,6 +95,8 @@ def _pieces(parts: list[str]) -> Pieces:
         if not any(c.isalpha() for c in body):  # nothing to translate: a model would make words of it
             space += part
             continue
+        if inside := _BRACKETS.fullmatch(body):  # brackets around all of it stay
+            body = inside[1].strip()
         at = part.index(body)
         out.append(Piece(body, space + part[:at]))
         space = part[at + len(body) :]

@@ -21,8 +21,15 @@ TEMPLATE = (
 )
 #: What stands between two texts of which one is shown: {% else %}, {{else}}.
 ALTERNATIVE = re.compile(r"\{%[-+]?\s*(?:else|elif|elsif|elseif|when|empty|plural)\b[^{}%\n]*%\}|\{\{[~\s]*else\b[^{}\n]*\}\}")
-#: Python's {user.name}, {n:.2f}, {0!r}, {a[0]}, {x:>{width}}; JavaScript's ${x}; Ruby's #{x}; {{ as itself.
-BRACE = r"[$#]?\{(?!\s)[\w.\[\]!'\"]*(?::(?:[^{}\n]|\{\w*\})*)?\}|\{\{|\}\}"
+#: A shell's $HOME; names of people, tickets and tags: @tom, #12, #red/house.
+_NAMED = r"(?<![\w$\\])\$[A-Za-z_]\w*+(?![\w$])|(?<![\w&#@/.\\])[@#][A-Za-z0-9](?:[\w/:-]*\w)?"
+#: Names in a program: my_house, --color.
+_CODE = r"(?<![\w./-])(?:[A-Za-z0-9]++(?:_[A-Za-z0-9]+)++(?:\(\))?|--[a-z][\w-]*\w)(?!\w)"
+CODE = re.compile(_CODE)
+#: Laravel's :name.
+_COLON = r"(?<![^\s(\[\"'>]):[a-z_]\w*+(?![\w:])"
+#: Python's {user.name}, {n:.2f}, {0!r}, {a[0]}, {x:>{width}}; JavaScript's ${x} and ${ x }; Ruby's #{x} and %{x}; {{ as itself.
+BRACE = r"\$\{\s*[\w.]+\s*\}|[$#%]?\{(?!\s)[\w.\[\]!'\"]*(?::(?:[^{}\n]|\{\w*\})*)?\}|\{\{|\}\}"
 #: ICU's {n, plural, one {# cat} other {# cats}}, {sex, select, ...}, {when, date, short}; branches may hold others.
 _NESTED = r"(?:[^{}]++|\{(?:[^{}]++|\{(?:[^{}]++|\{[^{}]*+\})*+\})*+\})*+"
 ICU = rf"\{{\s*\w+\s*,\s*(?:plural|selectordinal|select|number|date|time|list|spellout|ordinal|duration)\b{_NESTED}\}}"
@@ -30,13 +37,21 @@ _URL = r"(?:(?:https?|ftp)://|(?<![\w.])www\.(?=\w))[^\s<>\"']*[^\s<>\"'.,;:!?)]
 _MAIL = r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
 #: GitHub's :+1: and :tired_face:.
 EMOJI = r"(?<![\w:]):(?:\+1|-1|[a-z][\w+-]*):(?![\w:])"
-_COMMON = f"{TEMPLATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}"
+_PICTURE = (
+    "[\u00a7\u00a9\u00ae\u00b1\u00b6\u00d7\u00f7\u2020-\u2023\u203c\u2049\u2120\u2122\u2190-\u23ff\u2460-\u27bf"
+    "\u2900-\u297f\u2b00-\u2bff\U0001f000-\U0001faff]"
+)
+_VARIED = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]*+"
+#: Emoji, arrows, signs of mathematics, ©, ™, bullets: models have no words for them and write others, or none.
+SYMBOL = rf"(?:[0-9#*]\ufe0f?\u20e3|{_PICTURE}{_VARIED}(?:\u200d{_PICTURE}{_VARIED})*+)++"
+SYMBOL_ALONE = re.compile(SYMBOL)
+_COMMON = f"{TEMPLATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}|{SYMBOL}"
 
 #: In any document.
-PLACEHOLDER = re.compile(f"{_COMMON}|{PRINTF}|{QT}")
+PLACEHOLDER = re.compile(f"{_COMMON}|{_NAMED}|{_COLON}|{PRINTF}|{QT}")
 #: In prose that is no program's: a percent sign is one.
-IN_PROSE = re.compile(f"{_COMMON}|{EMOJI}|{PRINTF}")
-_WEB = f"{_URL}|{_MAIL}"
+IN_PROSE = re.compile(f"{_COMMON}|{_NAMED}|{_CODE}|{EMOJI}|{PRINTF}")
+_WEB = f"{_URL}|{_MAIL}|{SYMBOL}"
 #: In entries whose format flag says what it is: https://www.gnu.org/software/gettext/manual/html_node/List-of-Programming-Languages.html
 BY_FLAG = {
     flag: re.compile(pattern)

@@ -22,6 +22,8 @@ from llmkit.translation.documents.edits import EditedDocument, Lines, Slot, Unit
 
 #: Bytes that an archive may unpack to, and how many times its own size.
 _MOST, _RATIO = 500_000_000, 200
+#: Bytes of an entry that is read as text; its parser needs some times as much.
+_MOST_TEXT, _TEXTS = 100_000_000, (".xml", ".xhtml", ".html", ".htm", ".opf", ".ncx")
 #: Entries; more is no document.
 _ENTRIES = 50_000
 #: Attributes that a translation may change.
@@ -45,6 +47,9 @@ class Entries:
         size = sum(info.file_size for info in self.infos)
         if size > min(_MOST, max(_RATIO * len(data), 1_000_000)) or len(self.infos) > _ENTRIES:
             raise InputError(f"unpacks to {size:,} bytes from {len(data):,}, so it is not opened", path=name)
+        large = next((info for info in self.infos if info.file_size > _MOST_TEXT and info.filename.endswith(_TEXTS)), None)
+        if large is not None:
+            raise InputError(f"holds {one_line(large.filename)} of {large.file_size:,} bytes, so it is not opened", path=name)
         if any(info.flag_bits & 1 for info in self.infos):
             raise InputError("is encrypted", path=name, hint="save it without a password")
         self.names = {info.filename for info in self.infos}

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from llmkit.errors import InputError, UnavailableError
+from llmkit.translation.documents import icu, messages
 from llmkit.translation.documents.base import Marks, Segment, decoded, has_letters, joined, parts, with_marks
+from llmkit.translation.documents.messages import Message
 from llmkit.translation.placeholders import BY_FLAG, PLACEHOLDER
 
 _LINE = re.compile(r'[ \t\f\v\r]*(?:(msgctxt|msgid_plural|msgid|msgstr)(?:\[(\d+)\])?[ \t]*)?("(?:[^"\\\n]|\\.)*")[ \t\f\v\r]*')
@@ -53,7 +55,8 @@ class _Entry:
 class _Place:
     """msgstr lines [begin, end) that are written anew, from the segments of their forms. numbered: plural forms.
 
-    flagged: the line of flags [begin, end), empty where there is none; flags: what it becomes.
+    flagged: the line of flags [begin, end), empty where there is none; flags: what it becomes. message: the plurals and selects of ICU
+    in a text, whose branches are the segments.
     """
 
     begin: int
@@ -63,6 +66,7 @@ class _Place:
     indent: str
     flagged: tuple[int, int]
     flags: str
+    message: Message | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Catalog:
     @cached_property
     def keep(self) -> Marks:
         """Placeholders, tags and line ends inside the entries."""
-        return Marks(self.segments)
+        return Marks(self.segments, lambda text, segment: text if segment.kind == messages.BROKEN else None)
 
     def skeleton(self, data: bytes) -> object:
         """Comments, flags, keys, the number of plural forms, and what translations lost or added beside words."""
@@ -92,15 +96,18 @@ class Catalog:
             segments = self.segments[number : number + place.forms]
             texts = translations[number : number + place.forms]
             number += place.forms
-            if all(text is None or text == segment.text for segment, text in zip(segments, texts, strict=True)):
+            unread = segments[0].kind == messages.BROKEN
+            if unread or all(text is None or text == segment.text for segment, text in zip(segments, texts, strict=True)):
                 continue
             begin, ended = place.flagged
             out += [self.source[at:begin], place.flags, self.source[ended : place.begin]]
             at = place.end
-            for form, (segment, text) in enumerate(zip(segments, texts, strict=True)):
+            written = [text if text is None else _written(text, segment) for segment, text in zip(segments, texts, strict=True)]
+            if place.message is not None:
+                written = [place.message.write([s.text if text is None else text for s, text in zip(segments, texts, strict=True)])]
+            for form, text in enumerate(written):
                 keyword = f"msgstr[{form}]" if place.numbered else "msgstr"
-                written = "" if text is None else _written(text, segment)
-                out.append(f"{place.indent if form else ''}{keyword} {_quoted(written, end)}{end if form + 1 < place.forms else ''}")
+                out.append(f"{place.indent if form else ''}{keyword} {_quoted(text or '', end)}{end if form + 1 < len(written) else ''}")
         return "".join([*out, self.source[at:]]).encode("utf-8")
 
 
@@ -127,13 +134,22 @@ def parse(data: bytes, name: str, target: str | None = None, *, retranslate_fuzz
         if any(v for k, v in entry.texts.items() if k.startswith("msgstr")) and not (retranslate_fuzzy and entry.fuzzy):
             fuzzy += entry.fuzzy
             continue
-        made = [_segment(text, entry) for text in _sources(entry, forms)]
+        message = _message(entry, target)
+        made = list(message.segments) if message else [_segment(text, entry) for text in _sources(entry, forms)]
         if any(has_letters(segment.prose()) for segment in made):
             flagged = entry.flagged or (entry.head, entry.head)
             flags = _flags(source, entry, mark_fuzzy)
-            places.append(_Place(entry.begin, entry.end, len(made), "msgid_plural" in entry.texts, entry.indent, flagged, flags))
+            places.append(_Place(entry.begin, entry.end, len(made), "msgid_plural" in entry.texts, entry.indent, flagged, flags, message))
             segments += made
     return Catalog(source, tuple(places), tuple(segments), fuzzy)
+
+
+def _message(entry: _Entry, target: str | None) -> Message | None:
+    """An entry's text as a message of ICU, if it has plurals or selects and no other format."""
+    text = entry.texts["msgid"]
+    if "msgid_plural" in entry.texts or not icu.is_complex(text) or _formats(entry):
+        return None
+    return messages.message(text, entry.line, target=target, marks=_pattern(entry))
 
 
 def _flags(source: str, entry: _Entry, fuzzy: bool) -> str:
@@ -176,7 +192,8 @@ def _lost(entry: _Entry) -> list[object]:
 
 def _signs(text: str, entry: _Entry) -> Counter[str]:
     ends = [f"{where} line end" for where, found in (("first", text.startswith("\n")), ("last", text.endswith("\n"))) if found]
-    return Counter([*(match.group() for match in _pattern(entry).finditer(text)), *ends])
+    told = messages.placeholders(text, _pattern(entry)) if icu.is_complex(text) and not _formats(entry) else None
+    return Counter([*(told if told is not None else (match.group() for match in _pattern(entry).finditer(text))), *ends])
 
 
 def _complaints(data: bytes) -> list[str]:
@@ -255,8 +272,12 @@ def _accelerator(text: str) -> re.Match[str] | None:
 
 def _pattern(entry: _Entry) -> re.Pattern[str]:
     """What in an entry's text is no prose, by its flags."""
-    patterns = [pattern.pattern for flag, pattern in BY_FLAG.items() if re.search(rf"(?<!no-)\b{flag}\b", entry.flags)]
-    return re.compile("|".join([_MARKUP, *(patterns or [PLACEHOLDER.pattern])]))
+    return re.compile("|".join([_MARKUP, *(_formats(entry) or [PLACEHOLDER.pattern])]))
+
+
+def _formats(entry: _Entry) -> list[str]:
+    """What the formats that an entry's flags name put into texts."""
+    return [pattern.pattern for flag, pattern in BY_FLAG.items() if re.search(rf"(?<!no-)\b{flag}\b", entry.flags)]
 
 
 def _wrapped(prose: str) -> Iterator[tuple[str, bool]]:

@@ -1,7 +1,7 @@
 """HTML: the text between tags and in attributes that people read; tags, scripts, comments and references stay.
 
-The file is read token by token as the HTML standard says (13.2.5, tokenization), because no parser of it tells where a token
-stands. One pass, no tree: depth and unclosed tags cost nothing.
+The file is read token by token (`html_tokens`), because no parser tells where a token stands. One pass, no tree: depth and unclosed
+tags cost nothing.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import codecs
 import html
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, decoded, has_letters, joined, one_line, parts, with_marks
 from llmkit.translation.documents.edits import changed
-from llmkit.translation.placeholders import ALTERNATIVE, IN_PROSE
+from llmkit.translation.documents.html_tokens import RAW, Token, tokens
+from llmkit.translation.placeholders import ALTERNATIVE, IN_PROSE, SYMBOL_ALONE
 
 #: Elements inside a sentence; all others end one.
 _INLINE = frozenset(
@@ -28,8 +27,6 @@ _INLINE = frozenset(
 #: Elements whose content is no prose; those in a sentence stand in it as one mark.
 _VERBATIM = frozenset(("pre", "textarea", "svg", "template"))
 _CODE = frozenset(("code", "kbd", "samp", "var", "math"))
-#: Elements whose content the standard reads up to their end tag, whatever it holds.
-_RAW = frozenset(("script", "style", "textarea", "xmp", "iframe", "noembed", "noframes"))
 _VOID = frozenset(
     ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr")
 )  # fmt: skip
@@ -55,24 +52,11 @@ _META = frozenset(
 _BUTTONS = frozenset(("submit", "button", "reset"))
 #: Elements that stand apart where one follows another at once, as the links of a menu do.
 _APART = frozenset(("a", "span", "ins", "del", "label", "time", "data", "abbr", "cite", "q"))
+#: A small number over or under the line: <sup>1</sup> is one mark.
+SMALL = re.compile(r"<su[bp]\b[^>]*>\Z", re.IGNORECASE)
 _ENDED = re.compile(r"</([a-zA-Z]+)")
-_TAG = re.compile(r"""<(/?)([a-zA-Z][^\s/>]*+)((?>[^>"'=]++|=\s*+"[^"]*+"|=\s*+'[^']*+'|=\s*+[^\s>"']*+|["'])*+)>""")
-_ATTRIBUTE = re.compile(r"""([^\s"'>/=]++)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s>"']++)))?+""")
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
-#: What begins with a `<` and is no tag; programs in pages (PHP, ERB, JSP) reach to their own ends.
-_BLOCKS = (("<!--", "-->"), ("<![CDATA[", "]]>"), ("<!", ">"), ("<?php", "?>"), ("<?=", "?>"), ("<?", ">"), ("<%", "%>"))
-Kind = Literal["text", "start", "end", "other"]
-
-
-@dataclass(frozen=True)
-class _Token:
-    """A part [begin, end) of the source. name: of a tag, in small letters."""
-
-    kind: Kind
-    begin: int
-    end: int
-    name: str = ""
-    attributes: tuple[tuple[str, int, int], ...] = ()
+_REFERENCE = re.compile(r"(?:&#?\w+;)+")
 
 
 def parse(data: bytes, name: str, target: str | None = None, *, encoding: str | None = None) -> TextDocument:
@@ -98,10 +82,19 @@ def _source(data: bytes, name: str, encoding: str | None) -> tuple[str, str]:
 
 def _in_language(source: str, target: str) -> str:
     """The source with the language of the whole page, if it names one, changed, there and where an element names it again."""
-    tags = (token for token in _tokens(source) if token.kind == "start")
+    tags = (token for token in tokens(source) if token.kind == "start")
     named = [(tag.name, begin, end) for tag in tags for name, begin, end in tag.attributes if name in ("lang", "xml:lang") and begin < end]
     page = {_primary(source[begin:end]) for name, begin, end in named if name == "html"}
+    named += [("meta", *place) for place in _content_language(source)]
     return changed(source, [(begin, end, target) for _, begin, end in named if _primary(source[begin:end]) in page])
+
+
+def _content_language(source: str) -> Iterator[tuple[int, int]]:
+    """Where <meta http-equiv="content-language"> names the language."""
+    for token in tokens(source):
+        values = {name: (begin, end) for name, begin, end in token.attributes}
+        if token.name == "meta" and "content" in values and source[slice(*values.get("http-equiv", (0, 0)))].lower() == "content-language":
+            yield values["content"]
 
 
 def _primary(tag: str) -> str:
@@ -121,54 +114,10 @@ def _encoding(data: bytes) -> str:
 def spans(source: str) -> list[Span]:
     """The segments of HTML: runs of text and inline tags that hold a letter, and attributes that people read."""
     finder = _Finder(source)
-    for token in _tokens(source):
+    for token in tokens(source):
         finder.take(token)
     finder.end_segment()
     return sorted(finder.spans, key=lambda span: (span.begin, -span.end))
-
-
-def _tokens(source: str) -> Iterator[_Token]:
-    at, size = 0, len(source)
-    while at < size:
-        begin = source.find("<", at)
-        begin = size if begin < 0 else begin
-        if begin > at:
-            yield _Token("text", at, begin)
-        if begin == size:
-            return
-        token = _markup(source, begin)
-        yield token
-        at = token.end
-        if token.kind == "start" and token.name in _RAW:
-            close = re.compile(rf"</{token.name}(?=[\s/>])", re.IGNORECASE).search(source, at)
-            end = close.start() if close else size
-            if end > at:
-                yield _Token("other", at, end)
-            at = end
-
-
-def _markup(source: str, at: int) -> _Token:
-    """The token that begins with a `<`. What never ends reaches to the end of the file."""
-    size = len(source)
-    for opening, closing in _BLOCKS:
-        if source.startswith(opening, at):
-            end = source.find(closing, at + len(opening))
-            return _Token("other", at, size if end < 0 else end + len(closing))
-    following = source[at + 1 : at + 3]
-    if not re.match(r"/?[a-zA-Z]", following):
-        return _Token("text", at, at + 1)
-    match = _TAG.match(source, at)
-    if match is None:
-        return _Token("other", at, size)
-    attributes = tuple(_attributes(match))
-    return _Token("end" if match[1] else "start", at, match.end(), match[2].lower(), attributes)
-
-
-def _attributes(match: re.Match[str]) -> Iterator[tuple[str, int, int]]:
-    for attribute in _ATTRIBUTE.finditer(match.string, match.start(3), match.end(3)):
-        group = next((n for n in (2, 3, 4) if attribute[n] is not None), 0)
-        begin, end = attribute.span(group) if group else (attribute.end(), attribute.end())
-        yield attribute[1].lower(), begin, end
 
 
 class _Finder:
@@ -179,19 +128,30 @@ class _Finder:
         self.spans: list[Span] = []
         self._parts: list[tuple[int, int, bool]] = []  # begin, end, whether it is a mark
         self._left_out: list[str] = []  # open elements, the first of which is not translated
+        self._again: list[tuple[list[str], list[str]]] = []  # translated inside one that is not: the elements around it, and open ones
         self._code = False
         self._begin = 0
 
-    @property
-    def inside(self) -> bool:
-        """Whether the next token is in an element that is left out, or ends one."""
-        return bool(self._left_out)
-
-    def take(self, token: _Token) -> None:
-        if self._left_out:
+    def take(self, token: Token) -> bool:
+        """Returns whether the token is in an element that is left out, or ends one."""
+        if self._left_out and self._is_translated_again(token):
+            self._leave_out(token.begin)
+            self._again.append((self._left_out, [token.name]))
+            self._left_out = []
+        elif self._left_out:
             self._inside(token)
             if self._left_out or not self._ended_by(token):
-                return
+                return True
+        elif self._again and self._ends_before(token):
+            self._resume(token.begin)
+            return self.take(token)
+        self._take(token)
+        if self._again and not self._left_out and not self._again[-1][1]:
+            self._resume(token.end)
+        return False
+
+    def _take(self, token: Token) -> None:
+        """A token that is not in an element that is left out."""
         if token.kind == "text" and self._parts and not self._parts[-1][2] and self._parts[-1][1] == token.begin:
             self._parts[-1] = (self._parts[-1][0], token.end, False)  # behind a `<` that is none
         elif token.kind == "text":
@@ -215,7 +175,7 @@ class _Finder:
             begin = match.end()
         self._parts.append((begin, end, False))
 
-    def _tag(self, token: _Token) -> None:
+    def _tag(self, token: Token) -> None:
         if token.name not in _INLINE or (token.kind == "start" and token.name in _APART and self._is_apart(token.begin)):
             self.end_segment()
         if token.name in _INLINE:
@@ -234,18 +194,16 @@ class _Finder:
             at = begin
         return False
 
-    def _is_left_out(self, token: _Token) -> bool:
-        if token.name in _VOID or (self.source.endswith("/>", token.begin, token.end) and token.name not in _VERBATIM | _CODE):
-            return False
-        if self.source.endswith("/>", token.begin, token.end):
+    def _is_left_out(self, token: Token) -> bool:
+        if token.name in _VOID or self.source.endswith("/>", token.begin, token.end):
             return False
         return token.name in _VERBATIM or token.name in _CODE or self._untranslated(token)
 
-    def _untranslated(self, token: _Token) -> bool:
+    def _untranslated(self, token: Token) -> bool:
         values = {name: self.source[a:b].strip().lower() for name, a, b in token.attributes if name in ("translate", "class")}
         return values.get("translate") == "no" or "notranslate" in values.get("class", "").split()
 
-    def _inside(self, token: _Token) -> None:
+    def _inside(self, token: Token) -> None:
         """A token in an element that is left out: what it holds is followed until it ends."""
         first = self._left_out[0]
         if token.kind == "start" and token.name not in _VOID:
@@ -262,15 +220,48 @@ class _Finder:
             elif first in _ENDS:
                 self._left_out = []  # its parent ends
         if not self._left_out:
-            end = token.end if token.kind == "end" and token.name == first else token.begin
-            if self._parts or self._code or first in _INLINE:
-                self._parts.append((self._begin, end, True))
+            self._leave_out(token.end if token.kind == "end" and token.name == first else token.begin, first)
 
-    def _ended_by(self, token: _Token) -> bool:
+    def _leave_out(self, end: int, first: str = "") -> None:
+        """What was left out up to `end` stands in a sentence as one mark."""
+        if (self._parts or self._code or (first or self._left_out[0]) in _INLINE) and end > self._begin:
+            self._parts.append((self._begin, end, True))
+
+    def _is_translated_again(self, token: Token) -> bool:
+        """Whether an element inside one that is not translated is to be, as the standard has it."""
+        if self._code or self._left_out[0] in _VERBATIM or token.kind != "start" or token.name in _VOID | _VERBATIM | _CODE | RAW:
+            return False
+        said = (self.source[a:b].strip().lower() for name, a, b in token.attributes if name == "translate")
+        return next(said, "") in ("yes", "") and any(name == "translate" for name, _, _ in token.attributes)
+
+    def _ends_before(self, token: Token) -> bool:
+        """Follows what is open in the element that is translated again; whether the element has ended before a token."""
+        outer, names = self._again[-1]
+        if token.kind == "end" and token.name in names:
+            while names.pop() != token.name:
+                pass
+        elif token.kind == "end":
+            return token.name in outer
+        elif token.kind == "start" and token.name not in _VOID and not self.source.endswith("/>", token.begin, token.end):
+            if token.name in _ENDS.get(names[-1], ()):
+                names.pop()
+            if names and not self._is_left_out(token):
+                names.append(token.name)
+            return not names
+        return False
+
+    def _resume(self, at: int) -> None:
+        """From `at` on, what is around the element that was translated is left out again."""
+        self._left_out, _ = self._again.pop()
+        if self._left_out[0] not in _INLINE:
+            self.end_segment()
+        self._begin = at
+
+    def _ended_by(self, token: Token) -> bool:
         """Whether a token that ended the element is also one of its own."""
         return not (self._parts and self._parts[-1][1] == token.end) and not (token.kind == "end" and not self._parts)
 
-    def _attributes(self, token: _Token) -> None:
+    def _attributes(self, token: Token) -> None:
         values = {name: (a, b) for name, a, b in token.attributes}
         if self._untranslated(token):
             return
@@ -286,13 +277,32 @@ class _Finder:
 
     def end_segment(self) -> None:
         """From the first run of text that holds a letter to the last."""
+        self._parts = list(self._numbered())
         worded = [n for n, (a, b, mark) in enumerate(self._parts) if not mark and has_letters(html.unescape(self.source[a:b]))]
         if worded:
             self.spans.append(_span(self.source, self._parts[worded[0] : worded[-1] + 1]))
         self._parts = []
 
+    def _numbered(self) -> Iterator[tuple[int, int, bool]]:
+        """The parts; a small number with its tags is one mark."""
+        at = 0
+        while at < len(self._parts):
+            begin, end, mark = self._parts[at]
+            inside = [self.source[a:b] for a, b, _ in self._parts[at + 1 : at + 3]]
+            if mark and len(inside) == 2 and SMALL.match(self.source[begin:end]) and is_number(*inside):
+                yield begin, self._parts[at + 2][1], True
+                at += 3
+            else:
+                yield begin, end, mark
+                at += 1
 
-def _is_read(source: str, token: _Token, name: str, values: dict[str, tuple[int, int]]) -> bool:
+
+def is_number(text: str, end: str) -> bool:
+    """Whether a text without letters ends with the end tag of a small number."""
+    return not has_letters(html.unescape(text)) and end.lower().startswith(("</sup", "</sub"))
+
+
+def _is_read(source: str, token: Token, name: str, values: dict[str, tuple[int, int]]) -> bool:
     """Whether people read an attribute of a tag, whose values are at these places."""
     if token.name == "meta" and name == "content":
         return any(source[slice(*values[key])].lower() in _META for key in ("name", "property", "itemprop") if key in values)
@@ -315,7 +325,22 @@ def _span(source: str, run: list[tuple[int, int, bool]]) -> Span:
 
 def _read(raw: str) -> list[tuple[str, bool]]:
     """Text in pieces, placeholders as they are written: references as characters, lines joined."""
-    return [(text if mark else html.unescape(text), mark) for text, mark in with_marks(one_line(raw), IN_PROSE)]
+    out: list[tuple[str, bool]] = []
+    for text, mark in with_marks(one_line(raw), IN_PROSE):
+        out += [(text, True)] if mark else _unescaped(text)
+    return out
+
+
+def _unescaped(text: str) -> Iterator[tuple[str, bool]]:
+    """Text with its references read; those to a symbol stay as they are written."""
+    prose: list[str] = []
+    for part, reference in with_marks(text, _REFERENCE):
+        if reference and SYMBOL_ALONE.fullmatch(html.unescape(part)):
+            yield from ((html.unescape("".join(prose)), False), (part, True))
+            prose = []
+        else:
+            prose.append(part)
+    yield html.unescape("".join(prose)), False
 
 
 def write(text: str, segment: Segment) -> str:
@@ -334,9 +359,9 @@ def write(text: str, segment: Segment) -> str:
 
 def compare(text: str, segment: Segment) -> object:
     """The tags of a segment, and which of them are empty."""
-    tokens = list(_tokens(write(text, segment)))
-    empty = [a.name for a, b in pairwise(tokens) if (a.kind, b.kind, a.name) == ("start", "end", b.name)]
-    return [(t.kind, t.name, t.end - t.begin) for t in tokens if t.kind != "text"], empty
+    found = list(tokens(write(text, segment)))
+    empty = [a.name for a, b in pairwise(found) if (a.kind, b.kind, a.name) == ("start", "end", b.name)]
+    return [(t.kind, t.name, t.end - t.begin) for t in found if t.kind != "text"], empty
 
 
 def skeleton(source: str) -> list[object]:
@@ -345,9 +370,8 @@ def skeleton(source: str) -> list[object]:
     out: list[object] = []
     prose: list[str] = []
     before = ""  # the start tag right before
-    for token in _tokens(source):
-        inside = finder.inside
-        finder.take(token)
+    for token in tokens(source):
+        inside = finder.take(token)
         raw = source[token.begin : token.end]
         out += ["empty"] if token.kind == "end" and token.name == before and not "".join(prose).strip() else []
         before = token.name if token.kind == "start" else before if token.kind == "text" else ""
@@ -363,7 +387,7 @@ def _placeholders(raw: str) -> list[str]:
     return [match.group() for match in IN_PROSE.finditer(one_line(raw))]
 
 
-def _shape(source: str, token: _Token) -> Iterator[str]:
+def _shape(source: str, token: Token) -> Iterator[str]:
     """A tag, the values that people read replaced by the placeholders in them."""
     at = token.begin
     values = {name: (a, b) for name, a, b in token.attributes}

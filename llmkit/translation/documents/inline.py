@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmkit.translation.documents import html as pages
 from llmkit.translation.documents.markdown_blocks import tab_plugin
-from llmkit.translation.placeholders import ICU, IN_PROSE, TEMPLATE
+from llmkit.translation.placeholders import ICU, IN_PROSE, SYMBOL_ALONE, TEMPLATE
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -32,11 +32,19 @@ _DISPLAY = (
     r"\\\\?\[(?=[^\\=^{}\[\]]*+(?:[=^{}]|\\[a-zA-Z]))(?:[^\\\[\]]|\\(?!\\?[\[\]]))++\\\\?\]"
     r"|\\begin\{(?P<env>\w+\*?)\}(?:[^\\]++|\\(?!end\{(?P=env)\})){0,2000}+\\end\{(?P=env)\}"
 )
+#: Pandoc's [see @smith2004, p. 33], and commands of LaTeX.
+_CITED = r"\[(?:[^\[\]\n@]*\s)?-?@[\w{][^\[\]\n]*\](?![(\[])"
+_COMMAND = (
+    r"\\(?!begin|end)[a-zA-Z]+\*?(?:\[[^\[\]\n]*\])?(?:\{[^{}\n]*\})++"
+    r"|\\(?:newpage|clearpage|pagebreak|tableofcontents|(?:big|med|small)skip|noindent)\b"
+)
 #: Read before all other marks: template marks, JSX, footnotes, attributes, kinds of alerts, links and comments of wikis, formulas.
 _OPAQUE = re.compile(
     rf"{TEMPLATE}|{ICU}|\$?\{{(?:[^{{}}\n]|\{{[^{{}}\n]*\}})*+\}}|\[\^[^\[\]\s]++\]|\[![A-Za-z]+\][+-]?"
-    rf"|!?\[\[[^\[\]\n]+\]\](?!\()|{_FORMULA}|{_DISPLAY}|<%[^<>\n]*%>|%%[^%\n]+%%|\[(?=[^\[\]\n]+\]{_ATTRIBUTES})|\]{_ATTRIBUTES}"
+    rf"|!?\[\[[^\[\]\n]+\]\](?!\()|{_FORMULA}|{_DISPLAY}|<%[^<>\n]*%>|%%[^%\n]+%%|\[(?=[^\[\]\n]+\]{_ATTRIBUTES})|\]{_ATTRIBUTES}|{_CITED}|{_COMMAND}"
 )
+#: What a note begins with that stands in the text itself.
+NOTE = "^["
 #: Elements in a text whose content is no prose.
 _VERBATIM = re.compile(
     r"<(code|kbd|samp|var|math|svg|script|style)\b[^>]*(?<!/)>\Z|<(\w+)\b[^>]*\stranslate\s*=\s*[\"']?no\b[^>]*(?<!/)>\Z", re.IGNORECASE
@@ -66,12 +74,31 @@ class _Watch:
     delimiters: list[tuple[int, int, Token]] = field(default_factory=list)
     images: list[tuple[int, int]] = field(default_factory=list)
     _brackets: tuple[StateInline | None, int] = (None, -1)
+    _notes: tuple[StateInline | None, dict[int, int]] = (None, {})
 
     def last_bracket(self, state: StateInline) -> int:
         """Where the last `]` of a text stands, or -1."""
         if self._brackets[0] is not state:
             self._brackets = (state, state.src.rfind("]"))
         return self._brackets[1]
+
+    def note_end(self, state: StateInline) -> int | None:
+        """Where a note ends that stands in the text itself, ^[as here], and begins at the state's place."""
+        if self._notes[0] is not state:
+            self._notes = (state, dict(_notes(state.src)) if "^[" in state.src else {})
+        return self._notes[1].get(state.pos)
+
+
+def _notes(text: str) -> Iterator[tuple[int, int]]:
+    """Where the notes in a text begin and end, by counting brackets."""
+    opened: list[int] = []
+    for match in re.finditer(r"\\.|\^?\[|\]", text, re.DOTALL):
+        if match.group() != "]":
+            opened += [] if match.group()[0] == "\\" else [match.start()]
+        elif opened and text[opened[-1]] == "^":
+            yield opened.pop(), match.end()
+        elif opened:
+            opened.pop()
 
 
 def parser() -> MarkdownIt:
@@ -102,13 +129,15 @@ def parser() -> MarkdownIt:
 
 
 def _opaque(state: StateInline, silent: bool) -> bool:
-    match = _OPAQUE.match(state.src, state.pos, state.posMax) if state.src[state.pos] in "{[$\\<!]%@*" else None
-    if match is None:
+    match = _OPAQUE.match(state.src, state.pos, state.posMax) if state.src[state.pos] in "{[$\\<!]%@*^" else None
+    watch: _Watch = state.md.options["watch"]
+    end = match.end() if match else watch.note_end(state) if state.src.startswith(NOTE, state.pos) else None
+    if end is None or end > state.posMax:
         return False
     if not silent:
         token = state.push("opaque", "", 0)
-        token.content = match.group()
-    state.pos = match.end()
+        token.content = state.src[state.pos : end]
+    state.pos = end
     return True
 
 
@@ -148,7 +177,10 @@ def _note(name: str, state: StateInline, begin: int, tokens: list[Token], watch:
     elif name in ("escape", "entity"):
         escaped = name == "escape" and source[begin + 1] in string.punctuation  # else the backslash is one
         text = source[begin + 1 : end] if escaped else html.unescape(source[begin:end])
-        watch.pieces.append(Piece(begin, end, text, False))
+        if SYMBOL_ALONE.fullmatch(text):
+            watch.pieces.append(Piece(begin, end, source[begin:end], True))
+        else:
+            watch.pieces.append(Piece(begin, end, text, False))
     elif name == "html_inline" and re.match(r"<br\s*/?>", source[begin:end], re.IGNORECASE):
         watch.pieces.append(Piece(begin, end, source[begin:end], True, True))
     elif name != "text":
@@ -193,6 +225,11 @@ def _verbatim(pieces: list[Piece], content: str) -> Iterator[Piece]:
     at = 0
     while at < len(pieces):
         piece = pieces[at]
+        inside = pieces[at + 1 : at + 3]
+        if piece.mark and len(inside) == 2 and pages.SMALL.match(piece.text) and pages.is_number(inside[0].text, inside[1].text):
+            yield Piece(piece.begin, inside[1].end, content[piece.begin : inside[1].end], True)
+            at += 3
+            continue
         element = _VERBATIM.match(piece.text) if piece.mark and piece.text.startswith("<") else None
         name = f"</{(element[1] or element[2]).lower()}>" if element else ""
         last = closing.get(name, -1)
@@ -232,5 +269,7 @@ def skeleton(md: MarkdownIt, env: dict[str, Any], content: str) -> list[tuple[st
                 out.append(("empty", ""))
             attributes = str({k: _told(k, v) for k, v in token.attrs.items()})
             tag = str(pages.skeleton(token.content)) if token.type == "html_inline" else token.content
+            if token.type == "opaque" and token.content.startswith(NOTE):
+                tag = str(skeleton(md, env, token.content[len(NOTE) : -1]))
             out.append((token.type, attributes if token.attrs else tag))
     return out

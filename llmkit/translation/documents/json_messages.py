@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from llmkit.errors import InputError
 from llmkit.translation.documents import messages
 from llmkit.translation.documents.base import decoded
-from llmkit.translation.documents.edits import Change, EditedDocument, Lines, Unit, changed, masked
+from llmkit.translation.documents.edits import Change, EditedDocument, Lines, Unit, changed
 from llmkit.translation.documents.messages import Value
+from llmkit.translation.documents.plurals import keys_lacking
 
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|[^\s{}\[\],:"]+')
 #: Keys whose values describe a message or a file, and are not shown.
@@ -41,23 +43,54 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
     escaped = source.isascii() and "\\u" in source
     lines = Lines(source)
     units: list[Unit] = []
+    added = keys_lacking(((path[:-1], path[-1]) for path, _, _ in strings(source)), None if arb else target)
     for path, begin, end in _texts(source, content):
         if arb and any(key.startswith("@") for key in path):
             continue
         raw = source[begin:end]
         text = json.loads(raw, strict=False)
-        if messages.is_text(text):
+        if messages.is_text(text, path[-1]):
             encode = partial(encoded, ascii_only=escaped, slashes="\\/" in raw)
             unit = messages.unit(Value(begin, end, text, lines.at(begin)), encode, target=target)
-            units += [unit] if unit else []
-    return EditedDocument(source, tuple(units), messages.compare, shape=partial(_shape, name=name))
+            units += [_followed(unit, source, begin, added.get((path[:-1], path[-1]), ()))] if unit else []
+    new = frozenset((parent, key) for (parent, _), keys in added.items() for key in keys)
+    return EditedDocument(source, tuple(units), messages.compare, shape=partial(_shape, name=name, added=new))
 
 
-def _shape(data: bytes, name: str) -> str:
-    """All but the strings that are values."""
+def _shape(data: bytes, name: str, added: frozenset[tuple[Hashable, str]]) -> str:
+    """All but the strings that are values, and without the plurals that the language needs beside."""
     source = decoded(data, name)
     load(source, name)
-    return masked(source, [(begin, end) for _, begin, end in strings(source)])
+    return changed(
+        source,
+        [
+            (_member(source, begin)[0], end, "") if (path[:-1], path[-1]) in added else (begin, end, "\0")
+            for path, begin, end in strings(source)
+        ],
+    )
+
+
+def _followed(unit: Unit, source: str, begin: int, keys: Sequence[str]) -> Unit:
+    """A unit whose value begins at `begin`, with other keys of the same text behind it."""
+
+    def write(texts: Sequence[str]) -> Iterator[Change]:
+        _, before, colon = _member(source, begin)
+        for first, last, text in unit.write(texts):
+            yield first, last, text
+            yield last, last, "".join(f",{before}{encoded(key)}{colon}{text}" for key in keys)
+
+    return replace(unit, write=write) if keys else unit
+
+
+def _member(source: str, begin: int) -> tuple[int, str, str]:
+    """Of the member of an object whose value begins at `begin`: where the comma before it stands, and what is around its key."""
+    colon = source.rindex(":", 0, begin)
+    end = source.rindex('"', 0, colon)
+    first = end - 1
+    while source[first] != '"' or (len(source[:first]) - len(source[:first].rstrip("\\"))) % 2:
+        first -= 1
+    before = len(source[:first].rstrip())
+    return before - 1, source[before:first], source[end + 1 : begin]
 
 
 def load(source: str, name: str) -> object:

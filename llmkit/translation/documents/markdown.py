@@ -11,12 +11,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from llmkit.translation.documents import front_matter
 from llmkit.translation.documents import html as pages
 from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, decoded, has_letters, joined, lines_of, with_marks
-from llmkit.translation.documents.inline import Piece, parser, pieces_of, skeleton
+from llmkit.translation.documents.inline import NOTE, Piece, parser, pieces_of, skeleton
 from llmkit.translation.documents.markdown_blocks import (
     container_attributes,
     container_title,
@@ -28,7 +29,7 @@ from llmkit.translation.documents.markdown_blocks import (
 )
 from llmkit.translation.documents.markdown_text import compare, write
 from llmkit.translation.documents.mdx import hidden, masked, shown
-from llmkit.translation.placeholders import ALTERNATIVE, IN_PROSE, STATEMENT
+from llmkit.translation.placeholders import ALTERNATIVE, CODE, IN_PROSE, STATEMENT
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -45,11 +46,16 @@ _STRUCTURE = re.compile(
     re.IGNORECASE,
 )
 _MODULE = re.compile(r"(?:import\s[^'\"]*+['\"].*['\"];?|export\s+(?:const|let|var|function|default|class|async|\{|\*).*)\s*", re.DOTALL)
-_TASK = re.compile(r"\[[ xX]\]\s+")
+#: What a block's text begins with: the box of a task, the colon of a definition behind a blank line, a bar.
+_TASK = re.compile(r"\[[ xX]\]\s+|[:|][ \t]+(?=\S)")
+#: Each of Pandoc's lines that stay lines.
+_LINE_BLOCK = "| "
 _IDS = re.compile(r"(?<!\s)\s*+\{:?\s*[#.][^{}\n]*\}\s*$")
 _CALLOUT = re.compile(r"\[![A-Za-z]+\][+-]?[ \t]+\S")
 #: The end of a link or an image that has a title.
-_LINK_TITLE = re.compile(r"""\]\(.*\s(?P<quote>["'])(?P<title>(?:\\.|(?!(?P=quote))[^\\])+)(?P=quote)\s*\)""", re.DOTALL)
+_LINK_TITLE = re.compile(
+    r"""\]\(.*\s(?:(?P<quote>["'])(?P<title>(?:\\.|(?!(?P=quote))[^\\])+)(?P=quote)|\((?P<round>(?:\\.|[^()\\])+)\))\s*\)""", re.DOTALL
+)
 #: The mark of a block that a wiki's links name.
 _BLOCK_ID = re.compile(r"(?<=\s)\^[\w-]+\Z")
 #: Marks of one kind around words: ==marked==, ++inserted++, ||hidden||, H~2~O, x^2^.
@@ -67,7 +73,7 @@ def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
     mdx = name.lower().endswith(".mdx")
     md, env = parser(), {}  # type: ignore[var-annotated]
     front = _front(source)
-    unread = hidden(source, mdx=mdx) if "<" in source or "export" in source or "import" in source or mdx else []
+    unread = hidden(source, mdx=mdx) if "<" in source or "{%" in source or "export" in source or "import" in source or mdx else []
     spans = [*front_matter.spans(source[:front]), *_spans(masked(source, unread), _lines(masked(source, unread), front), md, env)]
     spans.sort(key=lambda span: (span.begin, -span.end))
     found = tuple(replace(span, text=shown(span.text, span.begin, span.end, unread)) for span in _apart(spans))
@@ -166,6 +172,7 @@ def _by_structure(text: str) -> tuple[list[str], str]:
     structure = [line.strip() for line in lines if _STRUCTURE.fullmatch(line)]
     prose = "\n".join(line for line in lines if not _STRUCTURE.fullmatch(line))
     task = _TASK.match(prose)
+    structure += [_LINE_BLOCK for line in prose.split("\n")[1:] if line.startswith(_LINE_BLOCK)]
     return [*structure, task.group() if task else ""], prose[task.end() if task else 0 :]
 
 
@@ -173,7 +180,7 @@ def _apart(spans: Sequence[Span]) -> Iterator[Span]:
     """Those with prose in them, none over another but titles and the like in a sentence."""
     end = 0
     for span in spans:
-        inside = span.end <= end and span.kind.startswith(("html attribute", "title"))
+        inside = span.end <= end and span.kind.startswith(("html attribute", "title", "note"))
         if (inside or span.begin >= end) and has_letters(Segment(span.text, "", 0, span.marks).prose()):
             yield span
             end = max(end, span.end)
@@ -200,7 +207,7 @@ def _title(md: MarkdownIt, env: dict[str, Any], line: tuple[int, str], kind: str
 
 def _inline(md: MarkdownIt, env: dict[str, Any], at: int, text: str) -> Iterator[Span]:
     """A text of one line that begins at `at`."""
-    yield from _between_breaks(pieces_of(md, env, text), list(range(at, at + len(text))))
+    yield from _between_breaks(md, env, pieces_of(md, env, text), list(range(at, at + len(text))))
 
 
 def _paragraph(md: MarkdownIt, env: dict[str, Any], lines: list[tuple[int, str]], token: Any, before: str) -> Iterator[Span]:
@@ -210,9 +217,9 @@ def _paragraph(md: MarkdownIt, env: dict[str, Any], lines: list[tuple[int, str]]
     contents = token.content.split("\n")
     chunk: list[int] = []
     for number, body in enumerate([*contents, None]):
-        if body is None or _STRUCTURE.fullmatch(body):
+        if body is None or _STRUCTURE.fullmatch(body) or body.startswith(_LINE_BLOCK):
             yield from _chunk(md, env, lines, token, contents, chunk, before)
-            chunk = []
+            chunk = [] if body is None or not body.startswith(_LINE_BLOCK) else [number]
         else:
             chunk.append(number)
             if _CALLOUT.match(body):  # the title is a line of its own
@@ -241,10 +248,10 @@ def _chunk(
         begin = task.end()
     if before == "heading_open" and (ids := _IDS.search(text)):
         end_of_text = ids.start()
-    yield from _between_breaks([_shifted(piece, begin) for piece in pieces_of(md, env, text[begin:end_of_text])], places)
+    yield from _between_breaks(md, env, [_shifted(piece, begin) for piece in pieces_of(md, env, text[begin:end_of_text])], places)
 
 
-def _between_breaks(pieces: Sequence[Piece], places: list[int], kind: str = "") -> Iterator[Span]:
+def _between_breaks(md: MarkdownIt, env: dict[str, Any], pieces: Sequence[Piece], places: list[int], kind: str = "") -> Iterator[Span]:
     """The pieces as spans, from one line break that is meant to the next. places: of each of their characters in the source."""
     group: list[Piece] = []
     for piece in [*pieces, None]:
@@ -255,6 +262,7 @@ def _between_breaks(pieces: Sequence[Piece], places: list[int], kind: str = "") 
         if span is not None:
             yield span
             yield from _titles(group, places)
+            yield from _notes(md, env, group, places)
         group = [piece] if piece is not None and not piece.breaks and not ALTERNATIVE.fullmatch(piece.text) else []
 
 
@@ -274,10 +282,20 @@ def _titles(group: list[Piece], places: list[int]) -> Iterator[Span]:
                     begin, end = places[piece.begin + span.begin], places[piece.begin + span.end - 1] + 1
                     yield replace(span, begin=begin, end=end, kind=f"html {span.kind}")
         if piece.mark and (match := _LINK_TITLE.fullmatch(piece.text)):
-            begin, end = (piece.begin + at for at in match.span("title"))
-            prose = html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", match["title"]))
+            title = "title" if match["title"] else "round"
+            begin, end = (piece.begin + at for at in match.span(title))
+            prose = html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", match[title]))
             text, marks = joined(with_marks(" ".join(prose.split("\n")), IN_PROSE))
-            yield Span(places[begin], places[end - 1] + 1, text, marks, f"title {match['quote']}")
+            yield Span(places[begin], places[end - 1] + 1, text, marks, f"title {match['quote'] or ')'}")
+
+
+def _notes(md: MarkdownIt, env: dict[str, Any], group: list[Piece], places: list[int]) -> Iterator[Span]:
+    """The notes that stand in a text, ^[as here], each within its mark."""
+    for piece in group:
+        if piece.mark and piece.text.startswith(NOTE):
+            begin, end = piece.begin + len(NOTE), piece.end - 1
+            found = _between_breaks(md, env, pieces_of(md, env, piece.text[len(NOTE) : -1]), places[begin:end])
+            yield from (replace(span, kind="note") for span in found if not span.kind)  # what is in its marks stays
 
 
 def _shifted(piece: Piece, by: int) -> Piece:
@@ -312,8 +330,13 @@ def _placeholders(texts: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
         if not mark:
             prose.append(text)
             continue
+        ends = set(accumulate(map(len, prose)))
+        at = 0
         for part, is_mark in with_marks("".join(prose), IN_PROSE):
-            out += [(part, True)] if is_mark else _pairs(part)
+            # a name with an escape in it is written as prose is
+            escaped = is_mark and CODE.fullmatch(part) and any(at < end < at + len(part) for end in ends)
+            out += [(part, True)] if is_mark and not escaped else _pairs(part)
+            at += len(part)
         out.append((text, True))
         prose = []
     return out[:-1]
@@ -344,7 +367,7 @@ def _cell(
     for written in (content, content.replace("|", "\\|")):
         place = line.find(written, column)
         if place >= 0:
-            spans += _between_breaks(pieces_of(md, env, content), _characters(content, written, at + place), "cell")
+            spans += _between_breaks(md, env, pieces_of(md, env, content), _characters(content, written, at + place), "cell")
             return index, place + len(written)
     return row
 

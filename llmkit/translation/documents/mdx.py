@@ -20,6 +20,11 @@ _TAG = re.compile(r"<[A-Za-z][\w.:-]*(?=[\s/>])")
 _STRING = re.compile(r'"(?:[^"\\\n]|\\.)*+"|\'(?:[^\'\\\n]|\\.)*+\'|`(?:[^`\\]|\\.)*+`|/\*(?:[^*]|\*(?!/))*+\*/|//[^\n]*', re.DOTALL)
 _CODE = re.compile(rf"{_STRING.pattern}|[\n()\[\]{{}}]", re.DOTALL)
 _IN_TAG = re.compile(r'"[^"]*"|\'[^\']*\'|[{<>]')
+#: Blocks of code of Hugo and of Liquid.
+_TEMPLATE = re.compile(
+    r"[ \t]*(?:\{\{[<%]\s*(highlight|code|mermaid|math|katex)\b[^{}\n]*(?<!/)[>%]\}\}"
+    r"|\{%-?\s*(highlight|code|codeblock|mermaid|math|katex|schema|javascript|stylesheet|style)\b[^{}\n]*%\})"
+)
 #: Characters of a statement, and of an expression in a tag; what is longer is none.
 _LONGEST, _SHORT = 20_000, 2000
 
@@ -37,6 +42,7 @@ def hidden(source: str, *, mdx: bool) -> list[Hidden]:
     """What Markdown is not to read, in order. mdx: also expressions that are blocks, which other Markdown has as text."""
     out: list[Hidden] = []
     at, fence, begins = 0, "", True
+    unclosed: set[str] = set()
     while at < len(source):
         line = _LINE.match(source, at)
         end = line.end() if line else len(source)
@@ -44,7 +50,7 @@ def hidden(source: str, *, mdx: bool) -> list[Hidden]:
         mark = _FENCE.match(body)
         if fence or mark:
             fence = _fence(fence, mark)
-        elif (stop := _statement(source, at, mdx=mdx)) > at and begins:
+        elif (stop := _code_end(source, at, unclosed)) > at or ((stop := _statement(source, at, mdx=mdx)) > at and begins):
             out.append(_space(source, at, stop))
             at = end = max(source.find("\n", stop - 1) + 1, stop)
             continue
@@ -84,6 +90,19 @@ def _fence(fence: str, mark: re.Match[str] | None) -> str:
     if not fence:
         return mark[1]
     return "" if mark[1].startswith(fence) and not mark.string[mark.end() :].strip() else fence
+
+
+def _code_end(source: str, at: int, unclosed: set[str]) -> int:
+    """Where a template's block of code ends that begins at `at`; `at` where there is none. unclosed: names that nothing ends any more."""
+    begun = _TEMPLATE.match(source, at)
+    if begun is None or (name := begun[1] or begun[2]) in unclosed:
+        return at
+    closing = rf"\{{\{{[<%]\s*/\s*{begun[1]}\s*[>%]\}}\}}" if begun[1] else rf"\{{%-?\s*end{begun[2]}\s*-?%\}}"
+    ended = re.compile(closing).search(source, begun.end())
+    if ended is None:
+        unclosed.add(name)
+        return at
+    return ended.end()
 
 
 def _statement(source: str, at: int, *, mdx: bool) -> int:

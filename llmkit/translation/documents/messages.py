@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from llmkit.translation.documents import icu, plurals
 from llmkit.translation.documents.base import Segment, has_letters, joined, parts, with_marks
-from llmkit.translation.documents.edits import Change, Unit
+from llmkit.translation.documents.edits import Unit
 from llmkit.translation.documents.icu import Branch
 from llmkit.translation.placeholders import PLACEHOLDER
 
@@ -19,7 +19,7 @@ from llmkit.translation.placeholders import PLACEHOLDER
 MARKUP = r"</?[a-zA-Z][^<>]*>|</?\d*/?>|&#?\w+;"
 #: Of i18next, Rails, Vue, Chrome, Apple and ICU; the rest is in `placeholders`. A # is the number of a plural.
 _OTHERS = (
-    r"%\{[^{}\n]*\}|%#@\w+@|%arg\b|\$t\([^()\n]*\)|@(?:\.\w+)?:(?:\([^()\n]*\)|\{'[^'\n]*'\}|[\w.-]*\w)|\$[A-Za-z_]\w*\$|__\w+?__"
+    r"%\{[^{}\n]*\}|\{'[^'\n]*'\}|%#@\w+@|%arg\b|\$t\([^()\n]*\)|@(?:\.\w+)?:(?:\([^()\n]*\)|\{'[^'\n]*'\}|[\w.-]*\w)|\$[A-Za-z_]\w*\$|__\w+?__"
     r"|\{\s*[\w.-]+\s*(?:,\s*\w+\s*(?:,[^{}\n]*)?)?\}|'[{}][^'\n]*'|#"
 )
 MARKS = re.compile(f"{_OTHERS}|{MARKUP}|{PLACEHOLDER.pattern}")
@@ -30,18 +30,29 @@ _CODE = re.compile(
     r"#[0-9a-fA-F]{3,8}|(?:~|\.{0,2})/\S*|[A-Za-z]:\\\S*|\S*/\S*\.\w{1,5}|(?:text|image|audio|video|font|application|multipart)/[\w.+-]+"
     r"|[a-z0-9]+(?:_[a-z0-9]+)+|[A-Z0-9]+(?:_[A-Z0-9]+)+|[a-z][a-z0-9]*[A-Z]\w*|[\w-]+(?:\.[\w-]+)+|[\w-]+(?:::[\w-]+)+"
     r"|[a-z]{2,3}[-_](?:[A-Z]{2}|[A-Z][a-z]{3})|\d+(?:\.\d+)?[a-zA-Z]{1,3}|(?:[yYMdDHhmsS]{1,4}[-/.:, ]+)+[yYMdDHhmsSaA]{1,4}"
-    r"|(?=\S*\d)[\w+/=-]{24,}|[a-z][a-z0-9+.-]*:\S+|[a-z]+\d+|--?[a-z][\w-]*"
+    r"|(?=\S*\d)[\w+/=-]{24,}|:[a-z_]\w*|[a-z][a-z0-9+.-]*:\S+|[a-z]+\d+|--?[a-z][\w-]*"
 )
+#: What strftime puts in: %Y, %-d.
+_TIME = re.compile(r"%[-_0^#:]*\d*[A-Za-z]")
+#: Keys whose values programs read, if they are one word.
+_KEYS = frozenset(("id", "key", "icon", "class", "classname", "style", "slug", "href", "src", "url", "type", "rel", "target", "round_mode"))
 #: Characters of a name; more without a space are data.
 _LONGEST_NAME = 200
+#: The kind of a segment that is a message that can't be read.
+BROKEN = "broken"
 #: Two apostrophes in a word: the text's author knows that one would quote.
 _DOUBLED = re.compile(r"(?<=\w)''(?=\w)")
 _JAVA = re.compile(r"\{\d+[,}]")
 
 
-def is_text(value: str) -> bool:
-    """Whether a value is for people: it has a letter outside of placeholders and is no name, path, color or code."""
+def is_text(value: str, key: str = "") -> bool:
+    """Whether a value is for people: it has a letter outside of placeholders and is no name, path, color or code.
+
+    key: the value's own, if the file has one.
+    """
     word = value.strip()
+    if (key.lower() in _KEYS and not re.search(r"\s", word)) or not has_letters(_TIME.sub("", value)):
+        return False
     code = _CODE.fullmatch(word) if len(word) <= _LONGEST_NAME else word.isascii() and not re.search(r"\s", word)
     if code or re.search("[\ud800-\udfff]", value):
         return False
@@ -58,33 +69,45 @@ class Value:
     line: int
 
 
-def unit(value: Value, encode: Callable[[str], str], *, java: bool = False, target: str | None = None) -> Unit | None:
-    """The message of a value. encode: a text as the file writes it. java: read by java.text.MessageFormat, where it has {0}.
+@dataclass(frozen=True)
+class Message:
+    """segments: the texts of a message, one for each branch. write: the message from their translations."""
 
-    target: the tag of the language whose plural categories are added, with the text of "other".
+    segments: tuple[Segment, ...]
+    write: Callable[[Sequence[str]], str]
+
+
+def message(
+    text: str, line: int, *, java: bool = False, target: str | None = None, marks: re.Pattern[str] = MARKS, kind: str = ""
+) -> Message | None:
+    """A message of a program; None where it holds no text. line: where it stands, from 1. marks: what in its prose stays.
+
+    java: read by java.text.MessageFormat, where it has {0}. target: the tag of the language whose plural categories are added, with
+    the text of "other".
 
     A message that can't be read as what it looks like has one segment, whose translation is never taken.
     """
-    doubled = bool(_DOUBLED.search(value.text)) or (java and bool(_JAVA.search(value.text)))
+    doubled = bool(_DOUBLED.search(text)) or (java and bool(_JAVA.search(text)))
     try:
-        made: list[str | Branch] = [icu.message(value.text, MARKS)] if doubled or icu.is_complex(value.text) else _plain(value.text)
+        made: list[str | Branch] = [icu.message(text, marks)] if doubled or icu.is_complex(text) else _plain(text)
     except icu.NotAMessage:
-        if icu.is_complex(value.text):
-            return Unit((Segment(value.text, value.text, value.line, (), "broken"),), lambda _: ())
-        made, doubled = _plain(value.text), False
+        if icu.is_complex(text):
+            return Message((Segment(text, text, line, (), BROKEN),), lambda _: text)
+        made, doubled = _plain(text), False
     made = [_with_categories(part, target) if isinstance(part, Branch) else part for part in made]
-    segments: list[Segment] = []
-    for branch in _branches(made):
-        segment = Segment(branch.text, branch.text, value.line, branch.marks)
-        if has_letters(segment.prose()):
-            segments.append(segment)
-    if not segments:
+    segments = [Segment(branch.text, branch.text, line, branch.marks, kind) for branch in _branches(made)]
+    segments = [segment for segment in segments if has_letters(segment.prose())]
+    return Message(tuple(segments), lambda texts: _rebuilt(made, iter(texts), doubled)) if segments else None
+
+
+def unit(value: Value, encode: Callable[[str], str], *, java: bool = False, target: str | None = None) -> Unit | None:
+    """The message of a value, as `message` reads it. encode: a text as the file writes it."""
+    made = message(value.text, value.line, java=java, target=target)
+    if made is None:
         return None
-
-    def write(texts: Sequence[str]) -> Iterator[Change]:
-        yield value.begin, value.end, encode(_rebuilt(made, iter(texts), doubled))
-
-    return Unit(tuple(segments), write)
+    if made.segments[0].kind == BROKEN:
+        return Unit(made.segments, lambda _: ())
+    return Unit(made.segments, lambda texts: [(value.begin, value.end, encode(made.write(texts)))])
 
 
 def _plain(text: str) -> list[str | Branch]:
@@ -93,6 +116,7 @@ def _plain(text: str) -> list[str | Branch]:
 
 #: What stands before a branch: its argument, where it is the first, and its category.
 _PLURAL = re.compile(r"\{\s*[\w.-]+\s*,\s*plural\s*,")
+_ARGUMENT = re.compile(r"\{\s*[\w.-]+\s*,\s*\w+")
 _CATEGORY = re.compile(r"(=\d+|\w+)\s*\{\Z")
 
 
@@ -163,9 +187,26 @@ def _branch_pieces(branch: Branch, texts: Iterator[str]) -> Iterator[tuple[str, 
         number += mark
 
 
+def placeholders(text: str, marks: re.Pattern[str] = MARKS) -> frozenset[str] | None:
+    """What a plural or a select and its branches put in, whatever their number; None for a text that can't be read as one."""
+    try:
+        return frozenset(_put_in(icu.message(text, marks)))
+    except icu.NotAMessage:
+        return None
+
+
+def _put_in(message: Branch) -> Iterator[str]:
+    for branch in _branches([message]):
+        holes = dict(branch.holes)
+        for number, (begin, end) in enumerate(branch.marks):
+            mark = branch.text[begin:end]
+            argument = _ARGUMENT.match(mark) if number in holes else None
+            yield argument.group() if argument else mark
+
+
 def compare(text: str, segment: Segment) -> object:
     """The placeholders and tags that a program finds in a message's text."""
-    if segment.kind == "broken":
+    if segment.kind == BROKEN:
         return text
     pieces = parts(text, segment) or [(text, False)]
     plain = "".join(part if mark else part.replace("'", "’") for part, mark in pieces)

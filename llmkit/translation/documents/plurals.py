@@ -6,9 +6,13 @@ https://cldr.unicode.org/index/cldr-spec/plural-rules. Knows languages; not mess
 from __future__ import annotations
 
 import functools
+import re
+from collections.abc import Hashable, Iterable
 
 #: In the order in which people write them.
 ORDER = ("zero", "one", "two", "few", "many", "other")
+#: Keys of the texts of one plural: i18next's `cat_one`, `cat_other`, Rails' `one`, `other`; not those of ordinal numbers.
+_KEY = re.compile(rf"(?P<stem>.+(?<!_ordinal)[_.])?(?P<category>{'|'.join(ORDER)})")
 #: Whole numbers that show each category that people count with; French has "many" from a million on.
 _NUMBERS = 201
 
@@ -42,3 +46,19 @@ def lacking(present: set[str], tag: str | None) -> tuple[str, ...]:
         return ()
     own = {int(each[1:]) for each in present if each.startswith("=")}
     return tuple(category for category, numbers in _numbers(tag).items() if category not in present and not numbers <= own)
+
+
+def keys_lacking(keys: Iterable[tuple[Hashable, str]], tag: str | None) -> dict[tuple[Hashable, str], tuple[str, ...]]:
+    """By the key of a plural's "other", the keys to add, each with its text. keys: (the object that it is in, the key)."""
+    present: dict[tuple[Hashable, str], set[str]] = {}
+    others: set[Hashable] = set()  # objects with keys of another kind
+    for parent, key in keys:
+        match = _KEY.fullmatch(key)
+        others |= set() if match and not match["stem"] else {parent}
+        if match:
+            present.setdefault((parent, match["stem"] or ""), set()).add(match["category"])
+    return {
+        (parent, f"{stem}other"): tuple(f"{stem}{category}" for category in lacking(found, tag))
+        for (parent, stem), found in present.items()
+        if len(found) > 1 and "other" in found and (stem or parent not in others)
+    }

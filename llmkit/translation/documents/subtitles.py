@@ -26,6 +26,7 @@ from llmkit.translation.documents.base import (
     parts,
     with_marks,
 )
+from llmkit.translation.placeholders import SYMBOL
 
 #: Players also read times without leading zeros or without a fraction.
 _TIME = r"(?:\d+:)?\d{1,2}:\d{1,2}(?:[.,]\d{1,3})?"
@@ -33,16 +34,19 @@ _TIMING = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}")
 _TAG = r"</?[a-zA-Z][^<>\n]*>|<[\d:.]+>|</>|\{\\[^{}\n]*\}"
 #: <i>, <v Name>, <00:01.000>, SubStation's {\an8}.
 _MARKS = re.compile(_TAG)
+_STAY = re.compile(f"{_TAG}|{SYMBOL}")
 #: The beginning of what a speaker says: a dash, >>, a song, WebVTT's voice, also behind tags.
 _SPEAKER = re.compile(rf"\s*(?:{_TAG})*?(?:[-–—‐‑](?:[ \t]+(?=\S)|(?=[^\s\d-]))|>>|[♪♫]|<v[ .])")
-#: A speaker's name before what is said; a translation may write it otherwise.
-_NAME = re.compile(rf"\s*(?:{_TAG})*?[A-Z][A-Z0-9][A-Z0-9 .'’#-]{{0,24}}:(?=\s|\Z)")
+#: A speaker's name before what is said.
+_NAME = re.compile(rf"\s*((?:{_TAG})*?)([A-Z][A-Z0-9][A-Z0-9 .'’#-]{{0,24}}:)(?=\s|\Z)")
 _DASH = re.compile(rf"\s*((?:{_TAG})*)([-–—‐‑][ \t]*|>>+[ \t]*|[♪♫]+[ \t]*)")
 #: A line that players show whole; the longest of the cue counts, too.
 _WIDTH = 42
 
 #: What stands between the texts of two cues that follow each other: a number or name, and the timing.
 _BETWEEN = re.compile(rf"(?:\s*\n|\r)(?:([^\r\n]*)(?:\r\n|\n|\r))?{_TIMING.pattern}[^\r\n]*(?:\r\n|\n|\r)")
+#: The language that a file names in its head, as YouTube's do.
+_LANGUAGE = re.compile(r"(\A\ufeff?WEBVTT[^\r\n]*(?:(?:\r\n|\n|\r)(?!Language:)[^\r\n]+)*(?:\r\n|\n|\r)Language:[ \t]*)[A-Za-z-]+")
 #: Cues that a sentence may go over.
 _LONGEST = 4
 
@@ -53,6 +57,8 @@ def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
     """Raises InputError for a file without a cue."""
     source = decoded(data, name)
     vtt = source.lstrip("\ufeff").startswith("WEBVTT")
+    if vtt and target is not None:
+        source = _LANGUAGE.sub(lambda match: match[1] + target, source, count=1)
     cues = list(_cues(source, vtt))
     if not cues and not any(_TIMING.match(line) for _, line in lines_of(source)) and source.strip("\ufeff \r\n\t") not in ("", "WEBVTT"):
         raise InputError("holds no cue (no line with -->)", path=name)
@@ -138,10 +144,13 @@ def _span(source: str, group: list[Lines], vtt: bool) -> Span:
     if dash := _DASH.match(raw):
         pieces = [*with_marks(dash[1], _MARKS), (dash[2], True)]
         begin, raw = begin + dash.start(1), raw[dash.end() :]
-    pieces += with_marks(raw, _MARKS)
+    if name := _NAME.match(raw):
+        pieces += [(raw[: name.start(1)], False), *with_marks(name[1], _MARKS), (name[2], True)]
+        raw = raw[name.end() :]
+    pieces += with_marks(raw, _STAY)
     for before, lines in pairwise(group):
         pieces += [(" ", False), (source[before[-1][1] : lines[0][0]], True)]
-        pieces += with_marks(one_line(source[lines[0][0] : lines[-1][1]]), _MARKS)
+        pieces += with_marks(one_line(source[lines[0][0] : lines[-1][1]]), _STAY)
     text, marks = joined([(text if mark or not vtt else html.unescape(text), mark) for text, mark in pieces])
     return Span(begin, end, text, marks, "vtt" if vtt else "")
 

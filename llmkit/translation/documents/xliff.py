@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from llmkit.errors import InputError
-from llmkit.translation.documents import icu, xml
+from llmkit.translation.documents import icu, messages, xml
 from llmkit.translation.documents.base import Segment, Span, has_letters, joined, parts
-from llmkit.translation.documents.edits import EditedDocument, spanned
+from llmkit.translation.documents.edits import Change, EditedDocument, Unit, spanned
 from llmkit.translation.documents.xml import Token
 
 #: Inline elements whose content is code of the original format.
@@ -52,7 +52,49 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
     if target is not None:
         source = _in_language(source, target, name, "trgLang" if second else "target-language")
     spans = [span for unit in _units(source, second) if (span := _span(source, unit, second)) is not None]
-    return spanned(source, spans, _write, _compare, encoding, partial(_shape, name=name))
+    made = spanned(source, spans, _write, _compare, encoding, partial(_shape, name=name))
+    return replace(made, units=tuple(_of_message(unit, target) for unit in made.units))
+
+
+def _of_message(unit: Unit, target: str | None) -> Unit:
+    """The unit; of one with plurals or selects of ICU each branch is a segment, with the codes of the original format inside it."""
+    segment, place = unit.segments[0], unit.place
+    text, codes = _read(parts(segment.text, segment) or [])
+    if place is None or not icu.is_complex(text):
+        return unit
+    signs = re.compile(rf"[{re.escape(''.join(codes))}]|{xml.MARKS.pattern}") if codes else xml.MARKS
+    message = messages.message(text, segment.line, target=target, marks=signs, kind="icu")
+    if message is None:
+        return Unit((), lambda _: ())
+    if message.segments[0].kind == messages.BROKEN:
+        return Unit(message.segments, lambda _: ())
+
+    def write(texts: Sequence[str]) -> Iterator[Change]:
+        inner = "".join(codes.get(character, character) for character in xml.escape(message.write(texts)))
+        yield *place, _with_target(inner, segment)
+
+    return Unit(message.segments, write, place)
+
+
+def _read(pieces: Sequence[tuple[str, bool]]) -> tuple[str, dict[str, str]]:
+    """A source as its message reads, and its codes by the characters that stand for them there, which no text has."""
+    used = {character for piece, _ in pieces for character in piece}
+    free = (character for character in map(chr, range(0xE000, 0xF900)) if character not in used)
+    codes: dict[str, str] = {}
+    out: list[str] = []
+    cdata = False
+    for piece, mark in pieces:
+        if mark and piece in ("<![CDATA[", "]]>"):
+            cdata = piece == "<![CDATA["
+        elif not mark or cdata:
+            out.append(piece)
+        elif xml.escape(xml.unescape(piece)) == piece:
+            out.append(xml.unescape(piece))
+        else:
+            sign = next(free)
+            codes[sign] = piece
+            out.append(sign)
+    return "".join(out), codes
 
 
 def _shape(data: bytes, name: str) -> list[str]:
@@ -161,42 +203,10 @@ def _span(source: str, unit: _Unit, second: bool) -> Span | None:
         if unit.target[0] < unit.source[0]:
             return None
         end = max(unit.target[1], end)
-    text, marks = joined(list(_messages(xml.pieces(source, _codes(source, unit.inside)))))
-    if not has_letters(Segment(text, "", 0, marks).prose()):
+    text, marks = joined(xml.pieces(source, _codes(source, unit.inside)))
+    if not has_letters(Segment(text, "", 0, marks).prose()) and not icu.is_complex(text):
         return None
     return Span(unit.start.begin if second else unit.source[0], end, text, marks, f"{2 if second else 1} {_indent(source, unit.source[0])}")
-
-
-def _messages(pieces: list[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
-    """The pieces; a plural or select of ICU with codes inside it is one mark, as one without is."""
-    held: list[str] = []
-    depth = 0
-    for text, mark in pieces:
-        if mark:
-            held.append(text)
-            if not depth:
-                yield held.pop(), True
-            continue
-        begin = 0
-        while begin < len(text):
-            message = None if depth else icu.starts(text, begin)
-            if not depth and message is None:
-                yield text[begin:], False
-                break
-            if message is not None:
-                yield text[begin:message], False
-                begin = message
-            end = begin
-            while end < len(text) and (depth or end == begin):
-                depth += {"{": 1, "}": -1}.get(text[end], 0)
-                end += 1
-            held.append(xml.escape(text[begin:end]))
-            begin = end
-            if not depth:
-                yield "".join(held), True
-                held = []
-    if held:
-        yield "".join(held), True
 
 
 def _inner(source: str, place: tuple[int, int]) -> str:
@@ -221,9 +231,13 @@ def _protected(source: str, token: Token) -> bool:
 
 
 def _write(text: str, segment: Segment) -> str:
+    return _with_target(xml.written(parts(text, segment) or parts(segment.text, segment) or []), segment)
+
+
+def _with_target(inner: str, segment: Segment) -> str:
+    """The unit's source and target, which holds `inner`."""
     second, indent = segment.kind[0] == "2", segment.kind[2:]
     raw = segment.raw
-    inner = xml.written(parts(text, segment) or parts(segment.text, segment) or [])
     source = re.search(r"<((?:[\w.-]+:)?)source\b", raw)
     prefix = source[1] if source else ""
     old = next((match for match in _TARGET.finditer(raw)), None)
@@ -244,4 +258,6 @@ def _write(text: str, segment: Segment) -> str:
 
 
 def _compare(text: str, segment: Segment) -> object:
+    if segment.kind in ("icu", messages.BROKEN):
+        return messages.compare(text, segment)
     return xml.skeleton(xml.written(parts(text, segment) or [(text, False)]))

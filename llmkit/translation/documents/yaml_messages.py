@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from llmkit.errors import InputError, one_line
 from llmkit.translation.documents import messages
 from llmkit.translation.documents.base import decoded
-from llmkit.translation.documents.edits import EditedDocument, Lines, Unit, changed, masked
+from llmkit.translation.documents.edits import Change, EditedDocument, Lines, Unit, changed
 from llmkit.translation.documents.messages import Value
+from llmkit.translation.documents.plurals import keys_lacking
 
 _LOCALE = re.compile(r"[a-z]{2}(?:[-_](?:[A-Z]{2}|[A-Z][a-z]{3}))?")
 #: Levels of nesting; the parser is recursive.
@@ -30,7 +31,7 @@ _SPECIAL = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 class Scalar:
     """A value's place, what it says, how it is written (PyYAML's style), the column of its parent's key, whether in [ ] or { }.
 
-    key: of the value, or of the list that it is in.
+    key: of the value, or of the list that it is in. parent: the number of the mapping or list that it is in.
     """
 
     begin: int
@@ -40,6 +41,7 @@ class Scalar:
     flow: bool
     indent: int
     key: str = ""
+    parent: int = 0
 
 
 def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
@@ -51,19 +53,46 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
         _, scalars = read(source, name)
     lines = Lines(source)
     units: list[Unit] = []
+    added = keys_lacking(((scalar.parent, scalar.key) for scalar in scalars), target)
     for scalar in scalars:
-        if messages.is_text(scalar.text):
+        if messages.is_text(scalar.text, scalar.key):
             value = Value(scalar.begin, scalar.end, scalar.text, lines.at(scalar.begin))
             unit = messages.unit(value, partial(encoded, scalar=scalar, raw=source[scalar.begin : scalar.end]), target=target)
-            units += [unit] if unit else []
-    return EditedDocument(source, tuple(units), messages.compare, shape=partial(_shape, name=name))
+            units += [_followed(unit, source, scalar, added.get((scalar.parent, scalar.key), ()))] if unit else []
+    new = frozenset((parent, key) for (parent, _), keys in added.items() for key in keys)
+    return EditedDocument(source, tuple(units), messages.compare, shape=partial(_shape, name=name, added=new))
 
 
-def _shape(data: bytes, name: str) -> str:
-    """All but the strings that are values, whatever their style."""
+def _shape(data: bytes, name: str, added: frozenset[tuple[Hashable, str]]) -> str:
+    """All but the strings that are values, whatever their style, and without the plurals that the language needs beside."""
     source = decoded(data, name)
     _, scalars = read(source, name)
-    return masked(source, [(scalar.begin, scalar.end) for scalar in scalars])
+    changes: list[Change] = []
+    for scalar in scalars:
+        if (scalar.parent, scalar.key) in added:
+            begin = len(source[: source.rindex("," if scalar.flow else "\n", 0, scalar.begin)].rstrip("\r"))
+            changes.append((begin, scalar.end if scalar.flow else _line_end(source, scalar.end), ""))
+        else:
+            changes.append((scalar.begin, scalar.end, "\0"))
+    return changed(source, changes)
+
+
+def _followed(unit: Unit, source: str, scalar: Scalar, keys: Sequence[str]) -> Unit:
+    """A unit with other keys of the same text behind it."""
+
+    def write(texts: Sequence[str]) -> Iterator[Change]:
+        at = scalar.end if scalar.flow else _line_end(source, scalar.end)
+        before = ", " if scalar.flow else ("\r\n" if "\r\n" in source else "\n") + " " * scalar.indent
+        for first, last, text in unit.write(texts):
+            yield first, last, text
+            yield at, at, "".join(f"{before}{key}: {text}" for key in keys)
+
+    return replace(unit, write=write) if keys else unit
+
+
+def _line_end(source: str, at: int) -> int:
+    match = re.compile(r"[^\r\n]*").match(source, at)
+    return match.end() if match else at
 
 
 def read(source: str, name: str) -> tuple[tuple[int, int] | None, list[Scalar]]:
@@ -99,7 +128,9 @@ class _Reader:
         import yaml
 
         resolver = yaml.resolver.Resolver()
-        stack: list[list[Any]] = []  # of open collections: whether a mapping, whether a key is next, flow, indentation, key
+        # of open collections: whether a mapping, whether a key is next, flow, indentation, key, number
+        stack: list[list[Any]] = []
+        number = 0
         events: Iterator[Any] = yaml.parse(self.source, Loader=yaml.SafeLoader)
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
@@ -110,7 +141,8 @@ class _Reader:
                 self.nested = self.nested or (len(stack) == 1 and isinstance(event, yaml.MappingStartEvent))
                 self._turn(stack)
                 begun = [isinstance(event, yaml.MappingStartEvent), True, bool(event.flow_style), _any(event).start_mark.column]
-                stack.append([*begun, stack[-1][4] if stack else ""])
+                number += 1
+                stack.append([*begun, stack[-1][4] if stack else "", number])
             elif isinstance(event, yaml.CollectionEndEvent):
                 stack.pop()
             elif isinstance(event, (yaml.ScalarEvent, yaml.AliasEvent)):
@@ -146,7 +178,7 @@ class _Reader:
         begin += len(_before(self.source[begin:end], event.anchor, event.tag))
         if event.style in ("|", ">"):
             end = begin + len(self.source[begin:end].rstrip(" \t\r\n"))
-        return Scalar(begin, end, event.value, event.style, any(level[2] for level in stack), stack[-1][3], stack[-1][4])
+        return Scalar(begin, end, event.value, event.style, any(level[2] for level in stack), *stack[-1][3:])
 
 
 def _any(value: Any) -> Any:
