@@ -222,10 +222,10 @@ class AnswersOut(RowsOut):
             return self.output_format == "jsonl"
         raise UsageError(f"--output-format {self.output_format} needs --input", hint="add -i FILE, or use jsonl")
 
-    def writer(self, path: str, model: str, *, several: bool) -> Writer | None:
+    def writer(self, path: str, model: str, answer: str, *, several: bool) -> Writer | None:
         """What makes the bytes of the file `path`; None for what its ending stands for.
 
-        several: each row has more than one answer. Raises UsageError.
+        answer: the field with the answer. several: each row has more than one. Raises UsageError.
         """
         from llmkit.jobs.output import FORMAT_NAMES, writer_of
 
@@ -235,20 +235,20 @@ class AnswersOut(RowsOut):
             raise UsageError(f"{path}: text holds one answer per line, and each row has several", hint="name a .jsonl output")
         if named is None or FORMAT_NAMES.get(named) == ending:
             return None
-        return writer_of(Path(path), self.output_field, named, model)
+        return writer_of(Path(path), answer, named, model)
 
-    def stream(self, model: str, *, lines: bool, several: bool) -> Writer:
+    def stream(self, model: str, answer: str, *, lines: bool, several: bool) -> Writer:
         """What makes the bytes of rows on standard output: as text where they were lines of text, else as JSON lines.
 
-        several: each row has more than one answer, which no line of text holds. Raises UsageError.
+        answer: the field with the answer. several: each row has more than one, which no line of text holds. Raises UsageError.
         """
         from llmkit.jobs.output import stream_writer
 
         if self.output_format == "text" and several:
             raise UsageError("--output-format text holds one answer per line, and each row has several", hint="use jsonl")
         if self.output_format in (None, "auto"):
-            return stream_writer("text" if lines and not several else "jsonl", self.output_field)
-        return stream_writer(str(self.output_format), self.output_field, model)
+            return stream_writer("text" if lines and not several else "jsonl", answer)
+        return stream_writer(str(self.output_format), answer, model)
 
 
 @dataclass(frozen=True)

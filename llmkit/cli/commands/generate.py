@@ -27,6 +27,7 @@ from llmkit.cli.running import job_for, model_identity, models_open, open_model,
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.utilization import measured
 from llmkit.errors import ModelError
+from llmkit.jobs.outcome import answer_field
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import Prompt, PromptFields
 from llmkit.tasks.generate import Answering, answer_of
@@ -81,7 +82,7 @@ def generate(
     input, output, output_field = rows_in.input, rows_out.output, rows_out.output_field
     if input is None:
         only_with_input(ctx)
-        text = read_prompt(prompt, 'llmkit generate "Once upon a time"')
+        text = read_prompt(prompt, 'llmkit generate "Once upon a time"', rows_in.encoding)
         return _one_prompt(call, text, json_output=rows_out.for_one() or display.json_output, echo=echo)
     refuse(ctx, ("json_output",), "cannot be combined with --input", hint="--output-format jsonl writes a line of JSON per row")
     hint = '--template "Summarize: {text}" puts words around each row'
@@ -104,11 +105,12 @@ def generate(
     )
     path = None if output == "-" else output
     several = call.decoding.num_samples > 1
-    write = None if path is None else rows_out.writer(path, model.model, several=several)
+    answer = answer_field(output_field, several=several)
+    write = None if path is None else rows_out.writer(path, model.model, answer, several=several)
     with output_of(
-        path, input, known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write, shard=settings.shard
+        path, input, known, overwrite=rows_out.overwrite, restart=job.restart, answer=answer, write=write, shard=settings.shard
     ) as target:
-        return run.answer(target or rows_out.stream(model.model, lines=rows.plain, several=several))
+        return run.answer(target or rows_out.stream(model.model, answer, lines=rows.plain, several=several))
 
 
 @dataclass(frozen=True)
