@@ -41,6 +41,17 @@ def test_a_table_of_failed_rows_still_has_the_answers_column(run: Run, tmp_path:
     assert (tmp_path / "out.csv").read_text().splitlines()[0] == "prompt,text,error"
 
 
+def test_a_table_with_several_answers_has_the_column_of_their_list(run: Run, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": None}, {"prompt": "The"}])
+    several = ["-i", rows, *SHORT, "-n", "2", "--num-beams", "2", "-o"]
+    assert run("generate", *several, tmp_path / "out.csv").code == 3
+    columns = "prompt,texts,finish_reason,prompt_tokens,completion_tokens,error"
+    assert (tmp_path / "out.csv").read_text().splitlines()[0] == columns
+    run("generate", *several, tmp_path / "shards.csv", "--shard", "1/1")
+    run("gather", tmp_path / "shards.csv")
+    assert (tmp_path / "shards.csv").read_bytes() == (tmp_path / "out.csv").read_bytes()
+
+
 def test_several_samples_do_not_fit_a_line_of_text(run: Run, rows: Path, tmp_path: Path) -> None:
     ran = run("generate", "-i", rows, "-o", tmp_path / "out.txt", "-n", "2", "--temperature", "1", "-m", "no-such-folder/")
     assert ran.code == 2
@@ -226,9 +237,10 @@ def test_the_lock_stays_and_refuses_a_second_holder(tmp_path: Path) -> None:
     acquire(path, "out.jsonl").release()
 
 
-def test_json_objects_and_lists_stand_as_json_in_a_cell(run: Run, tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "Once", "meta": {"a": [1]}}])
+def test_what_is_no_text_stands_as_json_in_a_cell(run: Run, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "Once", "meta": {"a": [1]}, "good": True, "much": 1e999, "none": None}])
     assert run("generate", "-i", rows, "-o", tmp_path / "out.csv", *SHORT).code == 0
     with (tmp_path / "out.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert json.loads(row["meta"]) == {"a": [1]}
+    assert (row["good"], row["much"], row["none"]) == ("true", "1e999", "")

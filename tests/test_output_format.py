@@ -58,6 +58,28 @@ def test_several_answers_of_a_line_are_json_lines(run: Run, lines: Path) -> None
     assert "each row has several" in refused.err
 
 
+@pytest.mark.parametrize("field", ["text", "ours"])
+def test_a_failed_rows_own_field_is_not_taken_for_its_answer(run: Run, tmp_path: Path, field: str) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.txt"
+    source.write_text(json.dumps({field: "mine", "prompt": None}) + "\n")
+    how = ("-i", source, "--output-field", field, *SHORT)
+    assert run("generate", *how, "-o", out).code == 3
+    assert out.read_text() == "\n"
+    assert run("generate", *how, "--output-format", "text").out == "\n"
+    line = json.loads(run("generate", *how, "--output-format", "openai-batch").out)
+    assert (line["response"], line["error"]["code"]) == (None, "row_failed")
+
+
+def test_several_answers_are_the_choices_of_a_batch_beside_a_field_of_the_answers_name(run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "mine", "prompt": "Once"}\n')
+    line = run("generate", "-i", source, *SHORT, "-n", "2", "--num-beams", "2", "--output-format", "openai-batch").out
+    body = json.loads(line)["response"]["body"]
+    assert [choice["finish_reason"] for choice in body["choices"]] == ["length", "length"]
+    assert "mine" not in line
+    assert body["usage"]["completion_tokens"] == 8
+
+
 def test_translations_of_lines_are_lines(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "lines.txt"
     path.write_text("Good morning.\n\nThank you.\n")

@@ -205,6 +205,17 @@ def test_a_separator_inside_quotes_does_not_count(tmp_path: Path) -> None:
     assert fields_of(tmp_path / "h.csv", '"id, number";prompt\n1;Once\n') == [{"id, number": "1", "prompt": "Once"}]
 
 
+@pytest.mark.parametrize("name", ["line, one\nline, two", "a, b\r\n\r\nc, d", 'say ""x, y""\nz, w'])
+def test_a_separator_in_a_name_of_several_lines_does_not_count(tmp_path: Path, name: str) -> None:
+    (row,) = rows_of(tmp_path / "h.csv", f'"{name}";prompt\n1;Once\n')
+    assert row.fields == {name.replace('""', '"'): "1", "prompt": "Once"}
+    assert row.line == 2 + len(name.splitlines()) - 1
+
+
+def test_a_stray_quote_in_a_name_is_a_part_of_it(tmp_path: Path) -> None:
+    assert fields_of(tmp_path / "h.csv", 'size 5",prompt\n1,"a; b; c"\n') == [{'size 5"': "1", "prompt": "a; b; c"}]
+
+
 def test_a_cell_with_a_stray_quote_is_an_error_of_its_row(tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "a.csv", 'a,b\n1,"he said "hi" to me"\n2,x\n')
     assert [row.fields for row in rows] == [{}, {"a": "2", "b": "x"}]

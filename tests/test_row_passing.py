@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import Process
 
 from llmkit.cli.app import run
 
@@ -123,3 +124,9 @@ def test_a_piped_prompt_has_no_byte_order_mark_and_no_line_end(data: bytes) -> N
     command = [sys.executable, "-m", "llmkit", "generate", "-", "--json", *SHORT]
     done = subprocess.run(command, input=data, capture_output=True, check=True)
     assert json.loads(done.stdout)["prompt"] == "The king"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_piped_prompt_is_read_in_the_encoding_that_was_named(process: Process, encoding: str) -> None:
+    done = process("generate", "--json", *SHORT, "--encoding", encoding, stdin="The café\r\n".encode(encoding))
+    assert json.loads(done.out)["prompt"] == "The café"

@@ -232,6 +232,45 @@ def test_tools_calls_names_and_reasoning_reach_the_template(tmp_path: Path) -> N
     )
 
 
+@pytest.mark.parametrize(
+    "one",
+    [
+        {"messages": [USER]},
+        {"prompt": "Name a fruit."},
+        {"instruction": "Name a fruit."},
+        {"conversations": json.dumps([{"from": "human", "value": "Name a fruit."}])},
+    ],
+)
+def test_a_rows_system_column_and_tools_reach_the_template(tmp_path: Path, one: dict[str, Any]) -> None:
+    fields = {**one, "system": "Be brief.", "tools": [{"function": {"name": "weather"}}]}
+    assert rendered(tmp_path, PromptFields(), row(**fields)) == "<tool>weather<system>Be brief.<end><user>Name a fruit.<end><assistant>"
+
+
+def test_a_system_column_is_asked_as_it_is_trained_and_counts_more_than_the_runs_own() -> None:
+    from llmkit.engines.chat import ChatSettings, whole_conversation
+
+    one = {"prompt": "Name a fruit.", "system": "Be brief."}
+    trained = SampleFields().sample(row(**one, completion="Fig."), "r.jsonl").messages
+    asked = whole_conversation(PromptFields().prompt(row(**one), "r.jsonl"), ChatSettings(system="Be kind."))
+    assert trained is not None
+    assert list(trained[:-1]) == asked
+
+
+@pytest.mark.parametrize(
+    ("system", "message"), [(5, "'system' is a number; text expected"), ("Be kind.", "are two different system messages")]
+)
+def test_a_system_column_that_contradicts_the_conversation_is_an_error(system: object, message: str) -> None:
+    talk = [{"role": "system", "content": "Be brief."}, USER]
+    with pytest.raises(RowError, match=message):
+        PromptFields().prompt(row(messages=talk, system=system), "r.jsonl")
+
+
+@pytest.mark.parametrize("tools", ["hammer, saw", ["hammer", "saw"], "[1, 2]", 3])
+def test_columns_beside_a_text_that_hold_something_else_are_not_meant(tools: object) -> None:
+    prompt = PromptFields().prompt(row(prompt="Name a planet.", system=3, tools=tools), "r.jsonl")
+    assert (prompt.system, prompt.tools) == (None, None)
+
+
 def test_a_continued_message_is_open_at_its_end(tmp_path: Path) -> None:
     text = rendered(tmp_path, PromptFields(continue_last=True), row(messages=[USER, ANSWER]))
     assert text == "<user>Name a fruit.<end><assistant>A fruit is"

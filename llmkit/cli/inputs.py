@@ -33,7 +33,7 @@ _PATIENCE = 1.0
 _ROWS = tuple(f".{name}{packed}" for name in FORMATS for packed in ("", ".gz"))
 #: Options about rows and their file, which do not apply to one text. `AnswersOut.for_one` decides on a format of the answer.
 ONLY_WITH_INPUT = (
-    *option_names(RowFormat, AnswersOut, AnswerJobOptions, but=("output_format",)),
+    *option_names(RowFormat, AnswersOut, AnswerJobOptions, but=("output_format", "encoding")),
     "template", "prompt_field", "text_field", "verify_batching", "continue_last",
 )  # fmt: skip
 
@@ -47,6 +47,8 @@ def only_with_input(ctx: typer.Context) -> None:
     file = next((word for word in words if is_rows(word)), None)
     hint = f"did you mean -i {file}?" if file else "add -i FILE; the answer to one prompt goes to stdout"
     refuse(ctx, ONLY_WITH_INPUT, "needs --input", hint=hint)
+    if words and "-" not in words:
+        refuse(ctx, ("encoding",), "needs --input or standard input", hint="remove it; an argument has the terminal's encoding")
 
 
 def is_rows(text: str) -> bool:
@@ -64,10 +66,10 @@ def remark_escapes(ctx: typer.Context, out: console.Console, names: Sequence[str
                 out.warn(f"{option_name(ctx, name)}: {what}; in a shell, $'{found[0]}' is the control character")
 
 
-def read_prompt(words: Sequence[str] | None, example: str) -> str:
+def read_prompt(words: Sequence[str] | None, example: str, encoding: str = "utf-8") -> str:
     """The text argument; standard input where there is none; both where '-' stands beside it, the piped text first.
 
-    example: a command that is shown when there is neither. Raises UsageError or InputError.
+    example: a command that is shown when there is neither. encoding: of standard input. Raises UsageError or InputError.
     """
     words = list(words or ())
     texts = [word for word in words if word != "-"]
@@ -79,13 +81,13 @@ def read_prompt(words: Sequence[str] | None, example: str) -> str:
         return texts[0]
     if not words and not _stdin_is_piped():
         raise UsageError("no prompt given", hint=f"{example}, or -i FILE for many")
-    piped = _read_stdin()
+    piped = _read_stdin(encoding)
     if not texts:
         return piped.removesuffix("\n")
     return f"{piped.rstrip()}\n{texts[0]}" if piped.strip() else texts[0]
 
 
-def _read_stdin() -> str:
+def _read_stdin(encoding: str) -> str:
     """All of standard input; says so when nothing arrives for a while. Raises InputError."""
     if sys.stdin is None or sys.stdin.closed:
         raise InputError("standard input is closed", hint="give the text as an argument")
@@ -93,7 +95,7 @@ def _read_stdin() -> str:
     waiting.daemon = True
     waiting.start()
     try:
-        return read_text("-")
+        return read_text("-", encoding)
     finally:
         waiting.cancel()
 

@@ -222,10 +222,11 @@ class AnswersOut(RowsOut):
             return self.output_format == "jsonl"
         raise UsageError(f"--output-format {self.output_format} needs --input", hint="add -i FILE, or use jsonl")
 
-    def writer(self, path: str, model: str, *, several: bool, extra: str | None) -> Writer | None:
+    def writer(self, path: str, model: str, answer: str, *, several: bool, extra: str | None) -> Writer | None:
         """What makes the bytes of the file `path`; None for what its ending stands for.
 
-        several: each row has more than one answer. extra: an option that adds fields to it. Raises UsageError for both in a text file.
+        answer: the field with the answer. several: each row has more than one. extra: an option that adds fields to it. Raises
+        UsageError for both in a text file.
         """
         from llmkit.jobs.output import FORMAT_NAMES, writer_of
 
@@ -237,12 +238,12 @@ class AnswersOut(RowsOut):
             raise UsageError(f"{path}: text holds the answers alone, without what `{extra}` adds", hint="name a .jsonl output")
         if named is None or FORMAT_NAMES.get(named) == ending:
             return None
-        return writer_of(Path(path), self.output_field, named, model)
+        return writer_of(Path(path), answer, named, model)
 
-    def stream(self, model: str, *, lines: bool, several: bool, extra: str | None) -> Writer:
+    def stream(self, model: str, answer: str, *, lines: bool, several: bool, extra: str | None) -> Writer:
         """What makes the bytes of rows on standard output: as text where they were lines of text, else as JSON lines.
 
-        several and extra: as for `writer`; no line of text holds either. Raises UsageError.
+        answer, several and extra: as for `writer`; no line of text holds the last two. Raises UsageError.
         """
         from llmkit.jobs.output import stream_writer
 
@@ -251,8 +252,8 @@ class AnswersOut(RowsOut):
         if self.output_format == "text" and extra:
             raise UsageError(f"--output-format text holds the answers alone, without what `{extra}` adds", hint="use jsonl")
         if self.output_format in (None, "auto"):
-            return stream_writer("text" if lines and not (several or extra) else "jsonl", self.output_field)
-        return stream_writer(str(self.output_format), self.output_field, model)
+            return stream_writer("text" if lines and not (several or extra) else "jsonl", answer)
+        return stream_writer(str(self.output_format), answer, model)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from llmkit.errors import InputError, ModelError, UsageError
 from llmkit.rows.fields import Prompt
-from llmkit.rows.messages import NOT_VALUES
+from llmkit.rows.messages import NOT_VALUES, Message
 
 #: Bytes of a template.
 _MAX_TEMPLATE = 1_000_000
@@ -68,6 +68,15 @@ class ChatSettings:
         return hashlib.sha256(source.encode()).hexdigest() if source else None
 
 
+def whole_conversation(prompt: Prompt, settings: ChatSettings) -> list[Message]:
+    """The messages that a chat model is asked: a row's own system message counts more than that of the settings."""
+    messages = list(prompt.messages) if prompt.messages is not None else [{"role": "user", "content": prompt.text or ""}]
+    system = settings.system if prompt.system is None else prompt.system
+    if system is not None and not any(message["role"] == "system" for message in messages):
+        messages.insert(0, {"role": "system", "content": system})
+    return messages
+
+
 def render(prompt: Prompt, tokenizer: Any, settings: ChatSettings, *, ask: bool = True) -> tuple[str, bool]:
     """The text for the tokenizer, and whether the tokenizer still has to add its special tokens (BOS).
 
@@ -85,13 +94,10 @@ def render(prompt: Prompt, tokenizer: Any, settings: ChatSettings, *, ask: bool 
         return prompt.plain or prompt.text or "", True
     from llmkit.engines.templates import apply  # only here: it needs what starts processes
 
-    messages = list(prompt.messages) if prompt.messages is not None else [{"role": "user", "content": prompt.text or ""}]
-    if settings.system is not None and not any(m["role"] == "system" for m in messages):
-        messages.insert(0, {"role": "system", "content": settings.system})
     try:
         text = apply(
             source,
-            messages,
+            whole_conversation(prompt, settings),
             tokenizer,
             **{**settings.values, **(prompt.template_values or {})},
             tools=list(prompt.tools) if prompt.tools else None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from llmkit.jobs.outcome import answer_in
 from llmkit.rows.fields import row_id
 from llmkit.rows.values import to_json
 
@@ -16,13 +17,13 @@ NAME = "openai-batch"
 
 
 def batch_lines(rows: Iterable[Mapping[str, Any]], answer: str, model: str) -> Iterator[bytes]:
-    """The bytes of the file. answer: the rows' field with the answer (its plural where there are several)."""
+    """The bytes of the file. answer: the rows' field with the answer, or with the list of several."""
     for number, row in enumerate(rows, 1):
         name = row.get("custom_id")
         custom_id = str(row_id(row, number) if name is None else name)
         failed = None
         response: dict[str, Any] | None = {"status_code": 200, "request_id": f"llmkit-{number}", "body": _body(row, answer, model, number)}
-        if answer not in row and f"{answer}s" not in row:
+        if answer not in answer_in(row):
             response, failed = None, {"code": "row_failed", "message": str(row.get("error"))}
         line = {"id": f"batch_req_{number}", "custom_id": custom_id, "response": response, "error": failed}
         yield (to_json(line) + "\n").encode("utf-8")
@@ -32,16 +33,18 @@ def _body(row: Mapping[str, Any], answer: str, model: str, number: int) -> dict[
     """The completion object: of a chat, unless the row is a request for a plain completion."""
     asked = row.get("body")
     plain = isinstance(asked, Mapping) and "messages" not in asked
-    texts = row[f"{answer}s"] if f"{answer}s" in row and answer not in row else [row.get(answer)]
-    many = len(texts) > 1 or answer not in row
-    reasons = row.get("finish_reason") if many else [row.get("finish_reason")]
+    said = answer_in(row)
+    texts = _several(said.get(answer))
+    reasons = said.get("finish_reason")
     choices = []
     for index, (text, reason) in enumerate(zip(texts, reasons if isinstance(reasons, list) else [reasons] * len(texts), strict=False)):
-        said = {"text": text} if plain else {"message": {"role": "assistant", "content": text}}
-        choices.append({"index": index, **said, "logprobs": None, "finish_reason": "length" if reason == "length" else "stop"})
-    prompt, written = row.get("prompt_tokens"), row.get("completion_tokens")
-    prompt_tokens = prompt if isinstance(prompt, int) else 0
-    completion_tokens = sum(written) if isinstance(written, list) else written if isinstance(written, int) else 0
+        written = {"text": text} if plain else {"message": {"role": "assistant", "content": text}}
+        choices.append({"index": index, **written, "logprobs": None, "finish_reason": "length" if reason == "length" else "stop"})
+    prompt_tokens, completion_tokens = (sum(_several(said.get(name) or 0)) for name in ("prompt_tokens", "completion_tokens"))
     usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": prompt_tokens + completion_tokens}
     kind, start = ("text_completion", "cmpl") if plain else ("chat.completion", "chatcmpl")
     return {"id": f"{start}-{number}", "object": kind, "created": 0, "model": model, "choices": choices, "usage": usage}
+
+
+def _several(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -34,6 +34,26 @@ class Answer:
         return self.completion_tokens or self.scored_tokens
 
 
+def answer_field(name: str, *, several: bool) -> str:
+    """The field of the output that a generated answer is in: `name`, or its plural for the list of several."""
+    return f"{name}s" if several else name
+
+
+class Line(dict[str, Any]):
+    """An output row. answer: what of it the task said; a failed row may have an input field of the answer's name."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self, fields: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+        super().__init__(fields)
+        self.answer = answer
+
+
+def answer_in(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields of an output row that are its answer; all of one that was read from a file."""
+    return row.answer if isinstance(row, Line) else row
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A row and its answer. index: the row's place in the input, from 0. fields: of the input row."""
@@ -42,13 +62,13 @@ class Outcome:
     fields: Mapping[str, Any]
     answer: Answer
 
-    def line(self) -> dict[str, Any]:
+    def line(self) -> Line:
         """The output row: the input's fields, then the answer's in the place of any of the same name, then the error of a row that failed.
 
         A field `error` of the input stays as it is on a row that was answered.
         """
         failed = {} if self.answer.error is None else {"error": self.answer.error}
-        return {**self.fields, **self.answer.fields, **failed}
+        return Line({**self.fields, **self.answer.fields, **failed}, self.answer.fields)
 
 
 @dataclass

@@ -22,6 +22,7 @@ from llmkit import files
 from llmkit.errors import OutputError, UsageError
 from llmkit.jobs.journal import check_journal
 from llmkit.jobs.openai_batch import NAME, batch_lines
+from llmkit.jobs.outcome import answer_in
 from llmkit.records import is_record, read_record
 from llmkit.rows.values import from_json, to_json
 
@@ -209,7 +210,7 @@ def _jsonl(rows: Iterable[Mapping[str, Any]], _: str) -> Iterator[bytes]:
 def _text(rows: Iterable[Mapping[str, Any]], answer: str) -> Iterator[bytes]:
     """The answer alone, on one line: a line end inside it is written as two characters, `\\n`; the rest as it is."""
     for row in rows:
-        text = row.get(answer)
+        text = answer_in(row).get(answer)
         line = (text if isinstance(text, str) else "").replace("\n", "\\n").replace("\r", "\\r") + "\n"
         yield line.encode("utf-8", "replace")
 
@@ -217,15 +218,15 @@ def _text(rows: Iterable[Mapping[str, Any]], answer: str) -> Iterator[bytes]:
 def _table(rows: Iterable[Mapping[str, Any]], answer: str, separator: str) -> Iterator[bytes]:
     """Columns are the union of all rows' fields in the order of their first occurrence, the answer's among them, "error" last.
 
-    A value that is not text or a number is JSON in its cell. A text that a spreadsheet would run as a formula gets an apostrophe
-    before it.
+    A value that is not text is JSON in its cell, and null is an empty one. A text that a spreadsheet would run as a formula gets an
+    apostrophe before it.
     """
     names = dict.fromkeys(name for row in rows for name in row)
     columns = [*(n for n in dict.fromkeys([*names, answer]) if n != "error"), "error"]
     yield _cells(columns, separator)
     for row in rows:
         cells = (row.get(name, "") for name in columns)
-        yield _cells([to_json(c) if isinstance(c, (dict, list)) else c for c in cells], separator)
+        yield _cells(["" if c is None else c if isinstance(c, str) else to_json(c) for c in cells], separator)
 
 
 #: What spreadsheets take for a formula: not a negative number.

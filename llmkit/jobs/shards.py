@@ -16,7 +16,7 @@ from typing import Any
 from llmkit import files
 from llmkit.errors import InputError, OutputError, UsageError
 from llmkit.jobs import earlier
-from llmkit.jobs.outcome import Outcome, RowsDigest, Tally
+from llmkit.jobs.outcome import Outcome, RowsDigest, Tally, answer_field
 from llmkit.jobs.output import Output, writer_of
 from llmkit.records import differences, read_record, run_record
 from llmkit.rows.values import MAX_DEPTH, from_json, to_json
@@ -78,9 +78,9 @@ def gather(path: str, *, overwrite: bool = False) -> tuple[Tally, list[str]]:
     options = {name: value for name, value in records[0]["options"].items() if name != "shard"}
     results = [record["result"] for record in records]
     tally.seconds = sum(float(result.get("seconds") or 0.0) for result in results)
-    write = writer_of(
-        Path(path), str(identity.get("output_field", "text")), identity.get("output_format"), str(identity.get("model.model"))
-    )
+    several = records[0].get("command") == "generate" and int(identity.get("num_samples") or 1) > 1
+    answer = answer_field(str(identity.get("output_field", "text")), several=several)
+    write = writer_of(Path(path), answer, identity.get("output_format"), str(identity.get("model.model")))
     with Output(path, overwrite=overwrite, write=write) as output:
         if output.path.exists() and not overwrite:
             raise OutputError(f"{path} exists", hint="`overwrite` replaces it")

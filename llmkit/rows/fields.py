@@ -20,6 +20,7 @@ from llmkit.rows.messages import (
     conversation,
     messages_of,
     row_error,
+    system_of,
     template_values_of,
     tools_of,
 )
@@ -72,7 +73,8 @@ class Prompt:
 
     plain: what a model without a chat template reads instead of the text. first_token and last_token: a token that the model reads
     before the text, or behind it and its end (the language of NLLB and its kin, of mBART-25).
-    tools and template_values: what else the chat template is shown. continue_last: the last message is the model's own, to be continued.
+    tools and template_values: what else the chat template is shown. system: a message before the conversation; a model without a
+    template reads none. continue_last: the last message is the model's own, to be continued.
     unused: settings of a batch request that are not applied.
     """
 
@@ -85,6 +87,7 @@ class Prompt:
     continue_last: bool = False
     unused: tuple[str, ...] = ()
     template_values: dict[str, Any] | None = None
+    system: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class PromptFields(Templated):
         """The prompt of `row`. Raises RowError with the line and the fields that are there."""
         if row.error is not None:
             raise row.error
-        prompt = self._asked(row, file_name)
+        prompt = _with_columns(self._asked(row, file_name), row, file_name)
         if prompt.template_values is None and (values := template_values_of(row.fields, row, file_name)) is not None:
             return replace(prompt, template_values=values)
         return prompt
@@ -151,7 +154,22 @@ def _conversation_prompt(value: Any, name: str, row: Row, fields: dict[str, Any]
     check_last(messages, name, row, file_name, continue_last=continue_last)
     own = continue_last and messages[-1]["role"] == "assistant"
     values = template_values_of(fields, row, file_name)
-    return Prompt(messages=messages, tools=tools_of(fields, row, file_name), continue_last=own, template_values=values)
+    system = system_of(fields, messages[0], name, row, file_name)
+    return Prompt(messages=messages, tools=tools_of(fields, row, file_name), continue_last=own, template_values=values, system=system)
+
+
+def _with_columns(prompt: Prompt, row: Row, file_name: str) -> Prompt:
+    """A text with the row's columns 'system' and 'tools', as training has them; where these are something else, they are not meant."""
+    if prompt.messages is not None:
+        return prompt
+    system, tools = row.fields.get("system"), row.fields.get("tools")
+    listed = isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
+    meant = listed or (isinstance(tools, str) and "".join(tools[:99].split()).startswith("[{"))
+    return replace(
+        prompt,
+        system=system if isinstance(system, str) and type_name(system) == "text" and system.strip() else None,
+        tools=tools_of(row.fields, row, file_name) if meant else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -190,10 +208,12 @@ class DocumentFields:
             if not turns:
                 raise row_error(f"field '{name}' has no assistant message with text after another message", row, file_name)
             tools, values = tools_of(row.fields, row, file_name), template_values_of(row.fields, row, file_name)
-            return [(Prompt(messages=messages[:i], tools=tools, template_values=values), messages[i]["content"]) for i in turns]
+            system = system_of(row.fields, messages[0], name, row, file_name)
+            asked = Prompt(messages=messages, tools=tools, template_values=values, system=system)
+            return [(replace(asked, messages=messages[:i]), messages[i]["content"]) for i in turns]
         before, after = pair(row, file_name)
         asked = instruction(row, file_name) if first_name(row.fields, SOURCES) == "instruction" else Prompt(text=before)
-        return [(asked, after)]
+        return [(_with_columns(asked, row, file_name), after)]
 
 
 def instruction(row: Row, file_name: str) -> Prompt:
@@ -260,6 +280,9 @@ class SourceFields:
         """Raises RowError with the line and the fields that are there."""
         if row.error is not None:
             raise row.error
+        return _with_columns(self._asked(row, file_name), row, file_name)
+
+    def _asked(self, row: Row, file_name: str) -> Prompt:
         both = row.fields.get("translation")
         if self.field is None and isinstance(both, dict):
             return Prompt(text=pair(row, file_name)[0])

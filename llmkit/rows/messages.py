@@ -74,6 +74,23 @@ def check_last(messages: tuple[Message, ...], name: str, row: Row, file_name: st
         raise row_error(f"the last message of field '{name}' has no content to continue", row, file_name)
 
 
+def system_of(fields: dict[str, Any], first: Message, name: str, row: Row, file_name: str) -> str | None:
+    """The text of the column 'system' that goes before a conversation; None where there is none, or it begins with that text.
+
+    first: the first message of field `name`. Raises RowError for a column that is not text, or that the conversation contradicts.
+    """
+    system = fields.get("system")
+    if system is None or system == "":
+        return None
+    if not isinstance(system, str):
+        raise row_error(f"field 'system' is {type_name(system)}; text expected", row, file_name)
+    if first["role"] not in ("system", "developer"):
+        return system if system.strip() else None
+    if system.strip() not in ("", first["content"].strip()):
+        raise row_error(f"field 'system' and message 1 of field '{name}' are two different system messages", row, file_name)
+    return None
+
+
 def tools_of(fields: dict[str, Any], row: Row, file_name: str) -> tuple[dict[str, Any], ...] | None:
     """The descriptions of tools in `tools`, a list or JSON text; None where there are none. Raises RowError."""
     value = fields.get("tools")

@@ -44,13 +44,26 @@ def separated(delimiters: str) -> Reader:
             first_line, header = next(((n, line) for n, line in stream if line.strip("\r\n")), (0, None))
             if header is None:
                 return
-            outside = re.sub(r'"(?:[^"]|"")*"', "", header)
-            delimiter = max(delimiters, key=outside.count)
             below = (line for _, line in stream)
-            table = itertools.chain([header], below if delimiter != "\t" else _enclosing_quotes(below))
+            head = _header_lines(header, below) if len(delimiters) > 1 else [header]
+            outside = re.sub(r'"(?:[^"]|"")*"', "", "".join(head))
+            delimiter = max(delimiters, key=outside.count)
+            table = itertools.chain(head, below if delimiter != "\t" else _enclosing_quotes(below))
             yield from _cells(table, delimiter, first_line, source.name)
 
     return read
+
+
+def _header_lines(first: str, below: Iterator[str]) -> list[str]:
+    """The lines of a header: more than one where a quoted name goes on over a line end."""
+    head, quotes = [first], first.count('"')
+    if re.search(r'(?:^|[,;\t])"', re.sub(r'"(?:[^"]|"")*"', "", first)):  # a cell whose quote is not closed on its line
+        for line in itertools.islice(below, _CELL_LINES):
+            head.append(line)
+            quotes += line.count('"')
+            if quotes % 2 == 0:
+                break
+    return head
 
 
 def _enclosing_quotes(stream: Iterator[str]) -> Iterator[str]:

@@ -10,8 +10,7 @@ from typing import Any
 
 from llmkit.rows.base import Row
 from llmkit.rows.fields import missing_field, text_of
-from llmkit.rows.messages import REASONING, Message, conversation, row_error, template_values_of, tools_of
-from llmkit.rows.values import type_name
+from llmkit.rows.messages import REASONING, Message, conversation, row_error, system_of, template_values_of, tools_of
 
 EMPTY_COMPLETION = "the completion is empty; an example needs one"
 #: Keys of a message that say whether it is trained: OpenAI's and Mistral's, axolotl's two, ms-swift's two.
@@ -34,7 +33,7 @@ def training_conversation(value: Any, name: str, row: Row, file_name: str) -> _C
     Raises RowError that names what is wrong.
     """
     read = conversation(value, name, row, file_name)
-    system = _system(read[0], name, row, file_name)
+    system = system_of(row.fields, read[0], name, row, file_name)
     messages: list[Message] = [] if system is None else [{"role": "system", "content": system}]
     untrained: list[int] = []
     for number, message in enumerate(read, 1):
@@ -49,23 +48,6 @@ def training_conversation(value: Any, name: str, row: Row, file_name: str) -> _C
     tools = tools_of(row.fields, row, file_name)
     values = template_values_of(row.fields, row, file_name)
     return _Conversation(tuple(messages), tuple(untrained), None if tools is None else list(tools), values)
-
-
-def _system(first: Message, name: str, row: Row, file_name: str) -> str | None:
-    """The text of the row's column 'system' that goes before a conversation; None where there is none, or it begins with that text.
-
-    Raises RowError for a column that is not text, or that the conversation contradicts.
-    """
-    system = row.fields.get("system")
-    if system is None or system == "":
-        return None
-    if not isinstance(system, str):
-        raise row_error(f"field 'system' is {type_name(system)}; text expected", row, file_name)
-    if first["role"] not in ("system", "developer"):
-        return system if system.strip() else None
-    if system.strip() not in ("", first["content"].strip()):
-        raise row_error(f"field 'system' and message 1 of field '{name}' are two different system messages", row, file_name)
-    return None
 
 
 def _is_trained(message: Message) -> bool:

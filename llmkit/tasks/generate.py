@@ -12,7 +12,7 @@ from llmkit.engines.base import Check, Completion, TextEngine, never_stop
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import InputError
 from llmkit.jobs.batching import Work
-from llmkit.jobs.outcome import Answer
+from llmkit.jobs.outcome import Answer, answer_field
 from llmkit.rows import Row
 from llmkit.rows.fields import Prompt
 
@@ -92,7 +92,7 @@ class Answering:
 
 
 def answer_of(answers: Sequence[Completion], name: str, decoding: Decoding) -> Answer:
-    """What a row receives: `name` (or its plural, a list, with several samples) and what is known of the answer."""
+    """What a row receives: the field of `answer_field` (a list with several samples) and what is known of the answer."""
     if failed := next((a.error for a in answers if a.error), None):
         return Answer(error=failed)
     many = decoding.num_samples > 1
@@ -101,7 +101,7 @@ def answer_of(answers: Sequence[Completion], name: str, decoding: Decoding) -> A
     def each(values: list[Any]) -> Any:
         return values if many else values[0]
 
-    out: dict[str, Any] = {f"{name}s" if many else name: each([a.text for a in answers])}
+    out: dict[str, Any] = {answer_field(name, several=many): each([a.text for a in answers])}
     out["finish_reason"] = each([a.finish_reason for a in answers])
     out["prompt_tokens"] = first.prompt_tokens
     out["completion_tokens"] = each([a.completion_tokens for a in answers])

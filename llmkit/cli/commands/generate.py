@@ -28,6 +28,7 @@ from llmkit.cli.servers import refuse_without_server
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.utilization import measured
 from llmkit.errors import ModelError
+from llmkit.jobs.outcome import answer_field
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import Prompt, PromptFields
 from llmkit.tasks.generate import Answering, answer_of
@@ -86,7 +87,7 @@ def generate(
         as_json = rows_out.for_one() or display.json_output
         if not as_json:
             refuse(ctx, ("logprobs",), "needs --json or --input", hint="add --json; text alone holds no log-probabilities")
-        text = read_prompt(prompt, 'llmkit generate "Once upon a time"')
+        text = read_prompt(prompt, 'llmkit generate "Once upon a time"', rows_in.encoding)
         return _one_prompt(call, text, json_output=as_json, echo=echo)
     refuse(ctx, ("json_output",), "cannot be combined with --input", hint="--output-format jsonl writes a line of JSON per row")
     hint = '--template "Summarize: {text}" puts words around each row'
@@ -111,11 +112,12 @@ def generate(
         workers,
     )
     several, extra = call.decoding.num_samples > 1, "logprobs" if call.decoding.logprobs else None
-    write = None if path is None else rows_out.writer(path, model.model, several=several, extra=extra)
+    answer = answer_field(output_field, several=several)
+    write = None if path is None else rows_out.writer(path, model.model, answer, several=several, extra=extra)
     with output_of(
-        path, input, known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write, shard=settings.shard
+        path, input, known, overwrite=rows_out.overwrite, restart=job.restart, answer=answer, write=write, shard=settings.shard
     ) as target:
-        return run.answer(target or rows_out.stream(model.model, lines=rows.plain, several=several, extra=extra))
+        return run.answer(target or rows_out.stream(model.model, answer, lines=rows.plain, several=several, extra=extra))
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def translate(
         TranslationOptions(output_field, document.keep if document else None, terms, n_best, scores),
         settings.batch_size, settings.batch_tokens,
     )  # fmt: skip
-    prompt = "" if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr')
+    prompt = "" if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr', rows_in.encoding)
     if document is not None:
         refuse(ctx, ("shard", "output_format"), "applies to rows, not to documents", hint="remove it")
     as_json = rows_out.for_one() if input is None else False
@@ -342,8 +342,8 @@ def _writer(
     if document is not None:
         return DocumentWriter(document, rows_out.output_field) if path is None or is_document(path) else None
     if path is not None:
-        return rows_out.writer(path, model, several=several, extra=extra)
-    return None if rows is None else rows_out.stream(model, lines=rows.plain, several=several, extra=extra)
+        return rows_out.writer(path, model, rows_out.output_field, several=several, extra=extra)
+    return None if rows is None else rows_out.stream(model, rows_out.output_field, lines=rows.plain, several=several, extra=extra)
 
 
 def _to_stdout(rows: Rows, task: Translating, settings: JobSettings, form: Writer | None, out: console.Console) -> Tally:

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Notify, Request, TokenScore, never_stop, notify_nobody
-from llmkit.engines.chat import ChatSettings
+from llmkit.engines.chat import ChatSettings, whole_conversation
 from llmkit.engines.decoding import DEFAULT_NEW_TOKENS, Decoding
 from llmkit.engines.detokenize import find_stop
 from llmkit.engines.openai import ENGINE, protocol
@@ -223,9 +223,7 @@ class OpenAIEngine:
         said = protocol.fields(decoding, request.max_new_tokens, seed, chat=self._chats)
         if not self._chats:
             return protocol.TEXT, {"model": self._name, "prompt": prompt.plain or prompt.text, **said}
-        messages = [dict(m) for m in prompt.messages] if prompt.messages is not None else [{"role": "user", "content": prompt.text}]
-        if self.chat.system is not None and not any(m["role"] == "system" for m in messages):
-            messages.insert(0, {"role": "system", "content": self.chat.system})
+        messages = whole_conversation(prompt, self.chat)
         tools = {"tools": list(prompt.tools)} if prompt.tools else {}
         values = {**self.chat.values, **(prompt.template_values or {})}
         shown = {protocol.TEMPLATE_VALUES: values} if values else {}
