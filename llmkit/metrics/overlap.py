@@ -20,7 +20,7 @@ from llmkit.metrics.statistics import Statistic, reference_streams, sacrebleu_me
 _DIGITS = 15
 #: A smoothing value counts n-grams, and a sum of larger ones overflows.
 _MOST_SMOOTHING = 1_000_000
-#: sacrebleu's bootstrap intervals hold the truth in less than 93% over fewer rows (tests/test_corpus_intervals.py).
+#: sacrebleu's bootstrap intervals hold the truth in less than 93% over fewer rows (tests/test_interval_coverage.py).
 BOOTSTRAP_ROWS = 50
 TOKENIZERS = (
     "none", "zh", "13a", "intl", "char", "ja-mecab", "ko-mecab", "spm", "flores101", "flores200", "spBLEU-1K",
