@@ -172,7 +172,9 @@ def test_a_value_that_the_library_refuses_is_no_fault_of_the_tokenizer(
     assert next(iter(values)).replace("_", "-") in ran.err.replace("_", "-")
 
 
-@pytest.mark.parametrize(("values", "code"), [({"sliding_window": "x"}, 5), ({"num_hidden_layers": 0}, 2)])
+@pytest.mark.parametrize(
+    ("values", "code"), [({"sliding_window": "x"}, 5), ({"num_hidden_layers": 0}, 2), ({"max_position_embeddings": 1}, 5)]
+)
 def test_a_value_of_a_type_that_no_model_has_ends_in_a_line_on_ctranslate2(
     run: Run, model: Path, values: dict[str, object], code: int
 ) -> None:

@@ -54,6 +54,7 @@ def convert(settings: ModelSettings, folder: Path, report: Callable[[str], None]
     """
     import torch
 
+    from llmkit.engines.torch.batch import running
     from llmkit.engines.torch.devices import is_out_of_memory
     from llmkit.engines.torch.loading import load
 
@@ -61,7 +62,7 @@ def convert(settings: ModelSettings, folder: Path, report: Callable[[str], None]
     model, tokenizer = loaded.model, loaded.tokenizer
     _write_tokenizer(tokenizer, folder)
     about = _about(loaded)
-    with torch.inference_mode():
+    with running(settings.reference, 1), torch.inference_mode():
         probes = _Probes(model, about)
     if loaded.adapter is not None:
         model = model.merge_and_unload(safe_merge=True)
