@@ -24,6 +24,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+#: Characters of a path that a message shows whole.
+_WHOLE_PATH = 1000
+
 
 class LlmkitError(Exception):
     """Any error that llmkit reports in one to three lines."""
@@ -52,7 +55,8 @@ class InputError(LlmkitError):
     exit_code = 2
 
     def __init__(self, message: str, *, path: str | Path | None = None, line: int | None = None, hint: str | None = None) -> None:
-        place = "" if path is None else f"{path}: " if line is None else f"{path}, line {line}: "
+        name = _shown(path)
+        place = "" if path is None else f"{name}: " if line is None else f"{name}, line {line}: "
         super().__init__(place + message, hint=hint)
 
 
@@ -124,6 +128,11 @@ class TimeUpError(LlmkitError):
     """A run ended by --max-time or --max-tokens-total, its work kept."""
 
     exit_code = 124
+
+
+def _shown(path: str | Path | None) -> str:
+    text = str(path)
+    return text if len(text) <= _WHOLE_PATH else f"{text[:100]}...{text[-100:]}"
 
 
 def one_line(problem: object, most: int = 300) -> str:

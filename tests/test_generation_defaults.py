@@ -85,7 +85,7 @@ def test_what_a_file_asks_for(tmp_path: Path, content: dict[str, Any], values: d
     [
         ({"temperature": "hot"}, 5), ({"top_k": 2.5}, 5), ({"top_k": True}, 5), ({"max_new_tokens": [3]}, 5), ({"stop_strings": [3]}, 5),
         ({"repetition_penalty": {}}, 5), ({"do_sample": True, "top_p": 7.0}, 2), ({"do_sample": True, "num_beams": 4}, 2),
-        ({"max_new_tokens": 0}, 2), ({"stop_strings": [""]}, 2),
+        ({"max_new_tokens": 0}, 2), ({"stop_strings": [""]}, 2), ({"num_beams": 2**40}, 5), ({"num_beams": "x"}, 5),
     ],
 )  # fmt: skip
 def test_settings_that_can_not_be_meant_are_named(run: Run, llama: Path, copy_of: Copy, values: dict[str, Any], code: int) -> None:

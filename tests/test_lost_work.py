@@ -17,6 +17,7 @@ from llmkit.errors import OutputError, UnavailableError
 from llmkit.training.checkpoints import RunFolder
 from llmkit.training.merge import Target
 from llmkit.training.state import Entry, RunState, paths
+from llmkit.training.watch import Watch
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -112,6 +113,14 @@ def test_a_state_of_another_shape_is_refused_by_name(tmp_path: Path, text: str) 
 
 
 IDENTITY = {"seed": 1}
+
+
+@pytest.mark.parametrize("change", [{"norms": None}, {"losses": ["x"]}, {"first": 3}, {"zeros": "x"}, {"spikes": None}], ids=str)
+def test_a_memory_of_another_shape_is_none_of_the_watch(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="not what the watch remembers"):
+        Watch().restore(Watch().state() | change)
+
+
 NAMES = ("adapter_config.json", "adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "watch.json")
 
 

@@ -172,6 +172,18 @@ def test_a_value_that_the_library_refuses_is_no_fault_of_the_tokenizer(
     assert next(iter(values)).replace("_", "-") in ran.err.replace("_", "-")
 
 
+@pytest.mark.parametrize(
+    ("values", "code"), [({"sliding_window": "x"}, 5), ({"num_hidden_layers": 0}, 2), ({"max_position_embeddings": 1}, 5)]
+)
+def test_a_value_of_a_type_that_no_model_has_ends_in_a_line_on_ctranslate2(
+    run: Run, model: Path, values: dict[str, object], code: int
+) -> None:
+    change(model / "config.json", **values)
+    ran = run("generate", "-m", model, *PROMPT, "--engine", "ctranslate2")
+    assert ran.code == code
+    assert ran.err.startswith(f"error: {model}")
+
+
 def test_labels_of_a_classifier_are_not_made(run: Run, model: Path, plain: str) -> None:
     change(model / "config.json", num_labels=2**40, id2label="x", label2id=[])
     assert run("generate", "-m", model, *PROMPT).out == plain
@@ -239,6 +251,7 @@ HEADERS: dict[str, object] = {
     "a long shape": {"a": {"dtype": "F32", "shape": [2**63 - 1] * 100_000, "data_offsets": [0, 4]}},
     "no shape": {"a": {"dtype": "F32", "data_offsets": [0, 4]}},
     "a list": [1],
+    "metadata of lists": {"__metadata__": {"format": ["pt"]}},
     "a tensor that is a number": {"a": 5},
     "an unknown type": {"a": {"dtype": "X9", "shape": [1], "data_offsets": [0, 4]}},
     "a number of 5,000 digits": b'{"a":{"dtype":"F32","shape":[' + b"9" * 5000 + b'],"data_offsets":[0,4]}}',
@@ -265,6 +278,15 @@ def test_a_panic_of_the_tokenizers_library_at_loading_is_an_error(run: Run, mode
     ran = run("generate", "-m", model, *PROMPT)
     assert ran.code == 5
     assert "error: " + str(model) in ran.err
+
+
+@pytest.mark.parametrize("engine", ["torch", "ctranslate2"])
+def test_a_panic_of_the_tokenizers_library_at_a_text_is_an_error_of_each_engine(run: Run, model: Path, engine: str) -> None:
+    nowhere = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "nope", "type_id": 0}}], "pair": [], "special_tokens": {}}
+    change(model / "tokenizer.json", post_processor=nowhere)
+    ran = run("generate", "-m", model, *PROMPT, "--engine", engine)
+    assert ran.code == 2
+    assert "tokenizer can't read" in ran.err
 
 
 def test_a_panic_of_the_tokenizers_library_at_a_row_fails_that_row(run: Run, model: Path, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from llmkit.cli.command import Group, show_help
 from llmkit.cli.help import Page, shows
 from llmkit.cli.names import COMMANDS, SPELLINGS, module_of, normalize
 from llmkit.cli.usage_errors import usage_error
-from llmkit.errors import LlmkitError, OutOfMemoryError, UsageError
+from llmkit.errors import LlmkitError, ModelError, OutOfMemoryError, UsageError, one_line
+from llmkit.models.panics import is_panic
 from llmkit.version import __version__
 
 _VERSION = f"llmkit {__version__}\n"
@@ -96,7 +97,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     except (console.ClosedPipeError, BrokenPipeError):
         streams.silence()
         return streams.SIGPIPE_EXIT
-    except Exception as exc:
+    except BaseException as exc:
+        if not isinstance(exc, Exception) and not is_panic(exc):
+            raise
         if debug:
             console.traceback(exc)
         known = _known(exc)
@@ -121,12 +124,14 @@ def _call(arguments: list[str]) -> int:
         raise
 
 
-def _known(exc: Exception) -> LlmkitError | None:
+def _known(exc: BaseException) -> LlmkitError | None:
     """What an exception says that is no bug."""
     if isinstance(exc, MemoryError):
         return OutOfMemoryError("the memory is full", hint="close other programs, or give this one more memory")
     if isinstance(exc, OSError):
         return streams.error(exc) or _bad_name(exc)
+    if is_panic(exc):
+        return ModelError(f"the model's tokenizer can't be used: {one_line(exc)}", hint="copy or download the model again")
     return exc if isinstance(exc, LlmkitError) else None
 
 
@@ -138,6 +143,6 @@ def _bad_name(exc: OSError) -> LlmkitError | None:
     return UsageError(f"{name if len(name) <= _LONG_NAME else name[:_LONG_NAME] + '...'}: {exc.strerror}", hint="name another file")
 
 
-def _bug(exc: Exception) -> LlmkitError:
+def _bug(exc: BaseException) -> LlmkitError:
     reason = str(exc).splitlines()[0] if str(exc) else "(no message)"
     return LlmkitError(f"unexpected {type(exc).__name__}: {reason}", hint="this is a bug in llmkit; --debug shows where")

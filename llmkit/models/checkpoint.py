@@ -130,7 +130,9 @@ def read_header(path: Path) -> dict[str, Tensor]:
         header = parse_object(raw)
     except ValueError as exc:
         raise ModelError(f"{path}: its header is not safetensors: it {exc}", hint=_AGAIN) from exc
-    header.pop("__metadata__", None)
+    about = header.pop("__metadata__", {})
+    if not isinstance(about, dict) or not all(isinstance(value, str) for value in about.values()):
+        raise ModelError(f"{path}: its header is not safetensors: '__metadata__' is not an object of texts", hint=_AGAIN)
     if len(header) > _MAX_TENSORS:
         raise ModelError(f"{path}: has {len(header):,} tensors; at most {_MAX_TENSORS:,} are read from one file")
     tensors: dict[str, Tensor] = {}

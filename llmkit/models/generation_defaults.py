@@ -17,6 +17,8 @@ from llmkit.models.small_files import read_object
 FILE = "generation_config.json"
 _NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "length_penalty")
 _COUNTS = ("top_k", "no_repeat_ngram_size", "num_beams", "max_new_tokens", "max_length", "min_new_tokens")
+#: Beams that a stranger's file may ask for: each takes memory for a whole answer.
+_MOST_BEAMS = 1000
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 #: What is used anyhow, or has no influence on what is chosen.
 _OTHER = (
@@ -63,7 +65,7 @@ def generation_defaults(folder: Path) -> GenerationDefaults | None:
         if value is None:
             continue
         good = type(value) is int or (name in _NUMBERS and isinstance(value, float))
-        _check(folder, name, value, good)
+        _check(folder, name, value, good and (name != "num_beams" or value <= _MOST_BEAMS))
         values[name] = float(value) if name in _NUMBERS else value
     stops = content.get("stop_strings")
     if stops:

@@ -5,7 +5,6 @@ The order is that of what may go wrong: data before weights, memory before loadi
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llmkit import records
 from llmkit.engines.torch.devices import free_bytes
 from llmkit.engines.torch.loading import LoadedModel, Prepared, read_weights, tokenizer_sha256
-from llmkit.errors import InputError, LlmkitError, UsageError
+from llmkit.errors import InputError, LlmkitError, OutputError, UsageError
 from llmkit.models import memory
 from llmkit.models.memory import matrices
 from llmkit.rows.samples import PREFERENCE
@@ -25,6 +24,7 @@ from llmkit.training.examples import Encoder, Examples
 from llmkit.training.file_mixture import FileMixture
 from llmkit.training.settings import CheckpointSettings, DataSettings, LoraSettings, LossSettings, Optimization, record
 from llmkit.training.sharding import shard, sharded_numbers
+from llmkit.training.state import read_json
 
 if TYPE_CHECKING:
     from llmkit.training.batches import Collator, Stream
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from llmkit.training.footprint import Shape
     from llmkit.training.targets import Targets
     from llmkit.training.trainer import TrainerContext
+    from llmkit.training.watch import Watch
 
 #: What to do about a run that does not fit.
 _SMALLER = "a smaller `batch_size` or `max_length`, `gradient_checkpointing`, or a smaller model"
@@ -345,7 +346,7 @@ def train(
         )  # fmt: skip
         tuner = FineTuner(ready.model, args, context)
         if begun is not None:
-            tuner.watch.restore(json.loads((begun.path / WATCH_FILE).read_text(encoding="utf-8")))
+            _restore(tuner.watch, begun.path / WATCH_FILE)
         tuner.train(resume_from_checkpoint=str(begun.path) if begun is not None else None)
     return context.reason
 
@@ -362,6 +363,14 @@ def _refer(ready: Ready, context: TrainerContext, steps: int) -> None:
     stream.references = log_probs(ready.model, plan.train, pad=plan.pad, chosen=used)
     if context.validation:
         context.valid_references = log_probs(ready.model, plan.valid, pad=plan.pad, chosen=range(len(plan.valid)))
+
+
+def _restore(watch: Watch, path: Path) -> None:
+    """Gives the watch its memory again. Raises OutputError naming the file when it is none."""
+    try:
+        watch.restore(read_json(path))
+    except ValueError as exc:
+        raise OutputError(f"{path}: damaged: {exc}", hint="`restart` starts over") from exc
 
 
 def check_examples(train: Examples, source: str, report: Callable[[str], None]) -> None:

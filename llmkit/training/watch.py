@@ -51,7 +51,12 @@ class Watch:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes up what `state` gave."""
+        """Takes up what `state` gave. Raises ValueError for what it did not give."""
+        lists, counts = [state.get(name) for name in ("norms", "losses", "first")], [state.get(name) for name in ("zeros", "spikes")]
+        if not all(isinstance(each, list) and all(isinstance(n, int | float) for n in each) for each in lists) or not all(
+            type(each) is int for each in counts
+        ):
+            raise ValueError("not what the watch remembers")
         self._norms.extend(state["norms"])
         self._losses.extend(state["losses"])
         self._first = list(state["first"])

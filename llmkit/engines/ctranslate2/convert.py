@@ -21,6 +21,7 @@ from llmkit.engines.ctranslate2.families import LOADERS
 from llmkit.engines.ctranslate2.model import Files, Runner
 from llmkit.engines.tokenizer_file import TokenizerFile, settings_of
 from llmkit.errors import EngineLimitError, ModelError, OutOfMemoryError, one_line
+from llmkit.models.panics import panics
 from llmkit.models.settings import ModelSettings
 
 #: Natural-log probabilities of float32 may differ by this, and by this share of a very small one.
@@ -53,6 +54,7 @@ def convert(settings: ModelSettings, folder: Path, report: Callable[[str], None]
     """
     import torch
 
+    from llmkit.engines.torch.batch import running
     from llmkit.engines.torch.devices import is_out_of_memory
     from llmkit.engines.torch.loading import load
 
@@ -60,7 +62,7 @@ def convert(settings: ModelSettings, folder: Path, report: Callable[[str], None]
     model, tokenizer = loaded.model, loaded.tokenizer
     _write_tokenizer(tokenizer, folder)
     about = _about(loaded)
-    with torch.inference_mode():
+    with running(settings.reference, 1), torch.inference_mode():
         probes = _Probes(model, about)
     if loaded.adapter is not None:
         model = model.merge_and_unload(safe_merge=True)
@@ -69,7 +71,14 @@ def convert(settings: ModelSettings, folder: Path, report: Callable[[str], None]
             _write(model, about, folder)
     except struct.error as exc:
         raise EngineLimitError("a matrix of the model has more than 4 GiB") from exc
-    except (ValueError, KeyError, AttributeError, TypeError, RuntimeError) as exc:  # its ways to say what it does not know
+    except (
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        RuntimeError,
+        ArithmeticError,
+    ) as exc:  # its ways to say what it does not know
         if is_out_of_memory(exc):
             raise OutOfMemoryError(f"out of memory while {settings.reference} was converted", hint="`engine` torch") from exc
         raise EngineLimitError(f"its converter refuses the model: {one_line(exc)}") from exc
@@ -139,18 +148,19 @@ def _write_tokenizer(tokenizer: Any, folder: Path) -> None:
         alone = TokenizerFile(folder)
     except ModelError as exc:
         raise EngineLimitError(f"its tokenizer can't be read back: {exc.message}") from exc
-    for text in _ODD:
-        for special in (True, False):
-            ids = alone(text, add_special_tokens=special)["input_ids"]
-            target = alone(text_target=text, add_special_tokens=False)["input_ids"]
-            same = ids == tokenizer(text, add_special_tokens=special)["input_ids"]
-            same &= target == tokenizer(text_target=text, add_special_tokens=False)["input_ids"]
-            for skip in (True, False):
-                same &= alone.decode(ids, skip_special_tokens=skip) == tokenizer.decode(
-                    ids, skip_special_tokens=skip, clean_up_tokenization_spaces=False
-                )
-            if not same:
-                raise EngineLimitError("its tokenizer does more than tokenizer.json describes")
+    with panics(lambda reason: EngineLimitError(f"its tokenizer can't read a text: {reason}")):
+        for text in _ODD:
+            for special in (True, False):
+                ids = alone(text, add_special_tokens=special)["input_ids"]
+                target = alone(text_target=text, add_special_tokens=False)["input_ids"]
+                same = ids == tokenizer(text, add_special_tokens=special)["input_ids"]
+                same &= target == tokenizer(text_target=text, add_special_tokens=False)["input_ids"]
+                for skip in (True, False):
+                    same &= alone.decode(ids, skip_special_tokens=skip) == tokenizer.decode(
+                        ids, skip_special_tokens=skip, clean_up_tokenization_spaces=False
+                    )
+                if not same:
+                    raise EngineLimitError("its tokenizer does more than tokenizer.json describes")
 
 
 def _write(model: Any, about: dict[str, Any], folder: Path) -> None:

@@ -231,5 +231,5 @@ def _errors(rows: int) -> Iterator[None]:
         yield
     except MemoryError as exc:
         raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller `batch_size` or `max_new_tokens`") from exc
-    except (RuntimeError, ValueError) as exc:
+    except (RuntimeError, ValueError, LookupError, ArithmeticError) as exc:
         raise ModelError(f"CTranslate2 can't run the model: {one_line(exc)}", hint="`engine` torch") from exc

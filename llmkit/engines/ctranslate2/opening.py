@@ -14,7 +14,7 @@ from llmkit.engines.chat import ChatSettings
 from llmkit.engines.ctranslate2 import ENGINE, cache, families
 from llmkit.engines.ctranslate2.converted_model import ConvertedModel, cached, packaged
 from llmkit.engines.ctranslate2.engine import CTranslate2Engine
-from llmkit.errors import EngineLimitError
+from llmkit.errors import EngineLimitError, ModelError, one_line
 from llmkit.models import configuration, memory
 from llmkit.models.adapters import Adapter, resolve_adapter
 from llmkit.models.checkpoint import Checkpoint
@@ -66,7 +66,11 @@ def _form(settings: ModelSettings, tell: _Notices) -> ConvertedModel:
     if adapter is None:
         configuration.refuse_adapter_beside(checkpoint.folder)
     generation = configuration.optional(checkpoint.folder, "generation_config.json")
-    _refuse(settings, families.reason(checkpoint.config, generation))
+    try:
+        reason = families.reason(checkpoint.config, generation)
+    except (TypeError, ValueError, AttributeError, LookupError) as exc:  # values of types that no model has
+        raise ModelError(f"{checkpoint.folder / 'config.json'}: {one_line(exc)}", hint="copy or download the model again") from exc
+    _refuse(settings, reason)
     if checkpoint.bytes > (free := memory.free_bytes()):  # before its hash is taken, which reads all of it
         _refuse(settings, f"its weights take {checkpoint.bytes / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free")
     entry = _converted(settings, checkpoint, adapter, tell)
