@@ -62,6 +62,13 @@ def _devices_of_arguments() -> Any:
     return arguments.n_gpu, arguments._n_gpu
 
 
+def _rates_of_schedule() -> Any:
+    import torch
+
+    weight = torch.nn.Parameter(torch.zeros(1))
+    return torch.optim.lr_scheduler.LambdaLR(torch.optim.SGD([weight], lr=1.0), lambda step: 1.0)._last_lr
+
+
 def _attribute_of_4bit_layer() -> Any:
     return importlib.import_module("bitsandbytes").nn.Linear4bit(1, 1).support_avx512bf16_for_cpu
 
@@ -103,6 +110,14 @@ PARTS = (
     PrivatePart(
         "transformers", "sharded training", f"{_TRAINER}._defer_fsdp_gradient_reduction", "5.24",
         "accumulated gradients would need a setting of transformers' own sharding",
+    ),
+    PrivatePart(
+        "torch", "training", "torch.optim.lr_scheduler:LRScheduler._last_lr", "2.13",
+        "the rate of the first step would be logged as 0", find=_rates_of_schedule,
+    ),
+    PrivatePart(
+        "transformers", "speculation", "transformers:PreTrainedModel._is_stateful", "5.24",
+        "models that can't take tokens back would be asked to",
     ),
     PrivatePart("torch", "onednn", "torch:ops.mkldnn._linear_pointwise", "2.13", "linear layers would be slower on a CPU"),
     PrivatePart("torch", "onednn", "torch:ops.mkldnn._reorder_linear_weight", "2.13", "linear layers would be slower on a CPU"),

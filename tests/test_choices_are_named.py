@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from conftest import Run
 
 from llmkit.cli.options import OUTPUT_FORMATS
@@ -42,6 +43,12 @@ def test_help_names_each_engine_that_has_no_references_of_its_own(run: Run) -> N
 def test_help_names_each_format_of_answers(run: Run) -> None:
     assert help_of(run, "--output", "generate") >= set(output._SHOWN)
     assert set(OUTPUT_FORMATS) == {"auto", NAME, *output.FORMAT_NAMES}
+
+
+@pytest.mark.parametrize("command", ["perplexity", "choice", "score"])
+def test_help_offers_scored_rows_no_other_format_and_no_standard_output(run: Run, command: str) -> None:
+    assert help_of(run, "--output", "evaluate", command) >= {".jsonl"}
+    assert help_of(run, "--output", "evaluate", command).isdisjoint({".txt", ".csv", ".tsv", "stdout"})
 
 
 def test_the_guide_names_each_document_format_and_each_family_of_translation_models() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -55,6 +57,26 @@ def test_no_module_reads_a_private_attribute_of_sacrebleu_but_the_listed_ones() 
     text = "".join(path.read_text() for path in (Path(private_parts.__file__).parent / "metrics").glob("*.py"))
     assert "._mean" not in text
     assert "._ci" not in text
+
+
+def test_no_module_reads_a_private_attribute_of_a_library_but_the_listed_ones() -> None:
+    """What no class or module of ours defines, and begins with an underscore, is a library's."""
+    trees = [ast.parse(path.read_text()) for path in sorted(Path(private_parts.__file__).parent.rglob("*.py"))]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    ours = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
+    ours |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    ours |= {
+        node.attr for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) in ("self", "cls")
+    }  # fmt: skip
+    read = {node.attr for node in nodes if isinstance(node, ast.Attribute) and re.fullmatch(r"_[a-z]\w*", node.attr)} - ours
+    asked = {
+        node.args[1].value for node in nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr") and isinstance(node.args[1], ast.Constant)
+    }  # fmt: skip
+    read |= {name for name in asked if isinstance(name, str) and re.fullmatch(r"_[a-z]\w*", name)}
+    documented = {"_exit"}  # of os
+    assert read - documented - {part.part.rpartition(".")[2] for part in PARTS} == set()
 
 
 def test_listing_the_parts_imports_no_library() -> None:

@@ -125,7 +125,7 @@ def test_scores_are_those_of_one_process(run: Run, tmp_path: Path, ragged: list[
     rows = write_rows(tmp_path / "rows.jsonl", [{"text": text, "prompt": "Once", "reference": "upon a time"} for text in ragged])
     asked = write_rows(tmp_path / "asked.jsonl", [{"question": text, "choices": ["king", "the sea"], "answer": 0} for text in ragged])
     for arguments in (
-        ["evaluate", "perplexity", "-i", rows, "--by-line", "--batch-size", "4", "--against", "builtin:stories"],
+        ["evaluate", "perplexity", "-i", rows, "--batch-size", "4", "--against", "builtin:stories"],
         ["evaluate", "choice", "-i", asked, "--batch-size", "4"],
         ["evaluate", "score", "-m", "builtin:stories", "-i", rows, "--metrics", "chrf", *SHORT, "--batch-size", "4"],
     ):

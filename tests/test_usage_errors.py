@@ -117,6 +117,7 @@ def test_an_answer_in_a_precision_of_short_name_is_the_answer_in_that_precision(
         ("evaluate score -p x -r x --max-new-tokens 3", "--max-new-tokens needs --model"),
         ("evaluate score -p x -r x --engine torch", "--engine needs --model"),
         ("evaluate bleu -p x -r x --threads 2", "--threads needs --model"),
+        ("evaluate perplexity -i x.jsonl --completion-only --text-field y", "--text-field cannot be combined with --completion-only"),
         ("evaluate perplexity -i x.txt --chat-template none", "--chat-template needs --completion-only"),
         ("evaluate choice -i x.jsonl --request-timeout 9s", "--request-timeout applies to models on servers"),
         ("evaluate score -p x -r x -i y.jsonl", "-i cannot be combined with -p"),

@@ -198,11 +198,9 @@ class RowsIn(RowFormat, _Input):
 
 @dataclass(frozen=True)
 class RowsOut:
-    """The file for the answers."""
+    """The file for rows beside a result, which is on standard output."""
 
-    output: Annotated[
-        str | None, option("--output", "-o", help="Answers: .jsonl, .txt, .csv or .tsv; - is stdout.", panel=INPUT, metavar="FILE")
-    ] = None
+    output: Annotated[str | None, option("--output", "-o", help="Scored rows: a .jsonl file.", panel=INPUT, metavar="FILE")] = None
     overwrite: Overwrite = False
 
 
@@ -210,6 +208,9 @@ class RowsOut:
 class AnswersOut(RowsOut):
     """The file for the answers, and their field."""
 
+    output: Annotated[
+        str | None, option("--output", "-o", help="Answers: .jsonl, .txt, .csv or .tsv; - is stdout.", panel=INPUT, metavar="FILE")
+    ] = None
     output_field: Annotated[str, option("--output-field", help="The field that receives the answer.", panel=INPUT, metavar="NAME")] = "text"
     output_format: Annotated[
         str | None,

@@ -212,35 +212,33 @@ def _hub(reference: str, name: str, revision: str | None, *, offline: bool) -> I
     logging.set_verbosity_error()
     if not sys.stderr.isatty():
         disable_progress_bars()
+    missing = f"the hub has no model '{name}', or it is private", "check the spelling; for a private model log in: hf auth login"
+    why = "this run is offline" if offline else "the hub can't be reached"
+    said: dict[type[Exception], tuple[str, str]] = {  # of an error of several kinds, the first that is here counts
+        hub.GatedRepoError: (
+            f"{name} is gated: its terms must be accepted first",
+            "accept them on the model's page, then log in: hf auth login",
+        ),
+        hub.RevisionNotFoundError: (f"{name} has no revision '{revision or 'main'}'", "name a branch, tag or commit with @revision"),
+        hub.RepositoryNotFoundError: missing,
+        hub.LocalEntryNotFoundError: (
+            f"{reference}: {why} and it is not in the cache",
+            "run once with the network, or use builtin:stories",
+        ),
+        hub.EntryNotFoundError: (f"{name} has no file of the name in {reference}", "its page on the hub lists its files"),
+    }
     try:
         yield
     except ModelError:
         raise
-    except hub.GatedRepoError as exc:
-        raise UnavailableError(
-            f"{name} is gated: its terms must be accepted first", hint="accept them on the model's page, then log in: hf auth login"
-        ) from exc
-    except hub.RevisionNotFoundError as exc:
-        raise UnavailableError(
-            f"{name} has no revision '{revision or 'main'}'", hint="name a branch, tag or commit with @revision"
-        ) from exc
-    except hub.RepositoryNotFoundError as exc:
-        raise UnavailableError(
-            f"the hub has no model '{name}', or it is private", hint="check the spelling; for a private model log in: hf auth login"
-        ) from exc
-    except hub.LocalEntryNotFoundError as exc:
-        why = "this run is offline and it is not in the cache" if offline else "the hub can't be reached and it is not in the cache"
-        raise UnavailableError(f"{reference}: {why}", hint="run once with the network, or use builtin:stories") from exc
-    except hub.EntryNotFoundError as exc:
-        raise UnavailableError(f"{name} has no file of the name in {reference}", hint="its page on the hub lists its files") from exc
+    except tuple(said) as exc:
+        message, hint = next(text for kind, text in said.items() if isinstance(exc, kind))
+        raise UnavailableError(message, hint=hint) from exc
     except hub.HfHubHTTPError as exc:
         status = exc.response.status_code if exc.response is not None else "?"
-        if status == 404:
-            raise UnavailableError(
-                f"the hub has no model '{name}', or it is private", hint="check the spelling; for a private model log in: hf auth login"
-            ) from exc
-        hint = "log in with a token that may read it: hf auth login" if status in (401, 403) else "try again later"
-        raise UnavailableError(f"{name}: the hub answered with status {status}", hint=hint) from exc
+        refused = "log in with a token that may read it: hf auth login" if status in (401, 403) else "try again later"
+        message, hint = missing if status == 404 else (f"{name}: the hub answered with status {status}", refused)
+        raise UnavailableError(message, hint=hint) from exc
     except hub.HFValidationError as exc:
         raise UsageError(f"'{reference}' is not a model's name", hint="builtin:NAME, a folder, or org/name[@revision]") from exc
     except Exception as exc:

@@ -12,6 +12,7 @@ from typing import Any
 
 from llmkit.engines.decoding import Decoding
 from llmkit.errors import LlmkitError, UsageError, one_line
+from llmkit.private_parts import require
 
 #: Kinds that take an attention mask and pass over it, in whole or in their recurrent layers.
 _IGNORE_THE_MASK = ("rwkv", "recurrent_gemma")
@@ -74,4 +75,5 @@ def _arguments(model: Any) -> set[str]:
 
 
 def _is_stateful(model: Any) -> bool:
-    return bool(getattr(model, "_is_stateful", False))
+    require("speculation")
+    return bool(model._is_stateful)

@@ -276,7 +276,7 @@ def _model(prepared: Prepared) -> Any:
         )
         if settings.quantize == "none" and prepared.device_map is None:
             model = model.to(device.name)
-    model.name_or_path = model.config._name_or_path = str(checkpoint.folder)
+    model.name_or_path = model.config.name_or_path = str(checkpoint.folder)
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(

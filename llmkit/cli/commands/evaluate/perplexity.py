@@ -120,7 +120,9 @@ def perplexity(
         raise UsageError(f"--output with {len(inputs)} inputs", hint="one output holds the rows of one input")
     if not completion_only:
         why = "needs --completion-only: a text by itself goes through no chat template"
-        refuse(ctx, option_names(opt.TemplateOptions), why, hint="remove it")
+        refuse(ctx, ("chat_template_kwargs", "chat_template"), why, hint="remove it")
+    else:
+        refuse(ctx, ("text_field",), "cannot be combined with --completion-only", hint="use only one of them")
     cache.check()
     reading = row_format.reading | {"offline": model.offline, "whole_text": not by_line, "text_field": text_field or "text"}
     files = [open_rows(path, **reading) for path in inputs]
@@ -141,8 +143,7 @@ def perplexity(
         models_open(models, job.crew, out, kept=session_of(ctx)) as engines,
     ):
         engine, reference = engines[0], engines[1] if against is not None else None
-        if not engine.token_ids:
-            refuse(ctx, _ABOUT_TOKENS, f"needs a model's tokens, which the engine {engine.name} does not expose", hint="remove it")
+        _check_engine(ctx, engine)
         run = _Run(
             engine, reference, settings, out, _windows(engine, context, stride), text_field, completion_only,
             "separator" if concatenate else "no", cache,
@@ -151,6 +152,14 @@ def perplexity(
         measured = [run.concatenated(rows) if concatenate else run.each(rows, target, command) for rows in files]
     end.finish(run.result(measured), out)
     return max(each.code for each in measured)
+
+
+def _check_engine(ctx: typer.Context, engine: Engine) -> None:
+    """Refuses what this model can't do. Raises UsageError."""
+    if engine.encoder_decoder:
+        refuse(ctx, ("text_field",), "applies to whole texts; this model's targets are scored", hint="remove it")
+    if not engine.token_ids:
+        refuse(ctx, _ABOUT_TOKENS, f"needs a model's tokens, which the engine {engine.name} does not expose", hint="remove it")
 
 
 def _check_windows(context: int | None, stride: int | None) -> None:
