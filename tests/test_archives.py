@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ from conftest import Run
 from tiny_translator import same, translated
 
 from llmkit.errors import InputError
-from llmkit.translation.documents import epub, odt, pptx, xlsx
+from llmkit.translation.documents import docx, epub, odt, pptx, xlsx
 from llmkit.translation.documents.archive import ArchiveDocument
+from llmkit.translation.documents.base import Document
+
+Parser = Callable[[bytes, str, str | None], Document]
 
 PARSERS = {".pptx": pptx.parse, ".xlsx": xlsx.parse, ".odt": odt.parse, ".epub": epub.parse}
 A = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main" xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main"'
@@ -239,3 +243,20 @@ def test_an_entry_of_text_that_is_too_large_is_not_opened() -> None:
     said[entry + 24 : entry + 28] = (150_000_000).to_bytes(4, "little")  # its size, by the table of contents
     with pytest.raises(InputError, match=r"content\.xml of 150,000,000 bytes"):
         odt.parse(bytes(said), "a.odt")
+
+
+@pytest.mark.parametrize(("parser", "entry", "before"), [(docx.parse, "word/document.xml", "w"), (odt.parse, "content.xml", "t")])
+def test_no_entity_in_an_archive_is_expanded_or_loaded(parser: Parser, entry: str, before: str, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    name = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+    for declared in (f'<!ENTITY e SYSTEM "{secret.as_uri()}">', '<!ENTITY a "secret"><!ENTITY e "&a;&a;&a;">'):
+        text = f'<!DOCTYPE x [{declared}]><w:document xmlns:w="{name}" xmlns:t="t"><w:body><{before}:p>'
+        text += "<w:r><w:t>The &e; cat</w:t></w:r>" if before == "w" else "The &e; cat"
+        source = io.BytesIO()
+        with zipfile.ZipFile(source, "w") as file:
+            file.writestr(entry, f"{text}</{before}:p></w:body></w:document>")
+        document = parser(source.getvalue(), "a", None)
+        built = zipfile.ZipFile(io.BytesIO(document.build([segment.text.replace("The", "Le") for segment in document.segments])))
+        assert "secret" not in "".join(segment.text for segment in document.segments)
+        assert built.read(entry).decode().count("secret") <= declared.count("secret")

@@ -38,7 +38,7 @@ def test_what_programs_read_is_no_text(value: str, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "key"), [("%d cats", "a"), ("The icon is here", "icon"), ("%b %d at noon", "a"), ("check-in", "a"), ("Type", "label")]
+    ("value", "key"), [("%d cats", "a"), ("The icon is here", "icon"), ("%b %d at noon", "a"), ("check-in", "a"), ("Type", "type")]
 )
 def test_what_people_read_is_a_text(value: str, key: str) -> None:
     assert is_text(value, key)
@@ -71,6 +71,25 @@ def test_literals_of_vue_are_marks() -> None:
 )
 def test_what_holds_a_placeholder_alone_goes_with_it(text: str, plain: str) -> None:
     assert strip(text, PLACEHOLDER).plain.strip() == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{a}: the cat", "{a}: THE CAT"), ('"{a}" ({b}) the [%s](%d) cat', '"{a}" ({b}) THE [%s](%d) CAT'),
+        ("the {a} 'cat'", "THE {a} 'CAT'"), ('the "{a}cat{b}"', 'THE "{a}CAT{b}"'),
+    ],
+)  # fmt: skip
+def test_a_mark_stands_where_it_stood(text: str, expected: str) -> None:
+    marked = strip(text, PLACEHOLDER)
+    pieces = split(marked.plain, "en", lambda _: True)
+    assert marked.joined(pieces, [piece.text.upper() for piece in pieces.pieces]) == expected
+
+
+def test_what_is_heard_has_lines_of_its_own() -> None:
+    document = parse(b"00:01,000 --> 00:02,000\n[cat]\n(THE CAT)\nThe house\n(red) is\nhere\nMAN: - no.\n", "a.srt")
+    assert [segment.text for segment in document.segments] == ["[cat]", "(THE CAT)", "The house (red) is here", "MAN: - no."]
+    assert document.build([None, None, None, "MAN: - non."]).endswith(b"\nMAN: - non.\n")
 
 
 def test_a_speakers_name_and_the_signs_of_a_song_are_not_translated() -> None:

@@ -234,14 +234,14 @@ def _at_words(
     source: str, translation: str, items: Sequence[Item], anchors: Sequence[tuple[int, int]], sure: Sequence[int | None]
 ) -> list[Item]:
     """The items at their places in the translation. sure: those that are known."""
-    starts = [0, *(m.start() for m in re.finditer(r"(?<=[\s'’(«“-])\w", translation))]
+    starts = [0, *(m.start() for m in re.finditer(r"(?<=[\s'’\"(\[«“‘-])\w", translation))]
     runs = [match.start() for match in _RUN.finditer(translation)]
     ends = [*(m.end() for m in re.finditer(r"\w(?=$|[^\w'’.,:@/-]|[.,:@/-](?!\w))", translation)), len(translation)]
     limits = list(accumulate((len(translation) if known is None else known for known in reversed(sure)), min))[::-1]
     opened = Counter(item.offset for n, item in enumerate(items) if item.opens and sure[n] is None and item.offset < len(source))
     out: list[Item] = []
     least, opened_at = 0, len(source)
-    for item, known, limit in zip(items, sure, limits, strict=True):
+    for item, known, limit, apart in zip(items, sure, limits, _alone(items), strict=True):
         if item.opens:
             opened.pop(item.offset, None)
             opened_at = item.offset
@@ -251,7 +251,9 @@ def _at_words(
             place: int | None = max(known, least)
         elif item.offset >= len(source):
             place = len(translation)
-        elif item.opens and item.text.endswith(" "):  # between two spaces it is no part of a word: l'homme
+        elif not item.offset and not item.opens:  # before a stop at the beginning: @tom: yes
+            place = least
+        elif apart:  # between two spaces it is no part of a word: l'homme
             last = min(starts[free], limit) if 0 < free < len(starts) else limit
             place = _nearest(runs, wanted, least, bisect.bisect_right(runs, last))
         elif item.opens:
@@ -262,6 +264,16 @@ def _at_words(
         least = least if place is None else place
         out.append(Item(least, item.text, item.opens))
     return out
+
+
+def _alone(items: Sequence[Item]) -> list[bool]:
+    """Which of the items stood between two spaces, alone or several one after another."""
+    out: list[bool] = []
+    for number in range(len(items) - 1, -1, -1):
+        item = items[number]
+        touches = bool(out) and out[-1] and items[number + 1].offset == item.offset
+        out.append(item.opens and (item.text.endswith(" ") or touches))
+    return out[::-1]
 
 
 def _sure(source: str, translation: str, items: Sequence[Item], anchors: Sequence[tuple[int, int]]) -> list[int | None]:

@@ -34,7 +34,7 @@ _CODE = re.compile(
 )
 #: What strftime puts in: %Y, %-d.
 _TIME = re.compile(r"%[-_0^#:]*\d*[A-Za-z]")
-#: Keys whose values programs read, if they are one word.
+#: Keys whose values programs read, if they are one word in small letters.
 _KEYS = frozenset(("id", "key", "icon", "class", "classname", "style", "slug", "href", "src", "url", "type", "rel", "target", "round_mode"))
 #: Characters of a name; more without a space are data.
 _LONGEST_NAME = 200
@@ -51,7 +51,7 @@ def is_text(value: str, key: str = "") -> bool:
     key: the value's own, if the file has one.
     """
     word = value.strip()
-    if (key.lower() in _KEYS and not re.search(r"\s", word)) or not has_letters(_TIME.sub("", value)):
+    if (key.lower() in _KEYS and word.islower() and not re.search(r"\s", word)) or not has_letters(_TIME.sub("", value)):
         return False
     code = _CODE.fullmatch(word) if len(word) <= _LONGEST_NAME else word.isascii() and not re.search(r"\s", word)
     if code or re.search("[\ud800-\udfff]", value):

@@ -39,6 +39,8 @@ _STAY = re.compile(f"{_TAG}|{SYMBOL}")
 _SPEAKER = re.compile(rf"\s*(?:{_TAG})*?(?:[-–—‐‑](?:[ \t]+(?=\S)|(?=[^\s\d-]))|>>|[♪♫]|<v[ .])")
 #: A speaker's name before what is said.
 _NAME = re.compile(rf"\s*((?:{_TAG})*?)([A-Z][A-Z0-9][A-Z0-9 .'’#-]{{0,24}}:)(?=\s|\Z)")
+#: A line that says what is heard: [door opens].
+_ASIDE = re.compile(rf"\s*(?:{_TAG})*?[\[(][^\[\]()]+[\])](?:{_TAG})*\s*\Z")
 _DASH = re.compile(rf"\s*((?:{_TAG})*)([-–—‐‑][ \t]*|>>+[ \t]*|[♪♫]+[ \t]*)")
 #: A line that players show whole; the longest of the cue counts, too.
 _WIDTH = 42
@@ -64,7 +66,7 @@ def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
         raise InputError("holds no cue (no line with -->)", path=name)
     spans = [
         _span(source, group, vtt)
-        for group in _sentences(source, [lines for cue in cues for lines in _speeches(source, cue, _SPEAKER, _NAME)])
+        for group in _sentences(source, [lines for cue in cues for lines in _speeches(source, cue, _SPEAKER, _NAME, _ASIDE)])
     ]
     worded = [span for span in spans if has_letters(Segment(span.text, "", 0, span.marks).prose())]
     return cut(source, worded, _write, shape=lambda built: _skeleton(decoded(built, name), vtt))
@@ -131,7 +133,9 @@ def _cues(source: str, vtt: bool) -> Iterator[Lines]:
 
 def _speeches(source: str, lines: Lines, *speaker: re.Pattern[str]) -> Iterator[Lines]:
     """One for the cue, or one from each speaker to the next. speaker: what a speech begins with."""
-    begins = [n for n, (a, b) in enumerate(lines) if n and any(pattern.match(source[a:b]) for pattern in speaker)]
+    texts = [source[a:b] for a, b in lines]
+    asides = [_ASIDE in speaker and bool(_ASIDE.match(text)) for text in texts]
+    begins = [n for n, text in enumerate(texts) if n and (asides[n - 1] or any(pattern.match(text) for pattern in speaker))]
     for begin, end in zip([0, *begins], [*begins, len(lines)], strict=True):
         yield lines[begin:end]
 
@@ -169,6 +173,7 @@ def _write(text: str, segment: Segment) -> str:
             between.append(part)
             cues.append([("", 0)])
             continue
+        first = first and (not mark or part.startswith(("<", "{")))  # behind a speaker's name the dash is the text's
         if first and not mark and part.strip():
             part, first = re.sub(r"^\s*[-–—‐‑]+\s*(?!\d)", "", part), False  # of a speaker that the source does not have
         words = cues[-1]
