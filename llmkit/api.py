@@ -75,8 +75,10 @@ def load(
     from llmkit.engines.registry import open_engine
     from llmkit.models.settings import ModelSettings, ServerSettings
 
-    where = server or ServerSettings()
-    settings = ModelSettings(reference, adapter, device, dtype, offline, trust_remote_code, quantize, threads, where, device_map)
+    settings = ModelSettings(
+        reference, adapter=adapter, device=device, dtype=dtype, offline=offline, trust_remote_code=trust_remote_code, quantize=quantize,
+        threads=threads, server=server or ServerSettings(), device_map=device_map,
+    )  # fmt: skip
     return open_engine(settings, chat=ChatSettings(chat_template, system, dict(chat_template_kwargs or {})))
 
 

@@ -37,7 +37,7 @@ def test_an_unknown_engine_is_a_usage_error_that_names_the_near_one() -> None:
 
 def test_what_an_engine_does_not_have_is_refused_before_it_is_opened() -> None:
     small = EngineKind("small", Capabilities(devices=("cpu",)), "nowhere:open")
-    for settings in (ModelSettings("x", "adapter"), ModelSettings("x", device="cuda:0"), ModelSettings("x", quantize="int8")):
+    for settings in (ModelSettings("x", adapter="adapter"), ModelSettings("x", device="cuda:0"), ModelSettings("x", quantize="int8")):
         with pytest.raises(UsageError, match="the engine small"):
             small.check_settings(settings)
     small.check_settings(ModelSettings("x", device="cpu"))

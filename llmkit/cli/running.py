@@ -14,7 +14,7 @@ from llmkit.cli.console import Console
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.elsewhere import Elsewhere
 from llmkit.errors import UsageError
-from llmkit.models.builtin import DEFAULT
+from llmkit.models.builtin import DEFAULT, demonstration
 
 if TYPE_CHECKING:
     from llmkit.cli.session import Session
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 #: What the built-in writer does better with: it repeats itself when the likeliest token is always taken.
 _BETTER = ", which writes better with --temperature 0.6 --repetition-penalty 1.1"
-_BIGGER = {DEFAULT: "Qwen/Qwen3-0.6B", "builtin:en-fr": "Helsinki-NLP/opus-mt-en-fr"}
 
 
 def open_model(
@@ -104,8 +103,7 @@ def _tell_default(settings: ModelSettings, out: Console, default: str, decoding:
     """Says so when the model is the one that nobody chose, which is small."""
     if settings.reference == default:
         better = _BETTER if settings.reference == DEFAULT and decoding is not None and _is_plain(decoding) else ""
-        bigger = _BIGGER.get(default, "")
-        out.notice(f"{default}: a small demonstration model{better}; choose a bigger one with -m, for example -m {bigger}")
+        out.notice(demonstration(default, better) or "")
 
 
 def model_identity(engine: TextEngine) -> dict[str, Any]:

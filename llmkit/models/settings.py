@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from urllib.parse import urlsplit
 
 from llmkit.errors import UsageError
@@ -64,6 +64,7 @@ class ModelSettings:
     """
 
     reference: str
+    _: KW_ONLY
     adapter: str | None = None
     device: str = "auto"
     dtype: str = "auto"

@@ -245,12 +245,12 @@ def _run(
     options: dict[str, Any], report: Reporter,
 ) -> Finetuned:  # fmt: skip
     from llmkit.jobs.stopping import Stopping
-    from llmkit.models.builtin import DEFAULT
+    from llmkit.models.builtin import demonstration
     from llmkit.training.dry_run import summary
     from llmkit.training.run import build
 
-    if plan.prepared.location.reference == DEFAULT:
-        report.notice(f"{DEFAULT}: a small demonstration model; -m names a bigger one, for example -m Qwen/Qwen3-0.6B")
+    if (notice := demonstration(plan.prepared.location.reference)) is not None:
+        report.notice(notice)
     with Stopping(max_time, report.notice) as stopping:
         with report.phase("loading weights"):
             ready = build(plan)

@@ -207,7 +207,10 @@ def _load(settings: MergeSettings, report: Reporter) -> LoadedModel:
             f"{base} is quantized, and an adapter merged into rounded weights is not the adapter that was trained",
             hint="name the unquantized base with `model` REF",
         )
-    asked = ModelSettings(base, settings.adapter, settings.device, "float32", settings.offline, settings.trust_remote_code)
+    asked = ModelSettings(
+        base, adapter=settings.adapter, device=settings.device, dtype="float32", offline=settings.offline,
+        trust_remote_code=settings.trust_remote_code,
+    )  # fmt: skip
     return load(asked, report.detail)
 
 

@@ -77,8 +77,8 @@ def finetune(
     settings = FinetuneSettings(
         data=rows_in.settings(files),
         model=ModelSettings(
-            reference.model, lora.adapter, precision.device, precision.dtype, access.offline, access.trust_remote_code, precision.quantize,
-            precision.threads,
+            reference.model, adapter=lora.adapter, device=precision.device, dtype=precision.dtype, offline=access.offline,
+            trust_remote_code=access.trust_remote_code, quantize=precision.quantize, threads=precision.threads,
         ),
         lora=lora.settings, optimization=optimization.settings(full=full), loss=rows_in.loss, checkpoints=run.checkpoints,
         answers=run.answers, fsdp=optimization.fsdp,

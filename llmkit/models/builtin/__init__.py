@@ -31,6 +31,14 @@ CONVERTED: dict[str, dict[str, str]] = {
 LANGUAGES: dict[str, tuple[str, ...]] = {"stories": (), "en-fr": ("en", "fr")}
 
 DEFAULT = "builtin:stories"
+#: A model that does more, for each.
+_BIGGER = {DEFAULT: "Qwen/Qwen3-0.6B", "builtin:en-fr": "Helsinki-NLP/opus-mt-en-fr"}
+
+
+def demonstration(reference: str, better: str = "") -> str | None:
+    """The notice that a model is a small one of ours, and which to use instead; None for any other. better: what makes it write better."""
+    bigger = _BIGGER.get(reference)
+    return bigger and f"{reference}: a small demonstration model{better}; choose a bigger one with -m, for example -m {bigger}"
 
 
 def names() -> list[str]:
