@@ -32,24 +32,24 @@ def measured_speed() -> Iterator[DoctorLine]:
     from llmkit.engines.torch.speed import measure
     from llmkit.errors import LlmkitError
 
-    found: dict[str, Speed] = {}
+    speeds: dict[str, Speed] = {}
     for kind in KINDS:
         try:
             device = select(kind).name
         except LlmkitError:
             continue  # not here, as another line says
         try:
-            found[kind] = measure(device)
+            speeds[kind] = measure(device)
         except LlmkitError as exc:
             yield DoctorLine(f"speed of {kind}", False, exc.message, exc.hint)
-    if found:
+    if speeds:
         try:
-            place = speed.remember(found)
+            place = speed.remember(speeds)
         except LlmkitError as exc:
             yield DoctorLine("speed", False, exc.message, exc.hint)
         else:
             yield DoctorLine("speed", True, f"saved in {place}; -v and run records now show what share of it a run reached")
-    for kind, of_device in found.items():
+    for kind, of_device in speeds.items():
         yield from _lines(kind, of_device)
 
 
@@ -60,43 +60,43 @@ def known_speed() -> Iterator[DoctorLine]:
             yield from _lines(kind, of_device)
 
 
-def _lines(kind: str, found: Speed) -> Iterator[DoctorLine]:
-    rates = ", ".join(f"{rate / 1e9:,.{0 if rate > 1e10 else 1}f} GFLOP/s in {dtype}" for dtype, rate in found.rates.items())
-    yield DoctorLine(f"speed of {kind}", True, f"reads {found.bandwidth / 1e9:,.1f} GB/s; multiplies matrices at {rates}")
-    engine, dtype = ("ctranslate2", "float32") if kind == "cpu" else ("torch", _fastest(found))
+def _lines(kind: str, measured: Speed) -> Iterator[DoctorLine]:
+    rates = ", ".join(f"{rate / 1e9:,.{0 if rate > 1e10 else 1}f} GFLOP/s in {dtype}" for dtype, rate in measured.rates.items())
+    yield DoctorLine(f"speed of {kind}", True, f"reads {measured.bandwidth / 1e9:,.1f} GB/s; multiplies matrices at {rates}")
+    engine, dtype = ("ctranslate2", "float32") if kind == "cpu" else ("torch", _fastest(measured))
     size = {"float32": 4, "bfloat16": 2, "float16": 2}[dtype]
     yield DoctorLine(
         f"answers on {kind}",
         True,
         f"{engine} in {dtype} is fastest for one prompt: each token reads all weights once, so a model of a billion weights "
-        f"reaches at most {found.bandwidth / size / 1e9:.1f} tokens/s",
+        f"reaches at most {measured.bandwidth / size / 1e9:.1f} tokens/s",
     )
-    yield DoctorLine(f"scores on {kind}", True, _products(found))
+    yield DoctorLine(f"scores on {kind}", True, _products(measured))
     if kind == "cpu":
-        yield _int8(found)
+        yield _int8(measured)
 
 
-def _fastest(found: Speed) -> str:
+def _fastest(measured: Speed) -> str:
     """The precision with the fastest matrix products; float32, the most exact, unless another one is clearly faster."""
-    best = max(found.rates, key=lambda dtype: found.rates[dtype])
-    base = found.rates.get("float32", 0.0)
-    return best if found.rates[best] > _FASTER * base else "float32"
+    best = max(measured.rates, key=lambda dtype: measured.rates[dtype])
+    base = measured.rates.get("float32", 0.0)
+    return best if measured.rates[best] > _FASTER * base else "float32"
 
 
-def _products(found: Speed) -> str:
-    fastest, base = _fastest(found), found.rates.get("float32", 0.0)
-    emulated = [f"{base / rate:,.0f} times as long in {dtype}" for dtype, rate in found.rates.items() if rate < _EMULATED * base]
+def _products(measured: Speed) -> str:
+    fastest, base = _fastest(measured), measured.rates.get("float32", 0.0)
+    emulated = [f"{base / rate:,.0f} times as long in {dtype}" for dtype, rate in measured.rates.items() if rate < _EMULATED * base]
     line = f"torch in {fastest} is fastest, also for training: all tokens are computed at once, so matrix products set the speed"
     if fastest != "float32" and base:
-        line += f" ({found.rates[fastest] / base:.1f} times float32's; it keeps about 3 digits, so auto does not choose it on a CPU)"
+        line += f" ({measured.rates[fastest] / base:.1f} times float32's; it keeps about 3 digits, so auto does not choose it on a CPU)"
     return line + (f"; they take {' and '.join(emulated)}, which this processor does not have" if emulated else "")
 
 
-def _int8(found: Speed) -> DoctorLine:
+def _int8(measured: Speed) -> DoctorLine:
     """What weights in 8 bits save, by arithmetic, and cost and gain, as measured on the models that were converted here."""
     from llmkit.engines.ctranslate2 import cache
 
-    arithmetic = f"a quarter of the memory, so a model of a billion weights reaches at most {found.bandwidth / 1e9:.1f} tokens/s"
+    arithmetic = f"a quarter of the memory, so a model of a billion weights reaches at most {measured.bandwidth / 1e9:.1f} tokens/s"
     models = [entry.manifest["model"]["int8"] for entry in cache.SHELF.listed() if isinstance(entry.manifest.get("model"), dict)]
     pairs = [(each["speed"], each["nats"]) for each in models if isinstance(each, dict) and {"speed", "nats"} <= each.keys()]
     if not pairs:

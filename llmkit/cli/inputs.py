@@ -61,9 +61,9 @@ def remark_escapes(ctx: typer.Context, out: console.Console, names: Sequence[str
     for name in names:
         value = ctx.params.get(name)
         for text in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(text, str) and (found := re.search(r"\\[nrt]", text)):
-                what = f"'{found[0]}' is a backslash and the letter {found[0][1]}"
-                out.warn(f"{option_name(ctx, name)}: {what}; in a shell, $'{found[0]}' is the control character")
+            if isinstance(text, str) and (escape := re.search(r"\\[nrt]", text)):
+                what = f"'{escape[0]}' is a backslash and the letter {escape[0][1]}"
+                out.warn(f"{option_name(ctx, name)}: {what}; in a shell, $'{escape[0]}' is the control character")
 
 
 def read_prompt(words: Sequence[str] | None, example: str, encoding: str = "utf-8") -> str:

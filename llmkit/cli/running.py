@@ -95,8 +95,8 @@ def models_open(
         _tell_default(model.settings, out, default, model.decoding)
     with ExitStack() as stack:
         with out.phase(f"starting {workers.count} workers"):
-            found = stack.enter_context(crew(workers, models, out))
-        yield list(found.engines)
+            ray_crew = stack.enter_context(crew(workers, models, out))
+        yield list(ray_crew.engines)
 
 
 def _tell_default(settings: ModelSettings, out: Console, default: str, decoding: Decoding | None) -> None:
@@ -157,11 +157,11 @@ def tell_limit(engine: TextEngine, out: Console) -> None:
     """How near the model came to what this machine can do, where that was measured, for who asked for details."""
     from llmkit.engines.utilization import describe
 
-    if (found := describe(engine)) is not None:
-        out.detail(found)
+    if (line := describe(engine)) is not None:
+        out.detail(line)
 
 
 def tell_no_rows(rows: Rows, out: Console) -> None:
     """Why nothing was answered: the input is empty, or this shard of it is."""
-    found = f"none of the {rows.count:,} rows in {rows.name} is in this shard" if rows.count else f"no rows in {rows.name}"
-    out.notice(found)
+    message = f"none of the {rows.count:,} rows in {rows.name} is in this shard" if rows.count else f"no rows in {rows.name}"
+    out.notice(message)

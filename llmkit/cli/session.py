@@ -35,5 +35,5 @@ def begin(ctx: Any) -> Session:
 
 def session_of(ctx: Any) -> Session | None:
     """The session that the command of `ctx` is part of; None for one that was called by itself."""
-    found: Session | None = ctx.meta.get(_KEY)
-    return found
+    session: Session | None = ctx.meta.get(_KEY)
+    return session

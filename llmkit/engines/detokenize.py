@@ -51,10 +51,10 @@ def special_tokens(tokenizer: Any) -> dict[int, str]:
     """The names, by id, of the tokens that `skip_special_tokens` leaves out of a text."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     added = backend.get_added_tokens_decoder() if backend is not None else getattr(tokenizer, "added_tokens_decoder", {})
-    found = {int(number): str(token.content) for number, token in added.items() if token.special}
+    texts = {int(number): str(token.content) for number, token in added.items() if token.special}
     if backend is None:  # of a tokenizer in Python
-        found |= dict(zip(tokenizer.all_special_ids, map(str, tokenizer.all_special_tokens), strict=True))
-    return found
+        texts |= dict(zip(tokenizer.all_special_ids, map(str, tokenizer.all_special_tokens), strict=True))
+    return texts
 
 
 def decode(tokenizer: Any, ids: Sequence[int], stops: Stops = NO_STOPS) -> str:

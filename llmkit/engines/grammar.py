@@ -76,8 +76,8 @@ def _not_held(schema: Any) -> str | None:
             continue
         own = each.get("x-guidance")
         lenient = [name for name in _LENIENT if isinstance(own, dict) and own.get(name)]
-        if found := next((name for name in (*_NOT_HELD, *lenient) if name in each or name in lenient), None):
-            return found
+        if keyword := next((name for name in (*_NOT_HELD, *lenient) if name in each or name in lenient), None):
+            return keyword
         left += [each[name] for name in _SCHEMAS if name in each]
         left += [list(each[name].values()) for name in _NAMED_SCHEMAS if isinstance(each.get(name), dict)]
     return None

@@ -121,8 +121,8 @@ def open_engine(
         tell: dict[str, Callable[[str], None]] = {"report": report, "warn": warn}
         if kind in (torch.ENGINE, ctranslate2.ENGINE):  # those of other packages know the other two
             tell["notice"] = notice
-        found: Engine = getattr(importlib.import_module(module), name)(settings, chat=chat, draft=draft, **tell)
-        return found
+        made: Engine = getattr(importlib.import_module(module), name)(settings, chat=chat, draft=draft, **tell)
+        return made
 
     if engine == "auto" and chosen is ctranslate2.ENGINE:
         try:

@@ -47,11 +47,11 @@ def cut_conversation(prompt: Prompt, tokens: Sequence[int], keep: int, side: str
         # lengths in tokens grow about linearly with those in characters; every other try halves what is left
         share = (keep - len(best)) / max(1, longer - len(best)) if attempt % 2 == 0 else 0.5
         most = min(high - 1, max(low + 1, low + int(share * (high - low))))
-        found = encode(_capped(prompt, most, side))
-        if len(found) <= keep:
-            low, best = most, found
+        ids = encode(_capped(prompt, most, side))
+        if len(ids) <= keep:
+            low, best = most, ids
         else:
-            high, longer = most, len(found)
+            high, longer = most, len(ids)
     return best
 
 

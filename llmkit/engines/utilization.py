@@ -81,9 +81,9 @@ def measured(engine: Any) -> dict[str, Any]:
 
 def describe(engine: Any) -> str | None:
     """The same in a line; None where nothing is known."""
-    if not (found := measured(engine).get("limit")):
+    if not (limit := measured(engine).get("limit")):
         return None
-    what = "memory bandwidth" if found["by"] == "memory" else "matrix products"
-    cached = "; the weights stay in the processor's cache" if found["by"] == "memory" and found["share"] > 1 else ""
-    share, seconds = 100 * found["share"], found["model_seconds"]
+    what = "memory bandwidth" if limit["by"] == "memory" else "matrix products"
+    cached = "; the weights stay in the processor's cache" if limit["by"] == "memory" and limit["share"] > 1 else ""
+    share, seconds = 100 * limit["share"], limit["model_seconds"]
     return f"{share:.0f}% of this machine's limit ({what}), {seconds:.1f} s in the model{cached}"

@@ -67,14 +67,14 @@ class Saved:
     def take(self, window: Sequence[Row], digests: Mapping[int, str], number: int) -> dict[int, Outcome]:
         """The outcomes of this window that are there. Raises JobChangedError when one of its rows is another row now."""
         lines = {row.index: row.line for row in window}
-        found, self._ahead = self._ahead, []
+        outcomes, self._ahead = self._ahead, []
         while self._next is not None and self._next[0] <= number + 1:
-            (found if self._next[0] <= number else self._ahead).extend(self._next[1])
+            (outcomes if self._next[0] <= number else self._ahead).extend(self._next[1])
             self.seconds += self._next[2]
             self._seconds_of[self._next[0]] = self._seconds_of.get(self._next[0], 0.0) + self._next[2]
             self._next = next(self._entries, None)
         done: dict[int, Outcome] = {}
-        for outcome, digest in found:
+        for outcome, digest in outcomes:
             if outcome.index not in lines:
                 raise self._fewer_rows()
             if digests.get(outcome.index) != digest:

@@ -171,10 +171,10 @@ class RayCrew:
         if not waited or not self._ray.wait(list(waited), num_returns=1, timeout=seconds)[0]:
             return []
         done, _ = self._ray.wait(list(waited), num_returns=len(waited), timeout=0)
-        found: list[Arrived | Died] = []
+        happened: list[Arrived | Died] = []
         for slot in {waited[ref].number: waited[ref] for ref in done}.values():
-            found += self._open(slot) if slot.opening else self._arrivals(slot)
-        return found
+            happened += self._open(slot) if slot.opening else self._arrivals(slot)
+        return happened
 
     def drop(self) -> None:
         """As `Crew.drop`: workers with a batch are ended and new ones started."""
@@ -238,17 +238,17 @@ class RayCrew:
 
     def _arrivals(self, slot: _Slot) -> list[Arrived | Died]:
         """What is back from a worker, oldest first; or its death."""
-        found: list[Arrived | Died] = []
+        arrivals: list[Arrived | Died] = []
         while slot.out and self._ray.wait([slot.out[0][0]], timeout=0)[0]:
             ref, parcel = slot.out[0]
             try:
                 back: Back = self._get(ref)
             except _LostError as exc:
-                found.append(self._lost(slot, exc))
+                arrivals.append(self._lost(slot, exc))
                 break
             slot.out.pop(0)
-            found.append(Arrived(parcel, back))
-        return found
+            arrivals.append(Arrived(parcel, back))
+        return arrivals
 
     def _get(self, ref: Any) -> Any:
         """What a call gave. Raises _LostError when the worker, or the way to it, is gone, and what the call raised."""

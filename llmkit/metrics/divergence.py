@@ -51,9 +51,13 @@ def scores(documents: Sequence[Sequence[Window]], token_divergences: Sequence[fl
         rows = np.stack([column, units[:, 0]], axis=1)
         parts = None if windows is None or blocks is None else np.stack([windows, blocks[:, 0]], axis=1)
         drawn = rows[rows[:, 1] > 0] if parts is None else parts
-        found = interval_of(drawn, statistic)
+        drawn_interval = interval_of(drawn, statistic)
         # no score of this kind lies outside
-        interval = None if found is None else (found[0] if most == math.inf else max(0.0, found[0]), min(most, found[1]))
+        interval = (
+            None
+            if drawn_interval is None
+            else (drawn_interval[0] if most == math.inf else max(0.0, drawn_interval[0]), min(most, drawn_interval[1]))
+        )
         return Score(name, float(statistic(sums_of(rows))[0]), sign, interval, higher, rows, statistic, parts)
 
     def of(column: int, factor: float = 1.0) -> tuple[Numbers, Numbers | None]:

@@ -235,10 +235,10 @@ def _program_processes() -> list[str]:
         with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
             parents[name] = file.read().rpartition(b")")[2].split()[1].decode()
     out: list[str] = []
-    found = {str(os.getpid())}
-    while found:
-        found = {name for name, parent in parents.items() if parent in found}
-        out += found
+    generation = {str(os.getpid())}
+    while generation:
+        generation = {name for name, parent in parents.items() if parent in generation}
+        out += generation
     return out
 
 

@@ -60,8 +60,8 @@ def locate(
     path = Path(reference).expanduser()
     if os.path.isdir(path):
         return Location(reference, path.resolve())
-    if (found := gguf_file(reference, offline=offline)) is not None:
-        return Location(reference, model_folder(found.path, reference, tell), found.revision)
+    if (file := gguf_file(reference, offline=offline)) is not None:
+        return Location(reference, model_folder(file.path, reference, tell), file.revision)
     name, _, revision = reference.partition("@")
     return _from_hub(reference, name, revision or None, offline=offline or hub_offline(), trust_remote_code=trust_remote_code)
 

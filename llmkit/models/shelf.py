@@ -73,8 +73,8 @@ class Shelf:
             folders = [path for path in self._root.iterdir() if path.is_dir()]
         except OSError:
             return []
-        found = [entry for path in folders if (entry := self._read(path, any_form=True)) is not None]
-        return sorted(found, key=lambda entry: -entry.bytes)
+        entries = [entry for path in folders if (entry := self._read(path, any_form=True)) is not None]
+        return sorted(entries, key=lambda entry: -entry.bytes)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -99,7 +99,7 @@ class Shelf:
         if path.exists():
             older = self._read(path, any_form=True)
             known = {MANIFEST, *(older.manifest["files"] if older is not None else ())}
-            if any(found.name not in known for found in path.iterdir()):
+            if any(child.name not in known for child in path.iterdir()):
                 raise FileExistsError(errno.EEXIST, f"{path} holds files that llmkit did not write")
         hashes = {path.name: files.file_sha256(path) for path in sorted(part.iterdir())}
         manifest = {"form": self.form, **facts, "files": hashes}

@@ -83,11 +83,11 @@ def cost(checkpoint: Checkpoint, *, dtype: str, quantize: str = "none", everythi
     return Cost(decoder * size, 2 * decoder, 2 * source, dtype if quantize == "none" else None)
 
 
-def limit(found: Cost, speed: Speed, *, steps: int, positions: int, sources: int = 0) -> Limit:
+def limit(cost: Cost, speed: Speed, *, steps: int, positions: int, sources: int = 0) -> Limit:
     """The least seconds of `steps` steps of decoding in which `positions` tokens (and `sources` of an encoder) were computed."""
-    by_memory = found.step * steps / speed.bandwidth
-    rate = None if found.dtype is None else speed.rates.get(found.dtype)
-    by_arithmetic = 0.0 if rate is None else (found.position * positions + found.source * sources) / rate
+    by_memory = cost.step * steps / speed.bandwidth
+    rate = None if cost.dtype is None else speed.rates.get(cost.dtype)
+    by_arithmetic = 0.0 if rate is None else (cost.position * positions + cost.source * sources) / rate
     return Limit(max(by_memory, by_arithmetic), "memory" if by_memory >= by_arithmetic else "arithmetic")
 
 
@@ -128,10 +128,10 @@ def remember(speeds: Mapping[str, Speed]) -> Path:
 def _machines(place: Path) -> dict[str, Any]:
     """What is remembered of all machines, the newest last; nothing where the file is damaged."""
     try:
-        found = read_object(place, _MAX_BYTES).get("machines")
+        machines = read_object(place, _MAX_BYTES).get("machines")
     except (OSError, LlmkitError):
         return {}
-    return dict(found) if isinstance(found, dict) else {}
+    return dict(machines) if isinstance(machines, dict) else {}
 
 
 def _place() -> Path:

@@ -61,7 +61,7 @@ def title(result: Result) -> str:
 def facts(result: Result) -> list[tuple[str, str]]:
     """What a report says of its run: names and values for people, those that are known."""
     about = result.about
-    found: list[tuple[str, object]] = [
+    pairs: list[tuple[str, object]] = [
         ("Model", about.get("model")), ("Weights", _hash(about.get("weights_sha256"))), ("Adapter", about.get("adapter")),
         ("Compared with", about["against"].get("model") if isinstance(about.get("against"), dict) else None),
         ("Runs on", ", ".join(str(about[n]) for n in ("engine", "device", "dtype", "quantize") if about.get(n))),
@@ -70,7 +70,7 @@ def facts(result: Result) -> list[tuple[str, str]]:
         ("Size", ", ".join([f"{result.rows:,} rows", *(f"{n:,} {name}" for name, n in result.counts.items())])),
         ("Command", result.command), ("Date", _date(result)), ("Version", f"llmkit {__version__}"),
     ]  # fmt: skip
-    return [(name, str(value)) for name, value in found if value]
+    return [(name, str(value)) for name, value in pairs if value]
 
 
 def _file(about: Mapping[str, Any], name: str) -> str:

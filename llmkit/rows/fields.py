@@ -315,14 +315,14 @@ def references(row: Row, file_name: str, name: str | None = None) -> tuple[str, 
 
 def _only_reference(row: Row, file_name: str) -> str:
     """The field that holds the references. Raises RowError where two hold different ones and neither is the list of all."""
-    found = reference_field(row)
-    first = _texts(row.fields.get(found))
+    chosen = reference_field(row)
+    first = _texts(row.fields.get(chosen))
     for name in REFERENCES:
         other = _texts(row.fields.get(name))
         if first and other and not other <= first:
             hint = "name the right one with `reference_field`"
-            raise row_error(f"fields '{found}' and '{name}' could both be the reference", row, file_name, hint=hint)
-    return found
+            raise row_error(f"fields '{chosen}' and '{name}' could both be the reference", row, file_name, hint=hint)
+    return chosen
 
 
 def _expected(value: Any) -> Any:

@@ -57,7 +57,7 @@ class ChoiceFields:
         if place is None:
             hint = "a choice, its letter, or its number from 0"
             raise RowError(f"field '{right}' is not one of the choices", path=file_name, line=row.line, hint=hint)
-        if other := next((name for name, found in places.items() if found not in (None, place)), None):
+        if other := next((name for name, other_place in places.items() if other_place not in (None, place)), None):
             hint = "name the right one with `answer_field`"
             raise RowError(f"fields '{right}' and '{other}' name different choices", path=file_name, line=row.line, hint=hint)
         return choices, place

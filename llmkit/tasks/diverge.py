@@ -42,8 +42,8 @@ class Diverging(Scoring):
     def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
         """As `Scoring.answer`, each window under both models."""
         pairs = [pair for work in batch for pair in work.payload.pairs]
-        found = iter(by_window(self.engine, self.windows, pairs, self._ask, batch_tokens=self.batch_tokens, check=check))
-        return [self._answer(work, [window for _ in work.payload.pairs for window in next(found)]) for work in batch]
+        by_document = iter(by_window(self.engine, self.windows, pairs, self._ask, batch_tokens=self.batch_tokens, check=check))
+        return [self._answer(work, [window for _ in work.payload.pairs for window in next(by_document)]) for work in batch]
 
     def _answer(self, work: Work, windows: Sequence[Sequence[TokenComparison]]) -> Answer:
         sums = [_window(window) for window in windows]

@@ -113,8 +113,8 @@ def score_pairs(
 
     batch_tokens: positions of a batch, padding included. check: called before each batch; what it raises ends the work.
     """
-    found = by_window(engine, windows, pairs, engine.score, batch_tokens=batch_tokens, check=check)
-    return [[(sum(log_probs), len(log_probs)) for log_probs in each] for each in found]
+    by_pair = by_window(engine, windows, pairs, engine.score, batch_tokens=batch_tokens, check=check)
+    return [[(sum(log_probs), len(log_probs)) for log_probs in each] for each in by_pair]
 
 
 def by_window(
@@ -138,8 +138,8 @@ def by_window(
         chosen = [pieces[i] for i in group]
         sequences = [pairs[number].tokens[begin:end] for number, begin, _, end in chosen]
         sources = [pairs[number].encoder_tokens or [] for number, *_ in chosen] if engine.encoder_decoder else None
-        for i, found in zip(group, ask(sequences, [first - begin for _, begin, first, _ in chosen], sources), strict=True):
-            values[i] = found
+        for i, scores in zip(group, ask(sequences, [first - begin for _, begin, first, _ in chosen], sources), strict=True):
+            values[i] = scores
     out: list[list[list[T]]] = [[] for _ in pairs]
     for (number, *_), value in zip(pieces, values, strict=True):
         out[number].append(value)

@@ -94,8 +94,8 @@ _NAMES = {
 
 def from_environment() -> Processes:
     """What torchrun and accelerate set; one process without them."""
-    found = {field: next((int(os.environ[n]) for n in names if n in os.environ), None) for field, names in _NAMES.items()}
-    numbers = {field: number for field, number in found.items() if number is not None}
+    values = {field: next((int(os.environ[n]) for n in names if n in os.environ), None) for field, names in _NAMES.items()}
+    numbers = {field: number for field, number in values.items() if number is not None}
     return Processes(**numbers, fsdp=_is_on("ACCELERATE_USE_FSDP"))
 
 

@@ -88,7 +88,7 @@ def decoder_begin(prepared: Prepared) -> tuple[int, ...]:
     folder = prepared.location.folder
     own = read_object(folder / FILE) if (folder / FILE).exists() else config
     asked = [
-        *(found.get("decoder_start_token_id") for found in (own, config)),
+        *(settings.get("decoder_start_token_id") for settings in (own, config)),
         prepared.tokenizer.pad_token_id,
         prepared.tokenizer.eos_token_id,
         0,

@@ -44,8 +44,8 @@ def token_log_probs_of(model: Any, head: Head | None, batch: dict[str, torch.Ten
     if head is None:
         return -torch.nn.functional.cross_entropy(states.float(), targets, reduction="none"), segments
     weights = [p for p in head.matrix.parameters() if p.requires_grad]
-    found: torch.Tensor = _PiecewiseLogProbs.apply(states, targets, head, *weights)
-    return found, segments
+    log_probs: torch.Tensor = _PiecewiseLogProbs.apply(states, targets, head, *weights)
+    return log_probs, segments
 
 
 class _PiecewiseLogProbs(torch.autograd.Function):  # type: ignore[misc]
@@ -71,8 +71,8 @@ class _PiecewiseLogProbs(torch.autograd.Function):  # type: ignore[misc]
             part = states[start : start + step].detach().requires_grad_(True)
             with torch.enable_grad():
                 scores = ctx.head(part).float()
-                found = -torch.nn.functional.cross_entropy(scores, targets[start : start + step], reduction="none")
-            own, *others = torch.autograd.grad(found, [part, *ctx.weights], outer[0][start : start + step])
+                log_probs = -torch.nn.functional.cross_entropy(scores, targets[start : start + step], reduction="none")
+            own, *others = torch.autograd.grad(log_probs, [part, *ctx.weights], outer[0][start : start + step])
             gradient[start : start + step] = own
             for whole, more in zip(sums, others, strict=True):
                 whole += more

@@ -30,8 +30,8 @@ def preference_loss(policy: torch.Tensor, reference: torch.Tensor, beta: float) 
 
 def batch_loss(model: Any, head: Head | None, batch: dict[str, torch.Tensor], beta: float) -> tuple[torch.Tensor, torch.Tensor]:
     """`preference_loss` of a batch as `Collator` makes it of preferences: its scalar, and the reward margins [pairs]."""
-    found, segments = token_log_probs_of(model, head, batch)
-    policy = torch.zeros(len(batch["reference"]), dtype=torch.float32, device=found.device).index_add(0, segments, found)
+    log_probs, segments = token_log_probs_of(model, head, batch)
+    policy = torch.zeros(len(batch["reference"]), dtype=torch.float32, device=log_probs.device).index_add(0, segments, log_probs)
     return preference_loss(policy, batch["reference"].to(policy.device), beta)
 
 
@@ -69,5 +69,5 @@ def log_probs(model: Any, examples: Sequence[Example], *, pad: int, chosen: Iter
     pad: an id to fill rows with. Raises ModelError for scores that are NaN.
     """
     wanted = [2 * i + part for i in chosen for part in (0, 1)]
-    found = [document.log_likelihood for document in likelihoods(model, Parts(examples), pad=pad, chosen=wanted)]
-    return {wanted[at] // 2: (found[at], found[at + 1]) for at in range(0, len(found), 2)}
+    values = [document.log_likelihood for document in likelihoods(model, Parts(examples), pad=pad, chosen=wanted)]
+    return {wanted[at] // 2: (values[at], values[at + 1]) for at in range(0, len(values), 2)}

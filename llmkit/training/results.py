@@ -70,8 +70,8 @@ def figures(plan: RunPlan, measured: Sequence[Sequence[float]]) -> dict[str, Sco
     target = "text" if plan.format == "text" or plan.loss.full_loss else "completion"
     protocol = signature(target=target, max_length=plan.encoder.max_length or "none", rows=(plan.valid_sha256 or "")[:8])
     tokenizer = str(plan.identity()["model.tokenizer_sha256"])[:8]
-    found = {s.name: s for s in scores(documents, protocol=protocol, tokenizer=tokenizer) if s.name in FIGURES}
-    return {_PREFERRED: _preferred(measured, protocol)} | found if plan.preference else found
+    scored = {s.name: s for s in scores(documents, protocol=protocol, tokenizer=tokenizer) if s.name in FIGURES}
+    return {_PREFERRED: _preferred(measured, protocol)} | scored if plan.preference else scored
 
 
 def _preferred(measured: Sequence[Sequence[float]], protocol: str) -> Score:

@@ -104,11 +104,11 @@ def _parameters(experts: Collection[str], settings: LoraSettings) -> tuple[str, 
         raise UsageError("`target_parameters`: the model has no experts that share a matrix", hint="remove it")
     chosen: set[str] = set()
     for wanted in settings.parameters:
-        found = [name for name in there if wanted == ALL or f".{name}".endswith(f".{wanted}")]
-        if not found:
+        matching = [name for name in there if wanted == ALL or f".{name}".endswith(f".{wanted}")]
+        if not matching:
             hint = did_you_mean(wanted, there, default=f"there are {', '.join(there)}")
             raise UsageError(f"`target_parameters` {wanted}: the model has no such weights of experts", hint=hint)
-        chosen.update(found)
+        chosen.update(matching)
     return tuple(sorted(chosen))
 
 

@@ -253,8 +253,8 @@ class FineTuner(Trainer):  # type: ignore[misc]
     def _validate_pairs(self, beta: float) -> dict[str, float]:
         """The loss of preferences and the share of pairs whose margin is above that of the reference."""
         examples, known = self.context.validation, self.context.valid_references
-        found = log_probs(self.model, examples, pad=self.context.collate.pad, chosen=range(len(examples)))
-        policy, reference = (torch.tensor([value for i in range(len(examples)) for value in each[i]]) for each in (found, known))
+        scored = log_probs(self.model, examples, pad=self.context.collate.pad, chosen=range(len(examples)))
+        policy, reference = (torch.tensor([value for i in range(len(examples)) for value in each[i]]) for each in (scored, known))
         metrics: dict[str, float] = {}
         first = 0
         for name, count in [("eval", len(examples)), *((f"eval_{name}", count) for name, count in self.context.scored_sets)]:

@@ -121,8 +121,8 @@ def _find_rate(settings: FinetuneSettings, as_json: bool, out: console.Console) 
         console.write(json.dumps({"rates": tried.rates, "losses": tried.losses, "suggested": tried.suggested}) + "\n")
         return 0
     console.table(("rate", "loss"), [(f"{r:.2g}", f"{loss:.4f}") for r, loss in zip(tried.rates, tried.losses, strict=True)])
-    found = "no learning rate lowered the loss" if tried.suggested is None else f"suggested: --learning-rate {tried.suggested:.1e}"
-    out.notice(found)
+    advice = "no learning rate lowered the loss" if tried.suggested is None else f"suggested: --learning-rate {tried.suggested:.1e}"
+    out.notice(advice)
     return 0
 
 

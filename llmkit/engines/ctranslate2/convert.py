@@ -233,13 +233,13 @@ def _add_scaling(spec: Any, rope: dict[str, Any]) -> None:
 
 def _epsilon(model: Any) -> float | None:
     """What the model's normalizations add to a variance; None for a model without any."""
-    found = set()
+    values = set()
     for module in model.modules():
         if type(module).__name__.endswith("Norm"):
-            found |= {value for name in ("eps", "variance_epsilon") if isinstance(value := getattr(module, name, None), float)}
-    if len(found) > 1:
+            values |= {value for name in ("eps", "variance_epsilon") if isinstance(value := getattr(module, name, None), float)}
+    if len(values) > 1:
         raise EngineLimitError("the model's normalization layers have different epsilons")
-    return found.pop() if found else None
+    return values.pop() if values else None
 
 
 def _compact(spec: Any) -> None:

@@ -84,9 +84,9 @@ class Runner:
                 results = self._call(self._generate(len(prompts)), read, options)
             if raised:
                 raise raised[0]
-            found = [self._found(result) for result in results]
-            counters.answered(read, found, reads=self._translates, beams=beams)
-            out |= {i: ids[: limits[i]] for i, ids in zip(part, found, strict=True)}
+            written = [self._found(result) for result in results]
+            counters.answered(read, written, reads=self._translates, beams=beams)
+            out |= {i: ids[: limits[i]] for i, ids in zip(part, written, strict=True)}
         return [out[i] for i in range(len(prompts))]
 
     def steps(self, prompt: Sequence[int], limit: int, *, ends: Sequence[int], first: int | None = None) -> Generator[int, None, None]:
@@ -134,8 +134,8 @@ class Runner:
                 written = [sequences[i][1:-1] if sequences[i][-1] == eos else sequences[i][1:] for i in rows]
                 read = [self._names(sources[i]) for i in rows]
                 results = model.score_batch(read, [self._names(tokens) for tokens in written], **options)
-        found = {i: list(result.log_probs)[: len(sequences[i]) - 1] for i, result in zip(rows, results, strict=True)}
-        return [found.get(i, []) for i in range(len(sequences))]
+        log_probs = {i: list(result.log_probs)[: len(sequences[i]) - 1] for i, result in zip(rows, results, strict=True)}
+        return [log_probs.get(i, []) for i in range(len(sequences))]
 
     def _options(self, ends: Sequence[int], limit: int, first: Sequence[int | None]) -> dict[str, Any]:
         shared = {"end_token": list(ends), "return_end_token": True}

@@ -76,10 +76,10 @@ def _form(settings: ModelSettings, tell: _Notices) -> ConvertedModel:
     entry = _converted(settings, checkpoint, adapter, tell)
     _refuse(settings, entry.refused)
     if settings.quantize == "int8":
-        found = entry.manifest["model"]["int8"]
+        int8 = entry.manifest["model"]["int8"]
         tell.notice(
-            f"{settings.reference}: int8 is {found['speed']:.1f} times as fast as float32 here, in a quarter of the memory; "
-            f"scores of random tokens differ by {found['nats']:.3f} nats (measured when it was converted)"
+            f"{settings.reference}: int8 is {int8['speed']:.1f} times as fast as float32 here, in a quarter of the memory; "
+            f"scores of random tokens differ by {int8['nats']:.3f} nats (measured when it was converted)"
         )
     return cached(entry, checkpoint, settings.reference, location.revision, adapter.reference if adapter else None)
 

@@ -101,8 +101,8 @@ def _message(exc: Any) -> str:
     body = exc.body
     if isinstance(body, dict):
         inner = body.get("error", body)
-        found = inner.get("message") or inner.get("detail") if isinstance(inner, dict) else inner
-        return str(found if found is not None else body)
+        message = inner.get("message") or inner.get("detail") if isinstance(inner, dict) else inner
+        return str(message if message is not None else body)
     return str(body) if isinstance(body, str) and not body.lstrip().startswith("<") else ""
 
 

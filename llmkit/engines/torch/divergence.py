@@ -26,8 +26,8 @@ def compare(
     with torch.inference_mode():
         for part in model.parts(sequences):
             asked = [sequences[i] for i in part], [begin[i] for i in part], [sources[i] for i in part] if sources else None
-            found = iter(_compared(model, reference, *asked))
-            out += [[next(found) for _ in range(len(sequences[i]) - begin[i])] for i in part]
+            comparisons = iter(_compared(model, reference, *asked))
+            out += [[next(comparisons) for _ in range(len(sequences[i]) - begin[i])] for i in part]
     return out
 
 

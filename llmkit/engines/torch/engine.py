@@ -186,8 +186,8 @@ class TorchEngine(CodecEngine):
     ) -> list[list[TokenComparison]]:
         """As `Comparing.compare`. Raises ModelError for scores that are NaN, and OutOfMemoryError."""
         with running(self.loaded.location.reference, len(sequences)):
-            found: list[list[TokenComparison]] = compare(self._scorer, reference._scorer, sequences, begin, sources)
-        return found
+            comparisons: list[list[TokenComparison]] = compare(self._scorer, reference._scorer, sequences, begin, sources)
+        return comparisons
 
     def _run_in_parts(
         self, rows: Sequence[Request], numbers: Sequence[tuple[int, int]], decoding: Decoding, check: Check
@@ -220,11 +220,11 @@ class TorchEngine(CodecEngine):
                 if abilities.takes_positions(self.model) and not self._reads_prompts(decoding):
                     batch = read_prefix(self.model, batch, cache, self.pad, **abilities.last_scores(self.model))
                 most = max(batch.limits)
-                found = in_rounds(batch, cache, lambda part, state: self._generate(part, decoding, check, cache=state, most=most))
+                written = in_rounds(batch, cache, lambda part, state: self._generate(part, decoding, check, cache=state, most=most))
             else:
-                found = [self._generate(batch, decoding, check, streamer=streamer)[0]]
-        output = [ids[batch.prompt_length :] for each in found for ids in each.output.tolist()]
-        broken = [bad for each in found for bad in each.broken]
+                written = [self._generate(batch, decoding, check, streamer=streamer)[0]]
+        output = [ids[batch.prompt_length :] for each in written for ids in each.output.tolist()]
+        broken = [bad for each in written for bad in each.broken]
         self.counters.answered([row.tokens for row in rows], output, reads=self.encoder_decoder, beams=decoding.num_beams)
         each = len(output) // len(rows)
         return [None if broken[i // each] else ids[: rows[i // each].max_new_tokens] for i, ids in enumerate(output)]

@@ -114,7 +114,7 @@ def in_rounds(batch: Batch, cache: DynamicCache, generate: Callable[[Batch, Dyna
     generate: goes on with a batch over a cache that holds all columns but the last, until its rows have ended or enough of them have.
     """
     most, places = max(batch.limits), list(range(len(batch.rows)))
-    found: dict[int, Written] = {}
+    by_place: dict[int, Written] = {}
     broken: set[int] = set()
     while places:
         written, ended = generate(batch, cache)
@@ -123,9 +123,9 @@ def in_rounds(batch: Batch, cache: DynamicCache, generate: Callable[[Batch, Dyna
         left = [i for i in range(len(places)) if not last and not ended.rows[i]]
         for i, place in enumerate(places):
             if i not in left:
-                found[place] = Written(written.output[i : i + 1], [place in broken])
+                by_place[place] = Written(written.output[i : i + 1], [place in broken])
         places = [places[i] for i in left]
         if places:
             cache.batch_select_indices(torch.tensor(left))  # layers may lie on several devices
             batch = batch.after(written.output, left)
-    return [found[place] for place in range(len(found))]
+    return [by_place[place] for place in range(len(by_place))]

@@ -86,8 +86,8 @@ class NanGuard(LogitsProcessor):  # type: ignore[misc]
         """Of the batch's rows; one broken beam breaks its row."""
         if self.broken is None:
             return [False] * self.rows
-        found: list[bool] = self.broken.view(self.rows, -1).any(-1).tolist()
-        return found
+        broken: list[bool] = self.broken.view(self.rows, -1).any(-1).tolist()
+        return broken
 
 
 class Draw(LogitsProcessor):  # type: ignore[misc]

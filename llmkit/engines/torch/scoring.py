@@ -64,8 +64,8 @@ class Scorer:
         targets = torch.tensor([t for s, b in zip(sequences, begin, strict=True) for t in s[b:]], device=self.device)
         if not len(targets):
             return []
-        found: list[float] = token_log_probs(*self.states(sequences, begin, sources), targets).tolist()
-        return found
+        log_probs: list[float] = token_log_probs(*self.states(sequences, begin, sources), targets).tolist()
+        return log_probs
 
     def states(
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None
@@ -169,7 +169,7 @@ def token_log_probs(states: torch.Tensor, head: Head | None, targets: torch.Tens
     for part, wanted in zip(states.split(step), targets.split(step), strict=True):
         scores = (part if head is None else head(part)).float()
         pieces.append(scores.gather(1, wanted[:, None]).squeeze(1) - scores.logsumexp(-1))
-    found = torch.cat(pieces) if pieces else torch.zeros(0)
-    if torch.isnan(found).any():
+    log_probs = torch.cat(pieces) if pieces else torch.zeros(0)
+    if torch.isnan(log_probs).any():
         raise ModelError("the model's scores are NaN", hint="try `dtype` float32; if they still are, the weights are damaged")
-    return found
+    return log_probs

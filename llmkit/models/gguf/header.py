@@ -178,19 +178,19 @@ class _Reader:
             raise self.wrong(f"'general.alignment' is {str(alignment)[:40]}; a power of two is expected")
         listed = [self.tensor() for _ in range(count)]
         start = -(-self.at // alignment) * alignment
-        found: dict[str, GgufTensor] = {}
+        by_name: dict[str, GgufTensor] = {}
         for name, tensor in listed:
-            if name in found:
+            if name in by_name:
                 raise self.wrong(f"tensor '{name[:200]}' is there twice")
-            found[name] = GgufTensor(tensor.kind, tensor.shape, start + tensor.offset, tensor.bytes)
+            by_name[name] = GgufTensor(tensor.kind, tensor.shape, start + tensor.offset, tensor.bytes)
         end, before = start, ""
-        for name, tensor in sorted(found.items(), key=lambda item: item[1].offset):
+        for name, tensor in sorted(by_name.items(), key=lambda item: item[1].offset):
             if tensor.offset < end or tensor.offset % alignment:
                 raise self.wrong(f"tensor '{name[:200]}' lies at a wrong offset" + (f", on '{before[:200]}'" if before else ""))
             end, before = tensor.offset + tensor.bytes, name
         if end > self.size:
             raise self.wrong(f"truncated: {self.size:,} bytes where its header needs {end:,}")
-        return found
+        return by_name
 
     def tensor(self) -> tuple[str, GgufTensor]:
         """The next entry of the table of tensors; its offset counts from where their data begins."""

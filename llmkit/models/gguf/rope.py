@@ -45,11 +45,11 @@ def scaling(header: GgufHeader, rope: Any) -> dict[str, Any] | None:
 
 def _llama3(header: GgufHeader, theta: float) -> dict[str, Any] | None:
     """The settings whose factors are those of the file: one for each pair of dimensions."""
-    found = _floats(header)
-    factor = max(found)
+    factors = _floats(header)
+    factor = max(factors)
     for context in _CONTEXTS:
-        wanted = [_factor(theta ** (-i / len(found)), factor, context) for i in range(len(found))]
-        if all(math.isclose(a, b, rel_tol=1e-3) for a, b in zip(found, wanted, strict=True)):
+        wanted = [_factor(theta ** (-i / len(factors)), factor, context) for i in range(len(factors))]
+        if all(math.isclose(a, b, rel_tol=1e-3) for a, b in zip(factors, wanted, strict=True)):
             named = {"low_freq_factor": _LOW, "high_freq_factor": _HIGH, "original_max_position_embeddings": context}
             return {"rope_type": "llama3", "factor": factor, **named}
     raise ModelError(f"{header.path}: the factors of its positions are not those of a known kind", hint="use the model's own folder")

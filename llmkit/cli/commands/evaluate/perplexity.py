@@ -298,12 +298,12 @@ class _Run:
 
         tokenizer = str(self.engine.identity.tokenizer_sha256 or "server")[:8]
         single = measured.blocks if len(measured.documents) == 1 else []
-        found = perplexity.scores(measured.documents, blocks=single, protocol=self._protocol(), tokenizer=tokenizer)
+        figures = perplexity.scores(measured.documents, blocks=single, protocol=self._protocol(), tokenizer=tokenizer)
         if self.reference is None:
-            return found
+            return figures
         theirs = self.reference.identity
         against = signature(against=str(theirs.weights_sha256)[:8], dtype=theirs.dtype, tok=tokenizer)
-        return found + divergence.scores(measured.compared, measured.token_kl, protocol=f"{self._protocol()}|{against}")
+        return figures + divergence.scores(measured.compared, measured.token_kl, protocol=f"{self._protocol()}|{against}")
 
     def _task(self, name: str) -> Scoring | TextScoring:
         if self.reference is None and not self.engine.token_ids:

@@ -203,8 +203,8 @@ def _parsed(ctx: typer.Context, blank: _Set, command: Any, own: Mapping[str, Any
 
 def _option(command: Any, key: str) -> Any:
     """The command's option of that name that a suite may give; None without one."""
-    found = option_of(command, key)
-    return None if found is None or found.opts[0].lstrip("-") in _NOT_IN_SETS else found
+    parameter = option_of(command, key)
+    return None if parameter is None or parameter.opts[0].lstrip("-") in _NOT_IN_SETS else parameter
 
 
 def _text_scores(given: Mapping[str, Any]) -> Scores:
@@ -267,8 +267,8 @@ class _Against:
         if name not in self.baseline.parts:
             out.notice(f"{name}: not in {self.name}, so it is not compared")
             return []
-        found = comparisons(self.baseline.parts[name], result, f"{self.name}: {name}", f"this run's {name}", test=self.test)
-        return [regression_gate(comparison, regression(self.bound) if self.bound else None) for comparison in found]
+        compared = comparisons(self.baseline.parts[name], result, f"{self.name}: {name}", f"this run's {name}", test=self.test)
+        return [regression_gate(comparison, regression(self.bound) if self.bound else None) for comparison in compared]
 
 
 def _whole(suite: str, results: Mapping[str, Result]) -> Result:

@@ -120,8 +120,10 @@ def score(
         saved_outputs = _saved_systems(predictions, references, rows_in, out)
         if against_first:
             count = pairs.paired_bs_n if pairs.paired_bs else pairs.paired_ar_n
-            found = paired([(each.name, each.examples) for each in saved_outputs], metric_names, settings.overlap, against_first, count)
-            show_paired(found, out, as_json=display.json_output)
+            comparison = paired(
+                [(each.name, each.examples) for each in saved_outputs], metric_names, settings.overlap, against_first, count
+            )
+            show_paired(comparison, out, as_json=display.json_output)
             return 0
         examples, about = _only_one(saved_outputs)
     elif input is None or references:
@@ -181,9 +183,9 @@ def _scores(
         out.warn(f"--confidence: sacreBLEU's interval is too narrow over fewer than {BOOTSTRAP_ROWS} rows; without --confidence it is not")
     hypotheses = [answer for own in samples for answer in own]
     expected = [example.references for example, own in zip(examples, samples, strict=True) for _ in own]
-    found = tuple(score for name in metrics for score in compute(name, hypotheses, expected, settings))
+    scored = tuple(score for name in metrics for score in compute(name, hypotheses, expected, settings))
     repeat = len(samples[0])
-    return found if repeat == 1 else (*(over_samples(score, repeat) for score in found), *pass_rates(found, repeat))
+    return scored if repeat == 1 else (*(over_samples(score, repeat) for score in scored), *pass_rates(scored, repeat))
 
 
 def _check_examples(examples: Sequence[Example], path: str, metrics: Sequence[str]) -> None:
