@@ -53,11 +53,10 @@ def scores(documents: Sequence[Sequence[Window]], token_divergences: Sequence[fl
         drawn = rows[rows[:, 1] > 0] if parts is None else parts
         drawn_interval = interval_of(drawn, statistic)
         # no score of this kind lies outside
-        interval = (
-            None
-            if drawn_interval is None
-            else (drawn_interval[0] if most == math.inf else max(0.0, drawn_interval[0]), min(most, drawn_interval[1]))
-        )
+        interval = None
+        if drawn_interval is not None:
+            least, greatest = drawn_interval
+            interval = (least if most == math.inf else max(0.0, least), min(most, greatest))
         return Score(name, float(statistic(sums_of(rows))[0]), sign, interval, higher, rows, statistic, parts)
 
     def of(column: int, factor: float = 1.0) -> tuple[Numbers, Numbers | None]:

@@ -80,8 +80,8 @@ def check_ends(source: Language | None, target: Language | None) -> None:
 def family(facts: ModelFacts) -> Family:
     """The family of a model. Raises InputError for an encoder-decoder whose family is not known."""
     for find in FAMILIES.values():
-        if found := find(facts):
-            return found
+        if made := find(facts):
+            return made
     raise InputError(
         f"{facts.reference}: llmkit does not know how to select languages for this model ({facts.model_type})",
         hint=f"it knows {', '.join(FAMILIES)}",
@@ -145,8 +145,8 @@ def _named(part: str) -> tuple[Language, ...]:
     """The languages in one half of a model's name, none for a group ('zle', 'ROMANCE')."""
     if re.fullmatch(r"[a-z]{2,3}_[A-Z]{2}", part) and (region := _known(part, regions=True)) is not None:
         return (region,)
-    found = tuple(_single(code) for code in part.split("_")) if part.islower() else ()
-    return tuple(lang for lang in found if lang is not None)
+    languages = tuple(_single(code) for code in part.split("_")) if part.islower() else ()
+    return tuple(lang for lang in languages if lang is not None)
 
 
 #: mBART-25 has 25 languages, mBART-50 has 52.
@@ -218,12 +218,12 @@ FAMILIES: dict[str, Callable[[ModelFacts], Family | None]] = {
 
 def _codes(facts: ModelFacts, pattern: str, *, regions: bool = False) -> Codes:
     """The model's tokens that name a language, with the language."""
-    found = []
+    codes = []
     for token in facts.tokens:
         match = re.fullmatch(pattern, token)
         if match and (lang := _known(match[1], regions=regions)):
-            found.append((lang, token))
-    return tuple(found)
+            codes.append((lang, token))
+    return tuple(codes)
 
 
 def _known(code: str, *, regions: bool = False) -> Language | None:

@@ -57,9 +57,9 @@ class Terms:
             match = _pattern(term).match(text, begin)
             if match is None or not self._means(term, match):
                 continue
-            if all(match.end() <= found.begin or found.end <= begin for found in taken):
+            if all(match.end() <= each.begin or each.end <= begin for each in taken):
                 taken.append(Found(begin, match.end(), match.group(), term))
-        return sorted(taken, key=lambda found: found.begin)
+        return sorted(taken, key=lambda each: each.begin)
 
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
@@ -114,39 +114,39 @@ class Glossary:
     def violations(self, source: str, translation: str) -> list[str]:
         """Terms of `source` whose translation is missing, or there less often. Each counts for itself, as whole words."""
         lost = self._missing(self.find(source), translation)
-        return [f"glossary: '{term}' is not '{self._targets[term]}'" for term in dict.fromkeys(found.term for found in lost)]
+        return [f"glossary: '{term}' is not '{self._targets[term]}'" for term in dict.fromkeys(each.term for each in lost)]
 
     def placed(self, source: str, translation: str, alone: Callable[[str], Sequence[str]]) -> str:
         """The translation with each missing term in the place of the words that a model writes for it.
 
         alone: what the model may make of a term by itself. Where none of that is in the translation, it stays as it is.
         """
-        for found in self._missing(self.find(source), translation):
-            wanted = self._targets[found.term]
-            for word in _candidates(alone(found.text)):
+        for term in self._missing(self.find(source), translation):
+            wanted = self._targets[term.term]
+            for word in _candidates(alone(term.text)):
                 there = next(iter(Terms((word,), self.target).find(translation)), None)
                 if there is not None:
-                    written = self._inflected(wanted, found, there, word)
+                    written = self._inflected(wanted, term, there, word)
                     translation = translation[: there.begin] + written + translation[there.end :]
                     break
         return translation
 
     def _missing(self, terms: Sequence[Found], translation: str) -> list[Found]:
         """Those whose translation is not there, or not often enough."""
-        wanted = tuple(dict.fromkeys(self._targets[found.term] for found in terms))
-        written = Counter(found.term for found in Terms(wanted, self.target).find(translation))
+        wanted = tuple(dict.fromkeys(self._targets[term.term] for term in terms))
+        written = Counter(term.term for term in Terms(wanted, self.target).find(translation))
         out = []
-        for found in terms:
-            target = self._targets[found.term]
+        for term in terms:
+            target = self._targets[term.term]
             written[target] -= 1
             if written[target] < 0:
-                out.append(found)
+                out.append(term)
         return out
 
-    def _inflected(self, wanted: str, found: Found, there: Found, word: str) -> str:
+    def _inflected(self, wanted: str, term: Found, there: Found, word: str) -> str:
         """A term's translation as it stands in a sentence: with a capital, in the plural."""
-        plural = len(found.text) > len(found.term) and found.text[-1:] == "s"
-        plural = plural or _singular(found.text, self.source) == found.term.casefold() != found.text.casefold()
+        plural = len(term.text) > len(term.term) and term.text[-1:] == "s"
+        plural = plural or _singular(term.text, self.source) == term.term.casefold() != term.text.casefold()
         more = plural and self.target.partition("-")[0] in _PLURAL_S
         if more and wanted[-1:].isalpha() and wanted[-1:] not in "sxz":
             wanted += "s"

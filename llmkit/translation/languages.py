@@ -119,17 +119,17 @@ def language(text: str, option: str = "`to`") -> Language:
         if wanted in _SHORT_NAMES:
             return Language(_SHORT_NAMES[wanted])
         if re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", code):
-            found = langcodes.get(code)
-            if found.is_valid() and found.language:
-                return Language(langcodes.standardize_tag(found.simplify_script(), macro=False))
+            tag = langcodes.get(code)
+            if tag.is_valid() and tag.language:
+                return Language(langcodes.standardize_tag(tag.simplify_script(), macro=False))
         if (qualified := _qualified(wanted)) is not None:
             return qualified
         if wanted.casefold() in _ALIASES:
             return Language(_ALIASES[wanted.casefold()])
-        found = langcodes.find(wanted)  # also finds what is only like a name
-        near = str(found.display_name())
-        if _folded(wanted) in (_folded(near), _folded(str(found.autonym()))):
-            return Language(found.to_tag())
+        tag = langcodes.find(wanted)  # also finds what is only like a name
+        near = str(tag.display_name())
+        if _folded(wanted) in (_folded(near), _folded(str(tag.autonym()))):
+            return Language(tag.to_tag())
     except (LookupError, ValueError):
         pass
     if own := _own_names().get(_folded(wanted)):
@@ -149,8 +149,8 @@ def _own_names() -> dict[str, Language]:
     """The languages that people ask for by their own names, without accents."""
     import langcodes
 
-    found = [langcodes.find(name) for name in NAMES]
-    return {_folded(str(each.autonym())): Language(each.to_tag()) for each in found}
+    tags = [langcodes.find(name) for name in NAMES]
+    return {_folded(str(each.autonym())): Language(each.to_tag()) for each in tags}
 
 
 #: Names that langcodes does not know, or knows as those of another; some are ISO 639's, some have been replaced.

@@ -321,10 +321,10 @@ class _Signs:
         if item.opens and right.isdigit() and not left.isdigit() and (number := _NUMBER.match(text, at)):
             return _paired(self.numbers[number.group()], other.numbers.get(number.group(), ()), at)
         sign = right if item.opens else left
-        places, found = self.signs.get(sign, ()), other.signs.get(sign, ())
-        there = _paired(places, found, at if item.opens else at - 1)
-        if there is None and found and places:
-            near = _nearest(found, wanted, 0, len(found))
+        places, others = self.signs.get(sign, ()), other.signs.get(sign, ())
+        there = _paired(places, others, at if item.opens else at - 1)
+        if there is None and others and places:
+            near = _nearest(others, wanted, 0, len(others))
             there = near if near is not None and abs(near - wanted) <= _CLOSE * len(other.text) else None
         return None if there is None else there + (not item.opens)
 

@@ -67,8 +67,8 @@ class Entries:
 
     def matching(self, pattern: str) -> list[str]:
         """The entries whose names match, as people count them: slide2 before slide10."""
-        found = [name for name in self.names if re.fullmatch(pattern, name)]
-        return sorted(found, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+        names = [name for name in self.names if re.fullmatch(pattern, name)]
+        return sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
 
 
 def opened(data: bytes, name: str, what: str, holds: str) -> Entries:

@@ -231,8 +231,8 @@ def _format(text: Any, paragraph: Any) -> tuple[Any, ...]:
     from lxml import etree
 
     run = text.getparent()
-    found = (each for child in run if _local(child) == "rPr" for each in child if _local(each) not in _NOTED)
-    properties = b"".join(etree.tostring(each, with_tail=False) for each in found)
+    elements = (each for child in run if _local(child) == "rPr" for each in child if _local(each) not in _NOTED)
+    properties = b"".join(etree.tostring(each, with_tail=False) for each in elements)
     around, element = [], run.getparent()
     while element is not None and element is not paragraph:
         around.append(element)

@@ -84,5 +84,5 @@ def write(text: str, segment: Segment) -> str:
 
 def skeleton(front: str) -> list[object]:
     """All but the texts, and the placeholders in them."""
-    found = list(spans(front))
-    return [masked(front, [(span.begin, span.end) for span in found]), [[span.text[a:b] for a, b in span.marks] for span in found]]
+    parts = list(spans(front))
+    return [masked(front, [(span.begin, span.end) for span in parts]), [[span.text[a:b] for a, b in span.marks] for span in parts]]

@@ -191,7 +191,7 @@ def _lost(entry: _Entry) -> list[object]:
 
 
 def _signs(text: str, entry: _Entry) -> Counter[str]:
-    ends = [f"{where} line end" for where, found in (("first", text.startswith("\n")), ("last", text.endswith("\n"))) if found]
+    ends = [f"{where} line end" for where, there in (("first", text.startswith("\n")), ("last", text.endswith("\n"))) if there]
     told = messages.placeholders(text, _pattern(entry)) if icu.is_complex(text) and not _formats(entry) else None
     return Counter([*(told if told is not None else (match.group() for match in _pattern(entry).finditer(text))), *ends])
 

@@ -359,9 +359,9 @@ def write(text: str, segment: Segment) -> str:
 
 def compare(text: str, segment: Segment) -> object:
     """The tags of a segment, and which of them are empty."""
-    found = list(tokens(write(text, segment)))
-    empty = [a.name for a, b in pairwise(found) if (a.kind, b.kind, a.name) == ("start", "end", b.name)]
-    return [(t.kind, t.name, t.end - t.begin) for t in found if t.kind != "text"], empty
+    all_tokens = list(tokens(write(text, segment)))
+    empty = [a.name for a, b in pairwise(all_tokens) if (a.kind, b.kind, a.name) == ("start", "end", b.name)]
+    return [(t.kind, t.name, t.end - t.begin) for t in all_tokens if t.kind != "text"], empty
 
 
 def skeleton(source: str) -> list[object]:

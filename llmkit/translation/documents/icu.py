@@ -130,10 +130,10 @@ def _branch(pieces: list[tuple[str, bool, tuple[str | Branch, ...]]], marks: re.
     holes: list[tuple[int, tuple[str | Branch, ...]]] = []
     number = 0
     for text, mark, inner in pieces:
-        found = [(text, True)] if mark else with_marks(text, marks)
+        parts = [(text, True)] if mark else with_marks(text, marks)
         if inner:
             holes.append((number, inner))
-        number += sum(is_mark and bool(piece) for piece, is_mark in found)
-        flat += found
+        number += sum(is_mark and bool(piece) for piece, is_mark in parts)
+        flat += parts
     text, places = joined(flat)
     return Branch(text, places, tuple(holes))

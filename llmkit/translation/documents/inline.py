@@ -197,18 +197,18 @@ def pieces_of(md: MarkdownIt, env: dict[str, Any], content: str) -> list[Piece]:
     for rule in md.inline.ruler2.getRules(""):
         rule(watch.state)
     watch.state = None
-    found, images = watch.pieces, watch.images
+    pieces, images = watch.pieces, watch.images
     marks = [Piece(a, b, content[a:b], True) for a, b, token in watch.delimiters if token.type != "text" or not token.content]
     for begin, end in images:
-        found += [replace(piece, begin=piece.begin + begin, end=piece.end + begin) for piece in pieces_of(md, env, content[begin:end])]
-    return list(_verbatim(_filled(content, [*found, *marks]), content))
+        pieces += [replace(piece, begin=piece.begin + begin, end=piece.end + begin) for piece in pieces_of(md, env, content[begin:end])]
+    return list(_verbatim(_filled(content, [*pieces, *marks]), content))
 
 
-def _filled(content: str, found: list[Piece]) -> list[Piece]:
+def _filled(content: str, pieces: list[Piece]) -> list[Piece]:
     """The pieces in order, with prose in the gaps."""
     out: list[Piece] = []
     at = 0
-    for piece in sorted(found, key=lambda piece: (piece.begin, piece.end)):
+    for piece in sorted(pieces, key=lambda piece: (piece.begin, piece.end)):
         if piece.begin > at:
             out.append(Piece(at, piece.begin, content[at : piece.begin].replace("\n", " "), False))
         if piece.begin >= at:

@@ -76,8 +76,8 @@ def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
     unread = hidden(source, mdx=mdx) if "<" in source or "{%" in source or "export" in source or "import" in source or mdx else []
     spans = [*front_matter.spans(source[:front]), *_spans(masked(source, unread), _lines(masked(source, unread), front), md, env)]
     spans.sort(key=lambda span: (span.begin, -span.end))
-    found = tuple(replace(span, text=shown(span.text, span.begin, span.end, unread)) for span in _apart(spans))
-    return cut(source, found, write, partial(compare, md, env), shape=lambda built: _skeleton(decoded(built, name), mdx=mdx))
+    shown_spans = tuple(replace(span, text=shown(span.text, span.begin, span.end, unread)) for span in _apart(spans))
+    return cut(source, shown_spans, write, partial(compare, md, env), shape=lambda built: _skeleton(decoded(built, name), mdx=mdx))
 
 
 def _front(source: str) -> int:
@@ -124,13 +124,13 @@ def _spans(source: str, lines: list[tuple[int, str]], md: MarkdownIt, env: dict[
 
 def _fenced(source: str, lines: list[tuple[int, str]], token: Token, md: MarkdownIt, env: dict[str, Any]) -> Iterator[Span]:
     """The texts of a directive that is written as a block of code."""
-    found = directive(token.info)
-    if found is None or token.map is None:
+    directive_parts = directive(token.info)
+    if directive_parts is None or token.map is None:
         return
     at, line = lines[token.map[0]]
-    if found[1]:
-        begin = line.rindex(found[1])
-        yield from _inline(md, env, at + begin, found[1])
+    if directive_parts[1]:
+        begin = line.rindex(directive_parts[1])
+        yield from _inline(md, env, at + begin, directive_parts[1])
     last = token.map[1] - (lines[token.map[1] - 1][1].strip().startswith(token.markup))
     yield from _spans(source, content(lines[token.map[0] + 1 : last]), md, env)
 
@@ -152,9 +152,9 @@ def _shape(lines: list[tuple[int, str]], md: MarkdownIt, env: dict[str, Any]) ->
         elif token.type == "inline":
             structure, prose = _by_structure(token.content)
             out += [structure, *skeleton(md, env, prose)]
-        elif token.type == "fence" and (found := directive(token.info)):
+        elif token.type == "fence" and (head := directive(token.info)):
             inside = content(_lines(token.content))
-            out += [found[0], token.markup, token.content[: len(token.content) - sum(len(line) for _, line in inside)].count("\n")]
+            out += [head[0], token.markup, token.content[: len(token.content) - sum(len(line) for _, line in inside)].count("\n")]
             out += _shape(inside, md, {})
         else:
             info = untitled(f":::{token.info}") if token.type.startswith(("container", "admonition", "tab")) else token.info
@@ -294,8 +294,8 @@ def _notes(md: MarkdownIt, env: dict[str, Any], group: list[Piece], places: list
     for piece in group:
         if piece.mark and piece.text.startswith(NOTE):
             begin, end = piece.begin + len(NOTE), piece.end - 1
-            found = _between_breaks(md, env, pieces_of(md, env, piece.text[len(NOTE) : -1]), places[begin:end])
-            yield from (replace(span, kind="note") for span in found if not span.kind)  # what is in its marks stays
+            spans = _between_breaks(md, env, pieces_of(md, env, piece.text[len(NOTE) : -1]), places[begin:end])
+            yield from (replace(span, kind="note") for span in spans if not span.kind)  # what is in its marks stays
 
 
 def _shifted(piece: Piece, by: int) -> Piece:

@@ -57,26 +57,26 @@ def hidden(source: str, *, mdx: bool) -> list[Hidden]:
         elif mdx and body.strip() in ("<>", "</>"):
             out.append(_space(source, at, at + len(body.rstrip())))
         else:
-            found = list(_expressions(source, at, end))
-            out += found
-            end = max([end, *(source.find("\n", each.begin + len(each.text)) + 1 for each in found[-1:])])
+            expressions = list(_expressions(source, at, end))
+            out += expressions
+            end = max([end, *(source.find("\n", each.begin + len(each.text)) + 1 for each in expressions[-1:])])
         begins, at = not body.strip(), end
     return out
 
 
-def masked(source: str, found: Sequence[Hidden]) -> str:
+def masked(source: str, parts: Sequence[Hidden]) -> str:
     """The source with everything hidden."""
     out, at = [], 0
-    for each in found:
+    for each in parts:
         out += [source[at : each.begin], each.instead]
         at = each.begin + len(each.text)
     return "".join([*out, source[at:]])
 
 
-def shown(text: str, begin: int, end: int, found: Sequence[Hidden]) -> str:
+def shown(text: str, begin: int, end: int, parts: Sequence[Hidden]) -> str:
     """The text of a place [begin, end) of a masked source with what was hidden in it."""
     at = 0
-    for each in found:
+    for each in parts:
         if begin <= each.begin < end and (place := text.find(each.instead, at)) >= 0:
             text = text[:place] + each.text + text[place + len(each.instead) :]
             at = place + len(each.text)
@@ -137,21 +137,21 @@ def _expressions(source: str, begin: int, end: int) -> Iterator[Hidden]:
     at = begin
     while (tag := _TAG.search(source, at, end)) is not None:
         at = tag.end()
-        found: list[tuple[int, int]] = []
+        braces: list[tuple[int, int]] = []
         for match in _IN_TAG.finditer(source, at, at + _LONGEST):
             if match.start() < at or match.group()[0] in "\"'":
                 continue
             if match.group() != "{":
-                at = match.end() if match.group() == ">" and found else at
+                at = match.end() if match.group() == ">" and braces else at
                 break
             stop = _closed(source, match.start(), "}", _SHORT)
             if stop == match.start() or "\n\n" in source[match.start() : stop]:
                 return  # nor is there a whole tag behind it
-            found.append((match.start(), stop))
+            braces.append((match.start(), stop))
             at = stop
         else:
-            found = []
-        yield from (_quoted(source, a, b) for a, b in found if not source.startswith("{{", a) or source[a - 1] == "=")
+            braces = []
+        yield from (_quoted(source, a, b) for a, b in braces if not source.startswith("{{", a) or source[a - 1] == "=")
 
 
 def _quoted(source: str, begin: int, end: int) -> Hidden:

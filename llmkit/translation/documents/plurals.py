@@ -28,8 +28,8 @@ def _numbers(tag: str) -> dict[str, frozenset[int]]:
         form = Locale.parse(tag.replace("_", "-"), sep="-").plural_form
     except (UnknownLocaleError, ValueError):
         return {}
-    found = [form(number) for number in range(_NUMBERS)]
-    return {category: frozenset(n for n, each in enumerate(found) if each == category) for category in ORDER if category in found}
+    categories = [form(number) for number in range(_NUMBERS)]
+    return {category: frozenset(n for n, each in enumerate(categories) if each == category) for category in ORDER if category in categories}
 
 
 def categories(tag: str | None) -> tuple[str, ...]:
@@ -58,7 +58,7 @@ def keys_lacking(keys: Iterable[tuple[Hashable, str]], tag: str | None) -> dict[
         if match:
             present.setdefault((parent, match["stem"] or ""), set()).add(match["category"])
     return {
-        (parent, f"{stem}other"): tuple(f"{stem}{category}" for category in lacking(found, tag))
-        for (parent, stem), found in present.items()
-        if len(found) > 1 and "other" in found and (stem or parent not in others)
+        (parent, f"{stem}other"): tuple(f"{stem}{category}" for category in lacking(categories, tag))
+        for (parent, stem), categories in present.items()
+        if len(categories) > 1 and "other" in categories and (stem or parent not in others)
     }

@@ -34,8 +34,8 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
         encoding = "ascii"
     lines = Lines(source)
     units = [_unit(source, begin, end, lines, name, encoding, target) for begin, end in _values(source)]
-    found = tuple(unit for unit in units if unit is not None)
-    return EditedDocument(source, found, messages.compare, "utf-8" if encoding == "utf-8" else "latin-1", _shape)
+    texts = tuple(unit for unit in units if unit is not None)
+    return EditedDocument(source, texts, messages.compare, "utf-8" if encoding == "utf-8" else "latin-1", _shape)
 
 
 def _shape(data: bytes) -> str:

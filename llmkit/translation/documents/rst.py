@@ -73,10 +73,10 @@ def _shape(source: str) -> object:
     """All but the texts, the length of the lines at titles, and targets that are titles' words."""
     reader = _Reader(source)
     places = [unit.place for unit in reader.units() if unit.place is not None]
-    found = (_as_table([line for line in reader.lines if begin <= line.begin < end]) for begin, end in reader.blocks)
+    tables = (_as_table([line for line in reader.lines if begin <= line.begin < end]) for begin, end in reader.blocks)
     rest = masked(source, places).replace("\r\n", "\n")
     rest = re.sub(r"(?m)^\.\. _[^\n]*:\n\n(?=(?:([!-/:-@\[-`{-~])\1{2,}\n)?\0)", "", rest)
-    return re.sub(r"(?m)^([!-/:-@\[-`{-~])\1{2,}[ \t]*$", r"\1\1\1", rest), [table.shape() for table in found if table is not None]
+    return re.sub(r"(?m)^([!-/:-@\[-`{-~])\1{2,}[ \t]*$", r"\1\1\1", rest), [table.shape() for table in tables if table is not None]
 
 
 class _Reader:

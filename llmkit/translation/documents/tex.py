@@ -84,8 +84,8 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
 
 def _shape(source: str) -> list[str]:
     """All but the prose."""
-    found = _TOKEN.finditer(source)
-    return [match.group() for match in found if match.lastgroup != "prose"]
+    matches = _TOKEN.finditer(source)
+    return [match.group() for match in matches if match.lastgroup != "prose"]
 
 
 @dataclass
@@ -198,8 +198,8 @@ class _Reader:
         if named is None or named[1] not in _VERBATIM:
             return self._arguments(at, end)
         closing = f"\\end{{{named[1]}{named[2]}}}"
-        found = self.source.find(closing, at, end)
-        return end if found < 0 else found + len(closing)
+        stop = self.source.find(closing, at, end)
+        return end if stop < 0 else stop + len(closing)
 
     def _flush(self, text: _Text) -> Iterator[Unit]:
         """The text as a unit, without space at its ends."""

@@ -113,8 +113,8 @@ def tokens(source: str, begin: int = 0, end: int | None = None) -> Iterator[Toke
 
 def attributes(source: str, token: Token) -> dict[str, tuple[int, int]]:
     """The places of a tag's values by the names as they are written."""
-    found = _ATTRIBUTE.finditer(source, token.begin, token.end)
-    return {match[1]: match.span(2 if match[2] is not None else 3) for match in found}
+    matches = _ATTRIBUTE.finditer(source, token.begin, token.end)
+    return {match[1]: match.span(2 if match[2] is not None else 3) for match in matches}
 
 
 def attribute(source: str, token: Token, name: str) -> str | None:
@@ -170,7 +170,7 @@ def written(split: Iterable[tuple[str, bool]]) -> str:
 
 def skeleton(fragment: str) -> list[str]:
     """The tags of a part of a file, in order, and its placeholders, sorted."""
-    found = list(tokens(fragment))
-    tags = [fragment[t.begin : t.end] if t.kind != "cdata" else "<![CDATA[" for t in found if t.kind != "text"]
-    words = [match.group() for t in found if t.kind in ("text", "cdata") for match in MARKS.finditer(unescape(fragment[t.begin : t.end]))]
+    every = list(tokens(fragment))
+    tags = [fragment[t.begin : t.end] if t.kind != "cdata" else "<![CDATA[" for t in every if t.kind != "text"]
+    words = [match.group() for t in every if t.kind in ("text", "cdata") for match in MARKS.finditer(unescape(fragment[t.begin : t.end]))]
     return [*tags, *sorted(words)]

@@ -120,10 +120,8 @@ def score(
         saved_outputs = _saved_systems(predictions, references, rows_in, out)
         if against_first:
             count = pairs.paired_bs_n if pairs.paired_bs else pairs.paired_ar_n
-            comparison = paired(
-                [(each.name, each.examples) for each in saved_outputs], metric_names, settings.overlap, against_first, count
-            )
-            show_paired(comparison, out, as_json=display.json_output)
+            systems = [(each.name, each.examples) for each in saved_outputs]
+            show_paired(paired(systems, metric_names, settings.overlap, against_first, count), out, as_json=display.json_output)
             return 0
         examples, about = _only_one(saved_outputs)
     elif input is None or references:
