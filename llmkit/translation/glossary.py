@@ -31,7 +31,7 @@ _PLURAL_S = frozenset(("ca", "en", "es", "fr", "pt"))
 
 
 @dataclass(frozen=True)
-class Found:
+class Occurrence:
     """A term at [begin, end) of a text, and the words that stand for it there."""
 
     begin: int
@@ -50,15 +50,15 @@ class Terms:
     terms: tuple[str, ...]
     tag: str
 
-    def find(self, text: str) -> list[Found]:
+    def find(self, text: str) -> list[Occurrence]:
         """In the order of the text; none lies over another."""
-        taken: list[Found] = []
+        taken: list[Occurrence] = []
         for begin, term in sorted(self._places(text), key=lambda place: (-len(place[1]), not text.startswith(place[1], place[0]))):
             match = _pattern(term).match(text, begin)
             if match is None or not self._means(term, match):
                 continue
             if all(match.end() <= each.begin or each.end <= begin for each in taken):
-                taken.append(Found(begin, match.end(), match.group(), term))
+                taken.append(Occurrence(begin, match.end(), match.group(), term))
         return sorted(taken, key=lambda each: each.begin)
 
     @cached_property
@@ -107,7 +107,7 @@ class Glossary:
     def _source_terms(self) -> Terms:
         return Terms(tuple(self._targets), self.source)
 
-    def find(self, text: str) -> list[Found]:
+    def find(self, text: str) -> list[Occurrence]:
         """The terms of a text in the source language."""
         return self._source_terms.find(text)
 
@@ -131,7 +131,7 @@ class Glossary:
                     break
         return translation
 
-    def _missing(self, terms: Sequence[Found], translation: str) -> list[Found]:
+    def _missing(self, terms: Sequence[Occurrence], translation: str) -> list[Occurrence]:
         """Those whose translation is not there, or not often enough."""
         wanted = tuple(dict.fromkeys(self._targets[term.term] for term in terms))
         written = Counter(term.term for term in Terms(wanted, self.target).find(translation))
@@ -143,7 +143,7 @@ class Glossary:
                 out.append(term)
         return out
 
-    def _inflected(self, wanted: str, term: Found, there: Found, word: str) -> str:
+    def _inflected(self, wanted: str, term: Occurrence, there: Occurrence, word: str) -> str:
         """A term's translation as it stands in a sentence: with a capital, in the plural."""
         plural = len(term.text) > len(term.term) and term.text[-1:] == "s"
         plural = plural or _singular(term.text, self.source) == term.term.casefold() != term.text.casefold()
