@@ -92,7 +92,7 @@ class Watch:
             )  # fmt: skip
 
     def gradient(self, norm: float, step: int) -> None:
-        """Warns of a norm far above those of the steps before. Raises TrainingError for one that is not finite."""
+        """Warns of a norm far above those of the steps before. Raises TrainingError for one that is not finite, or stays exactly 0."""
         if not math.isfinite(norm):
             raise self.gone_wrong("the gradients are not finite", step)
         if self._on and len(self._norms) >= _ENOUGH and norm > _SPIKE * statistics.median(self._norms):
@@ -104,6 +104,8 @@ class Watch:
                     f"step {step}: the gradient norm is {norm:.3g}, the median of the last {len(self._norms)} steps {median:.3g}{last}"
                 )
         self._norms.append(norm)
+        if self._on and len(self._norms) >= _ENOUGH and not any(list(self._norms)[-_ENOUGH:]):
+            raise self.gone_wrong(f"the gradients have been exactly 0 for {_ENOUGH} steps, so nothing is trained", step)
 
     @staticmethod
     def gone_wrong(
