@@ -126,11 +126,10 @@ def test_the_watch_stops_at_nothing_to_train_nan_zeros_and_divergence() -> None:
 
 def test_the_watch_stops_when_no_gradient_is_left() -> None:
     watch = Watch()
-    for step in range(1, 31):
+    for step in range(1, 40):
         watch.gradient(float(step % 10 == 0), step)  # nine zeros in a row
-    with pytest.raises(TrainingError, match=r"step 40: the gradients have been exactly 0 for 10 steps"):
-        for step in range(31, 50):
-            watch.gradient(0.0, step)
+    with pytest.raises(TrainingError, match="step 40: the gradients have been exactly 0 for 10 steps"):
+        watch.gradient(0.0, 40)
 
 
 def test_a_watch_that_is_off_stops_only_at_what_is_no_number() -> None:
