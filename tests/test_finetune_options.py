@@ -114,6 +114,7 @@ OTHERS = {
         "the test below: none changes a byte of the result",
     ),
     **dict.fromkeys(("--dpo", "--dpo-beta"), "of preferences: test_preferences"), "--adapter": "test_continued_training",
+    "--fsdp": "needs several processes: test_finetune_runs",
     "--quantize": "needs bitsandbytes: test_continued_training", "--chat-template-kwargs": "test_template_values_everywhere",
 }  # fmt: skip
 

@@ -61,11 +61,13 @@ def test_the_record_of_a_run_that_did_failed_rows_again_can_be_run_again(run: Ru
     assert run("rerun", f"{out}.run.json").code == 0
 
 
-@pytest.mark.parametrize("command", [["perplexity"], ["score", "--metrics", "exact_match", "--max-new-tokens", "2"]])
+@pytest.mark.parametrize(
+    "command", [["perplexity"], ["score", "--metrics", "exact_match", "--max-new-tokens", "2", "--chat-template", "none"]]
+)
 def test_an_evaluation_that_wrote_rows_can_be_run_again(run: Run, llama: Path, tmp_path: Path, command: list[str]) -> None:
     rows = write_rows(tmp_path / "in.jsonl", [{"text": "the king", "prompt": "the king", "reference": "and"}] * 3)
     out = tmp_path / "out.jsonl"
-    arguments = ["evaluate", *command, "-m", llama, "-i", rows, "-o", out, "--chat-template", "none", "--json"]
+    arguments = ["evaluate", *command, "-m", llama, "-i", rows, "-o", out, "--json"]
     assert run(*arguments).code == 0
     ran = run("rerun", f"{out}.run.json")
     assert ran.code == 0, ran.err
