@@ -85,7 +85,9 @@ class Group(TyperGroup):
         return [(name, command.help or "") for name, command in self.commands.items() if not command.hidden]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Keeps what was typed, for messages."""
+        """Keeps what was typed, for messages; `help` before a command, or alone, is `--help` behind it."""
+        while args[:1] == ["help"] and not ctx.resilient_parsing:
+            args = [*args[1:], "--help"]
         ctx.meta[TYPED] = list(args)
         return super().parse_args(ctx, help_pages.asks_for_all(ctx, args))
 
