@@ -152,7 +152,7 @@ def translate(
         TranslationOptions(output_field, document.keep if document else None, terms, n_best, scores),
         settings.batch_size, settings.batch_tokens,
     )  # fmt: skip
-    prompt = "" if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr')
+    prompt = "" if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr', out)
     if document is not None:
         refuse(ctx, ("shard", "output_format"), "applies to rows, not to documents", hint="remove it")
     as_json = rows_out.for_one() if input is None else False
