@@ -66,6 +66,8 @@ from llmkit.cli.names import ALIASES, COMMANDS, COMMANDS_ELSEWHERE, OPTIONS_ELSE
         ("generate -help", "no such option -help", "did you mean --help?"),
         ("finetune x --train.epoch 2", "no such option --train.epoch", "did you mean --epochs?"),
         ("finetune x --mask-prompt", "no such option --mask-prompt", "--full-loss"),
+        ("generate x --iters 3", "no such option --iters", "--max-steps is an option of llmkit finetune"),
+        ("translate x --top-p 1", "no such option --top-p", "--top-p is an option of llmkit generate"),
         ("generate x --api-type y", "no such option --api-type", "'llmkit generate --help'"),
         ("generate x --num-gpu 2", "no such option --num-gpu", "several devices"),
         ("merge adapters/none -o m --offline", "adapters/none: there is no such folder", "an adapter is the folder"),

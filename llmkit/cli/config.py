@@ -295,6 +295,16 @@ def _commands() -> dict[str, Any]:
     return out
 
 
+def commands_with(option: str) -> list[str]:
+    """The commands ('generate', 'evaluate score') that have the option `option` ('--top-p')."""
+    out = []
+    for name in COMMANDS:
+        command = typer.main.get_command(importlib.import_module(module_of(name)).app)
+        forms = {name: command} | {f"{name} {sub}": form for sub, form in getattr(command, "commands", {}).items()}
+        out += [path for path, form in forms.items() if any(option in (*p.opts, *p.secondary_opts) and not p.hidden for p in form.params)]
+    return out
+
+
 def _command_names() -> tuple[str, ...]:
     return (*COMMANDS, "perplexity", "bleu", "score", "choice", "code", "compare", "run", "list", "show", "clear")
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import typer
 
+from llmkit.cli.config import commands_with
 from llmkit.cli.names import ALIASES, COMMANDS_ELSEWHERE, OPTIONS_ELSEWHERE, normalize
 from llmkit.cli.parameter_source import TYPED, option_name, typed
 from llmkit.errors import LlmkitError, UsageError, did_you_mean
@@ -145,6 +146,9 @@ def _instead(ctx: Any, name: str, named: str) -> str | None:
         for key in (named, bare, normalize(bare)):
             if key in OPTIONS_ELSEWHERE:
                 return OPTIONS_ELSEWHERE[key]
+    name = f"--{normalize(bare)}"
+    if name[2:] not in ours and (others := commands_with(name)):
+        return f"{name} is an option of llmkit {others[0]}"
     close = difflib.get_close_matches(bare, meant, n=1, cutoff=_LIKENESS)
     if close:
         return f"did you mean --{meant[close[0]]}?"
