@@ -49,6 +49,8 @@ def test_the_gate_refuses_what_it_cannot_read(tmp_path: Path) -> None:
     (tmp_path / "broken.jsonl").write_text("{broken\n" * 12)
     assert shell(f"bash {CI / 'gate.sh'} broken.jsonl", tmp_path, LLMKIT_ENGINE=QUICK).returncode == 2
     assert shell(f"bash {CI / 'gate.sh'} no-such-file.jsonl", tmp_path).returncode == 2
+    bare = shell(f"bash {CI / 'gate.sh'}", tmp_path)
+    assert (bare.returncode, "usage: " in bare.stderr) == (2, True)
 
 
 def test_the_workflow_is_green_in_a_fresh_repository(tmp_path: Path) -> None:

@@ -20,6 +20,20 @@ def test_an_environment_variable_sets_an_option_and_the_command_line_wins(run: R
     assert tokens(run("generate", "Once", "--json", "-q", "--max-new-tokens", "2")) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("TEMPRATURE", "TEMPERATURE"), ("MODLE", "MODEL"), ("MAX_TOKENS", "MAX_NEW_TOKENS"), ("LORA_RR", "LORA_R"), ("LORA_R", ""),
+     ("HOME", ""), ("PACKAGE", ""), ("MY_OWN", ""), ("TOP_P", "")],
+)  # fmt: skip
+def test_a_variable_that_sets_no_option_is_told_where_it_is_close_to_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.setenv(f"LLMKIT_{name}", "1")
+    ran = run("models", "show", "builtin:stories", "--json")
+    assert ran.code == 0
+    assert ran.err == (f"warning: LLMKIT_{name} sets no option\nhint: did you mean LLMKIT_{meant}?\n" if meant else "")
+
+
 def test_a_bad_environment_variable_is_a_usage_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMKIT_TOP_P", "much")
     assert run("generate", "Once").code == 2
@@ -64,6 +78,13 @@ def test_a_config_file_that_is_wrong_says_where(run: Run, tmp_path: Path, name: 
     assert ran.code == 2
     assert said in ran.err
     assert str(path) in ran.err
+
+
+def test_every_command_and_subcommand_may_have_a_table(run: Run, tmp_path: Path) -> None:
+    from llmkit.cli import config
+
+    (tmp_path / "c.toml").write_text("".join(f"[{name}]\n" for name in config._commands()))
+    assert run("evaluate", "bleu", "--config", tmp_path / "c.toml", "-p", "none.txt", "-r", "none.txt").err.startswith("error: none.txt")
 
 
 def test_a_config_file_that_is_missing_is_named(run: Run) -> None:

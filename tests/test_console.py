@@ -33,11 +33,11 @@ HOSTILE = [
 ]
 
 
-def on_a_terminal(*arguments: object, env: dict[str, str] | None = None) -> tuple[int, str]:
+def on_a_terminal(*arguments: object, env: dict[str, str] | None = None, stdin: int = subprocess.DEVNULL) -> tuple[int, str]:
     """Runs llmkit with stdout and stderr on a pseudo-terminal."""
     leader, follower = pty.openpty()
     running = subprocess.Popen(
-        [sys.executable, "-m", "llmkit", *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=follower, stderr=follower,
+        [sys.executable, "-m", "llmkit", *map(str, arguments)], stdin=stdin, stdout=follower, stderr=follower,
         env={**os.environ, "TERM": "xterm", **(env or {})},
     )  # fmt: skip
     os.close(follower)

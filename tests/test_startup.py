@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,7 @@ HEAVY = ("torch", "ctranslate2", "transformers", "datasets", "peft", "evaluate",
 def test_imports_no_heavy_library(arguments: str) -> None:
     code = f"""
 import sys
+import tomllib
 from llmkit.cli.app import run
 run({arguments.split()!r})
 print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)
@@ -45,6 +48,7 @@ def test_scores_of_saved_outputs_import_no_heavy_library(tmp_path: Path) -> None
     text.write_text("the king\nthe queen\n")
     code = f"""
 import sys
+import tomllib
 from llmkit.cli.app import run
 assert run(["evaluate", "score", "--metrics", "bleu,chrf,ter,exact_match,f1", "-p", {str(text)!r}, "-r", {str(text)!r}, "--json"]) == 0
 print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)
@@ -97,3 +101,17 @@ def test_doctor_reports_as_json(run: Run) -> None:
     report = json.loads(ran.out)
     assert report["ok"] is True
     assert {"torch", "cpu", "builtin:stories", "cores"} <= {f["name"] for f in report["findings"]}
+
+
+def test_an_interrupt_that_a_library_swallows_while_it_is_imported_ends_the_process(tmp_path: Path) -> None:
+    swallow = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    list(range(1000))\nexcept BaseException:\n    pass\n"
+    (tmp_path / "typer.py").write_text(f"{swallow}raise SystemExit('swallowed')\n")
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "llmkit", "generate", "--help"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+def test_the_command_and_the_module_start_alike() -> None:
+    scripts = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"llmkit": "llmkit.__main__:main"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -53,12 +54,30 @@ from llmkit.cli.names import ALIASES, COMMANDS, COMMANDS_ELSEWHERE, OPTIONS_ELSE
         ("merge", "no ADAPTER given", "llmkit merge adapters/mine -o models/mine"), ("rerun", "no RECORD given", "llmkit rerun"),
         ("models show", "no REF given", "llmkit models show"), ("rerun none.json", "none.json: cannot be read: No such file", ".run.json"),
         ("models clear none", "no model is converted under the name 'none'", "'llmkit models'"),
+        ("llama-perplexity", "no such command 'llama-perplexity'", "evaluate perplexity"),
+        ("mlx_lm.generate", "no such command 'mlx_lm.generate'", "did you mean 'generate'?"),
+        ("chat.completions.create", "no such command 'chat.completions.create'", "llmkit generate"),
+        ("comet", "no such command 'comet'", "--metrics NAME"), ("play", "no such command 'play'", "'llmkit --help'"),
+        ("gen x", "no such command 'gen'", "did you mean 'generate'?"), ("helo", "no such command 'helo'", "did you mean 'help'?"),
+        ("gpt2", "no such command 'gpt2'", "llmkit generate -m gpt2"), ("models gpt2", "no such command 'gpt2'", "models show gpt2"),
+        ("evaluate suite.toml", "no such command 'suite.toml'", "llmkit evaluate run suite.toml"),
+        ("evaluate -m gpt2", "no such option -m", "llmkit evaluate perplexity -m gpt2"),
+        ("generate -ngl 99 x", "no such option -ngl", "several devices"), ("generate -hf o/x y", "no such option -hf", "-m org/name"),
+        ("generate -help", "no such option -help", "did you mean --help?"),
+        ("finetune x --train.epoch 2", "no such option --train.epoch", "did you mean --epochs?"),
+        ("finetune x --mask-prompt", "no such option --mask-prompt", "--full-loss"),
+        ("generate x --iters 3", "no such option --iters", "--max-steps is an option of llmkit finetune"),
+        ("translate x --top-p 1", "no such option --top-p", "--top-p is an option of llmkit generate"),
+        ("generate x --api-type y", "no such option --api-type", "'llmkit generate --help'"),
+        ("generate x --num-gpu 2", "no such option --num-gpu", "several devices"),
+        ("merge adapters/none -o m --offline", "adapters/none: there is no such folder", "an adapter is the folder"),
+        ("models show models/none --offline", "models/none: there is no such folder", "built-in model"),
         ("evaluate bleu what", "unexpected argument: what", "'llmkit evaluate bleu --help'"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_as_typed_with_what_to_type_instead(run: Run, line: str, wrong: str, hint: str) -> None:
     ran = run(*line.split())
-    assert ran.code == 2
+    assert ran.code == (5 if "/none" in line else 2)
     error, told = ran.err.splitlines()
     assert error.startswith(f"error: {wrong}")
     assert told.startswith("hint: ")
@@ -102,6 +121,23 @@ def test_values_are_read_in_any_case(run: Run, option: str, value: str) -> None:
 def test_no_name_of_another_tool_hides_one_of_ours() -> None:
     assert not COMMANDS_ELSEWHERE.keys() & COMMANDS.keys()
     assert not OPTIONS_ELSEWHERE.keys() & (ALIASES.keys() - {"data"})
+
+
+def test_a_name_of_another_tool_leads_only_to_names_that_exist() -> None:
+    reference = (Path(__file__).parents[1] / "docs" / "reference.md").read_text(encoding="utf-8")
+    options = set(re.findall(r"--[a-z][a-z0-9-]*", reference)) | {"--help", "--upgrade"}
+    hints = " ".join([*OPTIONS_ELSEWHERE.values(), *COMMANDS_ELSEWHERE.values()])
+    assert set(re.findall(r"--[a-z][a-z0-9-]*", hints)) <= options
+    assert {f"--{name}" for name in ALIASES.values()} <= options
+    lines = [hint.split() for hint in COMMANDS_ELSEWHERE.values() if hint.startswith("llmkit ") and not hint.startswith("llmkit has ")]
+    assert {words[1].strip(",;") for words in lines} <= {*COMMANDS, "help"}
+
+
+@pytest.mark.parametrize("line", ["help generate", "generate --help", "evaluate help bleu", "evaluate help", "help help"])
+def test_help_before_a_command_is_its_page(run: Run, line: str) -> None:
+    ran = run(*line.split())
+    assert ran.code == 0
+    assert ran.out.startswith(f"Usage: llmkit {' '.join(word for word in line.split() if 'help' not in word)}".rstrip())
 
 
 def test_a_value_that_nobody_typed_is_named_with_its_source(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

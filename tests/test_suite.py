@@ -166,6 +166,21 @@ def test_a_suite_is_held_against_its_earlier_result(run: Run, suite: Path, tmp_p
     assert run("evaluate", "run", suite, "--baseline", tmp_path / "answers.jsonl").code == 2
 
 
+def test_numbers_that_cannot_be_compared_are_still_shown(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    measured = 'measure = "score"\nmetrics = "exact_match"\npredictions = "hyp.txt"\nreferences = ["ref.txt"]\n'
+    Path("s.toml").write_text(f"[sets.a]\n{measured}[sets.b]\n{measured}")
+    Path("hyp.txt").write_text("the cat\na dog\n")
+    Path("ref.txt").write_text("the cat\nthe dog\n")
+    assert run("evaluate", "run", "s.toml", "--report", "base.json", "-q").code == 0
+    Path("ref.txt").write_text("the cat\na dog\n")
+    ran = run("evaluate", "run", "s.toml", "--baseline", "base.json", "--report", "new.json")
+    assert ran.code == 2
+    assert "differs from the row" in ran.err
+    assert all(f"{name}.exact_match" in ran.out for name in "ab")
+    assert json.loads(Path("new.json").read_text())["scores"] == {"a.exact_match": 100.0, "b.exact_match": 100.0}
+
+
 def test_a_model_on_the_command_line_is_every_sets(run: Run, suite: Path, gpt2: Path) -> None:
     suite.write_text(SUITE.replace("[sets.quiz]", '[sets.quiz]\nmodel = "builtin:stories"').replace('output = "answers.jsonl"', ""))
     found = json.loads(run("evaluate", "run", suite, "-m", gpt2, "--json").out)["parts"]

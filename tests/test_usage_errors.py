@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import PATIENCE, Process, Run, until, write_rows
+from test_console import on_a_terminal
 
 #: Arguments, and what the message must name.
 EARLY = [
@@ -204,6 +206,7 @@ def test_variables_that_do_not_apply_to_a_form_are_passed_over(run: Run, tmp_pat
     monkeypatch.setenv("LLMKIT_MODEL", "builtin:stories")
     monkeypatch.setenv("LLMKIT_TOP_P", "0.9")
     monkeypatch.setenv("LLMKIT_BATCH_SIZE", "4")
+    monkeypatch.setenv("LLMKIT_NUM_SAMPLES", "3")
     assert run("evaluate", "bleu", "-p", text, "-r", text).code == 0
     assert run("generate", "Once", "--max-new-tokens", "2").code == 0
 
@@ -226,6 +229,22 @@ def test_a_loop_over_lines_keeps_its_lines() -> None:
 def test_a_dash_beside_the_text_puts_standard_input_before_it(process: Process, order: tuple[str, str]) -> None:
     ran = process("generate", *order, "--max-new-tokens", "1", "--json", stdin=b"A tale.\n")
     assert json.loads(ran.out)["prompt"] == "A tale.\nOnce upon a"
+
+
+@pytest.mark.parametrize("words", [("generate",), ("generate", "-"), ("generate", "Summarize:", "-"), ("translate", "--to", "fr")])
+def test_a_pipe_that_brought_nothing_is_refused(process: Process, words: tuple[str, ...]) -> None:
+    ran = process(*words, stdin=b"")
+    assert (ran.code, ran.out) == (2, "")
+    assert "standard input is empty" in ran.err
+
+
+@pytest.mark.parametrize(("piped", "arguments", "told"), [(b"text\n", (), True), (b"", (), False), (b"text\n", ("-q",), False)])
+def test_a_terminal_user_is_told_that_piped_text_is_not_read(piped: bytes, arguments: tuple[str, ...], told: bool) -> None:
+    source, sink = os.pipe()
+    os.write(sink, piped)
+    code, shown = on_a_terminal("generate", "Once", "--max-new-tokens", "1", *arguments, stdin=source)
+    assert code == 0
+    assert ("add - to put it before the text" in shown) == told
 
 
 def test_two_texts_are_refused(run: Run) -> None:

@@ -8,6 +8,10 @@
 # Of your own test set: MAX_NEW_TOKENS, the length of its answers (1: those of testset.jsonl are one word each), MIN_EXACT_MATCH in
 # percent, MAX_REGRESSION against the baseline (2%: relative; 2: in points).
 set -eu
+if [ $# -eq 0 ]; then
+    echo "usage: $0 TESTSET.jsonl [BASELINE.json]" >&2
+    exit 2
+fi
 testset=$1
 baseline=${2:-}
 

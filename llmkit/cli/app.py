@@ -113,8 +113,6 @@ def _call(arguments: list[str]) -> int:
     if arguments in (["--version"], ["-V"]):  # typer would load pydantic to parse it
         console.write(_VERSION)
         return 0
-    if arguments[:1] == ["help"]:
-        arguments = [*arguments[1:], "--help"]
     try:
         return int(app(arguments, prog_name="llmkit", standalone_mode=False) or 0)
     except SystemExit as exc:

@@ -18,6 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from llmkit.cli import console, usage_errors
 from llmkit.cli import help as help_pages
+from llmkit.cli.config import misspelled_variables
 from llmkit.cli.help import Page
 from llmkit.cli.parameter_source import TYPED, as_given, is_given, on_command_line, option_name, with_source
 from llmkit.errors import LlmkitError, UsageError
@@ -69,6 +70,8 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command. Settings that an error names become options, written as they were given."""
+        for name, meant in misspelled_variables(ctx):
+            console.Console().warn(f"{name} sets no option", hint=f"did you mean {meant}?")
         try:
             return super().invoke(ctx)
         except LlmkitError as exc:
@@ -85,7 +88,9 @@ class Group(TyperGroup):
         return [(name, command.help or "") for name, command in self.commands.items() if not command.hidden]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Keeps what was typed, for messages."""
+        """Keeps what was typed, for messages; `help` before a command, or alone, is `--help` behind it."""
+        while args[:1] == ["help"] and not ctx.resilient_parsing:
+            args = [*args[1:], "--help"]
         ctx.meta[TYPED] = list(args)
         return super().parse_args(ctx, help_pages.asks_for_all(ctx, args))
 

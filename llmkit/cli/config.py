@@ -7,10 +7,12 @@ write. Knows files and names; not what an option does.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ _NOT_FROM_RECORDS = (
 )  # fmt: skip
 #: How the name of an option is spelled in a record; anything else could smuggle in a value.
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
+#: Letters that a variable of the environment must share with one of ours, from 0 to 1, to be a misspelling of it.
+_LIKENESS = 0.87
 #: Options by which a person consents to running code.
 _CONSENT = ("trust_remote_code", "run_code")
 
@@ -101,6 +105,23 @@ def _runs_a_module(metrics: Any) -> bool:
         return any(name not in registry.names() for name in registry.chosen(metrics))
     except (UsageError, AttributeError, TypeError):  # also for what is no list of names
         return True
+
+
+def misspelled_variables(ctx: typer.Context) -> Iterator[tuple[str, str]]:
+    """Variables of the environment that set no option of any command, each with the one that its name is closest to.
+
+    A name that is close to none may be a script's own, and is not ours to judge.
+    """
+    own = {str(parameter.envvar) for parameter in ctx.command.params}
+    given = [name for name in os.environ if name.startswith("LLMKIT_") and name not in own and name != "LLMKIT_HOME"]
+    if not given:
+        return
+    known = {str(p.envvar) for command in _commands().values() for p in command.params if p.envvar}
+    for name in given:
+        meant = "LLMKIT_" + normalize(name.removeprefix("LLMKIT_").lower()).replace("-", "_").upper()
+        close = [meant] if meant in known else difflib.get_close_matches(name, known, n=1, cutoff=_LIKENESS)
+        if name not in known and close:
+            yield name, close[0]
 
 
 def _options(path: str, names: list[str], typed: list[str]) -> dict[str, Any]:
@@ -274,8 +295,18 @@ def _commands() -> dict[str, Any]:
     return out
 
 
+def commands_with(option: str) -> list[str]:
+    """The commands ('generate', 'evaluate score') that have the option `option` ('--top-p')."""
+    out = []
+    for name in COMMANDS:
+        command = typer.main.get_command(importlib.import_module(module_of(name)).app)
+        forms = {name: command} | {f"{name} {sub}": form for sub, form in getattr(command, "commands", {}).items()}
+        out += [path for path, form in forms.items() if any(option in (*p.opts, *p.secondary_opts) and not p.hidden for p in form.params)]
+    return out
+
+
 def _command_names() -> tuple[str, ...]:
-    return (*COMMANDS, "perplexity", "bleu", "score", "choice", "code", "compare", "show")
+    return (*COMMANDS, "perplexity", "bleu", "score", "choice", "code", "compare", "run", "list", "show", "clear")
 
 
 def _of_another_command(key: str) -> bool:

@@ -92,7 +92,7 @@ class DecodingOptions:
     def decoding(self, ctx: typer.Context, own: GenerationDefaults | None = None) -> Decoding:
         """own: the model's settings, in force where no option is given. Raises UsageError for values that can't be combined.
 
-        Filters of sampling from the environment or a configuration file are for runs that sample; a greedy run drops them.
+        Filters and numbers of samples from the environment or a configuration file are for runs that sample; a greedy run drops them.
         """
         from llmkit.cli.parameter_source import is_given, on_command_line
         from llmkit.engines.decoding import Decoding
@@ -104,6 +104,8 @@ class DecodingOptions:
             values = own.over(values, [name for name in values if is_given(ctx, name)])
         if values["temperature"] == 0:
             values |= {name: None for name in ("top_k", "top_p", "min_p") if not on_command_line(ctx, name)}
+            if values["num_beams"] == 1 and not on_command_line(ctx, "num_samples"):
+                values["num_samples"] = 1
         try:
             return Decoding(**values)
         except UsageError as exc:

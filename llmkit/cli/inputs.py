@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import stat
 import sys
 import threading
@@ -66,10 +67,11 @@ def remark_escapes(ctx: typer.Context, out: console.Console, names: Sequence[str
                 out.warn(f"{option_name(ctx, name)}: {what}; in a shell, $'{escape[0]}' is the control character")
 
 
-def read_prompt(words: Sequence[str] | None, example: str, encoding: str = "utf-8") -> str:
+def read_prompt(words: Sequence[str] | None, example: str, out: console.Console, encoding: str = "utf-8") -> str:
     """The text argument; standard input where there is none; both where '-' stands beside it, the piped text first.
 
-    example: a command that is shown when there is neither. encoding: of standard input. Raises UsageError or InputError.
+    example: a command that is shown when there is neither. encoding: of standard input. Raises UsageError, also for a standard input
+    without a byte, or InputError.
     """
     words = list(words or ())
     texts = [word for word in words if word != "-"]
@@ -77,11 +79,15 @@ def read_prompt(words: Sequence[str] | None, example: str, encoding: str = "utf-
         raise UsageError(f"expected one text, not {len(words)} arguments: '{words[1]}'", hint="put quotes around the text")
     if words and "-" not in words:
         if is_rows(texts[0]):
-            console.Console().notice(f"the prompt is the text '{texts[0]}'; -i {texts[0]} reads the rows of that file")
+            out.notice(f"the prompt is the text '{texts[0]}'; -i {texts[0]} reads the rows of that file")
+        if _is_left_unread():
+            out.notice("standard input is not read beside an argument; add - to put it before the text")
         return texts[0]
     if not words and not _stdin_is_piped():
         raise UsageError("no prompt given", hint=f"{example}, or -i FILE for many")
     piped = _read_stdin(encoding)
+    if not piped:  # most likely the command before the pipe has failed
+        raise UsageError("standard input is empty", hint="give the text as an argument" if not texts else "remove -")
     if not texts:
         return piped.removesuffix("\n")
     return f"{piped.rstrip()}\n{texts[0]}" if piped.strip() else texts[0]
@@ -129,6 +135,20 @@ def output_of(
     with Output(output, overwrite=overwrite, restart=restart, answer=answer, write=write) as target:
         check_finished(target, known)
         yield target
+
+
+def _is_left_unread() -> bool:
+    """Whether a pipe holds text that nobody asked for, and a person may wonder; off a terminal it is a loop's or a parent's."""
+    if not sys.stderr.isatty() or not hasattr(select, "poll"):
+        return False
+    try:
+        if not stat.S_ISFIFO(os.fstat(0).st_mode):
+            return False
+    except OSError:
+        return False
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    return any(event & select.POLLIN for _, event in poll.poll(0))
 
 
 def _stdin_is_piped() -> bool:

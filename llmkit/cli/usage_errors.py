@@ -15,16 +15,23 @@ from typing import Any
 
 import typer
 
+from llmkit.cli.config import commands_with
 from llmkit.cli.names import ALIASES, COMMANDS_ELSEWHERE, OPTIONS_ELSEWHERE, normalize
 from llmkit.cli.parameter_source import TYPED, option_name, typed
 from llmkit.errors import LlmkitError, UsageError, did_you_mean
 
 #: Letters that an option's name must share with what was typed, from 0 to 1, to be meant by it.
 _LIKENESS = 0.75
+#: The same for a name of another tool, which says something else.
+_SLIP = 0.85
 #: What is left over of a condition without quotes.
 _OF_A_CONDITION = re.compile(r"[<>=!]{1,2}|[<>=!]{0,2}[+-]?[\d.]+%?")
+#: An option of several letters behind one dash, which we would read as several options (`-ngl 99` is `-n gl`).
+_ONE_DASH = re.compile(r"-\w\w")
 #: A hint that is a sentence about llmkit, not a command of it.
 _SENTENCE = re.compile(r"llmkit has no ")
+#: What is likely the name of a model, or a suite's file.
+_A_MODEL, _SUITES = re.compile(r"(builtin|openai):\S+|gpt2\S*|[\w.-]+/[\w.@-]+"), (".toml", ".yaml", ".yml")
 #: A value in quotes that is longer than a person would read, and what is shown of it.
 _LONG, _SHORT = re.compile(r"'([^']{200})[^']+'"), r"'\1...'"
 
@@ -39,21 +46,51 @@ def unknown_command(ctx: Any, words: Sequence[str], known: Iterable[str]) -> Usa
     """No command is named `words[0]`; `words` are all that was typed from there."""
     name = words[0]
     known = list(known)
-    near = difflib.get_close_matches(name, [*known, *COMMANDS_ELSEWHERE], n=1, cutoff=_LIKENESS)
-    hint = COMMANDS_ELSEWHERE.get(near[0] if near and near[0] not in known else name)
+    hint = _elsewhere(name, known)
     if hint is not None:
         hint = f"use {hint}" if hint.startswith("llmkit ") and not _SENTENCE.match(hint) else hint
     else:
-        hint = did_you_mean(name, known) or _meant_text(name, root=ctx.parent is None)
+        hint = did_you_mean(name, [*known, "help"]) or _longer(name, known) or _meant_text(name, ctx)
     return UsageError(f"no such command '{name[:80]}'", hint=hint or f"'{ctx.command_path} --help' lists the commands")
 
 
-def _meant_text(word: str, *, root: bool) -> str | None:
+def _elsewhere(name: str, known: Sequence[str]) -> str | None:
+    """What another tool's command is here: by its name, by a word of it (`llama-perplexity`), or by a name one letter off."""
+    lower = name.lower().replace("_", "-")
+    if _A_MODEL.fullmatch(name):
+        return None
+    if lower in COMMANDS_ELSEWHERE:
+        return COMMANDS_ELSEWHERE[lower]
+    parts = re.split(r"[-.:]", lower)
+    if any(part in known for part in parts):
+        return None
+    near = difflib.get_close_matches(lower, [*known, *COMMANDS_ELSEWHERE], n=1, cutoff=_LIKENESS)
+    # letters alone take 'comet' for 'complete'; a slip keeps the first letter and the length
+    if near and near[0] not in known and near[0][0] == lower[0] and abs(len(near[0]) - len(lower)) <= 1:
+        return COMMANDS_ELSEWHERE[near[0]]
+    return next((COMMANDS_ELSEWHERE[part] for part in parts if len(parts) > 1 and part in COMMANDS_ELSEWHERE), None)
+
+
+def _longer(name: str, known: Sequence[str]) -> str | None:
+    """The command that `name` begins, or that is a word of it."""
+    meant = [command for command in known if (len(name) > 2 and command.startswith(name)) or command in re.split(r"[-_.:]", name)]
+    return f"did you mean '{meant[0]}'?" if len(meant) == 1 else None
+
+
+def _meant_text(word: str, ctx: Any) -> str | None:
+    """What a word that is no command may be: a text, a file, a model."""
+    root, quoted = ctx.parent is None, shlex.quote(word)
+    if ctx.command.name == "models":
+        return f"did you mean: llmkit models show {quoted[:60]}" if _A_MODEL.fullmatch(word) else None
+    if Path(word).suffix in _SUITES and (Path(word).is_file() or not root):
+        return f"did you mean: llmkit evaluate run {quoted}"
     if not root and Path(word).is_file():
-        return f"a command comes first: llmkit evaluate perplexity -i {shlex.quote(word)}, or score -p {shlex.quote(word)} -r REFERENCES"
+        return f"a command comes first: llmkit evaluate perplexity -i {quoted}, or score -p {quoted} -r REFERENCES"
     if root and Path(word).is_file():
-        return f"did you mean: llmkit generate -i {shlex.quote(word)}"
-    return f"did you mean: llmkit generate {shlex.quote(word)[:60]}" if root and " " in word else None
+        return f"did you mean: llmkit generate -i {quoted}"
+    if root and _A_MODEL.fullmatch(word):
+        return f'did you mean: llmkit generate -m {quoted[:60]} "..."'
+    return f"did you mean: llmkit generate {quoted[:60]}" if root and " " in word else None
 
 
 def extra_words(ctx: Any, words: Sequence[str]) -> UsageError:
@@ -73,6 +110,9 @@ def extra_words(ctx: Any, words: Sequence[str]) -> UsageError:
 def usage_error(exc: typer.TyperException) -> LlmkitError:
     """What typer found wrong with the command line, in our form: the option as typed, what is wrong, what to do."""
     ctx, parameter, name = getattr(exc, "ctx", None), getattr(exc, "param", None), getattr(exc, "option_name", None)
+    word = next((word for word in ctx.meta.get(TYPED, ()) if _ONE_DASH.match(word) and word in OPTIONS_ELSEWHERE), None) if ctx else None
+    if word is not None:
+        return UsageError(f"no such option {word}", hint=OPTIONS_ELSEWHERE[word])
     hint = f"'{ctx.command_path} --help' lists the {'commands' if hasattr(ctx.command, 'listed') else 'options'}" if ctx else None
     message = exc.format_message().replace("\n", " ")
     if ctx is not None and parameter is not None and parameter.param_type_name == "argument" and not exc.message:
@@ -96,11 +136,21 @@ def _instead(ctx: Any, name: str, named: str) -> str | None:
     if hasattr(ctx.command, "listed") and ctx.parent is None:
         words = " ".join(shlex.quote(word) for word in ctx.meta.get(TYPED, ()))
         return f"options follow the command: llmkit generate {words}"[:200]
-    bare = named.lstrip("-").replace("_", "-")
-    for key in (named, bare, normalize(bare)):
-        if key in OPTIONS_ELSEWHERE:
-            return OPTIONS_ELSEWHERE[key]
+    if ctx.command.name == "evaluate":
+        words = " ".join(shlex.quote(word) for word in ctx.meta.get(TYPED, ()))
+        return f"options follow the command: llmkit evaluate perplexity {words}"[:200]
+    bare = named.lstrip("-").replace("_", "-").rsplit(".", 1)[-1]  # litgpt has --train.epochs
     ours = {o[2:] for p in ctx.command.params if not p.hidden for o in (*p.opts, *p.secondary_opts) if o.startswith("--")}
     meant = {**{o: o for o in ours}, **{alias: name for alias, name in ALIASES.items() if name in ours}}
+    if bare not in meant:
+        for key in (named, bare, normalize(bare)):
+            if key in OPTIONS_ELSEWHERE:
+                return OPTIONS_ELSEWHERE[key]
+    name = f"--{normalize(bare)}"
+    if name[2:] not in ours and (others := commands_with(name)):
+        return f"{name} is an option of llmkit {others[0]}"
     close = difflib.get_close_matches(bare, meant, n=1, cutoff=_LIKENESS)
-    return f"did you mean --{meant[close[0]]}?" if close else None
+    if close:
+        return f"did you mean --{meant[close[0]]}?"
+    slip = difflib.get_close_matches(bare, OPTIONS_ELSEWHERE, n=1, cutoff=_SLIP)
+    return OPTIONS_ELSEWHERE[slip[0]] if slip else None

@@ -128,7 +128,9 @@ class Decoding:
         if self.samples and self.num_beams > 1:
             raise UsageError("`num_beams` and `temperature` cannot be combined: beam search does not sample", hint="use only one of them")
         if self.num_samples > 1 and not self.samples and self.num_beams == 1:
-            raise UsageError(f"-n {self.num_samples}: greedy answers would all be the same", hint="add `temperature` 1, or `num_beams`")
+            raise UsageError(
+                f"`num_samples` {self.num_samples}: greedy answers would all be the same", hint="add `temperature` 1, or `num_beams`"
+            )
         if 1 < self.num_beams < self.num_samples:
             raise UsageError(
                 f"-n {self.num_samples}: {self.num_beams} beams give at most {self.num_beams} answers", hint="raise `num_beams`"

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import ModelError
+from llmkit.errors import ModelError, UnavailableError
 from llmkit.files import file_sha256
 from llmkit.models import lora
 from llmkit.models.checkpoint import Checkpoint, Tensor, read_header
-from llmkit.models.reference import Location, locate
+from llmkit.models.reference import KINDS, NOT_HERE, Location, locate
 from llmkit.models.small_files import MAX_INDEX, read_object
 from llmkit.models.view import View, chat_template
 
@@ -53,7 +53,7 @@ def resolve_adapter(reference: str, base: Checkpoint, base_location: Location, *
     The base is always the one that the user named: what adapter_config.json says of it only serves the message.
     Raises ModelError for an adapter that is damaged, a pickle, or made for another base.
     """
-    location = locate(reference, offline=offline)
+    location = _locate(reference, offline=offline)
     config = lora.read(location.folder)
     weights = location.folder / "adapter_model.safetensors"
     if not weights.exists():
@@ -122,7 +122,17 @@ def _check_hash(folder: Path, base: Checkpoint, reference: str, location: Locati
 
 def read_adapter_config(reference: str, *, offline: bool = False) -> dict[str, Any]:
     """The configuration of an adapter, before its base is known. Raises ModelError, UsageError or UnavailableError."""
-    return lora.read(locate(reference, offline=offline).folder)
+    return lora.read(_locate(reference, offline=offline).folder)
+
+
+def _locate(reference: str, *, offline: bool) -> Location:
+    """Where an adapter lies. Raises what `locate` raises, with hints about adapters: no model helps here."""
+    try:
+        return locate(reference, offline=offline)
+    except UnavailableError as exc:
+        if exc.hint in (KINDS, NOT_HERE):
+            exc.hint = "an adapter is the folder that llmkit finetune wrote, or org/name on the hub"
+        raise
 
 
 def _shorter(module: str) -> list[str]:

@@ -26,7 +26,9 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 _HUB_FILE = re.compile(
     rf"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)/(?P<file>[\w./-]+{re.escape(ENDING)})(@(?P<revision>[\w./-]+))?", re.IGNORECASE
 )
-_KINDS = "models are builtin:NAME, a folder, a .gguf file, or org/name[@revision] or org/name/file.gguf[@revision] on the hub"
+KINDS = "models are builtin:NAME, a folder, a .gguf file, or org/name[@revision] or org/name/file.gguf[@revision] on the hub"
+#: What to do about a name that is neither a folder nor in the hub's cache.
+NOT_HERE = "name a folder that exists, run once with the network, or use a built-in model: 'llmkit models' lists them"
 #: What is fetched from the hub: never pickles, never other frameworks' weights.
 _PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "*.py")
 
@@ -78,7 +80,7 @@ def check_name(reference: str) -> None:
     elif _HUB_NAME.fullmatch(reference) is None or reference.startswith((".", "/", "~")) or ".." in reference:
         raise UnavailableError(
             f"there is no model folder '{reference if len(reference) < 200 else reference[:200] + '...'}'",
-            hint=_KINDS,
+            hint=KINDS,
         )
 
 
@@ -102,7 +104,7 @@ def gguf_file(reference: str, *, offline: bool = False) -> GgufFile | None:
         return GgufFile(path)
     match = _HUB_FILE.fullmatch(reference)
     if match is None or ".." in reference:
-        raise UnavailableError(f"there is no model file '{reference if len(reference) < 200 else reference[:200] + '...'}'", hint=_KINDS)
+        raise UnavailableError(f"there is no model file '{reference if len(reference) < 200 else reference[:200] + '...'}'", hint=KINDS)
     return _file_from_hub(reference, match, offline=offline or hub_offline())
 
 
@@ -221,10 +223,7 @@ def _hub(reference: str, name: str, revision: str | None, *, offline: bool) -> I
         ),
         hub.RevisionNotFoundError: (f"{name} has no revision '{revision or 'main'}'", "name a branch, tag or commit with @revision"),
         hub.RepositoryNotFoundError: missing,
-        hub.LocalEntryNotFoundError: (
-            f"{reference}: {why} and it is not in the cache",
-            "run once with the network, or use builtin:stories",
-        ),
+        hub.LocalEntryNotFoundError: (f"{reference}: there is no such folder; {why} and it is not in the cache", NOT_HERE),
         hub.EntryNotFoundError: (f"{name} has no file of the name in {reference}", "its page on the hub lists its files"),
     }
     try:

@@ -87,7 +87,7 @@ def generate(
         as_json = rows_out.for_one() or display.json_output
         if not as_json:
             refuse(ctx, ("logprobs",), "needs --json or --input", hint="add --json; text alone holds no log-probabilities")
-        text = read_prompt(prompt, 'llmkit generate "Once upon a time"', rows_in.encoding)
+        text = read_prompt(prompt, 'llmkit generate "Once upon a time"', out, rows_in.encoding)
         return _one_prompt(call, text, json_output=as_json, echo=echo)
     refuse(ctx, ("json_output",), "cannot be combined with --input", hint="--output-format jsonl writes a line of JSON per row")
     hint = '--template "Summarize: {text}" puts words around each row'

@@ -152,7 +152,8 @@ def translate(
         TranslationOptions(output_field, document.keep if document else None, terms, n_best, scores),
         settings.batch_size, settings.batch_tokens,
     )  # fmt: skip
-    prompt = "" if input is not None or languages else read_prompt(text, 'llmkit translate "Good morning" --to fr', rows_in.encoding)
+    example = 'llmkit translate "Good morning" --to fr'
+    prompt = "" if input is not None or languages else read_prompt(text, example, out, rows_in.encoding)
     if document is not None:
         refuse(ctx, ("shard", "output_format"), "applies to rows, not to documents", hint="remove it")
     as_json = rows_out.for_one() if input is None else False

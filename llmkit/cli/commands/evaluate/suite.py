@@ -86,20 +86,31 @@ def run(
         each.check()
     results: dict[str, Result] = {}
     code, failed = 0, []
+    refused: list[LlmkitError] = []
     for each in sets:
         out.notice(f"{each.name}: {each.measure}")
         try:
             code = max(code, each.measured(ctx))
             result = session.results.pop()
-            results[each.name] = replace(result, gates=(*result.gates, *against.gates(each.name, result, out)))
         except RowsFailedError as exc:  # the other sets are worth their numbers
             failed.append(exc)
+            continue
+        try:
+            result = replace(result, gates=(*result.gates, *against.gates(each.name, result, out)))
+        except LlmkitError as exc:  # so are these, although they can't be compared
+            refused.append(exc)
+        results[each.name] = result
     whole = replace(
         _whole(suite, results), started=started, seconds=time.monotonic() - clock, command=command_line(ctx), baseline=against.name
     )
     reporting.show(whole, as_json=display.json_output)
     reporting.write_reports(report or (), whole, out)
-    if broken := reporting.say_gates(whole.gates, out):
+    broken = reporting.say_gates(whole.gates, out)
+    if refused:
+        for line in broken:
+            out.warn(line)
+        raise refused[0]
+    if broken:
         raise GateError(*broken)
     if failed:
         raise failed[0]
