@@ -123,6 +123,9 @@ class StoppedError(LlmkitError):
         super().__init__(message, hint=hint)
         self.exit_code = 128 + signal_number
 
+    def __reduce__(self) -> tuple[type[StoppedError], tuple[int, str], dict[str, object]]:
+        return StoppedError, (self.exit_code - 128, self.message), self.__dict__  # one process of a training run tells the others
+
 
 class TimeUpError(LlmkitError):
     """A run ended by --max-time or --max-tokens-total, its work kept."""

@@ -130,7 +130,7 @@ def test_of_plain_text_each_line_that_is_not_blank_is_a_row(run: Run, tmp_path: 
     [
         (["--learning-rate", "0"], "above 0"),
         (["--learning-rate", "nan"], "not a number"),
-        (["--lora-r", "33"], "above the width"),
+        (["--lora-r", "33"], "--lora-r 32 or less"),
         (["--target-modules", "q_prj"], "did you mean 'q_proj'"),
         (["--batch-size", "0"], "1 or more"),
         (["--lora-dropout", "1"], "below 1"),
@@ -181,9 +181,12 @@ def test_data_that_teach_nothing_are_refused_before_a_weight_is_read(
 
 
 def test_what_does_not_fit_in_memory_is_refused_with_the_arithmetic(run: Run, tmp_path: Path, texts: Path, llama: Path) -> None:
-    done = run("finetune", texts, "-m", llama, "-o", tmp_path / "out", "--batch-size", "10G")
+    done = run("finetune", "--train", f"{texts}:1000000", "-m", llama, "-o", tmp_path / "out", "--batch-size", "10G")
     assert done.code == 5
     assert "activations" in done.err
+    # a batch holds no more rows than there are
+    done = run("finetune", texts, "-m", llama, "-o", tmp_path / "out", "--batch-size", "10G", "--max-steps", "1")
+    assert done.code == 0, done.err
 
 
 def test_a_recorded_run_runs_again_to_the_same_adapter(run: Run, tmp_path: Path, texts: Path, gpt2: Path) -> None:

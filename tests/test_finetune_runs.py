@@ -211,14 +211,17 @@ def test_early_stopping_keeps_the_best(run: Run, tmp_path: Path, texts: Path, gp
     assert weights(out) == weights(out / "checkpoints" / f"checkpoint-{best}")
 
 
+#: Starts `llmkit finetune` in two processes.
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "llmkit", "finetune"]
+
+
 @pytest.fixture
 def two_processes(tmp_path: Path) -> Callable[..., None]:
     """Trains in two processes, as torchrun starts them."""
 
     def train(*arguments: object) -> None:
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "llmkit", "finetune"]
         done = subprocess.run(
-            [*launch, *map(str, arguments)],
+            [*LAUNCH, *map(str, arguments)],
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -250,6 +253,33 @@ def same_curves(first: Path, second: Path) -> None:
     for one, other in zip(ours, theirs, strict=True):
         for name in one.keys() & {"loss", "eval_loss"}:
             assert one[name] == pytest.approx(other[name], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_write_a_checkpoint_at_a_signal(two_processes: Callable[..., None], tmp_path: Path, texts: Path, llama: Path) -> None:
+    common = [texts, "-m", llama, "--max-steps", "40", "--save-steps", "1000", "--batch-size", "2", "--fsdp"]
+    two_processes(*common, "-o", tmp_path / "whole")
+    out = tmp_path / "stopped"
+    running = subprocess.Popen([*LAUNCH, *map(str, common), "-o", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert until(lambda: (out / "metrics.jsonl").exists() and (out / "metrics.jsonl").stat().st_size > 200, running)
+    running.send_signal(signal.SIGTERM)
+    assert "finished work is kept" in finish(running).err
+    (checkpoint,) = (out / "checkpoints").glob("checkpoint-*")
+    assert 0 < int(checkpoint.name.rpartition("-")[2]) < 40
+    two_processes(*common, "-o", out)
+    assert weights(out) == weights(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_process_without_rows_stops_no_run_and_answers_come_before_any_score(
+    two_processes: Callable[..., None], tmp_path: Path, llama: Path
+) -> None:
+    row = write_rows(tmp_path / "row.jsonl", [{"text": "the king"}])
+    prompts = write_rows(tmp_path / "prompts.jsonl", [{"prompt": "the"}])
+    two_processes(
+        row, "-m", llama, "--max-steps", "8", "-o", tmp_path / "out", "--fsdp", "--eval-prompts", prompts, "--eval-max-new-tokens", "2"
+    )
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["result"]["steps"] == 8
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import json
 import os
+import pickle
 import random
 import resource
 import signal
@@ -15,7 +16,10 @@ from pathlib import Path
 import pytest
 from conftest import Copy, Process, Run, finish, kill, read_rows, start, stopped, until, write_rows
 
+from llmkit.errors import StoppedError
 from llmkit.jobs.journal import Journal
+from llmkit.jobs.reporter import Silent
+from llmkit.jobs.stopping import Stopping
 
 TINY = ["--max-new-tokens", "4", "--chat-template", "none"]
 
@@ -315,9 +319,25 @@ def test_a_second_signal_ends_the_run_at_once(job: list[str], tmp_path: Path) ->
     assert until(lambda: (tmp_path / "out.jsonl.journal").exists(), running)
     running.send_signal(signal.SIGTERM)
     assert running.stderr is not None
-    for line in running.stderr:  # ends with the process
-        if b"again to stop" in line:
-            running.send_signal(signal.SIGTERM)
-            break
+    assert any(b"again to stop" in line for line in running.stderr)  # ends with the process
+
+    def stopped_again() -> bool:  # a signal right after the first one is not counted
+        running.send_signal(signal.SIGTERM)
+        return False
+
+    assert not until(stopped_again, running)
     assert finish(running).code == 143
     assert len((tmp_path / "out.jsonl.journal").read_bytes().splitlines()) <= 1  # no batch was finished
+
+
+def test_a_signal_that_a_launcher_passes_on_is_the_same_signal() -> None:
+    with Stopping(None, Silent().notice) as stopping:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert isinstance(stopping.due(), StoppedError)
+
+
+def test_one_process_of_a_run_can_tell_the_others_why_it_ends() -> None:
+    reason = StoppedError(signal.SIGTERM, "stopped by SIGTERM", hint="run it again")
+    told = pickle.loads(pickle.dumps(reason))
+    assert (type(told), str(told), told.__dict__) == (StoppedError, "stopped by SIGTERM", reason.__dict__)

@@ -30,6 +30,16 @@ def test_a_loss_that_never_falls_suggests_nothing() -> None:
     assert suggestion(rising(1e-6, 1.0, 10), [1.0 + i for i in range(10)]) is None
 
 
+def test_a_fall_that_the_rows_may_have_made_suggests_nothing() -> None:
+    rates = rising(1e-6, 1.0, 100)
+    differing = [3.0 + (0.5 if i % 2 else -0.5) for i in range(100)]
+    assert suggestion(rates, differing) is None
+    clear = [loss - (1.0 if rate > 1e-3 else 0.0) for rate, loss in zip(rates, differing, strict=True)]
+    found = suggestion(rates, clear)
+    assert found is not None
+    assert 5e-4 < found < 1e-2
+
+
 def test_a_run_is_asked_for_its_rate_and_nothing_is_written(run: Run, tmp_path: Path, texts: Path, gpt2: Path) -> None:
     done = run("finetune", texts, "-m", gpt2, "--find-lr", "--json", "--lora-r", "4", "--batch-size", "4")
     assert done.code == 0, done.err

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Copy, Run, write_rows
+from conftest import Copy, Process, Run, write_rows
 
 
 @pytest.fixture(scope="session")
@@ -101,3 +103,26 @@ def test_damaged_adapters_and_occupied_places_are_refused(run: Run, tmp_path: Pa
     assert run("merge", trained, "-o", tmp_path / "merged").code == 0
     assert run("merge", trained, "-o", tmp_path / "merged").code == 2
     assert run("merge", trained, "-o", tmp_path / "merged", "--overwrite").code == 0
+
+
+def test_the_cards_of_adapter_and_model_ask_in_the_layout_of_the_training(run: Run, process: Process, tmp_path: Path, gpt2: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"topic": "bees", "instruction": "Say it.", "output": "Bees hum."}] * 3)
+    common = ["finetune", rows, "-m", gpt2, "--max-steps", "1"]
+    assert run(*common, "-o", tmp_path / "alpaca").code == 0
+    row, command = asked_row(tmp_path / "alpaca")
+    assert (row, command[0]) == ('{"instruction": "..."}', "generate")
+    assert run(*common, "-o", tmp_path / "template", "--template", "About {topic}:\n").code == 0
+    assert run("merge", tmp_path / "template", "-o", tmp_path / "merged", "--prompt", "a").code == 0
+    assert asked_row(tmp_path / "template")[1][-4:] == asked_row(tmp_path / "merged")[1][-4:]
+    row, command = asked_row(tmp_path / "merged")
+    done = process(*command, "--max-new-tokens", "2", stdin=row.encode())
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["prompt_tokens"] == len("About ...:\n")
+
+
+def asked_row(folder: Path) -> tuple[str, list[str]]:
+    """The row that a card's command echoes, and the command that reads it, without `llmkit`."""
+    (block,) = re.findall(r"```sh\necho (.*?)\n```", (folder / "README.md").read_text(), re.DOTALL)
+    row, bar, name, *command = shlex.split(block)
+    assert (bar, name) == ("|", "llmkit")
+    return row, command

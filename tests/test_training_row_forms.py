@@ -96,6 +96,8 @@ def test_what_a_chat_template_does_not_write_is_counted() -> None:
         ({"question": "a", "context": "c", "answer": "b"}, ["context"]),
         ({**PAIR, "instruction": "i"}, ["instruction"]),
         ({"text": "a", "chat_template_kwargs": {"mood": 1}}, ["chat_template_kwargs"]),
+        ({"prompt": "a", "completion": "b", "kto_tag": True}, ["kto_tag"]),
+        ({"prompt": "a", "completion": "b", "thinking": "c"}, ["thinking"]),
         ({"prompt": "a", "completion": "b", "label": None, "id": 3}, []),
     ],
 )

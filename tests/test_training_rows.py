@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run, byte_tokenizer
+from conftest import Run, byte_tokenizer, write_rows
 
 from llmkit.engines.base import ModelFacts
 from llmkit.engines.chat import ChatSettings
@@ -109,6 +112,7 @@ def test_every_part_of_a_row_that_changes_the_training_is_used(row: dict[str, An
         ([user("a"), assistant(None, tool_calls=[{"function": {}}])], "message 2 .* without the name of a function"),
         ([user("a"), assistant("b", weight=0.5)], "message 2 .* weight 0.5"),
         ([{"from": "martian", "value": "a"}], "message 1 .* has the unknown role 'martian'"),
+        ([{"from": "human"}], "message 1 .* has no text 'value'"),
         ([user("a"), assistant("")], "no assistant message to train on"),
         ([user("a"), assistant(None)], "message 2 .* has no text 'content'"),
     ],
@@ -211,8 +215,6 @@ def test_rows_that_name_no_language_are_trained_as_they_are_and_it_is_known() ->
 
 
 def test_the_chat_template_of_the_training_goes_with_the_adapter_into_the_merged_model(run: Run, tmp_path: Path, gpt2: Path) -> None:
-    from conftest import write_rows
-
     (tmp_path / "chat.jinja").write_text(TEMPLATE)
     rows = write_rows(tmp_path / "rows.jsonl", [{"messages": [user("a"), assistant("b")]}] * 3)
     asked = write_rows(tmp_path / "asked.jsonl", [{"messages": [user("a")]}])
@@ -224,3 +226,22 @@ def test_the_chat_template_of_the_training_goes_with_the_adapter_into_the_merged
     for model in (["-m", gpt2, "--adapter", tmp_path / "ad"], ["-m", tmp_path / "merged"]):
         done = run("generate", "-i", asked, *model, "--max-new-tokens", "2")
         assert done.code == 0, done.err
+    for folder in ("ad", "merged"):
+        done = run(*card_command(tmp_path / folder), "--max-new-tokens", "2", "--json")
+        assert done.code == 0, done.err
+        assert json.loads(done.out)["prompt_tokens"] == len("[user]...\n[assistant]")
+
+
+def test_the_card_of_a_merged_translator_translates(run: Run, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"source": "Hi.", "target": "Salut.", "source_lang": "en", "target_lang": "fr"}] * 3)
+    assert run("finetune", rows, "-m", "builtin:en-fr", "-o", tmp_path / "ad", "--max-steps", "1").code == 0
+    assert run("merge", tmp_path / "ad", "-o", tmp_path / "merged", "--prompt", "a").code == 0
+    assert card_command(tmp_path / "merged")[:1] == ["translate"]
+    done = run(*card_command(tmp_path / "merged"))
+    assert done.code == 0, done.err
+
+
+def card_command(folder: Path) -> list[str]:
+    """The command that a model card prints, without `llmkit`."""
+    (command,) = re.findall(r"^llmkit (.*)$", (folder / "README.md").read_text(), re.MULTILINE)
+    return shlex.split(command)

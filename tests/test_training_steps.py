@@ -173,6 +173,9 @@ def test_an_adapter_leaves_out_what_peft_refuses_and_what_is_narrower_than_its_r
     with pytest.raises(UsageError, match=r"above the width of .*x_proj") as caught:
         targets(loaded, LoraSettings(r=40, targets=("x_proj", "in_proj")))
     assert "`target_modules` without 'x_proj'" in (caught.value.hint or "")
+    with pytest.raises(UsageError, match="no such linear layer") as caught:
+        targets(loaded, LoraSettings(targets=("conv1d",)))
+    assert caught.value.hint == "there are in_proj, x_proj"
     assert targets(loaded, LoraSettings()).modules == ("in_proj", "x_proj")
     chosen = targets(loaded, LoraSettings(r=40))
     assert (chosen.modules, chosen.narrow) == (("in_proj",), ("x_proj",))

@@ -1,6 +1,6 @@
 """When a run has to end early: a signal, the time allowed, or the tokens allowed.
 
-The first SIGINT or SIGTERM lets the batch at hand finish, the second ends at once; `at_once` is for what has no batches.
+The first SIGINT or SIGTERM lets the batch at hand finish, one that comes later ends at once; `at_once` is for what has no batches.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 #: Seconds that answers from elsewhere may still take when a run has to end: they are paid for, and schedulers kill after 30.
 PATIENCE = 10.0
+#: Seconds in which another signal is the first one again: launchers such as torchrun and `timeout` pass on what came to all processes.
+_ECHO = 1.0
 
 
 @contextmanager
@@ -138,6 +140,8 @@ class Stopping:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self._signal is not None:
+            if time.monotonic() < self._signaled + _ECHO:
+                return
             os._exit(128 + number)
         self._signal, self._signaled = number, time.monotonic()
         self._report("finishing this batch; press Ctrl-C again to stop now")

@@ -133,7 +133,8 @@ def _message(item: Any, what: str, row: Row, file_name: str) -> Message:
     if role is None:
         known = ", ".join(_SHAREGPT_ROLES)
         raise row_error(f"{what} has the unknown role '{speaker[:40]}'", row, file_name, hint=f"one of {known}")
-    content = item.get("content", item.get("value"))
+    key = "content" if "role" in item or "content" in item else "value"
+    content = item.get(key, item.get("value"))
     if "role" not in item and speaker.lower() in _SHAREGPT_CALLS:
         message["tool_calls"], content = _sharegpt_calls(content, what, row, file_name), None
     elif "tool_calls" in message:
@@ -144,9 +145,9 @@ def _message(item: Any, what: str, row: Row, file_name: str) -> Message:
     if isinstance(content, list):
         content = _joined(content, what, row, file_name)
     if content is None and not any(message.get(name) for name in ("tool_calls", *REASONING)):
-        raise row_error(f"{what} has no text 'content'", row, file_name)
+        raise row_error(f"{what} has no text '{key}'", row, file_name)
     if content is not None and not isinstance(content, str):
-        raise row_error(f"{what}: its 'content' is {type_name(content)}; text is needed", row, file_name)
+        raise row_error(f"{what}: its '{key}' is {type_name(content)}; text is needed", row, file_name)
     return {"role": role, "content": content or "", **{k: v for k, v in message.items() if k not in ("role", "content")}}
 
 

@@ -32,7 +32,9 @@ _FROM_TO = ("from", "to")
 _TELLING = frozenset(
     (
         "weight", "loss_mask", "label", "labels", "train", "chosen", "rejected", "history", "system", "system_prompt", "tools", "functions",
-        "images", "videos", "audios", "documents", "context", "input", "instruction", "choices", "options", TEMPLATE_VALUES,
+        "images", "videos", "audios", "image", "video", "audio", "documents", "context", "input", "instruction", "choices", "options",
+        "kto_tag", "rejected_response", "loss_scale", "loss_weight", "sample_weight", "reasoning", "reasoning_content", "thinking",
+        "suffix", TEMPLATE_VALUES,
     )
 )  # fmt: skip
 #: The format of rows with a better and a worse answer.

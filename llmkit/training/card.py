@@ -1,10 +1,12 @@
-"""The model card of a trained adapter: what it is, its data, its settings, and what they improved."""
+"""The model card of a trained or merged model: what it is, its data, its settings, what they improved, and the command that asks it."""
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from llmkit.training.asking import Asking, asking
 from llmkit.version import __version__
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def card(ready: Ready, record: dict[str, Any], improvement: Improvement | None, 
         f"{result['steps']:,} steps, {result['trained_tokens']:,} trained tokens in {result['seconds']:.0f} s. "
         f"Base weights: SHA-256 `{plan.prepared.checkpoint.sha256[:16]}`." + _begun_from(plan),
         "",
-        *_use(plan, base, folder=result["output"]),
+        *_use(asking(plan), [*(["-m", base, "--adapter"] if plan.lora is not None else ["-m"]), result["output"]]),
         "## Data",
         "",
         f"{_inline(result['input'])}: {result['rows']:,} rows of {result['format']}, SHA-256 `{plan.train_sha256[:16]}`."
@@ -67,16 +69,39 @@ def _begun_from(plan: RunPlan) -> str:
     return "" if before is None else f" Training continued from the adapter {_inline(before.reference)}, SHA-256 `{before.sha256[:16]}`."
 
 
-def _use(plan: RunPlan, base: str, *, folder: str) -> list[str]:
-    """The command that asks the model as it was trained."""
-    languages = None if plan.encoder.directions is None else plan.encoder.directions.first
-    translates = languages is not None
-    model = f"-m {shlex.quote(base)} --adapter {shlex.quote(folder)}" if plan.lora is not None else f"-m {shlex.quote(folder)}"
-    named = zip(("--from", "--to"), languages or (None, None), strict=True)
-    spoken = "".join(f"{option} {shlex.quote(name)} " for option, name in named if name is not None)
-    plain = not translates and (plan.encoder.template is None or plan.format == "text")
-    raw = "--chat-template none " if plain and plan.prepared.tokenizer.chat_template is not None else ""
-    return ["```sh", f'llmkit {"translate" if translates else "generate"} {model} {spoken}{raw}"..."', "```", ""]
+def merged_card(record: dict[str, Any], ask: Asking, *, folder: str) -> str:
+    """The card of a merged model. record: as in merge.json; ask: of the adapter, see `asking`."""
+    lines = [
+        "---",
+        f"base_model: {_yaml(record['base'])}",
+        "library_name: transformers",
+        "tags: [llmkit, merged]",
+        "---",
+        "",
+        f"# {_inline(record['base'])} with an adapter merged in",
+        "",
+        f"Merged by `llmkit merge` {__version__} in {record['dtype']} from the adapter {_inline(record['adapter'])}, SHA-256 "
+        f"`{record['adapter_sha256'][:16]}`. Base weights: SHA-256 `{record['base_sha256'][:16]}`.",
+        "",
+        *_use(ask, ["-m", folder]),
+        "## Compared with base and adapter",
+        "",
+        "| prompt | largest difference of a score | same greedy text |",
+        "|---|---:|---|",
+        *(
+            f"| {_inline(c['prompt'])} | {c['difference']:.2g} | {'yes' if c['same_text'] else 'no'} |"
+            for c in record["comparisons"]
+        ),
+        "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _use(ask: Asking, model: list[str]) -> list[str]:
+    command = shlex.join(["llmkit", ask.command, *model, *ask.options])
+    row = json.dumps(dict.fromkeys(ask.fields, "..."), ensure_ascii=False)
+    line = f"echo {shlex.quote(row)} | {command} -i -" if ask.fields else f'{command} "..."'
+    return ["```sh", line, "```", ""]
 
 
 def _measured(improvement: Improvement | None) -> list[str]:
@@ -112,6 +137,4 @@ def _inline(text: str) -> str:
 
 
 def _yaml(text: str) -> str:
-    import json
-
     return json.dumps(text, ensure_ascii=False)

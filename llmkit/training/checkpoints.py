@@ -104,7 +104,9 @@ class RunFolder:
         identity = self._as_extended(identity)
         if self.record is not None and self.finished and not overwrite:
             if changes := differences(self.record["identity"], identity):
-                raise JobChangedError(f"{self.name} holds another run: {'; '.join(changes)}", hint="`overwrite` replaces it")
+                longer = all(change.startswith(_LENGTH) for change in changes)
+                hint = "`extend` makes it longer, `overwrite` replaces it" if longer else "`overwrite` replaces it"
+                raise JobChangedError(f"{self.name} holds another run: {'; '.join(changes)}", hint=hint)
             self._check_result(self.record["result"]["files"])
             return "finished"
         if self.state is not None and self.state.earlier and not restart:

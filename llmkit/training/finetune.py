@@ -307,26 +307,32 @@ def _check_trackers(names: Sequence[str]) -> None:
 _PACKAGES = {"clearml": "clearml", "comet_ml": "comet-ml", "dagshub": "dagshub mlflow", "azure_ml": "azureml-core"}
 
 
+#: The step after which the time that is left is told.
+_TIMED = 4
+
+
 def _train(
     ready: Ready, folder: RunFolder, begun: Saved | None, stopping: Any, report_to: tuple[str, ...], report: Reporter
 ) -> LlmkitError | None:
     from llmkit.training.run import train
-    from llmkit.training.timing import TIMED_STEPS
     from llmkit.training.trainer import Hooks
 
     steps, first = ready.plan.steps, begun.step if begun is not None else 0
     started = time.monotonic()
     tokens = 0
+    warm = 0.0  # when the first step was done, which takes longer than the others
 
     with report.steps(steps, first) as progress:
 
         def step(number: int, loss: float, rate: float, count: int) -> None:
-            nonlocal tokens
+            nonlocal tokens, warm
             tokens += count
             seconds = time.monotonic() - started
             progress(number, f"loss {loss:.3f}, rate {rate:.1e}, {tokens / seconds:,.0f} trained tokens/s")
-            if number - first == TIMED_STEPS and steps - number > TIMED_STEPS:
-                report.notice(f"about {duration(seconds / TIMED_STEPS * (steps - number))} left")
+            if number - first == 1:
+                warm = seconds
+            elif number - first == _TIMED and steps - number > _TIMED:
+                report.notice(f"about {duration((seconds - warm) / (_TIMED - 1) * (steps - number))} left")
 
         def evaluated(number: int, loss: float) -> None:
             report.detail(f"step {number:,}: validation loss {loss:.4f}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmkit.engines.torch.loading import Prepared
 
 
-_ROWS = """rows name their languages in 'source_lang' and 'target_lang', or as {"translation": {"en": ..., "fr": ...}}"""
+_ROWS = """a row names its own in 'source_lang' and 'target_lang', or as {"translation": {"en": ..., "fr": ...}}"""
 
 
 class Directions:
@@ -58,7 +58,8 @@ class Directions:
         except UsageError as exc:
             if source is None and target is None and not self.by_tokens:
                 return None  # no language is named anywhere: rows of another task
-            raise UsageError(exc.message, hint=f"{exc.hint}; {_ROWS}" if target is not None else _ROWS) from exc
+            hint = exc.hint if target is not None else "`from` and `to` name those of all rows"
+            raise UsageError(exc.message, hint=f"{hint}; {_ROWS}") from exc
 
 
 def directions(prepared: Prepared, chat: ChatSettings, settings: LanguageSettings) -> Directions:

@@ -5,6 +5,7 @@ The range test of Smith 2017, "Cyclical Learning Rates for Training Neural Netwo
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
 FIRST, LAST, STEPS = 1e-6, 1.0, 100
 #: Of each loss that the mean of those before keeps.
 _KEPT = 0.9
+#: Steps until that mean has settled, and steps at rates so low that their losses differ by the rows alone.
+_SETTLED, _STILL = 10, 20
 #: The test ends when the mean is this many times its lowest.
 _BLOWN_UP = 3.0
 
 
 @dataclass(frozen=True)
 class LrFinderResult:
-    """Rates in rising order, the loss of the step at each, and the rate to take; None where no learning rate lowered the loss."""
+    """Rates in rising order, the loss of the step at each, and the rate to take; None where the losses don't show one clearly."""
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
@@ -46,11 +49,16 @@ def smooth(losses: Sequence[float]) -> list[float]:
 
 
 def suggestion(rates: Sequence[float], losses: Sequence[float]) -> float | None:
-    """The rate at which the mean loss falls fastest before its lowest point; None where it never falls."""
-    means = smooth(losses)
+    """The rate at which the mean loss falls fastest before its lowest point.
+
+    None where it falls by no more than the losses of the lowest rates differ from each other: then the rows may have made the fall.
+    """
+    means = smooth(losses)[_SETTLED:]
     lowest = means.index(min(means)) if means else 0
+    if not lowest or means[0] - means[lowest] <= statistics.pstdev(losses[:_STILL]):
+        return None
     falls = [means[i + 1] - means[i] for i in range(lowest)]
-    return rates[falls.index(min(falls))] if falls and min(falls) < 0 else None
+    return rates[_SETTLED + falls.index(min(falls))]
 
 
 def try_rates(ready: Ready) -> LrFinderResult:

@@ -183,6 +183,7 @@ def merge_adapter(settings: MergeSettings, output: str, *, overwrite: bool = Fal
         except OSError as exc:
             raise files.unwritable(output, exc) from exc
         record = _record(loaded, settings.dtype, comparisons)
+        _write_card(part, loaded, record, folder=output)
         target.commit(record)
     return Merged(output, record, comparisons)
 
@@ -230,6 +231,19 @@ def _record(loaded: LoadedModel, dtype: str, comparisons: Sequence[Comparison]) 
             for c in comparisons
         ],
     }
+
+
+def _write_card(part: Path, loaded: LoadedModel, record: dict[str, Any], *, folder: str) -> None:
+    """The card, as that of a trained model. Raises UnavailableError for a full disk."""
+    from llmkit.training.asking import asking_of
+    from llmkit.training.card import merged_card
+    from llmkit.training.state import read_record
+
+    trained = read_record(loaded.adapter.folder / "run.json") if loaded.adapter is not None else None
+    try:
+        (part / "README.md").write_text(merged_card(record, asking_of(trained), folder=folder), encoding="utf-8")
+    except OSError as exc:
+        raise files.unwritable(folder, exc) from exc
 
 
 def _answer(model: Any, loaded: LoadedModel, prompt: str) -> tuple[Any, str]:

@@ -11,7 +11,7 @@ import json
 import shutil
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from llmkit.metrics.perplexity import Likelihood, scores
 from llmkit.models import speed
 from llmkit.records import peak_memory_bytes, run_record
 from llmkit.training.adapter import save_weights
+from llmkit.training.asking import asking
 from llmkit.training.checkpoints import RunFolder, Saved, unwritable
 from llmkit.training.run import Ready, RunPlan
 from llmkit.training.validation import likelihoods
@@ -146,6 +147,7 @@ def _result(ready: Ready, folder: RunFolder, improvement: Improvement | None, la
             "peak_memory_bytes": peak_memory_bytes(),
             "loss": losses[-1] if losses else None,
             "figures": None if improvement is None else improvement.numbers(),
+            "ask": asdict(asking(ready.plan)),
         }
         | _answered(last, kept)
         | _limit(ready, last.step, seconds)

@@ -125,7 +125,7 @@ class RunPlan:
             dtype=self.prepared.device.dtype,
             quantize=self.prepared.settings.quantize,
             trained=trained,
-            positions=self.optimization.batch_size * self.train.width * (2 if self.preference else 1),
+            positions=min(self.optimization.batch_size, self.mixture.size) * self.train.width * (2 if self.preference else 1),
             recompute=self.optimization.gradient_checkpointing,
             free=free_bytes(self.prepared.device.name),
             held=self.held,

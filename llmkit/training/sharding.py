@@ -40,7 +40,7 @@ def shard(model: Any, device: Device, processes: int) -> None:
     """
     import torch
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import FSDPModule, fully_shard
+    from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
     from torch.distributed.tensor import DTensor
 
     layers = list(_layers(model))
@@ -56,6 +56,7 @@ def shard(model: Any, device: Device, processes: int) -> None:
     for tensor in (*rest, *model.buffers()):
         tensor.data = tensor.data.to(device.name)
     fully_shard(model, mesh=mesh, ignored_params=set(rest))
+    register_fsdp_forward_method(model, "generate")  # else a run that begins with answers would take each layer for a model of its own
     # memory that is first taken inside `torch.inference_mode` could not be used for training later
     with torch.no_grad():
         for module in model.modules():

@@ -52,7 +52,8 @@ def targets(loaded: LoadedModel, settings: LoraSettings) -> Targets:
     narrow = {_end(name) for name, shape in usable.items() if min(shape) < settings.r}
     chosen = tuple(sorted({_end(name) for name in usable} - narrow))
     if usable and not chosen:
-        raise _too_wide(usable, settings.r)
+        widest = max(min(shape) for shape in usable.values())
+        raise UsageError(f"`lora_r` {settings.r} is above the width of every layer", hint=f"`lora_r` {widest} or less")
     if not chosen:
         raise UsageError("the model has no linear layer for an adapter", hint="`full` trains all weights")
     return Targets(chosen, parameters, tuple(sorted(narrow)), frozen)
@@ -113,9 +114,10 @@ def _parameters(experts: Collection[str], settings: LoraSettings) -> tuple[str, 
 
 
 def _named(modules: dict[str, tuple[int, int]], settings: LoraSettings, idle: Collection[str]) -> tuple[str, ...]:
-    ends = sorted({_end(name) for name in modules})
+    there = {_end(name) for name in modules}
+    ends = sorted(there - set(idle))
     for target in settings.targets:
-        if target not in ends:
+        if target not in there:
             hint = did_you_mean(target, ends, default=f"there are {', '.join(ends)}")
             raise UsageError(f"`target_modules` {target}: the model has no such linear layer", hint=hint)
         if target in idle:

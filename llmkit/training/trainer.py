@@ -194,7 +194,8 @@ class FineTuner(Trainer):  # type: ignore[misc]
                 f"out of memory at step {self.state.global_step + 1}; the last checkpoint is kept",
                 hint="a smaller `batch_size` with a larger `grad_accum`, a smaller `max_length`, or `gradient_checkpointing`",
             ) from exc
-        self.watch.finite(float(loss), self.state.global_step + 1)
+        if self.accelerator.num_processes == 1:  # a process that ended inside a step would leave the others waiting
+            self.watch.finite(float(loss), self.state.global_step + 1)
         self._step_loss += float(loss)
         return loss
 
@@ -203,6 +204,8 @@ class FineTuner(Trainer):  # type: ignore[misc]
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)
+        if self.accelerator.num_processes > 1:  # of all rows: a process may have none of a step's, and all have to come to one verdict
+            self._step_loss = float(self.accelerator.gather(torch.tensor([self._step_loss], device=self.args.device)).mean())
         self.watch.loss(self._step_loss, self.state.global_step + 1)
         self._step_loss = 0.0
         self.watch.gradient(float(norm), self.state.global_step + 1)

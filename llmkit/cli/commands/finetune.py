@@ -108,6 +108,8 @@ def _dry_run(settings: FinetuneSettings, as_json: bool, out: console.Console) ->
     from llmkit.training.finetune import dry_run
 
     report = dry_run(settings, report=out)
+    if not from_environment().writes:
+        return 0
     console.write(json.dumps(report, ensure_ascii=False) + "\n" if as_json else "".join(line + "\n" for line in lines(report)))
     return 0
 
@@ -117,12 +119,16 @@ def _find_rate(settings: FinetuneSettings, as_json: bool, out: console.Console) 
     from llmkit.training.finetune import find_rate
 
     tried = find_rate(settings, report=out)
+    if not from_environment().writes:
+        return 0
     if as_json:
         console.write(json.dumps({"rates": tried.rates, "losses": tried.losses, "suggested": tried.suggested}) + "\n")
         return 0
     console.table(("rate", "loss"), [(f"{r:.2g}", f"{loss:.4f}") for r, loss in zip(tried.rates, tried.losses, strict=True)])
-    advice = "no learning rate lowered the loss" if tried.suggested is None else f"suggested: --learning-rate {tried.suggested:.1e}"
-    out.notice(advice)
+    if tried.suggested is None:
+        out.notice("no clear suggestion: no rate lowered the loss by more than it differs between steps; a larger --batch-size may help")
+    else:
+        out.notice(f"suggested: --learning-rate {tried.suggested:.1e}")
     return 0
 
 

@@ -354,4 +354,6 @@ def _peft(adapter: Adapter) -> Iterator[None]:
         raise
     except Exception as exc:
         # a configuration of a stranger can make it raise anything
-        raise ModelError(f"the adapter {adapter.reference} does not fit the model: {one_line(exc)}") from exc
+        base = adapter.config.get("base_model_name_or_path")
+        hint = f"the adapter says that its base is {one_line(base, 200)}" if isinstance(base, str) and base else None
+        raise ModelError(f"the adapter {adapter.reference} does not fit the model: {one_line(exc)}", hint=hint) from exc
