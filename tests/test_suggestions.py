@@ -75,7 +75,10 @@ from llmkit.cli.names import ALIASES, COMMANDS, COMMANDS_ELSEWHERE, OPTIONS_ELSE
         ("evaluate bleu what", "unexpected argument: what", "'llmkit evaluate bleu --help'"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_named_as_typed_with_what_to_type_instead(run: Run, line: str, wrong: str, hint: str) -> None:
+def test_a_mistake_is_named_as_typed_with_what_to_type_instead(
+    run: Run, line: str, wrong: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     ran = run(*line.split())
     assert ran.code == (5 if "/none" in line else 2)
     error, told = ran.err.splitlines()

@@ -42,7 +42,7 @@ class GateOptions:
 
     fail_if: Annotated[
         list[str] | None,
-        option("--fail-if", help='Exit 4 if true: "perplexity > 30" (repeatable).', panel=SCORING, metavar="CONDITION"),
+        option("--fail-if", help='Exit 4 if true: "perplexity > 30", "accuracy < 90%".', panel=SCORING, metavar="CONDITION"),
     ] = None
     baseline: Baseline = None
     max_regression: MaxRegression = None
