@@ -55,6 +55,8 @@ def test_an_encoder_decoders_adapter_is_merged(run: Run, tmp_path: Path) -> None
     assert run("merge", tmp_path / "adapter", "-o", tmp_path / "merged").code == 0
     one = run("translate", "Hello.", "-m", tmp_path / "merged", "--to", "fr").out
     assert one == run("translate", "Hello.", "--adapter", tmp_path / "adapter", "--to", "fr").out == "OUI.\n"
+    (command,) = re.findall(r"^llmkit (.*)$", (tmp_path / "merged" / "README.md").read_text(), re.MULTILINE)
+    assert run(*shlex.split(command)[:-1], "Hello.").out == one
 
 
 def test_an_adapter_of_another_base_is_refused_by_shape_and_by_hash(
