@@ -10,16 +10,16 @@ import pickle
 import random
 import resource
 import signal
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
 import pytest
-from conftest import Copy, Process, Run, finish, kill, read_rows, start, stopped, until, write_rows
+from conftest import PATIENCE, Copy, Process, Run, finish, kill, read_rows, start, stopped, until, write_rows
 
 from llmkit.errors import StoppedError
 from llmkit.jobs.journal import Journal
-from llmkit.jobs.reporter import Silent
-from llmkit.jobs.stopping import Stopping
 
 TINY = ["--max-new-tokens", "4", "--chat-template", "none"]
 
@@ -314,27 +314,24 @@ def test_a_journal_reads_back_what_was_appended(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_second_signal_ends_the_run_at_once(job: list[str], tmp_path: Path) -> None:
-    running = start(*job, "-o", tmp_path / "out.jsonl", "--batch-size", "600", "--max-new-tokens", "200")
-    assert until(lambda: (tmp_path / "out.jsonl.journal").exists(), running)
-    running.send_signal(signal.SIGTERM)
-    assert running.stderr is not None
-    assert any(b"again to stop" in line for line in running.stderr)  # ends with the process
-
-    def stopped_again() -> bool:  # a signal right after the first one is not counted
-        running.send_signal(signal.SIGTERM)
-        return False
-
-    assert not until(stopped_again, running)
-    assert finish(running).code == 143
-    assert len((tmp_path / "out.jsonl.journal").read_bytes().splitlines()) <= 1  # no batch was finished
+#: A process that gets three signals: at 0 s, half a second later, and at 5 s.
+SIGNALED = """
+import signal
+from llmkit.jobs.stopping import Stopping
+times = iter([0.0, 0.0, 0.5, 5.0])
+with Stopping(None, print, clock=lambda: next(times)):
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
+    print("goes on", flush=True)
+    signal.raise_signal(signal.SIGTERM)
+    print("is still there", flush=True)
+"""
 
 
-def test_a_signal_that_a_launcher_passes_on_is_the_same_signal() -> None:
-    with Stopping(None, Silent().notice) as stopping:
-        signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGTERM)
-        assert isinstance(stopping.due(), StoppedError)
+def test_a_signal_that_a_launcher_repeats_is_the_same_one_and_a_later_one_ends_the_run_at_once() -> None:
+    done = subprocess.run([sys.executable, "-c", SIGNALED], capture_output=True, check=False, timeout=PATIENCE)
+    assert done.returncode == 143, done.stderr
+    assert done.stdout.decode().splitlines() == ["finishing this batch; press Ctrl-C again to stop now", "goes on"]
 
 
 def test_one_process_of_a_run_can_tell_the_others_why_it_ends() -> None:

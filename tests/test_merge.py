@@ -55,6 +55,8 @@ def test_an_encoder_decoders_adapter_is_merged(run: Run, tmp_path: Path) -> None
     assert run("merge", tmp_path / "adapter", "-o", tmp_path / "merged").code == 0
     one = run("translate", "Hello.", "-m", tmp_path / "merged", "--to", "fr").out
     assert one == run("translate", "Hello.", "--adapter", tmp_path / "adapter", "--to", "fr").out == "OUI.\n"
+    (command,) = re.findall(r"^llmkit (.*)$", (tmp_path / "merged" / "README.md").read_text(), re.MULTILINE)
+    assert run(*shlex.split(command)[:-1], "Hello.").out == one
 
 
 def test_an_adapter_of_another_base_is_refused_by_shape_and_by_hash(
@@ -105,9 +107,9 @@ def test_damaged_adapters_and_occupied_places_are_refused(run: Run, tmp_path: Pa
     assert run("merge", trained, "-o", tmp_path / "merged", "--overwrite").code == 0
 
 
-def test_the_cards_of_adapter_and_model_ask_in_the_layout_of_the_training(run: Run, process: Process, tmp_path: Path, gpt2: Path) -> None:
+def test_the_cards_of_adapter_and_model_ask_in_the_layout_of_the_training(run: Run, process: Process, tmp_path: Path, llama: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"topic": "bees", "instruction": "Say it.", "output": "Bees hum."}] * 3)
-    common = ["finetune", rows, "-m", gpt2, "--max-steps", "1"]
+    common = ["finetune", rows, "-m", llama, "--max-steps", "1", "--chat-template", "none"]
     assert run(*common, "-o", tmp_path / "alpaca").code == 0
     row, command = asked_row(tmp_path / "alpaca")
     assert (row, command[0]) == ('{"instruction": "..."}', "generate")
@@ -117,7 +119,7 @@ def test_the_cards_of_adapter_and_model_ask_in_the_layout_of_the_training(run: R
     row, command = asked_row(tmp_path / "merged")
     done = process(*command, "--max-new-tokens", "2", stdin=row.encode())
     assert done.code == 0, done.err
-    assert json.loads(done.out)["prompt_tokens"] == len("About ...:\n")
+    assert json.loads(done.out)["prompt_tokens"] == len("<About ...:\n")  # <s> is one token
 
 
 def asked_row(folder: Path) -> tuple[str, list[str]]:

@@ -232,15 +232,6 @@ def test_the_chat_template_of_the_training_goes_with_the_adapter_into_the_merged
         assert json.loads(done.out)["prompt_tokens"] == len("[user]...\n[assistant]")
 
 
-def test_the_card_of_a_merged_translator_translates(run: Run, tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "rows.jsonl", [{"source": "Hi.", "target": "Salut.", "source_lang": "en", "target_lang": "fr"}] * 3)
-    assert run("finetune", rows, "-m", "builtin:en-fr", "-o", tmp_path / "ad", "--max-steps", "1").code == 0
-    assert run("merge", tmp_path / "ad", "-o", tmp_path / "merged", "--prompt", "a").code == 0
-    assert card_command(tmp_path / "merged")[:1] == ["translate"]
-    done = run(*card_command(tmp_path / "merged"))
-    assert done.code == 0, done.err
-
-
 def card_command(folder: Path) -> list[str]:
     """The command that a model card prints, without `llmkit`."""
     (command,) = re.findall(r"^llmkit (.*)$", (folder / "README.md").read_text(), re.MULTILINE)

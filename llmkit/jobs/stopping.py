@@ -53,14 +53,20 @@ class Stopping:
     """Asked before each batch. Installs its signal handlers as a context manager.
 
     max_time: seconds from now on; max_tokens: of prompts and answers; None for no limit. report: told that a signal came. resumable:
-    whether the run keeps what is done, so that messages say how to continue it.
+    whether the run keeps what is done, so that messages say how to continue it. clock: gives seconds.
     """
 
     def __init__(
-        self, max_time: float | None, report: Callable[[str], None], *, max_tokens: int | None = None, resumable: bool = True
+        self,
+        max_time: float | None,
+        report: Callable[[str], None],
+        *,
+        max_tokens: int | None = None,
+        resumable: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._resumable, self._max_tokens, self._spent = resumable, max_tokens, 0
-        begun = time.monotonic()
+        self._resumable, self._max_tokens, self._spent, self._clock = resumable, max_tokens, 0, clock
+        begun = clock()
         self._half = None if max_time is None else begun + max_time / 2
         self._deadline = None if max_time is None else begun + max_time
         self._report = report
@@ -85,7 +91,7 @@ class Stopping:
         hint = "run the same command again to continue" if self._resumable else "a run with `output` FILE can be continued"
         if self._signal is not None:
             return StoppedError(self._signal, f"stopped by {signal.Signals(self._signal).name}{kept}", hint=hint)
-        if self._deadline is not None and time.monotonic() >= self._deadline:
+        if self._deadline is not None and self._clock() >= self._deadline:
             return TimeUpError(f"stopped by `max_time`{kept}", hint=hint)
         if self._all_spent:
             spent = f"stopped by `max_tokens_total`: {self._spent:,} tokens of prompts and answers"
@@ -112,7 +118,7 @@ class Stopping:
 
     def half_time(self) -> None:
         """Raises TooLongError when half of the time allowed has passed."""
-        if self._half is not None and time.monotonic() >= self._half:
+        if self._half is not None and self._clock() >= self._half:
             raise TooLongError
 
     def late(self) -> None:
@@ -122,7 +128,7 @@ class Stopping:
         """
         ends = [self._signaled] if self._signal is not None else []
         ends += [] if self._deadline is None else [self._deadline]
-        if ends and time.monotonic() >= min(ends) + PATIENCE:
+        if ends and self._clock() >= min(ends) + PATIENCE:
             self.check()
 
     def check(self) -> None:
@@ -140,8 +146,8 @@ class Stopping:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self._signal is not None:
-            if time.monotonic() < self._signaled + _ECHO:
+            if self._clock() < self._signaled + _ECHO:
                 return
             os._exit(128 + number)
-        self._signal, self._signaled = number, time.monotonic()
+        self._signal, self._signaled = number, self._clock()
         self._report("finishing this batch; press Ctrl-C again to stop now")

@@ -307,8 +307,8 @@ def _check_trackers(names: Sequence[str]) -> None:
 _PACKAGES = {"clearml": "clearml", "comet_ml": "comet-ml", "dagshub": "dagshub mlflow", "azure_ml": "azureml-core"}
 
 
-#: The step after which the time that is left is told.
-_TIMED = 4
+#: Seconds of training after which the time that is left is told.
+_TIMED = 2.0
 
 
 def _train(
@@ -320,7 +320,7 @@ def _train(
     steps, first = ready.plan.steps, begun.step if begun is not None else 0
     started = time.monotonic()
     tokens = 0
-    warm = 0.0  # when the first step was done, which takes longer than the others
+    warm = 0.0  # when the first step was done, which takes longer than the others; 0 when the time that is left has been told
 
     with report.steps(steps, first) as progress:
 
@@ -329,10 +329,12 @@ def _train(
             tokens += count
             seconds = time.monotonic() - started
             progress(number, f"loss {loss:.3f}, rate {rate:.1e}, {tokens / seconds:,.0f} trained tokens/s")
-            if number - first == 1:
+            timed = number - first - 1
+            if timed == 0:
                 warm = seconds
-            elif number - first == _TIMED and steps - number > _TIMED:
-                report.notice(f"about {duration((seconds - warm) / (_TIMED - 1) * (steps - number))} left")
+            elif warm and seconds - warm >= _TIMED and steps > number:
+                report.notice(f"about {duration((seconds - warm) / timed * (steps - number))} left")
+                warm = 0.0
 
         def evaluated(number: int, loss: float) -> None:
             report.detail(f"step {number:,}: validation loss {loss:.4f}")

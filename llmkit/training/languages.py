@@ -25,7 +25,7 @@ class Directions:
     """The direction of each row: from its own languages, else those of the settings, else the only one that the model knows.
 
     silent: whether a row had no direction, and was trained as it is. first: source and target of the first row that had one, as they were
-    named, None for one that was not.
+    named, else by their tags; None for a source that is not known.
     """
 
     def __init__(self, known: Family | None, settings: LanguageSettings) -> None:
@@ -44,7 +44,7 @@ class Directions:
         direction = self._made[source, target]
         self.silent = self.silent or direction is None
         if self.first is None and direction is not None:
-            self.first = (source, target)
+            self.first = (source or (direction.source and direction.source.tag), target or direction.target.tag)
         return direction
 
     @property
