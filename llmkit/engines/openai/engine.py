@@ -122,7 +122,8 @@ class OpenAIEngine:
             if not event.get("choices"):
                 return
             choice = protocol.first_choice(event)
-            part = (choice.get("delta") or {}).get("content") if self._chats else choice.get("text")
+            delta = choice.get("delta")
+            part = choice.get("text") if not self._chats else delta.get("content") if isinstance(delta, dict) else None
             last.update({name: value for name, value in choice.items() if value is not None})
             shown.add(part if isinstance(part, str) else "")
 

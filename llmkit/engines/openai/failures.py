@@ -59,7 +59,7 @@ class Redactor:
         for secret in self._secrets:
             text = text.replace(secret, "[key]")
         text = re.sub(r"\b(sk-|Bearer )[\w.*-]{6,}", r"\1[key]", re.sub(r"//[^/@\s]+@", "//", text))
-        return one_line(text)
+        return one_line(text.replace("`", "'"))  # what stands between such marks is a setting of ours
 
 
 def failure_of(exc: Exception, base: str, clean: Redactor, now: float) -> Failure:
@@ -82,7 +82,8 @@ def failure_of(exc: Exception, base: str, clean: Redactor, now: float) -> Failur
 
 
 def _of_status(exc: Any, base: str, clean: Redactor, now: float) -> Failure:
-    status, said = int(exc.status_code), clean(_message(exc))
+    status, said = int(exc.status_code), _message(exc)
+    said = clean(said) if said.strip() else ""
     reason = f"{base} answered with status {status}" + (f": {said}" if said else "")
     if status == 429 and exc.code == "insufficient_quota":
         return Failure("stop", reason, hint="check the account's plan", status=status)
@@ -102,8 +103,10 @@ def _message(exc: Any) -> str:
     if isinstance(body, dict):
         inner = body.get("error", body)
         found = inner.get("message") or inner.get("detail") if isinstance(inner, dict) else inner
-        return str(found if found is not None else body)
-    return str(body) if isinstance(body, str) and not body.lstrip().startswith("<") else ""
+        return str(found if found is not None else body or "")
+    if isinstance(body, str):
+        return "" if body.lstrip().startswith("<") else body
+    return "" if body is None else str(body)
 
 
 def retry_after(headers: Any, now: float) -> float | None:
