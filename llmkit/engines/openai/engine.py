@@ -205,7 +205,7 @@ class OpenAIEngine:
         kept = await self._plain(text, {"echo": True, "logprobs": 1}, read)
         if kept is None:
             hint = "vLLM and SGLang do; or use the model itself with -m"
-            raise UnavailableError("the server gives no log-probabilities of given texts (`echo` with `logprobs`)", hint=hint)
+            raise UnavailableError("the server gives no log-probabilities of given texts ('echo' with 'logprobs')", hint=hint)
         return kept
 
     async def _plain(self, text: str, more: Mapping[str, Any], read: Callable[[dict[str, Any]], T]) -> T:

@@ -75,7 +75,8 @@ def failure_of(exc: Exception, base: str, clean: Redactor, now: float) -> Failur
         return _of_status(exc, base, clean, now)
     cause = exc.__cause__ or exc
     if isinstance(exc, openai.APIConnectionError) and type(cause).__name__ in ("ConnectError", "ProxyError"):
-        return Failure("again", f"{base} cannot be reached: {clean(cause)}", unreachable=True)
+        hint = "SSL_CERT_FILE=FILE adds the certificate of your own authority" if "CERTIFICATE_VERIFY_FAILED" in str(cause) else None
+        return Failure("again", f"{base} cannot be reached: {clean(cause)}", hint=hint, unreachable=True)
     if isinstance(exc, openai.APIConnectionError | OSError) or "httpx" in type(exc).__module__:
         return Failure("again", f"the connection to {base} broke: {clean(cause)}")
     raise exc
