@@ -127,6 +127,8 @@ def acquire(path: Path, shown: str, *, wait: bool = False) -> Any:
     try:
         lock.acquire()
     except filelock.Timeout as exc:
+        if not place.exists():  # a file system that makes no files, as /proc
+            raise OutputError(f"{shown}: no file can be made there", hint="name another output") from exc
         pid = place.read_text().strip() if os.name == "posix" else ""
         who = f"process {pid}" if pid else "another process"
         raise OutputError(f"{shown}: {who} is writing it now", hint="wait for it, or name another output") from exc

@@ -188,7 +188,7 @@ def limited_time() -> Iterator[None]:
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     """The address of a server on this machine that answers by `handler` until the end of the block."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:

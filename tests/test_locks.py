@@ -55,3 +55,10 @@ def test_a_users_lock_file_beside_an_output_of_that_name_is_kept(run: Run, tmp_p
     (tmp_path / "x.jsonl.lock").write_text("keep")
     assert run("generate", "-i", rows, "-m", gpt2, "-o", tmp_path / "x.jsonl", "--max-new-tokens", "1").code == 0
     assert (tmp_path / "x.jsonl.lock").read_text() == "keep"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux has such a file system")
+def test_a_place_that_takes_no_files_is_said(run: Run, texts: Path) -> None:
+    ran = run("generate", "-i", texts, "-o", "/proc/out.jsonl", "-m", "builtin:stories")
+    assert ran.code == 2
+    assert "/proc/out.jsonl" in ran.err

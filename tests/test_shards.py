@@ -118,6 +118,14 @@ def test_a_missing_shard_is_named(run: Run, shards: Path) -> None:
     assert not shards.exists()
 
 
+def test_a_shard_beyond_the_last_is_named(run: Run, shards: Path) -> None:
+    shards.with_name("out.jsonl.shard-4-of-3").touch()
+    ran = run("gather", shards)
+    assert ran.code == 2
+    assert "out.jsonl.shard-4-of-3" in ran.err
+    assert not shards.exists()
+
+
 def test_an_unfinished_shard_is_named(run: Run, shards: Path) -> None:
     shards.with_name("out.jsonl.shard-2-of-3").rename(shards.with_name("out.jsonl.shard-2-of-3.journal"))
     ran = run("gather", shards)

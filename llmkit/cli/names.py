@@ -298,6 +298,7 @@ OPTIONS_ELSEWHERE = {
         ("gpus", "num-gpus", "tensor-parallel-size", "n-gpu-layers", "gpu-layers", "-ngl", "ngl"),
         "docs/scale.md tells how several devices share the work",
     ),
+    "shard": "'generate' and 'translate' of rows have it; 'evaluate' has --workers",
     **dict.fromkeys(("deepspeed", "multi-gpu"), "torchrun -m llmkit finetune trains on several devices"),
     **dict.fromkeys(("resume", "resume-from-checkpoint"), "omit it: the same command resumes an unfinished run"),
     **dict.fromkeys(("wandb", "tensorboard", "mlflow"), "--report-to wandb, tensorboard or mlflow"),

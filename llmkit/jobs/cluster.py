@@ -9,13 +9,17 @@ import contextlib
 import logging
 import math
 import os
+import re
+import shutil
 import signal
 import socket
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from llmkit.errors import UnavailableError, UsageError, one_line
@@ -32,6 +36,8 @@ _ENVIRONMENT = {
 }
 #: Read when Ray is imported: what a cluster says of its workers would stand on standard output, among the answers.
 _QUIET = {"RAY_DEDUP_LOGS": "1", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}
+#: Where its logs and sockets lie: the beginning of the folder's name, which the process's number follows, and its lock.
+_FOLDER, _LOCK = "llmkit-ray-", "lock"
 #: Bytes of its object store; batches and answers are small, and most never get there.
 _STORE = 128 << 20
 
@@ -108,13 +114,44 @@ def _reach(address: str) -> None:
 @contextmanager
 def _logs() -> Iterator[None]:
     """A folder for Ray's logs and sockets that goes when they are not needed any more; the user's, where RAY_TMPDIR names one."""
+    import filelock
+
     if "RAY_TMPDIR" in os.environ:
         yield
         return
     short = "/tmp" if os.path.isdir("/tmp") else None  # noqa: S108  (the name of a socket has 103 bytes at most)
-    kept = tempfile.TemporaryDirectory(prefix="llmkit-ray-", dir=short, ignore_cleanup_errors=True)
-    with kept as folder, _environment({"RAY_TMPDIR": folder}):
+    if short is not None:
+        remove_left(Path(short))
+    kept = tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-", dir=short, ignore_cleanup_errors=True)
+    with kept as folder, filelock.FileLock(Path(folder, _LOCK)), _environment({"RAY_TMPDIR": folder}):
         yield
+
+
+def remove_left(place: Path) -> None:
+    """Removes the folders at `place` of runs that were killed: this user's, whose process is gone and whose lock is free.
+
+    The lock tells of a process that another container has, where its number means nothing here.
+    """
+    import filelock
+
+    for folder in place.glob(f"{_FOLDER}*"):
+        match = re.fullmatch(rf"{_FOLDER}(\d{{1,9}})-\w+", folder.name)
+        with contextlib.suppress(OSError, filelock.Timeout):
+            status = os.lstat(folder)
+            if match is None or not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or _runs(int(match[1])):
+                continue
+            with filelock.FileLock(folder / _LOCK, timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True
 
 
 @contextmanager

@@ -105,6 +105,8 @@ def _complete_set(path: Path) -> list[Path]:
     if len(sizes) > 1:
         kinds = " and ".join(f"{path.name}.shard-*-of-{size}" for size in sizes)
         raise InputError(f"shards of {len(sizes)} different plans overlap: {kinds}", path=path, hint="remove those of other runs")
+    if foreign := [match[0] for match in there if int(match[1]) > sizes[0]]:
+        raise InputError(f"no run writes a shard of that name: {_listed(foreign)}", path=path, hint="remove it, or give it its old name")
     names = [Path(Shard(number, sizes[0]).path(str(path))) for number in range(1, sizes[0] + 1)]
     if missing := [shard.name for shard in names if not shard.exists()]:
         begun = [match[0] for match in there if match[3]]

@@ -13,21 +13,21 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from llmkit.engines.base import Check, never_stop
 from llmkit.engines.openai.failures import BrokenAnswerError, Failure, Redactor, failure_of
-from llmkit.engines.openai.pacing import Pool, Server
+from llmkit.engines.openai.pacing import LONG, Pool, Server
 from llmkit.errors import LlmkitError, UnavailableError, one_line
 from llmkit.models.settings import ServerSettings
 
 T = TypeVar("T")
 
-#: Bytes of an answer.
-_MOST_BYTES = 1 << 26
+#: Bytes of an answer, of an event of a streamed one, and of an error; unpacked, where they came compressed.
+_MOST_BYTES, _MOST_EVENT, _MOST_ERROR = 1 << 26, 1 << 22, 1 << 16
 #: Seconds before a second try at least and at most; each further try waits twice as long, up to the longest.
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
 #: Seconds between two looks at whether the run has to end.
@@ -63,19 +63,15 @@ class Client:
     def __init__(
         self, bases: tuple[str, ...], key: str | None, settings: ServerSettings, *, clock: Clock, warn: Callable[[str], None]
     ) -> None:
-        import openai
-
         self._settings, self._clock, self._warn = settings, clock, warn
         self.pool = Pool(bases)
         self._clean = Redactor(key)
-        self._library = {
-            base: openai.AsyncOpenAI(api_key=key or "none", base_url=base, max_retries=0, timeout=settings.timeout) for base in bases
-        }
+        self._library = {base: _library(base, key, settings) for base in bases}
         self._turns = {base: asyncio.Lock() for base in bases}  # who is next to begin, so that requests are spaced as they begin
         self._warned: set[str] = set()
         self._ended: LlmkitError | None = None
         self._loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=_run, args=(self._loop,), daemon=True)
+        thread = threading.Thread(target=_run, args=(self._loop, tuple(self._library.values())), daemon=True)
         thread.start()
         self._room = asyncio.Semaphore(settings.concurrency)
         weakref.finalize(self, _stop, self._loop, thread)
@@ -127,10 +123,10 @@ class Client:
         async def once(server: Server) -> dict[str, dict[str, Any]]:
             async with asyncio.timeout(self._settings.timeout):
                 try:
-                    response = await self._library[server.base].models.with_raw_response.list()
+                    async with self._library[server.base].models.with_streaming_response.list() as response:
+                        return read(_parsed(await _bytes(response), response.headers.get("content-type")))
                 except openai.NotFoundError:
                     return {}
-                return read(_parsed(response.content, response.headers.get("content-type")))
 
         try:
             return await self._until_answered(once, retries=min(self._settings.retries, len(self.pool.servers) + 1))
@@ -196,8 +192,10 @@ class Client:
         """What a failure of a request that began then says of the server. An answer that says no is an answer."""
         now = self._clock.now()
         if failure.busy:
-            server.refused(now, begun, failure.wait)
-        elif failure.unreachable:
+            server.refused(now, begun)
+        if failure.wait is not None and failure.wait >= LONG:
+            server.rest(now + failure.wait)
+        if failure.unreachable:
             server.unreachable(now)
         if failure.status is not None and not failure.unreachable:
             self.pool.answers += 1
@@ -208,6 +206,8 @@ class Client:
     async def _wait(self, failure: Failure, tries: int) -> None:
         """Waits before the next try: as long as the server asks, twice as long each time, spread by chance."""
         asked = failure.wait or 0.0
+        if asked >= LONG and self.pool.has_ready(self._clock.now()):
+            return  # the server that asks for it rests
         if asked > _TOO_LONG:
             self._ended = UnavailableError(
                 f"{failure.reason}; it asks to wait {asked / 3600:.1f} hours", hint="run the same command again then"
@@ -220,11 +220,40 @@ class Client:
         await self._clock.sleep(max(asked * (1 + share / 10), backoff))
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """Runs the loop until it is stopped, and ends what is left in it: what stayed would complain when the process ends."""
+def _library(base: str, key: str | None, settings: ServerSettings) -> Any:
+    """The client library for a server: it tries once, and reads no more of an error than a message needs."""
+    import openai
+
+    async def shorten(response: Any) -> None:
+        if response.is_error:  # the library reads all of it, however long it is
+            parts = response.aiter_bytes
+            response.aiter_bytes = lambda *size: _first(response, parts(*size))
+
+    reading = openai.DefaultAsyncHttpxClient(event_hooks={"response": [shorten]}, timeout=settings.timeout)
+    return openai.AsyncOpenAI(api_key=key or "none", base_url=base, max_retries=0, timeout=settings.timeout, http_client=reading)
+
+
+async def _first(response: Any, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The first bytes of an error; the connection of a longer one is closed."""
+    size = 0
+    async for part in parts:
+        yield part[: _MOST_ERROR - size]
+        size += len(part)
+        if size >= _MOST_ERROR:
+            await response.aclose()
+            return
+
+
+def _run(loop: asyncio.AbstractEventLoop, libraries: Sequence[Any]) -> None:
+    """Runs the loop until it is stopped, and ends what is left in it: what stayed would complain when the process ends.
+
+    libraries: clients that are closed then; one that is not would try it in the loop of another.
+    """
     try:
         loop.run_forever()
         loop.run_until_complete(_end(asyncio.all_tasks(loop)))
+        for library in libraries:
+            loop.run_until_complete(library.close())
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
@@ -260,8 +289,8 @@ def _parsed(data: bytes, kind: str | None) -> dict[str, Any]:
         raise BrokenAnswerError(f"no JSON ({(kind or 'no content type').partition(';')[0]}, {len(data):,} bytes)") from None
     if not isinstance(content, dict):
         raise BrokenAnswerError("JSON that is not an object")
-    if isinstance(content.get("error"), dict):  # a gateway that says it with status 200
-        raise BrokenAnswerError(f"the error {content['error'].get('message')}")
+    if isinstance(error := content.get("error"), dict | str) and error:  # a gateway that says it with status 200
+        raise BrokenAnswerError(f"the error {error.get('message') if isinstance(error, dict) else error}")
     return content
 
 
@@ -271,15 +300,27 @@ async def _events(response: Any) -> AsyncIterator[dict[str, Any]]:
     Raises BrokenAnswerError for a stream that ends before the answer has.
     """
     finished = False
-    async for line in response.iter_lines():
-        name, _, data = line.partition(":")
-        if name != "data":
+    async for line in _lines(response):
+        name, _, data = line.partition(b":")
+        if name != b"data":
             continue
-        if data.strip() == "[DONE]":
+        if data.strip() == b"[DONE]":
             return
-        event = _parsed(data.strip().encode(), "an event")
+        event = _parsed(data.strip(), "an event")
         choices = event.get("choices")
         finished = finished or (isinstance(choices, list) and any(isinstance(c, dict) and c.get("finish_reason") for c in choices))
         yield event
     if not finished:
         raise BrokenAnswerError("an incomplete stream")
+
+
+async def _lines(response: Any) -> AsyncIterator[bytes]:
+    """The lines of an answer as they arrive. Raises BrokenAnswerError for one that does not end."""
+    rest = b""
+    async for part in response.iter_bytes():
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            yield line
+        if len(rest) > _MOST_EVENT:
+            raise BrokenAnswerError(f"an event of more than {_MOST_EVENT >> 20} MiB")
+    yield rest

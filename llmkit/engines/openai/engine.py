@@ -122,7 +122,8 @@ class OpenAIEngine:
             if not event.get("choices"):
                 return
             choice = protocol.first_choice(event)
-            part = (choice.get("delta") or {}).get("content") if self._chats else choice.get("text")
+            delta = choice.get("delta")
+            part = choice.get("text") if not self._chats else delta.get("content") if isinstance(delta, dict) else None
             last.update({name: value for name, value in choice.items() if value is not None})
             shown.add(part if isinstance(part, str) else "")
 
@@ -204,7 +205,7 @@ class OpenAIEngine:
         kept = await self._plain(text, {"echo": True, "logprobs": 1}, read)
         if kept is None:
             hint = "vLLM and SGLang do; or use the model itself with -m"
-            raise UnavailableError("the server gives no log-probabilities of given texts (`echo` with `logprobs`)", hint=hint)
+            raise UnavailableError("the server gives no log-probabilities of given texts ('echo' with 'logprobs')", hint=hint)
         return kept
 
     async def _plain(self, text: str, more: Mapping[str, Any], read: Callable[[dict[str, Any]], T]) -> T:

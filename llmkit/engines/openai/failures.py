@@ -59,7 +59,7 @@ class Redactor:
         for secret in self._secrets:
             text = text.replace(secret, "[key]")
         text = re.sub(r"\b(sk-|Bearer )[\w.*-]{6,}", r"\1[key]", re.sub(r"//[^/@\s]+@", "//", text))
-        return one_line(text)
+        return one_line(text.replace("`", "'"))  # what stands between such marks is a setting of ours
 
 
 def failure_of(exc: Exception, base: str, clean: Redactor, now: float) -> Failure:
@@ -75,14 +75,16 @@ def failure_of(exc: Exception, base: str, clean: Redactor, now: float) -> Failur
         return _of_status(exc, base, clean, now)
     cause = exc.__cause__ or exc
     if isinstance(exc, openai.APIConnectionError) and type(cause).__name__ in ("ConnectError", "ProxyError"):
-        return Failure("again", f"{base} cannot be reached: {clean(cause)}", unreachable=True)
+        hint = "SSL_CERT_FILE=FILE adds the certificate of your own authority" if "CERTIFICATE_VERIFY_FAILED" in str(cause) else None
+        return Failure("again", f"{base} cannot be reached: {clean(cause)}", hint=hint, unreachable=True)
     if isinstance(exc, openai.APIConnectionError | OSError) or "httpx" in type(exc).__module__:
         return Failure("again", f"the connection to {base} broke: {clean(cause)}")
     raise exc
 
 
 def _of_status(exc: Any, base: str, clean: Redactor, now: float) -> Failure:
-    status, said = int(exc.status_code), clean(_message(exc))
+    status, said = int(exc.status_code), _message(exc)
+    said = clean(said) if said.strip() else ""
     reason = f"{base} answered with status {status}" + (f": {said}" if said else "")
     if status == 429 and exc.code == "insufficient_quota":
         return Failure("stop", reason, hint="check the account's plan", status=status)
@@ -102,8 +104,10 @@ def _message(exc: Any) -> str:
     if isinstance(body, dict):
         inner = body.get("error", body)
         message = inner.get("message") or inner.get("detail") if isinstance(inner, dict) else inner
-        return str(message if message is not None else body)
-    return str(body) if isinstance(body, str) and not body.lstrip().startswith("<") else ""
+        return str(message if message is not None else body or "")
+    if isinstance(body, str):
+        return "" if body.lstrip().startswith("<") else body
+    return "" if body is None else str(body)
 
 
 def retry_after(headers: Any, now: float) -> float | None:

@@ -20,7 +20,7 @@ _PATIENT = 20.0
 #: Requests per second below which a rate is not lowered.
 _SLOWEST = 0.05
 #: A wait that a server asks for so long is for all requests, not only for the refused one (seconds).
-_LONG = 5.0
+LONG = 5.0
 #: The longest rest of a server that can't be reached (seconds).
 _LONGEST_REST = 30.0
 
@@ -97,11 +97,13 @@ class Server:
         """An answer came: failures in a row are counted anew."""
         self.failures = 0
 
-    def refused(self, now: float, begun: float, wait: float | None) -> None:
-        """It had too many requests with the one that began then, and asks to wait so many seconds (None: it does not say)."""
+    def refused(self, now: float, begun: float) -> None:
+        """It had too many requests with the one that began then."""
         self.pace.refused(now, begun)
-        if wait is not None and wait >= _LONG:
-            self.rests_until = max(self.rests_until, now + wait)
+
+    def rest(self, until: float) -> None:
+        """It asks for no requests before that time."""
+        self.rests_until = max(self.rests_until, until)
 
     def unreachable(self, now: float) -> None:
         """No request gets there. Those that fail while it rests are of the same failure."""

@@ -24,6 +24,10 @@ OPTIONAL: dict[str, Any] = {
 TEMPLATE_VALUES = "chat_template_kwargs"
 #: The other name of the limit of an answer, for servers that have given up the first.
 LIMIT, OTHER_LIMIT = "max_tokens", "max_completion_tokens"
+#: A count of tokens that is higher than this is none: sums of it have to stay exact in every JSON reader.
+_MOST_TOKENS = 10**9
+#: How far above 0 a log-probability may be: servers compute in low precision.
+_ROUNDING = 0.01
 
 
 def fields(decoding: Decoding, limit: int, seed: int, *, chat: bool) -> dict[str, Any]:
@@ -78,14 +82,14 @@ def first_choice(content: dict[str, Any]) -> dict[str, Any]:
     choices = content.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise BrokenAnswerError("no choices")
-    return choices[0]
+    return next((choice for choice in choices if isinstance(choice, dict) and choice.get("index") == 0), choices[0])
 
 
 def usage(content: dict[str, Any]) -> tuple[int, int]:
     """Tokens of the prompt and of the answer; 0 where the server does not say."""
     told = content.get("usage")
     counts = [told.get(name) if isinstance(told, dict) else None for name in ("prompt_tokens", "completion_tokens")]
-    return tuple(count if isinstance(count, int) and count >= 0 else 0 for count in counts)  # type: ignore[return-value]
+    return tuple(count if type(count) is int and 0 <= count <= _MOST_TOKENS else 0 for count in counts)  # type: ignore[return-value]
 
 
 def _reason(choice: dict[str, Any], decoding: Decoding) -> str:
@@ -110,20 +114,30 @@ def _without_text(message: Any, choice: dict[str, Any]) -> str:
 
 
 def _scores(choice: dict[str, Any], chat: bool) -> tuple[TokenScore, ...] | None:
-    """The tokens of an answer with their log-probabilities, None where the server gives none."""
+    """The tokens of an answer with their log-probabilities, None where the server gives none. Raises BrokenAnswerError."""
     told = choice.get("logprobs")
     if not isinstance(told, dict):
         return None
     if chat:
         listed = told.get("content")
-        return tuple(TokenScore(str(t["token"]), float(t["logprob"])) for t in listed) if isinstance(listed, list) else None
+        if not isinstance(listed, list):
+            return None
+        pairs = [(each.get("token"), each.get("logprob")) if isinstance(each, dict) else (None, None) for each in listed]
+        return tuple(TokenScore(str(token), _logprob(value)) for token, value in pairs)
     scores = echoed(told)
     return None if scores is None else tuple(TokenScore(token, value) for token, value in scores if value is not None)
 
 
 def echoed(told: dict[str, Any]) -> Sequence[tuple[str, float | None]] | None:
-    """Tokens and log-probabilities of a plain completion, None for a token that nothing stands before."""
+    """Tokens and log-probabilities of a plain completion, None for a token that nothing stands before. Raises BrokenAnswerError."""
     tokens, values = told.get("tokens"), told.get("token_logprobs")
     if not isinstance(tokens, list) or not isinstance(values, list) or len(tokens) != len(values):
         return None
-    return [(str(token), None if value is None else float(value)) for token, value in zip(tokens, values, strict=True)]
+    return [(str(token), None if value is None else _logprob(value)) for token, value in zip(tokens, values, strict=True)]
+
+
+def _logprob(value: object) -> float:
+    """Raises BrokenAnswerError for what is no log-probability; -inf is one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value <= _ROUNDING:
+        raise BrokenAnswerError("log-probabilities that are none")
+    return float(value)

@@ -1,0 +1,167 @@
+"""Servers that speak the protocol in a way of their own: what can be understood is, the rest costs a row at most."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Run, read_rows, serving, write_rows
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+@contextlib.contextmanager
+def odd(answer: Answer, models: Answer | None = None) -> Iterator[str]:
+    """The address of a server that answers each request in this way."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            if models is None:
+                send(self, 200, {"data": []})
+            else:
+                models(self)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            answer(self)
+
+    with serving(Handler) as address:
+        yield f"{address}/v1"
+
+
+def send(handler: BaseHTTPRequestHandler, status: int, content: object, **headers: str) -> None:
+    data = json.dumps(content).encode()
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.send_header("Content-Length", str(len(data)))
+    handler.end_headers()
+    handler.wfile.write(data)
+
+
+def sends(status: int, content: object, **headers: str) -> Answer:
+    return lambda handler: send(handler, status, content, **headers)
+
+
+def endless(status: int, begin: bytes = b"") -> Answer:
+    """An answer that ends when the client has had enough of it."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.close_connection = True
+        with contextlib.suppress(OSError):
+            handler.wfile.write(begin)
+            while True:
+                handler.wfile.write(b"x" * 65536)
+
+    return answer
+
+
+def reply(**changed: Any) -> dict[str, Any]:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "yes"}}
+    return {"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 1}} | changed
+
+
+def logprobs(*tokens: object) -> dict[str, Any]:
+    choice = reply()["choices"][0]
+    return reply(choices=[choice | {"logprobs": {"content": list(tokens)}}])
+
+
+def asked(run: Run, folder: Path, base: str, *options: object) -> dict[str, Any]:
+    """The one row of a run."""
+    rows = write_rows(folder / "in.jsonl", [{"prompt": "Is it?"}])
+    run("generate", "-i", rows, "-o", folder / "out.jsonl", "-m", "openai:tiny", "--api-base", base, "--max-retries", 0, *options)
+    return read_rows(folder / "out.jsonl")[0]
+
+
+@pytest.mark.parametrize("count", [True, 10**30, "7", 2.5, -1, None])
+def test_a_count_of_tokens_that_is_none_costs_no_answer(run: Run, tmp_path: Path, count: object) -> None:
+    with odd(sends(200, reply(usage={"prompt_tokens": count, "completion_tokens": count}))) as base:
+        row = asked(run, tmp_path, base)
+    assert (row["text"], row["prompt_tokens"], row["completion_tokens"]) == ("yes", 0, 0)
+
+
+def test_of_several_choices_the_first_by_its_number_is_the_answer(run: Run, tmp_path: Path) -> None:
+    choices = [{"index": 1, "message": {"content": "no"}}, {"index": 0, "finish_reason": "content_filter", "message": {"content": "yes"}}]
+    with odd(sends(200, reply(choices=choices))) as base:
+        row = asked(run, tmp_path, base)
+    assert (row["text"], row["finish_reason"]) == ("yes", "content_filter")
+
+
+@pytest.mark.parametrize(
+    "token", [{"token": "a", "logprob": None}, {"token": "a", "logprob": "-1"}, {"token": "a", "logprob": float("nan")}, "a"]
+)
+def test_log_probabilities_that_are_none_are_an_error_of_the_row(run: Run, tmp_path: Path, token: object) -> None:
+    with odd(sends(200, logprobs(token))) as base:
+        assert "log-probabilities" in asked(run, tmp_path, base, "--logprobs")["error"]
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "said"),
+    [
+        (400, ["too", "long"], "status 400: ['too', 'long']"),
+        (400, {}, "status 400"),
+        (418, None, "status 418"),
+        (400, {"error": {"message": "the model `tiny` is `busy`"}}, "status 400: the model 'tiny' is 'busy'"),
+        (200, {"error": "overloaded"}, "the error overloaded"),
+    ],
+)
+def test_an_error_is_told_as_the_server_tells_it(run: Run, tmp_path: Path, status: int, content: object, said: str) -> None:
+    with odd(sends(status, content)) as base:
+        assert asked(run, tmp_path, base)["error"].endswith(said)
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_an_error_without_an_end_is_read_as_far_as_a_message_needs(run: Run, tmp_path: Path, status: int) -> None:
+    with odd(endless(status)) as base:
+        error = asked(run, tmp_path, base)["error"]
+    assert f"status {status}: xxx" in error
+    assert len(error) < 400
+
+
+def test_an_event_or_a_list_of_models_without_an_end_is_given_up(run: Run) -> None:
+    with odd(endless(200, b"data: "), models=endless(200)) as base:
+        ran = run("generate", "Is it?", "-m", "openai:tiny", "--api-base", base, "--max-retries", 0)
+    assert ran.code == 5
+    assert "an event of more than 4 MiB" in ran.err
+
+
+def test_a_server_that_asks_for_a_year_does_not_hold_up_the_others(run: Run, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": str(number)} for number in range(12)])
+    year = {"Retry_After": "31536000"}
+    for status in (429, 500):
+        with odd(sends(200, reply())) as good, odd(sends(status, {}, **year)) as tired:
+            at = ["-m", "openai:tiny", "--api-base", tired]
+            out = tmp_path / f"{status}.jsonl"
+            assert run("generate", "-i", rows, "-o", out, *at, "--api-base", good).code == 0
+            assert [row["text"] for row in read_rows(out)] == ["yes"] * 12
+            alone = run("generate", "-i", rows, "-o", tmp_path / f"{status}.alone.jsonl", *at)
+            assert alone.code == 5
+            assert "8760.0 hours" in alone.err
+
+
+def test_a_key_does_not_follow_to_another_host(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-this-test-0123456789")
+    seen: list[str | None] = []
+
+    def elsewhere(handler: BaseHTTPRequestHandler) -> None:
+        seen.append(handler.headers.get("authorization"))
+        send(handler, 200, reply())
+
+    with odd(elsewhere) as other:
+        target = other.replace("127.0.0.1", "localhost") + "/chat/completions"
+        with odd(sends(307, {}, Location=target)) as base:
+            asked(run, tmp_path, base)
+    assert seen == [None]
