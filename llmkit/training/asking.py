@@ -43,9 +43,9 @@ def asking_of(record: dict[str, Any] | None) -> Asking:
     """What `asking` gave for the run of a record, which may be anybody's; a plain prompt without one."""
     asked = (record or {}).get("result", {}).get("ask")
     try:
-        found = Asking(asked["command"], tuple(asked["options"]), tuple(asked["fields"]))
-        known = found.command in ("generate", "translate") and {*found.options[::2]} <= _OPTIONS
-        words = (*found.options, *found.fields)
-        return found if known and all(isinstance(word, str) and "```" not in word for word in words) else Asking("generate")
+        recorded = Asking(asked["command"], tuple(asked["options"]), tuple(asked["fields"]))
+        known = recorded.command in ("generate", "translate") and {*recorded.options[::2]} <= _OPTIONS
+        words = (*recorded.options, *recorded.fields)
+        return recorded if known and all(isinstance(word, str) and "```" not in word for word in words) else Asking("generate")
     except (TypeError, KeyError):
         return Asking("generate")
