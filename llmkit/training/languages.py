@@ -44,7 +44,8 @@ class Directions:
         direction = self._made[source, target]
         self.silent = self.silent or direction is None
         if self.first is None and direction is not None:
-            self.first = (source or (direction.source and direction.source.tag), target or direction.target.tag)
+            known = direction.source.tag if direction.source is not None else None
+            self.first = (source or known, target or direction.target.tag)
         return direction
 
     @property
