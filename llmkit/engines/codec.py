@@ -17,7 +17,7 @@ from llmkit.engines.base import Check, Completion, Pair, Request, TokenScore, ne
 from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import NO_STOPS, Stops, continuation, decode_piece, special_tokens, whole_characters
-from llmkit.engines.truncation import cut_conversation, cut_tokens
+from llmkit.engines.truncation import capped, cut_conversation, cut_tokens
 from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import InputError, UsageError, one_line
 from llmkit.models.panics import panics
@@ -26,6 +26,8 @@ from llmkit.rows.fields import Prompt
 
 #: Scores of sequences from an index on, as `Engine.score` gives them.
 Score = Callable[[Sequence[Sequence[int]], Sequence[int], Sequence[Sequence[int]] | None], list[list[float]]]
+#: A text with more characters than the first, and than the second for each token of the context, is too long whatever its tokens are.
+_MUCH, _CHARACTERS = 1_000_000, 64
 
 
 def whole_text(text: str) -> str:
@@ -58,17 +60,23 @@ class Codec:
     def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
         """As `TextEngine.prepare`. Raises UsageError for the name of a token that the model does not have."""
         self.stops(decoding)
-        tokens = self.encode_prompt(prompt)
         keep = decoding.prompt_room(self.context, shared_context=not self.encoder_decoder)
+        side = "right" if decoding.truncate == "none" else decoding.truncate
+        # tokenizing takes some 200 bytes a character, so of a text that is far too long only a part is tokenized
+        part = prompt if self.context is None else capped(prompt, max(_MUCH, _CHARACTERS * self.context), side)
+        tokens = self.encode_prompt(part)
+        if part is not prompt and len(tokens) <= max(keep or 0, self.context or 0):
+            part, tokens = prompt, self.encode_prompt(prompt)
         if decoding.truncate != "none" and keep is not None and len(tokens) > keep:
-            kept = self._cut(prompt, tokens, keep, decoding.truncate)
+            kept = self._cut(part, tokens, keep, decoding.truncate)
             return self._request(kept, decoding, number, len(tokens) - len(kept))
         context = self.context
         room = context if context is None or self.encoder_decoder else context - 1  # for at least one token of answer
         if context is not None and room is not None and len(tokens) > room:
             kind = "tokens" if self.encoder_decoder else "tokens, prompt and answer together"
+            least, more = "" if part is prompt else "more than ", len(tokens) - room
             raise InputError(
-                f"the prompt is {len(tokens) - room:,} tokens too long: it has {len(tokens):,}, the model takes {context:,} {kind}",
+                f"the prompt is {least}{more:,} tokens too long: it has {least}{len(tokens):,}, the model takes {context:,} {kind}",
                 hint="`truncate` left keeps its end, `truncate` right its beginning",
             )
         return self._request(tokens, decoding, number, 0)

@@ -34,7 +34,7 @@ def cut_conversation(prompt: Prompt, tokens: Sequence[int], keep: int, side: str
     Raises InputError when the template leaves no room.
     """
     low, high = 1, max((len(text) for text in _contents(prompt)), default=0)
-    best = encode(_capped(prompt, low, side)) if high > low else list(tokens)
+    best = encode(capped(prompt, low, side)) if high > low else list(tokens)
     if len(best) > keep:
         raise InputError(
             f"the conversation is too long even without its text: it has {len(best):,} tokens, and there is room for {keep:,}",
@@ -47,7 +47,7 @@ def cut_conversation(prompt: Prompt, tokens: Sequence[int], keep: int, side: str
         # lengths in tokens grow about linearly with those in characters; every other try halves what is left
         share = (keep - len(best)) / max(1, longer - len(best)) if attempt % 2 == 0 else 0.5
         most = min(high - 1, max(low + 1, low + int(share * (high - low))))
-        ids = encode(_capped(prompt, most, side))
+        ids = encode(capped(prompt, most, side))
         if len(ids) <= keep:
             low, best = most, ids
         else:
@@ -63,19 +63,22 @@ def _contents(prompt: Prompt) -> list[str]:
     return [message["content"] for message in messages if isinstance(message.get("content"), str)]
 
 
-def _capped(prompt: Prompt, most: int, side: str) -> Prompt:
-    """The prompt with no text that may be cut longer than `most` characters."""
+def capped(prompt: Prompt, most: int, side: str) -> Prompt:
+    """The prompt with no text that may be cut longer than `most` characters; the same one where none is.
 
-    def capped(text: str) -> str:
-        return text if len(text) <= most else text[:most] if side == "right" else text[-most:]
+    side: 'left' or 'right', which is cut off.
+    """
+
+    def cut(text: str) -> str:
+        return text[:most] if side == "right" else text[-most:]
 
     if prompt.messages is None:
-        return replace(prompt, text=capped(prompt.text or ""))
+        if max(len(prompt.text or ""), len(prompt.plain or "")) <= most:
+            return prompt
+        return replace(prompt, text=prompt.text and cut(prompt.text), plain=prompt.plain and cut(prompt.plain))
     last = len(prompt.messages) - 1 if prompt.continue_last else len(prompt.messages)
-    return replace(
-        prompt,
-        messages=tuple(
-            {**m, "content": capped(m["content"])} if place < last and isinstance(m.get("content"), str) else m
-            for place, m in enumerate(prompt.messages)
-        ),
-    )
+    messages = [
+        {**m, "content": cut(m["content"])} if place < last and isinstance(m.get("content"), str) and len(m["content"]) > most else m
+        for place, m in enumerate(prompt.messages)
+    ]
+    return prompt if messages == list(prompt.messages) else replace(prompt, messages=tuple(messages))

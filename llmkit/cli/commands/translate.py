@@ -68,6 +68,8 @@ _OUT = opt.AnswersOut(output_field="translation")
 _MODEL = opt.ModelOptions(model=DEFAULT)
 
 
+#: A call that a message shows.
+_EXAMPLE = 'llmkit translate "Good morning" --to fr'
 _PAGE = Page(
     ('llmkit translate "Good morning" --to fr', "llmkit translate -i talk.srt -o talk.fr.srt --to fr -m org/model"),
     ("source", "target", "input", "output", "text_field", "model", "device", "languages"),
@@ -152,8 +154,7 @@ def translate(
         TranslationOptions(output_field, document.keep if document else None, terms, n_best, scores),
         settings.batch_size, settings.batch_tokens,
     )  # fmt: skip
-    example = 'llmkit translate "Good morning" --to fr'
-    prompt = "" if input is not None or languages else read_prompt(text, example, out, rows_in.encoding)
+    prompt = "" if input is not None or languages else read_prompt(text, _EXAMPLE, out, rows_in.encoding)
     if document is not None:
         refuse(ctx, ("shard", "output_format"), "applies to rows, not to documents", hint="remove it")
     as_json = rows_out.for_one() if input is None else False
