@@ -265,6 +265,13 @@ def lines_of(source: str) -> Iterator[tuple[int, str]]:
         yield match.start(), match.group()
 
 
+def stripped_end(source: str, end: int, characters: str) -> int:
+    """Where the text before `end` ends without these characters. (`rstrip` would copy all of it.)"""
+    while end and source[end - 1] in characters:
+        end -= 1
+    return end
+
+
 def one_line(raw: str) -> str:
     """Lines as one, a space between them; space at the ends of the text stays."""
     lines = re.split(r"\r\n|\n|\r", raw)

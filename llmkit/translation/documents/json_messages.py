@@ -14,7 +14,7 @@ from functools import partial
 
 from llmkit.errors import InputError
 from llmkit.translation.documents import messages
-from llmkit.translation.documents.base import decoded
+from llmkit.translation.documents.base import decoded, stripped_end
 from llmkit.translation.documents.edits import Change, EditedDocument, Lines, Unit, changed
 from llmkit.translation.documents.messages import Value
 from llmkit.translation.documents.plurals import keys_lacking
@@ -87,9 +87,9 @@ def _member(source: str, begin: int) -> tuple[int, str, str]:
     colon = source.rindex(":", 0, begin)
     end = source.rindex('"', 0, colon)
     first = end - 1
-    while source[first] != '"' or (len(source[:first]) - len(source[:first].rstrip("\\"))) % 2:
+    while source[first] != '"' or (first - stripped_end(source, first, "\\")) % 2:
         first -= 1
-    before = len(source[:first].rstrip())
+    before = stripped_end(source, first, " \t\r\n")
     return before - 1, source[before:first], source[end + 1 : begin]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from llmkit.errors import InputError, one_line
 from llmkit.translation.documents import messages
-from llmkit.translation.documents.base import decoded
+from llmkit.translation.documents.base import decoded, stripped_end
 from llmkit.translation.documents.edits import Change, EditedDocument, Lines, Unit, changed
 from llmkit.translation.documents.messages import Value
 from llmkit.translation.documents.plurals import keys_lacking
@@ -70,7 +70,7 @@ def _shape(data: bytes, name: str, added: frozenset[tuple[Hashable, str]]) -> st
     changes: list[Change] = []
     for scalar in scalars:
         if (scalar.parent, scalar.key) in added:
-            begin = len(source[: source.rindex("," if scalar.flow else "\n", 0, scalar.begin)].rstrip("\r"))
+            begin = stripped_end(source, source.rindex("," if scalar.flow else "\n", 0, scalar.begin), "\r")
             changes.append((begin, scalar.end if scalar.flow else _line_end(source, scalar.end), ""))
         else:
             changes.append((scalar.begin, scalar.end, "\0"))
@@ -82,7 +82,7 @@ def _followed(unit: Unit, source: str, scalar: Scalar, keys: Sequence[str]) -> U
 
     def write(texts: Sequence[str]) -> Iterator[Change]:
         at = scalar.end if scalar.flow else _line_end(source, scalar.end)
-        before = ", " if scalar.flow else ("\r\n" if "\r\n" in source else "\n") + " " * scalar.indent
+        before = ", " if scalar.flow else ("\r\n" if source.startswith("\r\n", at) else "\n") + " " * scalar.indent
         for first, last, text in unit.write(texts):
             yield first, last, text
             yield at, at, "".join(f"{before}{key}: {text}" for key in keys)
