@@ -73,43 +73,28 @@ def _attribute_of_4bit_layer() -> Any:
     return importlib.import_module("bitsandbytes").nn.Linear4bit(1, 1).support_avx512bf16_for_cpu
 
 
-_TRAINER = "transformers:Trainer"
+def _of_trainer(part: str, why: str, *parameters: str, purpose: str = "training") -> PrivatePart:
+    """A part of transformers' Trainer, all of which were seen in one version."""
+    return PrivatePart("transformers", purpose, f"transformers:Trainer.{part}", "5.24", why, parameters)
+
+
 PARTS = (
-    PrivatePart(
-        "transformers", "training", f"{_TRAINER}._get_grad_norm", "5.24",
-        "nothing would watch the gradients", ("model", "grad_norm"),
+    _of_trainer("_get_grad_norm", "nothing would watch the gradients", "model", "grad_norm"),
+    _of_trainer("_save_checkpoint", "checkpoints would not be written aside and renamed", "model", "trial"),
+    _of_trainer("_get_output_dir", "checkpoints would be written to another place", "trial"),
+    _of_trainer("_save", "all weights would be saved, not the trained ones", "output_dir", "state_dict"),
+    _of_trainer("get_batch_samples", "the loss would be no mean over the tokens of a step", "epoch_iterator", "num_batches", "device"),
+    _of_trainer("loss_is_scaled_for_ga", "the loss would be divided by the micro-batches once more"),
+    _of_trainer(
+        "_sync_replicated_trainable_parameters", "each process would train an adapter of its own", "model", purpose="sharded training"
     ),
-    PrivatePart(
-        "transformers", "training", f"{_TRAINER}._save_checkpoint", "5.24",
-        "checkpoints would not be written aside and renamed", ("model", "trial"),
-    ),
-    PrivatePart(
-        "transformers", "training", f"{_TRAINER}._get_output_dir", "5.24",
-        "checkpoints would be written to another place", ("trial",),
-    ),
-    PrivatePart(
-        "transformers", "training", f"{_TRAINER}._save", "5.24",
-        "all weights would be saved, not the trained ones", ("output_dir", "state_dict"),
-    ),
-    PrivatePart(
-        "transformers", "training", f"{_TRAINER}.get_batch_samples", "5.24",
-        "the loss would be no mean over the tokens of a step", ("epoch_iterator", "num_batches", "device"),
-    ),
-    PrivatePart(
-        "transformers", "training", f"{_TRAINER}.loss_is_scaled_for_ga", "5.24",
-        "the loss would be divided by the micro-batches once more",
+    _of_trainer(
+        "_defer_fsdp_gradient_reduction", "accumulated gradients would need a setting of transformers' own sharding",
+        purpose="sharded training",
     ),
     PrivatePart(
         "transformers", "training", "transformers:TrainingArguments._n_gpu", "5.24",
         "one process would spread over all devices", find=_devices_of_arguments,
-    ),
-    PrivatePart(
-        "transformers", "sharded training", f"{_TRAINER}._sync_replicated_trainable_parameters", "5.24",
-        "each process would train an adapter of its own", ("model",),
-    ),
-    PrivatePart(
-        "transformers", "sharded training", f"{_TRAINER}._defer_fsdp_gradient_reduction", "5.24",
-        "accumulated gradients would need a setting of transformers' own sharding",
     ),
     PrivatePart(
         "torch", "training", "torch.optim.lr_scheduler:LRScheduler._last_lr", "2.13",

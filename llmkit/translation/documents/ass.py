@@ -15,22 +15,22 @@ from itertools import pairwise
 from llmkit.errors import InputError
 from llmkit.translation.documents.base import Segment, Span, decoded, has_letters, joined, lines_of, parts, with_marks
 from llmkit.translation.documents.edits import EditedDocument, masked, spanned
+from llmkit.translation.documents.subtitles import LONGEST
 from llmkit.translation.placeholders import IN_PROSE
 
 _BLOCK = re.compile(r"(\{[^{}\n]*\})")
 _BREAK = re.compile(r"(?<![ \t])[ \t]*\\[Nn][ \t]*|\\[Nn][ \t]*")
-#: The beginning of another speaker's line.
-_SPEAKER = re.compile(r"\\[Nn](?=(?:\{[^{}\n]*\})*[ \t]*[-–—])")
-_DASH = re.compile(r"(?:\{[^{}\n]*\}|[ \t])*[-–—][ \t]*")
-_LEADING = re.compile(r"(?:[ \t]*\\[Nn])*[ \t]*")
 _DRAWING = re.compile(r"\\p(\d+)")
 #: Fields of a dialogue line before its text, where no Format line says it; those of its style and its speaker.
 _FIELDS = 9
 _STYLE = slice(3, 5)
+#: The beginning of another speaker's line.
+_SPEAKER = re.compile(r"\\[Nn](?=(?:\{[^{}\n]*\})*[ \t]*[-–—])")
+#: What stands before a speech.
+_DASH = re.compile(r"(?:\{[^{}\n]*\}|[ \t])*[-–—][ \t]*")
+_LEADING = re.compile(r"(?:[ \t]*\\[Nn])*[ \t]*")
 #: What stands between the texts of two cues that follow each other, but for the fields.
 _BETWEEN = re.compile(r"(?:[ \t]|\\[Nn])*(?:\r\n|\n|\r)Dialogue:[^\r\n]*", re.IGNORECASE)
-#: Cues that a sentence may go over.
-_LONGEST = 4
 Place = tuple[int, int]
 
 
@@ -48,7 +48,7 @@ def _sentences(source: str, speeches: Sequence[tuple[Place, int, str]]) -> Itera
     group: list[Place] = []
     before = ""
     for place, begin, who in speeches:
-        if group and (len(group) == _LONGEST or who != before or not _goes_on(source, group[-1], place, begin)):
+        if group and (len(group) == LONGEST or who != before or not _goes_on(source, group[-1], place, begin)):
             yield group
             group = []
         group.append(place)

@@ -50,7 +50,7 @@ _BETWEEN = re.compile(rf"(?:\s*\n|\r)(?:([^\r\n]*)(?:\r\n|\n|\r))?{_TIMING.patte
 #: The language that a file names in its head, as YouTube's do.
 _LANGUAGE = re.compile(r"(\A\ufeff?WEBVTT[^\r\n]*(?:(?:\r\n|\n|\r)(?!Language:)[^\r\n]+)*(?:\r\n|\n|\r)Language:[ \t]*)[A-Za-z-]+")
 #: Cues that a sentence may go over.
-_LONGEST = 4
+LONGEST = 4
 
 Lines = list[tuple[int, int]]
 
@@ -76,7 +76,7 @@ def _sentences(source: str, speeches: list[Lines]) -> Iterator[list[Lines]]:
     """Speeches; those of cues that follow each other together where a sentence goes on in the next one."""
     group: list[Lines] = []
     for lines in speeches:
-        if group and (len(group) == _LONGEST or not _goes_on(source, group[-1], lines)):
+        if group and (len(group) == LONGEST or not _goes_on(source, group[-1], lines)):
             yield group
             group = []
         group.append(lines)
