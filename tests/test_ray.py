@@ -70,6 +70,7 @@ def test_a_worker_that_is_killed_costs_no_row_and_says_nothing_on_stdout(run: Ru
     assert record(out)["identity"] == record(one)["identity"]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_more_workers_fewer_or_none(run: Run, tmp_path: Path, many: Path, cluster: str) -> None:
     one, out = tmp_path / "one.jsonl", tmp_path / "out.jsonl"
     arguments = ["generate", "-i", many, *SHORT]
@@ -121,18 +122,20 @@ def test_a_document_is_translated_with_its_counts(run: Run, tmp_path: Path, on_t
     assert counted == [line for line in ran.err.splitlines() if "sentences" in line or "split and translated" in line]
 
 
-def test_scores_are_those_of_one_process(run: Run, tmp_path: Path, ragged: list[str], on_one: list[str]) -> None:
+@pytest.mark.parametrize("form", ["perplexity", *(pytest.param(form, marks=pytest.mark.slow) for form in ("choice", "score"))])
+def test_scores_are_those_of_one_process(run: Run, tmp_path: Path, ragged: list[str], on_one: list[str], form: str) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"text": text, "prompt": "Once", "reference": "upon a time"} for text in ragged])
     asked = write_rows(tmp_path / "asked.jsonl", [{"question": text, "choices": ["king", "the sea"], "answer": 0} for text in ragged])
-    for arguments in (
-        ["evaluate", "perplexity", "-i", rows, "--batch-size", "4", "--against", "builtin:stories"],
-        ["evaluate", "choice", "-i", asked, "--batch-size", "4"],
-        ["evaluate", "score", "-m", "builtin:stories", "-i", rows, "--metrics", "chrf", *SHORT, "--batch-size", "4"],
-    ):
-        alone, ran = run(*arguments, "--json"), run(*arguments, "--json", *on_one, "-o", tmp_path / f"{arguments[1]}.jsonl")
-        assert ran.code == 0, ran.err
-        assert json.loads(ran.out)["scores"] == json.loads(alone.out)["scores"]
-        assert json.loads(ran.out)["signatures"] == json.loads(alone.out)["signatures"]
+    options = {
+        "perplexity": ["-i", rows, "--against", "builtin:stories"],
+        "choice": ["-i", asked],
+        "score": ["-m", "builtin:stories", "-i", rows, "--metrics", "chrf", *SHORT],
+    }
+    arguments = ["evaluate", form, *options[form], "--batch-size", "4", "--json"]
+    alone, ran = run(*arguments), run(*arguments, *on_one, "-o", tmp_path / "out.jsonl")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["scores"] == json.loads(alone.out)["scores"]
+    assert json.loads(ran.out)["signatures"] == json.loads(alone.out)["signatures"]
 
 
 def test_the_cache_and_shards_are_those_of_one_process(run: Run, tmp_path: Path, prompts: Path, on_one: list[str]) -> None:
