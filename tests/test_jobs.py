@@ -314,11 +314,11 @@ def test_a_journal_reads_back_what_was_appended(tmp_path: Path) -> None:
     again.close()
 
 
-#: A process that gets three signals: at 0 s, half a second later, and at 5 s.
+#: A process that gets three signals: at 0 s, a twentieth of a second later, and another half a second later.
 SIGNALED = """
 import signal
 from llmkit.jobs.stopping import Stopping
-times = iter([0.0, 0.0, 0.5, 5.0])
+times = iter([0.0, 0.0, 0.05, 0.55])
 with Stopping(None, print, clock=lambda: next(times)):
     signal.raise_signal(signal.SIGTERM)
     signal.raise_signal(signal.SIGTERM)

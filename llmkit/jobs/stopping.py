@@ -21,8 +21,9 @@ T = TypeVar("T")
 
 #: Seconds that answers from elsewhere may still take when a run has to end: they are paid for, and schedulers kill after 30.
 PATIENCE = 10.0
-#: Seconds in which another signal is the first one again: launchers such as torchrun and `timeout` pass on what came to all processes.
-_ECHO = 1.0
+#: Seconds in which another signal is the first one again, as `timeout` sends it to a process and to its group; faster than a person can
+#: press a key twice. A launcher of several processes, such as torchrun, passes on what came to all of them, and takes longer.
+ECHO, LAUNCHED_ECHO = 0.1, 1.0
 
 
 @contextmanager
@@ -53,7 +54,8 @@ class Stopping:
     """Asked before each batch. Installs its signal handlers as a context manager.
 
     max_time: seconds from now on; max_tokens: of prompts and answers; None for no limit. report: told that a signal came. resumable:
-    whether the run keeps what is done, so that messages say how to continue it. clock: gives seconds.
+    whether the run keeps what is done, so that messages say how to continue it. echo: seconds in which a signal is the one before again.
+    clock: gives seconds.
     """
 
     def __init__(
@@ -63,9 +65,11 @@ class Stopping:
         *,
         max_tokens: int | None = None,
         resumable: bool = True,
+        echo: float = ECHO,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._resumable, self._max_tokens, self._spent, self._clock = resumable, max_tokens, 0, clock
+        self._resumable, self._max_tokens, self._spent = resumable, max_tokens, 0
+        self._echo, self._clock = echo, clock
         begun = clock()
         self._half = None if max_time is None else begun + max_time / 2
         self._deadline = None if max_time is None else begun + max_time
@@ -146,7 +150,7 @@ class Stopping:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self._signal is not None:
-            if self._clock() < self._signaled + _ECHO:
+            if self._clock() < self._signaled + self._echo:
                 return
             os._exit(128 + number)
         self._signal, self._signaled = number, self._clock()

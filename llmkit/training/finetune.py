@@ -244,14 +244,14 @@ def _run(
     plan: RunPlan, rows: TrainingRows, folder: RunFolder, relation: str, max_time: float | None, report_to: tuple[str, ...],
     options: dict[str, Any], report: Reporter,
 ) -> Finetuned:  # fmt: skip
-    from llmkit.jobs.stopping import Stopping
+    from llmkit.jobs.stopping import ECHO, LAUNCHED_ECHO, Stopping
     from llmkit.models.builtin import demonstration
     from llmkit.training.dry_run import summary
     from llmkit.training.run import build
 
     if (notice := demonstration(plan.prepared.location.reference)) is not None:
         report.notice(notice)
-    with Stopping(max_time, report.notice) as stopping:
+    with Stopping(max_time, report.notice, echo=LAUNCHED_ECHO if plan.processes.count > 1 else ECHO) as stopping:
         with report.phase("loading weights"):
             ready = build(plan)
         _tell_frozen(ready, report)
