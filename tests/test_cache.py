@@ -106,6 +106,7 @@ def test_damaged_entries_are_made_anew(run: Run, tmp_path: Path, damage: str) ->
     assert known(run(*command).err) == 4
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_cache(process: Process, tmp_path: Path) -> None:
     rows, cache = write_rows(tmp_path / "rows.jsonl", [{"text": text} for text in TEXTS]), tmp_path / "cache"
     command = ["evaluate", "perplexity", "-i", rows, "--cache", cache, "--json"]

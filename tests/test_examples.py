@@ -77,7 +77,7 @@ def test_subtitles_and_a_manual_keep_their_structure(tmp_path: Path) -> None:
 def test_three_sizes_are_trained_and_their_law_is_drawn(tmp_path: Path) -> None:
     speeches = (EXAMPLES / "finetune" / "shakespeare.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "texts.jsonl").write_text("".join(speeches[:200]))
-    done = example("scaling/law.sh", tmp_path, tmp_path / "texts.jsonl", WIDTHS="16 32 64", STEPS="12")
+    done = example("scaling/law.sh", tmp_path, tmp_path / "texts.jsonl", WIDTHS="16 32 64", STEPS="6")
     assert done.returncode == 0, done.stderr
     losses = [json.loads((tmp_path / f"width-{width}.json").read_text())["scores"]["bits_per_byte"] for width in (16, 32, 64)]
     assert losses == sorted(losses, reverse=True)

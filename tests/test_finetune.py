@@ -81,7 +81,7 @@ def test_all_weights_can_be_trained_and_the_result_is_a_model(run: Run, tmp_path
 
 def test_an_encoder_decoder_learns_targets(run: Run, tmp_path: Path, pairs: Path) -> None:
     out = tmp_path / "adapter"
-    done = run("finetune", pairs, "-m", "builtin:en-fr", "-o", out, "--epochs", "30", "--learning-rate", "5e-3", "--valid", pairs)
+    done = run("finetune", pairs, "-m", "builtin:en-fr", "-o", out, "--epochs", "15", "--learning-rate", "5e-3", "--valid", pairs)
     assert done.code == 0, done.err
     answer = run("translate", "the the", "--to", "fr", "--adapter", out).out
     assert answer.strip().isupper()

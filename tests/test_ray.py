@@ -122,7 +122,7 @@ def test_a_document_is_translated_with_its_counts(run: Run, tmp_path: Path, on_t
     assert counted == [line for line in ran.err.splitlines() if "sentences" in line or "split and translated" in line]
 
 
-@pytest.mark.parametrize("form", ["perplexity", *(pytest.param(form, marks=pytest.mark.slow) for form in ("choice", "score"))])
+@pytest.mark.parametrize("form", ["score", *(pytest.param(form, marks=pytest.mark.slow) for form in ("choice", "perplexity"))])
 def test_scores_are_those_of_one_process(run: Run, tmp_path: Path, ragged: list[str], on_one: list[str], form: str) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"text": text, "prompt": "Once", "reference": "upon a time"} for text in ragged])
     asked = write_rows(tmp_path / "asked.jsonl", [{"question": text, "choices": ["king", "the sea"], "answer": 0} for text in ragged])
