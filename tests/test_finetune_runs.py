@@ -238,7 +238,7 @@ def test_two_processes_follow_the_curve_of_one(
     run: Run, two_processes: Callable[..., None], tmp_path: Path, texts: Path, llama: Path
 ) -> None:
     # a model without dropout, whose draws would differ
-    common = [str(texts), "-m", str(llama), "--valid-split", "20%", "--max-steps", "8", "--learning-rate", "1e-3"]
+    common = [str(texts), "-m", str(llama), "--valid-split", "20%", "--max-steps", "8", "--save-steps", "4", "--learning-rate", "1e-3"]
     assert run("finetune", *common, "-o", tmp_path / "one", "--batch-size", "8").code == 0
     two_processes(*common, "-o", tmp_path / "two", "--batch-size", "4")
     two_processes(*common, "-o", tmp_path / "sharded", "--batch-size", "4", "--fsdp")
