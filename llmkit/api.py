@@ -100,7 +100,7 @@ def generate(
     for window in windows(Row(number, None, {}) for number in range(len(prompts))):
         works = []
         for row in window:
-            request = engine.prepare(_prompt(prompts[row.index]), settings, row.index)
+            request = engine.make_request(_prompt(prompts[row.index]), settings, row.index)
             works.append(Work(row, request, len(request.tokens), request.max_new_tokens))
         for batch in batches(works, rows=batch_size, tokens=_BATCH_TOKENS, width=settings.num_beams):
             answers = engine.generate([work.payload for work in batch], settings)
@@ -114,7 +114,8 @@ def score(model: Engine | str, texts: Sequence[str], *, context: int | None = No
     """How likely each text is under the model: log-likelihood in nats with counts of tokens, words and bytes, and figures made of them.
 
     context and stride: of the windows in tokens; None takes the model's own context, without overlap (the protocol of
-    lm-evaluation-harness). Raises InputError for a text that can't be scored.
+    lm-evaluation-harness). Raises InputError for a text that can't be scored, UsageError for an engine
+    that does not count tokens.
     """
     from llmkit.metrics.perplexity import Windows
     from llmkit.rows.fields import DocumentFields

@@ -329,7 +329,12 @@ def copy_of(tmp_path: Path) -> Copy:
     return copy
 
 
+def texts_of(folder: Path, words: Sequence[str]) -> Path:
+    """A file of 60 ragged texts in the folder."""
+    rows = [{"id": i, "text": " ".join(words[(i + j * j) % len(words)] for j in range(1 + i % 9))} for i in range(60)]
+    return write_rows(folder / "texts.jsonl", rows)
+
+
 @pytest.fixture
 def texts(tmp_path: Path, words: list[str]) -> Path:
-    rows = [{"id": i, "text": " ".join(words[(i + j * j) % len(words)] for j in range(1 + i % 9))} for i in range(60)]
-    return write_rows(tmp_path / "texts.jsonl", rows)
+    return texts_of(tmp_path, words)

@@ -140,7 +140,7 @@ def test_a_stop_that_begins_with_a_space_is_found_at_the_beginning_of_the_answer
     assert (found["text"], found["finish_reason"], found["completion_tokens"]) == ("", "stop", 1)
     engine = TorchEngine(load(ModelSettings(str(pieces))), chat=ChatSettings("none"))
     decoding = Decoding(max_new_tokens=20, stop=(" `",))
-    (tokens,) = engine._run([engine.prepare(Prompt(text="x"), decoding)], [(0, 0)], decoding, lambda: None)
+    (tokens,) = engine._run([engine.make_request(Prompt(text="x"), decoding)], [(0, 0)], decoding, lambda: None)
     assert tokens is not None
     assert len(tokens) == 1
 

@@ -74,7 +74,7 @@ def test_answers_alone_as_in_a_batch_and_scores_its_own_answers(name: str, tmp_p
     folder = build(name, settings, tmp_path / name, "ForCausalLM" if causal else "ForConditionalGeneration")
     engine = TorchEngine(load(ModelSettings(str(folder))), chat=ChatSettings("none"))
     decoding = Decoding(max_new_tokens=6, logprobs=True)
-    requests = [engine.prepare(Prompt(text=text[:60]), decoding, number) for number, text in enumerate(ragged[:6])]
+    requests = [engine.make_request(Prompt(text=text[:60]), decoding, number) for number, text in enumerate(ragged[:6])]
     together = engine.generate(requests, decoding)
     alone = [engine.generate([request], decoding)[0] for request in requests]
     assert [[c.text for c in row] for row in together] == [[c.text for c in row] for row in alone]

@@ -71,7 +71,7 @@ def made(name: str, folder: Path) -> Path:
 
 
 def answers(engine: Engine, texts: list[str], decoding: Decoding) -> list[tuple[str, str, int, int]]:
-    requests = [engine.prepare(Prompt(text=text), decoding, number) for number, text in enumerate(texts)]
+    requests = [engine.make_request(Prompt(text=text), decoding, number) for number, text in enumerate(texts)]
     return [(a.text, a.finish_reason, a.prompt_tokens, a.completion_tokens) for (a,) in engine.generate(requests, decoding)]
 
 

@@ -64,7 +64,7 @@ def en_fr() -> Engine:
 
 
 def answers(engine: Engine, texts: list[str], decoding: Decoding, size: int = 25) -> list[tuple[str, str, int, int]]:
-    requests = [engine.prepare(Prompt(text=text), decoding, i) for i, text in enumerate(texts)]
+    requests = [engine.make_request(Prompt(text=text), decoding, i) for i, text in enumerate(texts)]
     found = [each for i in range(0, len(requests), size) for each in engine.generate(requests[i : i + size], decoding)]
     return [(a.text, a.finish_reason, a.prompt_tokens, a.completion_tokens) for (a,) in found]
 
@@ -124,7 +124,7 @@ def test_log_probabilities_of_answers_are_torchs(torch_en_fr: Engine, en_fr: Eng
     decoding = Decoding(max_new_tokens=40, num_beams=4, logprobs=True)
     found = []
     for engine in (torch_en_fr, en_fr):
-        ((answer,),) = engine.generate([engine.prepare(Prompt(text=SENTENCES[0]), decoding)], decoding)
+        ((answer,),) = engine.generate([engine.make_request(Prompt(text=SENTENCES[0]), decoding)], decoding)
         found.append(answer.logprobs or ())
     assert [t.token for t in found[0]] == [t.token for t in found[1]]
     assert [t.logprob for t in found[0]] == pytest.approx([t.logprob for t in found[1]], abs=1e-4)
@@ -137,7 +137,7 @@ def test_prompts_become_the_same_ids_and_errors(request: pytest.FixtureRequest, 
 
     def prepared(of: Engine, text: str, decoding: Decoding) -> object:
         try:
-            return of.prepare(Prompt(text=text), decoding, 3)
+            return of.make_request(Prompt(text=text), decoding, 3)
         except InputError as exc:
             return (exc.message, exc.hint)
 
@@ -167,7 +167,7 @@ def test_a_stream_writes_what_torch_writes(torch_stories: Engine, stories: Engin
     for engine in (torch_stories, stories):
         for text in ("Once upon a time", ""):
             pieces: list[str] = []
-            answer = engine.stream(engine.prepare(Prompt(text=text), decoding), decoding, pieces.append)
+            answer = engine.stream(engine.make_request(Prompt(text=text), decoding), decoding, pieces.append)
             assert "".join(pieces) == answer.text
             found.append((answer, [piece for piece in pieces if piece]))
     assert found[:2] == found[2:]
@@ -177,7 +177,7 @@ def test_an_encoder_decoder_streams_too(torch_en_fr: Engine, en_fr: Engine) -> N
     decoding, found = Decoding(max_new_tokens=60), []
     for engine in (torch_en_fr, en_fr):
         pieces: list[str] = []
-        answer = engine.stream(engine.prepare(Prompt(text=SENTENCES[3]), decoding), decoding, pieces.append)
+        answer = engine.stream(engine.make_request(Prompt(text=SENTENCES[3]), decoding), decoding, pieces.append)
         found.append((answer, "".join(pieces)))
     assert found[0] == found[1]
 
@@ -252,7 +252,7 @@ def test_what_goes_to_torch_says_why_in_one_notice(run: Run) -> None:
 
 
 def test_the_engine_refuses_by_itself_what_it_would_answer_otherwise(stories: Engine) -> None:
-    request = stories.prepare(Prompt(text="Once"), Decoding())
+    request = stories.make_request(Prompt(text="Once"), Decoding())
     for decoding in (Decoding(temperature=1.0), Decoding(repetition_penalty=2.0), Decoding(num_beams=2, stop=("a",))):
         with pytest.raises(UsageError):
             stories.generate([request], decoding)
@@ -320,7 +320,7 @@ def write(piece):
     if piece:
         raise KeyboardInterrupt
 try:
-    engine.stream(engine.prepare(Prompt(text="Once upon a time"), decoding), decoding, write)
+    engine.stream(engine.make_request(Prompt(text="Once upon a time"), decoding), decoding, write)
 except KeyboardInterrupt:
     print("stopped")
 """

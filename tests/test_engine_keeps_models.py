@@ -29,7 +29,7 @@ def test_the_callers_model_works_and_has_its_weights_after_an_engine_used_it(kin
 
     engine = TorchEngine(loaded, chat=ChatSettings("none"))
     decoding = Decoding(max_new_tokens=4, logprobs=True)
-    engine.generate([engine.prepare(Prompt(text="The king"), decoding)], decoding)
+    engine.generate([engine.make_request(Prompt(text="The king"), decoding)], decoding)
 
     assert [type(module) for module in model.modules()] == classes
     assert model.state_dict().keys() == weights.keys()
@@ -45,7 +45,9 @@ def test_an_engine_answers_alike_whether_or_not_it_owns_the_model(kind: str, req
     decoding = Decoding(max_new_tokens=8, logprobs=True)
     shared, owned = (TorchEngine(load(ModelSettings(folder)), chat=ChatSettings("none"), owns_model=owns) for owns in (False, True))
     prompt = Prompt(text="The king")
-    assert shared.generate([shared.prepare(prompt, decoding)], decoding) == owned.generate([owned.prepare(prompt, decoding)], decoding)
+    assert shared.generate([shared.make_request(prompt, decoding)], decoding) == owned.generate(
+        [owned.make_request(prompt, decoding)], decoding
+    )
 
 
 def test_an_engine_keeps_a_forward_that_another_library_put_on_the_last_layer(llama: Path) -> None:
@@ -69,7 +71,7 @@ def test_a_row_whose_scores_are_nan_has_an_error_with_log_probabilities_too(llam
     with torch.no_grad():
         engine.model.get_input_embeddings().weight.fill_(torch.nan)
     for decoding in (Decoding(max_new_tokens=3), Decoding(max_new_tokens=3, logprobs=True)):
-        ((answer,),) = engine.generate([engine.prepare(Prompt(text="Once"), decoding)], decoding)
+        ((answer,),) = engine.generate([engine.make_request(Prompt(text="Once"), decoding)], decoding)
         assert answer.error == "the model's scores are NaN; float32 may help"
         assert answer.finish_reason == "error"
 

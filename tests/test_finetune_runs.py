@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, Copy, Process, Run, finish, kill, read_rows, start, stopped, until, write_rows
+from conftest import PATIENCE, Copy, Process, Run, finish, kill, read_rows, start, stopped, texts_of, until, write_rows
 
 from llmkit.files import file_sha256
 
@@ -21,17 +22,32 @@ def weights(folder: Path) -> str:
     return file_sha256(folder / "adapter_model.safetensors")
 
 
-@pytest.fixture
-def training(texts: Path, gpt2: Path) -> list[object]:
+def command(texts: Path, gpt2: Path) -> list[object]:
     """A run of 30 steps with dropout, all but its -o."""
     more = ["--max-steps", "30", "--save-steps", "5", "--lora-dropout", "0.2", "--grad-accum", "2", "--batch-size", "3"]
     return ["finetune", texts, "-m", gpt2, "--valid-split", "20%", "--learning-rate", "1e-3", *more]
 
 
 @pytest.fixture
-def whole(run: Run, training: list[object], tmp_path: Path) -> Path:
-    assert run(*training, "-o", tmp_path / "whole").code == 0
-    return tmp_path / "whole"
+def training(texts: Path, gpt2: Path) -> list[object]:
+    return command(texts, gpt2)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, words: list[str], gpt2: Path) -> Path:
+    """What the run leaves when nothing happens to it."""
+    from llmkit.cli import app
+
+    folder = tmp_path_factory.mktemp("trained")
+    arguments = [*command(texts_of(folder, words), gpt2), "-o", folder / "whole"]
+    assert app.run([str(argument) for argument in arguments]) == 0
+    return folder / "whole"
+
+
+@pytest.fixture
+def whole(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it, which a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "whole"))
 
 
 def test_killed_runs_end_bit_for_bit_as_an_uninterrupted_one(run: Run, training: list[object], whole: Path, tmp_path: Path) -> None:
@@ -211,17 +227,25 @@ def test_early_stopping_keeps_the_best(run: Run, tmp_path: Path, texts: Path, gp
     assert weights(out) == weights(out / "checkpoints" / f"checkpoint-{best}")
 
 
-#: Starts `llmkit finetune` in two processes.
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "llmkit", "finetune"]
+#: Starts something in two processes, as torchrun does.
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+#: A program that trains once with each list of arguments.
+TRAININGS = """
+import json, sys
+from llmkit.cli import app
+sys.exit(next(filter(None, (app.run(["finetune", *arguments]) for arguments in json.loads(sys.argv[1]))), 0))
+"""
 
 
 @pytest.fixture
 def two_processes(tmp_path: Path) -> Callable[..., None]:
-    """Trains in two processes, as torchrun starts them."""
+    """Trains in two processes, once with each list of arguments."""
+    program = tmp_path / "trainings.py"
+    program.write_text(TRAININGS)
 
-    def train(*arguments: object) -> None:
+    def train(*trainings: list[object]) -> None:
         done = subprocess.run(
-            [*LAUNCH, *map(str, arguments)],
+            [*LAUNCH, str(program), json.dumps([[str(argument) for argument in arguments] for arguments in trainings])],
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -240,8 +264,8 @@ def test_two_processes_follow_the_curve_of_one(
     # a model without dropout, whose draws would differ
     common = [str(texts), "-m", str(llama), "--valid-split", "20%", "--max-steps", "8", "--save-steps", "4", "--learning-rate", "1e-3"]
     assert run("finetune", *common, "-o", tmp_path / "one", "--batch-size", "8").code == 0
-    two_processes(*common, "-o", tmp_path / "two", "--batch-size", "4")
-    two_processes(*common, "-o", tmp_path / "sharded", "--batch-size", "4", "--fsdp")
+    common += ["--batch-size", "4"]
+    two_processes([*common, "-o", tmp_path / "two"], [*common, "-o", tmp_path / "sharded", "--fsdp"])
     same_curves(tmp_path / "one", tmp_path / "two")
     same_curves(tmp_path / "one", tmp_path / "sharded")
 
@@ -258,15 +282,17 @@ def same_curves(first: Path, second: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_write_a_checkpoint_at_a_signal(two_processes: Callable[..., None], tmp_path: Path, texts: Path, llama: Path) -> None:
     common = [texts, "-m", llama, "--max-steps", "40", "--save-steps", "1000", "--batch-size", "2", "--fsdp"]
-    two_processes(*common, "-o", tmp_path / "whole")
+    two_processes([*common, "-o", tmp_path / "whole"])
     out = tmp_path / "stopped"
-    running = subprocess.Popen([*LAUNCH, *map(str, common), "-o", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    running = subprocess.Popen(
+        [*LAUNCH, "-m", "llmkit", "finetune", *map(str, common), "-o", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert until(lambda: (out / "metrics.jsonl").exists() and (out / "metrics.jsonl").stat().st_size > 200, running)
     running.send_signal(signal.SIGTERM)
     assert "finished work is kept" in finish(running).err
     (checkpoint,) = (out / "checkpoints").glob("checkpoint-*")
     assert 0 < int(checkpoint.name.rpartition("-")[2]) < 40
-    two_processes(*common, "-o", out)
+    two_processes([*common, "-o", out])
     assert weights(out) == weights(tmp_path / "whole")
 
 
@@ -276,9 +302,8 @@ def test_a_process_without_rows_stops_no_run_and_answers_come_before_any_score(
 ) -> None:
     row = write_rows(tmp_path / "row.jsonl", [{"text": "the king"}])
     prompts = write_rows(tmp_path / "prompts.jsonl", [{"prompt": "the"}])
-    two_processes(
-        row, "-m", llama, "--max-steps", "8", "-o", tmp_path / "out", "--fsdp", "--eval-prompts", prompts, "--eval-max-new-tokens", "2"
-    )
+    answers = ["--eval-prompts", prompts, "--eval-max-new-tokens", "2"]
+    two_processes([row, "-m", llama, "--max-steps", "8", "-o", tmp_path / "out", "--fsdp", *answers])
     assert json.loads((tmp_path / "out" / "run.json").read_text())["result"]["steps"] == 8
 
 
@@ -286,8 +311,7 @@ def test_a_process_without_rows_stops_no_run_and_answers_come_before_any_score(
 def test_two_processes_shard_an_encoder_and_a_decoder(two_processes: Callable[..., None], tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"source": f"Good morning {i}.", "target": f"Bonjour {i}."} for i in range(9)])
     common = [rows, "-m", "builtin:en-fr", "--max-steps", "3", "--batch-size", "2", "--grad-accum", "2"]
-    two_processes(*common, "-o", tmp_path / "whole")
-    two_processes(*common, "-o", tmp_path / "sharded", "--fsdp")
+    two_processes([*common, "-o", tmp_path / "whole"], [*common, "-o", tmp_path / "sharded", "--fsdp"])
     same_curves(tmp_path / "whole", tmp_path / "sharded")
 
 

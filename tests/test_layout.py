@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import llmkit
+from llmkit import errors
 
 PACKAGE = Path(llmkit.__file__).parent
 TESTS = Path(__file__).parent
@@ -60,7 +61,10 @@ MEANS_ANOTHER_THING = {
     "--seed": "of row order and initial weights",
     "--to": "the languages of training rows",
 }
-MODULES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))
+MODULES = {path.relative_to(PACKAGE): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+
+#: The errors that a run may end with.
+ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.LlmkitError)}
 
 
 def room(path: Path) -> str:
@@ -79,14 +83,21 @@ def floor(name: str) -> int:
     return next(i for i, rooms in enumerate(FLOORS) if name in rooms)
 
 
-@pytest.mark.parametrize("path", [m for m in MODULES if m.name != "__init__.py" or len(m.parts) > 1], ids=str)
-def test_imports_point_downwards(path: Path) -> None:
-    tree = ast.parse((PACKAGE / path).read_text())
-    for node in ast.walk(tree):
-        for name in imports(node):
-            parts = name.split(".")
-            if parts[0] == "llmkit" and len(parts) > 1 and (PACKAGE / parts[1]).with_suffix(".py").exists() | (PACKAGE / parts[1]).is_dir():
-                assert floor(parts[1]) <= floor(room(path)), f"{path} imports {name}"
+def is_room(name: str) -> bool:
+    return (PACKAGE / name).with_suffix(".py").exists() or (PACKAGE / name).is_dir()
+
+
+def test_imports_point_downwards() -> None:
+    upwards = []
+    for path, tree in MODULES.items():
+        if str(path) == "__init__.py":
+            continue
+        for name in (name for node in ast.walk(tree) for name in imports(node)):
+            package, _, rest = name.partition(".")
+            other = rest.partition(".")[0]
+            if package == "llmkit" and other and is_room(other) and floor(other) > floor(room(path)):
+                upwards.append(f"{path} imports {name}")
+    assert upwards == []
 
 
 def module(name: str) -> Path | None:
@@ -102,7 +113,7 @@ def module(name: str) -> Path | None:
 def edges(path: Path, *, typing: bool) -> set[Path]:
     """The modules of ours that a module imports at its top; with `typing` also those imported for the type checker alone."""
     out: set[Path] = set()
-    pending: list[ast.AST] = [*ast.parse((PACKAGE / path).read_text()).body]
+    pending: list[ast.AST] = [*MODULES[path].body]
     while pending:
         node = pending.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not typing:
@@ -134,31 +145,26 @@ def test_no_imports_go_in_a_circle(typing: bool) -> None:
     assert circles(typing=typing) == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_heavy_libraries_are_imported_inside_functions(path: Path) -> None:
-    if str(path) in MAY_IMPORT_HEAVY:
-        return
-    tree = ast.parse((PACKAGE / path).read_text())
-    for node in tree.body:
-        for name in imports(node):
-            assert name.split(".")[0] not in HEAVY, f"{path} imports {name} at its top"
+def test_heavy_libraries_are_imported_inside_functions() -> None:
+    tops = {path: [name for node in tree.body for name in imports(node)] for path, tree in MODULES.items()}
+    heavy = [f"{path} imports {name}" for path, names in tops.items() for name in names if name.split(".")[0] in HEAVY]
+    assert [line for line in heavy if line.split(" ", 1)[0] not in MAY_IMPORT_HEAVY] == []
 
 
-@pytest.mark.parametrize("path", [*(PACKAGE / path for path in MODULES), *sorted(TESTS.rglob("*.py"))], ids=lambda path: path.name)
-def test_modules_stay_under_400_lines(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 400
+def test_modules_stay_under_400_lines() -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in (*PACKAGE.rglob("*.py"), *TESTS.rglob("*.py"))}
+    assert {str(path): lines for path, lines in lengths.items() if lines > 400} == {}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_functions_stay_under_50_lines(path: Path) -> None:
+def test_functions_stay_under_50_lines() -> None:
     """Of the body: a command's parameters and a docstring do not count."""
-    tree = ast.parse((PACKAGE / path).read_text())
-    lengths: list[tuple[str, int]] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            body = node.body[1:] if ast.get_docstring(node) is not None and len(node.body) > 1 else node.body
-            lengths.append((node.name, (body[-1].end_lineno or 0) - body[0].lineno + 1))
-    assert [(name, lines) for name, lines in lengths if lines > 50] == []
+    lengths: dict[str, int] = {}
+    for path, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) is not None and len(node.body) > 1 else node.body
+                lengths[f"{path}:{node.lineno} {node.name}"] = (body[-1].end_lineno or 0) - body[0].lineno + 1
+    assert {function: lines for function, lines in lengths.items() if lines > 50} == {}
 
 
 def public_functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
@@ -170,36 +176,56 @@ def public_functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
             yield node
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_a_docstring_says_the_shapes_of_tensors_and_arrays(path: Path) -> None:
+PUBLIC = [(path, function) for path, tree in MODULES.items() for function in public_functions(tree)]
+
+
+def test_a_docstring_says_the_shapes_of_tensors_and_arrays() -> None:
     """As [rows, columns], or that it is a scalar or of any shape."""
     silent = []
-    for function in public_functions(ast.parse((PACKAGE / path).read_text())):
+    for path, function in PUBLIC:
         given = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
         kinds = [ast.unparse(kind) for kind in (*(argument.annotation for argument in given), function.returns) if kind is not None]
         says = re.search(r"\[[\w .,*+]+\]|scalar|any shape", ast.get_docstring(function) or "")
         if any(re.search(r"torch\.Tensor|\bNumbers\b|np\.ndarray", kind) for kind in kinds) and not says:
-            silent.append(function.name)
+            silent.append(f"{path}: {function.name}")
     assert silent == []
 
 
-@pytest.mark.parametrize("path", [m for m in MODULES if room(m) not in {"cli", "__main__"}], ids=str)
-def test_messages_of_the_library_name_settings_and_no_options(path: Path) -> None:
+def raised(function: ast.FunctionDef) -> set[str]:
+    """Names of the errors of ours that the function itself raises."""
+    calls = [node.exc for node in ast.walk(function) if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)]
+    return {ast.unparse(call.func) for call in calls} & ERRORS
+
+
+def test_a_docstring_says_the_errors_that_are_raised() -> None:
+    """By name, by that of the error that it is a kind of, or as those of another function."""
+    silent = []
+    for path, function in PUBLIC:
+        text = ast.get_docstring(function) or ""
+        for name in () if room(path) == "cli" else sorted(raised(function)):
+            kinds = [kind.__name__ for kind in getattr(errors, name).__mro__]
+            if not re.search(rf"Raises (as|what) `|\b({'|'.join(kinds)})\b", text):
+                silent.append(f"{path}:{function.lineno} {function.name} raises {name}")
+    assert silent == []
+
+
+def test_messages_of_the_library_name_settings_and_no_options() -> None:
     """A program that calls the library has no command line: a setting stands in backticks, and the command line writes its option."""
-    if str(path) in {"reports/page.py", "training/asking.py", "training/card.py"}:  # CSS variables; commands that a reader copies
-        return
-    tree = ast.parse((PACKAGE / path).read_text())
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    docstrings = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, kinds)}
-    texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value not in docstrings]
-    assert [text for text in texts if re.search(r"(?<![\w-])--[a-z]", text)] == []
+    named: list[str] = []
+    for path, tree in MODULES.items():
+        # a page has CSS variables, a card has commands that a reader copies
+        if room(path) in {"cli", "__main__"} or str(path) in {"reports/page.py", "training/asking.py", "training/card.py"}:
+            continue
+        kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        docstrings = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, kinds)}
+        texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value not in docstrings]
+        named += [f"{path}: {text}" for text in texts if re.search(r"(?<![\w-])--[a-z]", text)]
+    assert named == []
 
 
 def declared_options(path: Path) -> set[str]:
     """Long names of the options that a module of the command line declares."""
-    calls = [
-        n for n in ast.walk(ast.parse((PACKAGE / path).read_text())) if isinstance(n, ast.Call) and ast.unparse(n.func).endswith("option")
-    ]
+    calls = [n for n in ast.walk(MODULES[path]) if isinstance(n, ast.Call) and ast.unparse(n.func).endswith("option")]
     words = [a.value for call in calls for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
     return {word for word in words if word.startswith("--")}
 

@@ -125,7 +125,7 @@ def test_mbart_25_reads_its_language_behind_the_text_and_starts_with_the_targets
     engine = TorchEngine(load(ModelSettings(str(tiny("MBart", tmp_path / "model", list(tokens))))), chat=ChatSettings("none"))
     direction = family(engine.facts()).direction(language("en"), language("ro"))
     decoding = Decoding(max_new_tokens=5, start_token=direction.start_token, logprobs=True)
-    request = engine.prepare(direction.prompt("ab"), decoding)
+    request = engine.make_request(direction.prompt("ab"), decoding)
     assert list(request.tokens) == [*engine.encode("ab"), 257, 259 + tokens.index("en_XX")]
     (answer,) = engine.generate([request], decoding)[0]
     (other,) = engine.generate([request], Decoding(max_new_tokens=5, start_token="fr_XX", logprobs=True))[0]

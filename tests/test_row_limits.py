@@ -45,7 +45,7 @@ def engine(request: pytest.FixtureRequest) -> TorchEngine:
 
 
 def limited(engine: TorchEngine, decoding: Decoding) -> list[Request]:
-    requests = [engine.prepare(Prompt(text=text), decoding, number) for number, text in enumerate(TEXTS)]
+    requests = [engine.make_request(Prompt(text=text), decoding, number) for number, text in enumerate(TEXTS)]
     return [replace(request, max_new_tokens=limit) for request, limit in zip(requests, LIMITS, strict=True)]
 
 
@@ -70,8 +70,8 @@ def test_a_row_that_has_ended_is_never_padded_past_the_context(gpt2: Path) -> No
     engine = TorchEngine(load(ModelSettings(str(gpt2))), chat=ChatSettings("none"))
     assert engine.context is not None
     decoding = Decoding(max_new_tokens=engine.context)
-    long = engine.prepare(Prompt(text="a" * (engine.context - 1)), decoding, 0)
-    short = engine.prepare(Prompt(text="The"), decoding, 1)
+    long = engine.make_request(Prompt(text="a" * (engine.context - 1)), decoding, 0)
+    short = engine.make_request(Prompt(text="The"), decoding, 1)
     assert long.max_new_tokens < short.max_new_tokens
     assert engine.generate([long, short], decoding) == [engine.generate([r], decoding)[0] for r in (long, short)]
 

@@ -38,7 +38,7 @@ def engine(folder: Path) -> TorchEngine:
 
 def requests(each: TorchEngine, texts: list[str], decoding: Decoding) -> list[Request]:
     """Ragged prompts, each with a limit of its own."""
-    prepared = [each.prepare(Prompt(text=text[:60]), decoding, number) for number, text in enumerate(texts)]
+    prepared = [each.make_request(Prompt(text=text[:60]), decoding, number) for number, text in enumerate(texts)]
     return [replace(request, max_new_tokens=3 + 5 * (number % 4)) for number, request in enumerate(prepared)]
 
 

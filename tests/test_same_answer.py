@@ -51,7 +51,7 @@ def engine(request: pytest.FixtureRequest) -> TorchEngine:
 
 def prepared(engine: TorchEngine, ragged: list[str], decoding: Decoding) -> list[Request]:
     texts = [t for t in ragged if len(engine.tokenizer(t)["input_ids"]) <= (50 if decoding.max_length else 100)]
-    return [engine.prepare(Prompt(text=text), decoding, number) for number, text in enumerate(texts[:12])]
+    return [engine.make_request(Prompt(text=text), decoding, number) for number, text in enumerate(texts[:12])]
 
 
 @pytest.mark.parametrize("decoding", GREEDY + SAMPLED, ids=name)
@@ -71,8 +71,8 @@ def test_speculation_changes_no_answer(ragged: list[str], llama: Path, speculati
     plain = TorchEngine(loaded, chat=ChatSettings("none"))
     for number, text in enumerate(ragged[:4]):
         fast, slow = Decoding(max_new_tokens=20, **sampling, **speculation), Decoding(max_new_tokens=20, **sampling)
-        a = engine.generate([engine.prepare(Prompt(text=text), fast, number)], fast)
-        b = plain.generate([plain.prepare(Prompt(text=text), slow, number)], slow)
+        a = engine.generate([engine.make_request(Prompt(text=text), fast, number)], fast)
+        b = plain.generate([plain.make_request(Prompt(text=text), slow, number)], slow)
         assert a == b
 
 
@@ -83,7 +83,7 @@ def test_the_streamed_text_is_the_batched_text(engine: TorchEngine, ragged: list
         Decoding(max_new_tokens=9, stop=("e",)),
     ):
         for number, text in enumerate(t[:60] for t in ragged[:4]):
-            request = engine.prepare(Prompt(text=text), decoding, number)
+            request = engine.make_request(Prompt(text=text), decoding, number)
             pieces: list[str] = []
             answer = engine.stream(request, decoding, pieces.append)
             assert "".join(pieces) == answer.text
@@ -101,7 +101,7 @@ def test_greedy_and_beams_are_transformers_own(gpt2: Path) -> None:
         for text in ("The king", "Once upon a time there was"):
             inputs = tokenizer(text, return_tensors="pt")
             expected = model.generate(**inputs, max_length=50, do_sample=False, pad_token_id=256, **options)[0].tolist()
-            request = engine.prepare(Prompt(text=text), decoding)
+            request = engine.make_request(Prompt(text=text), decoding)
             (answer,) = engine.generate([request], decoding)[0]
             ids = expected[len(request.tokens) :]
             text = tokenizer.decode(ids, skip_special_tokens=True)
@@ -115,7 +115,7 @@ def test_samples_follow_the_models_distribution(llama: Path) -> None:
 
     engine = TorchEngine(load(ModelSettings(str(llama))), chat=ChatSettings("none"))
     decoding = Decoding(max_new_tokens=1, temperature=1.0, num_samples=4000)
-    request = engine.prepare(Prompt(text="The"), decoding)
+    request = engine.make_request(Prompt(text="The"), decoding)
     counts = Counter(answer.text for answer in engine.generate([request], decoding)[0])
     assert counts.total() == 4000
     with torch.no_grad():
@@ -131,7 +131,7 @@ def test_samples_follow_the_models_distribution(llama: Path) -> None:
 
 def test_log_probabilities_are_those_of_the_model(engine: TorchEngine) -> None:
     decoding = Decoding(max_new_tokens=5, logprobs=True)
-    request = engine.prepare(Prompt(text="The king and"), decoding)
+    request = engine.make_request(Prompt(text="The king and"), decoding)
     answer = engine.generate([request], decoding)[0][0]
     assert answer.logprobs is not None
     expected = greedy_log_probs(engine, request, answer.completion_tokens)
@@ -141,7 +141,7 @@ def test_log_probabilities_are_those_of_the_model(engine: TorchEngine) -> None:
 def test_a_stream_shows_its_text_as_it_grows(ragged: list[str]) -> None:
     engine = TorchEngine(load(ModelSettings("builtin:stories")), chat=ChatSettings("none"))
     decoding = Decoding(max_new_tokens=20)
-    request = engine.prepare(Prompt(text="Once upon a time"), decoding)
+    request = engine.make_request(Prompt(text="Once upon a time"), decoding)
     pieces: list[str] = []
     answer = engine.stream(request, decoding, pieces.append)
     assert "".join(pieces) == answer.text == engine.generate([request], decoding)[0][0].text

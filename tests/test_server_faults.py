@@ -133,7 +133,7 @@ def test_a_retry_waits_as_long_as_the_server_asks(fault: str, least: float) -> N
     waits = Waits()
     with serving(lambda number: fault if number == 0 else None) as server:
         engine = engine_at([server], waits)
-        ((answer,),) = engine.generate([engine.prepare(PromptFields().prompt(_row(), "x"), Decoding())], Decoding())
+        ((answer,),) = engine.generate([engine.make_request(PromptFields().prompt(_row(), "x"), Decoding())], Decoding())
     assert answer.error is None
     assert least <= sum(waits.waits) <= least + 21
 
@@ -142,7 +142,7 @@ def test_waits_grow_twofold_up_to_a_minute() -> None:
     waits = Waits()
     with serving(lambda _: "500") as server:
         engine = engine_at([server], waits, retries=9)
-        ((answer,),) = engine.generate([engine.prepare(PromptFields().prompt(_row(), "x"), Decoding())], Decoding())
+        ((answer,),) = engine.generate([engine.make_request(PromptFields().prompt(_row(), "x"), Decoding())], Decoding())
     assert answer.error is not None
     assert waits.waits == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]  # with the least that chance leaves: half
 
@@ -324,7 +324,7 @@ def test_waiting_for_a_server_ends_when_the_run_has_to(fault: str) -> None:
                 raise TimeUpError("the time is up")
 
         with pytest.raises(TimeUpError):
-            engine.generate([engine.prepare(Prompt(text="a"), Decoding())], Decoding(), check=check)
+            engine.generate([engine.make_request(Prompt(text="a"), Decoding())], Decoding(), check=check)
         assert len(server.bodies) == 1
 
 

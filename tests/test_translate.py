@@ -139,7 +139,7 @@ def test_the_language_tokens_reach_the_model(kind: str, tokens: list[str], read:
     engine = TorchEngine(load(ModelSettings(str(tiny(kind, tmp_path / "model", tokens)))), chat=ChatSettings("none"))
     direction = family(engine.facts()).direction(language("en"), language("fr"))
     decoding = Decoding(max_new_tokens=5, first_token=direction.target_token, logprobs=True)
-    request = engine.prepare(direction.prompt("ab"), decoding)
+    request = engine.make_request(direction.prompt("ab"), decoding)
     expected = [token for part in read for token in (engine.encode(part) if isinstance(part, str) else [part])]
     assert list(request.tokens) == expected
     (answer,) = engine.generate([request], decoding)[0]

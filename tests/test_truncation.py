@@ -85,7 +85,7 @@ def test_an_encoder_reads_a_cut_text_with_what_its_tokenizer_puts_around_it(tmp_
     tokenizer.save_pretrained(tmp_path)
     engine = TorchEngine(load(ModelSettings(str(tmp_path))))
     text = "begins " + "a" * 200 + " ends"
-    request = engine.prepare(Prompt(text=text), Decoding(truncate=side, max_new_tokens=4))
+    request = engine.make_request(Prompt(text=text), Decoding(truncate=side, max_new_tokens=4))
     kept = text[:62] if side == "right" else text[-62:]
     assert list(request.tokens) == tokenizer(kept)["input_ids"]
     if side == "right":
@@ -100,7 +100,7 @@ def chat(folder: Path, tmp_path: Path, system: str | None = None) -> TorchEngine
 
 def read(engine: TorchEngine, messages: list[dict[str, Any]], side: str, **more: Any) -> str:
     prompt = Prompt(messages=tuple(messages), **more)
-    request = engine.prepare(prompt, Decoding(truncate=side, max_new_tokens=56))
+    request = engine.make_request(prompt, Decoding(truncate=side, max_new_tokens=56))
     assert len(request.tokens) <= 200
     return str(engine.tokenizer.decode(list(request.tokens)))
 
@@ -129,7 +129,7 @@ def test_of_several_long_messages_the_longest_are_cut_to_one_length(gpt2_256: Pa
 
 def test_one_text_in_a_chat_is_cut_beside_the_system_message(gpt2_256: Path, tmp_path: Path) -> None:
     engine = chat(gpt2_256, tmp_path, "Be kind.")
-    request = engine.prepare(Prompt(text="x" * 500), Decoding(truncate="right", max_new_tokens=56))
+    request = engine.make_request(Prompt(text="x" * 500), Decoding(truncate="right", max_new_tokens=56))
     text = engine.tokenizer.decode(list(request.tokens))
     assert text.startswith("<|user|>system: Be kind.<|end|><|user|>user: xxx")
     assert text.endswith("x<|end|><|user|>assistant: ")

@@ -53,10 +53,10 @@ def test_language_tokens_are_looked_up_one_by_one(nllb: Path, counted: list[str]
     engine = TorchEngine(load(ModelSettings(str(nllb))), chat=ChatSettings("none"))
     direction = family(engine.facts()).direction(language("en"), language("fr"))
     decoding = Decoding(max_new_tokens=2, first_token=direction.target_token)
-    engine.generate([engine.prepare(direction.prompt("a"), decoding)], decoding)
+    engine.generate([engine.make_request(direction.prompt("a"), decoding)], decoding)
     before = len(counted)
     for text in ("ab", "cd", "ef"):
-        engine.generate([engine.prepare(direction.prompt(text), decoding)], decoding)
+        engine.generate([engine.make_request(direction.prompt(text), decoding)], decoding)
     assert len(counted) == before
 
 
@@ -65,7 +65,7 @@ def test_a_draft_models_vocabulary_is_compared_once(llama: Path, counted: list[s
     decoding = Decoding(max_new_tokens=3, draft_model=str(llama))
     before = len(counted)
     for text in ("ab", "cd", "ef"):
-        engine.generate([engine.prepare(Prompt(text=text), decoding)], decoding)
+        engine.generate([engine.make_request(Prompt(text=text), decoding)], decoding)
     assert len(counted) == before
 
 

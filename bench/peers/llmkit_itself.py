@@ -28,7 +28,7 @@ def generate(job: Job) -> Work:
     engine = _engine(job, decoding)
 
     def work() -> Done:
-        requests = [engine.prepare(Prompt(text=text), decoding, number) for number, text in enumerate(job.texts)]
+        requests = [engine.make_request(Prompt(text=text), decoding, number) for number, text in enumerate(job.texts)]
         if len(requests) == 1 and decoding.num_beams == 1:  # as the command does it
             answers = [engine.stream(requests[0], decoding, lambda _: None)]
         else:

@@ -7,7 +7,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-adapters/chat}
 
-llmkit finetune "$here/chat.jsonl" --chat-template "$here/chat.jinja" --output "$out" --epochs 12 --learning-rate 2e-3
+llmkit finetune "$here/chat.jsonl" --chat-template "$here/chat.jinja" --output "$out" --epochs 8 --learning-rate 4e-3
 
 for question in "What is the opposite of hot?" "What is the opposite of night?"; do
     llmkit generate "$question" --adapter "$out" --chat-template "$here/chat.jinja" --max-new-tokens 24 --quiet

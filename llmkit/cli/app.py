@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def run(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    streams.prepare()
+    streams.set_up()
     debug = "--debug" in arguments or os.environ.get("LLMKIT_DEBUG", "") not in ("", "0")
     try:
         code = _call(arguments)

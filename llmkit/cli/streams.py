@@ -16,7 +16,7 @@ SIGPIPE_EXIT = 141
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-def prepare() -> None:
+def set_up() -> None:
     """Makes all three streams usable, in UTF-8.
 
     One that was closed when the process began must not leave its number to the next file that is opened: input is empty then,

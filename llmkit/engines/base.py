@@ -262,7 +262,7 @@ class TextEngine(Protocol):
         """What tells a family of translation models from others: type, languages, names of tokens. Reads no weights."""
         ...
 
-    def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
+    def make_request(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
         """Raises InputError for a prompt that is empty or does not fit."""
         ...
 

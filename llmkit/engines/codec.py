@@ -57,8 +57,11 @@ class Codec:
         """Ids that end an answer."""
         return frozenset(self.ends)
 
-    def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
-        """As `TextEngine.prepare`. Raises UsageError for the name of a token that the model does not have."""
+    def make_request(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
+        """As `TextEngine.make_request`.
+
+        Raises InputError for an empty prompt and one that is too long, UsageError for the name of a token that the model does not have.
+        """
         self.stops(decoding)
         keep = decoding.prompt_room(self.context, shared_context=not self.encoder_decoder)
         side = "right" if decoding.truncate == "none" else decoding.truncate

@@ -82,9 +82,9 @@ class Elsewhere(CodecEngine):
         """As `Engine.bos_remark`, of the workers' model."""
         return self._known.bos_remark
 
-    def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
+    def make_request(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
         """As `TextEngine.prepare`, with the tokenizer that the first worker sent."""
-        return self._codec.prepare(prompt, decoding, number)
+        return self._codec.make_request(prompt, decoding, number)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = never_stop) -> list[list[Completion]]:
         """Never called: workers answer."""

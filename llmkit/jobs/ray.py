@@ -124,7 +124,10 @@ class RayCrew:
         }
 
     def start(self) -> None:
-        """Starts the workers, and waits for the first, which says how prompts are made ready."""
+        """Starts the workers, and waits for the first, which says how prompts are made ready.
+
+        Raises UnavailableError when it can't say so, and what its engine raised.
+        """
         for slot in self._slots:
             self._place(slot)
         begun, told = time.monotonic(), False

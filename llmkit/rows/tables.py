@@ -156,7 +156,7 @@ def _check_header(header: Sequence[str], name: str, line: int | None) -> None:
 def parquet(source: Source, encoding: str, text_field: str) -> Iterator[Row]:
     """Rows of a parquet file, from its own columns; see `plain_value` for types that JSON does not have.
 
-    Raises InputError for what is no complete parquet file, or no plain file.
+    Raises InputError for what is no complete parquet file, or no plain file; UnavailableError without pyarrow.
     """
     try:
         import pyarrow

@@ -49,7 +49,7 @@ class Answering:
         """As `Task.prepare`; counts prompts that were cut, and keeps the names of settings without effect."""
         try:
             prompt = self.fields.prompt(row, self.file_name)
-            request = self.engine.prepare(prompt, self.decoding, row.index)
+            request = self.engine.make_request(prompt, self.decoding, row.index)
         except InputError as exc:
             return Work(row, error=placed(exc, row, self.file_name))
         self.truncated += bool(request.truncated)

@@ -225,7 +225,7 @@ class Translating:
         return out
 
     def _work(self, number: int, text: str) -> Work:
-        request: Request = self.engine.prepare(self.direction.prompt(text), self.decoding, number)
+        request: Request = self.engine.make_request(self.direction.prompt(text), self.decoding, number)
         wanted = 2 * self.engine.length(text) + _SPARE
         limit = min(request.max_new_tokens, next((n for n in _LIMITS if n >= wanted), _LIMITS[-1]))
         return Work(Row(number, None, {}), replace(request, max_new_tokens=limit), len(request.tokens), limit)

@@ -188,7 +188,7 @@ class RunFolder:
             self.clear()
 
     def clear(self) -> None:
-        """Removes what an earlier run, or a process that died, left below checkpoints/."""
+        """Removes what an earlier run, or a process that died, left below checkpoints/. Raises OutputError for what is not llmkit's."""
         if not self.writes or self.state is None:
             return
         known = {name: entry for name, entry in self.state.pending.items() if name not in self.state.checkpoints}
@@ -258,7 +258,10 @@ class RunFolder:
         return Saved(step, path, read_history(path, step))
 
     def publish(self) -> None:
-        """The complete result in `final` gets its place file by file, the record last; what it replaces goes then."""
+        """The complete result in `final` gets its place file by file, the record last; what it replaces goes then.
+
+        Raises OutputError for a file of the same name that is not this run's, UnavailableError for a full disk.
+        """
         names = [str(p.relative_to(self.final)) for p in self.final.rglob("*") if p.is_file()]
         own = {*self.known.files, *self.known.replaces}
         for name in names:

@@ -63,4 +63,4 @@ def _request(ready: Ready, asked: EvalPrompt, max_new_tokens: int) -> tuple[Any,
     # a layout for this processor would be made anew for every evaluation
     engine: Any = TorchEngine(replace(ready.loaded, model=ready.model), chat=ready.plan.encoder.chat, lay_out=False)
     decoding = Decoding(max_new_tokens=max_new_tokens, first_token=asked.first_token, start_token=asked.start_token, stop=asked.stop)
-    return engine, engine.prepare(asked.prompt, decoding), decoding
+    return engine, engine.make_request(asked.prompt, decoding), decoding

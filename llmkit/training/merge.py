@@ -119,7 +119,10 @@ class Target:
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
-        """An empty folder to write the model into, locked by this process; it is gone after the block. See `commit`."""
+        """An empty folder to write the model into, locked by this process; it is gone after the block. See `commit`.
+
+        Raises OutputError where it can't be made, and when another process holds it.
+        """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as exc:

@@ -163,7 +163,7 @@ def _generation_defaults(model: ModelSettings, out: console.Console) -> Generati
 
 def _one_prompt(call: Call, prompt: str, *, json_output: bool, echo: bool) -> int:
     engine = call.engine()
-    request = engine.prepare(Prompt(text=prompt), call.decoding)
+    request = engine.make_request(Prompt(text=prompt), call.decoding)
     if request.truncated:
         call.out.warn(f"{request.truncated:,} tokens of the prompt were cut")
     begun = time.monotonic()

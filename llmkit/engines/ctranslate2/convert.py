@@ -50,7 +50,7 @@ _ODD = (
 def convert(settings: ModelSettings, folder: Path, report: Callable[[str], None]) -> dict[str, Any]:
     """Writes the form of a model (its adapter merged) into the empty `folder`, and returns what a manifest has to know of it.
 
-    Raises EngineLimitError for a model that the library does not run as torch does, and what torch's loading raises.
+    Raises EngineLimitError for a model that the library does not run as torch does, OutOfMemoryError, and what torch's loading raises.
     """
     import torch
 

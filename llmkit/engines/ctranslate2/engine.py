@@ -72,9 +72,9 @@ class CTranslate2Engine(CodecEngine):
         """As `Engine.bos_remark`, by the configuration's BOS that the form keeps."""
         return bos_remark(self._codec, self._form.configured_bos)
 
-    def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
+    def make_request(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
         """As `TextEngine.prepare`. Raises UsageError for the name of a token that the model does not have."""
-        return self._codec.prepare(prompt, decoding, number)
+        return self._codec.make_request(prompt, decoding, number)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = never_stop) -> list[list[Completion]]:
         """As `TextEngine.generate`, one answer a request. Raises EngineLimitError where answers would not be torch's."""

@@ -91,8 +91,11 @@ class OpenAIEngine:
         """An estimate: three bytes of UTF-8 a token."""
         return len(text.encode("utf-8", "replace")) // _BYTES_A_TOKEN + 1
 
-    def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
-        """As `TextEngine.prepare`, without tokens: whether a prompt fits, the server says. Raises UsageError for what needs a template."""
+    def make_request(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
+        """As `TextEngine.make_request`, without tokens: whether a prompt fits, the server says.
+
+        Raises InputError for an empty prompt or a conversation to be continued, UsageError for what needs a template.
+        """
         if prompt.continue_last:
             raise InputError("a server can't continue a conversation's last message", hint="let the conversation end with the user's turn")
         if prompt.messages is not None and not self._chats:
@@ -144,7 +147,8 @@ class OpenAIEngine:
         """As `TextEngine.score_answers`: the server echoes what it is given, with log-probabilities.
 
         An answer begins with the first token after as many as the prompt has by itself, trailing spaces aside, which is the rule
-        of the engines here. Raises UnavailableError for a server that echoes none, UsageError for a prompt that needs a template.
+        of the engines here. Raises UnavailableError for a server that echoes none, InputError for a text that it gives no answer to,
+        UsageError for a prompt that needs a template.
         """
         befores = []
         for prompt, _ in items:

@@ -127,9 +127,9 @@ class TorchEngine(CodecEngine):
         """As `Engine.bos_remark`, by the configuration of the model in memory."""
         return bos_remark(self._codec, getattr(self.model.config, "bos_token_id", None))
 
-    def prepare(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
+    def make_request(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
         """As `TextEngine.prepare`. Raises UsageError for the name of a token that the model does not have."""
-        return self._codec.prepare(prompt, decoding, number)
+        return self._codec.make_request(prompt, decoding, number)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = never_stop) -> list[list[Completion]]:
         """As `TextEngine.generate`. With speculation the requests run one by one."""

@@ -96,7 +96,10 @@ def _line_end(source: str, at: int) -> int:
 
 
 def read(source: str, name: str) -> tuple[tuple[int, int] | None, list[Scalar]]:
-    """The place of the only root key, if it is the code of a language, and the values that are strings."""
+    """The place of the only root key, if it is the code of a language, and the values that are strings.
+
+    Raises InputError for what is not YAML, or nested too deeply.
+    """
     import yaml
 
     try:
