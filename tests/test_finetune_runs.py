@@ -16,6 +16,7 @@ import pytest
 from conftest import PATIENCE, Copy, Process, Run, finish, kill, read_rows, start, stopped, texts_of, until, write_rows
 
 from llmkit.files import file_sha256
+from llmkit.training.trackers import TRACKERS
 
 
 def weights(folder: Path) -> str:
@@ -168,10 +169,25 @@ def test_a_full_temporary_folder_is_said_before_a_model_is_read(process: Process
     assert "TMPDIR" in done.err
 
 
-def test_a_tracker_that_is_not_there_is_said_before_the_run(run: Run, training: list[object], tmp_path: Path) -> None:
-    done = run(*training, "-o", tmp_path / "out", "--report-to", "nothing")
-    assert done.code == 5
-    assert "no such tracker is known" in done.err
+@pytest.mark.parametrize(
+    ("name", "code", "hint"),
+    [("wandB", 2, "did you mean 'wandb'?"), ("neptune", 5, "pip install neptune")],
+    ids=["unknown", "not installed"],
+)
+def test_a_tracker_that_is_not_there_is_said_before_the_run(
+    run: Run, training: list[object], tmp_path: Path, name: str, code: int, hint: str
+) -> None:
+    done = run(*training, "-o", tmp_path / "out", "--report-to", name)
+    assert done.code == code
+    assert f"--report-to {name}: " in done.err
+    assert hint in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_trackers_are_those_that_transformers_knows() -> None:
+    from transformers.integrations import INTEGRATION_TO_CALLBACK
+
+    assert set(TRACKERS) == set(INTEGRATION_TO_CALLBACK)
 
 
 def test_a_second_process_on_the_same_folder_is_refused(run: Run, training: list[object], tmp_path: Path) -> None:

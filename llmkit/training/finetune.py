@@ -13,13 +13,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmkit.errors import UnavailableError, UsageError, one_line
+from llmkit.errors import UsageError, one_line
 from llmkit.jobs.reporter import Reporter, Silent
 from llmkit.rows.samples import PREFERENCE
 from llmkit.training.data import File, TrainingRows, read_data, set_names, sha256
 from llmkit.training.distributed import Processes, from_environment
 from llmkit.training.file_mixture import FileMixture
 from llmkit.training.settings import BETA, FinetuneSettings, LanguageSettings, LoraSettings, LossSettings
+from llmkit.training.trackers import check_trackers
 
 if TYPE_CHECKING:
     from llmkit.engines.torch.loading import Prepared
@@ -66,7 +67,7 @@ def finetune(
     if extend and (overwrite or restart):
         other = "overwrite" if overwrite else "restart"
         raise UsageError(f"`extend` and `{other}` cannot be combined", hint="use only one of them")
-    _check_trackers(report_to)
+    check_trackers(report_to)
     folder = RunFolder(output, writes=processes.writes)
     with folder.locked():
         if extend and folder.writes:
@@ -287,24 +288,6 @@ def _begin(plan: RunPlan, folder: RunFolder, relation: str, report: Reporter) ->
         else:
             folder.clear()
     return folder.newest(report.warn)
-
-
-def _check_trackers(names: Sequence[str]) -> None:
-    """Raises UnavailableError for a tracker that is unknown to transformers, or not installed."""
-    if names:
-        from transformers import integrations
-
-        there = sorted(integrations.get_available_reporting_integrations())
-        known = sorted(integrations.INTEGRATION_TO_CALLBACK)
-        for name in names:
-            if name not in there and name in known:
-                raise UnavailableError(f"`report_to` {name}: it is not installed", hint=f"pip install {_PACKAGES.get(name, name)}")
-            if name not in there:
-                raise UnavailableError(f"`report_to` {name}: no such tracker is known", hint=f"known are {', '.join(known)}")
-
-
-#: Trackers whose package has another name.
-_PACKAGES = {"clearml": "clearml", "comet_ml": "comet-ml", "dagshub": "dagshub mlflow", "azure_ml": "azureml-core"}
 
 
 #: Seconds of training after which the time that is left is told.
