@@ -180,6 +180,19 @@ def test_sharegpt_roles_become_the_templates_roles() -> None:
     }  # fmt: skip
 
 
+def test_a_history_is_what_was_said_before_an_instruction() -> None:
+    one = row(instruction="And of Spain?", input="In one word.", history=[["Of France?", "Paris"]], system="Be brief.")
+    prompt = PromptFields().prompt(one, "r.jsonl")
+    assert prompt.messages == (
+        {"role": "user", "content": "Of France?"},
+        {"role": "assistant", "content": "Paris"},
+        {"role": "user", "content": "And of Spain?\n\nIn one word."},
+    )
+    assert prompt.system == "Be brief."
+    assert PromptFields().prompt(row(instruction="Hi", history=[]), "r.jsonl").text == "Hi"
+    assert "entry 1 of field 'history' is not a pair of texts" in reason(PromptFields(), row(instruction="Hi", history=["a"])).message
+
+
 def test_an_unknown_sharegpt_role_is_named() -> None:
     assert (
         "message 1 of field 'conversations' has the unknown role 'narrator'"

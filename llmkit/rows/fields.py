@@ -217,19 +217,36 @@ class DocumentFields:
 
 
 def instruction(row: Row, file_name: str) -> Prompt:
-    """The prompt of a row with 'instruction' and perhaps 'input'. Raises RowError.
+    """The prompt of a row with 'instruction' and perhaps 'input', after the turns of its 'history'. Raises RowError.
 
-    A model without a chat template reads it in the layout of Stanford Alpaca (Taori et al. 2023), on which such models are
-    trained by most programs.
+    Without a history, a model without a chat template reads it in the layout of Stanford Alpaca (Taori et al. 2023), on which such
+    models are trained by most programs.
     """
     asked = text_of(row, "instruction", file_name)
     given = text_of(row, "input", file_name) if row.fields.get("input") else ""
+    if turns := history(row, file_name):
+        messages = (*turns, {"role": "user", "content": f"{asked}\n\n{given}" if given else asked})
+        system = system_of(row.fields, messages[0], "history", row, file_name)
+        return Prompt(messages=messages, tools=tools_of(row.fields, row, file_name), system=system)
     about, more = (", paired with an input that provides further context", f"### Input:\n{given}\n\n") if given else ("", "")
     plain = (
         f"Below is an instruction that describes a task{about}. Write a response that appropriately completes the request.\n\n"
         f"### Instruction:\n{asked}\n\n{more}### Response:\n"
     )
     return Prompt(text=f"{asked}\n\n{given}" if given else asked, plain=plain)
+
+
+def history(row: Row, file_name: str) -> tuple[Message, ...]:
+    """The earlier turns of a row's 'history': a list of pairs of question and answer. Raises RowError."""
+    turns: list[Message] = []
+    listed = row.fields.get("history") or []
+    if not isinstance(listed, list):
+        raise row_error("field 'history' is not a list of pairs", row, file_name)
+    for number, both in enumerate(listed, 1):
+        if not isinstance(both, list) or len(both) != 2 or not all(isinstance(text, str) for text in both):
+            raise row_error(f"entry {number} of field 'history' is not a pair of texts", row, file_name)
+        turns += [{"role": "user", "content": both[0]}, {"role": "assistant", "content": both[1]}]
+    return tuple(turns)
 
 
 def pair(row: Row, file_name: str) -> tuple[str, str]:

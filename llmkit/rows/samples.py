@@ -13,7 +13,7 @@ from typing import Any
 
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.rows.base import Row
-from llmkit.rows.fields import TARGETS, first_name, instruction, missing_field, pair, text_of
+from llmkit.rows.fields import TARGETS, first_name, history, instruction, missing_field, pair, text_of
 from llmkit.rows.messages import TEMPLATE_VALUES, Message, row_error
 from llmkit.rows.spool import Spool
 from llmkit.rows.template import Templated
@@ -253,16 +253,9 @@ def _list_errors(checked: CheckedRows) -> str:
 
 
 def _alpaca(row: Row, file_name: str) -> dict[str, Any]:
-    asked = instruction(row, file_name)
-    turns: list[Message] = []
-    history = row.fields.get("history") or []
-    if not isinstance(history, list):
-        raise row_error("field 'history' is not a list of pairs", row, file_name)
-    for number, both in enumerate(history, 1):
-        if not isinstance(both, list) or len(both) != 2 or not all(isinstance(text, str) for text in both):
-            raise row_error(f"entry {number} of field 'history' is not a pair of texts", row, file_name)
-        turns += [{"role": "user", "content": both[0]}, {"role": "assistant", "content": both[1]}]
-    parts = pair_parts(asked.text or "", text_of(row, "output", file_name, "`completion_field`"), tuple(turns), row, file_name)
+    asked, turns = instruction(row, file_name), history(row, file_name)
+    question = asked.text if asked.messages is None else asked.messages[-1]["content"]
+    parts = pair_parts(question or "", text_of(row, "output", file_name, "`completion_field`"), turns, row, file_name)
     return parts | ({"plain": asked.plain} if "prompt" in parts else {})
 
 
