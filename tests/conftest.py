@@ -36,6 +36,9 @@ for name in [n for n in os.environ if n.startswith(("LLMKIT_", "OPENAI_"))]:
 _CACHE = tempfile.TemporaryDirectory(prefix="llmkit-tests-")
 os.environ["LLMKIT_HOME"] = _CACHE.name
 
+# Hundreds of processes are started, each faster with the modules compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Tests run side by side: a worker and the processes that it starts compute with one thread each.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
