@@ -27,6 +27,8 @@ MARK = "mark"
 _MARK_START = b'{"mark"'
 #: Appends are synced at least this often; a batch takes longer than that on most models.
 _SYNC_SECONDS = 1.0
+#: Bytes of the header, and of an entry: a batch of answers. Longer lines are none of ours, and would fill the memory.
+_MAX_HEADER, _MAX_LINE = 1 << 24, 1 << 30
 #: How a header of ours begins; a torn one is a beginning of that.
 _HEADER = re.compile(rb'[0-9a-f]{8} \{"journal"')
 _HEADER_START = b'00000000 {"journal"'
@@ -102,8 +104,10 @@ class Journal:
     def _read(self) -> bool:
         """Whether there was a run to continue. Drops a torn last line, and writes the header of a new journal."""
         with self.path.open("rb") as file:
-            header = file.readline()
+            header = file.readline(_MAX_HEADER)
             _check_ours(header, self.path)
+            if len(header) == _MAX_HEADER:
+                raise damaged(self.path)
             if not header.endswith(b"\n"):
                 return self._begin()
             content, self._crc = _parse(header, 0, self.path)
@@ -114,14 +118,18 @@ class Journal:
                 raise damaged(self.path)
             self.begun_as = before
             if changes := self._changes(before, self.identity):
-                if not file.readline().endswith(b"\n"):  # that run did nothing: an encoding that was wrong, a file that was not there
+                if not file.readline(_MAX_LINE).endswith(
+                    b"\n"
+                ):  # that run did nothing: an encoding that was wrong, a file that was not there
                     return self._begin()
                 raise JobChangedError(
                     f"{self.path}: the unfinished run used other options: {'; '.join(changes)}",
                     hint="`restart` starts over, or run the first command again",
                 )
             self._end = len(header)
-            for line in file:
+            while line := file.readline(_MAX_LINE):
+                if len(line) == _MAX_LINE:
+                    raise damaged(self.path)
                 if line.endswith(b"\n"):
                     if line.startswith(_MARK_START, 9):
                         mark, self._crc = _parse(line, self._crc, self.path)
