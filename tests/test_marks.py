@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from llmkit.errors import InputError, JobChangedError, TimeUpError
-from llmkit.jobs import journal as journal_of
 from llmkit.jobs import marks
 from llmkit.jobs.batching import WINDOW_ROWS, Work
 from llmkit.jobs.journal import Journal
@@ -226,10 +225,7 @@ def test_a_mark_that_no_run_writes_is_refused_with_the_name_of_the_journal(tmp_p
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["as its header", "behind its header"])
-def test_a_journal_with_a_terabyte_of_nothing_is_refused_before_memory_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
-) -> None:
-    monkeypatch.setattr(journal_of, "_MAX_LINE", 1 << 20)
+def test_a_journal_with_a_terabyte_of_nothing_is_refused_before_memory_is_taken(tmp_path: Path, begun: bool) -> None:
     path = tmp_path / "out.jsonl.journal"
     with closing(Journal(path, {})):
         pass
@@ -241,3 +237,14 @@ def test_a_journal_with_a_terabyte_of_nothing_is_refused_before_memory_is_taken(
         Journal(path, {})
     assert tracemalloc.get_traced_memory()[1] < 1 << 26
     tracemalloc.stop()
+
+
+def test_zeros_that_a_disk_left_of_a_line_are_a_torn_line(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl.journal"
+    with closing(Journal(path, {})) as journal:
+        journal.append({"window": 0, "rows": [], "seconds": 0.0})
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"12345678 {" + b"\0" * 3_000_000)
+    with closing(Journal(path, {})) as journal:
+        assert journal.resumed
+    assert path.read_bytes() == whole
