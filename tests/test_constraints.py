@@ -79,6 +79,14 @@ def test_what_can_not_be_held_is_told_with_what_to_write_instead(run: Run, const
     assert instead in hint
 
 
+def test_patterns_that_take_too_long_to_be_checked_together_are_refused(run: Run) -> None:
+    for inner in ({"pattern": ".*{}.*"}, {"anyOf": [{"pattern": "x.*{}"}]}):
+        schema = {"allOf": [json.loads(json.dumps(inner).replace("{}", str(number))) for number in range(60)]}
+        ran = run("generate", "Give:", "--json-schema", json.dumps(schema))
+        assert ran.code == 2
+        assert "'allOf' joins 60 patterns" in ran.err
+
+
 def test_a_property_may_have_the_name_of_a_keyword(run: Run) -> None:
     schema = {"type": "object", "properties": {"patternProperties": {"enum": [1]}}, "additionalProperties": False}
     schema["required"] = ["patternProperties"]

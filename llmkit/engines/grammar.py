@@ -18,6 +18,9 @@ from llmkit.files import read_at_most
 _NOT_HELD = ("patternProperties", "contentEncoding", "contentMediaType", "contentSchema")
 #: Of a schema's file.
 _MOST_BYTES = 16_000_000
+#: Expressions that a text has to match at once: whether one can takes llguidance twice the time and memory with each more.
+_MOST_JOINED = 8
+_JOINED = ("pattern", "format", "$ref")
 #: Settings of llguidance inside a schema that make it pass over what it can't hold.
 _LENIENT = ("lenient", "coerce_one_of")
 #: What to write in the place of a keyword.
@@ -100,7 +103,34 @@ def read_schema(text: str) -> str:
         raise UsageError(f"`json_schema`: not JSON: {exc}") from exc
     if (keyword := _not_held(schema)) is not None:
         raise _not_supported([keyword])
+    if (joined := _joined(schema)) > _MOST_JOINED:
+        raise UsageError(
+            f"`json_schema`: 'allOf' joins {joined:,} patterns, formats and references; at most {_MOST_JOINED} can be checked together",
+            hint="write them as one 'pattern'",
+        )
     return text
+
+
+def _joined(schema: Any) -> int:
+    """The most expressions anywhere below one 'allOf'."""
+    most, left = 0, [(schema, 0)]  # with the number of the 'allOf' around, 0 for none
+    counts: list[int] = [0]
+    while left:
+        each, around = left.pop()
+        if isinstance(each, list):
+            left += [(inner, around) for inner in each]
+        if not isinstance(each, dict):
+            continue
+        if around:
+            counts[around] += sum(isinstance(each.get(name), str) for name in _JOINED)
+            most = max(most, counts[around])
+        for name, inner in each.items():
+            if name == "allOf" and not around:
+                counts.append(0)
+                left.append((inner, len(counts) - 1))
+            else:
+                left.append((inner, around))
+    return most
 
 
 def _not_held(schema: Any) -> str | None:
