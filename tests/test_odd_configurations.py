@@ -45,6 +45,17 @@ def test_the_value_that_no_model_can_have_is_named(run: Run, llama: Path, copy_o
     assert said in ran.err
 
 
+def test_a_configuration_of_many_thousand_names_is_refused_and_one_of_many_labels_is_read(run: Run, llama: Path, copy_of: Copy) -> None:
+    model = copy_of(llama)
+    change(model / "config.json", id2label={str(number): "x" for number in range(20_000)})
+    assert run("generate", "-m", model, *PROMPT).code == 0
+    change(model / "config.json", **{f"name_{number}": number for number in range(20_000)})
+    ran = run("generate", "-m", model, *PROMPT)
+    assert ran.code == 5
+    assert f"{model / 'config.json'}: has 20,0" in ran.err
+    assert "at most 10,000" in ran.err
+
+
 @pytest.mark.parametrize("tasks", [5, "x", [1], {"translation_en_to_fr": 5}], ids=str)
 def test_settings_for_tasks_that_are_none_are_passed_over(run: Run, copy_of: Copy, tasks: object) -> None:
     model = copy_of(Path(llmkit.__file__).parent / "models" / "builtin" / "en_fr")

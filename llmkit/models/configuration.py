@@ -28,6 +28,8 @@ _POSITIONS = "max_position_embeddings"
 _POSITIVE = ("vocab_size", "hidden_size", "d_model", "n_embd")
 _LARGEST = 2**31
 _LONGEST_TYPE = 100
+#: Names in a configuration and those inside it, without labels: transformers copies and prints all of them several times.
+_MOST_NAMES = 10_000
 #: Names that send transformers to other files, or choose code; dropped, as a saved model does not need them.
 _REDIRECTS = frozenset(
     {
@@ -74,6 +76,8 @@ def read(folder: Path, *, trust_remote_code: bool = False) -> dict[str, Any]:
     for name in ("text_config", "encoder", "decoder"):
         if name in config and not isinstance(config[name], dict):
             raise ModelError(f"{path}: '{name}' is {str(config[name])[:60]}; an object is expected")
+    if (names := sum(map(len, _parts(clean(config))))) > _MOST_NAMES:
+        raise ModelError(f"{path}: has {names:,} names; at most {_MOST_NAMES:,} are read", hint="copy or download the model again")
     for part in _parts(config):
         if nothing := [n for n, value in part.items() if isinstance(value, float) and math.isnan(value)]:
             raise ModelError(f"{path}: '{nothing[0]}' is NaN; a number is expected", hint="copy or download the model again")
