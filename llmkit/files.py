@@ -24,6 +24,8 @@ from llmkit.errors import OutputError, UnavailableError
 #: Bytes that a file name may have on the file systems that people use.
 MAX_NAME = 255
 _LONGEST_PID = 20
+#: Bytes of a record or a report of ours; one of a million rows takes a few dozen megabytes.
+MOST_RECORD = 1 << 28
 
 
 def home() -> Path:
@@ -223,6 +225,16 @@ def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal digits. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_at_most(path: Path, limit: int = MOST_RECORD) -> bytes:
+    """The bytes of a file of at most `limit`; of a device or a pipe, too, whose size is not known. Raises OSError."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = b"" if size > limit else file.read(limit + 1)
+    if size > limit or len(data) > limit:
+        raise OSError(errno.EFBIG, f"has more than {limit:,} bytes")
+    return data
 
 
 def unwritable(shown: str, exc: OSError) -> UnavailableError:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmkit.files import file_sha256
+from llmkit.files import file_sha256, read_at_most
 from llmkit.version import __version__
 
 _LIBRARIES = ("torch", "ctranslate2", "transformers", "tokenizers", "peft", "safetensors", "numpy")
@@ -153,7 +153,7 @@ def run_record(command: str, options: Mapping[str, Any], identity: Mapping[str, 
 def read_record(path: Path) -> dict[str, Any] | None:
     """The record at `path`: an object whose `identity`, `options` and `result` are objects; None when there is none that reads so."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_at_most(path)) if path.is_file() else None  # a pipe has no end
     except (OSError, ValueError, RecursionError):
         return None
     parts = ("identity", "options", "result")

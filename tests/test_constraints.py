@@ -50,6 +50,41 @@ def test_a_keyword_that_is_not_held_is_refused_by_name(run: Run, tmp_path: Path,
     ran = run("generate", "Give:", "--json-schema", tmp_path / "s.json")
     assert ran.code == 2
     assert f"'{keyword}' is not supported" in ran.err
+    assert "hint:" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("constraint", "said", "instead"),
+    [
+        ({"not": {"type": "string"}}, "'not' is not supported", "'enum' or 'anyOf'"),
+        ({"if": {"type": "string"}, "then": {"minLength": 2}}, "'if' and 'then' are not supported", "'anyOf'"),
+        ({"type": "array", "uniqueItems": True}, "'uniqueItems' is not supported", "leave it out"),
+        ({"type": "object", "propertyNames": {"pattern": "a"}}, "'propertyNames' is not supported", "'additionalProperties'"),
+        ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "oneOf", "'anyOf'"),
+        ({"$ref": "https://x.org/a.json"}, "https://x.org/a.json", "'$defs'"),
+        ({"type": "string", "format": "made-up"}, "made-up", "'pattern'"),
+        ({"type": "x"}, "Invalid type", "simpler"),
+        (r"(a)\1", "backreferences", "back-references"),
+        (r"\bx", "look", "word boundaries"),
+        ("[", "unclosed", "check the expression"),
+    ],
+    ids=str,
+)
+def test_what_can_not_be_held_is_told_with_what_to_write_instead(run: Run, constraint: object, said: str, instead: str) -> None:
+    option = ["--regex", constraint] if isinstance(constraint, str) else ["--json-schema", json.dumps(constraint)]
+    ran = run("generate", "Give:", *option)
+    assert ran.code == 2
+    error, _, hint = ran.err.partition("hint:")
+    assert said in error
+    assert instead in hint
+
+
+def test_patterns_that_take_too_long_to_be_checked_together_are_refused(run: Run) -> None:
+    for inner in ({"pattern": ".*{}.*"}, {"anyOf": [{"pattern": "x.*{}"}]}):
+        schema = {"allOf": [json.loads(json.dumps(inner).replace("{}", str(number))) for number in range(60)]}
+        ran = run("generate", "Give:", "--json-schema", json.dumps(schema))
+        assert ran.code == 2
+        assert "'allOf' joins 60 patterns" in ran.err
 
 
 def test_a_property_may_have_the_name_of_a_keyword(run: Run) -> None:

@@ -264,6 +264,20 @@ def test_failed_rows_are_run_again_and_the_others_kept(run: Run, llama: Path, tm
     assert "1 of 3 rows failed" in ran.err
 
 
+def test_a_kept_row_counts_its_tokens_also_where_its_input_held_the_same_counts(run: Run, llama: Path, tmp_path: Path) -> None:
+    """The output of a run is the input of the next, whose answers have as many tokens."""
+    path, first, second = tmp_path / "in.jsonl", tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    path.write_text('{"prompt": "a"}\n{"prompt": 3}\n')
+    run("generate", "-m", llama, "-i", path, "-o", first, *TINY)
+    chained = ["generate", "-m", llama, "-i", first, "-o", second, *TINY]
+    run(*chained)
+    record = second.with_name(second.name + ".run.json")
+    counts = {name: json.loads(record.read_text())["result"][name] for name in ("prompt_tokens", "completion_tokens")}
+    assert min(counts.values()) > 0
+    assert run(*chained, "--retry-failed").code == 3
+    assert {name: json.loads(record.read_text())["result"][name] for name in counts} == counts
+
+
 def test_max_errors_ends_the_run_with_3(run: Run, llama: Path, tmp_path: Path) -> None:
     path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     path.write_text('{"prompt": "a"}\n' + '{"prompt": 3}\n' * 5)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 from llmkit.errors import InputError, JobChangedError, TimeUpError
 from llmkit.jobs import marks
 from llmkit.jobs.batching import WINDOW_ROWS, Work
+from llmkit.jobs.journal import Journal
 from llmkit.jobs.outcome import Answer, Tally
 from llmkit.jobs.output import Output
 from llmkit.jobs.reporter import Progress, Silent, Uncounted
@@ -187,3 +191,60 @@ def test_failed_rows_run_again_read_everything(tmp_path: Path) -> None:
     tally = answer(rows, out, retry_failed=True)
     assert (tally.rows, tally.failed) == (COUNT, 6)
     assert out.read_bytes() == before
+
+
+WRONG: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "a count that is text": lambda mark: mark | {"mark": "4"},
+    "a count below zero": lambda mark: mark | {"start": -1},
+    "a place of one part": lambda mark: mark | {"place": [1]},
+    "a place of texts": lambda mark: mark | {"place": ["lines", "1", "1", "1", "x"]},
+    "no hash": lambda mark: mark | {"rows_sha256": None},
+    "no counts": lambda mark: {name: value for name, value in mark.items() if name != "tally"},
+    "counts of texts": lambda mark: mark | {"tally": mark["tally"] | {"rows": "1"}},
+    "seconds that are none": lambda mark: mark | {"seconds": []},
+    "spans that are none": lambda mark: mark | {"tally": mark["tally"] | {"failed_rows": [5]}},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_mark_that_no_run_writes_is_refused_with_the_name_of_the_journal(tmp_path: Path, wrong: str) -> None:
+    rows, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    rows.write_bytes(lines("\n"))
+    ended(rows, out)
+    journal = out.with_name("out.jsonl.journal")
+    chained, crc = [], 0
+    for line in journal.read_bytes().splitlines():
+        content = line[9:]
+        if content.startswith(b'{"mark"'):
+            content = json.dumps(WRONG[wrong](json.loads(content))).encode()
+        crc = zlib.crc32(content, crc)
+        chained.append(b"%08x %s\n" % (crc, content))
+    journal.write_bytes(b"".join(chained))
+    with pytest.raises(JobChangedError, match=r"out\.jsonl\.journal: the journal was damaged"):
+        answer(rows, out)
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["as its header", "behind its header"])
+def test_a_journal_with_a_terabyte_of_nothing_is_refused_before_memory_is_taken(tmp_path: Path, begun: bool) -> None:
+    path = tmp_path / "out.jsonl.journal"
+    with closing(Journal(path, {})):
+        pass
+    if not begun:
+        path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    os.truncate(path, 1 << 40)
+    tracemalloc.start()
+    with pytest.raises(JobChangedError, match=r"out\.jsonl\.journal: the journal was damaged"):
+        Journal(path, {})
+    assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    tracemalloc.stop()
+
+
+def test_zeros_that_a_disk_left_of_a_line_are_a_torn_line(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl.journal"
+    with closing(Journal(path, {})) as journal:
+        journal.append({"window": 0, "rows": [], "seconds": 0.0})
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"12345678 {" + b"\0" * 3_000_000)
+    with closing(Journal(path, {})) as journal:
+        assert journal.resumed
+    assert path.read_bytes() == whole

@@ -152,16 +152,43 @@ def test_a_server_that_asks_for_a_year_does_not_hold_up_the_others(run: Run, tmp
             assert "8760.0 hours" in alone.err
 
 
-def test_a_key_does_not_follow_to_another_host(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_nothing_follows_a_redirect_to_another_server(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-this-test-0123456789")
-    seen: list[str | None] = []
+    seen: list[str] = []
 
     def elsewhere(handler: BaseHTTPRequestHandler) -> None:
-        seen.append(handler.headers.get("authorization"))
+        seen.append(handler.path)
         send(handler, 200, reply())
 
-    with odd(elsewhere) as other:
-        target = other.replace("127.0.0.1", "localhost") + "/chat/completions"
-        with odd(sends(307, {}, Location=target)) as base:
-            asked(run, tmp_path, base)
-    assert seen == [None]
+    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "a secret"}])
+    with odd(elsewhere, models=elsewhere) as other:
+        target = other.replace("127.0.0.1", "localhost").replace("//", "//user:password@") + "/chat/completions"
+        # the list of models is asked for first: of the one server it is sent on, of the other it is not
+        for models in (None, sends(status, {}, Location=target)):
+            with odd(sends(status, {}, Location=target), models=models) as base:
+                ran = run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", "-m", "openai:tiny", "--api-base", base)
+            assert ran.code == 5
+            assert f"sends requests on to http://localhost:{other.partition('1:')[2]}/chat/completions" in ran.err
+            assert "--api-base" in ran.err
+            assert "password" not in ran.err
+    assert seen == []
+
+
+def test_a_redirect_inside_a_server_is_followed_with_the_prompt(run: Run, tmp_path: Path) -> None:
+    def moved(handler: BaseHTTPRequestHandler) -> None:
+        if handler.path == "/v1/chat/completions":
+            send(handler, 308, {}, Location="/v2/chat/completions")
+        else:
+            send(handler, 200, reply())
+
+    with odd(moved) as base:
+        assert asked(run, tmp_path, base)["text"] == "yes"
+
+
+def test_a_redirect_that_would_lose_the_prompt_is_told(run: Run, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "x"}])
+    with odd(sends(302, {}, Location="/v2/chat/completions")) as base:
+        ran = run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", "-m", "openai:tiny", "--api-base", base)
+    assert ran.code == 5
+    assert "/v2/chat/completions" in ran.err

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
+from llmkit.engines import long_texts
 from llmkit.engines.base import Check, Completion, Pair, Request, TokenScore, never_stop
 from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.decoding import Decoding
@@ -28,6 +29,8 @@ from llmkit.rows.fields import Prompt
 Score = Callable[[Sequence[Sequence[int]], Sequence[int], Sequence[Sequence[int]] | None], list[list[float]]]
 #: A text with more characters than the first, and than the second for each token of the context, is too long whatever its tokens are.
 _MUCH, _CHARACTERS = 1_000_000, 64
+#: Characters of a text that can't be tokenized in pieces.
+_MOST_AT_ONCE = 8_000_000
 
 
 def whole_text(text: str) -> str:
@@ -213,12 +216,32 @@ class Codec:
         whole = whole_text(text)
         with panics(lambda reason: InputError(f"the model's tokenizer can't read the text: {reason}")):
             try:
+                if len(whole) > long_texts.SIZE and getattr(self.tokenizer, "is_fast", True):
+                    return self._long(whole, special=special)
                 return list(self.tokenizer(whole, add_special_tokens=special)["input_ids"])
-            except MemoryError:
+            except (MemoryError, InputError):
                 raise
             except Exception as exc:
                 # a stranger's settings can make it raise anything
                 raise InputError(f"the model's tokenizer can't read the text: {one_line(exc)}") from exc
+
+    def _long(self, text: str, *, special: bool) -> list[int]:
+        """As `_ids`, in pieces: memory is a little more than the ids take."""
+
+        def encode(piece: str) -> tuple[list[int], list[tuple[int, int]]]:
+            encoded = self.tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
+            return encoded["input_ids"], encoded["offset_mapping"]
+
+        ids = long_texts.encode_in_pieces(text, encode)
+        if ids is None:
+            if len(text) > _MOST_AT_ONCE:
+                raise InputError(
+                    f"a text of {len(text):,} characters without words, or one that the model's tokenizer reads only as a whole; "
+                    f"at most {_MOST_AT_ONCE:,} are read"
+                )
+            return list(self.tokenizer(text, add_special_tokens=special)["input_ids"])
+        opening, closing = self._edges() if special else ([], [])
+        return [*opening, *ids, *closing]
 
     def _request(self, tokens: list[int], decoding: Decoding, number: int, truncated: int) -> Request:
         limit = decoding.new_tokens(len(tokens), self.context, shared_context=not self.encoder_decoder)

@@ -54,10 +54,18 @@ class TokenizerFile:
         ids = (self.backend_tokenizer.token_to_id(token) for token in self.special_tokens_map.values())
         return [number for number in dict.fromkeys(ids) if number is not None]
 
-    def __call__(self, text: str | None = None, *, text_target: str | None = None, add_special_tokens: bool = True) -> dict[str, list[int]]:
+    def __call__(
+        self,
+        text: str | None = None,
+        *,
+        text_target: str | None = None,
+        add_special_tokens: bool = True,
+        return_offsets_mapping: bool = False,
+    ) -> dict[str, Any]:  # fmt: skip
         """Both sides of a translation share the one file."""
         whole = text if text is not None else text_target or ""
-        return {"input_ids": self.backend_tokenizer.encode(whole, add_special_tokens=add_special_tokens).ids}
+        encoded = self.backend_tokenizer.encode(whole, add_special_tokens=add_special_tokens)
+        return {"input_ids": encoded.ids} | ({"offset_mapping": encoded.offsets} if return_offsets_mapping else {})
 
     def decode(self, ids: list[int], *, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool = False) -> str:
         """The text of `ids`. Spaces stay as they are: to clean them up is not offered."""

@@ -6,6 +6,7 @@ Knows journals and records; not tasks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llmkit.errors import JobChangedError, OutputError, UsageError
@@ -143,8 +144,16 @@ def check_finished(output: Output, known: Mapping[str, Any]) -> None:
         raise another_run(output, changes, "`overwrite` replaces it")
 
 
-def failed_run(output: Output, identity: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], bool]]:
-    """The rows of the finished output whose failed ones are to be run again, and whether each failed.
+@dataclass(frozen=True)
+class Finished:
+    """The rows of a finished output, in order, with whether each failed. counted: whether that run wrote the tokens of a row into it."""
+
+    rows: Iterator[tuple[dict[str, Any], bool]]
+    counted: bool
+
+
+def failed_run(output: Output, identity: Mapping[str, Any]) -> Finished:
+    """The finished output whose failed rows are to be run again.
 
     Raises OutputError when there is none, or it belongs to another run, and UsageError for an output that does not hold the errors.
     """
@@ -157,14 +166,16 @@ def failed_run(output: Output, identity: Mapping[str, Any]) -> Iterator[tuple[di
     if changes := differences(before, identity):
         raise another_run(output, changes, "run the first command again with `retry_failed`")
     output.check_complete(record)
-    return output.read_rows(record["result"].get("failed_rows") or [])
+    result = record["result"]
+    counted = bool(result.get("prompt_tokens") or result.get("completion_tokens"))
+    return Finished(output.read_rows(result.get("failed_rows") or []), counted)
 
 
-def not_failed(window: Sequence[Row], kept: Iterator[tuple[dict[str, Any], bool]], name: str) -> dict[int, Outcome]:
+def not_failed(window: Sequence[Row], kept: Finished, name: str) -> dict[int, Outcome]:
     """The rows of a window that had not failed before. Raises JobChangedError when the input has another row now."""
     out = {}
     for row in window:
-        before, failed = next(kept, (None, True))
+        before, failed = next(kept.rows, (None, True))
         if before is None or (row.error is None and not row.fields.keys() <= before.keys()):
             raise JobChangedError(
                 f"{name}: row {row.index + 1} has changed since the earlier run",
@@ -172,7 +183,8 @@ def not_failed(window: Sequence[Row], kept: Iterator[tuple[dict[str, Any], bool]
             )
         if not failed:
             answer = {field: value for field, value in before.items() if row.fields.get(field, _MISSING) != value}
-            out[row.index] = Outcome(row.index, row.fields, _counted(answer))
+            # a count that the input held, too, is the answer's where that run wrote counts
+            out[row.index] = Outcome(row.index, row.fields, _counted(answer, before if kept.counted else answer))
     return out
 
 
@@ -189,11 +201,11 @@ _MISSING = object()
 _BATCHES = ("batch_size", "batch_tokens")
 
 
-def _counted(fields: dict[str, Any]) -> Answer:
-    """An answer read from a finished output, with the counts that its fields tell."""
+def _counted(fields: dict[str, Any], told: Mapping[str, Any]) -> Answer:
+    """An answer read from a finished output. told: the fields that tell its counts."""
 
     def total(name: str) -> int:
-        value = fields.get(name)
+        value = told.get(name)
         return sum(value) if isinstance(value, list) else value if isinstance(value, int) else 0
 
     return Answer(fields, None, total("prompt_tokens"), total("completion_tokens"))

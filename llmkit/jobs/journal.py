@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from llmkit.errors import JobChangedError, OutputError
 from llmkit.files import open_own, unwritable
@@ -27,6 +27,10 @@ MARK = "mark"
 _MARK_START = b'{"mark"'
 #: Appends are synced at least this often; a batch takes longer than that on most models.
 _SYNC_SECONDS = 1.0
+#: Bytes of the header, and of an entry: a batch of answers. Longer lines are none of ours, and would fill the memory.
+_MAX_HEADER, _MAX_LINE = 1 << 24, 1 << 30
+#: Bytes that are looked at before more of a line is read, and of a tail of zeros, which a disk may leave of a line that was being written.
+_PIECE, _MAX_ZEROS = 1 << 20, 1 << 26
 #: How a header of ours begins; a torn one is a beginning of that.
 _HEADER = re.compile(rb'[0-9a-f]{8} \{"journal"')
 _HEADER_START = b'00000000 {"journal"'
@@ -102,8 +106,10 @@ class Journal:
     def _read(self) -> bool:
         """Whether there was a run to continue. Drops a torn last line, and writes the header of a new journal."""
         with self.path.open("rb") as file:
-            header = file.readline()
+            header = file.readline(_MAX_HEADER)
             _check_ours(header, self.path)
+            if len(header) == _MAX_HEADER:
+                raise damaged(self.path)
             if not header.endswith(b"\n"):
                 return self._begin()
             content, self._crc = _parse(header, 0, self.path)
@@ -114,14 +120,15 @@ class Journal:
                 raise damaged(self.path)
             self.begun_as = before
             if changes := self._changes(before, self.identity):
-                if not file.readline().endswith(b"\n"):  # that run did nothing: an encoding that was wrong, a file that was not there
+                # that run did nothing: an encoding that was wrong, a file that was not there
+                if not _next_line(file, self.path).endswith(b"\n"):
                     return self._begin()
                 raise JobChangedError(
                     f"{self.path}: the unfinished run used other options: {'; '.join(changes)}",
                     hint="`restart` starts over, or run the first command again",
                 )
             self._end = len(header)
-            for line in file:
+            while line := _next_line(file, self.path):
                 if line.endswith(b"\n"):
                     if line.startswith(_MARK_START, 9):
                         mark, self._crc = _parse(line, self._crc, self.path)
@@ -167,6 +174,19 @@ def check_journal(path: Path) -> None:
 def damaged(path: Path) -> JobChangedError:
     """The error for a journal that does not read as it was written."""
     return JobChangedError(f"{path}: the journal was damaged or edited", hint="`restart` starts over")
+
+
+def _next_line(file: IO[bytes], path: Path) -> bytes:
+    """The next line, empty behind the last. Raises JobChangedError for one that no run writes."""
+    parts: list[bytes] = []
+    while part := file.readline(_PIECE):
+        parts.append(part)
+        if part.endswith(b"\n"):
+            break
+        left = os.fstat(file.fileno()).st_size - file.tell()
+        if len(parts) * _PIECE > _MAX_LINE or (b"\0" in part and left > _MAX_ZEROS):
+            raise damaged(path)
+    return b"".join(parts)
 
 
 def _check_ours(start: bytes, path: Path) -> None:

@@ -6,12 +6,10 @@ only where the input begins with the same bytes as then; else everything is read
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmkit.errors import JobChangedError
-from llmkit.jobs.journal import MARK
+from llmkit.jobs.journal import MARK, Journal, damaged
 from llmkit.jobs.outcome import Tally
 from llmkit.rows import Place
 
@@ -47,19 +45,25 @@ class Mark:
         }  # fmt: skip
 
 
-def last(entries: Sequence[Mapping[str, Any]]) -> Mark | None:
+def last(journal: Journal) -> Mark | None:
     """The last mark, with the seconds and counts of all of them; None without any. Raises JobChangedError for what is none of ours."""
-    if not entries:
+    if not journal.marks:
         return None
     tally, seconds = Tally(), 0.0
     try:
-        for entry in entries:
+        for entry in journal.marks:
             counts = dict(entry["tally"])
             counts["replaced"] = set(counts["replaced"])
             tally.merge(Tally(**counts))
             seconds += entry["seconds"]
-        entry = entries[-1]
-        place = Place(*entry["place"])
-        return Mark(entry[MARK], place, entry["start"], entry["rows_sha256"], entry["planned"], seconds, tally)
-    except (KeyError, TypeError, ValueError) as exc:
-        raise JobChangedError("the journal holds a mark that no run of llmkit wrote", hint="`restart` starts over") from exc
+        entry = journal.marks[-1]
+        place, counted = Place(*entry["place"]), (entry[MARK], entry["start"], entry["planned"])
+        spans = [number for first, last in tally.failed_rows for number in (first, last)]
+        numbers = (*counted, place.rows, place.lines, place.bytes, tally.rows, tally.failed, *tally.tokens_by_kind, *spans)
+        if any(type(number) is not int or number < 0 for number in numbers):
+            raise ValueError("not a count")
+        if not all(isinstance(text, str) for text in (place.read_as, place.sha256, entry["rows_sha256"], *tally.replaced)):
+            raise ValueError("not a text")
+        return Mark(entry[MARK], place, entry["start"], entry["rows_sha256"], entry["planned"], float(seconds), tally)
+    except (KeyError, TypeError, ValueError, OverflowError) as exc:
+        raise damaged(journal.path) from exc

@@ -92,6 +92,11 @@ class Tally:
     replaced: set[str] = field(default_factory=set)
     complete_before: bool = False
 
+    @property
+    def tokens_by_kind(self) -> tuple[int, int, int]:
+        """Tokens of prompts, of answers, and those that were scored."""
+        return self.prompt_tokens, self.completion_tokens, self.scored_tokens
+
     def add(self, outcome: Outcome) -> None:
         """Counts one row. Rows come in any order; failed ones in input order make the shortest spans."""
         answer = outcome.answer

@@ -207,8 +207,8 @@ class _Loop:
         """Of the rows that were read, in their order."""
         return self._digest.state
 
-    def run(self, kept: Iterator[tuple[dict[str, Any], bool]] | None) -> Tally:
-        """kept: rows of a finished output whose failed ones are to be run again."""
+    def run(self, kept: earlier.Finished | None) -> Tally:
+        """kept: a finished output whose failed rows are to be run again."""
         begun = time.monotonic()
         with self.report.progress(self.rows.unit, self.rows.name) as progress:
             self._saved = self._resume(kept, progress)
@@ -224,9 +224,9 @@ class _Loop:
         self._tally.seconds = self._saved.seconds + time.monotonic() - begun
         return self._tally
 
-    def _resume(self, kept: Iterator[tuple[dict[str, Any], bool]] | None, progress: Progress) -> earlier.Saved:
+    def _resume(self, kept: earlier.Finished | None, progress: Progress) -> earlier.Saved:
         """What the journal holds, behind its last mark where the input can be read from there."""
-        mark = marks.last(self.journal.marks) if kept is None else None
+        mark = marks.last(self.journal) if kept is None else None
         skipped = mark is not None and self.rows.skip(mark.place)
         self._marks = kept is None and skipped is (mark is not None)  # whether more are written
         if mark is None or not skipped:
@@ -241,7 +241,7 @@ class _Loop:
         saved.seconds = mark.seconds
         return saved
 
-    def _batches(self, kept: Iterator[tuple[dict[str, Any], bool]] | None, progress: Progress) -> Iterator[Sequence[Work]]:
+    def _batches(self, kept: earlier.Finished | None, progress: Progress) -> Iterator[Sequence[Work]]:
         """The batches of all windows; an empty one where the next window has to wait for the one before the last."""
         for number, rows in enumerate(windows(self.rows), self._marked):
             while any(before < number - 1 for before in self._open):
@@ -253,7 +253,7 @@ class _Loop:
             yield from self._begin(window, rows, progress)
             self._settle()
 
-    def _read(self, number: int, rows: Sequence[Row], kept: Iterator[tuple[dict[str, Any], bool]] | None) -> _Window:
+    def _read(self, number: int, rows: Sequence[Row], kept: earlier.Finished | None) -> _Window:
         """A window with what is done of it."""
         digests = {row.index: row_digest(row) for row in rows}
         for row in rows:

@@ -73,7 +73,7 @@ class Likelihood:
 
 def count_words(text: str) -> int:
     """Pieces between white space, as lm-evaluation-harness counts them for wikitext."""
-    return len(re.split(r"\s+", text))
+    return 1 + sum(1 for _ in re.finditer(r"\s+", text))  # as many as `re.split` would make, which keeps all of them
 
 
 def scores(

@@ -7,6 +7,7 @@ configuration_utils, modeling_utils, tokenization_utils_base). Nothing is import
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,18 @@ from llmkit.models.small_files import read_object
 #: Names under which architectures write the number of their layers.
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers", "num_decoder_layers")
 #: Sizes that have to be numbers, and those that can't be zero.
-_SIZES = (*LAYERS, "num_attention_heads", "n_head", "num_heads", "head_dim", "d_kv", "num_key_value_heads", "max_position_embeddings")
+_SIZES = (
+    *LAYERS, "num_attention_heads", "n_head", "num_heads", "head_dim", "d_kv", "num_key_value_heads", "max_position_embeddings",
+    "n_positions", "n_ctx", "intermediate_size", "n_inner", "d_ff", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim",
+    "encoder_attention_heads", "decoder_attention_heads", "moe_intermediate_size", "num_experts", "num_local_experts", "n_routed_experts",
+)  # fmt: skip
 #: -1 says that there is no limit.
 _POSITIONS = "max_position_embeddings"
 _POSITIVE = ("vocab_size", "hidden_size", "d_model", "n_embd")
 _LARGEST = 2**31
 _LONGEST_TYPE = 100
+#: Names in a configuration and those inside it, without labels: transformers copies and prints all of them several times.
+_MOST_NAMES = 10_000
 #: Names that send transformers to other files, or choose code; dropped, as a saved model does not need them.
 _REDIRECTS = frozenset(
     {
@@ -61,7 +68,7 @@ def read(folder: Path, *, trust_remote_code: bool = False) -> dict[str, Any]:
     except FileNotFoundError as exc:
         raise ModelError(f"{folder}: no config.json", hint="name a folder saved by save_pretrained") from exc
     kind = config.get("model_type")
-    if not isinstance(kind, str) or len(kind) > _LONGEST_TYPE:
+    if not isinstance(kind, str) or not 0 < len(kind) <= _LONGEST_TYPE:
         raise ModelError(f"{path}: no 'model_type'", hint="this is not a transformers model folder")
     refuse_code(folder, config, trust_remote_code)
     if config.get("text_config") is None:
@@ -69,9 +76,16 @@ def read(folder: Path, *, trust_remote_code: bool = False) -> dict[str, Any]:
     for name in ("text_config", "encoder", "decoder"):
         if name in config and not isinstance(config[name], dict):
             raise ModelError(f"{path}: '{name}' is {str(config[name])[:60]}; an object is expected")
+    if (names := sum(map(len, _parts(clean(config))))) > _MOST_NAMES:
+        raise ModelError(f"{path}: has {names:,} names; at most {_MOST_NAMES:,} are read", hint="copy or download the model again")
     for part in _parts(config):
+        if nothing := [n for n, value in part.items() if isinstance(value, float) and math.isnan(value)]:
+            raise ModelError(f"{path}: '{nothing[0]}' is NaN; a number is expected", hint="copy or download the model again")
         _check_weights(path, part)
         _check_kernels(path, part, trust_remote_code)
+    for name in ("dtype", "torch_dtype"):
+        if not isinstance(config.get(name), str | dict | None):
+            raise ModelError(f"{path}: '{name}' is {str(config[name])[:60]}; the name of a precision is expected")
     for part in (config, text(config)):
         _check_loader(path, part)
         _check_sizes(path, part)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import InputError
+from llmkit.files import read_at_most
 from llmkit.metrics.base import Example, Result, Score, json_number
 from llmkit.version import __version__
 
@@ -56,10 +57,10 @@ def _place(tables: list[Any], table: Any) -> int:
 def read(path: str) -> Result:
     """The result of an earlier run. Raises InputError for a file that `to_json` didn't write."""
     try:
-        return _result(json.loads(Path(path).read_text(encoding="utf-8")), path)
+        return _result(json.loads(read_at_most(Path(path))), path)
     except OSError as exc:
         raise InputError(f"cannot be read: {exc.strerror}", path=path, hint="a result is written by `report` results.json") from exc
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as exc:
         raise InputError(
             f"is not a result of llmkit evaluate ({type(exc).__name__}: {exc})",
             path=path,

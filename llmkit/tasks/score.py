@@ -113,8 +113,12 @@ def score_pairs(
 
     batch_tokens: positions of a batch, padding included. check: called before each batch; what it raises ends the work.
     """
-    by_pair = by_window(engine, windows, pairs, engine.score, batch_tokens=batch_tokens, check=check)
-    return [[(sum(log_probs), len(log_probs)) for log_probs in each] for each in by_pair]
+
+    def total(*batch: Any) -> list[list[tuple[float, int]]]:
+        return [[(sum(log_probs), len(log_probs))] for log_probs in engine.score(*batch)]
+
+    by_pair = by_window(engine, windows, pairs, total, batch_tokens=batch_tokens, check=check)
+    return [[window for (window,) in each] for each in by_pair]
 
 
 def by_window(

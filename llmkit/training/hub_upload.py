@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import InputError, UnavailableError, UsageError, one_line
-from llmkit.files import file_sha256
+from llmkit.files import file_sha256, read_at_most
 from llmkit.jobs.reporter import Reporter, Silent
 from llmkit.models.reference import hub_offline, is_connection_error
 
@@ -77,7 +77,7 @@ def result_files(folder: Path) -> tuple[str, ...]:
     if record is None:
         raise InputError("holds no finished result of llmkit finetune or llmkit merge", path=folder, hint="name the folder of one")
     try:
-        content: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(read_at_most(record))
         written = content["result"]["files"] if record.name == "run.json" else dict.fromkeys(content["files"])
         names = sorted({*map(str, written), record.name})
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:

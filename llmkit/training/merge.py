@@ -158,7 +158,7 @@ class Target:
     def _check_own(self) -> None:
         """Raises OutputError when the folder holds a file that merge did not write."""
         try:
-            record = json.loads((self.path / _RECORD).read_text(encoding="utf-8"))
+            record = json.loads(files.read_at_most(self.path / _RECORD))
             known = set(record["files"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
             message = f"{self.name} is not empty and holds no model of llmkit merge, so it is not replaced"
@@ -257,7 +257,7 @@ def _answer(model: Any, loaded: LoadedModel, prompt: str) -> tuple[Any, str]:
 
     tokenizer, encoder_decoder = loaded.tokenizer, loaded.checkpoint.is_encoder_decoder
     ids = torch.tensor([tokenizer(prompt)["input_ids"]], device=loaded.device.name)
-    with running(loaded.location.reference, 1), torch.inference_mode():
+    with running(loaded.location.reference, 1, loaded.look_at), torch.inference_mode():
         written = model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, num_beams=1, max_new_tokens=_NEW_TOKENS
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import InputError, LlmkitError, UnavailableError, UsageError, one_line
+from llmkit.files import read_at_most
 from llmkit.translation.glossary import Glossary
 from llmkit.translation.languages import Language, language
 
@@ -24,9 +25,7 @@ def read_glossary(path: str, source: Language | None = None, target: Language | 
     Raises InputError naming the line, UsageError where such languages are not given, UnavailableError without lxml for a .tbx.
     """
     try:
-        if Path(path).stat().st_size > _MOST:
-            raise InputError(f"has more than {_MOST:,} bytes", path=path)
-        data = Path(path).read_bytes()
+        data = read_at_most(Path(path), _MOST)
     except OSError as exc:
         raise InputError(f"cannot be read: {exc.strerror or exc}", path=path) from exc
     pairs = _tbx(data, path, source, target) if path.lower().endswith(".tbx") else _table(data, path)

@@ -62,7 +62,7 @@ def convert(settings: ModelSettings, folder: Path, report: Callable[[str], None]
     model, tokenizer = loaded.model, loaded.tokenizer
     _write_tokenizer(tokenizer, folder)
     about = _about(loaded)
-    with running(settings.reference, 1), torch.inference_mode():
+    with running(settings.reference, 1, loaded.look_at), torch.inference_mode():
         probes = _Probes(model, about)
     if loaded.adapter is not None:
         model = model.merge_and_unload(safe_merge=True)

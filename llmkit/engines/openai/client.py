@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from llmkit.engines.base import Check, never_stop
-from llmkit.engines.openai.failures import BrokenAnswerError, Failure, Redactor, failure_of
+from llmkit.engines.openai.failures import BrokenAnswerError, Failure, Redactor, RedirectError, failure_of
 from llmkit.engines.openai.pacing import LONG, Pool, Server
 from llmkit.errors import LlmkitError, UnavailableError, one_line
 from llmkit.models.settings import ServerSettings
@@ -225,12 +225,27 @@ def _library(base: str, key: str | None, settings: ServerSettings) -> Any:
     import openai
 
     async def shorten(response: Any) -> None:
-        if response.is_error:  # the library reads all of it, however long it is
+        if response.is_error or response.has_redirect_location:  # the library reads all of it, however long it is
             parts = response.aiter_bytes
             response.aiter_bytes = lambda *size: _first(response, parts(*size))
 
-    reading = openai.DefaultAsyncHttpxClient(event_hooks={"response": [shorten]}, timeout=settings.timeout)
+    reading = openai.DefaultAsyncHttpxClient(event_hooks={"response": [_stay, shorten]}, timeout=settings.timeout)
     return openai.AsyncOpenAI(api_key=key or "none", base_url=base, max_retries=0, timeout=settings.timeout, http_client=reading)
+
+
+async def _stay(response: Any) -> None:
+    """Prompts go to the server that was named, and nowhere else. Raises RedirectError when it sends a request on to another.
+
+    The same server by HTTPS is no other. A redirect that turns a POST into a GET (301, 302, 303) would lose the prompt.
+    """
+    if not response.has_redirect_location:
+        return
+    asked, target = response.request.url, response.request.url.join(response.headers["location"])
+    same = (target.scheme, target.host, target.port) == (asked.scheme, asked.host, asked.port)
+    secured = target.host == asked.host and (asked.scheme, target.scheme) == ("http", "https") and not (asked.port or target.port)
+    keeps = response.request.method == "GET" or response.status_code in (307, 308)
+    if not keeps or not (same or secured):
+        raise RedirectError(str(target))
 
 
 async def _first(response: Any, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

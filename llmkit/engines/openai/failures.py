@@ -47,6 +47,10 @@ class BrokenAnswerError(Exception):
     """An answer that is not what the protocol says: half of it, no JSON, no choices."""
 
 
+class RedirectError(Exception):
+    """A server sends a request on to another address, which is its text."""
+
+
 class Redactor:
     """Takes secrets out of texts that come from elsewhere: the key, and the user and password of an address."""
 
@@ -74,6 +78,9 @@ def failure_of(exc: Exception, base: str, clean: Redactor, now: float) -> Failur
     if isinstance(exc, openai.APIStatusError):
         return _of_status(exc, base, clean, now)
     cause = exc.__cause__ or exc
+    if isinstance(cause, RedirectError):
+        what = "nothing was sent there; name that address in `api_base` if it is the server that you mean"
+        return Failure("stop", f"{base} sends requests on to {clean(cause)}", hint=what)
     if isinstance(exc, openai.APIConnectionError) and type(cause).__name__ in ("ConnectError", "ProxyError"):
         hint = "SSL_CERT_FILE=FILE adds the certificate of your own authority" if "CERTIFICATE_VERIFY_FAILED" in str(cause) else None
         return Failure("again", f"{base} cannot be reached: {clean(cause)}", hint=hint, unreachable=True)

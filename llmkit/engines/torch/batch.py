@@ -23,6 +23,8 @@ from llmkit.errors import ModelError, OutOfMemoryError, one_line
 #: What Python raises by itself; a closed pipe and our own errors are none of these.
 _RAISED = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError, ImportError, MemoryError)
 
+#: What to look at in a model's configuration for what a library said of it; None for nothing.
+LookAt = Callable[[str], str | None]
 #: Above it, rows of different limits do not share a beam search.
 _MOST_LENGTH_PENALTY = 2.0
 
@@ -112,8 +114,8 @@ def own_settings(configs: Sequence[tuple[Any, GenerationConfig]]) -> Iterator[No
 
 
 @contextmanager
-def running(reference: str, rows: int) -> Iterator[None]:
-    """What a model raises while it runs, as an error of ours.
+def running(reference: str, rows: int, look_at: LookAt = lambda reason: None) -> Iterator[None]:
+    """What a model raises while it runs, as an error of ours. look_at: what may be the cause of a reason.
 
     A stranger's configuration may build a model that can't run, which shows in any of Python's exceptions.
     Raises OutOfMemoryError, ModelError.
@@ -125,7 +127,7 @@ def running(reference: str, rows: int) -> Iterator[None]:
             raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller `batch_size` or `max_new_tokens`") from exc
         raise ModelError(
             f"{reference}: the model can't be run: {type(exc).__name__}: {one_line(exc)}",
-            hint="is its config.json complete? copy or download the model again",
+            hint=look_at(str(exc)) or "is its config.json complete? copy or download the model again",
         ) from exc
 
 

@@ -172,7 +172,7 @@ class TorchEngine(CodecEngine):
         self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None = None
     ) -> list[list[float]]:
         """As `Engine.score`. Raises ModelError for scores that are NaN, and OutOfMemoryError."""
-        with running(self.loaded.location.reference, len(sequences)), self.counters.timed():
+        with running(self.loaded.location.reference, len(sequences), self.loaded.look_at), self.counters.timed():
             scores: list[list[float]] = self._scorer.score(sequences, begin, sources)
         self.counters.scored(sequences, sources)
         return scores
@@ -185,7 +185,7 @@ class TorchEngine(CodecEngine):
         sources: Sequence[Sequence[int]] | None = None,
     ) -> list[list[TokenComparison]]:
         """As `Comparing.compare`. Raises ModelError for scores that are NaN, and OutOfMemoryError."""
-        with running(self.loaded.location.reference, len(sequences)):
+        with running(self.loaded.location.reference, len(sequences), self.loaded.look_at):
             comparisons: list[list[TokenComparison]] = compare(self._scorer, reference._scorer, sequences, begin, sources)
         return comparisons
 
@@ -214,7 +214,7 @@ class TorchEngine(CodecEngine):
         batch = Batch(rows, numbers, ids, mask, padding, 1 if self.encoder_decoder else ids.shape[1])
         cache = cache_of(self.model) if streamer is None and self._may_leave(rows, decoding) else None
         refusals = abilities.refusals(self.model, decoding)
-        known = running(self.loaded.location.reference, len(rows))
+        known = running(self.loaded.location.reference, len(rows), self.loaded.look_at)
         with known, refusals, torch.inference_mode(), own_settings(self._configs), self.counters.timed():
             if cache is not None:
                 if abilities.takes_positions(self.model) and not self._reads_prompts(decoding):

@@ -9,15 +9,17 @@ import hashlib
 import logging as logging_of_python
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llmkit.engines.base import ModelFacts, Notify, notify_nobody
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.torch import quantization
+from llmkit.engines.torch.architectures import look_at, not_made, refuse_encoder
 from llmkit.engines.torch.device_map import DeviceMap, device_map, devices_of
 from llmkit.engines.torch.devices import free_bytes, is_out_of_memory, select, slow_precision, torch_dtype
 from llmkit.errors import ModelError, OutOfMemoryError, one_line
@@ -28,6 +30,7 @@ from llmkit.models.devices import Device, available_cores
 from llmkit.models.panics import panics
 from llmkit.models.reference import Location, go_offline, resolve
 from llmkit.models.settings import ModelSettings
+from llmkit.models.tokenizer_growth import excess
 from llmkit.models.view import View, model_view, tokenizer_view
 
 #: Positions of which the memory plan makes sure before a model is loaded: one long answer.
@@ -54,6 +57,10 @@ class LoadedModel:
     def vocabulary(self) -> int:
         """Tokens that the model has embeddings of."""
         return int(self.model.get_input_embeddings().weight.shape[0])
+
+    def look_at(self, reason: str) -> str | None:
+        """What is unusual in config.json, for what a library said of the model."""
+        return look_at(self.checkpoint, reason)
 
     @property
     def context(self) -> int | None:
@@ -85,14 +92,15 @@ def model_facts(location: Location, checkpoint: Checkpoint, tokenizer: Any, chat
     from llmkit.models.card import read_card
 
     languages = read_card(location.folder)[0].get("language")
-    tasks = checkpoint.config.get("task_specific_params") or {}
+    described = checkpoint.config.get("task_specific_params")
+    tasks = described.values() if isinstance(described, dict) else ()
     return ModelFacts(
         reference=location.reference,
         model_type=checkpoint.model_type,
         encoder_decoder=checkpoint.is_encoder_decoder,
         has_chat_template=chat.source(tokenizer) is not None,
         languages=tuple(map(str, languages)) if isinstance(languages, list) else (),
-        task_prefixes=tuple(str(task.get("prefix", "")) for task in tasks.values()),
+        task_prefixes=tuple(str(task.get("prefix", "")) for task in tasks if isinstance(task, dict)),
         tokens=tuple(tokenizer.get_vocab()),
         sides=(_side(tokenizer, "source_lang"), _side(tokenizer, "target_lang")),
     )
@@ -236,7 +244,7 @@ def _check_configuration(view: View, checkpoint: Checkpoint) -> None:
         AutoConfig.from_pretrained(view.folder, local_files_only=True, trust_remote_code=checkpoint.trusted)
     except Exception as exc:
         # a configuration of a stranger can make it raise anything
-        raise ModelError(f"{checkpoint.folder / 'config.json'}: {one_line(exc)}") from exc
+        raise ModelError(f"{checkpoint.folder / 'config.json'}: {one_line(exc)}", hint=look_at(checkpoint, str(exc))) from exc
 
 
 def _tokenizer(view: View, folder: Path, trusted: bool) -> Any:
@@ -248,48 +256,42 @@ def _tokenizer(view: View, folder: Path, trusted: bool) -> Any:
         except Exception as exc:
             # the tokenizers library raises bare Exception
             raise ModelError(f"{folder}: its tokenizer can't be loaded: {one_line(exc)}") from exc
+        if (reason := excess(getattr(tokenizer, "backend_tokenizer", None))) is not None:
+            raise ModelError(f"{folder / 'tokenizer.json'}: {reason}", hint="copy or download the model again")
         tokenizer.name_or_path = tokenizer.init_kwargs["name_or_path"] = str(folder)
         return tokenizer
 
 
 def _model(prepared: Prepared) -> Any:
-    import transformers
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     checkpoint, device, settings = prepared.checkpoint, prepared.device, prepared.settings
+    refuse_encoder(checkpoint)
     auto = AutoModelForSeq2SeqLM if checkpoint.is_encoder_decoder else AutoModelForCausalLM
-    kind = "sequence-to-sequence" if checkpoint.is_encoder_decoder else "causal"
-    known = ModelError(
-        f"{checkpoint.folder}: transformers {transformers.__version__} does not load '{checkpoint.model_type}' as a {kind} model",
-        hint="a newer transformers may know the architecture: pip install -U transformers",
-    )
-    with panics(lambda reason: ModelError(f"{checkpoint.folder}: its weights can't be read: {reason}")), _loading(settings, device, known):
-        model, info = auto.from_pretrained(
-            prepared.views[0].folder,
-            dtype=torch_dtype(device),
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=checkpoint.trusted,
-            output_loading_info=True,
-            **quantization.arguments(settings.quantize, device),
-            **(prepared.device_map.arguments if prepared.device_map else {}),
-        )
+    read = partial(
+        auto.from_pretrained, prepared.views[0].folder, dtype=torch_dtype(device), use_safetensors=True, local_files_only=True,
+        trust_remote_code=checkpoint.trusted, output_loading_info=True,
+        **quantization.arguments(settings.quantize, device),
+        **(prepared.device_map.arguments if prepared.device_map else {}),
+    )  # fmt: skip
+    damaged = panics(lambda reason: ModelError(f"{checkpoint.folder}: its weights can't be read: {reason}"))
+    with damaged, _loading(settings, device, checkpoint, read):
+        model, info = read()
         if settings.quantize == "none" and prepared.device_map is None:
             model = model.to(device.name)
     model.name_or_path = model.config.name_or_path = str(checkpoint.folder)
     missing = sorted(info["missing_keys"])
     if missing:
-        raise ModelError(
-            f"{checkpoint.folder}: {len(missing)} weights are missing from the file, such as {missing[0]}",
-            hint="copy or download the model again",
-        )
+        reason = f"{len(missing)} weights are missing from the file, such as {missing[0]}"
+        hint = look_at(checkpoint, reason) or "copy or download the model again"
+        raise ModelError(f"{checkpoint.folder}: {reason}", hint=hint)
     _check_finite(model, checkpoint)
     return model
 
 
 @contextmanager
-def _loading(settings: ModelSettings, device: Device, known: ModelError) -> Iterator[None]:
-    """What transformers raises while it builds a model, as `known` with its reason, or as OutOfMemoryError."""
+def _loading(settings: ModelSettings, device: Device, checkpoint: Checkpoint, read: Callable[..., Any]) -> Iterator[None]:
+    """What transformers raises while it makes a model of a checkpoint, as ModelError or OutOfMemoryError. read: how it makes one."""
     try:
         yield
     except Exception as exc:
@@ -299,7 +301,7 @@ def _loading(settings: ModelSettings, device: Device, known: ModelError) -> Iter
                 f"{settings.reference} does not fit on {device.name}: {one_line(exc)}",
                 hint="a smaller model, or `dtype` bfloat16" + ("" if device.kind == "cpu" else ", or `device` cpu"),
             ) from exc
-        raise ModelError(f"{known.message}: {one_line(exc)}", hint=known.hint) from exc
+        raise not_made(checkpoint, exc, read) from exc
 
 
 def _check_finite(model: Any, checkpoint: Checkpoint) -> None:

@@ -7,12 +7,14 @@ Other packages add theirs as entry points of the group `llmkit.documents`: the e
 from __future__ import annotations
 
 import codecs
+import errno
 import importlib
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from llmkit.errors import InputError
+from llmkit.files import read_at_most
 from llmkit.rows.text import text_decoder
 from llmkit.translation.documents import html as pages
 from llmkit.translation.documents.base import Document
@@ -85,11 +87,10 @@ def open_document(path: str, target: str | None = None, encoding: str = "utf-8",
     Raises InputError for a file that can't be read or is not of its format.
     """
     try:
-        if Path(path).stat().st_size > _MOST:
-            raise InputError(f"has more than {_MOST:,} bytes", path=path, hint="split it into several files")
-        data = Path(path).read_bytes()
+        data = read_at_most(Path(path), _MOST)
     except OSError as exc:
-        raise InputError(f"cannot be read: {exc.strerror}", path=path) from exc
+        hint = "split it into several files" if exc.errno == errno.EFBIG else None
+        raise InputError(f"cannot be read: {exc.strerror}", path=path, hint=hint) from exc
     ending = Path(path).suffix.lower()
     if FORMATS.get(ending) == "html" and not data.startswith(_UTF_16) and _utf8(data, path, encoding) != data:
         return pages.parse(data, path, target, encoding=encoding), data  # a page declares its encoding, and keeps it
