@@ -119,7 +119,10 @@ class Target:
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
-        """An empty folder to write the model into, locked by this process; it is gone after the block. See `commit`."""
+        """Locks the output, and gives the folder to make and to write the model into; it is gone after the block. See `commit`.
+
+        The caller makes it once libraries are imported: Ctrl-C during an import ends the process with nothing removed.
+        """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
@@ -128,7 +131,6 @@ class Target:
             if self.part.is_symlink() or (self.part.exists() and not self.part.is_dir()):
                 raise OutputError(f"{self.part}: something else is in the place of the unfinished model", hint="move it away")
             shutil.rmtree(self.part, ignore_errors=True)  # of a process that died: the name is llmkit's own
-            self.part.mkdir()
             try:
                 yield self.part
             finally:
@@ -178,6 +180,7 @@ def merge_adapter(settings: MergeSettings, output: str, *, overwrite: bool = Fal
             phase("merging, and comparing the answers")
             model, comparisons = merge(loaded, settings.dtype, settings.prompts)
         try:
+            part.mkdir()
             model.save_pretrained(part)
             loaded.tokenizer.save_pretrained(part)
         except OSError as exc:
