@@ -80,7 +80,7 @@ def test_a_page_says_which_way_is_better_and_what_its_histogram_leaves_out(run: 
 
 @pytest.mark.parametrize("losses", [(1.4, 1.2, 1.0), (1.0, 1.2, 1.4), (1.4, 1.02, 1.0)], ids=["falling", "rising", "bent"])
 def test_labels_of_the_scaling_plot_are_inside_its_axes_and_off_the_line(tmp_path: Path, losses: tuple[float, ...]) -> None:
-    from matplotlib.text import Text
+    from matplotlib.text import Annotation, Text
 
     from llmkit.reports.scaling import Point, picture
 
@@ -95,6 +95,7 @@ def test_labels_of_the_scaling_plot_are_inside_its_axes_and_off_the_line(tmp_pat
     frame, line = axes.get_window_extent(), axes.lines[0]
     corners = axes.transData.transform(line.get_xydata())
     for label in axes.texts:
+        assert isinstance(label, Annotation)
         _, y = axes.transData.transform(label.xy)
         box = Text.get_window_extent(label)
         assert label.arrow_patch is not None or min(abs(box.y0 - y), abs(box.y1 - y)) < 30  # beside its point, or with a line to it
