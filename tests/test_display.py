@@ -52,7 +52,7 @@ def test_a_comparison_fits_a_narrow_terminal_and_marks_what_is_significant(run: 
 def test_reports_of_saved_outputs_say_what_was_scored(run: Run, saved: tuple[Path, Path], tmp_path: Path) -> None:
     page, summary = tmp_path / "r.html", tmp_path / "r.md"
     assert run("evaluate", "bleu", "-p", saved[0], "-r", saved[1], "--report", page, "--report", summary).code == 0
-    for text in (unescape(page.read_text()), summary.read_text()):
+    for text in (unescape(re.sub(r"<[^>]+>", "", page.read_text())), summary.read_text()):
         assert f"{saved[0]} against {saved[1]}" in text
         assert file_sha256(saved[0])[:12] in text
         assert file_sha256(saved[1])[:12] in text
@@ -73,11 +73,15 @@ def test_a_page_says_which_way_is_better_and_what_its_histogram_leaves_out(run: 
     assert "The dashed line is the score of all rows" in text
     assert re.search(r"The last bar also holds \d+ rows above [\d,.]+, up to [\d,.]+\.", text)
     assert "<th>result</th><th>gate</th><th>found</th>" in text
+    assert 'class="verdict passed"' in text
+    assert "<span>bos:yes</span>|<span>join:no</span>|" in text
     assert "prefers-color-scheme: dark" in text
 
 
-@pytest.mark.parametrize("losses", [(1.4, 1.2, 1.0), (1.0, 1.2, 1.4)], ids=["falling", "rising"])
+@pytest.mark.parametrize("losses", [(1.4, 1.2, 1.0), (1.0, 1.2, 1.4), (1.4, 1.02, 1.0)], ids=["falling", "rising", "bent"])
 def test_labels_of_the_scaling_plot_are_inside_its_axes_and_off_the_line(tmp_path: Path, losses: tuple[float, ...]) -> None:
+    from matplotlib.text import Annotation, Text
+
     from llmkit.reports.scaling import Point, picture
 
     names = ("small.json", "middle.json", f"{'large-' * 5}$model.json")
@@ -91,7 +95,10 @@ def test_labels_of_the_scaling_plot_are_inside_its_axes_and_off_the_line(tmp_pat
     frame, line = axes.get_window_extent(), axes.lines[0]
     corners = axes.transData.transform(line.get_xydata())
     for label in axes.texts:
-        box = label.get_window_extent()
+        assert isinstance(label, Annotation)
+        _, y = axes.transData.transform(label.xy)
+        box = Text.get_window_extent(label)
+        assert label.arrow_patch is not None or min(abs(box.y0 - y), abs(box.y1 - y)) < 30  # beside its point, or with a line to it
         assert frame.x0 <= box.x0
         assert box.x1 <= frame.x1
         (x0, y0), (x1, y1) = corners

@@ -61,7 +61,8 @@ def test_every_page_is_in_the_index(page: Path) -> None:
 def test_an_option_that_a_page_names_is_one_of_ours() -> None:
     known = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", (ROOT / "docs" / "reference.md").read_text()))
     torchrun = {"--nproc-per-node", "--nnodes", "--node-rank", "--rdzv-backend", "--rdzv-endpoint", "--shutdown-timeout"}
-    pip = {"--constraint", "--editable", "--index-url", "--no-index", "--find-links", "--dest", "--no-cache-dir", "--break-system-packages"}
+    pip = {"--constraint", "--constraints", "--editable", "--index-url", "--no-index", "--find-links", "--wheel-dir", "--no-cache-dir"}
+    pip |= {"--break-system-packages", "--pip-args"}
     slurm = {"--array", "--job-name", "--gres", "--cpus-per-task", "--time", "--signal", "--requeue"}
     vllm = {"--enable-lora", "--max-lora-rank", "--lora-modules"}
     # of `python -m bench`, uv, hf, docker and mkdocs

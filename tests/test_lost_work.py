@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +222,7 @@ def test_at_any_failing_rename_the_old_or_the_new_merged_model_is_complete(
         rename(*places)  # type: ignore[arg-type]
 
     with target.writing() as part:
+        part.mkdir()
         (part / "config.json").write_text('{"new": 1}')
         monkeypatch.setattr(os, "replace", full)
         if failing < 3:
@@ -240,3 +241,15 @@ def test_a_merged_model_with_a_file_of_the_users_is_not_replaced(tmp_path: Path)
     (tmp_path / "merged" / "merge.json").write_text("{}")
     with pytest.raises(OutputError, match="holds no model of llmkit merge"):
         Target(str(tmp_path / "merged"), overwrite=True)
+
+
+def test_ctrl_c_while_an_output_is_written_leaves_nothing_of_it(tmp_path: Path) -> None:
+    from llmkit.jobs.output import Output
+
+    def rows() -> Iterator[dict[str, object]]:
+        yield {"text": "a"}
+        raise KeyboardInterrupt
+
+    with Output(str(tmp_path / "a.jsonl")) as output, pytest.raises(KeyboardInterrupt):
+        output.commit(rows(), lambda sha256: {})
+    assert [p.name for p in tmp_path.iterdir() if "lock" not in p.name] == []

@@ -128,6 +128,21 @@ def test_answers_that_are_redirected_go_to_their_file_while_a_terminal_shows_the
     assert [json.loads(line)["id"] for line in (tmp_path / "answers.jsonl").read_text().splitlines()] == list(range(24))
 
 
+def test_no_bar_is_drawn_over_what_the_reader_of_a_pipe_shows(prompts: Path) -> None:
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "llmkit", "generate", "-i", str(prompts), "--max-new-tokens", "1"]
+    terminal = {**os.environ, "TERM": "xterm"}
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=follower, env=terminal, timeout=PATIENCE, check=True
+    )
+    os.close(follower)
+    shown = os.read(leader, 100_000).decode()
+    os.close(leader)
+    assert len(done.stdout.splitlines()) == 24
+    assert "24 rows, " in shown
+    assert "rows (" not in shown
+
+
 def test_the_summary_names_what_was_written(run: Run, prompts: Path, tmp_path: Path) -> None:
     ran = run("generate", "-i", prompts, "-o", tmp_path / "a.jsonl", "--max-new-tokens", "1")
     assert f"wrote {tmp_path / 'a.jsonl'} and a.jsonl.run.json" in ran.err

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import Run, write_rows
 
-from llmkit.cli.names import ALIASES, COMMANDS, COMMANDS_ELSEWHERE, OPTIONS_ELSEWHERE
+from llmkit.cli.elsewhere import COMMANDS_ELSEWHERE, OPTIONS_ELSEWHERE, OPTIONS_OF_COMMAND
+from llmkit.cli.names import ALIASES, COMMANDS
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,24 @@ from llmkit.cli.names import ALIASES, COMMANDS, COMMANDS_ELSEWHERE, OPTIONS_ELSE
         ("finetune x --mask-prompt", "no such option --mask-prompt", "--full-loss"),
         ("generate x --iters 3", "no such option --iters", "--max-steps is an option of llmkit finetune"),
         ("translate x --top-p 1", "no such option --top-p", "--top-p is an option of llmkit generate"),
-        ("generate x --api-type y", "no such option --api-type", "'llmkit generate --help'"),
+        ("generate x --api-type y", "no such option --api-type", "--api-base URL names a server"),
+        ("generate x --count", "no such option --count", "the number of tokens"),
+        ("generate x --start 3", "no such option --start", "--limit N reads the first N rows"),
+        ("generate x --zoutput", "no such option --zoutput", "did you mean --output?"),
+        ("generate x --min-length 3", "no such option --min-length", "--min-new-tokens N"),
+        ("generate x --override-kv a=b", "no such option --override-kv", "--chat-template FILE"),
+        ("generate x --insecure", "no such option --insecure", "certificates are always checked"),
+        ("generate x --nowordwrap", "no such option --nowordwrap", "not wrapped"),
+        ("generate x --tools t", "no such option --tools", "a row's field tools"),
+        ("generate x -r User:", "no such option -r", "--stop TEXT"),
+        ("finetune x --ddp-find-unused-parameters", "no such option --ddp-find-unused-parameters", "several processes need no setting"),
+        ("finetune x --beta 1", "no such option --beta", "--dpo-beta N"),
+        ("finetune x --lora-bias all", "no such option --lora-bias", "--lora-alpha"),
+        ("translate x --sl en", "no such option --sl", "--from LANGUAGE"),
+        ("evaluate perplexity --ctx-size 8", "no such option --ctx-size", "--context N"),
+        ("arena", "no such command 'arena'", "evaluate compare"), ("ocr", "no such command 'ocr'", "images or speech"),
+        ("grpo", "no such command 'grpo'", "trained by DPO"), ("subtitles", "no such command 'subtitles'", "llmkit translate -i FILE"),
+        ("images.generate", "no such command 'images.generate'", "images or speech"), ("wer", "no such command 'wer'", "--metrics wer"),
         ("generate x --num-gpu 2", "no such option --num-gpu", "several devices"),
         ("merge adapters/none -o m --offline", "adapters/none: there is no such folder", "an adapter is the folder"),
         ("models show models/none --offline", "models/none: there is no such folder", "built-in model"),
@@ -129,7 +147,7 @@ def test_no_name_of_another_tool_hides_one_of_ours() -> None:
 def test_a_name_of_another_tool_leads_only_to_names_that_exist() -> None:
     reference = (Path(__file__).parents[1] / "docs" / "reference.md").read_text(encoding="utf-8")
     options = set(re.findall(r"--[a-z][a-z0-9-]*", reference)) | {"--help", "--upgrade"}
-    hints = " ".join([*OPTIONS_ELSEWHERE.values(), *COMMANDS_ELSEWHERE.values()])
+    hints = " ".join([*OPTIONS_ELSEWHERE.values(), *OPTIONS_OF_COMMAND.values(), *COMMANDS_ELSEWHERE.values()])
     assert set(re.findall(r"--[a-z][a-z0-9-]*", hints)) <= options
     assert {f"--{name}" for name in ALIASES.values()} <= options
     lines = [hint.split() for hint in COMMANDS_ELSEWHERE.values() if hint.startswith("llmkit ") and not hint.startswith("llmkit has ")]

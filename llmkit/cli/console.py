@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,14 @@ def _is_drawn() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def _is_piped() -> bool:
+    """Whether standard output goes to another program, which may write on the terminal at any moment (`| head`, `| jq`)."""
+    try:
+        return stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
+    except (OSError, ValueError, AttributeError):  # closed, or no file
+        return False
+
+
 class ClosedPipeError(Exception):
     """Nobody reads stdout any more. Not an OSError: click would end the process with 1 for that."""
 
@@ -77,7 +86,7 @@ class Console:
         """A live bar on a terminal, else a plain line now and then. what: what is counted; source: where it comes from."""
         if self.quiet:
             yield Uncounted()
-        elif _is_drawn():
+        elif _is_drawn() and not _is_piped():
             with live(what, visible(source)) as shown:
                 yield shown
         else:
@@ -216,7 +225,8 @@ def without_credentials(text: str) -> str:
 def _say(message: str) -> None:
     message = without_credentials(with_options(message))
     try:
-        print(visible(message), file=sys.stderr, flush=True)
+        # one write: the reader of a pipe may write on the same terminal
+        print(f"{visible(message)}\n", end="", file=sys.stderr, flush=True)
     except OSError:
         # Nobody reads the notices, or there is no room for them; the data is what counts.
         _silence_stderr()

@@ -1,4 +1,7 @@
-"""The names of commands and options as people type them: underscores, and names known from other tools, become ours."""
+"""The names of commands and options as people type them: underscores, and names known from other tools, become ours.
+
+Names of other tools that are not accepted here are in `elsewhere`.
+"""
 
 from __future__ import annotations
 
@@ -19,69 +22,6 @@ COMMANDS = {
 
 #: Another spelling of a command that people type.
 SPELLINGS = {"fine-tune": "finetune", "publish": "push"}
-
-#: Commands of other tools, each with what to type here.
-COMMANDS_ELSEWHERE = {
-    **dict.fromkeys(("run", "complete", "prompt", "ask", "infer", "inference", "predict", "sample"), 'llmkit generate "..."'),
-    **dict.fromkeys(("llama-cli", "responses", "batch"), 'llmkit generate "...", or -i FILE'),
-    **dict.fromkeys(
-        ("chat", "shell", "repl", "interactive", "playground"), 'llmkit generate "..."; a conversation is a row with the field messages'
-    ),
-    **dict.fromkeys(("write", "text-generation", "summarize", "summarise"), 'llmkit generate -i FILE --template "Summarize: {text}"'),
-    **dict.fromkeys(
-        ("train", "lora", "qlora", "tune", "tuning", "sft", "fit", "dpo", "resume"), "llmkit finetune train.jsonl -o adapters/mine"
-    ),
-    "pretrain": "llmkit finetune train.jsonl -o models/mine --full, which trains all weights of a model that exists",
-    **dict.fromkeys(
-        ("data", "dataset", "datasets", "prepare", "preprocess", "validate", "lint"),
-        "llmkit finetune train.jsonl --dry-run, which checks the rows",
-    ),
-    **dict.fromkeys(("fuse", "export", "unload"), "llmkit merge adapters/mine -o models/mine"),
-    **dict.fromkeys(("ppl", "perplexity", "bits-per-byte"), "llmkit evaluate perplexity -i FILE"),
-    **dict.fromkeys(("kl", "kl-divergence"), "llmkit evaluate perplexity -i FILE --against REF"),
-    **dict.fromkeys(("bleu", "sacrebleu"), "llmkit evaluate bleu -p OUTPUTS -r REFERENCES"),
-    **dict.fromkeys(
-        ("rouge", "chrf", "ter", "wer", "cer", "meteor", "f1", "accuracy", "exact-match", "score", "metric", "metrics"),
-        "llmkit evaluate score -p OUTPUTS -r REFERENCES --metrics chrf,exact_match",
-    ),
-    **dict.fromkeys(
-        ("bertscore", "comet", "bleurt", "sari"), "llmkit evaluate score --metrics NAME, which finds NAME in the library evaluate"
-    ),
-    **dict.fromkeys(("gsm8k", "ifeval", "truthfulqa", "task", "tasks", "ls-tasks"), "llmkit has no benchmark tasks; use lm-eval for them"),
-    **dict.fromkeys(("mmlu", "hellaswag", "arc", "piqa", "winogrande", "choice", "multiple-choice"), "llmkit evaluate choice -i FILE"),
-    **dict.fromkeys(("humaneval", "mbpp", "pass@k", "code"), "llmkit evaluate code -i FILE"),
-    **dict.fromkeys(("suite", "harness", "lm-eval"), "llmkit evaluate run suite.toml"),
-    **dict.fromkeys(("eval", "test", "bench", "benchmark", "measure"), "llmkit evaluate"),
-    **dict.fromkeys(("compare", "diff"), "llmkit evaluate compare A.json B.json"),
-    **dict.fromkeys(("translation", "nmt"), 'llmkit translate "..." --to LANGUAGE'),
-    **dict.fromkeys(("upload", "share", "hub"), "llmkit push adapters/mine org/name"),
-    **dict.fromkeys(("join", "combine", "collect"), "llmkit gather OUTPUT"),
-    **dict.fromkeys(("repeat", "reproduce", "replay"), "llmkit rerun OUTPUT.run.json"),
-    **dict.fromkeys(("download", "pull", "get", "fetch", "install"), "-m org/name downloads a model when it is first used"),
-    **dict.fromkeys(("list", "ls", "ps", "cache", "model"), "llmkit models"),
-    **dict.fromkeys(("search", "find"), "https://huggingface.co/models lists models; -m org/name uses one"),
-    **dict.fromkeys(("create", "cp", "copy", "launch", "stop", "start"), "llmkit has no copies of models; -m REF names one for each run"),
-    **dict.fromkeys(("logs", "log", "history"), "each output has a record beside it: OUTPUT.run.json"),
-    **dict.fromkeys(("show", "info", "inspect", "memory"), "llmkit models show REF"),
-    **dict.fromkeys(
-        ("rm", "remove", "delete", "prune", "scan-cache"), "'hf cache' removes downloaded models, 'llmkit models clear' others"
-    ),
-    **dict.fromkeys(("login", "logout", "auth", "whoami"), "'hf auth login' stores a token for the Hugging Face Hub"),
-    **dict.fromkeys(("serve", "server", "api", "web", "ui", "gui", "tui"), "llmkit has no server; use vLLM or 'transformers serve'"),
-    **dict.fromkeys(
-        ("convert", "quantize", "gguf", "onnx", "awq", "gptq", "dwq", "export-gguf"),
-        "nothing to convert: --engine and --quantize are options",
-    ),
-    **dict.fromkeys(("embed", "embedding", "embeddings", "encode"), "llmkit has no embeddings; use the library sentence-transformers"),
-    **dict.fromkeys(("image", "images", "audio", "speech", "moderation", "moderations"), "llmkit has no commands for images or speech"),
-    **dict.fromkeys(("tokenize", "tokenizer", "tokens", "count"), "--json shows the number of tokens of prompt and answer"),
-    **dict.fromkeys(("upgrade", "update", "self"), "python -m pip install --upgrade llmkit"),
-    **dict.fromkeys(("config", "settings", "init", "setup", "alias", "aliases"), "--config FILE, or variables such as LLMKIT_MODEL"),
-    **dict.fromkeys(("keys", "key"), "keys are read from OPENAI_API_KEY and HF_TOKEN"),
-    **dict.fromkeys(("env", "check", "status", "version", "devices", "system-info", "collect-env"), "llmkit doctor, or llmkit --version"),
-    **dict.fromkeys(("completions", "install-completion"), "llmkit completion bash, zsh or fish"),
-    **dict.fromkeys(("man", "docs", "documentation", "usage"), "llmkit help COMMAND"),
-}
 
 #: Names known from other tools, each accepted for ours but not listed.
 ALIASES: dict[str, str] = {
@@ -198,119 +138,27 @@ ALIASES: dict[str, str] = {
     "max-seq-length": "max-length",
     "neftune-noise-alpha": "neftune",
     "save-total-limit": "keep-checkpoints",
-}
-
-_PROMPT = 'the prompt is the argument: llmkit generate "Once upon a time"; many prompts: -i FILE'
-_NO_TUNING = "omit it: llmkit chooses how attention is computed"
-_NO_MEMORY = "llmkit has no such setting; --device-map auto, --quantize and --batch-size save memory"
-_ADAMW = "omit it: the optimizer is AdamW with its usual betas; --learning-rate and --weight-decay are options"
-_LANGUAGES = "--from and --to name the languages"
-#: Options of other tools that have no option of ours as their equal, each with what to type here.
-OPTIONS_ELSEWHERE = {
-    **dict.fromkeys(("-p", "prompt", "text"), _PROMPT),
-    **dict.fromkeys(("lang", "language", "-l"), _LANGUAGES),
-    **dict.fromkeys(("source", "target"), _LANGUAGES),
-    "-t": "--to, --temperature and --threads have no short form",
-    **dict.fromkeys(("-b", "-c"), "this option has no short form here; 'llmkit help COMMAND' lists the names"),
-    **dict.fromkeys(("-f", "file"), "-i FILE reads rows; for one text: cat FILE | llmkit generate -"),
-    **dict.fromkeys(("dataset", "dataset-name", "train-file"), "rows are read from -i FILE; finetune takes its file as the argument"),
-    "-hf": "-m org/name",
-    "-help": "did you mean --help?",
-    "-version": "did you mean --version?",
-    **dict.fromkeys(
-        ("-cnv", "conversation", "interactive", "multiline"), "one command is one answer; a conversation is a row with 'messages'"
-    ),
-    **dict.fromkeys(("-fa", "flash-attn", "attn-implementation", "enforce-eager", "compile"), _NO_TUNING),
-    **dict.fromkeys(("mlock", "no-mmap", "mmap", "max-kv-size", "kv-bits", "cache-type-k", "gpu-memory-utilization"), _NO_MEMORY),
-    **dict.fromkeys(("prompt-cache", "prompt-cache-file", "keepalive", "keep-alive", "low-cpu-mem-usage"), _NO_MEMORY),
-    **dict.fromkeys(("mirostat", "typical", "typical-p", "xtc-probability", "tfs", "top-a"), "--top-p, --top-k and --min-p shape sampling"),
-    **dict.fromkeys(("grammar", "grammar-file", "response-format", "structured-outputs"), "--json-schema or --regex shapes the answer"),
-    **dict.fromkeys(("logit-bias", "bad-words-ids"), "--json-schema or --regex shapes the answer"),
-    **dict.fromkeys(
-        ("think", "hidethinking", "enable-thinking"), "--chat-template-kwargs '{\"enable_thinking\": false}', where the model has it"
-    ),
-    "reasoning-effort": '--chat-template-kwargs \'{"reasoning_effort": "low"}\', where the model has it',
-    **dict.fromkeys(
-        ("apply-chat-template", "ignore-chat-template", "use-default-chat-template", "no-chat-template", "jinja"),
-        "a model's chat template is used by default; --chat-template none turns it off",
-    ),
-    **dict.fromkeys(("host", "port", "served-model-name"), "llmkit has no server; use vLLM or 'transformers serve'"),
-    **dict.fromkeys(("image", "images", "mmproj", "audio"), "llmkit reads text only"),
-    **dict.fromkeys(("best-of", "samples", "num-generations"), "-n N writes N answers per prompt"),
-    **dict.fromkeys(("num-draft-tokens", "num-speculative-tokens", "draft-max"), "--draft-model REF or --prompt-lookup N drafts tokens"),
-    **dict.fromkeys(("max-num-seqs", "parallel", "ubatch-size"), "--batch-size N, or --concurrency N with openai:NAME"),
-    **dict.fromkeys(("enable-lora", "lora-modules", "lora-scaled"), "--adapter REF"),
-    **dict.fromkeys(("quantization", "quant", "bits", "load-format"), "--quantize int8 or int4"),
-    **dict.fromkeys(("precision", "mixed-precision", "amp", "tf32"), "--dtype bfloat16 or float16"),
-    **dict.fromkeys(("model-args", "checkpoint-dir", "model-path", "model-dir", "checkpoint"), "-m REF: a folder, or org/name"),
-    **dict.fromkeys(
-        ("gen-kwargs", "generate-flags", "generation-kwargs"), "decoding has options of its own: --temperature, --max-new-tokens, ..."
-    ),
-    **dict.fromkeys(("num-fewshot", "fewshot", "num-shots", "shots"), "worked examples are part of the prompt: write them into the rows"),
-    **dict.fromkeys(("output-path", "log-samples", "predict-only"), "--report FILE.json writes the scores, -o FILE each row's answer"),
-    **dict.fromkeys(("use-cache", "cache-requests"), "--cache DIR keeps answers and scores"),
-    **dict.fromkeys(("test-set", "langpair", "echo-source", "origlang"), "llmkit has no test sets; -r FILE names the references"),
-    **dict.fromkeys(("score-only", "width"), "--json has the score alone with all its digits: ... --json | jq .scores.bleu"),
-    **dict.fromkeys(("sentence-level", "sl"), "--effective-order is BLEU for single sentences"),
-    **dict.fromkeys(("warmup-steps", "warmup-iters", "num-warmup-steps"), "--warmup-ratio is a share of the steps"),
-    **dict.fromkeys(("optimizer", "optim", "beta1", "beta2", "adam-beta1", "adam-beta2", "adam-epsilon"), _ADAMW),
-    **dict.fromkeys(("logging-steps", "log-every", "log-interval", "steps-per-report"), "omit it: the loss is logged in metrics.jsonl"),
-    **dict.fromkeys(
-        ("eval-strategy", "evaluation-strategy", "val-batches", "do-eval"), "--eval-steps N, with --valid FILE or --valid-split 5%"
-    ),
-    "save-strategy": "--save-steps N",
-    "do-train": "omit it: llmkit finetune trains",
-    **dict.fromkeys(
-        ("num-layers", "lora-layers", "lora-query", "lora-key", "lora-value", "lora-projection", "lora-mlp", "lora-head"),
-        "--target-modules q_proj,v_proj names the layers to adapt",
-    ),
-    **dict.fromkeys(("fine-tune-type", "finetuning-type", "train-type", "use-peft", "use-lora"), "LoRA is the default; --dora, or --full"),
-    **dict.fromkeys(
-        ("mask-prompt", "train-on-inputs", "train-on-prompt"),
-        "prompts are not trained on by default; --full-loss trains on them too",
-    ),
-    **dict.fromkeys(("resume-adapter-file", "resume-adapter"), "--adapter DIR continues to train an adapter"),
-    **dict.fromkeys(("push-to-hub", "upload-repo", "hub-model-id"), "llmkit push FOLDER org/name uploads the finished folder"),
-    **dict.fromkeys(("report-to-wandb", "wandb-project"), "--report-to wandb"),
-    **dict.fromkeys(("devices", "nproc-per-node", "num-processes", "strategy"), "torchrun -m llmkit finetune trains on several devices"),
-    **dict.fromkeys(
-        ("pipeline-parallel-size", "data-parallel-size", "tp", "pp", "split-mode"), "docs/scale.md tells how several devices share the work"
-    ),
-    "de-quantize": "omit it: the merged model has full precision, see --dtype",
-    **dict.fromkeys(("disable-tqdm", "no-progress", "silent", "log-level"), "-q shows warnings and errors only, -v more"),
-    "stream": "the answer to one prompt is always streamed",
-    **dict.fromkeys(("do-sample", "sample", "sampling", "greedy"), "--temperature 0 is greedy, the default; above 0 samples"),
-    **dict.fromkeys(("frequency-penalty", "presence-penalty"), "--repetition-penalty, above 1, makes repetition less likely"),
-    **dict.fromkeys(("load-in-4bit", "q4", "4bit", "int4"), "--quantize int4"),
-    **dict.fromkeys(("load-in-8bit", "q8", "8bit", "int8"), "--quantize int8"),
-    "revision": "the revision is part of the name: -m org/name@revision",
-    **dict.fromkeys(("tokenizer", "tokenizer-name", "processor"), "the tokenizer is the one in the model's folder"),
-    **dict.fromkeys(("token", "hf-token", "use-auth-token"), "HF_TOKEN, or 'hf auth login'"),
-    **dict.fromkeys(("api-key", "openai-api-key"), "the key is read from OPENAI_API_KEY"),
-    **dict.fromkeys(("cache-dir", "hf-home"), "HF_HOME names the folder of downloaded models, LLMKIT_HOME that of converted ones"),
-    **dict.fromkeys(("max-samples", "num-examples", "max-rows", "head"), "--limit N reads the first N rows"),
-    **dict.fromkeys(("split", "subset", "dataset-split"), "the split is part of the name: -i org/name:split"),
-    **dict.fromkeys(("column", "field", "text-column"), "--text-field or --prompt-field names the field"),
-    **dict.fromkeys(("format", "file-format"), "--input-format and --output-format"),
-    **dict.fromkeys(("no-color", "color"), "NO_COLOR=1 turns colors off"),
-    **dict.fromkeys(("yes", "-y", "non-interactive"), "omit it: no question is ever asked"),
-    **dict.fromkeys(
-        ("gpus", "num-gpus", "tensor-parallel-size", "n-gpu-layers", "gpu-layers", "-ngl", "ngl"),
-        "docs/scale.md tells how several devices share the work",
-    ),
-    "shard": "'generate' and 'translate' of rows have it; 'evaluate' has --workers",
-    **dict.fromkeys(("deepspeed", "multi-gpu"), "torchrun -m llmkit finetune trains on several devices"),
-    **dict.fromkeys(("resume", "resume-from-checkpoint"), "omit it: the same command resumes an unfinished run"),
-    **dict.fromkeys(("wandb", "tensorboard", "mlflow"), "--report-to wandb, tensorboard or mlflow"),
-    "sweep": "one command is one run; a shell loop makes several",
-    "bf16": "--dtype bfloat16",
-    **dict.fromkeys(("fp16", "half"), "--dtype float16"),
-    **dict.fromkeys(("cpu", "cuda", "gpu", "mps"), "--device cpu, cuda, mps or xpu"),
-    **dict.fromkeys(("tasks", "task"), "llmkit evaluate perplexity, choice, score and code are the tasks; -i FILE has the rows"),
-    **dict.fromkeys(("ctx-size", "context-length", "max-model-len"), "--max-length limits prompt and answer together"),
-    **dict.fromkeys(("data", "train"), "-i FILE reads rows; training rows are the argument of llmkit finetune"),
-    **dict.fromkeys(("list", "list-models"), "llmkit models"),
-    **dict.fromkeys(("install-completion", "show-completion"), "llmkit completion bash, zsh or fish"),
+    "from-lang": "from",
+    "from-code": "from",
+    "from-language": "from",
+    "to-lang": "to",
+    "to-code": "to",
+    "to-language": "to",
+    "num-threads": "threads",
+    "n-threads": "threads",
+    "cpu-threads": "threads",
+    "train-batch-size": "batch-size",
+    "micro-batch-size": "batch-size",
+    "bs": "batch-size",
+    "bsz": "batch-size",
+    "sample-packing": "packing",
+    "gradient-clipping": "max-grad-norm",
+    "clip-grad": "max-grad-norm",
+    "wd": "weight-decay",
+    "lr-schedule": "lr-scheduler",
+    "rep-pen": "repetition-penalty",
+    "sequence-len": "max-length",
+    "seq-len": "max-length",
 }
 
 

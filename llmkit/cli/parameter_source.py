@@ -66,6 +66,7 @@ def typed(words: Iterable[str], options: Iterable[str]) -> str | None:
     """The word by which one of `options` was typed, also under an alias."""
     for word in words:
         name = word.split("=", 1)[0]
-        if name in options or (name.startswith("--") and "--" + normalize(name[2:]) in options):
+        bare = name.lstrip("-")
+        if name in options or name.removesuffix(bare) + normalize(bare) in options:
             return name
     return None

@@ -16,14 +16,17 @@ from typing import Any
 import typer
 
 from llmkit.cli.config import commands_with
-from llmkit.cli.names import ALIASES, COMMANDS_ELSEWHERE, OPTIONS_ELSEWHERE, normalize
+from llmkit.cli.elsewhere import COMMANDS_ELSEWHERE, OPTIONS_ELSEWHERE, OPTIONS_OF_COMMAND
+from llmkit.cli.names import ALIASES, normalize
 from llmkit.cli.parameter_source import TYPED, option_name, typed
-from llmkit.errors import LlmkitError, UsageError, did_you_mean
+from llmkit.errors import LlmkitError, UsageError
 
 #: Letters that an option's name must share with what was typed, from 0 to 1, to be meant by it.
 _LIKENESS = 0.75
-#: The same for a name of another tool, which says something else.
+#: The same for a name of another tool, which says something else, and for a command that begins with another letter.
 _SLIP = 0.85
+#: The same for a command.
+_LIKE_A_COMMAND = 0.6
 #: What is left over of a condition without quotes.
 _OF_A_CONDITION = re.compile(r"[<>=!]{1,2}|[<>=!]{0,2}[+-]?[\d.]+%?")
 #: An option of several letters behind one dash, which we would read as several options (`-ngl 99` is `-n gl`).
@@ -50,7 +53,7 @@ def unknown_command(ctx: Any, words: Sequence[str], known: Iterable[str]) -> Usa
     if hint is not None:
         hint = f"use {hint}" if hint.startswith("llmkit ") and not _SENTENCE.match(hint) else hint
     else:
-        hint = did_you_mean(name, [*known, "help"]) or _longer(name, known) or _meant_text(name, ctx)
+        hint = _slip(name, [*known, "help"]) or _longer(name, known) or _meant_text(name, ctx)
     return UsageError(f"no such command '{name[:80]}'", hint=hint or f"'{ctx.command_path} --help' lists the commands")
 
 
@@ -62,6 +65,8 @@ def _elsewhere(name: str, known: Sequence[str]) -> str | None:
     if lower in COMMANDS_ELSEWHERE:
         return COMMANDS_ELSEWHERE[lower]
     parts = re.split(r"[-.:]", lower)
+    if "." in lower and parts[0] in COMMANDS_ELSEWHERE:  # `chat.completions.create`: what it is of comes first
+        return COMMANDS_ELSEWHERE[parts[0]]
     if any(part in known for part in parts):
         return None
     near = difflib.get_close_matches(lower, [*known, *COMMANDS_ELSEWHERE], n=1, cutoff=_LIKENESS)
@@ -69,6 +74,14 @@ def _elsewhere(name: str, known: Sequence[str]) -> str | None:
     if near and near[0] not in known and near[0][0] == lower[0] and abs(len(near[0]) - len(lower)) <= 1:
         return COMMANDS_ELSEWHERE[near[0]]
     return next((COMMANDS_ELSEWHERE[part] for part in parts if len(parts) > 1 and part in COMMANDS_ELSEWHERE), None)
+
+
+def _slip(name: str, known: Sequence[str]) -> str | None:
+    """The command that was misspelled: letters alone take 'arena' for 'rerun', so one with another first letter must be almost the same."""
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=_LIKE_A_COMMAND)
+    if not near or (near[0][0] != name[0].lower() and difflib.SequenceMatcher(None, near[0], name.lower()).ratio() < _SLIP):
+        return None
+    return f"did you mean '{near[0]}'?"
 
 
 def _longer(name: str, known: Sequence[str]) -> str | None:
@@ -143,14 +156,21 @@ def _instead(ctx: Any, name: str, named: str) -> str | None:
     ours = {o[2:] for p in ctx.command.params if not p.hidden for o in (*p.opts, *p.secondary_opts) if o.startswith("--")}
     meant = {**{o: o for o in ours}, **{alias: name for alias, name in ALIASES.items() if name in ours}}
     if bare not in meant:
-        for key in (named, bare, normalize(bare)):
-            if key in OPTIONS_ELSEWHERE:
-                return OPTIONS_ELSEWHERE[key]
+        here = [OPTIONS_OF_COMMAND.get((str(ctx.command.name), key)) for key in (named, bare)]
+        hint = next(filter(None, [*here, *(OPTIONS_ELSEWHERE.get(key) for key in (named, bare, normalize(bare)))]), None)
+        if hint is not None:
+            return hint
     name = f"--{normalize(bare)}"
     if name[2:] not in ours and (others := commands_with(name)):
         return f"{name} is an option of llmkit {others[0]}"
-    close = difflib.get_close_matches(bare, meant, n=1, cutoff=_LIKENESS)
+    close = [near for near in difflib.get_close_matches(bare, meant, cutoff=_LIKENESS) if _is_meant(bare, near)]
     if close:
         return f"did you mean --{meant[close[0]]}?"
     slip = difflib.get_close_matches(bare, OPTIONS_ELSEWHERE, n=1, cutoff=_SLIP)
     return OPTIONS_ELSEWHERE[slip[0]] if slip else None
+
+
+def _is_meant(typed: str, ours: str) -> bool:
+    """Whether two similar names of options are one: letters alone take `--count` for `--output`."""
+    same_word = set(typed.split("-")) & set(ours.split("-"))
+    return bool(same_word) or typed.endswith(ours) or typed.startswith(ours) or (typed[0] == ours[0] and abs(len(typed) - len(ours)) <= 2)

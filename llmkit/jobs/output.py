@@ -120,6 +120,9 @@ class Output:
         except OSError as exc:
             part.unlink(missing_ok=True)
             raise files.unwritable(self.name, exc) from exc
+        except BaseException:  # Ctrl-C: `gather` has no handler of its own
+            part.unlink(missing_ok=True)
+            raise
 
     def read_rows(self, failed: Iterable[list[int]]) -> Iterator[tuple[dict[str, Any], bool]]:
         """The rows of a finished .jsonl output, and whether each failed, by the record's spans of failed rows."""

@@ -27,7 +27,8 @@ table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .35rem .7rem; border-bottom: 1px solid var(--line); overflow-wrap: anywhere }
 th { color: var(--soft); font-weight: 600 } th.n, td.n { text-align: right }
 td.n { white-space: nowrap; font-variant-numeric: tabular-nums }
-td.way, td.name { white-space: nowrap } td.id { min-width: 3.2rem; max-width: 9rem } code { font-size: .8rem; overflow-wrap: anywhere }
+td.way, td.name, td.verdict { white-space: nowrap } code span { display: inline-block }
+td.id { min-width: 3.2rem; max-width: 9rem } code { font-size: .8rem; overflow-wrap: anywhere }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .2rem 1rem; margin: 1.5rem 0; color: var(--soft) }
 dd { margin: 0; color: var(--text); overflow-wrap: anywhere }
 .failed { color: var(--failed); font-weight: 600 } .passed { color: var(--passed) } .soft { color: var(--soft) }
@@ -64,14 +65,19 @@ def to_html(result: Result) -> str:
 
 
 def _fact(label: str, value: str) -> str:
-    return f"<code>{escape(value)}</code>" if label == "Command" else escape(value)
+    return _code(value, " ") if label == "Command" else escape(value)
+
+
+def _code(text: str, between: str) -> str:
+    """Code whose lines break only after `between`: not inside `--fail-if`, or inside a part of a signature."""
+    return "<code>" + between.join(f"<span>{escape(part)}</span>" for part in text.split(between)) + "</code>"
 
 
 def _scores(result: Result) -> list[str]:
     rows = [
         f'<tr><td class="name">{escape(name)}</td><td class="n" data-of="score">{number_text(s)}</td>'
         f'<td class="n" data-of="95% interval">{interval_text(s)}</td><td class="way">{way(s)}</td>'
-        f"<td><code>{escape(s.signature)}</code></td></tr>"
+        f"<td>{_code(s.signature, '|')}</td></tr>"
         for name, s in named_scores(result)
     ]
     head = '<tr><th>metric</th><th class="n">score</th><th class="n">95% interval</th><th>better</th><th>signature</th></tr>'
@@ -83,7 +89,7 @@ def _gates(result: Result) -> list[str]:
         return []
     failed = sum(not gate.passed for gate in result.gates)
     rows = [
-        f'<tr><td class="{_verdict(gate)}">{_verdict(gate)}</td><td data-of="gate">{escape(gate.condition)}</td>'
+        f'<tr><td class="verdict {_verdict(gate)}">{_verdict(gate)}</td><td data-of="gate">{escape(gate.condition)}</td>'
         f'<td data-of="found">{escape(gate.message)}</td></tr>'
         for gate in result.gates
     ]

@@ -6,6 +6,7 @@ axes are logarithmic.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _TICKS, _FINE_TICKS = (1, 1.5, 2, 3, 5, 7), (1, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)
 #: Characters of a model's name that a picture shows.
 _LONGEST_LABEL = 32
+#: Points between the smallest and the largest model, and of a letter of a name.
+_WIDTH, _LETTER = 330, 5.5
 
 
 def check(path: str) -> None:
@@ -103,23 +106,32 @@ def picture(points: Sequence[Point], metric: str) -> Figure:
 
 
 def _label(axes: Any, points: Sequence[Point], alpha: float, scale: float) -> None:
-    """Names beside the points: on the side of the line that is open there, and towards the middle of the axes.
+    """Names beside the points: on the point's side of the line where there is room for it, else towards the middle of the axes.
 
-    A falling line is open above on the right, which is where the names of small models stand, and below on the left; a rising one
-    the other way.
+    A falling line is open above on the right and below on the left; a rising one the other way. A name on the other side of the line
+    than its point has a thin line to it.
     """
+    from matplotlib.transforms import ScaledTranslation
+
     low, high = min(p.parameters for p in points), max(p.parameters for p in points)
-    middle = (low * high) ** 0.5
+    far = 0.05 * math.log(max(p.loss for p in points) / min(p.loss for p in points))
+    leader = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 5}
     for p in points:
-        left = p.parameters > middle
-        above = (alpha >= 0) != left
-        offset = (-8 if left else 8, 8 if above else -8)
-        alignment = {"ha": "right" if left else "left", "va": "bottom" if above else "top"}
         name = Path(p.name).stem
         shown = name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1] + "…"
         on_line = (scale / p.parameters) ** alpha
+        position = math.log(p.parameters / low) / math.log(high / low) if high > low else 0.5
+        left = (p.loss < on_line) == (alpha >= 0)
+        if (position if left else 1 - position) * _WIDTH < _LETTER * len(shown):
+            left = position > 0.5
+        above = (alpha >= 0) != left
         place = (p.parameters, max(p.loss, on_line) if above else min(p.loss, on_line))
-        axes.annotate(_plain(shown), place, textcoords="offset points", xytext=offset, fontsize=9, **alignment)
+        beside = ScaledTranslation((-8 if left else 8) / 72, (8 if above else -8) / 72, axes.figure.dpi_scale_trans)
+        axes.annotate(
+            _plain(shown), (p.parameters, p.loss), place, textcoords=axes.transData + beside, fontsize=9,
+            ha="right" if left else "left", va="bottom" if above else "top",
+            arrowprops=leader if abs(math.log(place[1] / p.loss)) > far else None,
+        )  # fmt: skip
 
 
 def _plain(text: str) -> str:

@@ -119,9 +119,11 @@ class Target:
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
-        """An empty folder to write the model into, locked by this process; it is gone after the block. See `commit`.
+        """Locks the output, and gives the folder to make and to write the model into; it is gone after the block. See `commit`.
 
-        Raises OutputError where it can't be made, and when another process holds it.
+        The caller makes it once libraries are imported: Ctrl-C during an import ends the process with nothing removed.
+
+        Raises OutputError where its place can't be made, and when another process holds it.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +133,6 @@ class Target:
             if self.part.is_symlink() or (self.part.exists() and not self.part.is_dir()):
                 raise OutputError(f"{self.part}: something else is in the place of the unfinished model", hint="move it away")
             shutil.rmtree(self.part, ignore_errors=True)  # of a process that died: the name is llmkit's own
-            self.part.mkdir()
             try:
                 yield self.part
             finally:
@@ -181,6 +182,7 @@ def merge_adapter(settings: MergeSettings, output: str, *, overwrite: bool = Fal
             phase("merging, and comparing the answers")
             model, comparisons = merge(loaded, settings.dtype, settings.prompts)
         try:
+            part.mkdir()
             model.save_pretrained(part)
             loaded.tokenizer.save_pretrained(part)
         except OSError as exc:
