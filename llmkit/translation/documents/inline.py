@@ -38,10 +38,13 @@ _COMMAND = (
     r"\\(?!begin|end)[a-zA-Z]+\*?(?:\[[^\[\]\n]*\])?(?:\{[^{}\n]*\})++"
     r"|\\(?:newpage|clearpage|pagebreak|tableofcontents|(?:big|med|small)skip|noindent)\b"
 )
+#: Bookdown's references, and keys as MkDocs has them: ++ctrl+c++.
+_BOOK = r"\\@ref\([^()\n]*\)"
+_KEYS = r"\+\+(?:[\w\"-]++(?:\+[\w\"-]++)++|ctrl|alt|shift|enter|tab|esc(?:ape)?|cmd|space|backspace|del(?:ete)?|home|end|f\d{1,2})\+\+"
 #: Read before all other marks: template marks, JSX, footnotes, attributes, kinds of alerts, links and comments of wikis, formulas.
 _OPAQUE = re.compile(
-    rf"{TEMPLATE}|{ICU}|\$?\{{(?:[^{{}}\n]|\{{[^{{}}\n]*\}})*+\}}|\[\^[^\[\]\s]++\]|\[![A-Za-z]+\][+-]?"
-    rf"|!?\[\[[^\[\]\n]+\]\](?!\()|{_FORMULA}|{_DISPLAY}|<%[^<>\n]*%>|%%[^%\n]+%%|\[(?=[^\[\]\n]+\]{_ATTRIBUTES})|\]{_ATTRIBUTES}|{_CITED}|{_COMMAND}"
+    rf"{TEMPLATE}|{ICU}|[$%]?\{{(?:[^{{}}\n]|\{{[^{{}}\n]*\}})*+\}}|\[\^[^\[\]\s]++\]|\[![A-Za-z]+\][+-]?"
+    rf"|!?\[\[[^\[\]\n]+\]\](?!\()|{_FORMULA}|{_DISPLAY}|<%[^<>\n]*%>|%%[^%\n]+%%|{_BOOK}|{_KEYS}|\[(?=[^\[\]\n]+\]{_ATTRIBUTES})|\]{_ATTRIBUTES}|{_CITED}|{_COMMAND}"
 )
 #: What a note begins with that stands in the text itself.
 NOTE = "^["
@@ -129,7 +132,7 @@ def parser() -> MarkdownIt:
 
 
 def _opaque(state: StateInline, silent: bool) -> bool:
-    match = _OPAQUE.match(state.src, state.pos, state.posMax) if state.src[state.pos] in "{[$\\<!]%@*^" else None
+    match = _OPAQUE.match(state.src, state.pos, state.posMax) if state.src[state.pos] in "{[$\\<!]%@*^+" else None
     watch: _Watch = state.md.options["watch"]
     end = match.end() if match else watch.note_end(state) if state.src.startswith(NOTE, state.pos) else None
     if end is None or end > state.posMax:
