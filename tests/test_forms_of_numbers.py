@@ -50,6 +50,6 @@ def test_formats_of_numbers_and_dates_are_marks(form: str) -> None:
     assert made.write([french(segment.text)]) == f"Le maison {form}"
 
 
-@pytest.mark.parametrize(("text", "code"), [("Y-m-d H:i:s", True), ("F j, Y", True), ("I am", False), ("a house", False)])
+@pytest.mark.parametrize(("text", "code"), [("Y-m-d H:i:s", True), ("F j, Y", True), ("x", True), ("I am", False), ("a house", False)])
 def test_the_form_of_a_date_is_no_text(text: str, code: bool) -> None:
     assert is_code(text) is code

@@ -34,13 +34,16 @@ _BLOCK = (
 )
 _BLOCKS = re.compile(_BLOCK)
 _DIRECTIVE = rf"@(?:(?:if|elseif|unless|isset|empty|for|foreach|forelse|while|switch|case|can)\b[ \t]*|[a-z]\w*)\({_INSIDE}\)"
-#: In messages that are Markdown or reStructuredText, as those of Sphinx: ``code``, `code`, :ref:`name`, :ref:`, <name>`, |name|.
-CODE_IN_MESSAGES = (
+#: In messages that are Markdown, reStructuredText (as those of Sphinx) or HTML: ``code``, `code`, :ref:`name`, :ref:`, <name>`, |name|,
+#: <code>x</code>, *, **, [, ](address).
+MARKS_IN_MESSAGES = (
+    r"<(?:code|kbd|samp|var)\b[^<>]*>[^<>]*</(?:code|kbd|samp|var)\s*>|(?<![\w*])\*\*?(?=[^\s*])|(?<=[^\s*])\*\*?(?![\w*])"
+    r"|!?\[(?=[^\[\]\n]+\]\([^()\s]+\))|(?<=\S)\]\([^()\s]+\)|"
     r"``(?:[^`\n]|`(?!`))+``|:[a-zA-Z][\w:.+-]*:`(?:[^`<\n]*`|(?=[^`\n]*<))|[ ]?<[^<>`\n]+>`(?:__?)?"
     r"|(?<!`)`[^`<>'\n]+`(?:__?)?(?![`\w])|(?<!\w)\|[A-Za-z][\w-]*\|_?(?!\w)"
 )
-#: A shell's $HOME; names of people, tickets and tags: @tom, #12, #red/house.
-_NAMED = r"(?<![\w$\\])\$[A-Za-z_]\w*+(?![\w$])|(?<![\w&#@/.\\])[@#][A-Za-z0-9](?:[\w/:-]*\w)?"
+#: A shell's $HOME; names of people, tickets and tags: @tom, @<Tom S>, #12, !12, #red/house.
+_NAMED = r"(?<![\w$\\])\$[A-Za-z_]\w*+(?![\w$])|(?<![\w&#@/.\\])[@#][A-Za-z0-9](?:[\w/:-]*\w)?|(?<!\w)@<[^<>\n]{1,60}>|(?<![\w!])!\d+(?!\w)"
 #: Names in a program: my_house, --color.
 _CODE = r"(?<![\w./-])(?:[A-Za-z0-9]++(?:_[A-Za-z0-9]+)++(?:\(\))?|--[a-z][\w-]*\w)(?!\w)"
 CODE = re.compile(_CODE)
@@ -52,6 +55,8 @@ BRACE = r"\$\{\s*[\w.]+\s*\}|[$#%]?\{(?!\s)[\w.\[\]!'\"]*(?::(?:[^{}\n]|\{\w*\})
 _NESTED = r"(?:[^{}]++|\{(?:[^{}]++|\{(?:[^{}]++|\{[^{}]*+\})*+\})*+\})*+"
 ICU = rf"\{{\s*\w+\s*,\s*(?:plural|selectordinal|select|choice|number|date|time|list|spellout|ordinal|duration)\b{_NESTED}\}}"
 _URL = r"(?:(?:https?|ftp)://|(?<![\w.])www\.(?=\w))[^\s<>\"'\]]*[^\s<>\"'.,;:!?)\]]"
+#: Keys that are pressed together.
+_KEYS = r"(?<!\w)(?:Ctrl|Control|Alt|AltGr|Shift|Cmd|Command|Option|Meta|Super|Win)(?:\+[A-Za-z0-9]\w*+)++"
 _MAIL = r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
 #: GitHub's :+1: and :tired_face:.
 EMOJI = r"(?<![\w:]):(?:\+1|-1|[a-z][\w+-]*):(?![\w:])"
@@ -63,7 +68,7 @@ _VARIED = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]*+"
 #: Emoji, arrows, signs of mathematics, ©, ™, bullets: models have no words for them and write others, or none.
 SYMBOL = rf"(?:[0-9#*]\ufe0f?\u20e3|{_PICTURE}{_VARIED}(?:\u200d{_PICTURE}{_VARIED})*+)++"
 SYMBOL_ALONE = re.compile(SYMBOL)
-_COMMON = f"{TEMPLATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}|{SYMBOL}"
+_COMMON = f"{TEMPLATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
 
 #: In any document.
 PLACEHOLDER = re.compile(f"{_COMMON}|{_NAMED}|{_COLON}|{PRINTF}|{QT}")
@@ -76,7 +81,7 @@ _OF_PAGES = (
 )
 #: In the prose of pages.
 IN_PAGES = re.compile(f"{_DIRECTIVE}|{_OF_PAGES}|{IN_PROSE.pattern}")
-_WEB = f"{_URL}|{_MAIL}|{SYMBOL}"
+_WEB = f"{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
 #: In entries whose format flag says what it is: https://www.gnu.org/software/gettext/manual/html_node/List-of-Programming-Languages.html
 BY_FLAG = {
     flag: re.compile(pattern)

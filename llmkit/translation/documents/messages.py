@@ -13,7 +13,7 @@ from llmkit.translation.documents import icu, plurals
 from llmkit.translation.documents.base import Segment, has_letters, joined, parts, with_marks
 from llmkit.translation.documents.edits import Unit
 from llmkit.translation.documents.icu import Branch
-from llmkit.translation.placeholders import CODE_IN_MESSAGES, PLACEHOLDER
+from llmkit.translation.placeholders import MARKS_IN_MESSAGES, PLACEHOLDER
 
 #: Tags, also numbered ones (react-i18next), and character references.
 MARKUP = r"</?[a-zA-Z][^<>]*>|<!--(?:[^-<]++|-(?!->)|<(?!!--))*+-->|</?\d*/?>|&#?\w+;"
@@ -24,7 +24,7 @@ _OTHERS = (
 )
 #: BBCode, and the numbers for which Symfony and Laravel have a text.
 _BRACKETS = r"\[/?(?:b|i|u|s|url|img|color|size|quote|code|list|center|font|\*)(?:=[^\[\]\n]*)?\]|[\[\]]\d+,[ ]?(?:\d+|\*|Inf)[\[\]]"
-MARKS = re.compile(f"{CODE_IN_MESSAGES}|{_OTHERS}|{_BRACKETS}|{MARKUP}|{PLACEHOLDER.pattern}")
+MARKS = re.compile(f"{MARKS_IN_MESSAGES}|{_OTHERS}|{_BRACKETS}|{MARKUP}|{PLACEHOLDER.pattern}")
 #: vue-i18n's plural forms of one message.
 _FORMS = re.compile(r"(\s\|\s)")
 #: Values that are no text: colors, paths, media types, names of programs, codes of languages, sizes, dates' formats, hashes.
