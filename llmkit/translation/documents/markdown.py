@@ -42,9 +42,15 @@ _FRONT = re.compile(
 )
 #: The lines of dashes in a table that Pandoc draws without bars, whose columns are where they stand.
 _RULES = re.compile(r"-{2,}(?:[ ]+-{2,})+")
-#: Lines of a paragraph that are structure: alerts, attributes, template marks, contents, fences of containers, abbreviations.
+#: Options of MyST's directives.
+_OPTIONS = (
+    r":(?:class|name|width|height|align|alt|open|icon|color|link|link-type|columns|gutter|margin|padding|target|label|widths"
+    r"|header-rows|sync|selected|class-\w+):(?:[ \t][^\n]*)?"
+)
+#: Lines of a paragraph that are structure: alerts, attributes, template marks, contents, fences of containers, abbreviations, labels.
 _STRUCTURE = re.compile(
-    rf"\s*(?:\[![A-Za-z]+\][+-]?|\{{[:#.][^{{}}\n]*\}}|/{{3,}}[^\n]*|;?-{{2,}}8<-{{2,}}[^\n]*|(?:\{{\{{(?:[^{{}}\n]|\{{(?!\{{)|\}}(?!\}}))*+\}}\}}|{STATEMENT})++"
+    rf"\s*(?:\[![A-Za-z]+\][+-]?|\{{[:#.][^{{}}\n]*\}}|/{{3,}}[^\n]*|\([\w.:-]+\)=|%[ \t][^\n]*|{_OPTIONS}"
+    rf"|;?-{{2,}}8<-{{2,}}[^\n]*|(?:\{{\{{(?:[^{{}}\n]|\{{(?!\{{)|\}}(?!\}}))*+\}}\}}|{STATEMENT})++"
     r"|\[TOC\]|\[\[_?TOC_?\]\]|:{3,}[^\n]*|\*\[[^\]\n]+\]:[^\n]*|\{/?<[^\n]*|\{/?%(?:(?!%\})[^\n])*+)\s*",
     re.IGNORECASE,
 )
