@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmkit.translation.documents import front_matter
 from llmkit.translation.documents import html as pages
-from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, decoded, has_letters, joined, lines_of, with_marks
+from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, decoded, has_letters, joined, lines_of, marked, with_marks
 from llmkit.translation.documents.inline import NOTE, Piece, parser, pieces_of, skeleton
 from llmkit.translation.documents.markdown_blocks import (
     container_attributes,
@@ -29,7 +29,7 @@ from llmkit.translation.documents.markdown_blocks import (
 )
 from llmkit.translation.documents.markdown_text import compare, write
 from llmkit.translation.documents.mdx import hidden, masked, shown
-from llmkit.translation.placeholders import ALTERNATIVE, CODE, IN_PROSE, STATEMENT
+from llmkit.translation.placeholders import ALTERNATIVE, CODE, IN_PROSE, MARKS_IN_MESSAGES, STATEMENT
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -72,6 +72,8 @@ _PAIRED = re.compile(
     r"(?<!\w)(?P<two>==|\+\+|\|\||\^\^)(?=\S)(?:(?!(?P=two))[^\n])*?\S(?P=two)(?!\w)"
     r"|(?<![~^\\])(?P<one>[~^])[^\s~^]{1,40}(?P=one)(?![~^])"
 )
+#: Marks of Markdown between tags of HTML: JSX has Markdown there.
+_IN_TAGS = re.compile(MARKS_IN_MESSAGES)
 #: Nesting of a cell's text: table, section, row, cell.
 _CELL = 4
 
@@ -207,7 +209,7 @@ def _page(source: str, lines: list[tuple[int, str]], block: list[int]) -> Iterat
     begin = lines[block[0]][0]
     end = lines[block[1]][0] if block[1] < len(lines) else len(source)
     for span in pages.spans(source[begin:end]):
-        yield Span(span.begin + begin, span.end + begin, span.text, span.marks, f"html {span.kind}")
+        yield replace(marked(span, _IN_TAGS), begin=span.begin + begin, end=span.end + begin, kind=f"html {span.kind}")
 
 
 def _title(md: MarkdownIt, env: dict[str, Any], line: tuple[int, str], kind: str) -> Iterator[Span]:
