@@ -5,6 +5,7 @@ python -m bench --model FOLDER              on a model of yours, such as SmolLM2
 python -m bench growth                      time and memory against rows, prompt length and beams
 python -m bench scale                       what more workers, a million rows and a long journal cost
 python -m bench estimates                   what `finetune --dry-run` says beside what a run takes
+python -m bench documents                   what translating documents costs beside the model's own time
 
 Results go to --out: results.json, results.md and results.png. Ratios hold on a machine with other work; seconds do not.
 """
@@ -24,7 +25,7 @@ from bench.running import apart
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("compare", "growth", "scale", "estimates"), default="compare")
+    parser.add_argument("what", nargs="?", choices=("compare", "growth", "scale", "estimates", "documents"), default="compare")
     parser.add_argument("--quick", action="store_true", help="a small model, few rounds")
     parser.add_argument("--model", help="a causal model's folder; without it one is made of random weights")
     parser.add_argument("--only", nargs="+", metavar="NAME", default=list(comparisons.COMPARISONS), choices=list(comparisons.COMPARISONS))
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--double", action="store_true", help="score in double precision as well, and compare the figures")
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="growth, scale: numbers of rows")
     parser.add_argument("--steps", type=int, default=12, help="estimates: steps of a run")
+    parser.add_argument("--segments", type=int, default=1000, help="documents: segments of a file")
     parser.add_argument("--combinations", default="", help="estimates: combinations whose line contains this")
     parser.add_argument("--out", type=Path, default=Path("bench-results"))
     asked = parser.parse_args()
@@ -47,6 +49,10 @@ def main() -> None:
             from bench import estimates
 
             estimates.main(asked.model, asked.steps, asked.combinations, Path(scratch))
+        elif asked.what == "documents":
+            from bench import documents
+
+            documents.main(asked.segments, asked.out, Path(scratch))
         else:
             compare(asked, Path(scratch))
 

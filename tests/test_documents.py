@@ -379,6 +379,14 @@ def test_what_means_nothing_for_a_document_is_refused(
     assert said in done.err
 
 
+@pytest.mark.parametrize(("name", "said"), [("a.ts", "lconvert -i NAME.ts"), ("a.doc", "save it as .docx"), ("a.sdlxliff", "copy it to")])
+def test_a_document_that_is_not_read_is_refused_with_what_makes_one_that_is(run: Run, tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / name).write_text("The house")
+    done = run("translate", "-i", tmp_path / name, "-o", tmp_path / f"b-{name}", "--to", "fr")
+    assert done.code == 2
+    assert said in done.err
+
+
 def test_a_missing_document_and_one_for_a_terminal(run: Run, tmp_path: Path, word: Path) -> None:
     assert run("translate", "-i", tmp_path / "none.md", "--to", "fr").code == 2
     assert run("translate", "-i", word, "--to", "fr").code == 2

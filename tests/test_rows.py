@@ -147,6 +147,12 @@ def test_csv_reads_semicolons_and_large_cells(tmp_path: Path) -> None:
     assert read(path) == [{"a": "1", "b": "x" * 1_000_000}]
 
 
+def test_csv_reads_bars(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('a|b\n"1, 2"|3;4\n')
+    assert read(path) == [{"a": "1, 2", "b": "3;4"}]
+
+
 def test_a_ragged_csv_row_is_an_error_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('a,b\n"1\n1",2\n3\n4,5\n')

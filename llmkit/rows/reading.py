@@ -262,7 +262,7 @@ FORMATS: dict[str, Callable[[Source, str, str], Iterator[Row]]] = {
     "txt": _txt,
     "jsonl": json_lines,
     "json": json_list,
-    "csv": separated(",;\t"),
+    "csv": separated(",;\t|"),
     "tsv": separated("\t"),
     "parquet": parquet,
 }

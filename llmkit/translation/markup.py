@@ -66,11 +66,12 @@ class Finder(Protocol):
 
 
 class Item(NamedTuple):
-    """A piece of markup. offset: where it stood in the plain text; opens: it belongs to the word after it."""
+    """A piece of markup. offset: where it stood in the plain text; opens: it belongs to the word after it; breaks: a line end is there."""
 
     offset: int
     text: str
     opens: bool
+    breaks: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,11 @@ def strip(text: str, keep: Finder) -> Marked:
         size += len(run)
         last = run[-1:] or last
         marked, at = match.group(), match.end()
+        if _BREAK.fullmatch(marked):  # what is on both sides of it are texts of their own
+            items.append(Item(size, marked, True, True))
+            plain.append("\n")
+            size, last, paired = size + 1, "\n", False
+            continue
         opens = bool(after) and not after.isspace() and after not in _STOPS and not last.isalnum()
         if last.isalnum() and after.isalnum() and not paired and number + 1 < len(matches):
             opens = text[at : matches[number + 1].start()].isalnum()  # both ends of it are in one word: un*house*able
@@ -136,6 +142,8 @@ def strip(text: str, keep: Finder) -> Marked:
     return Marked(text, "".join([*plain, text[at:]]), tuple(items))
 
 
+#: A line break inside a message.
+_BREAK = re.compile(r"<br\b[^<>]*>|<x\b[^<>]*\b(?:ctype=\"(?:x-br|lb)\"|id=\"LINE_BREAK\")[^<>]*>", re.IGNORECASE)
 #: Words, numbers and stops; how far, as a part of the text, the same one may stand from where it would without others.
 _SAME = re.compile(r"[^\W_]{2,}|[,;:?!()]")
 _NEAR = 0.25
@@ -203,7 +211,7 @@ def _take(items: list[Item], end: int, *, inner: bool = False) -> list[Item]:
 
 
 def _moved(item: Item, by: int) -> Item:
-    return Item(item.offset + by, item.text, item.opens)
+    return item._replace(offset=item.offset + by)
 
 
 def _exact(text: str, begin: int, items: Sequence[Item]) -> str:
@@ -212,7 +220,7 @@ def _exact(text: str, begin: int, items: Sequence[Item]) -> str:
     for item in items:
         place = min(max(item.offset - begin, at), len(text))
         out += [text[at:place], item.text]
-        at = place
+        at = place + item.breaks
     return "".join([*out, text[at:]])
 
 

@@ -13,16 +13,37 @@ PRINTF = r"%(?:\d++\$)?(?:\(\w+\))?[-+0#']*+(?:\d++|\*)?(?:\.(?:\d++|\*))?(?:hh|
 QT = r"%L?\d{1,2}(?![\d%])"
 #: {% if %}; what never ends is looked at up to where the next one begins, so that many of them cost no more than one.
 STATEMENT = r"\{%(?:[^{%\n]|\{(?!%)|%(?!\}))*+%\}"
-#: Templates: {{{ x }}}, {{ x }}, {% if %}, {# note #}, <% x %>, <?php x ?>; of Angular, Smarty, mailings: [[ x ]], {$x}, *|X|*, %%x%%.
+#: Templates: {{{ x }}}, {{ x }}, {% if %}, {# note #}, <% x %>, <?php x ?>; of Angular, Smarty, mailings: [[ x ]], {$x}, *|X|*, %%x%%;
+#: of WordPress, Maven, Symfony: ###X###, [gallery ids="1"], @x@, %name%.
 TEMPLATE = (
-    rf"\{{\{{\{{[^{{}}\n]*\}}\}}\}}|@?\{{\{{[^{{}}\n]*\}}\}}|{STATEMENT}|"
+    r"\{%-?\s*comment\b[^{}%\n]*%\}[^\n]{0,500}?\{%-?\s*endcomment\s*-?%\}|"
+    rf"\{{\{{\{{[^{{}}\n]*\}}\}}\}}|@?\{{\{{(?:[^{{}}\n]++|\{{[^{{}}\n]*+\}})*+\}}\}}|{STATEMENT}|"
     r"\{#[^\n{}]*#\}|<%[^<>\n]*%>|<\?[^<>\n]*\?>|\[\[ [^\[\]\n]* \]\]|\{\$[^\s{}][^{}\n]*\}|\*\|[^|\n]{1,60}\|\*|%%\w+%%|"
-    r"\[[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\]"
+    r"\[[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\]|###\w+###|(?<![%\w])%[A-Za-z_][\w.-]+%(?![%\w])|(?<!\w)@[A-Za-z][\w.-]*@(?!\w)|"
+    r"\[[a-z][\w-]*(?:\s+[\w-]+=(?:\"[^\"\n]*\"|'[^'\n]*'|[\w.,:/-]+))++\s*/?\]|\[/[a-z][\w-]+\]"
 )
 #: What stands between two texts of which one is shown: {% else %}, {{else}}.
 ALTERNATIVE = re.compile(r"\{%[-+]?\s*(?:else|elif|elsif|elseif|when|empty|plural)\b[^{}%\n]*%\}|\{\{[~\s]*else\b[^{}\n]*\}\}")
-#: A shell's $HOME; names of people, tickets and tags: @tom, #12, #red/house.
-_NAMED = r"(?<![\w$\\])\$[A-Za-z_]\w*+(?![\w$])|(?<![\w&#@/.\\])[@#][A-Za-z0-9](?:[\w/:-]*\w)?"
+#: The same in programs of PHP and Ruby in pages.
+ELSE = re.compile(r"<(?:\?(?:php)?\s*+\}?|%[-=]?)\s*+els(?:e|if|eif)\b")
+_INSIDE = r"(?:[^()\n]++|\((?:[^()\n]++|\([^()\n]*+\))*+\))*+"
+#: Blocks of Angular and Razor, which end with a brace: @if (a > b) {; and Blade's directives.
+_BLOCK = (
+    r"(?:\}\s*+)?@(?:if|else(?:[ \t]+if)?|for|foreach|while|using|empty|switch|case|default|defer|placeholder|loading|error)\b"
+    rf"\s*+(?:\({_INSIDE}\)\s*+)?\{{|\}}\s*+else\b\s*+(?:if\s*+\({_INSIDE}\)\s*+)?\{{"
+)
+_BLOCKS = re.compile(_BLOCK)
+_DIRECTIVE = rf"@(?:(?:if|elseif|unless|isset|empty|for|foreach|forelse|while|switch|case|can)\b[ \t]*|[a-z]\w*)\({_INSIDE}\)"
+#: In messages that are Markdown, reStructuredText (as those of Sphinx) or HTML: ``code``, `code`, :ref:`name`, :ref:`, <name>`, |name|,
+#: <code>x</code>, *, **, [, ](address).
+MARKS_IN_MESSAGES = (
+    r"<(?:code|kbd|samp|var)\b[^<>]*>[^<>]*</(?:code|kbd|samp|var)\s*>|(?<![\w*])\*\*?(?=[^\s*])|(?<=[^\s*])\*\*?(?![\w*])"
+    r"|!?\[(?=[^\[\]\n]+\]\([^()\s]+\))|(?<=\S)\]\([^()\s]+\)|"
+    r"``(?:[^`\n]|`(?!`))+``|:[a-zA-Z][\w:.+-]*:`(?:[^`<\n]*`|(?=[^`\n]*<))|[ ]?<[^<>`\n]+>`(?:__?)?"
+    r"|(?<!`)`[^`<>'\n]+`(?:__?)?(?![`\w])|(?<!\w)\|[A-Za-z][\w-]*\|_?(?!\w)"
+)
+#: A shell's $HOME; names of people, tickets and tags: @tom, @<Tom S>, #12, !12, #red/house.
+_NAMED = r"(?<![\w$\\])\$[A-Za-z_]\w*+(?![\w$])|(?<![\w&#@/.\\])[@#][A-Za-z0-9](?:[\w/:-]*\w)?|(?<!\w)@<[^<>\n]{1,60}>|(?<![\w!])!\d+(?!\w)"
 #: Names in a program: my_house, --color.
 _CODE = r"(?<![\w./-])(?:[A-Za-z0-9]++(?:_[A-Za-z0-9]+)++(?:\(\))?|--[a-z][\w-]*\w)(?!\w)"
 CODE = re.compile(_CODE)
@@ -32,8 +53,10 @@ _COLON = r"(?<![^\s(\[\"'>]):[a-z_]\w*+(?![\w:])"
 BRACE = r"\$\{\s*[\w.]+\s*\}|[$#%]?\{(?!\s)[\w.\[\]!'\"]*(?::(?:[^{}\n]|\{\w*\})*)?\}|\{\{|\}\}"
 #: ICU's {n, plural, one {# cat} other {# cats}}, {sex, select, ...}, {when, date, short}; branches may hold others.
 _NESTED = r"(?:[^{}]++|\{(?:[^{}]++|\{(?:[^{}]++|\{[^{}]*+\})*+\})*+\})*+"
-ICU = rf"\{{\s*\w+\s*,\s*(?:plural|selectordinal|select|number|date|time|list|spellout|ordinal|duration)\b{_NESTED}\}}"
-_URL = r"(?:(?:https?|ftp)://|(?<![\w.])www\.(?=\w))[^\s<>\"']*[^\s<>\"'.,;:!?)]"
+ICU = rf"\{{\s*\w+\s*,\s*(?:plural|selectordinal|select|choice|number|date|time|list|spellout|ordinal|duration)\b{_NESTED}\}}"
+_URL = r"(?:(?:https?|ftp)://|(?<![\w.])www\.(?=\w))[^\s<>\"'\]]*[^\s<>\"'.,;:!?)\]]"
+#: Keys that are pressed together.
+_KEYS = r"(?<!\w)(?:Ctrl|Control|Alt|AltGr|Shift|Cmd|Command|Option|Meta|Super|Win)(?:\+[A-Za-z0-9]\w*+)++"
 _MAIL = r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
 #: GitHub's :+1: and :tired_face:.
 EMOJI = r"(?<![\w:]):(?:\+1|-1|[a-z][\w+-]*):(?![\w:])"
@@ -45,13 +68,20 @@ _VARIED = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]*+"
 #: Emoji, arrows, signs of mathematics, ©, ™, bullets: models have no words for them and write others, or none.
 SYMBOL = rf"(?:[0-9#*]\ufe0f?\u20e3|{_PICTURE}{_VARIED}(?:\u200d{_PICTURE}{_VARIED})*+)++"
 SYMBOL_ALONE = re.compile(SYMBOL)
-_COMMON = f"{TEMPLATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}|{SYMBOL}"
+_COMMON = f"{TEMPLATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
 
 #: In any document.
 PLACEHOLDER = re.compile(f"{_COMMON}|{_NAMED}|{_COLON}|{PRINTF}|{QT}")
 #: In prose that is no program's: a percent sign is one.
 IN_PROSE = re.compile(f"{_COMMON}|{_NAMED}|{_CODE}|{EMOJI}|{PRINTF}")
-_WEB = f"{_URL}|{_MAIL}|{SYMBOL}"
+#: Razor's @Model.Name and @(x), Svelte's {#if x}, {/if}, {@html x}, Smarty's {if $x} and {* note *}, Thymeleaf's [[${x}]].
+_OF_PAGES = (
+    rf"@\({_INSIDE}\)|(?<![\w@])@[A-Za-z_]\w*+(?:\??\.[A-Za-z_]\w*+|\({_INSIDE}\)|\[[^\[\]\n]*+\])++|\{{[#:/@][a-z][^{{}}\n]*+\}}"
+    r"|\{[a-z]++\s[^{}\n$=]*+[$=][^{}\n]*+\}|\{\*[^*\n]*+\*\}|\[[\[(][$*#@]\{[^{}\n]*+\}[\])]\]"
+)
+#: In the prose of pages.
+IN_PAGES = re.compile(f"{_DIRECTIVE}|{_OF_PAGES}|{IN_PROSE.pattern}")
+_WEB = f"{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
 #: In entries whose format flag says what it is: https://www.gnu.org/software/gettext/manual/html_node/List-of-Programming-Languages.html
 BY_FLAG = {
     flag: re.compile(pattern)
@@ -74,3 +104,15 @@ BY_FLAG = {
         "kde-format": f"{_COMMON}|{QT}",
     }.items()
 }
+
+
+_IN_TEMPLATES = re.compile(
+    rf"{ALTERNATIVE.pattern}|\{{:?(?:else|elseif|foreachelse|then|catch)\b[^{{}}\n]*\}}"
+    rf"|@else(?:if\b[ \t]*\({_INSIDE}\)|\b(?![ \t]*(?:if\b|\{{)))"
+)
+_WITH_BLOCKS = re.compile(rf"{_BLOCK}|{_IN_TEMPLATES.pattern}|(?:(?<=\s)|\A)\}}(?=\s|\Z)")
+
+
+def cuts(page: str) -> re.Pattern[str]:
+    """What stands between two texts of a page that are no neighbors, because a program shows one of them, or each several times."""
+    return _WITH_BLOCKS if _BLOCKS.search(page) else _IN_TEMPLATES

@@ -14,6 +14,8 @@ _CODE = re.compile(
     r"--?[a-z][\w-]*(?:=\S*)?|[@#]\w+|\$\w+|\w+(?:\.\w+)*\(\S*\)|~?(?:/[\w.+-]+)+/?|[A-Za-z]:\\\S+|\w+(?:/[\w.-]+){2,}"
     r"|\w*[^\W\d_]\w+\.[^\W\d]\w{0,4}|\w+_\w[\w.]*|[a-z]+[A-Z]\w*|[A-Z][a-z]+[A-Z]\w*|(?=\S*\d)(?=\S*[A-Za-z])[\w.+-]+"
 )
+#: How a program writes dates: Y-m-d H:i:s, F j, Y; and a letter alone.
+_DATES = re.compile(r"\\?[A-Za-z](?:[-/.:, ]+\\?[A-Za-z])*")
 #: 1st, 20s, 5pm: numbers with words in them.
 _NUMBER = re.compile(r"\d[\d.,]*[^\W\d_]{1,2}")
 #: Letters and words of a text whose language can be told from that of another, and by how many nats.
@@ -21,7 +23,9 @@ _LETTERS, _WORDS, _MARGIN = 18, 4, 10.0
 
 
 def is_code(text: str) -> bool:
-    """Whether all words of a text are names that programs use."""
+    """Whether all words of a text are names that programs use, or it is the form of a date, or a letter."""
+    if _DATES.fullmatch(text.strip()):
+        return True
     words = [word.strip(".,;:!?\"'") for word in text.split()]
     return bool(words) and all(_CODE.fullmatch(word) and not _NUMBER.fullmatch(word) for word in words)
 

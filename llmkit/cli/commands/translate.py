@@ -34,7 +34,7 @@ from llmkit.engines.utilization import measured
 from llmkit.errors import RowsFailedError, UsageError
 from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SourceFields
-from llmkit.translation.documents.formats import BECOMES, BINARY, DECLARED, holds_rows, is_document, open_document
+from llmkit.translation.documents.formats import BECOMES, BINARY, DECLARED, INSTEAD, holds_rows, is_document, open_document
 from llmkit.translation.documents.rows import DocumentWriter, document_rows
 
 if TYPE_CHECKING:
@@ -268,6 +268,8 @@ def _open(ctx: typer.Context, rows_in: opt.RowsIn, output: str | None, offline: 
     input = rows_in.input or ""
     if not is_document(input) or rows_in.input_format != "auto" or holds_rows(input):
         refuse(ctx, _ABOUT_CATALOGS, "applies to .po files", hint="remove it")
+        if rows_in.input_format == "auto" and (hint := INSTEAD.get(Path(input).suffix.lower())):
+            raise UsageError(f"{input}: {Path(input).suffix} documents are not read", hint=hint)
         return open_rows(input, **rows_in.reading, offline=offline), None
     ending = Path(input).suffix.lower()
     if output not in (None, "-") and Path(output or "").suffix.lower() not in (*BECOMES.get(ending, (ending,)), ".jsonl"):

@@ -120,7 +120,8 @@ class ArchiveDocument:
         else:
             xml.check(source, f"{self.entries.file_name}: {name}")
             # what a changed text may bring, or change: whether space counts, the description of a picture
-            tags = [_CHANGES.sub("", source[t.begin : t.end]) for t in xml.tokens(source) if t.kind != "text"]
+            others = (t for t in xml.tokens(source) if t.kind not in ("text", "cdata"))
+            tags = [_CHANGES.sub("", source[t.begin : t.end]) for t in others]
         digest.update("\n".join(tags).encode("utf-8", "replace"))
         return digest.hexdigest()
 
@@ -152,19 +153,19 @@ def part(source: str, encoding: str, units: Iterable[Unit | None]) -> EditedDocu
     return EditedDocument(source, tuple(unit for unit in units if unit is not None), compare, encoding)
 
 
-def text_unit(source: str, lines: Lines, begin: int, end: int) -> Unit | None:
-    """The text between two tags as a unit of its own."""
-    text = xml.unescape(source[begin:end])
-    return slotted([Slot(text, ((begin, end),))], lines.at(begin), lambda new, *_: xml.escape(new))
-
-
 def elements(source: str, names: frozenset[str]) -> Iterator[Unit | None]:
     """A unit from each element of these names that holds text only."""
-    lines, before = Lines(source), None
+    lines = Lines(source)
+    inside: list[xml.Token] | None = None
     for token in xml.tokens(source):
-        if token.kind == "text" and before is not None and before.kind == "start" and before.name in names:
-            yield text_unit(source, lines, token.begin, token.end)
-        before = token
+        if token.kind in ("text", "cdata") and inside is not None:
+            inside.append(token)
+        elif token.kind == "end" and inside:
+            text = "".join(xml.words(source, part) or "" for part in inside)
+            slot = Slot(text, tuple((part.begin, part.end) for part in inside))
+            yield slotted([slot], lines.at(inside[0].begin), lambda new, *_: xml.escape(new))
+        if token.kind in ("start", "end", "empty"):
+            inside = [] if token.kind == "start" and token.name in names else None
 
 
 def properties(entries: Entries) -> Iterator[tuple[str, Part]]:

@@ -240,6 +240,13 @@ def joined(pieces: Sequence[tuple[str, bool]]) -> tuple[str, Places]:
     return "".join(text), tuple(marks)
 
 
+def marked(span: Span, pattern: re.Pattern[str]) -> Span:
+    """The span with what `pattern` finds in its prose as marks, too."""
+    pieces = parts(span.text, Segment(span.text, "", 0, span.marks)) or []
+    text, marks = joined([each for piece, mark in pieces for each in ([(piece, True)] if mark else with_marks(piece, pattern))])
+    return replace(span, text=text, marks=marks)
+
+
 def with_marks(text: str, pattern: re.Pattern[str]) -> list[tuple[str, bool]]:
     """The text in pieces (text, whether `pattern` finds it)."""
     out, at = [], 0

@@ -37,9 +37,12 @@ _UNSEEN = frozenset(("lastRenderedPageBreak", "proofErr", "bookmarkStart", "book
 
 @dataclass(frozen=True)
 class _Slot:
-    """Neighboring text elements of one format: the first gets the text, the others none. texts: as they were."""
+    """Neighboring text elements of one format: the first gets the text, the others none.
 
-    elements: tuple[Any, ...]
+    places: where their text is, as an element and its attribute: a comment has text of the sentence behind it. texts: as they were.
+    """
+
+    places: tuple[tuple[Any, str], ...]
     texts: tuple[str | None, ...]
 
     @property
@@ -47,15 +50,27 @@ class _Slot:
         return "".join(text or "" for text in self.texts)
 
     def write(self, text: str) -> None:
-        texts = self.texts if text == self.text else (text, *[""] * (len(self.elements) - 1))
-        for element, part in zip(self.elements, texts, strict=True):
-            element.text = part
+        texts = self.texts if text == self.text else (text, *[""] * (len(self.places) - 1))
+        for (element, attribute), part in zip(self.places, texts, strict=True):
+            setattr(element, attribute, part)
         if text != text.strip():
-            self.elements[0].set(_SPACE, "preserve")
+            self.places[0][0].set(_SPACE, "preserve")
 
 
 def _slot(elements: Sequence[Any]) -> _Slot:
-    return _Slot(tuple(elements), tuple(element.text for element in elements))
+    places = tuple(place for element in elements for place in _places(element))
+    return _Slot(places, tuple(getattr(element, attribute) for element, attribute in places))
+
+
+def _places(element: Any) -> Iterator[tuple[Any, str]]:
+    """Where the text of an element is; what is behind an entity of the file's own stays."""
+    from lxml import etree
+
+    yield element, "text"
+    for child in element:
+        if child.tag is etree.Entity:
+            return
+        yield child, "tail"
 
 
 class WordDocument:
@@ -179,7 +194,7 @@ def _slots(roots: dict[str, Any]) -> Iterator[list[_Slot]]:
     """The slots of every segment, part after part."""
     for name, root in roots.items():
         if name == _PROPERTIES:
-            yield from ([_slot((e,))] for e in root if _local(e) in ("title", "subject", "description") and e.text)
+            yield from ([_slot((e,))] for e in root if _local(e) in ("title", "subject", "description") and "".join(e.itertext()))
             continue
         for paragraph in root.iter("{*}p"):
             if "wordprocessingml" in paragraph.tag or "purl.oclc.org" in paragraph.tag:

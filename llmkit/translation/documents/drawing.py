@@ -50,12 +50,11 @@ class _Reader:
 
     def take(self, token: Token) -> Unit | None:
         """The unit that a token ends."""
-        if token.kind == "text":
+        if (words := xml.words(self.source, token)) is not None:
             if self.inside and self.text and self.run and not self.math:
-                raw = self.source[token.begin : token.end]
-                self.runs.append((self.format, xml.unescape(raw), (token.begin, token.end)))
+                self.runs.append((self.format, words, (token.begin, token.end)))
             return None
-        if token.kind in ("cdata", "other"):
+        if token.kind == "other":
             return None
         begins, ends = token.kind != "end", token.kind != "start"
         if token.name == "p" or token.name == "br":

@@ -52,6 +52,19 @@ FORMATS = {
 }
 #: Formats whose output may have another ending than the input: a template of a catalog becomes a catalog.
 BECOMES = {".pot": (".pot", ".po"), ".md": (".md", ".markdown", ".mdx"), ".html": (".html", ".htm"), ".htm": (".html", ".htm")}
+#: Documents that are not read, and what makes one that is.
+INSTEAD = {
+    **dict.fromkeys((".doc", ".rtf", ".pages"), "save it as .docx or .odt"),
+    **dict.fromkeys((".ppt", ".odp", ".key"), "save it as .pptx"),
+    **dict.fromkeys((".xls", ".ods", ".numbers"), "save it as .xlsx, or as .csv for its rows"),
+    ".pdf": "translate what it was made of",
+    ".ts": "Qt's lconvert makes a .po or .xlf of it: lconvert -i NAME.ts -o NAME.po",
+    ".resx": "convert it to .xlf or .po",
+    ".adoc": "po4a makes a .po of it",
+    ".sbv": "save it as .srt or .vtt",
+    ".mo": "msgunfmt makes a .po of it: msgunfmt NAME.mo -o NAME.po",
+    **dict.fromkeys((".sdlxliff", ".mqxliff", ".mxliff"), "it is XLIFF: copy it to a name in .xlf"),
+}
 #: Files that are no text.
 BINARY = frozenset((".docx", ".pptx", ".xlsx", ".odt", ".epub"))
 #: Text files that say their encoding themselves.

@@ -1,4 +1,4 @@
-"""Front matter of Markdown pages, in YAML, TOML or JSON: the title and other texts that people read; all else stays.
+"""Front matter of Markdown pages, in YAML, TOML, JSON or Pandoc's lines: the title and other texts that people read; all else stays.
 
 Which keys those are, the makers of sites say: Hugo, Jekyll, Docusaurus, VitePress, MkDocs, Quarto. Tags and categories are part of
 addresses. Knows front matter; not Markdown.
@@ -29,6 +29,8 @@ _TOML = re.compile(
 )
 _JSON = re.compile(r'"(?P<key>[\w-]+)"\s*:\s*(?P<value>"(?:[^"\\\n]|\\.)*")')
 _YAML = re.compile(r"\ufeff?---[ \t]*\r?\n")
+#: The first of Pandoc's lines of title, authors and date.
+_TITLE = re.compile(r"\ufeff?%[ \t]+([^\n]*\S(?:[ \t\r]*\n[ \t]+[^\n]*\S)*)")
 _MARKS = re.compile(rf"`[^`\n]+`|{IN_PROSE.pattern}")
 
 
@@ -36,6 +38,9 @@ def spans(front: str) -> Iterator[Span]:
     """The texts of front matter, with the marks around it, that people read. What can't be read has none."""
     if opening := _YAML.match(front):
         yield from _yaml(front, opening.end())
+        return
+    if title := _TITLE.match(front):
+        yield _span(*title.span(1), " ".join(title[1].split()), "title")
         return
     pattern = _JSON if front.lstrip("\ufeff").startswith("{") else _TOML
     for match in pattern.finditer(front.replace("\r", " ")):
@@ -79,6 +84,8 @@ def write(text: str, segment: Segment) -> str:
         style, flow, indent = how[2:]
         scalar = Scalar(0, len(segment.raw), segment.text, None if style == "-" else style, flow == "1", int(indent))
         return yaml_messages.encoded(text, scalar=scalar, raw=segment.raw)
+    if how[1] == "title":
+        return " ".join(text.split())
     return f"'{text}'" if segment.raw[0] == "'" and not re.search(r"['\n]", text) else json.dumps(text, ensure_ascii=False)
 
 

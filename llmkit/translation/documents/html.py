@@ -6,27 +6,26 @@ tags cost nothing.
 
 from __future__ import annotations
 
-import codecs
 import html
 import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, decoded, has_letters, joined, one_line, parts, with_marks
-from llmkit.translation.documents.edits import changed
+from llmkit.translation.documents import page_language
+from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, has_letters, joined, one_line, parts, with_marks
 from llmkit.translation.documents.html_tokens import RAW, Token, tokens
-from llmkit.translation.placeholders import ALTERNATIVE, IN_PROSE, SYMBOL_ALONE
+from llmkit.translation.placeholders import ELSE, IN_PAGES, SYMBOL_ALONE, cuts
 
 #: Elements inside a sentence; all others end one.
 _INLINE = frozenset(
     (
         "a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "data", "del", "dfn", "em", "font", "i", "img", "ins", "label", "mark",
-        "nobr", "q", "rp", "rt", "ruby", "s", "small", "span", "strike", "strong", "sub", "sup", "time", "tt", "u", "wbr",
+        "nobr", "q", "ruby", "s", "small", "span", "strike", "strong", "sub", "sup", "time", "tt", "u", "wbr",
     )
 )  # fmt: skip
 #: Elements whose content is no prose; those in a sentence stand in it as one mark.
-_VERBATIM = frozenset(("pre", "textarea", "svg", "template"))
-_CODE = frozenset(("code", "kbd", "samp", "var", "math"))
+_VERBATIM = frozenset(("pre", "textarea", "svg"))
+_CODE = frozenset(("code", "kbd", "samp", "var", "math", "rp", "rt", "mat-icon", "v-icon"))
 _VOID = frozenset(
     ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr")
 )  # fmt: skip
@@ -52,63 +51,22 @@ _META = frozenset(
 _BUTTONS = frozenset(("submit", "button", "reset"))
 #: Elements that stand apart where one follows another at once, as the links of a menu do.
 _APART = frozenset(("a", "span", "ins", "del", "label", "time", "data", "abbr", "cite", "q"))
+#: What a reference to a note begins with.
+_NOTE = re.compile(r"(?:<[^<>]*>){0,3}[\[(]?[\d*†‡]")
 #: A small number over or under the line: <sup>1</sup> is one mark.
 SMALL = re.compile(r"<su[bp]\b[^>]*>\Z", re.IGNORECASE)
+#: Classes of elements that are not translated; what is in an icon is its name.
+_UNREAD = re.compile(r"notranslate\Z|material-(?:icons|symbols)")
 _ENDED = re.compile(r"</([a-zA-Z]+)")
-_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
 _REFERENCE = re.compile(r"(?:&#?\w+;)+")
 
 
 def parse(data: bytes, name: str, target: str | None = None, *, encoding: str | None = None) -> TextDocument:
     """The document of an HTML file. target: what `lang` becomes. encoding: of the file, and of what is built; None for what it declares."""
-    source, encoding = _source(data, name, encoding)
+    source, encoding = page_language.read(data, name, encoding)
     if target is not None:
-        source = _in_language(source, target)
-    return cut(source, spans(source), write, compare, encoding, lambda built: skeleton(_source(built, name, encoding)[0]))
-
-
-def _source(data: bytes, name: str, encoding: str | None) -> tuple[str, str]:
-    """The text of a file, and its encoding: the one given, or that it declares. What declares another and is UTF-8 is that."""
-    encoding = encoding or _encoding(data)
-    if encoding == "utf-8":
-        return decoded(data, name), encoding
-    try:
-        source = data.decode(encoding)
-        same = source.encode(encoding) == data
-    except UnicodeError:
-        same = False
-    return (source, encoding) if same else (decoded(data, name), "utf-8")
-
-
-def _in_language(source: str, target: str) -> str:
-    """The source with the language of the whole page, if it names one, changed, there and where an element names it again."""
-    tags = (token for token in tokens(source) if token.kind == "start")
-    named = [(tag.name, begin, end) for tag in tags for name, begin, end in tag.attributes if name in ("lang", "xml:lang") and begin < end]
-    page = {_primary(source[begin:end]) for name, begin, end in named if name == "html"}
-    named += [("meta", *place) for place in _content_language(source)]
-    return changed(source, [(begin, end, target) for _, begin, end in named if _primary(source[begin:end]) in page])
-
-
-def _content_language(source: str) -> Iterator[tuple[int, int]]:
-    """Where <meta http-equiv="content-language"> names the language."""
-    for token in tokens(source):
-        values = {name: (begin, end) for name, begin, end in token.attributes}
-        if token.name == "meta" and "content" in values and source[slice(*values.get("http-equiv", (0, 0)))].lower() == "content-language":
-            yield values["content"]
-
-
-def _primary(tag: str) -> str:
-    return re.split("[-_]", tag.strip().lower())[0]
-
-
-def _encoding(data: bytes) -> str:
-    match = _CHARSET.search(data[:4096])
-    try:
-        named = codecs.lookup(match[1].decode("ascii")).name if match else "utf-8"
-    except (LookupError, UnicodeDecodeError):
-        return "utf-8"
-    # the standard reads Latin-1 and ASCII as windows-1252; what both have in common is written either way
-    return "utf-8" if named.startswith(("utf", "rot", "hex", "base64", "zlib", "bz2", "uu", "quopri")) else named
+        source = page_language.changed_to(source, target)
+    return cut(source, spans(source), write, compare, encoding, lambda built: skeleton(page_language.read(built, name, encoding)[0]))
 
 
 def spans(source: str) -> list[Span]:
@@ -131,6 +89,7 @@ class _Finder:
         self._again: list[tuple[list[str], list[str]]] = []  # translated inside one that is not: the elements around it, and open ones
         self._code = False
         self._begin = 0
+        self._cuts = cuts(source)
 
     def take(self, token: Token) -> bool:
         """Returns whether the token is in an element that is left out, or ends one."""
@@ -156,6 +115,8 @@ class _Finder:
             self._parts[-1] = (self._parts[-1][0], token.end, False)  # behind a `<` that is none
         elif token.kind == "text":
             self._text(token.begin, token.end)
+        elif token.kind == "other" and ELSE.match(self.source, token.begin, token.end):
+            self.end_segment()
         elif token.kind == "other":
             self._parts.append((token.begin, token.end, True))
         elif token.kind == "start" and self._is_left_out(token):
@@ -169,14 +130,15 @@ class _Finder:
 
     def _text(self, begin: int, end: int) -> None:
         """A text, cut where another one may be shown in its place."""
-        for match in ALTERNATIVE.finditer(self.source, begin, end):
+        for match in self._cuts.finditer(self.source, begin, end):
             self._parts.append((begin, match.start(), False))
             self.end_segment()
             begin = match.end()
         self._parts.append((begin, end, False))
 
     def _tag(self, token: Token) -> None:
-        if token.name not in _INLINE or (token.kind == "start" and token.name in _APART and self._is_apart(token.begin)):
+        apart = token.kind == "start" and token.name in _APART and not _NOTE.match(self.source, token.end)
+        if token.name not in _INLINE or (apart and self._is_apart(token.begin)):
             self.end_segment()
         if token.name in _INLINE:
             self._parts.append((token.begin, token.end, True))
@@ -201,7 +163,7 @@ class _Finder:
 
     def _untranslated(self, token: Token) -> bool:
         values = {name: self.source[a:b].strip().lower() for name, a, b in token.attributes if name in ("translate", "class")}
-        return values.get("translate") == "no" or "notranslate" in values.get("class", "").split()
+        return values.get("translate") == "no" or any(_UNREAD.match(name) for name in values.get("class", "").split())
 
     def _inside(self, token: Token) -> None:
         """A token in an element that is left out: what it holds is followed until it ends."""
@@ -284,17 +246,26 @@ class _Finder:
         self._parts = []
 
     def _numbered(self) -> Iterator[tuple[int, int, bool]]:
-        """The parts; a small number with its tags is one mark."""
+        """The parts; a small number with its tags is one mark, and so is the reference to a note behind a word."""
         at = 0
         while at < len(self._parts):
-            begin, end, mark = self._parts[at]
-            inside = [self.source[a:b] for a, b, _ in self._parts[at + 1 : at + 3]]
-            if mark and len(inside) == 2 and SMALL.match(self.source[begin:end]) and is_number(*inside):
-                yield begin, self._parts[at + 2][1], True
-                at += 3
-            else:
-                yield begin, end, mark
-                at += 1
+            begin, _, mark = self._parts[at]
+            count = next((count for count in (3, 5, 7) if mark and self._is_number(at, count)), 1)
+            yield begin, self._parts[at + count - 1][1], mark
+            at += count
+
+    def _is_number(self, at: int, count: int) -> bool:
+        """Whether so many parts are start tags, a text without letters and as many end tags."""
+        run = self._parts[at : at + count]
+        middle = count // 2
+        if [mark for _, _, mark in run] != [True] * middle + [False] + [True] * middle:
+            return False
+        begin = run[0][0]
+        if not SMALL.match(self.source[begin : run[0][1]]) and (not at or self.source[begin - 1].isspace()):
+            return False
+        tags = [self.source[a : a + 2] == "</" for a, _, mark in run if mark]
+        number = html.unescape(self.source[run[middle][0] : run[middle][1]])
+        return tags == [False] * middle + [True] * middle and not has_letters(number) and _NOTE.match(number) is not None
 
 
 def is_number(text: str, end: str) -> bool:
@@ -326,7 +297,7 @@ def _span(source: str, run: list[tuple[int, int, bool]]) -> Span:
 def _read(raw: str) -> list[tuple[str, bool]]:
     """Text in pieces, placeholders as they are written: references as characters, lines joined."""
     out: list[tuple[str, bool]] = []
-    for text, mark in with_marks(one_line(raw), IN_PROSE):
+    for text, mark in with_marks(one_line(raw), IN_PAGES):
         out += [(text, True)] if mark else _unescaped(text)
     return out
 
@@ -384,7 +355,7 @@ def skeleton(source: str) -> list[object]:
 
 
 def _placeholders(raw: str) -> list[str]:
-    return [match.group() for match in IN_PROSE.finditer(one_line(raw))]
+    return [match.group() for match in IN_PAGES.finditer(one_line(raw))]
 
 
 def _shape(source: str, token: Token) -> Iterator[str]:

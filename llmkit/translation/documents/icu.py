@@ -1,4 +1,4 @@
-"""ICU messages: arguments stay, and each branch of a plural or select is a text of its own inside its sentence.
+"""ICU messages: arguments stay, and each branch of a plural, select or choice is a text of its own inside its sentence.
 
 As https://unicode-org.github.io/icu/userguide/format_parse/messages/ says; an apostrophe quotes only before a brace, or in
 a branch before #, which is ICU's default. Knows messages; not the files that they stand in.
@@ -7,24 +7,30 @@ a branch before #, which is ICU's default. Knows messages; not the files that th
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmkit.translation.documents.base import Places, joined, with_marks
 
-_COMPLEX = re.compile(r"\{\s*[\w.-]+\s*,\s*(?:plural|select|selectordinal)\s*,")
+_COMPLEX = re.compile(r"\{\s*[\w.-]+\s*,\s*(?:plural|select|selectordinal|choice)\s*,")
 _ARGUMENT = re.compile(r"\{\s*[\w.-]+\s*(?:(\})|,\s*(\w+)\s*(?:(\})|,))")
 _SELECTOR = re.compile(r"\s*(?:offset:\s*\d+\s*)?(?:=\d+|[^\s{}=,']+)\s*\{")
+#: A limit of Java's choice and of ICU's older ones: 0#, 1<, -∞≤.
+_LIMIT = re.compile(r"\s*[-+]?(?:∞|[\d.]+(?:[eE][-+]?\d+)?)\s*[#<≤]")
 #: Levels of a message; more is no text of people.
 _DEEPEST = 20
 
 
 @dataclass(frozen=True)
 class Branch:
-    """A text with its marks. holes: of marks that hold branches, what they are made of, by the mark's number."""
+    """A text with its marks. holes: of marks that hold branches, what they are made of, by the mark's number.
+
+    choice: read twice by Java, with | as its end.
+    """
 
     text: str
     marks: Places
     holes: tuple[tuple[int, tuple[str | Branch, ...]], ...] = ()
+    choice: bool = False
 
 
 class NotAMessage(ValueError):  # noqa: N818 - it says what a text is, and no user sees it
@@ -32,12 +38,12 @@ class NotAMessage(ValueError):  # noqa: N818 - it says what a text is, and no us
 
 
 def is_complex(text: str) -> bool:
-    """Whether a text holds a plural or a select."""
+    """Whether a text holds a plural, a select or a choice."""
     return _COMPLEX.search(text) is not None
 
 
 def starts(text: str, at: int = 0) -> int | None:
-    """Where the first plural or select from `at` on begins."""
+    """Where the first plural, select or choice from `at` on begins."""
     match = _COMPLEX.search(text, at)
     return match.start() if match else None
 
@@ -54,14 +60,14 @@ class _Reader:
     def __init__(self, text: str, marks: re.Pattern[str]) -> None:
         self.text, self.marks = text, marks
 
-    def branch(self, at: int, depth: int) -> tuple[Branch, int]:
-        """The text from `at` to the brace that closes it, or to the end of the message, and where it ends."""
+    def branch(self, at: int, depth: int, *, choice: bool = False) -> tuple[Branch, int]:
+        """The text from `at` to the brace (of a choice also the bar) that ends it, or to the end of the message, and where it ends."""
         if depth > _DEEPEST:
             raise NotAMessage
         pieces: list[tuple[str, bool, tuple[str | Branch, ...]]] = []
         prose: list[str] = []
         text, size = self.text, len(self.text)
-        while at < size and text[at] != "}":
+        while at < size and text[at] != "}" and not (choice and text[at] == "|"):
             character, end = text[at], at + 1
             if character == "'" and text[at + 1 : at + 2] in ("'", "{", "}", "#" if depth else "'"):
                 if text[at + 1] == "'":
@@ -81,7 +87,7 @@ class _Reader:
                 continue
             pieces += [("".join(prose), False, ()), (text[at:end], True, ())]
             prose, at = [], end
-        return _branch([*pieces, ("".join(prose), False, ())], self.marks), at
+        return replace(_branch([*pieces, ("".join(prose), False, ())], self.marks), choice=choice), at
 
     def _quoted(self, at: int) -> int:
         """Where a quotation that begins at `at` ends."""
@@ -95,6 +101,8 @@ class _Reader:
             raise NotAMessage
         if match[1] or match[3]:
             return match.end(), ()
+        if match[2] == "choice":
+            return self._choice(at, match.end(), depth)
         if match[2] not in ("plural", "select", "selectordinal"):
             return self._style(match.end()), ()
         out: list[str | Branch] = []
@@ -110,6 +118,19 @@ class _Reader:
             raise NotAMessage
         return end.end(), (*out, self.text[begin : end.end()])
 
+    def _choice(self, begin: int, at: int, depth: int) -> tuple[int, tuple[str | Branch, ...]]:
+        """The same for a choice, whose limits begin at `at`: https://docs.oracle.com/en/java/javase/21/docs/api/java.base/java/text/ChoiceFormat.html"""
+        out: list[str | Branch] = []
+        while limit := _LIMIT.match(self.text, at):
+            inner, at = self.branch(limit.end(), depth + 1, choice=True)
+            out += [self.text[begin : limit.end()], inner]
+            begin, at = at, at + 1
+            if self.text[begin : begin + 1] != "|":
+                break
+        if not out or self.text[begin : begin + 1] != "}":
+            raise NotAMessage
+        return at, (*out, self.text[begin:at])
+
     def _style(self, at: int) -> int:
         depth = 1
         for match in re.compile(r"'(?:[^']|'')*'|[{}]").finditer(self.text, at):
@@ -121,7 +142,7 @@ class _Reader:
 
 def _next(text: str, at: int) -> int:
     """The next place with a character of the syntax."""
-    match = re.compile(r"[{}#']").search(text, at)
+    match = re.compile(r"[{}#'|]").search(text, at)
     return match.start() if match else len(text)
 
 

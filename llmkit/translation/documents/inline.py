@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmkit.translation.documents import html as pages
 from llmkit.translation.documents.markdown_blocks import tab_plugin
-from llmkit.translation.placeholders import ICU, IN_PROSE, SYMBOL_ALONE, TEMPLATE
+from llmkit.translation.placeholders import ICU, IN_PROSE, STATEMENT, SYMBOL_ALONE, TEMPLATE
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -38,10 +38,15 @@ _COMMAND = (
     r"\\(?!begin|end)[a-zA-Z]+\*?(?:\[[^\[\]\n]*\])?(?:\{[^{}\n]*\})++"
     r"|\\(?:newpage|clearpage|pagebreak|tableofcontents|(?:big|med|small)skip|noindent)\b"
 )
+#: Bookdown's references, and keys as MkDocs has them: ++ctrl+c++.
+_BOOK = r"\\@ref\([^()\n]*\)"
+#: Where a template says where a link leads; with space in it that is no link of CommonMark.
+_TO_TEMPLATE = rf"\]\((?:[^()\s{{}}]*+(?:{STATEMENT}|\{{\{{(?:[^{{}}\n]++|\{{[^{{}}\n]*+\}})*+\}}\}}))++[^()\s]*+(?:\s+\"[^\"\n]*\")?\)"
+_KEYS = r"\+\+(?:[\w\"-]++(?:\+[\w\"-]++)++|ctrl|alt|shift|enter|tab|esc(?:ape)?|cmd|space|backspace|del(?:ete)?|home|end|f\d{1,2})\+\+"
 #: Read before all other marks: template marks, JSX, footnotes, attributes, kinds of alerts, links and comments of wikis, formulas.
 _OPAQUE = re.compile(
-    rf"{TEMPLATE}|{ICU}|\$?\{{(?:[^{{}}\n]|\{{[^{{}}\n]*\}})*+\}}|\[\^[^\[\]\s]++\]|\[![A-Za-z]+\][+-]?"
-    rf"|!?\[\[[^\[\]\n]+\]\](?!\()|{_FORMULA}|{_DISPLAY}|<%[^<>\n]*%>|%%[^%\n]+%%|\[(?=[^\[\]\n]+\]{_ATTRIBUTES})|\]{_ATTRIBUTES}|{_CITED}|{_COMMAND}"
+    rf"{TEMPLATE}|{ICU}|[$%]?\{{(?:[^{{}}\n]|\{{[^{{}}\n]*\}})*+\}}|\[\^[^\[\]\s]++\]|\[![A-Za-z]+\][+-]?"
+    rf"|!?\[\[[^\[\]\n]+\]\](?!\()|{_FORMULA}|{_DISPLAY}|<%[^<>\n]*%>|%%[^%\n]+%%|{_BOOK}|{_KEYS}|!?\[(?=[^\[\]\n]+{_TO_TEMPLATE})|{_TO_TEMPLATE}|\[(?=[^\[\]\n]+\]{_ATTRIBUTES})|\]{_ATTRIBUTES}|{_CITED}|{_COMMAND}"
 )
 #: What a note begins with that stands in the text itself.
 NOTE = "^["
@@ -129,7 +134,7 @@ def parser() -> MarkdownIt:
 
 
 def _opaque(state: StateInline, silent: bool) -> bool:
-    match = _OPAQUE.match(state.src, state.pos, state.posMax) if state.src[state.pos] in "{[$\\<!]%@*^" else None
+    match = _OPAQUE.match(state.src, state.pos, state.posMax) if state.src[state.pos] in "{[$\\<!]%@*^+" else None
     watch: _Watch = state.md.options["watch"]
     end = match.end() if match else watch.note_end(state) if state.src.startswith(NOTE, state.pos) else None
     if end is None or end > state.posMax:
@@ -271,5 +276,7 @@ def skeleton(md: MarkdownIt, env: dict[str, Any], content: str) -> list[tuple[st
             tag = str(pages.skeleton(token.content)) if token.type == "html_inline" else token.content
             if token.type == "opaque" and token.content.startswith(NOTE):
                 tag = str(skeleton(md, env, token.content[len(NOTE) : -1]))
+            if token.type == "opaque" and token.content.startswith("]("):
+                tag = re.sub(r'"[^"\n]*"\)\Z', '"")', tag)  # a title
             out.append((token.type, attributes if token.attrs else tag))
     return out

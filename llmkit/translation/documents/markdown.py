@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmkit.translation.documents import front_matter
 from llmkit.translation.documents import html as pages
-from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, decoded, has_letters, joined, lines_of, with_marks
+from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, decoded, has_letters, joined, lines_of, marked, with_marks
 from llmkit.translation.documents.inline import NOTE, Piece, parser, pieces_of, skeleton
 from llmkit.translation.documents.markdown_blocks import (
     container_attributes,
@@ -29,25 +29,34 @@ from llmkit.translation.documents.markdown_blocks import (
 )
 from llmkit.translation.documents.markdown_text import compare, write
 from llmkit.translation.documents.mdx import hidden, masked, shown
-from llmkit.translation.placeholders import ALTERNATIVE, CODE, IN_PROSE, STATEMENT
+from llmkit.translation.placeholders import ALTERNATIVE, CODE, IN_PROSE, MARKS_IN_MESSAGES, STATEMENT
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
 _FRONT = re.compile(
-    r"\ufeff?(?:---[ \t]*\r?\n.*?\r?\n(?:---|\.\.\.)|\+\+\+[ \t]*\r?\n.*?\r?\n\+\+\+|\{[ \t]*\r?\n\s*\".*?\r?\n\})[ \t]*(?:\r?\n|\Z)",
+    r"\ufeff?(?:---[ \t]*\r?\n.*?\r?\n(?:---|\.\.\.)|\+\+\+[ \t]*\r?\n.*?\r?\n\+\+\+|\{[ \t]*\r?\n\s*\".*?\r?\n\}"
+    r"|%[ \t]+\S[^\n]*(?:\n(?:%|[ \t]+\S)[^\n]*){0,6})[ \t]*(?:\r?\n|\Z)",
     re.DOTALL,
 )
-#: Lines of a paragraph that are structure: alerts, attributes, template marks, contents, fences of containers, abbreviations.
+#: The lines of dashes in a table that Pandoc draws without bars, whose columns are where they stand.
+_RULES = re.compile(r"-{2,}(?:[ ]+-{2,})+")
+#: Options of MyST's directives.
+_OPTIONS = (
+    r":(?:class|name|width|height|align|alt|open|icon|color|link|link-type|columns|gutter|margin|padding|target|label|widths"
+    r"|header-rows|sync|selected|class-\w+):(?:[ \t][^\n]*)?"
+)
+#: Lines of a paragraph that are structure: alerts, attributes, template marks, contents, fences of containers, abbreviations, labels.
 _STRUCTURE = re.compile(
-    rf"\s*(?:\[![A-Za-z]+\][+-]?|\{{:[^\n]*\}}|(?:\{{\{{(?:[^{{}}\n]|\{{(?!\{{)|\}}(?!\}}))*+\}}\}}|{STATEMENT})++"
+    rf"\s*(?:\[![A-Za-z]+\][+-]?|\{{[:#.][^{{}}\n]*\}}|/{{3,}}[^\n]*|\([\w.:-]+\)=|%[ \t][^\n]*|{_OPTIONS}"
+    rf"|;?-{{2,}}8<-{{2,}}[^\n]*|(?:\{{\{{(?:[^{{}}\n]|\{{(?!\{{)|\}}(?!\}}))*+\}}\}}|{STATEMENT})++"
     r"|\[TOC\]|\[\[_?TOC_?\]\]|:{3,}[^\n]*|\*\[[^\]\n]+\]:[^\n]*|\{/?<[^\n]*|\{/?%(?:(?!%\})[^\n])*+)\s*",
     re.IGNORECASE,
 )
 _MODULE = re.compile(r"(?:import\s[^'\"]*+['\"].*['\"];?|export\s+(?:const|let|var|function|default|class|async|\{|\*).*)\s*", re.DOTALL)
 #: What a block's text begins with: the box of a task, the colon of a definition behind a blank line, a bar.
-_TASK = re.compile(r"\[[ xX]\]\s+|[:|][ \t]+(?=\S)")
+_TASK = re.compile(r"\[[^\[\]\n]\]\s+|[:|][ \t]+(?=\S)")
 #: Each of Pandoc's lines that stay lines.
 _LINE_BLOCK = "| "
 _IDS = re.compile(r"(?<!\s)\s*+\{:?\s*[#.][^{}\n]*\}\s*$")
@@ -60,9 +69,11 @@ _LINK_TITLE = re.compile(
 _BLOCK_ID = re.compile(r"(?<=\s)\^[\w-]+\Z")
 #: Marks of one kind around words: ==marked==, ++inserted++, ||hidden||, H~2~O, x^2^.
 _PAIRED = re.compile(
-    r"(?<!\w)(?P<two>==|\+\+|\|\|)(?=\S)(?:(?!(?P=two))[^\n])*?\S(?P=two)(?!\w)"
+    r"(?<!\w)(?P<two>==|\+\+|\|\||\^\^)(?=\S)(?:(?!(?P=two))[^\n])*?\S(?P=two)(?!\w)"
     r"|(?<![~^\\])(?P<one>[~^])[^\s~^]{1,40}(?P=one)(?![~^])"
 )
+#: Marks of Markdown between tags of HTML: JSX has Markdown there.
+_IN_TAGS = re.compile(MARKS_IN_MESSAGES)
 #: Nesting of a cell's text: table, section, row, cell.
 _CELL = 4
 
@@ -73,7 +84,11 @@ def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
     mdx = name.lower().endswith(".mdx")
     md, env = parser(), {}  # type: ignore[var-annotated]
     front = _front(source)
-    unread = hidden(source, mdx=mdx) if "<" in source or "{%" in source or "export" in source or "import" in source or mdx else []
+    unread = (
+        hidden(source, mdx=mdx)
+        if "<" in source or "{%" in source or ":::" in source or "export" in source or "import" in source or mdx
+        else []
+    )
     spans = [*front_matter.spans(source[:front]), *_spans(masked(source, unread), _lines(masked(source, unread), front), md, env)]
     spans.sort(key=lambda span: (span.begin, -span.end))
     shown_spans = tuple(replace(span, text=shown(span.text, span.begin, span.end, unread)) for span in _apart(spans))
@@ -103,6 +118,7 @@ def _spans(source: str, lines: list[tuple[int, str]], md: MarkdownIt, env: dict[
     tokens = _blocks(lines, md, own)
     env.update(references=env.get("references", {}) | own.get("references", {}))
     yield from defined_titles(source, lines, own)
+    ruled = {t.map[0] for t in tokens if t.type == "hr" and t.map and _RULES.fullmatch(lines[t.map[0]][1].strip())}
     for token in tokens:
         if token.type == "tr_open":
             row = (token.map[0], 0) if token.map else None
@@ -112,6 +128,8 @@ def _spans(source: str, lines: list[tuple[int, str]], md: MarkdownIt, env: dict[
             yield from _title(md, env, lines[token.map[0]], token.type)
         elif token.type == "fence" and token.map:
             yield from _fenced(source, lines, token, md, env)
+        elif token.type == "inline" and token.map and not ruled.isdisjoint((token.map[0] - 1, token.map[1])):
+            pass
         elif token.type == "inline" and token.content.strip():
             if token.map and not (row and token.level >= _CELL and token.map[0] == row[0]):
                 yield from _paragraph(md, env, lines, token, before)
@@ -191,7 +209,7 @@ def _page(source: str, lines: list[tuple[int, str]], block: list[int]) -> Iterat
     begin = lines[block[0]][0]
     end = lines[block[1]][0] if block[1] < len(lines) else len(source)
     for span in pages.spans(source[begin:end]):
-        yield Span(span.begin + begin, span.end + begin, span.text, span.marks, f"html {span.kind}")
+        yield replace(marked(span, _IN_TAGS), begin=span.begin + begin, end=span.end + begin, kind=f"html {span.kind}")
 
 
 def _title(md: MarkdownIt, env: dict[str, Any], line: tuple[int, str], kind: str) -> Iterator[Span]:

@@ -13,16 +13,18 @@ from llmkit.translation.documents import icu, plurals
 from llmkit.translation.documents.base import Segment, has_letters, joined, parts, with_marks
 from llmkit.translation.documents.edits import Unit
 from llmkit.translation.documents.icu import Branch
-from llmkit.translation.placeholders import PLACEHOLDER
+from llmkit.translation.placeholders import MARKS_IN_MESSAGES, PLACEHOLDER
 
 #: Tags, also numbered ones (react-i18next), and character references.
-MARKUP = r"</?[a-zA-Z][^<>]*>|</?\d*/?>|&#?\w+;"
+MARKUP = r"</?[a-zA-Z][^<>]*>|<!--(?:[^-<]++|-(?!->)|<(?!!--))*+-->|</?\d*/?>|&#?\w+;"
 #: Of i18next, Rails, Vue, Chrome, Apple and ICU; the rest is in `placeholders`. A # is the number of a plural.
 _OTHERS = (
     r"%\{[^{}\n]*\}|\{'[^'\n]*'\}|%#@\w+@|%arg\b|\$t\([^()\n]*\)|@(?:\.\w+)?:(?:\([^()\n]*\)|\{'[^'\n]*'\}|[\w.-]*\w)|\$[A-Za-z_]\w*\$|__\w+?__"
     r"|\{\s*[\w.-]+\s*(?:,\s*\w+\s*(?:,[^{}\n]*)?)?\}|'[{}][^'\n]*'|#"
 )
-MARKS = re.compile(f"{_OTHERS}|{MARKUP}|{PLACEHOLDER.pattern}")
+#: BBCode, and the numbers for which Symfony and Laravel have a text.
+_BRACKETS = r"\[/?(?:b|i|u|s|url|img|color|size|quote|code|list|center|font|\*)(?:=[^\[\]\n]*)?\]|[\[\]]\d+,[ ]?(?:\d+|\*|Inf)[\[\]]"
+MARKS = re.compile(f"{MARKS_IN_MESSAGES}|{_OTHERS}|{_BRACKETS}|{MARKUP}|{PLACEHOLDER.pattern}")
 #: vue-i18n's plural forms of one message.
 _FORMS = re.compile(r"(\s\|\s)")
 #: Values that are no text: colors, paths, media types, names of programs, codes of languages, sizes, dates' formats, hashes.
@@ -30,7 +32,7 @@ _CODE = re.compile(
     r"#[0-9a-fA-F]{3,8}|(?:~|\.{0,2})/\S*|[A-Za-z]:\\\S*|\S*/\S*\.\w{1,5}|(?:text|image|audio|video|font|application|multipart)/[\w.+-]+"
     r"|[a-z0-9]+(?:_[a-z0-9]+)+|[A-Z0-9]+(?:_[A-Z0-9]+)+|[a-z][a-z0-9]*[A-Z]\w*|[\w-]+(?:\.[\w-]+)+|[\w-]+(?:::[\w-]+)+"
     r"|[a-z]{2,3}[-_](?:[A-Z]{2}|[A-Z][a-z]{3})|\d+(?:\.\d+)?[a-zA-Z]{1,3}|(?:[yYMdDHhmsS]{1,4}[-/.:, ]+)+[yYMdDHhmsSaA]{1,4}"
-    r"|(?=\S*\d)[\w+/=-]{24,}|:[a-z_]\w*|[a-z][a-z0-9+.-]*:\S+|[a-z]+\d+|--?[a-z][\w-]*"
+    r"|(?=\S*\d)[\w+/=-]{24,}|:[a-z_]\w*|[a-z][a-z0-9+.-]*:\S+|[a-z]+\d+|--?[a-z][\w-]*(?::\s*[\w#%.-]+)?|\^.*\$|true|false|null"
 )
 #: What strftime puts in: %Y, %-d.
 _TIME = re.compile(r"%[-_0^#:]*\d*[A-Za-z]")
@@ -111,7 +113,10 @@ def unit(value: Value, encode: Callable[[str], str], *, java: bool = False, targ
 
 
 def _plain(text: str) -> list[str | Branch]:
-    return [part if n % 2 else Branch(*joined(with_marks(part, MARKS))) for n, part in enumerate(_FORMS.split(text))]
+    forms = _FORMS.split(text)
+    if any(form.count("{") != form.count("}") for form in forms):  # the bar is a filter's: {{ x | upper }}
+        forms = [text]
+    return [part if n % 2 else Branch(*joined(with_marks(part, MARKS))) for n, part in enumerate(forms)]
 
 
 #: What stands before a branch: its argument, where it is the first, and its category.
@@ -178,6 +183,9 @@ def _branch_pieces(branch: Branch, texts: Iterator[str]) -> Iterator[tuple[str, 
     """The same for one branch, whose texts are the next ones."""
     segment = Segment(branch.text, branch.text, 0, branch.marks)
     text = next(texts) if has_letters(segment.prose()) else branch.text
+    if branch.choice and text != branch.text:
+        # the one would quote, on which level its author alone knows; the other would end the branch
+        text = text.replace("'", "’").replace("|", "/")
     holes, number = dict(branch.holes), 0
     for part, mark in parts(text, segment) or parts(branch.text, segment) or []:
         if mark and number in holes:

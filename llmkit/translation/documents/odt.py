@@ -14,7 +14,7 @@ from llmkit.translation.documents import archive, xml
 from llmkit.translation.documents.archive import ArchiveDocument, Entries, Part
 from llmkit.translation.documents.edits import Lines, Slot, Unit, slotted
 
-_PARAGRAPHS = frozenset(("p", "h"))
+_PARAGRAPHS = frozenset(("p", "h", "index-title-template"))
 #: Elements whose text is that of the paragraph around them; all others are fields, notes, frames.
 _INLINE = frozenset(("span", "a", "ruby", "ruby-base", "meta", "meta-field"))
 _CUTS = frozenset(("tab", "line-break"))
@@ -71,9 +71,8 @@ def _units(source: str) -> Iterator[Unit | None]:
         elif token.kind == "empty" and token.name in _CUTS and owner is not None:
             yield _unit(owner, lines)
             owner.slots = []
-        elif token.kind == "text" and owner is not None and not deleted:
-            text = _SPACE.sub(" ", xml.unescape(source[token.begin : token.end]))
-            owner.slots.append(Slot(text, ((token.begin, token.end),)))
+        elif owner is not None and not deleted and (words := xml.words(source, token)) is not None:
+            owner.slots.append(Slot(_SPACE.sub(" ", words), ((token.begin, token.end),)))
 
 
 def _unit(paragraph: _Open, lines: Lines) -> Unit | None:

@@ -37,11 +37,14 @@ _BULLET = re.compile(r"(?:[-*+•‣][ \t]+|\(?(?:\d{1,4}|#|[a-zA-Z]|[ivxlcIVXLC
 _FIELD = re.compile(r":(?![\s:`])(?:[^:\n\\]|\\.|:(?![ \t]|\Z))+:(?:[ \t]+|\Z)(?!`)")
 _OPTION = re.compile(r"--?[\w-]++(?:[ =]\S++)?+(?:, --?[\w-]++(?:[ =]\S++)?+)*+[ ]{2,}(?=\S)")
 _BEGINS = re.compile(rf"{_BULLET.pattern}|{_FIELD.pattern}|{_OPTION.pattern}|\.\.(?=\s|\Z)|>>>|__ |\+[-=]|{_ADORNMENT.pattern}\Z")
-#: Of the whole document; they are data.
+#: Of the whole document, and types of arguments; they are data.
 _BIBLIOGRAPHIC = re.compile(
-    r":(?:author|authors|contact|address|version|date|status|revision|organization|copyright|orphan|alt(?!:))[^:]*:", re.IGNORECASE
+    r":(?:author|authors|contact|address|version|date|status|revision|organization|copyright|orphan|alt(?!:)"
+    r"|(?:type|kwtype|paramtype|vartype)[ ]|rtype(?=:))[^:]*:",
+    re.IGNORECASE,
 )
 _REFERENCE = re.compile(r"`([^`<>\n]+)`_(?!_)")
+_TARGET = re.compile(r"(?m)^[ \t]*\.\. _`?([^`:\n]+)`?:")
 _MARKS = re.compile(
     rf"\b\w+(?:\*\w+)+\b|``(?:[^`]|`(?!`))+``|(?<![\w:.+-]):[\w:.+-]+:`[^`]+`|`[^`]+`:[\w:.+-]+:|`[^`]+`(?:__?)?"
     rf"|\|[^\s|][^|\n]*\|_?|\[[^\[\]\s]+\]_|\\.|(?<!\w)\w+(?:[-.]\w+){{0,8}}__?(?![\w`])|https?://[^\s<>`]+[\w/]|(?<![\w*])\*\*?(?=[^\s*])|(?<=[^\s*])\*\*?(?![\w*])|::\Z|{EMOJI}|{TEMPLATE}"
@@ -75,7 +78,7 @@ def _shape(source: str) -> object:
     places = [unit.place for unit in reader.units() if unit.place is not None]
     tables = (_as_table([line for line in reader.lines if begin <= line.begin < end]) for begin, end in reader.blocks)
     rest = masked(source, places).replace("\r\n", "\n")
-    rest = re.sub(r"(?m)^\.\. _[^\n]*:\n\n(?=(?:([!-/:-@\[-`{-~])\1{2,}\n)?\0)", "", rest)
+    rest = re.sub(r"(?m)(?:^\.\. _[^\n]*:\n\n)+(?=(?:([!-/:-@\[-`{-~])\1{2,}\n)?\0)", "", rest)
     return re.sub(r"(?m)^([!-/:-@\[-`{-~])\1{2,}[ \t]*$", r"\1\1\1", rest), [table.shape() for table in tables if table is not None]
 
 
@@ -85,7 +88,8 @@ class _Reader:
         self.lines = list(_lines(source))
         self.blocks: list[tuple[int, int]] = []  # the places of tables
         self.end = "\r\n" if "\r\n" in source else "\n"
-        self.named = {" ".join(match[1].split()).lower() for match in _REFERENCE.finditer(source)}
+        named, targets = ({" ".join(m[1].split()).lower() for m in pattern.finditer(source)} for pattern in (_REFERENCE, _TARGET))
+        self.named = named - targets
 
     def units(self) -> Iterator[Unit]:
         at = 0

@@ -8,6 +8,7 @@ SubRip has no standard and is read as players read it; WebVTT: https://www.w3.or
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -34,7 +35,7 @@ _TIMING = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}")
 _TAG = r"</?[a-zA-Z][^<>\n]*>|<[\d:.]+>|</>|\{\\[^{}\n]*\}"
 #: <i>, <v Name>, <00:01.000>, SubStation's {\an8}.
 _MARKS = re.compile(_TAG)
-_STAY = re.compile(f"{_TAG}|{SYMBOL}")
+_STAY = re.compile(f"<rt[^<>]*>[^<>\n]*|{_TAG}|{SYMBOL}")
 #: The beginning of what a speaker says: a dash, >>, a song, WebVTT's voice, also behind tags.
 _SPEAKER = re.compile(rf"\s*(?:{_TAG})*?(?:[-–—‐‑](?:[ \t]+(?=\S)|(?=[^\s\d-]))|>>|[♪♫]|<v[ .])")
 #: A speaker's name before what is said.
@@ -68,8 +69,18 @@ def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
         _span(source, group, vtt)
         for group in _sentences(source, [lines for cue in cues for lines in _speeches(source, cue, _SPEAKER, _NAME, _ASIDE)])
     ]
-    worded = [span for span in spans if has_letters(Segment(span.text, "", 0, span.marks).prose())]
+    worded = [span for span in spans if has_letters(Segment(span.text, "", 0, span.marks).prose()) and not _is_data(span.text)]
     return cut(source, worded, _write, shape=lambda built: _skeleton(decoded(built, name), vtt))
+
+
+def _is_data(text: str) -> bool:
+    """Whether a cue holds JSON for a program, as tracks of metadata have it."""
+    if not text.startswith("{") or not text.endswith("}"):
+        return False
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def _sentences(source: str, speeches: list[Lines]) -> Iterator[list[Lines]]:
@@ -90,6 +101,8 @@ def _goes_on(source: str, before: Lines, after: Lines) -> bool:
     if between is None or (between[1] or "").strip().startswith(("NOTE", "STYLE", "REGION")):
         return False
     first, second = (_MARKS.sub("", source[lines[0][0] : lines[-1][1]]).strip() for lines in (before, after))
+    if second.startswith(first.splitlines()[-1:][0] if first else "\0"):
+        return False  # captions that roll: a cue shows the line before once more
     return (first[-1:].isalnum() or first[-1:] == ",") and second[:1].islower()
 
 
@@ -120,6 +133,8 @@ def _cues(source: str, vtt: bool) -> Iterator[Lines]:
     for number, (a, b) in enumerate(lines):
         body = source[a:b].strip()
         counts = body.isdecimal() and not vtt and before[number]
+        if vtt and inside and not body and a < b:
+            continue  # a line of spaces ends no cue
         if timed[number] or not body or counts:
             if group:
                 yield group

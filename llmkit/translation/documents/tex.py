@@ -19,7 +19,8 @@ from llmkit.translation.documents.edits import EditedDocument, Lines, Slot, Unit
 _INLINE = frozenset(
     ("textbf", "textit", "emph", "textsl", "textsc", "textsf", "textrm", "textup", "textmd", "textnormal", "underline", "uline", "text",
      "mbox", "enquote", "textquote", "fbox", "framebox", "makebox", "centerline", "hl", "st", "so", "ul", "textcolor", "href",
-     "hyperref", "colorbox", "parbox", "raisebox", "rotatebox", "scalebox", "resizebox", "multicolumn", "multirow", "foreignquote")
+     "hyperref", "alert", "structure", "only", "onslide", "uncover", "visible", "colorbox", "parbox", "raisebox", "rotatebox", "scalebox",
+     "resizebox", "multicolumn", "multirow", "foreignquote")
 )  # fmt: skip
 #: ... and how many arguments come before the text.
 _BEFORE = {"href": 1, "textcolor": 1, "colorbox": 1, "parbox": 1, "raisebox": 1, "rotatebox": 1, "scalebox": 1, "resizebox": 2,
@@ -27,7 +28,7 @@ _BEFORE = {"href": 1, "textcolor": 1, "colorbox": 1, "parbox": 1, "raisebox": 1,
 #: Commands whose argument is a text of its own, wherever it stands.
 _OWN = frozenset(
     ("part", "chapter", "section", "subsection", "subsubsection", "paragraph", "subparagraph", "title", "subtitle", "caption", "footnote",
-     "footnotetext", "thanks", "marginpar", "frametitle", "framesubtitle", "sidenote", "todo")
+     "footnotetext", "thanks", "marginpar", "frametitle", "framesubtitle", "sidenote", "todo", "note")
 )  # fmt: skip
 #: ... and whose argument in brackets is one: a short title, a term.
 _LABELED = _OWN | {"item"}
@@ -65,6 +66,8 @@ _SPECIAL = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textas
 _PRINTED = re.compile(
     r"\\(['`^\"~=.cvukHr])(?:\{\\?([a-zA-Z])\}|\\?([a-zA-Z])(?<![cvukHr][a-zA-Z]))|\\([a-zA-Z]+)(?:\{\}|[ \t])?|\\(.)|~|\{\}|\s+"
 )
+#: On which slides a command works: <1-2>, <+->, <alert@1>.
+_OVERLAY = re.compile(r"<[\d+.,|@:a-z-]+>")
 _BRACES = re.compile(r"\\.|[{}]|%[^\n]*", re.DOTALL)
 
 
@@ -162,8 +165,12 @@ class _Reader:
     def _command(self, match: re.Match[str], end: int) -> tuple[str, int]:
         """What a command does, and the place behind what it keeps. "own" and "inline": it opens a text; "cut": it ends one."""
         source, name, at = self.source, match.group()[1:].rstrip("*"), match.end()
+        if name.isalpha() and (overlay := _OVERLAY.match(source, at, end)):
+            at = overlay.end()
         if name in ("begin", "end"):
             return "cut", self._environment(at, end) if name == "begin" else self._arguments(at, end)
+        if name in ("else", "fi", "or"):
+            return "cut", at
         if name == "item":
             return "cut", self._optional(at, end)
         if name == "def":

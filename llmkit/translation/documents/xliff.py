@@ -30,10 +30,14 @@ _SUBSTATE = re.compile(r"""\s(?:state-qualifier|subState)\s*=\s*(?:"[^"]*"|'[^']
 
 @dataclass
 class _Unit:
-    """What stands in a trans-unit (1.2) or a segment (2.x). source and target: from start tag to end tag."""
+    """What stands in a trans-unit (1.2) or a segment (2.x). source and target: from start tag to end tag.
+
+    segmented: of <seg-source>, which has the source in sentences; the target may have places for them.
+    """
 
     start: Token
     inside: list[Token] = field(default_factory=list)
+    segmented: list[Token] = field(default_factory=list)
     source: tuple[int, int] | None = None
     after: int = 0
     target: tuple[int, int] | None = None
@@ -180,8 +184,10 @@ def _inside(source: str, unit: _Unit, token: Token, within: tuple[str, int] | No
         return None
     if name == "source":
         unit.inside.append(token)
+    elif name == "seg-source":
+        unit.segmented.append(token)
     elif name == "target":
-        unit.filled = unit.filled or token.kind != "text" or bool(source[token.begin : token.end].strip())
+        unit.filled = unit.filled or (token.name != "mrk" and bool(source[token.begin : token.end].strip()))
     return within
 
 
@@ -203,7 +209,8 @@ def _span(source: str, unit: _Unit, second: bool) -> Span | None:
         if unit.target[0] < unit.source[0]:
             return None
         end = max(unit.target[1], end)
-    text, marks = joined(xml.pieces(source, _codes(source, unit.inside)))
+    in_sentences = unit.target is not None and "mrk" in source[slice(*unit.target)]
+    text, marks = joined(xml.pieces(source, _codes(source, unit.segmented if in_sentences else unit.inside)))
     if not has_letters(Segment(text, "", 0, marks).prose()) and not icu.is_complex(text):
         return None
     return Span(unit.start.begin if second else unit.source[0], end, text, marks, f"{2 if second else 1} {_indent(source, unit.source[0])}")

@@ -60,9 +60,9 @@ def _strings(source: str, named: frozenset[str]) -> Iterator[Unit | None]:
     format, before, properties, guide = "", None, 0, False  # type: str, str | None, int, bool
     tag: xml.Token | None = None
     for token in xml.tokens(source):
-        if token.kind == "text":
+        if (text := xml.words(source, token)) is not None:
             if inside and tag is not None and not guide:
-                place, text = (tag.begin, token.end), xml.unescape(source[token.begin : token.end])
+                place = (tag.begin if tag.end == token.begin else token.begin, token.end)
                 if format == before:
                     slots[-1] = Slot(slots[-1].text + text, (*slots[-1].places, place))
                 else:
@@ -85,7 +85,9 @@ def _strings(source: str, named: frozenset[str]) -> Iterator[Unit | None]:
 
 
 def _element(source: str, text: str, begin: int, end: int) -> str:
-    """The element <t> up to its end tag, which keeps space at the ends of its text only where it says so."""
+    """The element <t> up to its end tag, which keeps space at the ends of its text only where it says so; or text further inside."""
+    if not source.startswith("<", begin) or source.startswith("<![", begin):
+        return xml.escape(text)
     opening = source[begin : source.index(">", begin, end) + 1]
     if text != text.strip() and "xml:space" not in opening:
         opening = f'{opening[:-1]} xml:space="preserve">'

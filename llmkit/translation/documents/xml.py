@@ -137,6 +137,13 @@ def pieces(source: str, inside: Iterable[Token], marks: re.Pattern[str] = MARKS)
     return out
 
 
+def words(source: str, token: Token) -> str | None:
+    """What a token of text says, as text or in a CDATA section; None for any other token."""
+    if token.kind == "text":
+        return unescape(source[token.begin : token.end])
+    return source[token.begin + 9 : token.end - 3] if token.kind == "cdata" else None
+
+
 def text_pieces(raw: str, marks: re.Pattern[str] = MARKS) -> list[tuple[str, bool]]:
     """The same for the text between two tags."""
     out: list[tuple[str, bool]] = []
