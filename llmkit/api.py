@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmkit.engines.decoding import Decoding
-from llmkit.errors import InputError, ModelError, UsageError
+from llmkit.errors import InputError, ModelError, UsageError, counted
 from llmkit.jobs.batching import Work, batches, windows
 from llmkit.rows import Row
 from llmkit.rows.fields import Prompt
@@ -186,7 +186,8 @@ def evaluate(
 
     names = chosen(metrics if isinstance(metrics, str) else ",".join(metrics))
     if len(predictions) != len(references) or not predictions:
-        raise UsageError(f"{len(predictions):,} predictions and {len(references):,} references", hint="both need one entry per row")
+        both = f"{counted(len(predictions), 'prediction')} and {counted(len(references), 'reference')}"
+        raise UsageError(both, hint="both need one entry per row")
     expected = [[entry] if isinstance(entry, str) else list(entry) for entry in references]
     if bare := next((number for number, entry in enumerate(expected, 1) if not entry), None):
         raise InputError(f"prediction {bare} has no reference", hint="give each a text, or a list of one or more")

@@ -144,6 +144,11 @@ def one_line(problem: object, most: int = 300) -> str:
     return text if len(text) <= most else text[:most] + "..."
 
 
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """A number before its noun: '1 row', '1,024 rows'. many: the noun of several, where it is not `one` with an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def did_you_mean(word: str, names: Iterable[str], *, default: str | None = None, cutoff: float = 0.6) -> str | None:
     """A hint with the one of `names` that is closest to `word`, else `default`. cutoff: likeness from 0 to 1 that it needs."""
     import difflib

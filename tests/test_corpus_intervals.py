@@ -37,11 +37,40 @@ def test_near_an_end_of_its_range_an_interval_reaches_farther_inwards() -> None:
     assert score.value - low > high - score.value
 
 
-def test_bleu_of_rows_that_hardly_match_has_no_interval() -> None:
-    """Two rows share four words with their reference: the rest of the score is smoothing."""
-    few = bleu([*(refs[0] for refs in REFERENCES[:2]), *["the sea by a cat"] * 6], REFERENCES, OverlapSettings())
-    assert few.value > 0
-    assert few.interval is None
+def test_bleu_of_rows_of_which_none_matches_has_no_interval() -> None:
+    """Where no row shares four words with its reference, the score is made by smoothing."""
+    none = bleu(["the sea by a cat"] * 8, REFERENCES, OverlapSettings())
+    assert none.value > 0
+    assert none.interval is None
+    one = bleu([REFERENCES[0][0], *["the sea by a cat"] * 7], REFERENCES, OverlapSettings())
+    assert one.interval is not None
+    assert one.interval[1] > 3 * one.interval[0]
+
+
+@pytest.mark.parametrize("kind", ["mean", "rate", "exp"])
+def test_of_all_exchanges_of_equal_systems_at_most_one_in_twenty_is_significant(kind: str) -> None:
+    """Each exchange is as likely as any other where the systems are equal, so this is the share of false alarms without an error."""
+    rng, count = np.random.default_rng(4), 8
+    tokens = np.ceil(rng.lognormal(3, 0.7, (2, count)))
+    one, other = (np.stack([n * rng.normal(3, 0.5, count), n], 1) for n in tokens)
+    found = 0
+    for chosen in itertools.product((False, True), repeat=count):
+        exchanged = np.array(chosen)[:, None]
+        before, now = np.where(exchanged, other, one), np.where(exchanged, one, other)
+        found += compare("x", before, now, Statistic(kind), higher_is_better=True).significant
+    assert found / 2**count == pytest.approx(0.046875)  # 12 of 256: the most below 0.05 of exchanges that come in pairs
+
+
+def test_heavy_tails_state_a_larger_difference_that_can_be_detected() -> None:
+    """Few rows with large differences estimate their spread poorly, which costs power."""
+    even, heavy = np.tile([-1.0, 1.0], 20), np.array([-1.0, 1.0] * 2 + [0.0] * 36) * 10**0.5
+    stated = [
+        compare("x", mean_units([50.0] * 40), mean_units([*(50 + d + 0.01)]), Statistic("mean"), higher_is_better=True).detectable
+        for d in (even, heavy)
+    ]
+    assert stated[0] is not None
+    assert stated[1] is not None
+    assert stated[1] / stated[0] == pytest.approx((1 + 2 * 9 / 160) / (1 + 1 / 39))
 
 
 def test_the_bootstrap_of_sacrebleu_is_said_to_be_narrow_over_few_rows(run: Run, tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_a_ragged_csv_row_is_an_error_with_its_line(tmp_path: Path) -> None:
     path.write_text('a,b\n"1\n1",2\n3\n4,5\n')
     rows = list(open_rows(str(path)))
     assert rows[0].fields == {"a": "1\n1", "b": "2"}
-    assert "line 4: 1 cells where the header has 2" in str(rows[1].error)
+    assert "line 4: 1 cell where the header has 2" in str(rows[1].error)
     assert rows[2].fields == {"a": "4", "b": "5"}
 
 

@@ -118,7 +118,7 @@ def test_text_in_the_target_language_and_codes_are_no_work_for_the_model(run: Ru
     done = run("translate", "-i", tmp_path / "a.md", "-o", tmp_path / "b.md", "--to", "fr", "--num-beams", "1")
     assert done.code == 0, done.err
     assert (tmp_path / "b.md").read_text().startswith(source.partition("The")[0])
-    assert "already in French, so left unchanged: 1 sentences" in done.err
+    assert "already in French, so left unchanged: 1 sentence\n" in done.err
 
 
 def test_lines_of_text_are_plain(run: Run, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from llmkit.errors import counted
 from llmkit.jobs.reporter import Progress
 from llmkit.rows import Total
 
@@ -41,10 +42,11 @@ class Pace:
 
     def count(self) -> str:
         """'120 of 2,400 rows (5%)', with ~ before a total that is an estimate; '120 rows' without one."""
+        one = self.what.removesuffix("s")
         if self.total is None or self.total.rows < self.done:
-            return f"{self.done:,} {self.what}"
+            return counted(self.done, one, self.what)
         share = 100 * self.done / self.total.rows if self.total.rows else 100
-        return f"{self.done:,} of {'' if self.total.exact else '~'}{self.total.rows:,} {self.what} ({int(share)}%)"
+        return f"{self.done:,} of {'' if self.total.exact else '~'}{counted(self.total.rows, one, self.what)} ({int(share)}%)"
 
     def rate(self, seconds: float) -> str:
         """Tokens per second, or rows where no tokens are counted; empty before there are any."""

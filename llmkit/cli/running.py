@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llmkit.cli.console import Console
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.elsewhere import Elsewhere
-from llmkit.errors import UsageError
+from llmkit.errors import UsageError, counted
 from llmkit.models.builtin import DEFAULT, demonstration
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def models_open(
             raise UsageError("`workers` run a model on this or your machines, not one that servers run", hint="use `concurrency`")
         _tell_default(model.settings, out, default, model.decoding)
     with ExitStack() as stack:
-        with out.phase(f"starting {workers.count} workers"):
+        with out.phase(f"starting {counted(workers.count, 'worker')}"):
             ray_crew = stack.enter_context(crew(workers, models, out))
         yield list(ray_crew.engines)
 
@@ -135,12 +135,12 @@ def summarize(tally: Tally, engine: TextEngine, out: Console, output: Output | N
         out.notice(f"fields of the answer replace fields of the input: {names}; choose another name with --output-field")
     if tally.failed:
         first = f"; the first: {tally.first_error}" if tally.first_error else ""
-        out.warn(f"{tally.failed:,} of {tally.rows:,} rows failed{first}", hint=tally.first_hint)
+        out.warn(f"{tally.failed:,} of {counted(tally.rows, 'row')} failed{first}", hint=tally.first_hint)
     tell_limit(engine, out)
     about = engine.identity.as_dict()
     where = [about["engine"], about.get("device"), about.get("quantize", about.get("dtype"))]
     where += [engine.crew.label] if isinstance(engine, Elsewhere) else []
-    asked = f"; {tally.prompt_tokens:,} tokens in prompts" if engine.concurrency > 1 and tally.prompt_tokens else ""
+    asked = f"; {counted(tally.prompt_tokens, 'token')} in prompts" if engine.concurrency > 1 and tally.prompt_tokens else ""
     wrote = "" if output is None or tally.complete_before else f"; wrote {output.name} and {output.record_path.name}"
     out.notice(f"{tally}{asked}; {about['model']} on {', '.join(filter(None, where))}{wrote}")
     return tally.exit_code
@@ -149,7 +149,7 @@ def summarize(tally: Tally, engine: TextEngine, out: Console, output: Output | N
 def tell_speed(engine: TextEngine, tokens: int, seconds: float, out: Console) -> None:
     """Tokens per second of one answer, for who asked for details."""
     if tokens and seconds > 0:
-        out.detail(f"{tokens:,} tokens in {seconds:.2f} s, {tokens / seconds:,.1f} tokens/s")
+        out.detail(f"{counted(tokens, 'token')} in {seconds:.2f} s, {tokens / seconds:,.1f} tokens/s")
     tell_limit(engine, out)
 
 
@@ -163,5 +163,5 @@ def tell_limit(engine: TextEngine, out: Console) -> None:
 
 def tell_no_rows(rows: Rows, out: Console) -> None:
     """Why nothing was answered: the input is empty, or this shard of it is."""
-    message = f"none of the {rows.count:,} rows in {rows.name} is in this shard" if rows.count else f"no rows in {rows.name}"
+    message = f"none of the {counted(rows.count, 'row')} in {rows.name} is in this shard" if rows.count else f"no rows in {rows.name}"
     out.notice(message)

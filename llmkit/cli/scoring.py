@@ -12,7 +12,7 @@ import typer
 from llmkit.cli import options as opt
 from llmkit.cli.parameter_source import on_command_line
 from llmkit.cli.parsing import INPUT, RUN, SCORING, SHOW, choice_option, count_option, number_option, option
-from llmkit.errors import UsageError
+from llmkit.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from llmkit.cli.commands.evaluate.reporting import Ending
@@ -97,7 +97,7 @@ class CacheOptions:
         cached = CachedTask(task, store, {**identity, **where}, by_place=by_place)
         try:
             yield cached
-            out.notice(f"{cached.known:,} rows from the cache {self.cache}")
+            out.notice(f"{counted(cached.known, 'row')} from the cache {self.cache}")
         finally:
             store.trim()
 

@@ -20,7 +20,7 @@ from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import NO_STOPS, Stops, continuation, decode_piece, special_tokens, whole_characters
 from llmkit.engines.truncation import capped, cut_conversation, cut_tokens
 from llmkit.engines.utilization import WorkCounters
-from llmkit.errors import InputError, UsageError, one_line
+from llmkit.errors import InputError, UsageError, counted, one_line
 from llmkit.models.panics import panics
 from llmkit.models.speed import Cost
 from llmkit.rows.fields import Prompt
@@ -80,9 +80,9 @@ class Codec:
         room = context if context is None or self.encoder_decoder else context - 1  # for at least one token of answer
         if context is not None and room is not None and len(tokens) > room:
             kind = "tokens" if self.encoder_decoder else "tokens, prompt and answer together"
-            least, more = "" if part is prompt else "more than ", len(tokens) - room
+            least, more = "" if part is prompt else "more than ", counted(len(tokens) - room, "token")
             raise InputError(
-                f"the prompt is {least}{more:,} tokens too long: it has {least}{len(tokens):,}, the model takes {context:,} {kind}",
+                f"the prompt is {least}{more} too long: it has {least}{len(tokens):,}, the model takes {context:,} {kind}",
                 hint="`truncate` left keeps its end, `truncate` right its beginning",
             )
         return self._request(tokens, decoding, number, 0)
@@ -247,7 +247,7 @@ class Codec:
         limit = decoding.new_tokens(len(tokens), self.context, shared_context=not self.encoder_decoder)
         if limit < 1:
             raise InputError(
-                f"the prompt has {len(tokens):,} tokens, which leaves none of `max_length` {decoding.max_length} for the answer",
+                f"the prompt has {counted(len(tokens), 'token')}, which leaves none of `max_length` {decoding.max_length} for the answer",
                 hint="raise `max_length`, or use `max_new_tokens`",
             )
         return Request(tuple(tokens), limit, number, truncated)

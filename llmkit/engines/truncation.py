@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from llmkit.errors import InputError
+from llmkit.errors import InputError, counted
 from llmkit.rows.fields import Prompt
 
 #: Tries to come as close to the limit as a whole number of characters allows; each renders the template once.
@@ -37,7 +37,7 @@ def cut_conversation(prompt: Prompt, tokens: Sequence[int], keep: int, side: str
     best = encode(capped(prompt, low, side)) if high > low else list(tokens)
     if len(best) > keep:
         raise InputError(
-            f"the conversation is too long even without its text: it has {len(best):,} tokens, and there is room for {keep:,}",
+            f"the conversation is too long even without its text: it has {counted(len(best), 'token')}, and there is room for {keep:,}",
             hint="a lower `max_new_tokens`, or fewer messages",
         )
     longer = len(tokens)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import UnavailableError, UsageError, one_line
+from llmkit.errors import UnavailableError, UsageError, counted, one_line
 from llmkit.jobs.workers import WorkerSettings
 from llmkit.models.devices import available_cores
 
@@ -94,7 +94,7 @@ def connected(ray: Any, settings: WorkerSettings, *, gpus: bool) -> Iterator[Sha
         each = float(gpus and there > 0) if settings.gpus is None else settings.gpus
         if local and each * settings.count > there:
             hint = f"`workers` {max(1, int(there))}, or fewer `gpus_per_worker`"
-            raise UsageError(f"{settings.count} workers of {each:g} GPUs: this machine has {there:g}", hint=hint)
+            raise UsageError(f"{counted(settings.count, 'worker')} of {each:g} GPU each: this machine has {there:g}", hint=hint)
         yield Shares(cpus, each)
 
 

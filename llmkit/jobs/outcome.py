@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmkit.errors import counted
 from llmkit.rows import Row
 
 
@@ -158,7 +159,7 @@ class Tally:
         rate = f", {self.tokens / self.seconds:,.0f} tokens/s" if self.seconds > 0 and self.tokens else ""
         failed = f", {self.failed:,} failed" if self.failed else ""
         resumed = f" ({self.resumed:,} from before)" if self.resumed else ""
-        return f"{self.rows:,} row{'s' * (self.rows != 1)}{resumed}{failed}, {self.tokens:,} tokens in {self.seconds:.1f} s{rate}"
+        return f"{counted(self.rows, 'row')}{resumed}{failed}, {counted(self.tokens, 'token')} in {self.seconds:.1f} s{rate}"
 
 
 class RowsDigest:

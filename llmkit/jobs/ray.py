@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmkit.engines.elsewhere import Elsewhere, elsewhere
-from llmkit.errors import LlmkitError, UnavailableError, UsageError, one_line
+from llmkit.errors import LlmkitError, UnavailableError, UsageError, counted, one_line
 from llmkit.jobs.cluster import Shares, connected, library
 from llmkit.jobs.executor import Task
 from llmkit.jobs.reporter import Reporter
@@ -106,7 +106,7 @@ class RayCrew:
     @property
     def working(self) -> str:
         """As `Crew.working`."""
-        return f"{self.ready} of {self._settings.count} workers"
+        return f"{self.ready} of {counted(self._settings.count, 'worker')}"
 
     def measured(self) -> dict[str, Any]:
         """For the run record. nodes: how many the workers ran on; died: workers; sent_again: batches that these had."""

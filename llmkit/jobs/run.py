@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmkit.errors import RowsFailedError, UsageError
+from llmkit.errors import RowsFailedError, UsageError, counted
 from llmkit.jobs import earlier, marks
 from llmkit.jobs.batching import Work, batches, windows
 from llmkit.jobs.executor import Concurrent, Executor, Here, Task, growing
@@ -385,6 +385,5 @@ def _settled(work: Work) -> Outcome | None:
 
 def _check_errors(failed: int, tally: Tally, settings: JobSettings) -> None:
     if settings.max_errors is not None and failed > settings.max_errors:
-        rows = "1 row" if failed == 1 else f"{failed:,} rows"
         allowed = f", more than `max_errors` {settings.max_errors}" if settings.max_errors else ""
-        raise RowsFailedError(f"{rows} failed{allowed}; the first: {tally.first_error}", hint=tally.first_hint)
+        raise RowsFailedError(f"{counted(failed, 'row')} failed{allowed}; the first: {tally.first_error}", hint=tally.first_hint)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
-from llmkit.errors import LlmkitError, StoppedError, TimeUpError
+from llmkit.errors import LlmkitError, StoppedError, TimeUpError, counted
 from llmkit.jobs.outcome import Answer
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ class Stopping:
         if self._deadline is not None and self._clock() >= self._deadline:
             return TimeUpError(f"stopped by `max_time`{kept}", hint=hint)
         if self._all_spent:
-            spent = f"stopped by `max_tokens_total`: {self._spent:,} tokens of prompts and answers"
+            spent = f"stopped by `max_tokens_total`: {counted(self._spent, 'token')} of prompts and answers"
             return TimeUpError(spent + kept, hint="a higher `max_tokens_total` continues" if self._resumable else hint)
         return None
 

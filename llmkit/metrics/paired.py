@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmkit.errors import InputError, UsageError
+from llmkit.errors import InputError, UsageError, counted
 from llmkit.metrics.base import Example
 from llmkit.metrics.overlap import OverlapSettings, sacrebleu_options
 from llmkit.metrics.statistics import SACREBLEU, reference_streams, sacrebleu_metric
@@ -68,7 +68,7 @@ def paired(
     references = [example.references for example in systems[0][1]]
     for name, examples in systems[1:]:
         if len(examples) != len(references):
-            raise InputError(f"{len(examples):,} lines where {systems[0][0]} has {len(references):,}", path=name)
+            raise InputError(f"{counted(len(examples), 'line')} where {systems[0][0]} has {len(references):,}", path=name)
     streams = reference_streams(references)
     objects = {name: sacrebleu_metric(name, sacrebleu_options(name, settings)) for name in metrics}
     run = PairedTest(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from llmkit.errors import InputError
+from llmkit.errors import InputError, counted
 from llmkit.metrics.base import Result, Score, same_row
 
 if TYPE_CHECKING:
@@ -71,9 +71,8 @@ def _pairing(baseline: Result, system: Result, baseline_name: str, system_name: 
             raise InputError(f"id '{example.id}' occurs twice", path=baseline_name, hint="rows are paired by id")
         places[example.id] = place
     if len(system.examples) != len(baseline.examples):
-        raise InputError(
-            f"the rows are not the same: {baseline_name} has {len(baseline.examples):,} rows, {system_name} has {len(system.examples):,}"
-        )
+        rows = counted(len(baseline.examples), "row")
+        raise InputError(f"the rows are not the same: {baseline_name} has {rows}, {system_name} has {len(system.examples):,}")
     order: list[int] = []
     used: set[int] = set()
     for example in system.examples:

@@ -3,7 +3,8 @@
 - Randomization (Riezler and Maxwell 2005): how often does exchanging the two systems' rows at random give a difference at least
   as large? Right at any number of rows.
 - Bootstrap (Koehn 2004), two-sided and centered: how often is a resampled difference as far from the mean of the resampled
-  differences as the measured one is from 0? `evaluate score --paired-bs` is sacrebleu's test instead, which compares the
+  differences as the measured one is from 0? Resampled differences of few rows lie too close together, so they are spread as Student's t
+  is (Hesterberg 2015, the expanded percentile interval). `evaluate score --paired-bs` is sacrebleu's test instead, which compares the
   difference of absolute values and so gives smaller p-values.
 - McNemar's exact test, for metrics whose rows are right or wrong.
 """
@@ -19,7 +20,7 @@ import numpy.typing as npt
 
 from llmkit.errors import UsageError
 from llmkit.metrics.base import json_number
-from llmkit.metrics.intervals import Interval, paired_interval, t_quantile
+from llmkit.metrics.intervals import Z_95, Interval, paired_interval, t_quantile
 from llmkit.metrics.statistics import Numbers, Statistic, sums_of
 
 #: As many as Koehn (2004) draws.
@@ -139,7 +140,7 @@ def compare(
         difference = 0.0 if before == now else now - before
         return Comparison(name, before, now, difference, None, None, None, "none", count, None, higher_is_better, unit, note)
     difference = now - before
-    interval, error = paired_interval(baseline, system, statistic, difference)
+    interval, error, doubt = paired_interval(baseline, system, statistic, difference)
     p_value, label = _p_value(chosen, baseline, system, statistic, abs(difference), seed)
     return Comparison(
         name=name,
@@ -151,7 +152,7 @@ def compare(
         p_value=p_value if difference else 1.0,
         test=label,
         rows=count,
-        detectable=_detectable(baseline, system, statistic, error),
+        detectable=_detectable(baseline, system, statistic, error, doubt),
         higher_is_better=higher_is_better,
         unit=unit,
         note="" if count >= LEAST_ROWS else f"fewer than {LEAST_ROWS} {unit} can't show a significant difference",
@@ -171,13 +172,17 @@ def _p_value(chosen: str, baseline: Numbers, system: Numbers, statistic: Statist
         return _mcnemar(baseline[:, 0], system[:, 0]), "McNemar's exact test"
     if chosen == "randomization":
         return _randomization(baseline, system, statistic, observed, rng), "approximate randomization"
-    resampled = _bootstrap_differences(baseline, system, statistic, rng)
-    extreme = int((np.abs(resampled - resampled.mean()) > observed).sum())
+    resampled, count = _bootstrap_differences(baseline, system, statistic, rng), len(system)
+    wider = t_quantile(count - 1) / Z_95 * math.sqrt(count / (count - 1))
+    extreme = int((np.abs(resampled - resampled.mean()) * wider > observed).sum())
     return (extreme + 1) / (len(resampled) + 1), "two-sided paired bootstrap"
 
 
-def _detectable(baseline: Numbers, system: Numbers, statistic: Statistic, error: float) -> float | None:
-    """None below `LEAST_ROWS`, where nothing can be detected, and where the two systems' rows do not differ."""
+def _detectable(baseline: Numbers, system: Numbers, statistic: Statistic, error: float, doubt: float) -> float | None:
+    """None below `LEAST_ROWS`, where nothing can be detected, and where the two systems' rows do not differ.
+
+    doubt: the error's relative variance.
+    """
     count = len(system)
     if count < LEAST_ROWS:
         return None
@@ -185,9 +190,10 @@ def _detectable(baseline: Numbers, system: Numbers, statistic: Statistic, error:
         # McNemar's test sees one row less than there are (its continuity), and eight losses where six are needed.
         differing = max(8.0, float((baseline[:, 0] != system[:, 0]).sum()))
         return min(100.0, 100 * (1 + (t_quantile(count - 1) + t_quantile(count - 1, power=True)) * math.sqrt(differing)) / count)
-    # the rows' spread is itself estimated, and an underestimate costs more power than an overestimate adds: 73% of 10 rows without this
-    least = (t_quantile(count - 1) + t_quantile(count - 1, power=True)) * error * (1 + 1 / (count - 1))
-    return least if least > 0 else None
+    # the error is itself estimated, low on average, and an underestimate costs more power than an overestimate adds: to the second
+    # order, power is 80% for a difference 1.68 times the doubt larger (73% of 10 rows without it)
+    least = (t_quantile(count - 1) + t_quantile(count - 1, power=True)) * error * (1 + 2 * doubt)
+    return least if 0 < least < math.inf else None
 
 
 def _bootstrap_differences(baseline: Numbers, system: Numbers, statistic: Statistic, rng: np.random.Generator) -> Numbers:

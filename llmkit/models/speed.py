@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit import files
-from llmkit.errors import LlmkitError, OutputError
+from llmkit.errors import LlmkitError, OutputError, counted
 from llmkit.models import memory
 from llmkit.models.checkpoint import Checkpoint
 from llmkit.models.devices import available_cores
@@ -140,7 +140,7 @@ def _place() -> Path:
 
 def _machine() -> str:
     """The processor's name, and the cores that this process may use: another number of them has another speed."""
-    return f"{_processor()[:100]}, {available_cores()} cores"
+    return f"{_processor()[:100]}, {counted(available_cores(), 'core')}"
 
 
 def _processor() -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from llmkit.errors import counted
 from llmkit.metrics.base import Result, Score
 from llmkit.version import __version__
 
@@ -67,7 +68,7 @@ def facts(result: Result) -> list[tuple[str, str]]:
         ("Runs on", ", ".join(str(about[n]) for n in ("engine", "device", "dtype", "quantize") if about.get(n))),
         ("Suite", _file(about, "suite")), ("Input", _file(about, "input")), ("Inputs", ", ".join(map(str, about.get("inputs", ())))),
         ("Predictions", _file(about, "predictions")), ("References", _references(about)), ("Baseline", result.baseline),
-        ("Size", ", ".join([f"{result.rows:,} rows", *(f"{n:,} {name}" for name, n in result.counts.items())])),
+        ("Size", ", ".join([counted(result.rows, "row"), *(counted(n, of.removesuffix("s"), of) for of, n in result.counts.items())])),
         ("Command", result.command), ("Date", _date(result)), ("Version", f"llmkit {__version__}"),
     ]  # fmt: skip
     return [(name, str(value)) for name, value in pairs if value]

@@ -6,6 +6,7 @@ from html import escape
 
 import numpy as np
 
+from llmkit.errors import counted
 from llmkit.metrics.base import Score
 from llmkit.metrics.statistics import Numbers
 from llmkit.reports.figures import figure, number_text, way
@@ -29,7 +30,8 @@ def histogram(values: Numbers, name: str, score: Score) -> str:
         mark = f'<line class="mark" x1="{x:.1f}" y1="2" x2="{x:.1f}" y2="{_FOOT}"/>'
         said.append(f"The dashed line is the score of all rows, {number_text(score)}.")
     if beyond := int((values > high).sum()):
-        said.append(f"The last bar also holds {beyond:,} rows above {figure(high, high)}, up to {figure(float(values.max()), high)}.")
+        most = figure(float(values.max()), high)
+        said.append(f"The last bar also holds {counted(beyond, 'row')} above {figure(high, high)}, up to {most}.")
     drawn = _bars(counts.tolist(), edges) + _axes(int(counts.max()), (first, (first + last) / 2, last)) + mark
     drawn += _text(_LEFT + _WIDTH / 2, _FOOT + 46, f"{name} of a row ({way(score)} is better)")
     return (
@@ -44,7 +46,7 @@ def _bars(counts: list[int], edges: Numbers) -> str:
     for i, n in enumerate(counts):
         height, ends = _HEIGHT * n / top, f"{figure(float(edges[i]), float(edges[-1]))} to {figure(float(edges[i + 1]), float(edges[-1]))}"
         place = f'x="{_LEFT + step * i:.1f}" y="{_FOOT - height:.1f}" width="{step - 2:.1f}" height="{height:.1f}"'
-        out.append(f"<rect {place}><title>{ends}: {n:,} rows</title></rect>")
+        out.append(f"<rect {place}><title>{ends}: {counted(n, 'row')}</title></rect>")
     return "".join(out)
 
 

@@ -9,6 +9,7 @@ import re
 from datetime import UTC, datetime
 from xml.etree import ElementTree as Xml
 
+from llmkit.errors import counted
 from llmkit.metrics.base import Result
 from llmkit.reports.figures import named_scores, number_text
 
@@ -38,7 +39,7 @@ def to_junit(result: Result) -> str:
         if not gate.passed:
             Xml.SubElement(case, "failure", message=_clean(gate.message), type="gate").text = _clean(gate.message)
     lines = [f"{name} = {number_text(s)}  ({s.signature})" for name, s in named_scores(result)]
-    lines += [f"{result.rows:,} rows", *(gate.message for gate in result.gates if gate.passed)]
+    lines += [counted(result.rows, "row"), *(gate.message for gate in result.gates if gate.passed)]
     Xml.SubElement(suite, "system-out").text = _clean("\n".join(lines))
     Xml.SubElement(suite, "system-err")
     Xml.indent(suite)

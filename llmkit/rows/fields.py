@@ -32,6 +32,8 @@ __all__ = ["Message", "Prompt", "PromptFields", "messages_of", "row_error"]
 #: The names of fields, each list in the order in which they are tried.
 PROMPTS = ("prompt", "messages", "instruction", "conversations")
 SOURCES = ("source", "src", "prompt", "instruction", "question", "text")
+#: Of these, what was translated. A column `system` beside one names the system that did it (WMT), and is no system message.
+TRANSLATED = ("source", "src", "translation")
 TARGETS = ("target", "tgt", "completion", "output", "response", "reference", "ref", "answer")
 #: `text` comes last: it may be the source as well.
 PREDICTIONS = ("prediction", "predictions", "prediction_text", "translation", "hypothesis", "output", "text")
@@ -75,7 +77,7 @@ class Prompt:
     before the text, or behind it and its end (the language of NLLB and its kin, of mBART-25).
     tools and template_values: what else the chat template is shown. system: a message before the conversation; a model without a
     template reads none. continue_last: the last message is the model's own, to be continued.
-    unused: settings of a batch request that are not applied.
+    unused: settings of a batch request that are not applied, and columns that mean something else beside this prompt.
     """
 
     text: str | None = None
@@ -158,11 +160,16 @@ def _conversation_prompt(value: Any, name: str, row: Row, fields: dict[str, Any]
     return Prompt(messages=messages, tools=tools_of(fields, row, file_name), continue_last=own, template_values=values, system=system)
 
 
-def _with_columns(prompt: Prompt, row: Row, file_name: str) -> Prompt:
-    """A text with the row's columns 'system' and 'tools', as training has them; where these are something else, they are not meant."""
+def _with_columns(prompt: Prompt, row: Row, file_name: str, name: str | None = None) -> Prompt:
+    """A text with the row's columns 'system' and 'tools', as training has them; where these are something else, they are not meant.
+
+    name: the field that the text comes from.
+    """
     if prompt.messages is not None:
         return prompt
     system, tools = row.fields.get("system"), row.fields.get("tools")
+    if name in TRANSLATED and system:
+        prompt, system = replace(prompt, unused=("system",)), None
     listed = isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
     meant = listed or (isinstance(tools, str) and "".join(tools[:99].split()).startswith("[{"))
     return replace(
@@ -212,8 +219,9 @@ class DocumentFields:
             asked = Prompt(messages=messages, tools=tools, template_values=values, system=system)
             return [(replace(asked, messages=messages[:i]), messages[i]["content"]) for i in turns]
         before, after = pair(row, file_name)
-        asked = instruction(row, file_name) if first_name(row.fields, SOURCES) == "instruction" else Prompt(text=before)
-        return [(_with_columns(asked, row, file_name), after)]
+        source = _source_name(row)
+        asked = instruction(row, file_name) if source == "instruction" else Prompt(text=before)
+        return [(_with_columns(asked, row, file_name, source), after)]
 
 
 def instruction(row: Row, file_name: str) -> Prompt:
@@ -268,6 +276,11 @@ def pair(row: Row, file_name: str) -> tuple[str, str]:
     return text, text_of(row, after, file_name)
 
 
+def _source_name(row: Row) -> str | None:
+    """The field of a row that holds what it asks, or asks to translate, by the names in use; None where there is none."""
+    return "translation" if isinstance(row.fields.get("translation"), dict) else first_name(row.fields, (*SOURCES, "messages"))
+
+
 def text_of(row: Row, name: str, file_name: str, option: str = "`prompt_field`") -> str:
     """The text of the field `name`. Raises RowError when it is not there or not text; option: what names another field."""
     fields = named_fields(row)
@@ -297,13 +310,12 @@ class SourceFields:
         """Raises RowError with the line and the fields that are there."""
         if row.error is not None:
             raise row.error
-        return _with_columns(self._asked(row, file_name), row, file_name)
+        name = self.field or _source_name(row) or "source"
+        return _with_columns(self._asked(name, row, file_name), row, file_name, name)
 
-    def _asked(self, row: Row, file_name: str) -> Prompt:
-        both = row.fields.get("translation")
-        if self.field is None and isinstance(both, dict):
+    def _asked(self, name: str, row: Row, file_name: str) -> Prompt:
+        if name == "translation" and self.field is None:
             return Prompt(text=pair(row, file_name)[0])
-        name = self.field or first_name(row.fields, (*SOURCES, "messages")) or "source"
         value = row.fields.get(name)
         if isinstance(value, list) or (name == "messages" and name in row.fields):
             return _conversation_prompt(value, name, row, row.fields, file_name)

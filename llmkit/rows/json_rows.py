@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from llmkit.errors import InputError, RowError
+from llmkit.errors import InputError, RowError, counted
 from llmkit.rows.base import Row
 from llmkit.rows.text import MAX_CHARACTERS, Source, lines, texts
 from llmkit.rows.values import MAX_DEPTH, from_json, type_name
@@ -80,8 +80,9 @@ def _one_value(row: Row, name: str) -> InputError:
         return InputError(
             "is one JSON object, not a list of objects", path=name, hint="put it in [ ], or `input_format` jsonl for one object per line"
         )
+    held = counted(len(row.fields[around]), "object")
     return InputError(
-        f"is one JSON object around a list, not a list of objects (its field '{around[:60]}' holds {len(row.fields[around]):,} objects)",
+        f"is one JSON object around a list, not a list of objects (its field '{around[:60]}' holds {held})",
         path=name,
         hint="save that list as a file of its own",
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmkit.errors import InputError, RowError, UsageError
+from llmkit.errors import InputError, RowError, UsageError, counted
 from llmkit.rows.base import Row
 from llmkit.rows.fields import TARGETS, first_name, history, instruction, missing_field, pair, text_of
 from llmkit.rows.messages import TEMPLATE_VALUES, Message, row_error
@@ -249,7 +249,7 @@ def check_rows(rows: Iterable[Row], fields: SampleFields, file_name: str, *, max
 def _list_errors(checked: CheckedRows) -> str:
     shown = "; ".join(exc.message for exc in checked.bad[:_LISTED])
     more = f"; and {len(checked.bad) - _LISTED:,} more" if len(checked.bad) > _LISTED else ""
-    return f"{len(checked.bad):,} of {checked.rows:,} rows can't be used: {shown}{more}"
+    return f"{len(checked.bad):,} of {counted(checked.rows, 'row')} can't be used: {shown}{more}"
 
 
 def _alpaca(row: Row, file_name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from llmkit.errors import InputError, RowError, UnavailableError, one_line
+from llmkit.errors import InputError, RowError, UnavailableError, counted, one_line
 from llmkit.rows.base import Row
 from llmkit.rows.text import MAX_CHARACTERS, Source, lines
 from llmkit.rows.values import plain_value
@@ -127,7 +127,7 @@ def _cells(stream: Iterator[str], delimiter: str, first_line: int, name: str) ->
         elif cells:
             error = None
             if len(cells) != len(header):
-                error = RowError(f"{len(cells)} cells where the header has {len(header)}", path=name, line=line)
+                error = RowError(f"{counted(len(cells), 'cell')} where the header has {len(header)}", path=name, line=line)
             yield Row(index, line, dict(zip(header, cells, strict=False)), error)
             index += 1
 

@@ -6,6 +6,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from llmkit.errors import counted
 from llmkit.training.asking import Asking, asking
 from llmkit.version import __version__
 
@@ -29,15 +30,15 @@ def card(ready: Ready, record: dict[str, Any], improvement: Improvement | None, 
         f"# {what} on {_inline(base)}",
         "",
         f"{what} trained by `llmkit finetune` {__version__}: {ready.trained:,} of {ready.parameters:,} parameters, "
-        f"{result['steps']:,} steps, {result['trained_tokens']:,} trained tokens in {result['seconds']:.0f} s. "
+        f"{counted(result['steps'], 'step')}, {counted(result['trained_tokens'], 'trained token')} in {result['seconds']:.0f} s. "
         f"Base weights: SHA-256 `{plan.prepared.checkpoint.sha256[:16]}`." + _begun_from(plan),
         "",
         *_use(asking(plan), [*(["-m", base, "--adapter"] if plan.lora is not None else ["-m"]), result["output"]]),
         "## Data",
         "",
-        f"{_inline(result['input'])}: {result['rows']:,} rows of {result['format']}, SHA-256 `{plan.train_sha256[:16]}`."
+        f"{_inline(result['input'])}: {counted(result['rows'], 'row')} of {result['format']}, SHA-256 `{plan.train_sha256[:16]}`."
         + (
-            f" Validation: {result['valid_rows']:,} rows from {_inline(result['valid'])}."
+            f" Validation: {counted(result['valid_rows'], 'row')} from {_inline(result['valid'])}."
             if result["valid_rows"]
             else " No validation rows."
         ),

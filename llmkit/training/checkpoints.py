@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit import files
-from llmkit.errors import JobChangedError, OutputError, UnavailableError
+from llmkit.errors import JobChangedError, OutputError, UnavailableError, counted
 from llmkit.files import file_sha256
 from llmkit.records import differences
 from llmkit.training.state import ELSEWHERE, Entry, RunState, paths, read_history, read_record, read_state
@@ -151,7 +151,8 @@ class RunFolder:
                 f"{self.name}: its run was stopped early, at step {done}", hint="`adapter` starts a new run from its weights"
             )
         if steps <= done:
-            raise JobChangedError(f"{self.name} has been trained for {done} steps, and this run has {steps}", hint="more `epochs`")
+            trained = counted(done, "step")
+            raise JobChangedError(f"{self.name} has been trained for {trained}, and this run has {steps}", hint="more `epochs`")
         if not any(entry.step == done for entry in self.state.checkpoints.values()):
             raise OutputError(f"{self.name}: its last checkpoint is missing", hint="`adapter` starts a new run from its weights")
         self._check_room()

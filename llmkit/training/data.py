@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from llmkit.errors import InputError, UsageError
+from llmkit.errors import InputError, UsageError, counted
 from llmkit.rows import Row, open_rows
 from llmkit.rows.reading import Rows
 from llmkit.rows.samples import PREFERENCE, CheckedRows, Samples, check_rows
@@ -92,7 +92,7 @@ def read_data(settings: DataSettings, *, offline: bool = False) -> TrainingRows:
     if settings.valid_share:
         kept, held_out = (sum(len(file.samples) for file in files) for files in (train, aside))
         if not (kept and held_out):
-            raise UsageError(f"`valid_split` leaves {kept} rows to train on and {held_out} to validate", hint="another share")
+            raise UsageError(f"`valid_split` leaves {counted(kept, 'row')} to train on and {held_out} to validate", hint="another share")
         valid = [file for file in aside if file.samples]
     if checked is None:
         raise UsageError("no training file given")

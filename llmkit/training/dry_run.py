@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmkit.errors import counted
 from llmkit.rows.samples import CheckedRows
 from llmkit.training.examples import marked
 from llmkit.training.run import Ready
@@ -62,18 +63,18 @@ def lines(report: dict[str, Any]) -> list[str]:
     """The object of `facts` as lines for people."""
     formats = ", ".join(f"{count:,} of {name}" for name, count in report["formats"].items())
     share = report["trained_tokens"] / max(report["tokens"], 1)
-    out = [f"{report['source']}: {report['rows']:,} rows, {formats}"]
+    out = [f"{report['source']}: {counted(report['rows'], 'row')}, {formats}"]
     if unused := report["unused_columns"]:
         out.append(f"  columns not used: {', '.join(unused)}")
     out += [f"  not usable: {message}" for message in report["bad"]]
     out += [
         f"examples:    {report['examples']:,} to train on, {report['valid_examples']:,} to validate",
         f"tokens:      {report['tokens']:,}, {report['trained_tokens']:,} of them trained ({share:.0%})",
-        f"longest:     {report['longest']:,} tokens; {report['truncated']:,} rows cut to {report['max_length'] or 0:,}",
+        f"longest:     {counted(report['longest'], 'token')}; {counted(report['truncated'], 'row')} cut to {report['max_length'] or 0:,}",
     ]
     if empty := report["without_trained_token"]:
         listed = ", ".join(str(line) for line in empty[:5])
-        out.append(f"skipped:     {len(empty):,} rows without a trained token (line {listed}{', ...' if len(empty) > 5 else ''})")
+        out.append(f"skipped:     {counted(len(empty), 'row')} without a trained token (line {listed}{', ...' if len(empty) > 5 else ''})")
     hours, minutes = divmod(report["seconds"] / 60, 60)
     packed = "several rows packed into one" if report["packed"] else "rows padded, those of like length together"
     evaluation = f", {report['seconds_an_evaluation']:.2f} s an evaluation" if report["valid_examples"] else ""
@@ -81,7 +82,7 @@ def lines(report: dict[str, Any]) -> list[str]:
     out += [
         f"model:       {report['model']} on {report['device']}, {report['dtype']}; {packed}",
         f"trained:     {report['trained_parameters']:,} of {report['parameters']:,} parameters",
-        f"steps:       {report['steps']:,} of {report['rows_a_step']:,} rows",
+        f"steps:       {report['steps']:,} of {counted(report['rows_a_step'], 'row')}",
         f"memory:      about {report['memory_bytes'] / gib:.1f} GiB, {report['free_bytes'] / gib:.1f} GiB free",
         f"time:        {report['seconds_a_step']:.2f} s a step{evaluation}, about {hours:.0f} h {minutes:.0f} min",
         "first example, what is trained between « and »:",
@@ -95,8 +96,8 @@ def summary(ready: Ready, checked: CheckedRows) -> list[str]:
     plan = ready.plan
     bad = f", {len(checked.bad):,} skipped as not usable" if checked.bad else ""
     return [
-        f"{len(plan.train):,} examples of {plan.format}{bad}, {plan.train.trained:,} of {plan.train.tokens:,} tokens trained; "
-        f"{len(plan.valid):,} to validate",
+        f"{counted(len(plan.train), 'example')} of {plan.format}{bad}, "
+        f"{plan.train.trained:,} of {counted(plan.train.tokens, 'token')} trained; {len(plan.valid):,} to validate",
         f"{ready.trained:,} of {ready.parameters:,} parameters, "
-        f"{plan.steps:,} steps of {plan.optimization.rows_a_step(plan.processes.count):,} rows; {ready.memory}",
+        f"{counted(plan.steps, 'step')} of {counted(plan.optimization.rows_a_step(plan.processes.count), 'row')}; {ready.memory}",
     ]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmkit.errors import UsageError, one_line
+from llmkit.errors import UsageError, counted, one_line
 from llmkit.jobs.reporter import Reporter, Silent
 from llmkit.rows.samples import PREFERENCE
 from llmkit.training.data import File, TrainingRows, read_data, set_names, sha256
@@ -211,7 +211,7 @@ def _encoder(prepared: Prepared, settings: FinetuneSettings, format: str) -> Enc
 
     context, asked = context_of(prepared.checkpoint.config), settings.loss.max_length
     if asked is not None and context is not None and asked > context:
-        raise UsageError(f"`max_length` {asked}: the model reads at most {context} tokens at once")
+        raise UsageError(f"`max_length` {asked}: the model reads at most {counted(context, 'token')} at once")
     begin = decoder_begin(prepared) if prepared.checkpoint.is_encoder_decoder else ()
     chat = ChatSettings(settings.data.chat_template, values=json.loads(settings.data.chat_template_kwargs or "{}"))
     known = directions(prepared, chat, settings.data.languages)
@@ -224,7 +224,8 @@ def _tell_unused(rows: TrainingRows, encoder: Encoder, examples: Examples, repor
     if telling := rows.checked.telling:
         report.warn(f"{rows.source}: columns that are not used: {', '.join(sorted(telling))}")
     if unwritten := examples.unwritten:
-        report.warn(f"{rows.source}: the chat template does not write {', '.join(f'{k} ({n:,} rows)' for k, n in unwritten.items())}")
+        parts = ", ".join(f"{part} ({counted(count, 'row')})" for part, count in unwritten.items())
+        report.warn(f"{rows.source}: the chat template does not write {parts}")
     if encoder.directions is not None and encoder.directions.silent:
         report.warn("the rows name no languages, so they are trained without the prompt of llmkit translate")
 
@@ -349,7 +350,8 @@ def _finish(ready: Ready, rows: TrainingRows, folder: RunFolder, options: dict[s
         report.notice("no validation rows: `valid` FILE or `valid_split` 5% measures the improvement")
     result, device = record["result"], ready.loaded.device
     report.notice(
-        f"{folder.name}: {result['steps']:,} steps, {result['trained_tokens']:,} trained tokens in {duration(result['seconds'])}, "
+        f"{folder.name}: {counted(result['steps'], 'step')}, {counted(result['trained_tokens'], 'trained token')} "
+        f"in {duration(result['seconds'])}, "
         f"{result['tokens_per_second'] or 0:,.0f} tokens/s; {plan.prepared.location.reference} on {device.name}, {device.dtype}"
     )
     if "limit" in result:

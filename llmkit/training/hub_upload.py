@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import InputError, UnavailableError, UsageError, one_line
+from llmkit.errors import InputError, UnavailableError, UsageError, counted, one_line
 from llmkit.files import file_sha256, read_at_most
 from llmkit.jobs.reporter import Reporter, Silent
 from llmkit.models.reference import hub_offline, is_connection_error
@@ -50,7 +50,7 @@ def upload(folder: str, name: str, *, private: bool = False, report: Reporter | 
     api = HfApi(library_name="llmkit")
     try:
         api.create_repo(name, private=private or None, exist_ok=True)
-        (report or Silent()).notice(f"{folder}: {len(files)} files to {name}")
+        (report or Silent()).notice(f"{folder}: {counted(len(files), 'file')} to {name}")
         commit = api.upload_folder(
             repo_id=name, folder_path=folder, allow_patterns=list(files), commit_message="A model made by llmkit", repo_type="model"
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llmkit import records
 from llmkit.engines.torch.devices import free_bytes
 from llmkit.engines.torch.loading import LoadedModel, Prepared, read_weights, tokenizer_sha256
-from llmkit.errors import InputError, LlmkitError, OutputError, UsageError
+from llmkit.errors import InputError, LlmkitError, OutputError, UsageError, counted
 from llmkit.models import memory
 from llmkit.models.memory import matrices
 from llmkit.rows.samples import PREFERENCE
@@ -376,11 +376,13 @@ def _restore(watch: Watch, path: Path) -> None:
 def check_examples(train: Examples, source: str, report: Callable[[str], None]) -> None:
     """Raises InputError when no example has a trained token; reports those that were cut or skipped."""
     if not train:
-        cut = f"all {len(train.empty):,} rows lose every trained token when they are cut"
+        cut = f"{counted(len(train.empty), 'row loses', 'rows lose')} every trained token when cut"
         what = cut if train.truncated else "no row has a trained token"
         raise InputError(what, path=source, hint="a larger `max_length`" if train.truncated else "look at the rows with `dry_run`")
     if train.truncated:
-        report(f"{train.truncated:,} rows are longer than `max_length` and were cut; the longest has {train.longest:,} tokens")
+        cut = counted(train.truncated, "row longer than `max_length` was", "rows longer than `max_length` were")
+        report(f"{cut} cut; the longest has {counted(train.longest, 'token')}")
     if train.empty:
         lines = ", ".join(str(line) for line in train.empty[:5])
-        report(f"{len(train.empty):,} rows have no trained token and were skipped (line {lines}{', ...' if len(train.empty) > 5 else ''})")
+        skipped = counted(len(train.empty), "row without a trained token was", "rows without a trained token were")
+        report(f"{skipped} skipped (line {lines}{', ...' if len(train.empty) > 5 else ''})")

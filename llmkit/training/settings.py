@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from llmkit.errors import UsageError
+from llmkit.errors import UsageError, counted
 from llmkit.models.settings import ModelSettings
 from llmkit.rows.samples import SampleFields
 
@@ -215,7 +215,8 @@ class DataSettings:
         if self.valid_files and self.valid_share:
             raise UsageError("`valid` and `valid_split` both say which rows validate", hint="use only one of them")
         if self.weights and len(self.weights) != len(self.train_files):
-            raise UsageError(f"{len(self.train_files)} training files and {len(self.weights)} weights", hint="a weight for each file")
+            both = f"{counted(len(self.train_files), 'training file')} and {counted(len(self.weights), 'weight')}"
+            raise UsageError(both, hint="a weight for each file")
         for weight in self.weights:
             if not 0 < weight < math.inf:
                 raise UsageError(f"the weight {weight:g} of a training file: it must be above 0", hint="leave the file out")

@@ -14,6 +14,7 @@ import typer
 from llmkit.cli import options as opt
 from llmkit.cli.command import add
 from llmkit.cli.help import Page
+from llmkit.errors import counted
 
 app = typer.Typer(add_completion=False)
 
@@ -31,7 +32,7 @@ def gather(
 
     tally, names = join(output, overwrite=overwrite)
     out = display.console
-    out.notice(f"{output}: {tally.rows:,} rows of {len(names)} shards, which can be removed now")
+    out.notice(f"{output}: {counted(tally.rows, 'row')} of {counted(len(names), 'shard')}, which can be removed now")
     if tally.failed:
-        out.warn(f"{tally.failed:,} of {tally.rows:,} rows failed; the first: {tally.first_error}")
+        out.warn(f"{tally.failed:,} of {counted(tally.rows, 'row')} failed; the first: {tally.first_error}")
     return tally.exit_code

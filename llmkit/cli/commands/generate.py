@@ -27,7 +27,7 @@ from llmkit.cli.running import job_for, model_identity, models_open, open_model,
 from llmkit.cli.servers import refuse_without_server
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.utilization import measured
-from llmkit.errors import ModelError
+from llmkit.errors import ModelError, counted
 from llmkit.jobs.outcome import answer_field
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import Prompt, PromptFields
@@ -165,7 +165,7 @@ def _one_prompt(call: Call, prompt: str, *, json_output: bool, echo: bool) -> in
     engine = call.engine()
     request = engine.make_request(Prompt(text=prompt), call.decoding)
     if request.truncated:
-        call.out.warn(f"{request.truncated:,} tokens of the prompt were cut")
+        call.out.warn(f"{counted(request.truncated, 'token of the prompt was', 'tokens of the prompt were')} cut")
     begun = time.monotonic()
     one_stream = call.decoding.num_beams == 1 and call.decoding.num_samples == 1
     if json_output or not one_stream:
@@ -229,7 +229,7 @@ class _Job:
             names = ", ".join(sorted(task.unused))
             out.warn(f"settings in the rows that are not used: {names}; this command's options apply")
         if task.truncated:
-            out.warn(f"{task.truncated:,} prompts were cut to fit the model's context")
+            out.warn(f"{counted(task.truncated, 'prompt was', 'prompts were')} cut to fit the model's context")
         if self.verify:
             _report_verified(task, out)
         return summarize(tally, task.engine, out, output)
@@ -238,6 +238,6 @@ class _Job:
 def _report_verified(task: Answering, out: console.Console) -> None:
     if task.unlike:
         rows = ", ".join(map(str, sorted(task.unlike)[:10]))
-        out.warn(f"{len(task.unlike):,} of {task.verified:,} rows gave a different answer when run alone: rows {rows}")
+        out.warn(f"{len(task.unlike):,} of {counted(task.verified, 'row')} gave a different answer when run alone: rows {rows}")
     else:
-        out.notice(f"{task.verified:,} rows gave the same answer when run alone")
+        out.notice(f"{counted(task.verified, 'row')} gave the same answer when run alone")

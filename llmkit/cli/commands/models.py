@@ -19,7 +19,7 @@ from llmkit.cli import options as opt
 from llmkit.cli.command import Group, add
 from llmkit.cli.help import Page, shows
 from llmkit.engines.ctranslate2 import cache
-from llmkit.errors import UsageError
+from llmkit.errors import UsageError, counted
 from llmkit.models import builtin
 from llmkit.models.gguf.folder import SHELF
 from llmkit.models.shelf import CacheEntry, remove
@@ -88,7 +88,7 @@ def clear(
     if display.json_output:
         console.write(json.dumps({"removed": models, "bytes": freed}) + "\n")
     else:
-        display.console.notice(f"{models:,} converted models removed, {_size(freed)} freed")
+        display.console.notice(f"{counted(models, 'converted model')} removed, {_size(freed)} freed")
 
 
 @add(app, "show", help="Show size, architecture, license, and whether it fits this machine. Loads no weights.", page=_SHOW)

@@ -20,7 +20,7 @@ from llmkit.cli.command import add
 from llmkit.cli.config import no_argument, record_options
 from llmkit.cli.help import Page
 from llmkit.cli.servers import ApiBase
-from llmkit.errors import GateError, InputError, OutputError, one_line
+from llmkit.errors import GateError, InputError, OutputError, counted, one_line
 
 #: Commands whose records say how to make their output again.
 _RECORDED = ("generate", "translate", "evaluate perplexity", "evaluate score", "evaluate choice", "finetune")
@@ -81,7 +81,7 @@ def rerun(
     for line in changed:
         out.warn(line)
     if again["result"]["output_sha256"] == result["output_sha256"]:
-        out.notice(f"same result: {again['result']['rows']:,} rows, SHA-256 {result['output_sha256'][:16]}")
+        out.notice(f"same result: {counted(again['result']['rows'], 'row')}, SHA-256 {result['output_sha256'][:16]}")
         return code
     raise GateError(
         f"different result: SHA-256 {again['result']['output_sha256'][:16]}, recorded {result['output_sha256'][:16]}",

@@ -31,7 +31,7 @@ from llmkit.cli.parsing import language as language_name
 from llmkit.cli.running import job_for, model_identity, models_open, summarize, tell_no_rows, tell_speed
 from llmkit.cli.servers import refuse_without_server
 from llmkit.engines.utilization import measured
-from llmkit.errors import RowsFailedError, UsageError
+from llmkit.errors import RowsFailedError, UsageError, counted
 from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SourceFields
 from llmkit.translation.documents.formats import BECOMES, BINARY, DECLARED, INSTEAD, holds_rows, is_document, open_document
@@ -328,14 +328,14 @@ def _summary(tally: Tally, task: Translating, rows: Rows, out: console.Console, 
         return 0
     _tell_left(task, out)
     if task.tried_again:
-        out.notice(f"{task.tried_again:,} pieces were split and translated again")
+        out.notice(f"{counted(task.tried_again, 'piece was', 'pieces were')} split and translated again")
     return summarize(tally, task.engine, out, output)
 
 
 def _tell_left(task: Translating, out: console.Console) -> None:
     if task.there_already:
         language = (task.onward or task).direction.target.name
-        out.notice(f"already in {language}, so left unchanged: {task.there_already:,} sentences")
+        out.notice(f"already in {language}, so left unchanged: {counted(task.there_already, 'sentence')}")
 
 
 def _writer(

@@ -17,7 +17,7 @@ from typing import Any
 
 from llmkit.engines.base import Check, never_stop
 from llmkit.engines.utilization import WorkCounters
-from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, one_line
+from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, counted, one_line
 from llmkit.models.devices import available_cores
 
 #: Rows of one call.
@@ -230,6 +230,7 @@ def _errors(rows: int) -> Iterator[None]:
     try:
         yield
     except MemoryError as exc:
-        raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller `batch_size` or `max_new_tokens`") from exc
+        hint = "a smaller `batch_size` or `max_new_tokens`"
+        raise OutOfMemoryError(f"out of memory with {counted(rows, 'row')} at once", hint=hint) from exc
     except (RuntimeError, ValueError, LookupError, ArithmeticError) as exc:
         raise ModelError(f"CTranslate2 can't run the model: {one_line(exc)}", hint="`engine` torch") from exc

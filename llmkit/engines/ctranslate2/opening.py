@@ -14,7 +14,7 @@ from llmkit.engines.chat import ChatSettings
 from llmkit.engines.ctranslate2 import ENGINE, cache, families
 from llmkit.engines.ctranslate2.converted_model import ConvertedModel, cached, packaged
 from llmkit.engines.ctranslate2.engine import CTranslate2Engine
-from llmkit.errors import EngineLimitError, ModelError, one_line
+from llmkit.errors import EngineLimitError, ModelError, counted, one_line
 from llmkit.models import configuration, memory
 from llmkit.models.adapters import Adapter, resolve_adapter
 from llmkit.models.checkpoint import Checkpoint
@@ -49,7 +49,7 @@ def open_engine(
     precision = "int8" if settings.quantize == "int8" else dtype
     threads = settings.threads or available_cores()
     alone = " (1 for one text)" if form.files.small and threads > 1 else ""
-    report(f"{settings.reference}: CTranslate2; cpu, {precision}, {threads} threads{alone}")
+    report(f"{settings.reference}: CTranslate2; cpu, {precision}, {counted(threads, 'thread')}{alone}")
     engine = CTranslate2Engine(form, dtype=dtype, quantize=settings.quantize, threads=settings.threads, chat=chat)
     for remark in engine.chat.check(form.tokenizer):
         warn(remark)

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from llmkit.engines.base import Check, never_stop
 from llmkit.engines.openai.failures import BrokenAnswerError, Failure, Redactor, RedirectError, failure_of
 from llmkit.engines.openai.pacing import LONG, Pool, Server
-from llmkit.errors import LlmkitError, UnavailableError, one_line
+from llmkit.errors import LlmkitError, UnavailableError, counted, one_line
 from llmkit.models.settings import ServerSettings
 
 T = TypeVar("T")
@@ -301,7 +301,7 @@ def _parsed(data: bytes, kind: str | None) -> dict[str, Any]:
     try:
         content = json.loads(data)
     except (ValueError, RecursionError):
-        raise BrokenAnswerError(f"no JSON ({(kind or 'no content type').partition(';')[0]}, {len(data):,} bytes)") from None
+        raise BrokenAnswerError(f"no JSON ({(kind or 'no content type').partition(';')[0]}, {counted(len(data), 'byte')})") from None
     if not isinstance(content, dict):
         raise BrokenAnswerError("JSON that is not an object")
     if isinstance(error := content.get("error"), dict | str) and error:  # a gateway that says it with status 200

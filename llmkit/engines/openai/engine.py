@@ -20,7 +20,7 @@ from llmkit.engines.decoding import DEFAULT_NEW_TOKENS, Decoding
 from llmkit.engines.detokenize import find_stop
 from llmkit.engines.openai import ENGINE, protocol
 from llmkit.engines.openai.client import Client, Clock, NoAnswerError
-from llmkit.errors import InputError, UnavailableError, UsageError
+from llmkit.errors import InputError, UnavailableError, UsageError, counted
 from llmkit.models.settings import ModelSettings, ServerSettings, check_base
 from llmkit.rows.fields import Prompt
 
@@ -317,6 +317,6 @@ def open_engine(
     _ = openai
     bases = tuple(base.rstrip("/") for base in bases) or (_OPENAI,)
     engine = OpenAIEngine(settings.reference.removeprefix("openai:"), bases, key=key, server=settings.server, chat=chat, warn=warn)
-    report(f"{settings.reference}: {', '.join(bases)}; {engine.concurrency} requests at once")
+    report(f"{settings.reference}: {', '.join(bases)}; {counted(engine.concurrency, 'request')} at once")
     engine.check()
     return engine

@@ -18,7 +18,7 @@ from llmkit.engines.base import Request
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import TextStream
 from llmkit.engines.torch.devices import is_out_of_memory
-from llmkit.errors import ModelError, OutOfMemoryError, one_line
+from llmkit.errors import ModelError, OutOfMemoryError, counted, one_line
 
 #: What Python raises by itself; a closed pipe and our own errors are none of these.
 _RAISED = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError, ImportError, MemoryError)
@@ -124,7 +124,8 @@ def running(reference: str, rows: int, look_at: LookAt = lambda reason: None) ->
         yield
     except _RAISED as exc:
         if is_out_of_memory(exc):
-            raise OutOfMemoryError(f"out of memory with {rows} rows at once", hint="a smaller `batch_size` or `max_new_tokens`") from exc
+            hint = "a smaller `batch_size` or `max_new_tokens`"
+            raise OutOfMemoryError(f"out of memory with {counted(rows, 'row')} at once", hint=hint) from exc
         raise ModelError(
             f"{reference}: the model can't be run: {type(exc).__name__}: {one_line(exc)}",
             hint=look_at(str(exc)) or "is its config.json complete? copy or download the model again",

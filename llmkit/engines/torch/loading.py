@@ -22,7 +22,7 @@ from llmkit.engines.torch import quantization
 from llmkit.engines.torch.architectures import look_at, not_made, refuse_encoder
 from llmkit.engines.torch.device_map import DeviceMap, device_map, devices_of
 from llmkit.engines.torch.devices import free_bytes, is_out_of_memory, select, slow_precision, torch_dtype
-from llmkit.errors import ModelError, OutOfMemoryError, one_line
+from llmkit.errors import ModelError, OutOfMemoryError, counted, one_line
 from llmkit.models import configuration, memory
 from llmkit.models.adapters import Adapter, resolve_adapter
 from llmkit.models.checkpoint import Checkpoint
@@ -185,7 +185,7 @@ def load(
         warn(f"`dtype` {device.dtype}: {slow}")
     if settings.quantize != "none" and device.kind == "cpu":
         warn(f"`quantize` {settings.quantize} on torch saves memory, not time: on most CPUs it takes about twice as long as float32")
-    about = f"{device.dtype} ({device.reason}), {torch.get_num_threads()} threads"
+    about = f"{device.dtype} ({device.reason}), {counted(torch.get_num_threads(), 'thread')}"
     if prepared.device_map is None:
         needed.check(f"{settings.reference} in {device.dtype} on {device.name}")
         report(f"{settings.reference}: {needed}; {device.name}, {about}")
@@ -282,7 +282,7 @@ def _model(prepared: Prepared) -> Any:
     model.name_or_path = model.config.name_or_path = str(checkpoint.folder)
     missing = sorted(info["missing_keys"])
     if missing:
-        reason = f"{len(missing)} weights are missing from the file, such as {missing[0]}"
+        reason = f"{counted(len(missing), 'weight is', 'weights are')} missing from the file, such as {missing[0]}"
         hint = look_at(checkpoint, reason) or "copy or download the model again"
         raise ModelError(f"{checkpoint.folder}: {reason}", hint=hint)
     _check_finite(model, checkpoint)
@@ -323,7 +323,7 @@ def _check_vocabulary(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> Non
         raise ModelError(f"{checkpoint.folder}: the tokenizer has no vocabulary")
     if largest >= embeddings:
         raise ModelError(
-            f"{checkpoint.folder}: the tokenizer has ids up to {largest}, the model {embeddings} embeddings",
+            f"{checkpoint.folder}: the tokenizer has ids up to {largest}, the model {counted(embeddings, 'embedding')}",
             hint="the tokenizer belongs to another model",
         )
 

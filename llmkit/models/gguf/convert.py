@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llmkit.errors import LlmkitError, ModelError, OutOfMemoryError, one_line
+from llmkit.errors import LlmkitError, ModelError, OutOfMemoryError, counted, one_line
 from llmkit.models import configuration
 from llmkit.models.checkpoint import Checkpoint, read_checkpoint
 from llmkit.models.gguf import rope
@@ -47,7 +47,7 @@ def _check_sizes(header: GgufHeader) -> None:
     """Refuses sizes for which far more would be built than the file has tensors of."""
     layers = header.own("block_count")
     if type(layers) is not int or not 0 <= layers <= len(header.tensors):
-        raise ModelError(f"{header.path}: has {str(layers)[:40]} layers and {len(header.tensors):,} tensors")
+        raise ModelError(f"{header.path}: has {str(layers)[:40]} layers and {counted(len(header.tensors), 'tensor')}")
     for name in _SIZES:
         value = header.own(name)
         if value is not None and not isinstance(value, list) and (type(value) is not int or not 0 <= value <= _LARGEST):

@@ -11,7 +11,7 @@ from llmkit.cli import console
 from llmkit.cli.commands.evaluate.reporting import rows_output
 from llmkit.cli.scoring import CacheOptions, MetricOptions, PairedOptions
 from llmkit.cli.session import Session
-from llmkit.errors import RowsFailedError
+from llmkit.errors import RowsFailedError, counted
 from llmkit.rows import Row, Rows
 from llmkit.rows.fields import Prompt, SourceFields, references
 
@@ -105,9 +105,13 @@ class Answers:
             key = {name: value for name, value in run.identity.items() if name not in _OF_THE_METRIC}
             with self.cache.over(task, engine, key, self.out, by_place=decoding.samples) as asked:
                 tally = answer_rows(self.rows, asked, settings, output, self.out, run, lambda row, _: answered.append(row))
+        if task.unused and not engine.encoder_decoder:
+            what = "the column 'system' beside a source names a translator, so the model does not read it"
+            self.out.warn(f"{self.rows.name}: {what}", hint="--system TEXT gives the model a system message")
         summarize(tally, engine, self.out, output)
         if tally.failed:
-            raise RowsFailedError(f"{tally.failed:,} rows have no answer, so there is no score; the first: {tally.first_error}")
+            bare = counted(tally.failed, "row has", "rows have")
+            raise RowsFailedError(f"{bare} no answer, so there is no score; the first: {tally.first_error}")
         return answered, {
             "input": self.rows.name,
             "input_sha256": self.rows.sha256,

@@ -22,7 +22,7 @@ from llmkit.cli.scoring import CacheOptions, GateOptions
 from llmkit.cli.servers import refuse_without_server
 from llmkit.cli.session import session_of
 from llmkit.engines.utilization import measured
-from llmkit.errors import InputError, RowsFailedError, UsageError
+from llmkit.errors import InputError, RowsFailedError, UsageError, counted
 from llmkit.metrics.base import Example, Result, signature
 from llmkit.rows import open_rows
 from llmkit.rows.fields import QUESTIONS, first_text, row_id
@@ -97,7 +97,7 @@ def choice(
             tally = answer_rows(rows, asked, job_for(engine, job.settings()), target, out, run, lambda row, _: scored.append(row))
     summarize(tally, engine, out, target)
     if tally.failed:
-        raise RowsFailedError(f"{tally.failed:,} rows could not be scored, so there is no accuracy; {tally.first_error}")
+        raise RowsFailedError(f"{counted(tally.failed, 'row')} could not be scored, so there is no accuracy; {tally.first_error}")
     if not scored:
         raise InputError("there are no rows to score", path=rows.name)
     about = {"input": rows.name, "input_sha256": rows.sha256, **engine.identity.as_dict()}

@@ -29,7 +29,7 @@ from llmkit.cli.scoring import CacheOptions, GateOptions
 from llmkit.cli.servers import refuse_without_server
 from llmkit.cli.session import session_of
 from llmkit.engines import utilization
-from llmkit.errors import InputError, UsageError
+from llmkit.errors import InputError, UsageError, counted
 from llmkit.metrics.base import Example, Result, Score, digest, signature
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import SCORED, first_text, row_id
@@ -178,7 +178,7 @@ def _windows(engine: Engine, context: int | None, stride: int | None) -> Windows
 
     most = engine.context
     if context is not None and most is not None and context > most:
-        raise UsageError(f"--context {context}: the model reads at most {most} tokens at once")
+        raise UsageError(f"--context {context}: the model reads at most {counted(most, 'token')} at once")
     chosen = (most or 1024) if context is None else context
     return Windows(chosen, chosen if stride is None else stride)
 
@@ -283,12 +283,12 @@ class _Run:
         counts = {"documents": len(measured.documents), "tokens": sum(d.tokens for d in measured.documents)}
         counts |= {"words": sum(d.words for d in measured.documents), "bytes": sum(d.bytes for d in measured.documents)}
         if measured.rows and not measured.documents:
-            raise InputError(f"none of its {measured.rows:,} rows could be scored", path=measured.source.name)
+            raise InputError(f"none of its {counted(measured.rows, 'row')} could be scored", path=measured.source.name)
         if not counts["tokens"]:
             hint = "every document is empty, or one token long for a model without BOS"
             raise InputError("there is no token to score", path=measured.source.name, hint=hint)
         if empty := sum(d.tokens == 0 for d in measured.documents):
-            self.out.warn(f"{measured.source.name}: {empty:,} documents have no token to score")
+            self.out.warn(f"{measured.source.name}: {counted(empty, 'document has', 'documents have')} no token to score")
             counts["empty"] = empty
         read = {"input": measured.source.name, "input_sha256": measured.source.sha256}
         return Result(self._scores(measured), measured.rows, counts, about={**read, **about}, examples=tuple(measured.examples))

@@ -37,7 +37,7 @@ from llmkit.cli.scoring import (
 )
 from llmkit.cli.servers import refuse_without_server
 from llmkit.cli.session import session_of
-from llmkit.errors import InputError, UsageError
+from llmkit.errors import InputError, UsageError, counted
 from llmkit.metrics.base import Example, Result, Score, row_digest
 from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SHOWN_SOURCES, first_text, prediction, row_id
@@ -310,7 +310,7 @@ def _lengths(names: Sequence[str], streams: Sequence[Rows], number: int, short: 
     for name, rows in zip(names, streams, strict=True):
         for _ in rows:
             pass
-        counts.append(f"{name} has {rows.count:,} lines")
+        counts.append(f"{name} has {counted(rows.count, 'line')}")
     odd = next(((name, rows.first_cr) for name, rows in zip(names, streams, strict=True) if rows.first_cr is not None), None)
     hint = "line N of each file must belong together"
     if odd is not None:
