@@ -25,9 +25,6 @@ _TEMPLATE = re.compile(
     r"[ \t]*(?:\{\{[<%]\s*(highlight|code|mermaid|math|katex)\b[^{}\n]*(?<!/)[>%]\}\}"
     r"|\{%-?\s*(highlight|code|codeblock|mermaid|math|katex|comment|schema|javascript|stylesheet|style)\b[^{}\n]*%\})"
 )
-#: A drawing in a container, as Azure's wikis have it.
-_DRAWING = re.compile(r"[ \t]*:{3,}[ \t]*(?:mermaid|plantuml|math|katex)[ \t]*\r?\n")
-_DRAWN = re.compile(r"^[ \t]*:{3,}[ \t]*$", re.MULTILINE)
 #: Characters of a statement, and of an expression in a tag; what is longer is none.
 _LONGEST, _SHORT = 20_000, 2000
 
@@ -95,10 +92,14 @@ def _fence(fence: str, mark: re.Match[str] | None) -> str:
     return "" if mark[1].startswith(fence) and not mark.string[mark.end() :].strip() else fence
 
 
+#: A drawing in a container, as Azure's wikis have it.
+_DRAWING = re.compile(r"[ \t]*:{3,}[ \t]*(?:mermaid|plantuml|math|katex)[ \t]*\r?\n")
+
+
 def _code_end(source: str, at: int, unclosed: set[str]) -> int:
     """Where a template's block of code ends that begins at `at`; `at` where there is none. unclosed: names that nothing ends any more."""
     if ":::" not in unclosed and (drawing := _DRAWING.match(source, at)):
-        drawn = _DRAWN.search(source, drawing.end())
+        drawn = re.compile(r"(?m)^[ \t]*:{3,}[ \t]*$").search(source, drawing.end())
         unclosed |= set() if drawn else {":::"}
         return drawn.end() if drawn else at
     begun = _TEMPLATE.match(source, at)
