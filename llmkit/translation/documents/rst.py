@@ -44,12 +44,12 @@ _BIBLIOGRAPHIC = re.compile(
     re.IGNORECASE,
 )
 _REFERENCE = re.compile(r"`([^`<>\n]+)`_(?!_)")
-_TARGET = re.compile(r"(?m)^[ \t]*\.\. _`?([^`:\n]+)`?:")
 _MARKS = re.compile(
     rf"\b\w+(?:\*\w+)+\b|``(?:[^`]|`(?!`))+``|(?<![\w:.+-]):[\w:.+-]+:`[^`]+`|`[^`]+`:[\w:.+-]+:|`[^`]+`(?:__?)?"
     rf"|\|[^\s|][^|\n]*\|_?|\[[^\[\]\s]+\]_|\\.|(?<!\w)\w+(?:[-.]\w+){{0,8}}__?(?![\w`])|https?://[^\s<>`]+[\w/]|(?<![\w*])\*\*?(?=[^\s*])|(?<=[^\s*])\*\*?(?![\w*])|::\Z|{EMOJI}|{TEMPLATE}"
 )
 _EMBEDDED = re.compile(r"(?<![`:])`([^`<]+)( <[^<>`]+>`__?)")
+_TARGET = re.compile(r"(?m)^[ \t]*\.\. _`?([^`:\n]+)`?:")
 
 
 @dataclass(frozen=True)
