@@ -37,13 +37,13 @@ _BULLET = re.compile(r"(?:[-*+•‣][ \t]+|\(?(?:\d{1,4}|#|[a-zA-Z]|[ivxlcIVXLC
 _FIELD = re.compile(r":(?![\s:`])(?:[^:\n\\]|\\.|:(?![ \t]|\Z))+:(?:[ \t]+|\Z)(?!`)")
 _OPTION = re.compile(r"--?[\w-]++(?:[ =]\S++)?+(?:, --?[\w-]++(?:[ =]\S++)?+)*+[ ]{2,}(?=\S)")
 _BEGINS = re.compile(rf"{_BULLET.pattern}|{_FIELD.pattern}|{_OPTION.pattern}|\.\.(?=\s|\Z)|>>>|__ |\+[-=]|{_ADORNMENT.pattern}\Z")
+_REFERENCE = re.compile(r"`([^`<>\n]+)`_(?!_)")
 #: Of the whole document, and types of arguments; they are data.
 _BIBLIOGRAPHIC = re.compile(
     r":(?:author|authors|contact|address|version|date|status|revision|organization|copyright|orphan|alt(?!:)"
     r"|(?:type|kwtype|paramtype|vartype)[ ]|rtype(?=:))[^:]*:",
     re.IGNORECASE,
 )
-_REFERENCE = re.compile(r"`([^`<>\n]+)`_(?!_)")
 _MARKS = re.compile(
     rf"\b\w+(?:\*\w+)+\b|``(?:[^`]|`(?!`))+``|(?<![\w:.+-]):[\w:.+-]+:`[^`]+`|`[^`]+`:[\w:.+-]+:|`[^`]+`(?:__?)?"
     rf"|\|[^\s|][^|\n]*\|_?|\[[^\[\]\s]+\]_|\\.|(?<!\w)\w+(?:[-.]\w+){{0,8}}__?(?![\w`])|https?://[^\s<>`]+[\w/]|(?<![\w*])\*\*?(?=[^\s*])|(?<=[^\s*])\*\*?(?![\w*])|::\Z|{EMOJI}|{TEMPLATE}"
