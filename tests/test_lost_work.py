@@ -157,6 +157,12 @@ def test_a_checkpoint_with_a_file_more_is_not_read(stopped: RunFolder, name: str
     assert "was not written by the run" in warning
 
 
+def test_a_file_of_another_size_is_not_read_to_its_end(stopped: RunFolder) -> None:
+    os.truncate(stopped.checkpoints / "checkpoint-4" / "optimizer.pt", 1 << 42)  # sparse: reading it would take an hour
+    step, (warning,) = newest(stopped)
+    assert (step, warning.rpartition(": ")[2]) == (2, "optimizer.pt has changed since it was written")
+
+
 def change(folder: RunFolder, how: Callable[[dict[str, Any]], object]) -> None:
     path = folder.checkpoints / "state.json"
     state = json.loads(path.read_text())

@@ -23,11 +23,12 @@ _MOST_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Entry:
-    """A complete checkpoint. run: `RunState.digest` of the run that wrote it; files: name → SHA-256."""
+    """A complete checkpoint. run: `RunState.digest` of the run that wrote it; files: name → SHA-256; sizes: name → bytes."""
 
     step: int
     run: str
     files: dict[str, str]
+    sizes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,10 +147,10 @@ def read_history(path: Path, step: int) -> list[dict[str, Any]]:
 
 
 def _entry(content: Any) -> Entry:
-    step, run, names = content["step"], content["run"], content["files"]
-    if not isinstance(step, int) or not isinstance(run, str) or not isinstance(names, dict):
+    step, run, names, sizes = content["step"], content["run"], content["files"], content.get("sizes", {})
+    if not isinstance(step, int) or not isinstance(run, str) or not isinstance(names, dict) or not isinstance(sizes, dict):
         raise TypeError("a checkpoint's entry is incomplete")
-    return Entry(step, run, {_text(name): _text(sha256) for name, sha256 in names.items()})
+    return Entry(step, run, {_text(name): _text(sha256) for name, sha256 in names.items()}, sizes)
 
 
 def _list(value: Any) -> list[Any]:
