@@ -86,6 +86,20 @@ def test_settings_that_say_the_same_give_the_same_answer(run: Run, llama: Path, 
     assert (ran.code, ran.out) == (0, plain.out)
 
 
+@pytest.mark.parametrize("engine", ["torch", "ctranslate2"])
+def test_weights_of_an_adapter_that_are_no_numbers_are_named(run: Run, llama: Path, tmp_path: Path, engine: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = lora(tmp_path / "a", llama)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    tensors["base_model.model.model.layers.1.self_attn.q_proj.lora_B.weight"][3, 2] = float("nan")
+    save_file(tensors, folder / "adapter_model.safetensors")
+    ran = run("generate", "-m", llama, "--adapter", folder, "--engine", engine, *PROMPT)
+    assert ran.code == 5
+    assert f"error: {folder}: the weights '" in ran.err
+    assert "layers.1.self_attn.q_proj.lora_B.default.weight' hold NaN or infinite values" in ran.err
+
+
 def test_an_adapter_with_added_tokens_and_a_template_of_its_own_loads(run: Run, llama: Path, tmp_path: Path) -> None:
     import torch
     from peft import LoraConfig, get_peft_model

@@ -285,7 +285,7 @@ def _model(prepared: Prepared) -> Any:
         reason = f"{counted(len(missing), 'weight is', 'weights are')} missing from the file, such as {missing[0]}"
         hint = look_at(checkpoint, reason) or "copy or download the model again"
         raise ModelError(f"{checkpoint.folder}: {reason}", hint=hint)
-    _check_finite(model, checkpoint)
+    _check_finite(model, str(checkpoint.folder))
     return model
 
 
@@ -304,16 +304,15 @@ def _loading(settings: ModelSettings, device: Device, checkpoint: Checkpoint, re
         raise not_made(checkpoint, exc, read) from exc
 
 
-def _check_finite(model: Any, checkpoint: Checkpoint) -> None:
+def _check_finite(model: Any, folder: str, part: str = "") -> None:
+    """Raises ModelError for NaN or infinite values in the weights whose names hold `part`; folder: where they were read."""
     import torch
 
     for name, parameter in model.named_parameters():
-        if parameter.is_meta:  # on disk, and read when its layer runs
+        if part not in name or parameter.is_meta:  # on disk, and read when its layer runs
             continue
         if parameter.is_floating_point() and not torch.isfinite(parameter.sum(dtype=torch.float32)):
-            raise ModelError(
-                f"{checkpoint.folder}: the weights '{name}' hold NaN or infinite values", hint="copy or download the model again"
-            )
+            raise ModelError(f"{folder}: the weights '{name}' hold NaN or infinite values", hint="copy or download it again")
 
 
 def _check_vocabulary(model: Any, tokenizer: Any, checkpoint: Checkpoint) -> None:
@@ -345,6 +344,7 @@ def _with_adapter(model: Any, adapter: Adapter, view: View, device: Device, *, t
             raise ModelError(
                 f"the adapter {adapter.reference} is incomplete: {one_line(missing)}", hint="copy or download the adapter again"
             )
+        _check_finite(loaded, str(adapter.folder), ".default")  # peft's name of the only adapter, in all its weights
         return loaded
 
 
