@@ -98,7 +98,7 @@ def _read(path: Path) -> dict[str, Any]:
             data = file.read(_MOST_BYTES + 1)  # of a device or a pipe no size is known
         if len(data) > _MOST_BYTES:
             raise InputError(f"has more than {_MOST_BYTES:,} bytes, too many for a run record", path=path, hint=_HINT)
-        content = json.loads(data.decode("utf-8"))
+        content = json.loads(data.decode("utf-8-sig"))  # some editors write a mark first
     except OSError as exc:
         raise InputError(f"cannot be read: {exc.strerror}", path=path, hint=_HINT) from exc
     except (ValueError, RecursionError) as exc:
