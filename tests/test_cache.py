@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[list[str], Sequence[dict[str, Any]]]] = {
 
 def known(err: str) -> int:
     """How many rows a run says to have from the cache."""
-    match = re.search(r"([\d,]+) rows from the cache", err)
+    match = re.search(r"([\d,]+) rows? from the cache", err)
     assert match is not None, err
     return int(match[1])
 
