@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ SCRIPTS = Path(__file__).parent.parent / "scripts" / "builtin"
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(SCRIPTS)
     yield
-    for name in ("corpus", "loop", "segments", "stories", "en_fr"):
+    for name in ("corpus", "loop", "muon", "segments", "stories", "en_fr"):
         sys.modules.pop(name, None)
 
 
@@ -127,6 +127,26 @@ def test_a_script_makes_a_model_folder_of_its_corpus_and_can_begin_from_one(
         assert all(torch.equal(tensor, weights[key]) for key, tensor in trained.items()) is same
     rows = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6)])
+def test_the_optimizer_is_torchs_in_bfloat16_and_near_it_in_float32(scripts: None, shape: tuple[int, int]) -> None:
+    import torch
+    from muon import Muon
+
+    def trained(make: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]) -> torch.Tensor:
+        torch.manual_seed(1)
+        parameter = torch.nn.Parameter(torch.randn(shape))
+        optimizer = make([parameter])
+        for _ in range(3):
+            parameter.grad = torch.randn(shape)
+            optimizer.step()
+        return parameter.detach()
+
+    settings = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.95}
+    theirs = trained(lambda matrices: torch.optim.Muon(matrices, **settings))
+    assert torch.equal(trained(lambda matrices: Muon(matrices, **settings, dtype=torch.bfloat16)), theirs)
+    assert torch.allclose(trained(lambda matrices: Muon(matrices, **settings, dtype=torch.float32)), theirs, atol=2e-3)
 
 
 def test_segmentations_are_the_tokenizers_own_and_with_dropout_others_of_the_same_text(scripts: None) -> None:

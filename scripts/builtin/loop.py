@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from muon import Muon
 from transformers import PreTrainedModel
 
 from llmkit.engines.torch.devices import training_dtype
@@ -99,7 +100,13 @@ def optimizers(model: torch.nn.Module, schedule: Schedule) -> list[torch.optim.O
     matrices = [p for n, p in named if p.ndim == 2 and ".layers." in n]
     others = [p for n, p in named if not (p.ndim == 2 and ".layers." in n)]
     return [
-        torch.optim.Muon(matrices, lr=schedule.matrix_lr, weight_decay=schedule.weight_decay, momentum=0.95),
+        Muon(
+            matrices,
+            lr=schedule.matrix_lr,
+            weight_decay=schedule.weight_decay,
+            momentum=0.95,
+            dtype=training_dtype(matrices[0].device.type),
+        ),
         torch.optim.AdamW(others, lr=schedule.other_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     ]
 
