@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -108,7 +109,13 @@ def test_an_interrupt_that_a_library_swallows_while_it_is_imported_ends_the_proc
     (tmp_path / "typer.py").write_text(f"{swallow}raise SystemExit('swallowed')\n")
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "llmkit", "generate", "--help"]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, timeout=PATIENCE, check=False)
+
+    def interruptible() -> None:  # also when a shell has started the tests in the background
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, timeout=PATIENCE, check=False, preexec_fn=interruptible
+    )
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
