@@ -80,7 +80,7 @@ def test_it_is_converted_once_listed_and_cleared(run: Run, tmp_path: Path) -> No
     (entry,) = SHELF.listed()
     (entry.folder / "model.safetensors").write_bytes(b"damaged")
     assert (run(*arguments).out, len(SHELF.listed())) == (first.out, 1)
-    assert "1 converted models removed" in run("models", "clear", path).err
+    assert "1 converted model removed" in run("models", "clear", path).err
     assert SHELF.listed() == []
 
 

@@ -7,7 +7,6 @@ configuration_utils, modeling_utils, tokenization_utils_base). Nothing is import
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,8 +78,6 @@ def read(folder: Path, *, trust_remote_code: bool = False) -> dict[str, Any]:
     if (names := sum(map(len, _parts(clean(config))))) > _MOST_NAMES:
         raise ModelError(f"{path}: has {names:,} names; at most {_MOST_NAMES:,} are read", hint="copy or download the model again")
     for part in _parts(config):
-        if nothing := [n for n, value in part.items() if isinstance(value, float) and math.isnan(value)]:
-            raise ModelError(f"{path}: '{nothing[0]}' is NaN; a number is expected", hint="copy or download the model again")
         _check_weights(path, part)
         _check_kernels(path, part, trust_remote_code)
     for name in ("dtype", "torch_dtype"):
