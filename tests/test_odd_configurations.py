@@ -44,6 +44,15 @@ def test_the_value_that_no_model_can_have_is_named(run: Run, llama: Path, copy_o
     assert said in ran.err
 
 
+@pytest.mark.parametrize("padding", ["x", [1], {"a": 1}], ids=str)
+def test_a_padding_token_that_is_none_is_said_of_the_file_that_names_it(run: Run, llama: Path, copy_of: Copy, padding: object) -> None:
+    model = copy_of(llama)
+    (model / "generation_config.json").write_text(json.dumps({"pad_token_id": padding}))
+    ran = run("generate", "-m", model, *PROMPT)
+    assert ran.code == 5
+    assert f"{model / 'generation_config.json'}: 'pad_token_id' is {padding}" in ran.err
+
+
 def test_a_configuration_of_many_thousand_names_is_refused_and_one_of_many_labels_is_read(run: Run, llama: Path, copy_of: Copy) -> None:
     model = copy_of(llama)
     change(model / "config.json", id2label={str(number): "x" for number in range(20_000)})

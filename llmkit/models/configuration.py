@@ -83,6 +83,10 @@ def read(folder: Path, *, trust_remote_code: bool = False) -> dict[str, Any]:
     for name in ("dtype", "torch_dtype"):
         if not isinstance(config.get(name), str | dict | None):
             raise ModelError(f"{path}: '{name}' is {str(config[name])[:60]}; the name of a precision is expected")
+    padding = optional(folder, "generation_config.json").get("pad_token_id")
+    if not isinstance(padding, int | float | None):
+        where = folder / "generation_config.json"
+        raise ModelError(f"{where}: 'pad_token_id' is {str(padding)[:60]}; the id of a token is expected")
     for part in (config, text(config)):
         _check_loader(path, part)
         _check_sizes(path, part)
