@@ -28,13 +28,13 @@ def unusual(config: Mapping[str, Any], usual: Mapping[str, Any], reason: str, si
     """
     parts = [config, *(part for name in _PARTS if isinstance(part := config.get(name), Mapping))]
     values: list[tuple[str, Any]] = [(name, value) for part in parts for name, value in part.items() if name not in _PLAIN]
-    found = [(name, value) for name, value in values if type(value) is int and value in sizes and value >= _TELLING]
-    found = found or [(name, value) for name, value in values if _is_odd(name, value, usual.get(name), reason)]
+    odd = [(name, value) for name, value in values if type(value) is int and value in sizes and value >= _TELLING]
+    odd = odd or [(name, value) for name, value in values if _is_odd(name, value, usual.get(name), reason)]
     # nothing stands out: what is left open or zero, and what the architecture does not have by itself
-    found = found or [(name, value) for name, value in values if name not in usual or _is_empty(value, usual[name])]
-    found += [(name, config[name]) for name in _PARTS if name in config and name not in usual]
-    odd = [f"'{name}' is {one_line(repr(value), 60)}" for name, value in found]
-    return f"unusual in config.json: {', '.join(odd[:_MOST])}" if odd else None
+    odd = odd or [(name, value) for name, value in values if name not in usual or _is_empty(value, usual[name])]
+    odd += [(name, config[name]) for name in _PARTS if name in config and name not in usual]
+    said = [f"'{name}' is {one_line(repr(value), 60)}" for name, value in odd]
+    return f"unusual in config.json: {', '.join(said[:_MOST])}" if said else None
 
 
 def _is_odd(name: str, value: Any, usual: Any, reason: str) -> bool:
