@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import Run, write_rows
 
-from llmkit.files import locked
+from llmkit.files import locked, part_of
 from llmkit.training.merge import Target
 
 
@@ -91,3 +91,16 @@ def test_a_released_lock_is_not_taken_by_two(tmp_path: Path) -> None:
         pass
     with locked(folder, "out"), pytest.raises(OutputError, match="process"), locked(folder, "out"):
         pytest.fail("locked twice")
+
+
+@pytest.mark.parametrize("left", [None, "", '{"format": 2, "iden'])
+def test_a_run_goes_into_the_folder_of_one_that_was_killed_before_it_had_a_state(
+    run: Run, tmp_path: Path, command: list[str], left: str | None
+) -> None:
+    checkpoints = tmp_path / "ad" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    if left is not None:
+        part_of(checkpoints / "state.json").write_text(left)
+    done = run(*command)
+    assert done.code == 0, done.err
+    assert not part_of(checkpoints / "state.json").exists()

@@ -1,36 +1,103 @@
 """Fifty kills at random moments of a training run, on a sequence-to-sequence model and on a real one: the same adapter bit for bit.
 
 `test_finetune_runs.py` has the short form. The real model is the folder that the environment variable REAL_MODEL names.
+
+A moment is an amount of the process's own processor time, or a number of changes in its folder. Neither depends on what else the machine
+does, and the changes lead into the middle of what is written. The processes are forked from one that has imported the libraries, so that
+each moment falls into the work.
 """
 
 from __future__ import annotations
 
-import contextlib
+import multiprocessing
 import os
 import random
-import subprocess
+import signal
 import sys
-import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
-from conftest import finish, start, write_rows
+from conftest import write_rows
 
 from llmkit.files import file_sha256
 
 KILLS = 50
+FORKING = multiprocessing.get_context("forkserver")
+FORKING.set_forkserver_preload(
+    ["pytest", "hypothesis", "llmkit.cli.app", "llmkit.cli.commands.finetune", "llmkit.training.finetune", "llmkit.training.run",
+     "llmkit.training.trainer", "llmkit.training.results", "llmkit.training.eval_prompts", "peft", "accelerate", "matplotlib.figure",
+     "matplotlib.backends.backend_agg", "transformers.models.llama.modeling_llama", "transformers.models.t5.modeling_t5"]
+)  # fmt: skip
 
 
-def dies(arguments: list[object], seconds: float) -> bool:
-    """Kills a run `seconds` after its start; False when it has ended before."""
-    running = start(*arguments)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        running.wait(timeout=seconds)
-    killed = running.poll() is None
-    running.kill()
-    ended = finish(running)
-    assert killed or ended.code == 0, ended.err
-    return killed
+@dataclass(frozen=True)
+class End:
+    """How a process ended: its exit code, seconds of processor time, changes of its folder, and what it was last seen writing."""
+
+    code: int | None
+    seconds: float
+    changes: int
+    at: str
+
+
+def train(arguments: list[str], log: Path) -> None:
+    """The command line in a process of its own."""
+    from llmkit.cli import app
+
+    with log.open("ab") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    sys.exit(app.run(arguments))
+
+
+def trained(arguments: list[object], place: Path, until: Callable[[float, int], bool] = lambda *_: False) -> End:
+    """Trains into `place`, and kills the process as soon as `until(seconds of processor time, changes of the folder)`."""
+    place.mkdir(exist_ok=True)
+    log = place.with_suffix(".log")
+    running = FORKING.Process(target=train, args=([*map(str, arguments), "-o", str(place / "adapter")], log))
+    running.start()
+    assert running.pid is not None
+    process = psutil.Process(running.pid)
+    seconds, changes, files = 0.0, 0, listing(place)
+    at = "loading"
+    while running.exitcode is None:
+        with suppress(psutil.Error):
+            seconds = sum(process.cpu_times()[:2])
+        now = listing(place)
+        if now != files:
+            changes, at = changes + 1, work(at, files, now)
+            files = now
+        if until(seconds, changes):
+            running.kill()
+        running.join(0.003)
+    assert running.exitcode in (0, -signal.SIGKILL), log.read_text(encoding="utf-8")
+    return End(running.exitcode, seconds, changes, at)
+
+
+def listing(place: Path) -> dict[str, int]:
+    """The files under a folder, with their sizes."""
+    found: dict[str, int] = {}
+    for folder, _, names in os.walk(place):
+        for name in names:
+            with suppress(OSError):
+                path = os.path.join(folder, name)
+                found[path] = os.path.getsize(path)
+    return found
+
+
+def work(at: str, before: dict[str, int], now: dict[str, int]) -> str:
+    """What a run is at, by the last change of its folder and what it was at before."""
+    changed = {path for path in before.keys() | now.keys() if before.get(path) != now.get(path)}
+    if any("checkpoint-" in path for path in changed):
+        return "checkpoint"
+    if any("metrics" in path for path in changed):
+        return "steps"
+    return at if at == "loading" else "result"
 
 
 @pytest.mark.slow
@@ -41,21 +108,27 @@ def test_runs_killed_at_random_moments_end_with_the_adapter_of_an_uninterrupted_
     model = t5 if kind == "sequence to sequence" else os.environ.get("REAL_MODEL")
     if model is None:
         pytest.skip("REAL_MODEL names no model folder")
-    rows = [{"prompt": f"What is {i} and {i}?", "completion": f"It is {2 * i}, of course, and not {3 * i}."} for i in range(30)]
+    rows = [{"prompt": f"{i} and {i}?", "completion": f"It is {2 * i}."} for i in range(10)]
     data = write_rows(tmp_path / "rows.jsonl", rows)
     training: list[object] = ["finetune", data, "-m", model, "--valid-split", "20%", "--learning-rate", "1e-3", "--lora-dropout", "0.1"]
-    training += ["--max-steps", "24", "--batch-size", "2", "--save-steps", "2", "--lora-r", "4"]
-    begun = time.monotonic()
-    assert not dies([*training, "-o", tmp_path / "whole"], 3600)
-    seconds = time.monotonic() - begun
-    moments = random.Random(7)
-    kills = number = 0
+    training += ["--chat-template", "none", "--max-steps", "6", "--batch-size", "1", "--save-steps", "2", "--lora-r", "4"]
+    whole = trained(training, tmp_path / "whole")
+    draw = random.Random(7)
+    kills, number, hit = 0, 0, Counter[str]()
     while kills < KILLS:
-        out = tmp_path / f"killed-{number}"
-        while dies([*training, "-o", out], moments.uniform(0, seconds)):
+        place = tmp_path / f"killed-{number}"
+        while True:
+            most, change = draw.uniform(0, whole.seconds), draw.randint(1, whole.changes)
+            by_time = draw.random() < 0.5
+            end = trained(training, place, lambda spent, seen, t=by_time, s=most, c=change: spent >= s if t else seen >= c)
+            if end.code == 0:
+                break
             kills += 1
+            hit[end.at] += 1
         for name in ("adapter_model.safetensors", "metrics.jsonl"):
-            assert file_sha256(out / name) == file_sha256(tmp_path / "whole" / name), f"{name} after {kills} kills"
+            killed, uninterrupted = (file_sha256(folder / "adapter" / name) for folder in (place, tmp_path / "whole"))
+            assert killed == uninterrupted, f"{name} after {kills} kills"
         number += 1
     with capfd.disabled():
-        sys.stdout.write(f"\n{kind}: {kills} kills in {number} runs; an uninterrupted one takes {seconds:.1f} s\n")
+        places = ", ".join(f"{count} {name}" for name, count in sorted(hit.items()))
+        sys.stdout.write(f"\n{kind}: {kills} kills ({places}) in {number} runs; a whole one takes {whole.seconds:.1f} s of a core\n")

@@ -119,7 +119,7 @@ class RunFolder:
                 raise JobChangedError(f"{self.name}: the unfinished run used other options: {'; '.join(changes)}", hint=hint)
             self._check_room()
             return "resume" if goes_on else "fresh"
-        if self.record is None and self.path.exists() and any(self.path.iterdir()):
+        if self.record is None and not self._is_empty():
             raise OutputError(f"{self.name} is not empty and holds no run of llmkit finetune", hint="name another folder")
         self._check_room()
         return "fresh"
@@ -283,6 +283,11 @@ class RunFolder:
                 files.remove_files(self.checkpoints, ["metrics.jsonl"])
             self.keep(replaces=(), files=tuple(names))
         self.record = read_record(self.record_path)
+
+    def _is_empty(self) -> bool:
+        """Whether nothing is in the folder but what a run leaves that died before its state was written."""
+        left = {self.checkpoints, files.part_of(self.checkpoints / "state.json")}
+        return all(path in left for path in self.path.rglob("*"))
 
     def _result_files(self) -> list[str]:
         return list(self.record["result"]["files"]) if self.record is not None else []
