@@ -34,6 +34,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="growth, scale: numbers of rows")
     parser.add_argument("--steps", type=int, default=12, help="estimates: steps of a run")
     parser.add_argument("--segments", type=int, default=1000, help="documents: segments of a file")
+    parser.add_argument("--shorter", type=int, default=1, help="estimates: the rows' lengths, divided by this")
+    parser.add_argument("--processor-time", action="store_true", help="estimates: count one thread's processor time, on a busy machine")
     parser.add_argument("--combinations", default="", help="estimates: combinations whose line contains this")
     parser.add_argument("--out", type=Path, default=Path("bench-results"))
     asked = parser.parse_args()
@@ -48,7 +50,9 @@ def main() -> None:
         elif asked.what == "estimates":
             from bench import estimates
 
-            estimates.main(asked.model, asked.steps, asked.combinations, Path(scratch))
+            estimates.main(
+                asked.model, asked.steps, asked.combinations, Path(scratch), shorter=asked.shorter, processor_time=asked.processor_time
+            )
         elif asked.what == "documents":
             from bench import documents
 
