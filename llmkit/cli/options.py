@@ -7,7 +7,8 @@ and help; what an option does is the business of the settings that a group build
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -264,12 +265,15 @@ class TemplateOptions:
     chat_template: ChatTemplate = "auto"
     chat_template_kwargs: ChatTemplateKwargs = None
 
-    @property
+    @cached_property
     def settings(self) -> ChatSettings:
-        """Raises UsageError for values that are not a template's to be shown."""
+        """Raises UsageError for values that are not a template's to be shown, InputError for a file that can't be read."""
+        return self._settings()
+
+    def _settings(self, system: str | None = None) -> ChatSettings:
         from llmkit.engines.chat import ChatSettings
 
-        return ChatSettings(self.chat_template, None, json.loads(self.chat_template_kwargs or "{}"))
+        return ChatSettings(self.chat_template, system, json.loads(self.chat_template_kwargs or "{}"))
 
 
 @dataclass(frozen=True)
@@ -281,10 +285,10 @@ class _System:
 class ChatOptions(TemplateOptions, _System):
     """How a prompt becomes a conversation."""
 
-    @property
+    @cached_property
     def settings(self) -> ChatSettings:
         """As `TemplateOptions.settings`, with the system message."""
-        return replace(super().settings, system=self.system)
+        return self._settings(self.system)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ _MAX_TEMPLATE = 1_000_000
 class ChatSettings:
     """template: 'auto', 'none', or a Jinja file. system: a message before the conversation. values: what else the template is shown.
 
-    Raises UsageError for values whose names are not theirs to set.
+    Raises UsageError for values whose names are not theirs to set, InputError for a file that can't be read.
     """
 
     template: str = "auto"
@@ -34,6 +35,24 @@ class ChatSettings:
     def __post_init__(self) -> None:
         if (name := next((name for name in self.values if name in NOT_VALUES), None)) is not None:
             raise UsageError(f"`chat_template_kwargs`: '{name}' is set by llmkit itself", hint="remove it")
+        _ = self._text  # read before anything else is, and once: it may be a pipe
+
+    @cached_property
+    def _text(self) -> str | None:
+        """What is in the template's file; None for 'auto' and 'none'."""
+        if self.template in ("auto", "none"):
+            return None
+        try:
+            with Path(self.template).open("rb") as file:
+                data = file.read(_MAX_TEMPLATE + 1)  # of a device or a pipe no size is known
+            if len(data) > _MAX_TEMPLATE:
+                raise ValueError(f"more than {_MAX_TEMPLATE:,} bytes")
+            return data.decode("utf-8")
+        except (OSError, ValueError) as exc:
+            why = (exc.strerror if isinstance(exc, OSError) else None) or exc
+            raise InputError(
+                f"{self.template}: the chat template cannot be read: {why}", hint="`chat_template` auto, none, or a file"
+            ) from exc
 
     def check(self, tokenizer: Any) -> list[str]:
         """Remarks on values that the template does not read. Raises UsageError for values without a template."""
@@ -46,18 +65,9 @@ class ChatSettings:
         return [f"the chat template does not read {', '.join(repr(name[:60]) for name in unread)}"] if unread else []
 
     def source(self, tokenizer: Any) -> str | None:
-        """The template's text, None for plain prompts. Raises InputError for a file that can't be read."""
-        if self.template == "none":
-            return None
+        """The template's text, None for plain prompts."""
         if self.template != "auto":
-            try:
-                with Path(self.template).open("rb") as file:
-                    data = file.read(_MAX_TEMPLATE + 1)  # of a device or a pipe no size is known
-                if len(data) > _MAX_TEMPLATE:
-                    raise ValueError(f"{self.template}: more than {_MAX_TEMPLATE:,} bytes")
-                return data.decode("utf-8")
-            except (OSError, ValueError) as exc:
-                raise InputError(f"the chat template can't be read: {exc}", hint="`chat_template` auto, none, or a file") from exc
+            return self._text
         own = getattr(tokenizer, "chat_template", None)
         own = own.get("default") if isinstance(own, dict) else own
         return own if isinstance(own, str) else None

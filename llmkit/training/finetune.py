@@ -6,7 +6,6 @@ and the result in its place. Nothing that is in the place already is touched bef
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -204,7 +203,6 @@ def _examples(encoder: Encoder, files: Sequence[File]) -> tuple[Examples, tuple[
 
 
 def _encoder(prepared: Prepared, settings: FinetuneSettings, format: str) -> Encoder:
-    from llmkit.engines.chat import ChatSettings
     from llmkit.engines.torch.loading import context_of
     from llmkit.training.examples import Encoder
     from llmkit.training.languages import decoder_begin, directions
@@ -213,7 +211,7 @@ def _encoder(prepared: Prepared, settings: FinetuneSettings, format: str) -> Enc
     if asked is not None and context is not None and asked > context:
         raise UsageError(f"`max_length` {asked}: the model reads at most {counted(context, 'token')} at once")
     begin = decoder_begin(prepared) if prepared.checkpoint.is_encoder_decoder else ()
-    chat = ChatSettings(settings.data.chat_template, values=json.loads(settings.data.chat_template_kwargs or "{}"))
+    chat = settings.data.chat
     known = directions(prepared, chat, settings.data.languages)
     if settings.data.languages != LanguageSettings() and format != "source and target" and not known.by_tokens:
         raise UsageError(f"`from` and `to` apply to rows with a source and a target; these rows are {format}", hint="remove them")

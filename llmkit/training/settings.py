@@ -5,14 +5,19 @@ Knows options and their bounds; not models or data.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from llmkit.errors import UsageError, counted
 from llmkit.models.settings import ModelSettings
 from llmkit.rows.samples import SampleFields
+
+if TYPE_CHECKING:
+    from llmkit.engines.chat import ChatSettings
 
 #: transformers' names of schedules that need nothing but a number of steps.
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt")
@@ -196,6 +201,7 @@ class DataSettings:
     train, valid: one file or several; valid_share: else a share of the training rows, not trained on. weights: how often an epoch sees
     each row of each training file, empty for once. limit: rows read of a training file. max_errors: bad rows that are skipped.
     chat_template: auto, none or a Jinja file. chat_template_kwargs: what else the template is shown, as a JSON object.
+    Raises UsageError for settings that do not go together, InputError for a chat template that can't be read.
     """
 
     train: str | Sequence[str]
@@ -222,6 +228,14 @@ class DataSettings:
                 raise UsageError(f"the weight {weight:g} of a training file: it must be above 0", hint="leave the file out")
         if all(weight == 1 for weight in self.weights):  # the same run as one without weights
             object.__setattr__(self, "weights", ())
+        _ = self.chat  # a file that can't be read is told before any row
+
+    @cached_property
+    def chat(self) -> ChatSettings:
+        """The chat template as the engines take it."""
+        from llmkit.engines.chat import ChatSettings
+
+        return ChatSettings(self.chat_template, values=json.loads(self.chat_template_kwargs or "{}"))
 
     @property
     def train_files(self) -> tuple[str, ...]:
@@ -266,8 +280,9 @@ class FinetuneSettings:
     def __post_init__(self) -> None:
         if self.optimization.early_stopping is not None and not self.data.valid_files and not self.data.valid_share:
             raise UsageError("`early_stopping` needs validation rows", hint="`valid` FILE, or `valid_split` 5%")
-        for name, given in (("adapter", self.model.adapter), ("lora_plus_ratio", self.optimization.lora_plus)):
-            if self.lora is None and given is not None:
+        only_lora = {"adapter": self.model.adapter, "lora_plus_ratio": self.optimization.lora_plus, "fsdp": self.fsdp}
+        for name, given in only_lora.items():
+            if self.lora is None and given not in (None, False):
                 raise UsageError(f"`full` and `{name}` cannot be combined", hint="use only one of them")
 
 

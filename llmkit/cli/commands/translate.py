@@ -159,13 +159,13 @@ def translate(
         refuse(ctx, ("shard", "output_format"), "applies to rows, not to documents", hint="remove it")
     as_json = rows_out.for_one() if input is None else False
     write = _writer(rows_out, rows, document, to_file, model.model, several=n_best > 1, extra="scores" if scores else None)
-    known = identity(ctx, "translate")
+    known, conversation = identity(ctx, "translate"), chat.settings
     with (
         output_of(
             to_file, input or "", known, overwrite=rows_out.overwrite, restart=job.restart, answer=output_field, write=write,
             shard=settings.shard,
         ) as job_target,
-        _open_route(model, chat.settings, wanted, (pivot_language, pivot_model), job.crew, out) as route,
+        _open_route(model, conversation, wanted, (pivot_language, pivot_model), job.crew, out) as route,
     ):  # fmt: skip
         if languages:
             return _list(route.first)
