@@ -339,6 +339,29 @@ def test_weights_are_sharded_over_several_processes_only(run: Run, training: lis
     assert not (tmp_path / "out").exists()
 
 
+def test_all_weights_are_not_sharded(run: Run, texts: Path, gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = ["finetune", texts, "-m", gpt2, "--full", "--dry-run"]
+    done = run(*training, "--fsdp")
+    assert done.code == 2
+    assert "--full and --fsdp cannot be combined" in done.err
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = run(*training)
+    assert done.code == 2
+    assert "start accelerate launch without FSDP" in done.err
+
+
+def test_one_process_of_several_that_accelerate_was_asked_for_is_refused(
+    run: Run, training: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    done = run(*training, "-o", tmp_path / "out")
+    assert done.code == 5
+    assert "start them with torchrun" in done.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_deepspeed_is_refused_before_a_model_is_read(
     run: Run, training: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

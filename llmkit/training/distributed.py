@@ -93,9 +93,18 @@ _NAMES = {
 
 
 def from_environment() -> Processes:
-    """What torchrun and accelerate set; one process without them."""
+    """What torchrun and accelerate set; one process without them.
+
+    Raises UnavailableError where accelerate was told to start several and has started one.
+    """
     values = {field: next((int(os.environ[n]) for n in names if n in os.environ), None) for field, names in _NAMES.items()}
     numbers = {field: number for field, number in values.items() if number is not None}
+    # `accelerate launch --cpu --num_processes 2` names a place to meet, and then starts one process unless it may use mpirun
+    if "count" not in numbers and _is_on("ACCELERATE_USE_CPU") and "MASTER_ADDR" in os.environ:
+        raise UnavailableError(
+            "accelerate launch started a single process: several on CPUs need mpirun",
+            hint="start them with torchrun, or give accelerate launch a host file for mpirun",
+        )
     return Processes(**numbers, fsdp=_is_on("ACCELERATE_USE_FSDP"))
 
 

@@ -189,11 +189,12 @@ def check_weights(plan: RunPlan) -> None:
 def _check_sharding(plan: RunPlan) -> None:
     """Raises UsageError for a run whose weights can't be sharded."""
     if plan.processes.count == 1:
-        raise UsageError("`fsdp` needs several processes", hint="start the run with torchrun")
+        raise UsageError("`fsdp` needs several processes", hint="start the run with torchrun, or several with accelerate launch")
+    hint = "start accelerate launch without FSDP" if plan.processes.fsdp else "use only one of them"
     if plan.lora is None:
-        raise UsageError("`full` and `fsdp` cannot be combined: only frozen weights are sharded", hint="use only one of them")
+        raise UsageError("`full` and `fsdp` cannot be combined: only frozen weights are sharded", hint=hint)
     if plan.prepared.settings.quantize != "none":
-        raise UsageError("quantized weights can't be sharded", hint="use only one of `quantize` and `fsdp`")
+        raise UsageError("`quantize` and `fsdp` cannot be combined: quantized weights can't be sharded", hint=hint)
 
 
 def build(plan: RunPlan) -> Ready:
