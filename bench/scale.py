@@ -1,8 +1,10 @@
 """What more workers and more rows cost: on workers that take a given time per batch, and on long journals.
 
-Scaling: rows per second, until the last answer, on 1, 2, 4 and 8 workers on Ray, whose batches take a second each, as a share of what as
-many workers could do at most. Memory: of the process that plans and writes, whose workers answer at once. Resuming: a run of ten times as
-many rows that was ended shortly before its last, until the first batch is asked for again.
+Scaling: batches per second on 1, 2, 4 and 8 workers on Ray, whose batches take a second each, as a share of what as many workers could
+do at most: until the last answer, and until the last batch was sent, which leaves out the end, where workers run out of work. The same
+on many workers that this process only imagines, whose batches take from half a second to one and a half: what planning and writing alone
+allow. Memory: of the process that plans and writes, whose workers answer at once. Resuming: a run of ten times as many rows that was
+ended shortly before its last, until the first batch is asked for again.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from bench.running import environment, process
 
 #: What the code below shares: a task that takes some seconds for a batch, and a job with it.
 _JOB = """
-import sys, time
+import json, sys, time
 from llmkit.cli.console import Console
 from llmkit.errors import TimeUpError
 from llmkit.jobs.batching import Work
@@ -35,23 +37,82 @@ class Echo:
         time.sleep(self.seconds)
         return [Answer({"text": work.payload}, None, 1, 1) for work in batch]
 
-def tell(seconds):
+def tell(*seconds):
     with open(sys.argv[-1] + ".seconds", "w") as file:
-        file.write(str(seconds))
+        json.dump(seconds, file)
 
 def job(task, path, out, **settings):
     with Output(out, overwrite=True) as output:
         return file_job(open_rows(path), task, JobSettings(**settings), output, Console(True), RunName("generate"))
 """
+#: Watches a crew, and tells of its job: seconds until the last answer, the workers' share until the last batch was sent, and this process's
+#: own seconds per batch.
+_WATCHED = """
+from llmkit.jobs.outcome import Answer
+from llmkit.jobs.workers import Arrived
+
+def watched(workers, count, seconds, task):
+    sent, back, events, send = [], [], workers.events, workers.send
+    def sending(parcel):
+        sent.append(time.monotonic())
+        send(parcel)
+    def arriving(timeout):
+        happened = events(timeout)
+        back.extend(time.monotonic() for event in happened if isinstance(event, Arrived))
+        return happened
+    workers.send, workers.events = sending, arriving
+    own = time.process_time()
+    took = job(task, path, out, batch_size=64, crew=workers).seconds
+    own = time.process_time() - own
+    first, last = back[count - 1], sent[-1]
+    steady = sum(first < at <= last for at in back) * seconds / count / (last - first) if last > first else 0.0
+    tell(took, steady, own / len(back))
+
+count, seconds, path, out = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3], sys.argv[4]
+"""
 _WORKERS = """
 from llmkit.jobs.ray import crew
 from llmkit.jobs.workers import WorkerSettings
 
-count, seconds, path, out = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3], sys.argv[4]
 with crew(WorkerSettings(count, cpus=0.01), [], Console(True)) as workers:
     while workers.ready < count:
         workers.events(1.0)
-    tell(job(Echo(seconds), path, out, batch_size=64, crew=workers).seconds)
+    watched(workers, count, seconds, Echo(seconds))
+"""
+_IMAGINED = """
+from heapq import heappop, heappush
+from llmkit.jobs.worker import Back
+
+class Imagined:
+    working = ""
+    def __init__(self):
+        self.most, self.out, self.free_at = 2 * count, [], [0.0] * count
+        self.held, self.number = [0] * count, 0
+    def begin(self, task):
+        pass
+    def free(self):
+        return len(self.out) < self.most
+    def send(self, parcel):
+        worker = self.held.index(min(self.held))
+        self.held[worker] += 1
+        self.number += 1
+        begun = max(time.monotonic(), self.free_at[worker])
+        self.free_at[worker] = begun + (0.5 + self.number * 0.618034 % 1) * seconds
+        heappush(self.out, (self.free_at[worker], self.number, worker, parcel))
+    def events(self, timeout):
+        if not self.out:
+            return []
+        time.sleep(max(0.0, min(timeout, self.out[0][0] - time.monotonic())))
+        happened = []
+        while self.out and self.out[0][0] <= time.monotonic():
+            _, _, worker, parcel = heappop(self.out)
+            self.held[worker] -= 1
+            happened.append(Arrived(parcel, Back([Answer({"text": work.payload}, None, 1, 1) for work in parcel.batch])))
+        return happened
+    def drop(self):
+        self.out.clear()
+
+watched(Imagined(), count, seconds, Echo(0))
 """
 #: Writes the journal of a run that was ended two windows before its last row, as the job writes it and in a hundredth of the time.
 _BEGUN = """
@@ -119,33 +180,39 @@ except Asked:
 
 def main(rows: Sequence[int], out: Path, scratch: Path, *, quick: bool) -> None:
     """Measures each, prints it, and writes scale.json. rows: of the runs whose memory is measured."""
-    found: dict[str, list[dict[str, float]]] = {"workers": [], "memory": [], "resuming": []}
+    found: dict[str, list[dict[str, float]]] = {"workers": [], "imagined workers": [], "memory": [], "resuming": []}
     each = 8 if quick else 30
-    for count in (1, 2, 4, 8):
-        path = _rows(scratch, 64 * each * count)
-        seconds = _run(_WORKERS, count, 1.0, path, f"{path}.out.jsonl")[0]
-        found["workers"].append({"workers": count, "seconds": seconds, "of_linear": each / seconds})
-        print(f"{count} workers: {each * count} batches of 1 s in {seconds:.2f} s, {100 * each / seconds:.1f}% of linear", flush=True)
+    for kind, code, counts in (("", _WORKERS, (1, 2, 4, 8)), ("imagined ", _IMAGINED, (8, 32, 64))):
+        for count in counts:
+            path = _rows(scratch, 64 * each * count)
+            (seconds, steady, own), _ = _run(_WATCHED + code, count, 1.0, path, f"{path}.out.jsonl")
+            measured = {"workers": count, "seconds": seconds, "of_linear": each / seconds, "steady": steady, "own_seconds_a_batch": own}
+            found[f"{kind}workers"].append(measured)
+            print(
+                f"{count} {kind}workers: {each * count} batches of 1 s in {seconds:.2f} s, {100 * each / seconds:.1f}% of linear; "
+                f"{100 * steady:.1f}% until the last was sent; {1000 * own:.1f} ms of this process per batch",
+                flush=True,
+            )
     for count in rows:
         path = _rows(scratch, count)
-        seconds, peak = _run(_WORKERS, 2, 0, path, f"{path}.out.jsonl")
-        found["memory"].append({"rows": count, "seconds": seconds, "peak_bytes": peak})
+        (seconds, _, own), peak = _run(_WATCHED + _WORKERS, 2, 0, path, f"{path}.out.jsonl")
+        found["memory"].append({"rows": count, "seconds": seconds, "peak_bytes": peak, "own_seconds_a_batch": own})
         print(f"{count:,} rows on 2 workers that answer at once: {seconds:.0f} s, peak {peak / 2**20:.0f} MiB", flush=True)
     for count in (10 * each for each in rows):
         path = _rows(scratch, count)
         process([sys.executable, "-c", _JOB + _BEGUN, path, f"{path}.begun.jsonl", str(count)], environment())
         size = Path(f"{path}.begun.jsonl.journal").stat().st_size
-        seconds, peak = _run(_RESUMED, path, f"{path}.begun.jsonl")
+        (seconds,), peak = _run(_RESUMED, path, f"{path}.begun.jsonl")
         found["resuming"].append({"rows": count, "journal_bytes": size, "seconds": seconds, "peak_bytes": peak})
         print(f"a journal of {count:,} rows ({size / 2**20:,.0f} MiB): {seconds:.1f} s until it goes on, peak {peak / 2**20:.0f} MiB")
     (out / "scale.json").write_text(json.dumps(found, indent=1) + "\n")
     print(f"{out}/scale.json")
 
 
-def _run(code: str, *arguments: object) -> tuple[float, int]:
-    """The seconds that the code tells, and the peak memory of its process. The last argument is its output."""
+def _run(code: str, *arguments: object) -> tuple[list[float], int]:
+    """What the code tells, and the peak memory of its process. The last argument is its output."""
     _, peak = process([sys.executable, "-c", _JOB + code, *map(str, arguments)], environment())
-    return float(Path(f"{arguments[-1]}.seconds").read_text()), peak
+    return json.loads(Path(f"{arguments[-1]}.seconds").read_text()), peak
 
 
 def _rows(scratch: Path, count: int) -> str:

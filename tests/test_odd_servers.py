@@ -192,3 +192,54 @@ def test_a_redirect_that_would_lose_the_prompt_is_told(run: Run, tmp_path: Path)
         ran = run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", "-m", "openai:tiny", "--api-base", base)
     assert ran.code == 5
     assert "/v2/chat/completions" in ran.err
+
+
+def events(*deltas: dict[str, Any], ended: str | None = "stop") -> Answer:
+    """A streamed answer of these parts."""
+    choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas] + [
+        {"index": 0, "delta": {}, "finish_reason": ended}
+    ]
+    data = "".join(f"data: {json.dumps({'choices': [choice]})}\n\n" for choice in choices) + "data: [DONE]\n\n"
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data.encode())
+
+    return answer
+
+
+NULL, BEGIN = {"role": "assistant", "content": None}, {"role": "assistant", "content": ""}
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "out", "said"),
+    [
+        (events(NULL), 5, "", "the server's answer has no text (finish reason stop)"),
+        (events(), 5, "", "the server's answer has no text (finish reason stop)"),
+        (events(BEGIN, {"tool_calls": [{"index": 0, "function": {"name": "f"}}]}, ended="tool_calls"), 5, "", "called a tool"),
+        (events(BEGIN, {"reasoning_content": "Hm"}, ended="length"), 5, "", "reasoning took all tokens"),
+        (events(BEGIN, {"refusal": "I can't"}), 5, "", "refused to answer"),
+        (events(BEGIN), 0, "\n", "the answer is empty"),
+        (events(BEGIN, {"content": "so"}, ended="content_filter"), 0, "so\n", "the server ended the answer: content_filter"),
+        (events(BEGIN, {"reasoning_content": "Hm"}, {"content": "yes"}, ended=None), 0, "yes\n", ""),
+    ],
+    ids=["null", "nothing", "tool", "reasoning", "refusal", "empty", "cut", "whole"],
+)
+def test_a_streamed_answer_without_text_is_not_taken_for_one(run: Run, answer: Answer, code: int, out: str, said: str) -> None:
+    with odd(answer) as base:
+        ran = run("generate", "Hello", "-m", "openai:tiny", "--api-base", base)
+    assert (ran.code, ran.out) == (code, out), ran.err
+    assert said in ran.err
+    assert said or not ran.err
+
+
+def test_an_empty_text_beside_reasoning_without_an_end_is_a_failed_row(run: Run, tmp_path: Path) -> None:
+    message = {"role": "assistant", "content": "", "reasoning_content": "Hm"}
+    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "Hello"}])
+    with odd(sends(200, reply(choices=[{"index": 0, "finish_reason": "length", "message": message}]))) as base:
+        ran = run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", "-m", "openai:tiny", "--api-base", base)
+    assert ran.code == 3
+    assert "reasoning took all tokens" in read_rows(tmp_path / "out.jsonl")[0]["error"]

@@ -18,7 +18,7 @@ SHORT = ["--max-new-tokens", "4"]
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a Ray cluster on this machine, with logical CPUs for six workers."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": ".", "RAY_worker_niceness": "0"}
     from ray.cluster_utils import Cluster
 
     running = Cluster(initialize_head=True, head_node_args={"num_cpus": 6, "include_dashboard": False})
@@ -59,6 +59,7 @@ def test_a_worker_that_is_killed_costs_no_row_and_says_nothing_on_stdout(run: Ru
         return [child for child in psutil.Process(running.pid).children(recursive=True) if "ray::Worker" in " ".join(child.cmdline())]
 
     assert until(lambda: journal.exists() and b'"window"' in journal.read_bytes(), running)
+    assert workers()[0].nice() == psutil.Process(running.pid).nice()
     workers()[0].kill()
     ran = finish(running)
     assert (ran.code, ran.out) == (0, ""), ran.err

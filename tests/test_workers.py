@@ -36,12 +36,12 @@ class Shouting:
 
 
 class Scripted:
-    """Three places for parcels, answered newest first. sent: the rows of each parcel, as it was sent."""
+    """Places for parcels, answered newest first. sent: the rows of each parcel, as it was sent."""
 
     working = "3 of 3 workers"
 
-    def __init__(self, fate: Fate = lambda parcel, tries: None) -> None:
-        self.fate, self.task = fate, Shouting()
+    def __init__(self, fate: Fate = lambda parcel, tries: None, most: int = 3) -> None:
+        self.fate, self.task, self.most = fate, Shouting(), most
         self.out: list[Parcel] = []
         self.sent: list[list[int]] = []
 
@@ -49,7 +49,7 @@ class Scripted:
         pass
 
     def free(self) -> bool:
-        return len(self.out) < 3
+        return len(self.out) < self.most
 
     def send(self, parcel: Parcel) -> None:
         self.out.append(parcel)
@@ -87,6 +87,29 @@ def test_the_bytes_are_those_of_one_process_whatever_dies(tmp_path: Path, rows: 
     dying = Scripted(lambda parcel, tries: Died() if tries < 2 and parcel.batch[0].row.index % 5 == 0 else None)
     tally = answer_with(dying, rows, tmp_path / "many.jsonl")
     assert (tally.rows, tally.failed) == (3000, 0)
+    assert (tmp_path / "many.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+
+
+def test_many_workers_are_not_idle_while_one_batch_is_late_and_what_they_did_is_continued(tmp_path: Path) -> None:
+    class Late(Scripted):
+        """All but the first parcel come back in their order. least: how many were out when one was waited for, at least."""
+
+        least = 40
+
+        def events(self, seconds: float) -> list[Arrived | Died]:
+            self.least = min(self.least, len(self.out))
+            if len(self.sent) == 60:
+                raise UnavailableError("no worker is left")
+            self.out.append(self.out.pop(1))
+            return super().events(seconds)
+
+    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": f"row {i}"} for i in range(5000)])
+    crew = Late(most=40)
+    with pytest.raises(UnavailableError):
+        answer_with(crew, rows, tmp_path / "many.jsonl", batch_size=64)
+    assert crew.least == 40
+    assert answer_with(Scripted(), rows, tmp_path / "many.jsonl", batch_size=64).resumed == 20 * 64
+    answer_with(None, rows, tmp_path / "one.jsonl", batch_size=64)
     assert (tmp_path / "many.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
 
 

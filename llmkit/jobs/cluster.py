@@ -28,8 +28,10 @@ from llmkit.models.devices import available_cores
 
 #: Seconds for a connection to a cluster.
 _REACH = 10.0
-#: Of a cluster of this run's own: nothing is reported to anybody, and no working folder is copied.
+#: Of a cluster of this run's own: nothing is reported to anybody, no working folder is copied, and workers have the priority that this
+#: process has, where Ray gives them a lower one: beside any other work they would hardly run.
 _ENVIRONMENT = {
+    "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmkit.errors import JobChangedError, OutputError, UsageError
 from llmkit.jobs.batching import AUTO_ROWS
@@ -34,13 +34,32 @@ def read_saved(saved: Any) -> tuple[Outcome, str]:
     return Outcome(index, fields, Answer(answer, error, *counts)), digest
 
 
-def _entry(entry: Mapping[str, Any], journal: Journal) -> tuple[int, list[tuple[Outcome, str]], float]:
-    """The window, the rows and the seconds of a journal's entry. Raises JobChangedError for one that no run of llmkit writes."""
+class _Entry(NamedTuple):
+    """What a journal's entry says: some outcomes of a window with their rows' digests. open: the first window that may have more."""
+
+    window: int
+    rows: list[tuple[Outcome, str]]
+    seconds: float
+    open: int
+
+
+def saved_entry(window: int, rows: Sequence[list[Any]], seconds: float, first_open: int) -> dict[str, Any]:
+    """An entry as it stands in a journal. rows: of `saved_row`. first_open: the first window that is not complete.
+
+    Where that is left out, it is the window before: so it is with few workers.
+    """
+    late = {"open": first_open} if first_open < window - 1 else {}
+    return {"window": window, "rows": list(rows), "seconds": seconds, **late}
+
+
+def _entry(entry: Mapping[str, Any], journal: Journal) -> _Entry:
+    """Raises JobChangedError for an entry that no run of llmkit writes."""
     try:
         number, seconds = entry["window"], entry["seconds"]
-        if type(number) is not int or not isinstance(seconds, (int, float)):
+        first_open = entry.get("open", number - 1)
+        if type(number) is not int or type(first_open) is not int or first_open > number or not isinstance(seconds, (int, float)):
             raise ValueError("not a window")
-        return number, [read_saved(saved) for saved in entry["rows"]], float(seconds)
+        return _Entry(number, [read_saved(saved) for saved in entry["rows"]], float(seconds), first_open)
     except (KeyError, TypeError, ValueError) as exc:
         raise damaged(journal.path) from exc
 
@@ -48,16 +67,16 @@ def _entry(entry: Mapping[str, Any], journal: Journal) -> tuple[int, list[tuple[
 class Saved:
     """What the journal holds, taken window by window beside the input, so that memory does not grow.
 
-    Windows overlap while a run works, by one: the entries of window N stand before all entries of window N + 2.
+    Windows overlap while a run works: an entry tells which is the first that is still open, and those before it are complete.
     begin: where in the journal the first entry stands that may count; first: the window from which on entries do.
     """
 
     def __init__(self, journal: Journal, name: str, *, begin: int = 0, first: int = 0) -> None:
         self._journal, self._name, self.begin = journal, name, begin
         entries = (_entry(entry, journal) for entry in journal.entries(begin)) if journal.resumed else iter(())
-        self._entries = (entry for entry in entries if entry[0] >= first)
+        self._entries = (entry for entry in entries if entry.window >= first)
         self._next = next(self._entries, None)
-        self._ahead: list[tuple[Outcome, str]] = []  # of the window after the one that was taken last
+        self._ahead: dict[int, list[tuple[Outcome, str]]] = {}  # of windows after the one that was taken last
         self.seconds = 0.0
         self._seconds_of: dict[int, float] = {}
 
@@ -68,12 +87,12 @@ class Saved:
     def take(self, window: Sequence[Row], digests: Mapping[int, str], number: int) -> dict[int, Outcome]:
         """The outcomes of this window that are there. Raises JobChangedError when one of its rows is another row now."""
         lines = {row.index: row.line for row in window}
-        outcomes, self._ahead = self._ahead, []
-        while self._next is not None and self._next[0] <= number + 1:
-            (outcomes if self._next[0] <= number else self._ahead).extend(self._next[1])
-            self.seconds += self._next[2]
-            self._seconds_of[self._next[0]] = self._seconds_of.get(self._next[0], 0.0) + self._next[2]
+        while self._next is not None and self._next.open <= number:
+            self._ahead.setdefault(self._next.window, []).extend(self._next.rows)
+            self.seconds += self._next.seconds
+            self._seconds_of[self._next.window] = self._seconds_of.get(self._next.window, 0.0) + self._next.seconds
             self._next = next(self._entries, None)
+        outcomes = [saved for before in sorted(n for n in self._ahead if n <= number) for saved in self._ahead.pop(before)]
         done: dict[int, Outcome] = {}
         for outcome, digest in outcomes:
             if outcome.index not in lines:
@@ -97,7 +116,7 @@ class Saved:
 
 
 class JournalRows:
-    """The output rows that a complete journal holds, in input order, two windows at a time; can be iterated again."""
+    """The output rows that a complete journal holds, in input order, a few windows at a time; can be iterated again."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -117,13 +136,12 @@ class JournalOutcomes:
 
 
 def _in_order(journal: Journal) -> Iterator[tuple[Outcome, str]]:
-    """The rows of a journal with their digests. A window is complete when one after the next begins."""
+    """The rows of a journal with their digests."""
     open_windows: dict[int, dict[int, tuple[Outcome, str]]] = {}
-    for entry in journal.entries():
-        number, rows, _ = _entry(entry, journal)
-        for before in sorted(n for n in open_windows if n < number - 1):
+    for entry in (_entry(each, journal) for each in journal.entries()):
+        for before in sorted(n for n in open_windows if n < entry.open):
             yield from _by_index(open_windows.pop(before))
-        open_windows.setdefault(number, {}).update({outcome.index: (outcome, digest) for outcome, digest in rows})
+        open_windows.setdefault(entry.window, {}).update({outcome.index: (outcome, digest) for outcome, digest in entry.rows})
     for before in sorted(open_windows):
         yield from _by_index(open_windows[before])
 

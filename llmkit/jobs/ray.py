@@ -104,6 +104,11 @@ class RayCrew:
         return sum(slot.ready for slot in self._slots)
 
     @property
+    def most(self) -> int:
+        """As `Crew.most`."""
+        return self._settings.count * _IN_FLIGHT
+
+    @property
     def working(self) -> str:
         """As `Crew.working`."""
         return f"{self.ready} of {counted(self._settings.count, 'worker')}"

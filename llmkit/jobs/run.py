@@ -14,7 +14,7 @@ from typing import Any
 
 from llmkit.errors import RowsFailedError, UsageError, counted
 from llmkit.jobs import earlier, marks
-from llmkit.jobs.batching import Work, batches, windows
+from llmkit.jobs.batching import AUTO_ROWS, WINDOW_ROWS, Work, batches, windows
 from llmkit.jobs.executor import Concurrent, Executor, Here, Task, growing
 from llmkit.jobs.journal import Journal
 from llmkit.jobs.outcome import Answer, Outcome, RowsDigest, Tally, row_digest
@@ -50,6 +50,12 @@ class JobSettings:
             raise UsageError("`batch_tokens` must be 1 or more")
         if self.concurrency < 1:
             raise UsageError("`concurrency` must be 1 or more")
+
+    @property
+    def windows_ahead(self) -> int:
+        """How many windows may begin before one is complete: one, and as many as the batches that are out at once may fill."""
+        out = self.concurrency if self.crew is None else self.crew.most
+        return 1 + out * min(self.batch_size or AUTO_ROWS, WINDOW_ROWS) // WINDOW_ROWS
 
     def executor(self, task: Task, report: Reporter, stopping: Stopping) -> Executor:
         """Who answers the batches where nobody else is named."""
@@ -187,7 +193,7 @@ class _Window:
 class _Loop:
     """One pass over the rows: what the journal holds is skipped, the rest answered and appended.
 
-    The next window begins while the last batches of one are out, so that an executor of many is never idle at its end.
+    The next windows begin while the last batches of one are out, so that an executor of many is never idle at its end.
     """
 
     def __init__(
@@ -242,9 +248,9 @@ class _Loop:
         return saved
 
     def _batches(self, kept: earlier.Finished | None, progress: Progress) -> Iterator[Sequence[Work]]:
-        """The batches of all windows; an empty one where the next window has to wait for the one before the last."""
+        """The batches of all windows; an empty one where the next window has to wait for one that is too far behind."""
         for number, rows in enumerate(windows(self.rows), self._marked):
-            while any(before < number - 1 for before in self._open):
+            while any(before < number - self.settings.windows_ahead for before in self._open):
                 yield ()
             progress.expect(self.rows.total)
             window = self._read(number, rows, kept)
@@ -347,7 +353,7 @@ class _Loop:
         window.start = self.journal.end if window.start is None else window.start
         window.seconds += seconds
         lines = [earlier.saved_row(outcome, window.digests[outcome.index]) for outcome in outcomes]
-        self.journal.append({"window": window.number, "rows": lines, "seconds": seconds})
+        self.journal.append(earlier.saved_entry(window.number, lines, seconds, min(self._open)))
 
 
 def _complete_before(output: Output, rows: Rows, run: RunName, report: Reporter) -> Tally:

@@ -85,6 +85,11 @@ class Crew(Protocol):
         """How many there are now, for who watches: '3 of 4 workers'."""
         ...
 
+    @property
+    def most(self) -> int:
+        """Batches that can be out at once."""
+        ...
+
     def begin(self, task: Task) -> None:
         """The task of the batches that follow."""
         ...

@@ -174,9 +174,10 @@ def _one_prompt(call: Call, prompt: str, *, json_output: bool, echo: bool) -> in
         if echo:
             console.write(prompt)
         answers = [engine.stream(request, call.decoding, console.write)]
-        console.write("" if answers[0].text.endswith("\n") else "\n")
     if failed := next((a.error for a in answers if a.error), None):
         raise ModelError(failed)
+    if one_stream and not json_output:
+        console.write("" if answers[0].text.endswith("\n") else "\n")
     tell_speed(engine, sum(a.completion_tokens for a in answers), time.monotonic() - begun, call.out)
     if json_output:
         console.write(json.dumps({"prompt": prompt} | dict(answer_of(answers, "text", call.decoding).fields), ensure_ascii=False) + "\n")

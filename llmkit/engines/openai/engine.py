@@ -117,31 +117,24 @@ class OpenAIEngine:
         return [done[i : i + each] for i in range(0, len(done), each)]
 
     def stream(self, request: Request, decoding: Decoding, write: Callable[[str], None]) -> Completion:
-        """As `TextEngine.stream`. Raises UnavailableError when there is no answer, or when it breaks off."""
-        shown = _Shown(decoding.stop, write)
-        last: dict[str, Any] = {}
-
-        def take(event: dict[str, Any]) -> None:
-            if not event.get("choices"):
-                return
-            choice = protocol.first_choice(event)
-            delta = choice.get("delta")
-            part = choice.get("text") if not self._chats else delta.get("content") if isinstance(delta, dict) else None
-            last.update({name: value for name, value in choice.items() if value is not None})
-            shown.add(part if isinstance(part, str) else "")
-
+        """As `TextEngine.stream`. Raises UnavailableError when it breaks off; warns of an end that is none of a model's."""
+        shown, streamed = _Shown(decoding.stop, write), protocol.Streamed(chat=self._chats)
         path, body = self._body(request, decoding, 0)
 
         async def ask(sent: Mapping[str, Any]) -> None:
-            await self._client.stream(path, sent, take)
+            await self._client.stream(path, sent, lambda event: shown.add(streamed.add(event)))
 
         try:
             self._client.run(self._learning(ask, body | {"stream": True}))
         except NoAnswerError as exc:
             raise UnavailableError(str(exc)) from None
         shown.finish()
-        choice = last | ({"message": {"content": shown.text}} if self._chats else {"text": shown.text})
-        return protocol.completion_of({"choices": [choice]}, replace(decoding, logprobs=False), chat=self._chats)
+        answer = streamed.completion(shown.text, replace(decoding, logprobs=False))
+        if answer.error is None and answer.finish_reason not in protocol.ENDS:
+            self._warn(f"the server ended the answer: {answer.finish_reason}")
+        elif answer.error is None and not answer.text:
+            self._warn("the answer is empty")
+        return answer
 
     def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = never_stop) -> list[list[TokenScore]]:
         """As `TextEngine.score_answers`: the server echoes what it is given, with log-probabilities.

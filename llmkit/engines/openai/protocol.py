@@ -24,6 +24,8 @@ OPTIONAL: dict[str, Any] = {
 TEMPLATE_VALUES = "chat_template_kwargs"
 #: The other name of the limit of an answer, for servers that have given up the first.
 LIMIT, OTHER_LIMIT = "max_tokens", "max_completion_tokens"
+#: Reasons for which a model's answer ends; a server has others of its own, such as 'content_filter'.
+ENDS = ("eos", "stop", "length", "unknown")
 #: A count of tokens that is higher than this is none: sums of it have to stay exact in every JSON reader.
 _MOST_TOKENS = 10**9
 #: How far above 0 a log-probability may be: servers compute in low precision.
@@ -64,8 +66,10 @@ def completion_of(content: dict[str, Any], decoding: Decoding, *, chat: bool) ->
     message = choice.get("message")
     text = (message.get("content") if isinstance(message, dict) else None) if chat else choice.get("text")
     prompt_tokens, completion_tokens = usage(content)
-    if not isinstance(text, str):
-        return Completion("", "error", prompt_tokens, completion_tokens, error=_without_text(message, choice))
+    instead = None if text else _instead(message, choice)
+    if instead or not isinstance(text, str):
+        why = instead or f"the server's answer has no text (finish reason {str(choice.get('finish_reason'))[:40]})"
+        return Completion("", "error", prompt_tokens, completion_tokens, error=why)
     stop = find_stop(text, decoding.stop)
     reason = "stop" if stop is not None else _reason(choice, decoding)
     return Completion(
@@ -75,6 +79,38 @@ def completion_of(content: dict[str, Any], decoding: Decoding, *, chat: bool) ->
         completion_tokens,
         _scores(choice, chat) if decoding.logprobs else None,
     )
+
+
+class Streamed:
+    """An answer that comes in events. chat: of the chat endpoint."""
+
+    def __init__(self, *, chat: bool) -> None:
+        self._chat, self._name = chat, "content" if chat else "text"
+        self._choice: dict[str, Any] = {}
+        self._message: dict[str, Any] = {}
+        self._has_text = False
+
+    def add(self, event: dict[str, Any]) -> str:
+        """The text that an event brings. Raises BrokenAnswerError for choices that are none."""
+        if not event.get("choices"):
+            return ""
+        choice = first_choice(event)
+        self._choice |= {name: value for name, value in choice.items() if value is not None}
+        delta = choice.get("delta") if self._chat else choice
+        if not isinstance(delta, dict):
+            return ""
+        self._message |= {name: value for name, value in delta.items() if value}
+        part = delta.get(self._name)
+        if not isinstance(part, str):
+            return ""
+        self._has_text = True
+        return part
+
+    def completion(self, text: str, decoding: Decoding) -> Completion:
+        """What the events come to. text: theirs together; one whose every text was null has none."""
+        whole = {self._name: text if self._has_text else None}
+        choice = self._choice | ({"message": self._message | whole} if self._chat else whole)
+        return completion_of({"choices": [choice]}, decoding, chat=self._chat)
 
 
 def first_choice(content: dict[str, Any]) -> dict[str, Any]:
@@ -102,15 +138,16 @@ def _reason(choice: dict[str, Any], decoding: Decoding) -> str:
     return "stop" if decoding.stop else "eos"
 
 
-def _without_text(message: Any, choice: dict[str, Any]) -> str:
+def _instead(message: Any, choice: dict[str, Any]) -> str | None:
+    """What a reply without text has in its place, None for nothing that is known."""
     about = message if isinstance(message, dict) else {}
-    if isinstance(about.get("refusal"), str):
+    if about.get("refusal"):
         return "the server refused to answer"
     if about.get("tool_calls"):
         return "the model called a tool instead of answering"
-    if about.get("reasoning_content") or about.get("reasoning"):
+    if (about.get("reasoning_content") or about.get("reasoning")) and choice.get("finish_reason") in ("length", None):
         return "the model's reasoning took all tokens of the answer; raise `max_new_tokens`"
-    return f"the server's answer has no text (finish reason {str(choice.get('finish_reason'))[:40]})"
+    return None
 
 
 def _scores(choice: dict[str, Any], chat: bool) -> tuple[TokenScore, ...] | None:
