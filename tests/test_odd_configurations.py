@@ -64,6 +64,13 @@ def test_a_configuration_of_many_thousand_names_is_refused_and_one_of_many_label
     assert "at most 10,000" in ran.err
 
 
+def test_half_a_character_in_a_template_that_is_not_used_is_passed_over(run: Run, t5: Path, copy_of: Copy) -> None:
+    model = copy_of(t5)
+    change(model / "tokenizer_config.json", chat_template="\ud800")
+    ran = run("generate", "-m", model, "the king", "--max-new-tokens", "2", "-q")
+    assert ran.code == 0, ran.err
+
+
 @pytest.mark.parametrize("tasks", [5, "x", [1], {"translation_en_to_fr": 5}], ids=str)
 def test_settings_for_tasks_that_are_none_are_passed_over(run: Run, copy_of: Copy, tasks: object) -> None:
     model = copy_of(Path(llmkit.__file__).parent / "models" / "builtin" / "en_fr")

@@ -75,7 +75,7 @@ class ChatSettings:
     def sha256(self, tokenizer: Any) -> str | None:
         """Hash of the template's text; None where there is no template."""
         source = self.source(tokenizer)
-        return hashlib.sha256(source.encode()).hexdigest() if source else None
+        return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest() if source else None
 
 
 def whole_conversation(prompt: Prompt, settings: ChatSettings) -> list[Message]:
