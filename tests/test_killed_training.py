@@ -9,13 +9,13 @@ each moment falls into the work.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import random
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,28 +55,28 @@ def train(arguments: list[str], log: Path) -> None:
     sys.exit(app.run(arguments))
 
 
-def trained(arguments: list[object], place: Path, until: Callable[[float, int], bool] = lambda *_: False) -> End:
-    """Trains into `place`, and kills the process as soon as `until(seconds of processor time, changes of the folder)`."""
+def trained(arguments: list[object], place: Path, *, seconds: float = math.inf, changes: float = math.inf) -> End:
+    """Trains into `place`, and kills the process after so many seconds of processor time or changes of the folder."""
     place.mkdir(exist_ok=True)
     log = place.with_suffix(".log")
     running = FORKING.Process(target=train, args=([*map(str, arguments), "-o", str(place / "adapter")], log))
     running.start()
     assert running.pid is not None
     process = psutil.Process(running.pid)
-    seconds, changes, files = 0.0, 0, listing(place)
+    spent, seen, files = 0.0, 0, listing(place)
     at = "loading"
     while running.exitcode is None:
         with suppress(psutil.Error):
-            seconds = sum(process.cpu_times()[:2])
+            spent = sum(process.cpu_times()[:2])
         now = listing(place)
         if now != files:
-            changes, at = changes + 1, work(at, files, now)
+            seen, at = seen + 1, work(at, files, now)
             files = now
-        if until(seconds, changes):
+        if spent >= seconds or seen >= changes:
             running.kill()
         running.join(0.003)
     assert running.exitcode in (0, -signal.SIGKILL), log.read_text(encoding="utf-8")
-    return End(running.exitcode, seconds, changes, at)
+    return End(running.exitcode, spent, seen, at)
 
 
 def listing(place: Path) -> dict[str, int]:
@@ -118,9 +118,10 @@ def test_runs_killed_at_random_moments_end_with_the_adapter_of_an_uninterrupted_
     while kills < KILLS:
         place = tmp_path / f"killed-{number}"
         while True:
-            most, change = draw.uniform(0, whole.seconds), draw.randint(1, whole.changes)
-            by_time = draw.random() < 0.5
-            end = trained(training, place, lambda spent, seen, t=by_time, s=most, c=change: spent >= s if t else seen >= c)
+            if draw.random() < 0.5:
+                end = trained(training, place, seconds=draw.uniform(0, whole.seconds))
+            else:
+                end = trained(training, place, changes=draw.randint(1, whole.changes))
             if end.code == 0:
                 break
             kills += 1
