@@ -196,9 +196,8 @@ def test_a_redirect_that_would_lose_the_prompt_is_told(run: Run, tmp_path: Path)
 
 def events(*deltas: dict[str, Any], ended: str | None = "stop") -> Answer:
     """A streamed answer of these parts."""
-    choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas] + [
-        {"index": 0, "delta": {}, "finish_reason": ended}
-    ]
+    choices: list[dict[str, Any]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    choices.append({"index": 0, "delta": {}, "finish_reason": ended})
     data = "".join(f"data: {json.dumps({'choices': [choice]})}\n\n" for choice in choices) + "data: [DONE]\n\n"
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
