@@ -61,6 +61,8 @@ def test_every_page_is_in_the_index(page: Path) -> None:
 def test_an_option_that_a_page_names_is_one_of_ours() -> None:
     known = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", (ROOT / "docs" / "reference.md").read_text()))
     torchrun = {"--nproc-per-node", "--nnodes", "--node-rank", "--rdzv-backend", "--rdzv-endpoint", "--shutdown-timeout"}
+    accelerate = {"--multi_gpu", "--num_processes", "--num_machines", "--machine_rank", "--main_process_ip", "--main_process_port"}
+    accelerate |= {"--cpu", "--mpirun_hostfile", "--use_fsdp"}
     pip = {"--constraint", "--constraints", "--editable", "--index-url", "--no-index", "--find-links", "--wheel-dir", "--no-cache-dir"}
     pip |= {"--break-system-packages", "--pip-args"}
     slurm = {"--array", "--job-name", "--gres", "--cpus-per-task", "--time", "--signal", "--requeue"}
@@ -68,8 +70,8 @@ def test_an_option_that_a_page_names_is_one_of_ours() -> None:
     # of `python -m bench`, uv, hf, docker and mkdocs
     others = {"--help", "--only", "--texts", "--double", "--torch-backend", "--local-dir", "--rm", "--gpus", "--strict"}
     for page in (*PAGES, ROOT / "README.md", ROOT / "README.zh-CN.md", *EXAMPLES):
-        named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", page.read_text()))
-        assert named - known - others - torchrun - pip - slurm - vllm == set(), page.name
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]+", page.read_text()))
+        assert named - known - others - torchrun - accelerate - pip - slurm - vllm == set(), page.name
 
 
 def test_the_site_has_every_page() -> None:

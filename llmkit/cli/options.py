@@ -268,12 +268,12 @@ class TemplateOptions:
     @cached_property
     def settings(self) -> ChatSettings:
         """Raises UsageError for values that are not a template's to be shown, InputError for a file that can't be read."""
-        return self._settings()
-
-    def _settings(self, system: str | None = None) -> ChatSettings:
         from llmkit.engines.chat import ChatSettings
 
-        return ChatSettings(self.chat_template, system, json.loads(self.chat_template_kwargs or "{}"))
+        return ChatSettings(self.chat_template, self._message(), json.loads(self.chat_template_kwargs or "{}"))
+
+    def _message(self) -> str | None:
+        return None
 
 
 @dataclass(frozen=True)
@@ -283,12 +283,10 @@ class _System:
 
 @dataclass(frozen=True)
 class ChatOptions(TemplateOptions, _System):
-    """How a prompt becomes a conversation."""
+    """How a prompt becomes a conversation: by a template, with the system message before it."""
 
-    @cached_property
-    def settings(self) -> ChatSettings:
-        """As `TemplateOptions.settings`, with the system message."""
-        return self._settings(self.system)
+    def _message(self) -> str | None:
+        return self.system
 
 
 @dataclass(frozen=True)
