@@ -220,6 +220,16 @@ def test_a_paragraph_of_many_marks_is_checked_in_linear_time() -> None:
     assert document.keep.problem(segment.text, segment.text.replace("house", "maison")) is None
 
 
+def test_a_message_of_more_codes_than_there_are_signs_for_them_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "many.xlf"
+    source = '<x id="1"/>' * 7000 + "{n, plural, other {cats}}"
+    unit = f'<trans-unit id="1"><source>{source}</source></trans-unit>'
+    path.write_text(f'<xliff version="1.2"><file source-language="en" target-language="fr"><body>{unit}</body></file></xliff>')
+    document, _ = open_document(str(path), "fr")
+    (segment,) = document.segments
+    assert "cats" in segment.text
+
+
 def test_a_full_memory_is_no_bug(process: Process, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     rows = write_rows(tmp_path / "rows.jsonl", [{"prediction": "a" * 50_000_000, "reference": "a"}])

@@ -81,7 +81,10 @@ def _of_message(unit: Unit, target: str | None) -> Unit:
 
 
 def _read(pieces: Sequence[tuple[str, bool]]) -> tuple[str, dict[str, str]]:
-    """A source as its message reads, and its codes by the characters that stand for them there, which no text has."""
+    """A source as its message reads, and its codes by the characters that stand for them there, which no text has.
+
+    Nothing for a source of more codes than there are such characters, which no message has.
+    """
     used = {character for piece, _ in pieces for character in piece}
     free = (character for character in map(chr, range(0xE000, 0xF900)) if character not in used)
     codes: dict[str, str] = {}
@@ -95,7 +98,9 @@ def _read(pieces: Sequence[tuple[str, bool]]) -> tuple[str, dict[str, str]]:
         elif xml.escape(xml.unescape(piece)) == piece:
             out.append(xml.unescape(piece))
         else:
-            sign = next(free)
+            sign = next(free, None)
+            if sign is None:
+                return "", {}
             codes[sign] = piece
             out.append(sign)
     return "".join(out), codes
