@@ -86,7 +86,7 @@ def test_three_sizes_are_trained_and_their_law_is_drawn(tmp_path: Path) -> None:
 
 
 def test_the_style_example_learns_the_style(tmp_path: Path) -> None:
-    done = example("finetune/style.sh", tmp_path / "adapter", LLMKIT_MAX_STEPS="30", LLMKIT_EVAL_STEPS="30", LLMKIT_SAVE_STEPS="30")
+    done = example("finetune/style.sh", tmp_path / "adapter", LLMKIT_MAX_STEPS="18", LLMKIT_EVAL_STEPS="18", LLMKIT_SAVE_STEPS="18")
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "adapter" / "run.json").read_text())["result"]["figures"]
     assert figures["after"]["token_perplexity"]["value"] < 0.3 * figures["before"]["token_perplexity"]["value"]

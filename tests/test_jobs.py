@@ -75,7 +75,9 @@ def killed_and_resumed(run: Run, tmp_path: Path, llama: Path, words: list[str], 
     """A job killed again and again ends in the bytes of one that was left alone. Returns how many kills met a running process."""
     prompts = [{"id": i, "prompt": " ".join(words[(i * 7 + j) % len(words)] for j in range(1 + i % 5))} for i in range(rows)]
     path = write_rows(tmp_path / "in.jsonl", prompts)
+    # an engine that starts in a second
     arguments = ["generate", "-m", llama, "-i", path, "--max-new-tokens", "2", "--chat-template", "none", "--batch-size", batch]
+    arguments += ["--engine", "ctranslate2"]
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     assert run(*arguments, "-o", whole).code == 0
     journal = tmp_path / "killed.jsonl.journal"
@@ -97,7 +99,7 @@ def _grown(journal: Path, goal: float) -> bool:
 
 
 def test_a_job_that_is_killed_ends_in_the_same_bytes(run: Run, tmp_path: Path, llama: Path, words: list[str]) -> None:
-    assert killed_and_resumed(run, tmp_path, llama, words, rows=600, batch=4, kills=3) >= 2
+    assert killed_and_resumed(run, tmp_path, llama, words, rows=3000, batch=4, kills=3) >= 2
 
 
 @pytest.mark.slow
