@@ -20,8 +20,8 @@ from fuzz.campaign import Campaign, Figures
 SUBJECTS = {
     "rows": (40, 4500),
     "models": (30, 1000),
-    "adapters": (15, 400),
-    "training": (3, 300),
+    "adapters": (15, 1000),
+    "training": (3, 1000),
     "jobs": (30, 600),
     "configs": (40, 1000),
     "documents": (60, 3000),
