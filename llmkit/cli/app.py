@@ -18,7 +18,6 @@ from llmkit.cli import console, streams
 from llmkit.cli.command import Group, show_help
 from llmkit.cli.help import Page, shows
 from llmkit.cli.names import COMMANDS, SPELLINGS, module_of, normalize
-from llmkit.cli.usage_errors import usage_error
 from llmkit.errors import LlmkitError, ModelError, OutOfMemoryError, UsageError, one_line
 from llmkit.models.panics import is_panic
 from llmkit.version import __version__
@@ -88,6 +87,8 @@ def run(argv: Sequence[str] | None = None) -> int:
         streams.finish()
         return code
     except typer.TyperException as exc:
+        from llmkit.cli.usage_errors import usage_error  # and the names of other tools, which only a mistake needs
+
         console.error(usage_error(exc))
         return 2
     except (KeyboardInterrupt, typer.Abort):

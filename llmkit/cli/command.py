@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from llmkit.cli import console, usage_errors
+from llmkit.cli import console
 from llmkit.cli import help as help_pages
 from llmkit.cli.config import misspelled_variables
 from llmkit.cli.help import Page
@@ -47,10 +47,14 @@ class Command(TyperCommand):
         try:
             rest = super().parse_args(ctx, list(words))
         except typer.TyperException as exc:
-            usage_errors.set_context(exc, ctx)
+            from llmkit.cli.usage_errors import set_context
+
+            set_context(exc, ctx)
             raise
         if rest and not ctx.resilient_parsing:
-            raise usage_errors.extra_words(ctx, rest)
+            from llmkit.cli.usage_errors import extra_words
+
+            raise extra_words(ctx, rest)
         if not ctx.resilient_parsing:
             self._check_given_once(ctx, words)
         return rest
@@ -101,7 +105,9 @@ class Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Raises UsageError with the nearest name for a command that there is not."""
         if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
-            raise usage_errors.unknown_command(ctx, args, [name for name, _ in self.listed()])
+            from llmkit.cli.usage_errors import unknown_command
+
+            raise unknown_command(ctx, args, [name for name, _ in self.listed()])
         return super().resolve_command(ctx, args)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import InputError, ModelError, UsageError
+from llmkit.files import read_at_most
 from llmkit.rows.fields import Prompt
 from llmkit.rows.messages import NOT_VALUES, Message
 
@@ -43,11 +44,7 @@ class ChatSettings:
         if self.template in ("auto", "none"):
             return None
         try:
-            with Path(self.template).open("rb") as file:
-                data = file.read(_MAX_TEMPLATE + 1)  # of a device or a pipe no size is known
-            if len(data) > _MAX_TEMPLATE:
-                raise ValueError(f"more than {_MAX_TEMPLATE:,} bytes")
-            return data.decode("utf-8")
+            return read_at_most(Path(self.template), _MAX_TEMPLATE).decode("utf-8")
         except (OSError, ValueError) as exc:
             why = (exc.strerror if isinstance(exc, OSError) else None) or exc
             raise InputError(

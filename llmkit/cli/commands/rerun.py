@@ -25,8 +25,6 @@ from llmkit.errors import GateError, InputError, OutputError, counted, one_line
 #: Commands whose records say how to make their output again.
 _RECORDED = ("generate", "translate", "evaluate perplexity", "evaluate score", "evaluate choice", "finetune")
 
-#: Bytes of a record: it grows with the number of failed rows.
-_MOST_BYTES = 1 << 28
 _HINT = "name the .run.json beside an output"
 #: What a record must hold for its run to be repeated and compared.
 _KEYS: dict[str, type | tuple[type, ...]] = {
@@ -94,11 +92,7 @@ def rerun(
 def _read(path: Path) -> dict[str, Any]:
     """The record. Raises InputError naming the key that is missing or damaged, before anything runs."""
     try:
-        with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)  # of a device or a pipe no size is known
-        if len(data) > _MOST_BYTES:
-            raise InputError(f"has more than {_MOST_BYTES:,} bytes, too many for a run record", path=path, hint=_HINT)
-        content = json.loads(data.decode("utf-8-sig"))  # some editors write a mark first
+        content = json.loads(files.read_at_most(path).decode("utf-8-sig"))  # some editors write a mark first
     except OSError as exc:
         raise InputError(f"cannot be read: {exc.strerror}", path=path, hint=_HINT) from exc
     except (ValueError, RecursionError) as exc:
