@@ -152,6 +152,9 @@ def test_utf16_without_a_byte_order_mark_names_the_two_orders(tmp_path: Path) ->
     assert error.hint is not None
     assert "utf-16-le" in error.hint
     assert fields_of(tmp_path / "u16.txt", b"a\0\n\0", encoding="utf-16-le") == [{"text": "a"}]
+    unnamed = refusal(tmp_path / "u16.txt", "hé\n".encode("utf-16-le"))
+    assert unnamed.hint is not None
+    assert "utf-16-le" in unnamed.hint
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "UTF8", "utf-16", "utf-16-le", "utf-32", "utf-32-be"])

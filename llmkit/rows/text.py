@@ -208,11 +208,12 @@ def texts(source: Source, encoding: str = "utf-8") -> Iterator[str]:
         except UnicodeDecodeError as exc:
             # The decoder's object is what it kept back and this chunk together.
             line = number + _line_ends(bytes(exc.object[: exc.start]))
+            likely = "utf-16-le" if b"\0" in exc.object else "latin-1"
             raise InputError(
                 f"byte {offset - pending + exc.start + 1} (0x{exc.object[exc.start]:02x}) is not {encoding}",
                 path=source.name,
                 line=line,
-                hint="name the file's encoding with `encoding`, for example `encoding` latin-1",
+                hint=f"name the file's encoding with `encoding`, for example `encoding` {likely}",
             ) from exc
         except UnicodeError as exc:
             hint = "name its byte order: utf-16-le or utf-16-be" if "BOM" in str(exc) else "utf-8, utf-16, latin-1, cp1252, ..."
