@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -64,6 +65,17 @@ class Run(Protocol):
     """Runs the command line with these arguments."""
 
     def __call__(self, *arguments: object) -> Ran: ...
+
+
+class Running(Protocol):
+    """A running command line: what the tests use of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+    def kill(self) -> None: ...
+    def send_signal(self, sig: int, /) -> None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def communicate(self, *, timeout: float | None = None) -> tuple[bytes, bytes]: ...
 
 
 class Process(Protocol):
@@ -129,7 +141,64 @@ def start(*arguments: object, preexec_fn: Callable[[], None] | None = None) -> s
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, preexec_fn=preexec_fn)
 
 
-def until(condition: Callable[[], bool], running: subprocess.Popen[bytes], *, patience: float = PATIENCE) -> bool:
+#: Forks processes of one that has imported what a training run does: each is at its work at once, instead of after five seconds.
+_FORKING = multiprocessing.get_context("forkserver")
+_FORKING.set_forkserver_preload(
+    ["pytest", "hypothesis", "llmkit.__main__", "llmkit.cli.app", "llmkit.cli.commands.finetune", "llmkit.training.finetune",
+     "llmkit.training.run", "llmkit.training.trainer", "llmkit.training.results", "llmkit.training.eval_prompts", "peft", "accelerate",
+     "matplotlib.figure", "matplotlib.backends.backend_agg", "transformers.models.gpt2.modeling_gpt2",
+     "transformers.models.llama.modeling_llama", "transformers.models.t5.modeling_t5"]
+)  # fmt: skip
+
+
+class Forked:
+    """The command line in a process that is forked with the libraries of training imported; else as `start`."""
+
+    def __init__(self, *arguments: object, preexec_fn: Callable[[], object] | None = None) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="llmkit-forked-")
+        work = (list(map(str, arguments)), dict(os.environ), self._folder.name, preexec_fn)
+        self._process = _FORKING.Process(target=_forked, args=work, daemon=True)
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def send_signal(self, sig: int, /) -> None:
+        os.kill(self.pid, sig)
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("llmkit", timeout or 0)
+        return self._process.exitcode
+
+    def communicate(self, *, timeout: float | None = None) -> tuple[bytes, bytes]:
+        self.wait(timeout)
+        folder = Path(self._folder.name)
+        return (folder / "stdout").read_bytes(), (folder / "stderr").read_bytes()
+
+
+def _forked(arguments: list[str], environment: dict[str, str], folder: str, preexec_fn: Callable[[], object] | None) -> None:
+    from llmkit.__main__ import main
+
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, name, flags in ((0, os.devnull, os.O_RDONLY), (1, "stdout", os.O_WRONLY), (2, "stderr", os.O_WRONLY)):
+        opened = os.open(os.path.join(folder, name), flags | os.O_CREAT, 0o600)
+        os.dup2(opened, number)
+        os.close(opened)
+    if preexec_fn is not None:
+        preexec_fn()
+    sys.argv = ["llmkit", *arguments]
+    main()
+
+
+def until(condition: Callable[[], bool], running: Running, *, patience: float = PATIENCE) -> bool:
     """Waits until a state of the disk holds (True) or the process ends (False); fails after `patience` seconds."""
     deadline = time.monotonic() + patience
     while not condition():
@@ -142,7 +211,7 @@ def until(condition: Callable[[], bool], running: subprocess.Popen[bytes], *, pa
     return True
 
 
-def finish(running: subprocess.Popen[bytes], *, patience: float = PATIENCE) -> Ran:
+def finish(running: Running, *, patience: float = PATIENCE) -> Ran:
     """Waits for the end of the process and returns what it left; fails after `patience` seconds."""
     try:
         out, err = running.communicate(timeout=patience)
@@ -150,17 +219,17 @@ def finish(running: subprocess.Popen[bytes], *, patience: float = PATIENCE) -> R
         running.kill()
         out, err = running.communicate()
         pytest.fail(f"the process has not ended after {patience} s; stderr: {err.decode()}")
-    return Ran(running.returncode, out.decode(), err.decode())
+    return Ran(running.wait(), out.decode(), err.decode())
 
 
-def kill(running: subprocess.Popen[bytes]) -> bool:
+def kill(running: Running) -> bool:
     """Kills the process; whether it was still running."""
     running.kill()
     return finish(running).code == -signal.SIGKILL
 
 
 @contextlib.contextmanager
-def stopped(running: subprocess.Popen[bytes]) -> Iterator[None]:
+def stopped(running: Running) -> Iterator[None]:
     """Inside the block the process stands still, with all that it holds; behind it, it is killed."""
     running.send_signal(signal.SIGSTOP)
     try:

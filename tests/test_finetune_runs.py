@@ -10,10 +10,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, Copy, Process, Run, finish, kill, read_rows, start, stopped, texts_of, until, write_rows
+from conftest import PATIENCE, Copy, Forked, Process, Run, finish, kill, read_rows, stopped, texts_of, until, write_rows
 
 from llmkit.files import file_sha256
 from llmkit.training.trackers import TRACKERS
@@ -60,7 +61,7 @@ def test_killed_runs_end_bit_for_bit_as_an_uninterrupted_one(run: Run, training:
     ]
     kills = 0
     for moment in moments:
-        running = start(*training, "-o", out)
+        running = Forked(*training, "-o", out)
         until(moment, running)
         kills += kill(running)
     assert kills >= 2
@@ -74,7 +75,7 @@ def test_killed_runs_end_bit_for_bit_as_an_uninterrupted_one(run: Run, training:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_writes_a_checkpoint_first(run: Run, training: list[object], whole: Path, tmp_path: Path, number: signal.Signals) -> None:
     out = tmp_path / "stopped"
-    running = start(*training, "-o", out, "--save-steps", "1000")
+    running = Forked(*training, "-o", out, "--save-steps", "1000")
     assert until(lambda: (out / "metrics.jsonl").exists() and (out / "metrics.jsonl").stat().st_size > 200, running)
     running.send_signal(number)
     ended = finish(running)
@@ -100,7 +101,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_a_swapped_optimizer_is_never_un
     run: Run, training: list[object], whole: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "damaged"
-    running = start(*training, "-o", out, "--keep-checkpoints", "3")
+    running = Forked(*training, "-o", out, "--keep-checkpoints", "3")
     assert until(lambda: (out / "checkpoints" / "checkpoint-20").exists(), running)
     kill(running)
     state = out / "checkpoints" / "state.json"
@@ -148,12 +149,12 @@ def test_a_folder_of_something_else_is_not_written_to(run: Run, training: list[o
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_the_same_command_goes_on(
-    process: Process, run: Run, training: list[object], whole: Path, tmp_path: Path
+    run: Run, training: list[object], whole: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "full"
     assert run(*training, "-o", out, "--max-time", "0.001s").code == 124
     size = (out / "checkpoints" / "checkpoint-1" / "optimizer.pt").stat().st_size
-    done = process(*training, "-o", out, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2)))
+    done = finish(Forked(*training, "-o", out, preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size // 2, size // 2))))
     assert done.code == 5, done.err
     assert "the last complete checkpoint is kept" in done.err
     assert [p.name for p in (out / "checkpoints").glob("checkpoint-*")] == ["checkpoint-1"]
@@ -192,7 +193,7 @@ def test_the_trackers_are_those_that_transformers_knows() -> None:
 
 def test_a_second_process_on_the_same_folder_is_refused(run: Run, training: list[object], tmp_path: Path) -> None:
     out = tmp_path / "held"
-    running = start(*training, "-o", out)
+    running = Forked(*training, "-o", out)
     assert until(lambda: (out / "metrics.jsonl").exists(), running)
     with stopped(running):
         second = run(*training, "-o", out)

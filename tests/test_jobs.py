@@ -22,7 +22,8 @@ from conftest import PATIENCE, Copy, Process, Run, finish, kill, read_rows, star
 from llmkit.errors import StoppedError
 from llmkit.jobs.journal import Journal
 
-TINY = ["--max-new-tokens", "4", "--chat-template", "none"]
+#: On the engine that starts in a second: what a job keeps is the same on each.
+TINY = ["--max-new-tokens", "4", "--chat-template", "none", "--engine", "ctranslate2"]
 
 
 def size(path: Path) -> int:
@@ -30,8 +31,8 @@ def size(path: Path) -> int:
 
 
 def command(folder: Path, llama: Path, words: list[str]) -> list[str]:
-    """A job of 600 ragged rows, which are written into the folder, in some 75 batches; all but its -o."""
-    rows = [{"id": i, "prompt": " ".join(words[(i * 7 + j) % len(words)] for j in range(1 + i % 9))} for i in range(600)]
+    """A job of 3,000 ragged rows, which are written into the folder, in some 400 batches; all but its -o."""
+    rows = [{"id": i, "prompt": " ".join(words[(i * 7 + j) % len(words)] for j in range(1 + i % 9))} for i in range(3000)]
     path = write_rows(folder / "in.jsonl", rows)
     return ["generate", "-m", str(llama), "-i", str(path), *TINY, "--batch-size", "8"]
 
@@ -75,9 +76,7 @@ def killed_and_resumed(run: Run, tmp_path: Path, llama: Path, words: list[str], 
     """A job killed again and again ends in the bytes of one that was left alone. Returns how many kills met a running process."""
     prompts = [{"id": i, "prompt": " ".join(words[(i * 7 + j) % len(words)] for j in range(1 + i % 5))} for i in range(rows)]
     path = write_rows(tmp_path / "in.jsonl", prompts)
-    # an engine that starts in a second
-    arguments = ["generate", "-m", llama, "-i", path, "--max-new-tokens", "2", "--chat-template", "none", "--batch-size", batch]
-    arguments += ["--engine", "ctranslate2"]
+    arguments = ["generate", "-m", llama, "-i", path, *TINY, "--max-new-tokens", "2", "--batch-size", batch]
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     assert run(*arguments, "-o", whole).code == 0
     journal = tmp_path / "killed.jsonl.journal"
@@ -111,7 +110,7 @@ def test_a_resumed_job_says_what_was_there(run: Run, job: list[str], half: Path,
     ran = run(*job, "-o", half)
     assert ran.code == 0
     assert half.read_bytes() == whole
-    assert "600 rows (" in ran.err
+    assert "3,000 rows (" in ran.err
     assert "from before)" in ran.err
 
 
@@ -137,7 +136,7 @@ def test_max_time_ends_with_124_and_the_same_command_goes_on(run: Run, job: list
     assert ran.code == 124
     assert "--max-time" in ran.err
     assert run(*job, "-o", out).code == 0
-    assert len(read_rows(out)) == 600
+    assert len(read_rows(out)) == 3000
 
 
 def test_a_second_process_on_one_output_is_refused_with_the_holders_pid(run: Run, job: list[str], tmp_path: Path) -> None:
@@ -155,7 +154,7 @@ def test_a_torn_last_line_of_the_journal_is_dropped(run: Run, job: list[str], ha
     journal = tmp_path / "out.jsonl.journal"
     journal.write_bytes(journal.read_bytes()[:-7])
     assert run(*job, "-o", half).code == 0
-    assert [row["id"] for row in read_rows(half)] == list(range(600))
+    assert [row["id"] for row in read_rows(half)] == list(range(3000))
 
 
 def test_an_edited_journal_is_refused(run: Run, job: list[str], half: Path, tmp_path: Path) -> None:
@@ -181,7 +180,7 @@ def test_a_journal_of_another_format_is_refused(run: Run, job: list[str], half: 
     ("change", "said"),
     [
         (["--max-new-tokens", "5"], "max_new_tokens was 4, is 5"),
-        (["--temperature", "1"], "temperature"),
+        (["--beams", "2"], "beams was 1, is 2"),
         (["--output-field", "answer"], "output_field was text, is answer"),
     ],
 )

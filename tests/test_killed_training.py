@@ -10,10 +10,10 @@ each moment falls into the work.
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import random
 import signal
+import subprocess
 import sys
 from collections import Counter
 from contextlib import suppress
@@ -22,50 +22,31 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import write_rows
+from conftest import Forked, finish, write_rows
 
 from llmkit.files import file_sha256
 
 KILLS = 50
-FORKING = multiprocessing.get_context("forkserver")
-FORKING.set_forkserver_preload(
-    ["pytest", "hypothesis", "llmkit.cli.app", "llmkit.cli.commands.finetune", "llmkit.training.finetune", "llmkit.training.run",
-     "llmkit.training.trainer", "llmkit.training.results", "llmkit.training.eval_prompts", "peft", "accelerate", "matplotlib.figure",
-     "matplotlib.backends.backend_agg", "transformers.models.llama.modeling_llama", "transformers.models.t5.modeling_t5"]
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class End:
     """How a process ended: its exit code, seconds of processor time, changes of its folder, and what it was last seen writing."""
 
-    code: int | None
+    code: int
     seconds: float
     changes: int
     at: str
 
 
-def train(arguments: list[str], log: Path) -> None:
-    """The command line in a process of its own."""
-    from llmkit.cli import app
-
-    with log.open("ab") as file:
-        for stream in (1, 2):
-            os.dup2(file.fileno(), stream)
-    sys.exit(app.run(arguments))
-
-
 def trained(arguments: list[object], place: Path, *, seconds: float = math.inf, changes: float = math.inf) -> End:
     """Trains into `place`, and kills the process after so many seconds of processor time or changes of the folder."""
     place.mkdir(exist_ok=True)
-    log = place.with_suffix(".log")
-    running = FORKING.Process(target=train, args=([*map(str, arguments), "-o", str(place / "adapter")], log))
-    running.start()
-    assert running.pid is not None
+    running = Forked(*arguments, "-o", place / "adapter")
     process = psutil.Process(running.pid)
     spent, seen, files = 0.0, 0, listing(place)
     at = "loading"
-    while running.exitcode is None:
+    while not ended(running):
         with suppress(psutil.Error):
             spent = sum(process.cpu_times()[:2])
         now = listing(place)
@@ -74,9 +55,18 @@ def trained(arguments: list[object], place: Path, *, seconds: float = math.inf, 
             files = now
         if spent >= seconds or seen >= changes:
             running.kill()
-        running.join(0.003)
-    assert running.exitcode in (0, -signal.SIGKILL), log.read_text(encoding="utf-8")
-    return End(running.exitcode, spent, seen, at)
+    ran = finish(running)
+    assert ran.code in (0, -signal.SIGKILL), ran.err
+    return End(ran.code, spent, seen, at)
+
+
+def ended(running: Forked) -> bool:
+    """Whether it has ended, or does within some milliseconds."""
+    try:
+        running.wait(0.003)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def listing(place: Path) -> dict[str, int]:

@@ -197,6 +197,8 @@ def load(
 
 def read_weights(prepared: Prepared, *, trained: bool = False) -> LoadedModel:
     """The model in memory, its adapter on it. trained: the adapter is to be trained. Raises ModelError or OutOfMemoryError."""
+    if trained or prepared.adapter is not None or prepared.settings.quantize != "none":
+        quantization.import_library()
     model = _model(prepared)
     views = prepared.views
     if prepared.adapter is not None:
