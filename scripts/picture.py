@@ -34,7 +34,7 @@ def ran(command: str, folder: str) -> list[tuple[str, str]]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LLMKIT_")}
     environment |= {
         "NO_COLOR": "1",
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]),
+        "PATH": os.pathsep.join([environment.get("PATH", os.defpath), str(Path(sys.executable).parent)]),
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": folder,
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+from forking import forking_llmkit
 from hypothesis import settings
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ settings.load_profile("untimed")
 os.environ["HF_HUB_OFFLINE"] = "1"
 for name in [n for n in os.environ if n.startswith(("LLMKIT_", "OPENAI_"))]:
     del os.environ[name]
-# Converted models of one session's tests are kept apart from those of the person who runs them.
+# Models of one session's tests are kept apart from those of the person who runs them.
 _CACHE = tempfile.TemporaryDirectory(prefix="llmkit-tests-")
 os.environ["LLMKIT_HOME"] = _CACHE.name
+os.environ["HF_HOME"] = os.path.join(_CACHE.name, "hub")
 
 # Hundreds of processes are started, each faster with the modules compiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -141,63 +142,6 @@ def start(*arguments: object, preexec_fn: Callable[[], None] | None = None) -> s
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, preexec_fn=preexec_fn)
 
 
-#: Forks processes of one that has imported what a training run does: each is at its work at once, instead of after five seconds.
-_FORKING = multiprocessing.get_context("forkserver")
-_FORKING.set_forkserver_preload(
-    ["pytest", "hypothesis", "llmkit.__main__", "llmkit.cli.app", "llmkit.cli.commands.finetune", "llmkit.training.finetune",
-     "llmkit.training.run", "llmkit.training.trainer", "llmkit.training.results", "llmkit.training.eval_prompts", "peft", "accelerate",
-     "matplotlib.figure", "matplotlib.backends.backend_agg", "transformers.models.gpt2.modeling_gpt2",
-     "transformers.models.llama.modeling_llama", "transformers.models.t5.modeling_t5"]
-)  # fmt: skip
-
-
-class Forked:
-    """The command line in a process that is forked with the libraries of training imported; else as `start`."""
-
-    def __init__(self, *arguments: object, preexec_fn: Callable[[], object] | None = None) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="llmkit-forked-")
-        work = (list(map(str, arguments)), dict(os.environ), self._folder.name, preexec_fn)
-        self._process = _FORKING.Process(target=_forked, args=work, daemon=True)
-        self._process.start()
-
-    @property
-    def pid(self) -> int:
-        assert self._process.pid is not None
-        return self._process.pid
-
-    def kill(self) -> None:
-        self._process.kill()
-
-    def send_signal(self, sig: int, /) -> None:
-        os.kill(self.pid, sig)
-
-    def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
-        if self._process.exitcode is None:
-            raise subprocess.TimeoutExpired("llmkit", timeout or 0)
-        return self._process.exitcode
-
-    def communicate(self, *, timeout: float | None = None) -> tuple[bytes, bytes]:
-        self.wait(timeout)
-        folder = Path(self._folder.name)
-        return (folder / "stdout").read_bytes(), (folder / "stderr").read_bytes()
-
-
-def _forked(arguments: list[str], environment: dict[str, str], folder: str, preexec_fn: Callable[[], object] | None) -> None:
-    from llmkit.__main__ import main
-
-    os.environ.clear()
-    os.environ.update(environment)
-    for number, name, flags in ((0, os.devnull, os.O_RDONLY), (1, "stdout", os.O_WRONLY), (2, "stderr", os.O_WRONLY)):
-        opened = os.open(os.path.join(folder, name), flags | os.O_CREAT, 0o600)
-        os.dup2(opened, number)
-        os.close(opened)
-    if preexec_fn is not None:
-        preexec_fn()
-    sys.argv = ["llmkit", *arguments]
-    main()
-
-
 def until(condition: Callable[[], bool], running: Running, *, patience: float = PATIENCE) -> bool:
     """Waits until a state of the disk holds (True) or the process ends (False); fails after `patience` seconds."""
     deadline = time.monotonic() + patience
@@ -254,6 +198,14 @@ def limited_time() -> Iterator[None]:
     yield
     signal.setitimer(signal.ITIMER_PROF, 0)
     signal.signal(signal.SIGPROF, before)
+
+
+@pytest.fixture(scope="session")
+def forking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PATH for scripts on which `llmkit` forks a process that has the libraries imported."""
+    folder = tmp_path_factory.mktemp("bin")
+    with forking_llmkit(folder):
+        yield os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 @contextlib.contextmanager

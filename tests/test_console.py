@@ -102,9 +102,9 @@ def test_no_color_is_honored() -> None:
     assert not color.search(plain)
 
 
-def test_a_closed_pipe_ends_the_run_quietly(tmp_path: Path, llama: Path) -> None:
+def test_a_closed_pipe_ends_the_run_quietly(tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "a", "kept": "b" * 2000} for _ in range(3000)])
-    command = f"{sys.executable} -m llmkit generate -m {llama} -i {rows} --max-new-tokens 1 -q | head -1; echo ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -m llmkit generate -i {rows} --max-new-tokens 1 -q | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=PATIENCE)
     first, code = done.stdout.splitlines()
     assert "text" in json.loads(first)

@@ -25,7 +25,8 @@ def script(name: str) -> ModuleType:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "```console" in page.read_text()], ids=lambda page: page.stem)
-def test_a_session_gives_what_its_page_shows(page: Path) -> None:
+def test_a_session_gives_what_its_page_shows(page: Path, forking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", forking)
     _, changed = script("sessions").differences(page)
     assert changed == [], "python scripts/sessions.py docs/*.md writes what the sessions give now"
 

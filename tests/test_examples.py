@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from conftest import Run, read_rows
@@ -15,11 +15,20 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 FOLDERS = sorted(path for path in EXAMPLES.iterdir() if path.is_dir())
 
 
-def example(name: str, *arguments: object, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Runs a script of examples/ with this environment's llmkit."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **variables}
-    command = ["bash", str(EXAMPLES / name), *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+class Example(Protocol):
+    """Runs a script of examples/ with these arguments and variables of its environment."""
+
+    def __call__(self, name: str, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture
+def example(forking: str) -> Example:
+    def call(name: str, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = ["bash", str(EXAMPLES / name), *map(str, arguments)]
+        environment = {**os.environ, "PATH": forking, **variables}
+        return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+    return call
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -31,14 +40,14 @@ def test_each_example_is_told_and_listed(folder: Path) -> None:
         assert os.access(script, os.X_OK)
 
 
-def test_beam_search_falls_back_to_the_built_in_model_without_a_network(run: Run, tmp_path: Path) -> None:
+def test_beam_search_falls_back_to_the_built_in_model_without_a_network(example: Example, run: Run, tmp_path: Path) -> None:
     done = example("gpt2/beam-search.sh", "Once upon a time", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
     assert done.returncode == 0
     options = ["--max-length", "50", "--num-beams", "5", "--no-repeat-ngram-size", "2", "--echo"]
     assert done.stdout == run("generate", "Once upon a time", *options).out
 
 
-def test_every_text_of_a_folder_is_summarized(tmp_path: Path) -> None:
+def test_every_text_of_a_folder_is_summarized(example: Example, tmp_path: Path) -> None:
     notes = EXAMPLES / "summarize" / "notes"
     done = example("summarize/summarize.sh", notes, tmp_path / "summaries.jsonl", MAX_NEW_TOKENS="8")
     assert done.returncode == 0, done.stderr
@@ -47,7 +56,7 @@ def test_every_text_of_a_folder_is_summarized(tmp_path: Path) -> None:
     assert all(row["text"] == (notes / row["file"]).read_text().strip() and row["summary"] for row in rows)
 
 
-def test_a_model_that_cannot_program_fails_the_gate_and_right_programs_pass() -> None:
+def test_a_model_that_cannot_program_fails_the_gate_and_right_programs_pass(example: Example) -> None:
     failed = example("code/complete.sh", SAMPLES="1", TEMPERATURE="0", MAX_NEW_TOKENS="16")
     assert failed.returncode == 4, failed.stderr
     assert "pass@1 0 fails 'pass@1 < 50'" in failed.stderr
@@ -56,7 +65,7 @@ def test_a_model_that_cannot_program_fails_the_gate_and_right_programs_pass() ->
     assert "100.00" in passed.stdout
 
 
-def test_questions_and_reviews_are_measured_in_one_suite(tmp_path: Path) -> None:
+def test_questions_and_reviews_are_measured_in_one_suite(example: Example, tmp_path: Path) -> None:
     done = example("choice/quiz.sh", tmp_path / "quiz.json")
     assert done.returncode == 0, done.stderr
     scores = {name: float(value) for name, value, *_ in (line.split() for line in done.stdout.splitlines()[1:])}
@@ -64,7 +73,7 @@ def test_questions_and_reviews_are_measured_in_one_suite(tmp_path: Path) -> None
     assert (tmp_path / "quiz.json").exists()
 
 
-def test_subtitles_and_a_manual_keep_their_structure(tmp_path: Path) -> None:
+def test_subtitles_and_a_manual_keep_their_structure(example: Example, tmp_path: Path) -> None:
     done = example("translate/translate.sh", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     talk, manual = (tmp_path / "out" / "talk.fr.srt").read_text(), (tmp_path / "out" / "manual.fr.md").read_text()
@@ -74,7 +83,7 @@ def test_subtitles_and_a_manual_keep_their_structure(tmp_path: Path) -> None:
     assert "gare" in manual
 
 
-def test_three_sizes_are_trained_and_their_law_is_drawn(tmp_path: Path) -> None:
+def test_three_sizes_are_trained_and_their_law_is_drawn(example: Example, tmp_path: Path) -> None:
     speeches = (EXAMPLES / "finetune" / "shakespeare.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "texts.jsonl").write_text("".join(speeches[:200]))
     done = example("scaling/law.sh", tmp_path, tmp_path / "texts.jsonl", WIDTHS="16 32 64", STEPS="6")
@@ -85,7 +94,7 @@ def test_three_sizes_are_trained_and_their_law_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "law.svg").exists()
 
 
-def test_the_style_example_learns_the_style(tmp_path: Path) -> None:
+def test_the_style_example_learns_the_style(example: Example, tmp_path: Path) -> None:
     done = example("finetune/style.sh", tmp_path / "adapter", LLMKIT_MAX_STEPS="18", LLMKIT_EVAL_STEPS="18", LLMKIT_SAVE_STEPS="18")
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "adapter" / "run.json").read_text())["result"]["figures"]
@@ -94,7 +103,7 @@ def test_the_style_example_learns_the_style(tmp_path: Path) -> None:
     assert before != after
 
 
-def test_the_chat_example_teaches_an_answer(tmp_path: Path) -> None:
+def test_the_chat_example_teaches_an_answer(example: Example, tmp_path: Path) -> None:
     done = example("finetune/chat.sh", tmp_path / "adapter")
     assert done.returncode == 0, done.stderr
     assert "The opposite of hot is cold." in done.stdout

@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, Copy, Forked, Process, Run, finish, kill, read_rows, stopped, texts_of, until, write_rows
+from conftest import PATIENCE, Copy, Process, Run, finish, kill, read_rows, stopped, texts_of, until, write_rows
+from forking import Forked
 
 from llmkit.files import file_sha256
 from llmkit.training.trackers import TRACKERS

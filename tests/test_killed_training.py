@@ -22,7 +22,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Forked, finish, write_rows
+from conftest import finish, write_rows
+from forking import Forked
 
 from llmkit.files import file_sha256
 

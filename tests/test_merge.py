@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Copy, Process, Run, write_rows
+from conftest import Copy, Run, finish, write_rows
+from forking import Forked
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +108,7 @@ def test_damaged_adapters_and_occupied_places_are_refused(run: Run, tmp_path: Pa
     assert run("merge", trained, "-o", tmp_path / "merged", "--overwrite").code == 0
 
 
-def test_the_cards_of_adapter_and_model_ask_in_the_layout_of_the_training(run: Run, process: Process, tmp_path: Path, llama: Path) -> None:
+def test_the_cards_of_adapter_and_model_ask_in_the_layout_of_the_training(run: Run, tmp_path: Path, llama: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"topic": "bees", "instruction": "Say it.", "output": "Bees hum."}] * 3)
     common = ["finetune", rows, "-m", llama, "--max-steps", "1", "--chat-template", "none"]
     assert run(*common, "-o", tmp_path / "alpaca").code == 0
@@ -117,7 +118,7 @@ def test_the_cards_of_adapter_and_model_ask_in_the_layout_of_the_training(run: R
     assert run("merge", tmp_path / "template", "-o", tmp_path / "merged", "--prompt", "a").code == 0
     assert asked_row(tmp_path / "template")[1][-4:] == asked_row(tmp_path / "merged")[1][-4:]
     row, command = asked_row(tmp_path / "merged")
-    done = process(*command, "--max-new-tokens", "2", stdin=row.encode())
+    done = finish(Forked(*command, "--max-new-tokens", "2", stdin=row.encode()))
     assert done.code == 0, done.err
     assert json.loads(done.out)["prompt_tokens"] == len("<About ...:\n")  # <s> is one token
 

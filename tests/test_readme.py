@@ -84,7 +84,9 @@ def test_the_chinese_readme_has_the_same_sections_code_and_tables() -> None:
 
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="a command of the picture needs jq")
-def test_the_picture_shows_what_its_commands_print() -> None:
+def test_the_picture_shows_what_its_commands_print(forking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", forking)
+
     def settled(picture: str) -> str:
         """Without times, and with numbers as far as processors agree on them."""
         return re.sub(r"(\d+\.\d{4})\d*", r"\1", re.sub(r"in [\d.]+ s, [\d,]+ tokens/s", "in a moment", picture))

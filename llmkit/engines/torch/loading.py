@@ -6,7 +6,6 @@ The one place where weights are read. Knows transformers; not what the model is 
 from __future__ import annotations
 
 import hashlib
-import logging as logging_of_python
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -231,7 +230,6 @@ def _set_up_libraries() -> None:
     from transformers.utils import logging
 
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate)\.")
-    logging_of_python.getLogger("bitsandbytes").setLevel(logging_of_python.ERROR)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 

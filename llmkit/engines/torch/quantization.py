@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
 from typing import Any
 
@@ -54,6 +55,7 @@ def import_library() -> None:
     """
     if importlib.util.find_spec("bitsandbytes") is None:
         return
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     name = "TORCHDYNAMO_DISABLE"
     before = os.environ.get(name)
     os.environ[name] = "1"
