@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE, Run
 
-HEAVY = ("torch", "ctranslate2", "transformers", "datasets", "peft", "evaluate", "pandas", "pyarrow")
+HEAVY = ("torch", "ctranslate2", "transformers", "datasets", "peft", "evaluate", "pandas", "pyarrow", "pydantic")
 
 
 @pytest.mark.parametrize(

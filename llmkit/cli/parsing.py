@@ -118,6 +118,14 @@ def device(text: str) -> str:
     return text
 
 
+def yes_or_no(value: Any) -> bool:
+    """The truth that a text names; a truth value is one. Raises typer.BadParameter."""
+    chosen = value if isinstance(value, bool) else truth(str(value))
+    if chosen is None:
+        raise typer.BadParameter(f"'{value}' is neither true nor false")
+    return chosen
+
+
 def truth(text: str) -> bool | None:
     """Whether a text says yes or no; None for one that says neither."""
     return True if text.lower() in _TRUE else False if text.lower() in _FALSE else None
