@@ -3,6 +3,7 @@
     LlmkitError                  1   a bug, or an error of no other kind
     ├── UsageError               2   an invalid option or argument
     │   └── EngineLimitError     2   ... what an engine can't do, and another one may
+    │       └── EngineUnavailableError  5  ... for want of memory, or of room on the disk
     ├── InputError               2   a file or row that can't be used
     │   └── RowError             2   ... one row of it; inside a job it becomes a row with "error"
     ├── OutputError              2   an output that can't be written to, or belongs to another run
@@ -47,6 +48,12 @@ class UsageError(LlmkitError):
 
 class EngineLimitError(UsageError):
     """A model or a way of decoding that an engine can't run, and another one may."""
+
+
+class EngineUnavailableError(EngineLimitError):
+    """An engine that has no memory or no room on the disk for a model, which another one may run."""
+
+    exit_code = 5
 
 
 class InputError(LlmkitError):

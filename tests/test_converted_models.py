@@ -285,7 +285,7 @@ def test_a_cache_that_can_not_be_written_is_no_reason_to_fail(
     ran = run(*arguments)
     assert ran.code == 0
     assert "cannot be written: Not a directory; torch runs instead" in ran.err
-    assert run(*arguments, "--engine", "ctranslate2").code == 2
+    assert run(*arguments, "--engine", "ctranslate2").code == 5
 
 
 def test_an_answer_does_not_depend_on_the_number_of_threads(run: Run, larger: Path) -> None:

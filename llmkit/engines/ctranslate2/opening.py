@@ -14,7 +14,7 @@ from llmkit.engines.chat import ChatSettings
 from llmkit.engines.ctranslate2 import ENGINE, cache, families
 from llmkit.engines.ctranslate2.converted_model import ConvertedModel, cached, packaged
 from llmkit.engines.ctranslate2.engine import CTranslate2Engine
-from llmkit.errors import EngineLimitError, ModelError, counted, one_line
+from llmkit.errors import EngineLimitError, EngineUnavailableError, ModelError, counted, one_line
 from llmkit.models import configuration, memory
 from llmkit.models.adapters import Adapter, resolve_adapter
 from llmkit.models.checkpoint import Checkpoint
@@ -100,7 +100,7 @@ def _converted(settings: ModelSettings, checkpoint: Checkpoint, adapter: Adapter
                 return entry
             return cache.SHELF.commit(name, part, _made(settings, checkpoint, part, tell))
     except OSError as exc:
-        raise EngineLimitError(
+        raise EngineUnavailableError(
             f"{settings.reference} can't be converted: {files.home()} cannot be written: {exc.strerror or exc}",
             hint="name another folder in LLMKIT_HOME, or `engine` torch",
         ) from exc
@@ -130,10 +130,13 @@ def _made(settings: ModelSettings, checkpoint: Checkpoint, part: Path, tell: _No
 
 
 def _check_room(settings: ModelSettings, checkpoint: Checkpoint) -> None:
-    """Raises EngineLimitError where there is no memory for the model twice over, or no room for it on the disk."""
+    """Raises EngineUnavailableError where there is no memory for the model twice over, or no room for it on the disk."""
     most = checkpoint.parameters * memory.bytes_of("float32")
     free, room = memory.free_bytes(), cache.SHELF.free_bytes()
+    reason = None
     if 2 * most > free:
-        _refuse(settings, f"converting it takes {2 * most / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free")
-    if most > room:
-        _refuse(settings, f"the converted model takes {most / 2**30:.1f} GiB in {files.home()}, and {room / 2**30:.1f} are free")
+        reason = f"converting it takes {2 * most / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free"
+    elif most > room:
+        reason = f"the converted model takes {most / 2**30:.1f} GiB in {files.home()}, and {room / 2**30:.1f} are free"
+    if reason is not None:
+        raise EngineUnavailableError(f"{settings.reference} can't run on the engine {ENGINE.name}: {reason}", hint="`engine` torch")
