@@ -112,6 +112,15 @@ def _side(tokenizer: Any, name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A model located and checked by its small files, with the adapter that is to be on it."""
+
+    location: Location
+    checkpoint: Checkpoint
+    adapter: Adapter | None
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A model located, checked and matched with a device; none of its weights is in memory yet."""
 
@@ -131,8 +140,8 @@ def tokenizer_beside(prepared: Prepared) -> bool:
     return len(prepared.views) > 1
 
 
-def prepare(settings: ModelSettings, tell: Notify = notify_nobody) -> Prepared:
-    """Resolves and checks a model, chooses the device and reads the tokenizer. tell: told in a line what takes time now.
+def find(settings: ModelSettings, tell: Notify = notify_nobody) -> Found:
+    """Resolves and checks a model and its adapter; imports no torch. tell: told in a line what takes time now.
 
     Raises ModelError, UnavailableError or UsageError.
     """
@@ -144,6 +153,12 @@ def prepare(settings: ModelSettings, tell: Notify = notify_nobody) -> Prepared:
         configuration.refuse_adapter_beside(checkpoint.folder)
     else:
         adapter = resolve_adapter(settings.adapter, checkpoint, location, offline=settings.offline)
+    return Found(location, checkpoint, adapter)
+
+
+def prepare(settings: ModelSettings, found: Found) -> Prepared:
+    """Chooses the device and reads the tokenizer. Raises ModelError, UnavailableError or UsageError."""
+    location, checkpoint, adapter = found.location, found.checkpoint, found.adapter
     layout = device_map(settings.device_map)
     _set_up_libraries()
     import torch
@@ -174,7 +189,7 @@ def load(
     what takes time now.
     Raises ModelError, UnavailableError, UsageError or OutOfMemoryError.
     """
-    prepared = prepare(settings, notice)
+    prepared = prepare(settings, find(settings, notice))
     import torch
 
     device = prepared.device
