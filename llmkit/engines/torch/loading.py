@@ -26,7 +26,7 @@ from llmkit.errors import ModelError, OutOfMemoryError, counted, one_line
 from llmkit.models import configuration, memory
 from llmkit.models.adapters import Adapter, resolve_adapter
 from llmkit.models.checkpoint import Checkpoint
-from llmkit.models.devices import Device, available_cores
+from llmkit.models.devices import Device, default_threads
 from llmkit.models.panics import panics
 from llmkit.models.reference import Location, go_offline, resolve
 from llmkit.models.settings import ModelSettings
@@ -163,7 +163,7 @@ def prepare(settings: ModelSettings, found: Found) -> Prepared:
     _set_up_libraries()
     import torch
 
-    torch.set_num_threads(settings.threads or available_cores())
+    torch.set_num_threads(settings.threads or default_threads())
     device = select(settings.device, settings.dtype)
     if settings.quantize != "none":
         quantization.check(settings.quantize, device, checkpoint)
