@@ -332,6 +332,15 @@ def test_threads_follow_the_cores_this_process_may_use(process: Process, monkeyp
     assert "1 thread\n" in ran.err
 
 
+@pytest.mark.parametrize(("said", "threads"), [("1", 1), ("1,4", 1), ("2", 2), ("many", 3), ("0", 3), ("", 3), ("64", 3)])
+def test_threads_follow_omp_num_threads_up_to_the_cores(monkeypatch: pytest.MonkeyPatch, said: str, threads: int) -> None:
+    from llmkit.models import devices
+
+    monkeypatch.setattr(devices, "available_cores", lambda: 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert devices.default_threads() == threads
+
+
 def test_a_quota_of_the_cgroup_limits_threads_and_memory(tmp_path: Path) -> None:
     from llmkit.models.devices import _cgroup_quota
     from llmkit.models.memory import _cgroup_free

@@ -12,6 +12,7 @@ from conftest import Run, read_rows, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmkit.cli.training import weighted
 from llmkit.training.file_mixture import FileMixture
 
 
@@ -33,6 +34,27 @@ def test_a_weight_of_a_half_sees_every_row_once_in_two_epochs(count: int) -> Non
 
 def test_equal_weights_of_one_are_the_order_of_one_file() -> None:
     assert FileMixture((4, 5)).epoch(2, 7).tolist() == FileMixture((9,)).epoch(2, 7).tolist()
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.sampled_from([0.3, 0.5, 1.0, 2.5, 7.0])), min_size=1, max_size=3))
+def test_each_epoch_takes_the_next_piece_of_a_files_permutations(files: list[tuple[int, float]]) -> None:
+    mixture = FileMixture(tuple(count for count, _ in files), tuple(weight for _, weight in files))
+    first = 0
+    for (count, _), size in zip(files, mixture.sizes, strict=True):
+        seen = Counter(int(i) for epoch in range(4) for i in mixture.epoch(epoch, 3) if first <= i < first + count)
+        assert seen.total() == 4 * size
+        assert max(seen.values(), default=0) - min((seen[first + i] for i in range(count)), default=0) <= 1
+        first += count
+
+
+@pytest.mark.parametrize(("name", "weight"), [("a.jsonl:2e0", 2), ("a.jsonl:.5", 0.5), ("a.jsonl:1e9", 1e9), ("a.jsonl:-3", -3)])
+def test_a_weight_is_a_number_in_any_form(name: str, weight: float) -> None:
+    assert weighted(name) == ("a.jsonl", weight)
+
+
+@pytest.mark.parametrize("name", ["org/name:train", "a:b.jsonl", "C:\\rows", "a.jsonl:2x", "a.jsonl:", ":2"])
+def test_what_is_no_number_belongs_to_the_name(name: str) -> None:
+    assert weighted(name) == (name, 1.0)
 
 
 @pytest.fixture

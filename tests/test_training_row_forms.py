@@ -119,5 +119,12 @@ def test_a_language_that_a_row_names_and_the_model_does_not_know_is_an_error_of_
     checked = check_rows([Row(0, 1, PAIR), Row(1, 2, {**PAIR, "target_lang": "es"})], SampleFields(), "rows")
     with pytest.raises(RowError, match=r"line 2.*does not know Spanish"):
         translator("m2m_100", NLLB, source="en", target="fr").examples(checked.samples, "rows")
-    with pytest.raises(UsageError, match="no target language"):
+    with pytest.raises(UsageError, match="does not know Spanish"):
+        translator("m2m_100", NLLB, source="en", target="es").examples(checked.samples, "rows")
+
+
+def test_the_first_row_without_a_language_that_the_model_needs_is_named() -> None:
+    checked = check_rows([Row(0, 1, {**PAIR, "target_lang": "fr"}), Row(1, 2, PAIR), Row(2, 3, PAIR)], SampleFields(), "rows")
+    with pytest.raises(RowError, match="rows, line 2: no target language given") as missing:
         translator("m2m_100", NLLB, source="en").examples(checked.samples, "rows")
+    assert str(missing.value.hint).startswith("`from` and `to` name those of all rows; a row names its own in 'source_lang'")

@@ -190,7 +190,7 @@ def test_a_decoder_may_start_with_the_token_of_id_0() -> None:
 
 
 def test_a_model_that_needs_a_language_asks_for_it() -> None:
-    with pytest.raises(UsageError, match="no target language given"):
+    with pytest.raises(InputError, match="no target language given"):
         both(PAIR, translator("m2m_100", NLLB))
     with pytest.raises(UsageError, match="does not know Spanish"):
         both(PAIR, translator("m2m_100", NLLB, source="en", target="es"))

@@ -139,7 +139,7 @@ class LoraOptions:
 
 def weighted(name: str) -> tuple[str, float]:
     """A file and its weight: 'b.jsonl:2' is b.jsonl twice an epoch, unless there is a file of that whole name."""
-    match = re.fullmatch(r"(.+):(\d+(?:\.\d+)?)", name)
+    match = re.fullmatch(r"(.+):([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|inf)", name)
     return (name, 1.0) if match is None or Path(name).exists() else (match[1], float(match[2]))
 
 

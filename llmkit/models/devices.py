@@ -83,6 +83,12 @@ def available_cores() -> int:
     return max(1, min(cores, math.ceil(quota)) if quota else cores)
 
 
+def default_threads() -> int:
+    """Threads of a model on a CPU where none are asked for: what OMP_NUM_THREADS says, as in torch; else one for each available core."""
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list has those of nested regions, too
+    return int(said) if said.isdecimal() and 0 < int(said) <= available_cores() else available_cores()
+
+
 def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
     """CPUs' worth of time a period, from cgroup v2 (cpu.max) or v1 (cpu.cfs_*_us)."""
     try:

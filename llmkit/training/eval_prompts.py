@@ -13,6 +13,7 @@ from llmkit.errors import InputError, RowError, UsageError
 from llmkit.rows import Row, open_rows
 from llmkit.rows.fields import Prompt, PromptFields, SourceFields
 from llmkit.rows.samples import Sample, row_languages
+from llmkit.training.examples import row_errors
 
 if TYPE_CHECKING:
     from llmkit.training.examples import Encoder
@@ -45,35 +46,53 @@ class EvalPrompts:
     sha256: str
 
 
-def read_prompts(settings: AnswerSettings, encoder: Encoder, format: str, *, offline: bool) -> EvalPrompts | None:
-    """None where there are none. format: of the training rows; for a translator, prompts are asked as `translate` would.
+@dataclass(frozen=True)
+class PromptRows:
+    """The rows of a file of prompts, as they were read."""
 
-    Raises InputError for rows that hold no prompt, UsageError for too many.
-    """
+    rows: tuple[Row, ...]
+    file_name: str
+    max_new_tokens: int
+
+
+def read_prompts(settings: AnswerSettings, *, offline: bool) -> PromptRows | None:
+    """None where there are none. Raises InputError for a file that can't be read or is empty, UsageError for too many."""
     if settings.prompts is None:
         return None
+    rows: list[Row] = []
+    file = open_rows(settings.prompts, text_field="prompt", offline=offline)
+    for row in file:
+        if len(rows) == _MOST:
+            raise UsageError(f"`eval_prompts` {settings.prompts}: more than {_MOST} prompts", hint="each is answered at every evaluation")
+        rows.append(row)
+    if not rows:
+        raise InputError("no prompts", path=file.name)
+    return PromptRows(tuple(rows), file.name, settings.max_new_tokens)
+
+
+def encode_prompts(read: PromptRows, encoder: Encoder, format: str) -> EvalPrompts:
+    """The prompts as the model gets them. format: of the training rows; for a translator, prompts are asked as `translate` would.
+
+    Raises RowError for a row that holds no prompt.
+    """
     translates = encoder.directions is not None and (format == "source and target" or encoder.directions.by_tokens)
     asked: list[EvalPrompt] = []
     digest = hashlib.sha256()
-    rows = open_rows(settings.prompts, text_field="prompt", offline=offline)
-    for row in rows:
-        if len(asked) == _MOST:
-            raise UsageError(f"`eval_prompts` {settings.prompts}: more than {_MOST} prompts", hint="each is answered at every evaluation")
+    for row in read.rows:
         digest.update(row.digest)
-        prompt = _prompt(row, SourceFields() if translates else PromptFields(), rows.name)
+        prompt = _prompt(row, SourceFields() if translates else PromptFields(), read.file_name)
         shown = prompt.text if prompt.text is not None else (prompt.messages or ({"content": ""},))[-1]["content"]
         direction = None
         if translates and encoder.directions is not None and prompt.text is not None:
-            languages = row_languages(row, rows.name)
-            direction = encoder.directions.of(Sample("source and target", row.line, "", prompt=prompt.text, languages=languages))
+            sample = Sample("source and target", row.line, "", prompt=prompt.text, languages=row_languages(row, read.file_name))
+            with row_errors(sample, read.file_name):
+                direction = encoder.directions.of(sample)
         if direction is None:
             asked.append(EvalPrompt(str(shown), prompt))
         else:
             made = direction.prompt(prompt.text or "")
             asked.append(EvalPrompt(str(shown), made, direction.target_token, direction.start_token, direction.stop))
-    if not asked:
-        raise InputError("no prompts", path=rows.name)
-    return EvalPrompts(tuple(asked), settings.max_new_tokens, digest.hexdigest())
+    return EvalPrompts(tuple(asked), read.max_new_tokens, digest.hexdigest())
 
 
 def _prompt(row: Row, fields: PromptFields | SourceFields, file_name: str) -> Prompt:

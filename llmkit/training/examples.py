@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -147,14 +148,8 @@ class Encoder:
         """
         out = Examples() if into is None else into
         for sample in samples:
-            try:
+            with row_errors(sample, source):
                 encoded = self.encode(sample)
-            except RowError:
-                raise
-            except (InputError, UsageError) as exc:
-                if isinstance(exc, UsageError) and sample.languages is None:  # of all rows
-                    raise
-                raise RowError(exc.message, path=source, line=sample.line, hint=exc.hint) from exc
             for name in self._unwritten(sample):
                 out.unwritten[name] = out.unwritten.get(name, 0) + 1
             for example, length in encoded:
@@ -329,6 +324,19 @@ class Encoder:
             text = self._render(sample, messages, False)
             out += ["name"] if any(name not in text for name in names) else []
         return out
+
+
+@contextmanager
+def row_errors(sample: Sample, file_name: str) -> Iterator[None]:
+    """What is wrong with a sample raises RowError with its line; a language that all rows have from the settings raises UsageError."""
+    try:
+        yield
+    except RowError:
+        raise
+    except (InputError, UsageError) as exc:
+        if isinstance(exc, UsageError) and sample.languages is None:
+            raise
+        raise RowError(exc.message, path=file_name, line=sample.line, hint=exc.hint) from exc
 
 
 def _check_answer(before: str, answer: str, message: Message) -> None:

@@ -8,8 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmkit.errors import UsageError
+
 if TYPE_CHECKING:
     import numpy as np
+
+#: Examples that the weights of the files may make of an epoch: their order takes 24 bytes each.
+_MOST = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -17,11 +22,18 @@ class FileMixture:
     """The examples of several files, one file after another. counts: of each file.
 
     weights: how often an epoch sees each example of a file, empty for once. With 2 it sees each twice; with 0.5 half of them, and the
-    next epoch the other half.
+    next epoch the other half. Raises UsageError for weights that make an epoch too long.
     """
 
     counts: tuple[int, ...]
     weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.weights and self.size > _MOST:
+            raise UsageError(
+                f"the weights of the training files make an epoch of {self.size:,} rows; at most {_MOST:,} are possible",
+                hint="a weight is how often each row is seen in an epoch; give the other files smaller weights instead",
+            )
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -42,11 +54,15 @@ class FileMixture:
         shuffled = np.random.default_rng((seed, 0, number)).permutation(self.size)
         if not self.weights:
             return shuffled
-        chosen, first = [], 0
+        chosen, filled, first = np.empty(self.size, dtype=np.int64), 0, 0
         for file, (count, size) in enumerate(zip(self.counts, self.sizes, strict=True)):
             # a file is an endless stream of its permutations, of which each epoch takes the next piece
-            places = np.arange(number * size, (number + 1) * size)
-            rounds = {int(i): np.random.default_rng((seed, 2, file, int(i))).permutation(count) for i in np.unique(places // max(count, 1))}
-            chosen += [first + int(rounds[int(place) // count][int(place) % count]) for place in places]
+            place, end = number * size, (number + 1) * size
+            while place < end:
+                again, begin = divmod(place, count)
+                stop = min(count, begin + end - place)
+                piece = np.random.default_rng((seed, 2, file, again)).permutation(count)[begin:stop]
+                chosen[filled : filled + len(piece)] = first + piece
+                filled, place = filled + len(piece), place + len(piece)
             first += count
-        return np.asarray(chosen, dtype=np.int64)[shuffled]
+        return chosen[shuffled]

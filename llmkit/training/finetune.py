@@ -18,7 +18,7 @@ from llmkit.rows.samples import PREFERENCE
 from llmkit.training.data import File, TrainingRows, read_data, set_names, sha256
 from llmkit.training.distributed import Processes, from_environment
 from llmkit.training.file_mixture import FileMixture
-from llmkit.training.settings import BETA, FinetuneSettings, LanguageSettings, LoraSettings, LossSettings
+from llmkit.training.settings import BETA, FinetuneSettings, LoraSettings, LossSettings
 from llmkit.training.trackers import check_trackers
 
 if TYPE_CHECKING:
@@ -142,14 +142,19 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     from dataclasses import replace
 
     from llmkit.engines.torch.devices import slow_precision
-    from llmkit.engines.torch.loading import prepare
-    from llmkit.training.eval_prompts import read_prompts
-    from llmkit.training.run import RunPlan, check_examples, check_weights
+    from llmkit.engines.torch.loading import find, prepare
+    from llmkit.training.eval_prompts import encode_prompts, read_prompts
+    from llmkit.training.refusals import check
 
     loss = _loss(settings.loss, rows.checked.formats, report)
+    found = find(settings.model, report.notice)
+    check(settings, found, rows, processes)
+    prompts = read_prompts(settings.answers, offline=settings.model.offline)
+    from llmkit.training.run import RunPlan, check_examples, check_memory
+
     device = processes.device(settings.model.device)
     dtype = "float32" if settings.lora is None and settings.model.dtype == "auto" else settings.model.dtype  # see Micikevicius et al. 2018
-    prepared = prepare(replace(settings.model, device=device, dtype=dtype), report.notice)
+    prepared = prepare(replace(settings.model, device=device, dtype=dtype), found)
     if (slow := slow_precision(prepared.device)) is not None:
         report.warn(f"`dtype` {prepared.device.dtype}: {slow}")
     encoder = _encoder(prepared, settings, rows.checked.format)
@@ -164,10 +169,10 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
         settings.optimization, loss, settings.checkpoints, settings.data, processes, rows.checked.format,
         sha256(rows.train) or "", sha256(rows.valid), FileMixture(counts, settings.data.weights),
         tuple(zip(set_names(rows.valid), valid_counts, strict=True)),
-        read_prompts(settings.answers, encoder, rows.checked.format, offline=settings.model.offline), settings.fsdp or processes.fsdp,
+        None if prompts is None else encode_prompts(prompts, encoder, rows.checked.format), settings.fsdp or processes.fsdp,
     )  # fmt: skip
     rows.close()
-    check_weights(plan)
+    check_memory(plan)
     return plan
 
 
@@ -206,15 +211,14 @@ def _encoder(prepared: Prepared, settings: FinetuneSettings, format: str) -> Enc
     from llmkit.engines.torch.loading import context_of
     from llmkit.training.examples import Encoder
     from llmkit.training.languages import decoder_begin, directions
+    from llmkit.training.refusals import check_languages
 
     context, asked = context_of(prepared.checkpoint.config), settings.loss.max_length
-    if asked is not None and context is not None and asked > context:
-        raise UsageError(f"`max_length` {asked}: the model reads at most {counted(context, 'token')} at once")
     begin = decoder_begin(prepared) if prepared.checkpoint.is_encoder_decoder else ()
     chat = settings.data.chat
     known = directions(prepared, chat, settings.data.languages)
-    if settings.data.languages != LanguageSettings() and format != "source and target" and not known.by_tokens:
-        raise UsageError(f"`from` and `to` apply to rows with a source and a target; these rows are {format}", hint="remove them")
+    if not known.by_tokens:
+        check_languages(settings.data.languages, format)
     return Encoder(prepared.tokenizer, chat, asked or min(context or 2048, 2048), begin, settings.loss.full_loss, known)
 
 

@@ -34,7 +34,10 @@ class Directions:
         self._made: dict[tuple[str | None, str | None], Direction | None] = {}
 
     def of(self, sample: Sample) -> Direction | None:
-        """None for a row that is trained as it is. Raises UsageError for a language that is missing or that the model does not know."""
+        """None for a row that is trained as it is.
+
+        Raises InputError for a language that is missing, UsageError for one that the model does not know.
+        """
         if self.known is None or (sample.format != "source and target" and not self.by_tokens):
             return None
         own = sample.languages or (None, None)
@@ -54,13 +57,17 @@ class Directions:
         return self.known is not None and self.known.name in ("NLLB", "M2M100", "mBART-50", "mBART-25")
 
     def _direction(self, known: Family, source: str | None, target: str | None) -> Direction | None:
+        named = (None if source is None else language(source), None if target is None else language(target))
         try:
-            return known.direction(None if source is None else language(source), None if target is None else language(target))
+            ends = known.ends(*named)
         except UsageError as exc:
             if source is None and target is None and not self.by_tokens:
                 return None  # no language is named anywhere: rows of another task
-            hint = exc.hint if target is not None else "`from` and `to` name those of all rows"
-            raise UsageError(exc.message, hint=f"{hint}; {_ROWS}") from exc
+            raise InputError(exc.message, hint=f"`from` and `to` name those of all rows; {_ROWS}") from exc
+        try:
+            return known.between(*ends)
+        except UsageError as exc:
+            raise UsageError(exc.message, hint=f"{exc.hint}; {_ROWS}" if exc.hint else _ROWS) from exc
 
 
 def directions(prepared: Prepared, chat: ChatSettings, settings: LanguageSettings) -> Directions:

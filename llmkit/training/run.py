@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llmkit import records
 from llmkit.engines.torch.devices import free_bytes
 from llmkit.engines.torch.loading import LoadedModel, Prepared, read_weights, tokenizer_sha256
-from llmkit.errors import InputError, LlmkitError, OutputError, UsageError, counted
+from llmkit.errors import InputError, LlmkitError, OutputError, counted
 from llmkit.models import memory
 from llmkit.models.memory import matrices
 from llmkit.rows.samples import PREFERENCE
@@ -172,29 +172,9 @@ class Ready:
         return self.plan.stream(steps, self.packed)
 
 
-def check_weights(plan: RunPlan) -> None:
-    """Refuses what can't be trained before weights are read. Raises UsageError, or OutOfMemoryError with the arithmetic."""
-    if plan.lora is None and plan.prepared.settings.quantize != "none":
-        raise UsageError("quantized weights can't be trained", hint="use only one of `full` and `quantize`")
-    if plan.fsdp:
-        _check_sharding(plan)
-    if plan.lora is not None and plan.lora.parameters and plan.prepared.settings.quantize != "none":
-        raise UsageError("quantized experts cannot have an adapter", hint="use only one of `target_parameters` and `quantize`")
-    plan.memory().check(
-        f"training {plan.prepared.location.reference}",
-        hint=_SMALLER,
-    )
-
-
-def _check_sharding(plan: RunPlan) -> None:
-    """Raises UsageError for a run whose weights can't be sharded."""
-    if plan.processes.count == 1:
-        raise UsageError("`fsdp` needs several processes", hint="start the run with torchrun, or several with accelerate launch")
-    hint = "start accelerate launch without FSDP" if plan.processes.fsdp else "use only one of them"
-    if plan.lora is None:
-        raise UsageError("`full` and `fsdp` cannot be combined: only frozen weights are sharded", hint=hint)
-    if plan.prepared.settings.quantize != "none":
-        raise UsageError("`quantize` and `fsdp` cannot be combined: quantized weights can't be sharded", hint=hint)
+def check_memory(plan: RunPlan) -> None:
+    """Raises OutOfMemoryError with the arithmetic for a run that does not fit, before weights are read."""
+    plan.memory().check(f"training {plan.prepared.location.reference}", hint=_SMALLER)
 
 
 def build(plan: RunPlan) -> Ready:

@@ -225,7 +225,8 @@ class DataSettings:
             raise UsageError(both, hint="a weight for each file")
         for weight in self.weights:
             if not 0 < weight < math.inf:
-                raise UsageError(f"the weight {weight:g} of a training file: it must be above 0", hint="leave the file out")
+                hint = "leave the file out" if weight == 0 else "2 for twice in each epoch, 0.5 for half of the rows"
+                raise UsageError(f"the weight {weight:g} of a training file: it must be above 0", hint=hint)
         if all(weight == 1 for weight in self.weights):  # the same run as one without weights
             object.__setattr__(self, "weights", ())
         _ = self.chat  # a file that can't be read is told before any row

@@ -56,6 +56,13 @@ class Family:
 
     def direction(self, source: Language | None, target: Language | None) -> Direction:
         """Raises UsageError for a language that the model does not know, that is missing, or that is the same twice."""
+        return self.between(*self.ends(source, target))
+
+    def ends(self, source: Language | None, target: Language | None) -> tuple[Language | None, Language]:
+        """Source and target, with the only one that the model offers for one that is missing. Raises UsageError where it offers several.
+
+        The source stays None for a model that need not be told it.
+        """
         if target is None:
             others = [lang for lang, _ in self.targets if self.needs_source or source is None or not lang.matches(source)]
             if len(others) != 1:
@@ -66,6 +73,10 @@ class Family:
             source = others[0] if len(others) == 1 else None
         if source is None and self.needs_source:
             raise UsageError("this model needs the source language", hint="name it with `from`, or `from` auto")
+        return source, target
+
+    def between(self, source: Language | None, target: Language) -> Direction:
+        """Of `ends`. Raises UsageError for a language that the model does not know, or that is the same twice."""
         check_ends(source, target)
         source_code = _code(source, self.sources, "`from`") if source is not None else ""
         return self.make(source, target, source_code, _code(target, self.targets, "`to`"))
@@ -149,6 +160,8 @@ def _named(part: str) -> tuple[Language, ...]:
     return tuple(lang for lang in languages if lang is not None)
 
 
+#: Architectures that may be told languages by tokens, without which they can't write.
+TOLD_BY_TOKENS = ("m2m_100", "nllb-moe", "mbart")
 #: mBART-25 has 25 languages, mBART-50 has 52.
 _OLD_MBART = 25
 
@@ -157,7 +170,7 @@ def _by_tokens(name: str, pattern: str) -> Callable[[ModelFacts], Family | None]
     """Models that read the source's token before the text, and write the target's before the translation."""
 
     def find(facts: ModelFacts) -> Family | None:
-        codes = _codes(facts, pattern) if facts.model_type in ("m2m_100", "nllb-moe", "mbart") else ()
+        codes = _codes(facts, pattern) if facts.model_type in TOLD_BY_TOKENS else ()
         if len(codes) < 2:
             return None
         if facts.model_type == "mbart" and len(codes) == _OLD_MBART:

@@ -18,7 +18,7 @@ from typing import Any
 from llmkit.engines.base import Check, never_stop
 from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, counted, one_line
-from llmkit.models.devices import available_cores
+from llmkit.models.devices import default_threads
 
 #: Rows of one call.
 _ROWS = 32
@@ -47,13 +47,13 @@ class Files:
 
 
 class Runner:
-    """The loaded model. compute: a compute type of the library, as 'float32' or 'int8_float32'. threads: None for all cores."""
+    """The loaded model. compute: a compute type of the library, as 'float32' or 'int8_float32'. threads: None for `default_threads`."""
 
     def __init__(self, files: Files, compute: str, threads: int | None = None) -> None:
         self._files, self._compute, self._translates = files, compute, files.translates
         self._tokens = list(files.vocabulary)
         self._ids = {token: number for number, token in enumerate(self._tokens)}
-        self._most = threads or available_cores()
+        self._most = threads or default_threads()
         self._loaded: list[tuple[int, Any]] = []
         self._model(1)
         weakref.finalize(self, self._loaded.clear)

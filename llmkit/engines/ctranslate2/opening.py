@@ -18,7 +18,7 @@ from llmkit.errors import EngineLimitError, EngineUnavailableError, ModelError, 
 from llmkit.models import configuration, memory
 from llmkit.models.adapters import Adapter, resolve_adapter
 from llmkit.models.checkpoint import Checkpoint
-from llmkit.models.devices import available_cores
+from llmkit.models.devices import default_threads
 from llmkit.models.reference import go_offline, resolve
 from llmkit.models.settings import ModelSettings
 from llmkit.models.shelf import CacheEntry
@@ -47,7 +47,7 @@ def open_engine(
     dtype = "float32" if settings.dtype == "auto" else settings.dtype
     form = _form(settings, _Notices(report, warn, notice))
     precision = "int8" if settings.quantize == "int8" else dtype
-    threads = settings.threads or available_cores()
+    threads = settings.threads or default_threads()
     alone = " (1 for one text)" if form.files.small and threads > 1 else ""
     report(f"{settings.reference}: CTranslate2; cpu, {precision}, {counted(threads, 'thread')}{alone}")
     engine = CTranslate2Engine(form, dtype=dtype, quantize=settings.quantize, threads=settings.threads, chat=chat)

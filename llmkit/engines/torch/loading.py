@@ -25,7 +25,7 @@ from llmkit.errors import ModelError, OutOfMemoryError, counted, one_line
 from llmkit.models import configuration, memory
 from llmkit.models.adapters import Adapter, resolve_adapter
 from llmkit.models.checkpoint import Checkpoint
-from llmkit.models.devices import Device, available_cores
+from llmkit.models.devices import Device, default_threads
 from llmkit.models.panics import panics
 from llmkit.models.reference import Location, go_offline, resolve
 from llmkit.models.settings import ModelSettings
@@ -111,6 +111,15 @@ def _side(tokenizer: Any, name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A model located and checked by its small files, with the adapter that is to be on it."""
+
+    location: Location
+    checkpoint: Checkpoint
+    adapter: Adapter | None
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A model located, checked and matched with a device; none of its weights is in memory yet."""
 
@@ -130,8 +139,8 @@ def tokenizer_beside(prepared: Prepared) -> bool:
     return len(prepared.views) > 1
 
 
-def prepare(settings: ModelSettings, tell: Notify = notify_nobody) -> Prepared:
-    """Resolves and checks a model, chooses the device and reads the tokenizer. tell: told in a line what takes time now.
+def find(settings: ModelSettings, tell: Notify = notify_nobody) -> Found:
+    """Resolves and checks a model and its adapter; imports no torch. tell: told in a line what takes time now.
 
     Raises ModelError, UnavailableError or UsageError.
     """
@@ -143,11 +152,17 @@ def prepare(settings: ModelSettings, tell: Notify = notify_nobody) -> Prepared:
         configuration.refuse_adapter_beside(checkpoint.folder)
     else:
         adapter = resolve_adapter(settings.adapter, checkpoint, location, offline=settings.offline)
+    return Found(location, checkpoint, adapter)
+
+
+def prepare(settings: ModelSettings, found: Found) -> Prepared:
+    """Chooses the device and reads the tokenizer. Raises ModelError, UnavailableError or UsageError."""
+    location, checkpoint, adapter = found.location, found.checkpoint, found.adapter
     layout = device_map(settings.device_map)
     _set_up_libraries()
     import torch
 
-    torch.set_num_threads(settings.threads or available_cores())
+    torch.set_num_threads(settings.threads or default_threads())
     device = select(settings.device, settings.dtype)
     if settings.quantize != "none":
         quantization.check(settings.quantize, device, checkpoint)
@@ -173,7 +188,7 @@ def load(
     what takes time now.
     Raises ModelError, UnavailableError, UsageError or OutOfMemoryError.
     """
-    prepared = prepare(settings, notice)
+    prepared = prepare(settings, find(settings, notice))
     import torch
 
     device = prepared.device
