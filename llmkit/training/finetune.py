@@ -142,19 +142,19 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     from dataclasses import replace
 
     from llmkit.engines.torch.devices import slow_precision
-    from llmkit.engines.torch.loading import find, prepare
+    from llmkit.engines.torch.loading import locate, prepare
     from llmkit.training.eval_prompts import encode_prompts, read_prompts
     from llmkit.training.refusals import check
 
     loss = _loss(settings.loss, rows.checked.formats, report)
-    found = find(settings.model, report.notice)
-    check(settings, found, rows, processes)
+    located = locate(settings.model, report.notice)
+    check(settings, located, rows, processes)
     prompts = read_prompts(settings.answers, offline=settings.model.offline)
     from llmkit.training.run import RunPlan, check_examples, check_memory
 
     device = processes.device(settings.model.device)
     dtype = "float32" if settings.lora is None and settings.model.dtype == "auto" else settings.model.dtype  # see Micikevicius et al. 2018
-    prepared = prepare(replace(settings.model, device=device, dtype=dtype), found)
+    prepared = prepare(replace(settings.model, device=device, dtype=dtype), located)
     if (slow := slow_precision(prepared.device)) is not None:
         report.warn(f"`dtype` {prepared.device.dtype}: {slow}")
     encoder = _encoder(prepared, settings, rows.checked.format)

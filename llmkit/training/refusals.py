@@ -14,13 +14,13 @@ from llmkit.training.settings import LanguageSettings
 from llmkit.translation.families import TOLD_BY_TOKENS
 
 if TYPE_CHECKING:
-    from llmkit.engines.torch.loading import Found
+    from llmkit.engines.torch.loading import Located
     from llmkit.training.data import TrainingRows
     from llmkit.training.distributed import Processes
     from llmkit.training.settings import FinetuneSettings
 
 
-def check(settings: FinetuneSettings, found: Found, rows: TrainingRows, processes: Processes) -> None:
+def check(settings: FinetuneSettings, located: Located, rows: TrainingRows, processes: Processes) -> None:
     """Raises UsageError for settings that do not go with each other, with the model, the rows or the processes."""
     FileMixture(tuple(len(file.samples) for file in rows.train), settings.data.weights)
     quantized = settings.model.quantize != "none"
@@ -28,13 +28,13 @@ def check(settings: FinetuneSettings, found: Found, rows: TrainingRows, processe
         raise UsageError("quantized weights can't be trained", hint="use only one of `full` and `quantize`")
     if settings.fsdp or processes.fsdp:
         _check_sharding(settings, processes)
-    own = None if found.adapter is None else found.adapter.config.get("target_parameters")
+    own = None if located.adapter is None else located.adapter.config.get("target_parameters")
     if quantized and (own or (settings.lora is not None and settings.lora.parameters)):
         raise UsageError("quantized experts cannot have an adapter", hint="use only one of `target_parameters` and `quantize`")
-    context, asked = context_of(found.checkpoint.config), settings.loss.max_length
+    context, asked = context_of(located.checkpoint.config), settings.loss.max_length
     if asked is not None and context is not None and asked > context:
         raise UsageError(f"`max_length` {asked}: the model reads at most {counted(context, 'token')} at once")
-    if found.checkpoint.model_type not in TOLD_BY_TOKENS:
+    if located.checkpoint.model_type not in TOLD_BY_TOKENS:
         check_languages(settings.data.languages, rows.checked.format)
 
 

@@ -111,7 +111,7 @@ def _side(tokenizer: Any, name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Found:
+class Located:
     """A model located and checked by its small files, with the adapter that is to be on it."""
 
     location: Location
@@ -139,7 +139,7 @@ def tokenizer_beside(prepared: Prepared) -> bool:
     return len(prepared.views) > 1
 
 
-def find(settings: ModelSettings, tell: Notify = notify_nobody) -> Found:
+def locate(settings: ModelSettings, tell: Notify = notify_nobody) -> Located:
     """Resolves and checks a model and its adapter; imports no torch. tell: told in a line what takes time now.
 
     Raises ModelError, UnavailableError or UsageError.
@@ -152,12 +152,12 @@ def find(settings: ModelSettings, tell: Notify = notify_nobody) -> Found:
         configuration.refuse_adapter_beside(checkpoint.folder)
     else:
         adapter = resolve_adapter(settings.adapter, checkpoint, location, offline=settings.offline)
-    return Found(location, checkpoint, adapter)
+    return Located(location, checkpoint, adapter)
 
 
-def prepare(settings: ModelSettings, found: Found) -> Prepared:
+def prepare(settings: ModelSettings, located: Located) -> Prepared:
     """Chooses the device and reads the tokenizer. Raises ModelError, UnavailableError or UsageError."""
-    location, checkpoint, adapter = found.location, found.checkpoint, found.adapter
+    location, checkpoint, adapter = located.location, located.checkpoint, located.adapter
     layout = device_map(settings.device_map)
     _set_up_libraries()
     import torch
@@ -188,7 +188,7 @@ def load(
     what takes time now.
     Raises ModelError, UnavailableError, UsageError or OutOfMemoryError.
     """
-    prepared = prepare(settings, find(settings, notice))
+    prepared = prepare(settings, locate(settings, notice))
     import torch
 
     device = prepared.device
