@@ -280,3 +280,12 @@ def test_a_tracker_that_is_not_installed_is_named_with_what_to_install(run: Run,
     assert "--report-to mlflow: it is not installed" in done.err
     assert "hint: pip install mlflow" in done.err
     assert not (tmp_path / "ad").exists()
+
+
+def test_a_chat_template_for_rows_of_text_is_said_to_have_no_effect(run: Run, tmp_path: Path, gpt2: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"text": "the king"}] * 3)
+    template = tmp_path / "chat.jinja"
+    template.write_text("{{ messages[0].content }}")
+    done = run("finetune", rows, "-m", gpt2, "--dry-run", "--chat-template", template)
+    assert done.code == 0
+    assert f"warning: --chat-template {template} has no effect" in done.err

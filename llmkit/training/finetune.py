@@ -144,11 +144,13 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     from llmkit.engines.torch.devices import slow_precision
     from llmkit.engines.torch.loading import locate, prepare
     from llmkit.training.eval_prompts import encode_prompts, read_prompts
-    from llmkit.training.refusals import check
+    from llmkit.training.refusals import check, ignored
 
     loss = _loss(settings.loss, rows.checked.formats, report)
     located = locate(settings.model, report.notice)
     check(settings, located, rows, processes)
+    if (unused := ignored(settings, rows)) is not None:
+        report.warn(unused)
     prompts = read_prompts(settings.answers, offline=settings.model.offline)
     from llmkit.training.run import RunPlan, check_examples, check_memory
 

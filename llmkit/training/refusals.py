@@ -38,6 +38,14 @@ def check(settings: FinetuneSettings, located: Located, rows: TrainingRows, proc
         check_languages(settings.data.languages, rows.checked.format)
 
 
+def ignored(settings: FinetuneSettings, rows: TrainingRows) -> str | None:
+    """What is said of a chat template that these rows do not get; None where they get it. It may be there for other runs."""
+    chat = settings.data.chat
+    if rows.checked.format != "text" or settings.answers.prompts is not None or chat.template in ("auto", "none"):
+        return None
+    return f"`chat_template` {chat.template} has no effect: it is for prompts and conversations, and these rows are text"
+
+
 def check_languages(languages: LanguageSettings, format: str) -> None:
     """Raises UsageError for languages of rows that have none. Not for a model that is told languages whatever it writes."""
     if languages != LanguageSettings() and format != "source and target":
