@@ -7,12 +7,12 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Process, Run, write_rows
+from conftest import Run, finish, write_rows
+from forking import Forked
 
 from llmkit.jobs.cache import Cache
 from llmkit.jobs.outcome import Answer
@@ -106,15 +106,13 @@ def test_damaged_entries_are_made_anew(run: Run, tmp_path: Path, damage: str) ->
     assert known(run(*command).err) == 4
 
 
-@pytest.mark.slow
-def test_two_processes_share_a_cache(process: Process, tmp_path: Path) -> None:
+def test_two_processes_share_a_cache(run: Run, tmp_path: Path) -> None:
     rows, cache = write_rows(tmp_path / "rows.jsonl", [{"text": text} for text in TEXTS]), tmp_path / "cache"
     command = ["evaluate", "perplexity", "-i", rows, "--cache", cache, "--json"]
-    with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(lambda _: process(*command), range(2)))
+    both = [finish(running) for running in [Forked(*command), Forked(*command)]]
     assert [ran.code for ran in both] == [0, 0]
     assert both[0].out == both[1].out
-    assert known(process(*command).err) == 4
+    assert known(run(*command).err) == 4
     assert len(list(cache.glob("*/*"))) == 4
 
 

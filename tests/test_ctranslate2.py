@@ -76,7 +76,7 @@ def answers(engine: Engine, texts: list[str], decoding: Decoding, size: int = 25
         Decoding(max_length=60),
         Decoding(max_new_tokens=24, num_beams=4),
         Decoding(max_new_tokens=40, stop=(". ", "and")),
-        pytest.param(Decoding(max_new_tokens=480, truncate="left"), marks=pytest.mark.slow),
+        Decoding(max_new_tokens=480, truncate="left"),
     ],
     ids=["greedy", "total length", "beams", "stop strings", "to the end of the context"],
 )

@@ -71,7 +71,6 @@ def test_a_worker_that_is_killed_costs_no_row_and_says_nothing_on_stdout(run: Ru
     assert record(out)["identity"] == record(one)["identity"]
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_with_more_workers_fewer_or_none(run: Run, tmp_path: Path, many: Path, cluster: str) -> None:
     one, out = tmp_path / "one.jsonl", tmp_path / "out.jsonl"
     arguments = ["generate", "-i", many, *SHORT]
@@ -123,7 +122,7 @@ def test_a_document_is_translated_with_its_counts(run: Run, tmp_path: Path, on_t
     assert counted == [line for line in ran.err.splitlines() if "sentences" in line or "split and translated" in line]
 
 
-@pytest.mark.parametrize("form", ["score", *(pytest.param(form, marks=pytest.mark.slow) for form in ("choice", "perplexity"))])
+@pytest.mark.parametrize("form", ["score", "choice", "perplexity"])
 def test_scores_are_those_of_one_process(run: Run, tmp_path: Path, ragged: list[str], on_one: list[str], form: str) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"text": text, "prompt": "Once", "reference": "upon a time"} for text in ragged])
     asked = write_rows(tmp_path / "asked.jsonl", [{"question": text, "choices": ["king", "the sea"], "answer": 0} for text in ragged])
