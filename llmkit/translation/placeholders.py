@@ -13,17 +13,23 @@ PRINTF = r"%(?:\d++\$)?(?:\(\w+\))?[-+0#']*+(?:\d++|\*)?(?:\.(?:\d++|\*))?(?:hh|
 QT = r"%L?\d{1,2}(?![\d%])"
 #: {% if %}; what never ends is looked at up to where the next one begins, so that many of them cost no more than one.
 STATEMENT = r"\{%(?:[^{%\n]|\{(?!%)|%(?!\}))*+%\}"
+#: What ends a section of Mustache and begins the one for nothing.
+_SECTIONS = r"\{\{[~\s]*/[\w./-]+[~\s]*\}\}\s?\{\{[~\s]*\^[\w./-]+[~\s]*\}\}"
 #: Templates: {{{ x }}}, {{ x }}, {% if %}, {# note #}, <% x %>, <?php x ?>; of Angular, Smarty, mailings: [[ x ]], {$x}, *|X|*, %%x%%;
 #: of WordPress, Maven, Symfony: ###X###, [gallery ids="1"], @x@, %name%.
 TEMPLATE = (
+    rf"{_SECTIONS}|"
     r"\{%-?\s*comment\b[^{}%\n]*%\}[^\n]{0,500}?\{%-?\s*endcomment\s*-?%\}|"
-    rf"\{{\{{\{{[^{{}}\n]*\}}\}}\}}|@?\{{\{{(?:[^{{}}\n]++|\{{[^{{}}\n]*+\}})*+\}}\}}|{STATEMENT}|"
+    rf"\{{\{{\{{[^{{}}\n]*\}}\}}\}}|@?\{{\{{(?:[^{{}}\n]++|\{{(?!%)[^{{}}\n]*+\}})*+\}}\}}|{STATEMENT}|"
     r"\{#[^\n{}]*#\}|<%[^<>\n]*%>|<\?[^<>\n]*\?>|\[\[ [^\[\]\n]* \]\]|\{\$[^\s{}][^{}\n]*\}|\*\|[^|\n]{1,60}\|\*|%%\w+%%|"
     r"\[[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\]|###\w+###|(?<![%\w])%[A-Za-z_][\w.-]+%(?![%\w])|(?<!\w)@[A-Za-z][\w.-]*@(?!\w)|"
     r"\[[a-z][\w-]*(?:\s+[\w-]+=(?:\"[^\"\n]*\"|'[^'\n]*'|[\w.,:/-]+))++\s*/?\]|\[/[a-z][\w-]+\]"
 )
-#: What stands between two texts of which one is shown: {% else %}, {{else}}.
-ALTERNATIVE = re.compile(r"\{%[-+]?\s*(?:else|elif|elsif|elseif|when|empty|plural)\b[^{}%\n]*%\}|\{\{[~\s]*else\b[^{}\n]*\}\}")
+#: What stands between two texts of which one is shown: {% else %}, {{else}}, {{/a}}{{^a}}.
+ALTERNATIVE = re.compile(
+    r"\{%[-+]?\s*(?:else|elif|elsif|elseif|when|empty|plural)\b[^{}%\n]*%\}|\{\{[~\s]*else\b[^{}\n]*\}\}"
+    rf"|{_SECTIONS}"
+)
 #: The same in programs of PHP and Ruby in pages.
 ELSE = re.compile(r"<(?:\?(?:php)?\s*+\}?|%[-=]?)\s*+els(?:e|if|eif)\b")
 _INSIDE = r"(?:[^()\n]++|\((?:[^()\n]++|\([^()\n]*+\))*+\))*+"
