@@ -9,6 +9,12 @@ import re
 
 #: printf (C, Python, Objective-C, with positions, lengths and %%), without the flag " ", which "100% of" would match.
 PRINTF = r"%(?:\d++\$)?(?:\(\w+\))?[-+0#']*+(?:\d++|\*)?(?:\.(?:\d++|\*))?(?:hh|ll|[hlLqjzt])?[diouxXeEfFgGaAcsSpn@](?![A-Za-z]{2})|%%"
+#: Dates as programs write them: %A, %B %e, %Y. One of the directives is none of printf's.
+_DIRECTIVE_OF_DATES = r"%[-_0^#EO]*[a-zA-Z](?![A-Za-z])"
+DATE = (
+    rf"(?=(?:{_DIRECTIVE_OF_DATES}[ ,./:-]*+)*?%[-_0^#EO]*[bBDHIjkmMPrRTUVwWyYzZ](?![A-Za-z]))"
+    rf"{_DIRECTIVE_OF_DATES}(?:[ ,./:-]++{_DIRECTIVE_OF_DATES})++"
+)
 #: Qt's %1, %L2, %n.
 QT = r"%L?\d{1,2}(?![\d%])"
 #: {% if %}; what never ends is looked at up to where the next one begins, so that many of them cost no more than one.
@@ -74,7 +80,7 @@ _VARIED = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]*+"
 #: Emoji, arrows, signs of mathematics, ©, ™, bullets: models have no words for them and write others, or none.
 SYMBOL = rf"(?:[0-9#*]\ufe0f?\u20e3|{_PICTURE}{_VARIED}(?:\u200d{_PICTURE}{_VARIED})*+)++"
 SYMBOL_ALONE = re.compile(SYMBOL)
-_COMMON = f"{TEMPLATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
+_COMMON = f"{TEMPLATE}|{DATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
 
 #: In any document.
 PLACEHOLDER = re.compile(f"{_COMMON}|{_NAMED}|{_COLON}|{PRINTF}|{QT}")
@@ -92,7 +98,7 @@ _WEB = f"{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
 BY_FLAG = {
     flag: re.compile(pattern)
     for flag, pattern in {
-        "c-format": f"{_WEB}|{PRINTF}|% [-+0#]*\\d*[diouxXeEfFgGcs]",
+        "c-format": f"{_WEB}|{DATE}|{PRINTF}|% [-+0#]*\\d*[diouxXeEfFgGcs]",
         "objc-format": f"{_COMMON}|{PRINTF}",
         "python-format": f"{_COMMON}|{PRINTF}|%(?:\\(\\w+\\))?[-+0#]*\\d*r(?![A-Za-z])",
         "php-format": rf"{_COMMON}|{PRINTF}|%(?:\d+\$)?[-+]?(?:0|'.)?\d*(?:\.\d+)?[bcdeEfFgGosuxX](?![A-Za-z]{{2}})",

@@ -143,6 +143,7 @@ class _Finder:
             self._begin = token.begin
             if not self._code and token.name not in _INLINE:
                 self.end_segment()
+            self._attributes(token)
         else:
             self._tag(token)
 

@@ -56,6 +56,8 @@ _TASK = re.compile(r"\[[^\[\]\n]\]\s+|[:|][ \t]+(?=\S)")
 #: Each of Pandoc's lines that stay lines.
 _LINE_BLOCK = "| "
 _IDS = re.compile(r"(?<!\s)\s*+\{:?\s*[#.][^{}\n]*\}\s*$")
+#: A short line in bold at the beginning of a paragraph is its title; GitHub's first alerts had a word as one: > **Note**.
+_BOLD_LINE = re.compile(r"\s*(\*\*|__)(?!\s)(?:(?!\1)[^\n]){1,40}(?<!\s)\1:?[ \t]*")
 _CALLOUT = re.compile(r"\[![A-Za-z]+\][+-]?[ \t]+\S")
 #: The end of a link or an image that has a title.
 _LINK_TITLE = re.compile(
@@ -230,7 +232,7 @@ def _paragraph(md: MarkdownIt, env: dict[str, Any], lines: list[tuple[int, str]]
             chunk = [] if body is None or not body.startswith(_LINE_BLOCK) else [number]
         else:
             chunk.append(number)
-            if _CALLOUT.match(body):  # the title is a line of its own
+            if _CALLOUT.match(body) or (number == 0 and _BOLD_LINE.fullmatch(body)):  # the title is a line of its own
                 yield from _chunk(md, env, lines, token, contents, chunk, before)
                 chunk = []
 
