@@ -12,7 +12,7 @@ PRINTF = r"%(?:\d++\$)?(?:\(\w+\))?[-+0#']*+(?:\d++|\*)?(?:\.(?:\d++|\*))?(?:hh|
 #: Dates as programs write them: %A, %B %e, %Y. One of the directives is none of printf's.
 _DIRECTIVE_OF_DATES = r"%[-_0^#EO]*[a-zA-Z](?![A-Za-z])"
 DATE = (
-    rf"(?=(?:{_DIRECTIVE_OF_DATES}[ ,./:-]*+)*?%[-_0^#EO]*[bBDHIjkmMPrRTUVwWyYzZ](?![A-Za-z]))"
+    rf"(?=(?:{_DIRECTIVE_OF_DATES}[ ,./:-]*+){{0,12}}?%[-_0^#EO]*[bBDHIjkmMPrRTUVwWyYzZ](?![A-Za-z]))"
     rf"{_DIRECTIVE_OF_DATES}(?:[ ,./:-]++{_DIRECTIVE_OF_DATES})++"
 )
 #: Qt's %1, %L2, %n.
