@@ -69,11 +69,9 @@ def parse(data: bytes, name: str, target: str | None = None, *, encoding: str | 
     if target is not None:
         source = page_language.changed_to(source, target)
     front = front_matter.end_of(source)
-    of_front = front_matter.spans(source[:front])
     of_page = (replace(span, begin=span.begin + front, end=span.end + front) for span in spans(source[front:]))
-    return cut(
-        source, [*of_front, *of_page], _write, _compare, encoding, lambda built: _whole(page_language.read(built, name, encoding)[0])
-    )
+    both = [*front_matter.spans(source[:front]), *of_page]
+    return cut(source, both, _write, _compare, encoding, lambda built: _whole(page_language.read(built, name, encoding)[0]))
 
 
 def _write(text: str, segment: Segment) -> str:
@@ -149,8 +147,8 @@ class _Finder:
 
     def _is_apart_from_both(self, token: Token) -> bool:
         """Whether a statement stands alone in its line, or between two texts of which one is shown."""
-        at, end = token.begin, token.end
-        return bool(self._lines.hold(at, end) or ELSE.match(self.source, at, end) or self._cuts.fullmatch(self.source, at, end))
+        place = (token.begin, token.end)
+        return bool(self._lines.hold(*place) or ELSE.match(self.source, *place) or self._cuts.fullmatch(self.source, *place))
 
     def _text(self, begin: int, end: int) -> None:
         """A text, cut at lines of statements, and where another one may be shown in its place."""
