@@ -68,6 +68,10 @@ def book(chapter: str, head: str = "<title>x1</title>") -> tuple[str, dict[str, 
 RUN = "<a:r>{}<a:t>{}</a:t></a:r>"
 #: A document, the name of a part, and the changes in that part: (what was there, what is there).
 TRAPS = {
+    "literal text": (
+        book("<p><![CDATA[The cat & < 2]]>.</p><p>x1 <![CDATA[& cat]]> x2</p><p>x3 <![CDATA[the &lt;]]></p><pre><![CDATA[The]]></pre>"),
+        [("The cat &", "Le chat &"), ("& cat]]", "& chat]]")],
+    ),
     "a sentence over formats": (
         slide("<a:p>" + RUN.format('<a:rPr b="0"/>', "The ") + RUN.format('<a:rPr b="1"/>', "red") + RUN.format("", " cat") + "</a:p>"),
         [("The ", "Le "), (">red", ">rouge"), (" cat", " chat")],

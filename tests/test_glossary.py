@@ -168,3 +168,26 @@ def test_a_glossarys_entity_reads_no_file(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "a.tbx").write_text(f'<!DOCTYPE tbx [<!ENTITY e SYSTEM "{tmp_path}/secret">]>' + TBX_3.replace("maison", "&e;maison"))
     assert "secret" not in str(read_glossary(str(tmp_path / "a.tbx"), None, language("fr")).terms)
+
+
+@pytest.mark.parametrize(
+    ("term", "wanted", "source", "answer", "alone", "placed"),
+    [
+        ("US", "États-Unis", "It is in the US.", "C'est dans les USA.", "USA et les États.", "C'est dans les États-Unis."),
+        (
+            "garden",
+            "potager",
+            "The gardens are big.",
+            "Les gardiens sont grands.",
+            "Les gardiens sont des gardes.",
+            "Les potagers sont grands.",
+        ),
+        ("cloud", "nuage", "The cloud is here.", "Le cloud est ici.", "Le cloute", "Le nuage est ici."),
+    ],
+)
+def test_a_term_takes_the_place_of_its_word_and_not_of_an_article_or_a_verb(
+    term: str, wanted: str, source: str, answer: str, alone: str, placed: str
+) -> None:
+    glossary = Glossary(((term, wanted),)).between("en", "fr")
+    assert glossary.placed(source, answer, lambda _: [alone]) == placed
+    assert glossary.violations(source, placed) == []

@@ -59,6 +59,39 @@ def test_no_cell_of_a_table_is_a_formula(run: Run, tmp_path: Path, ending: str) 
     assert {row["'=1+1"] for row in found} == {"-7"}
 
 
+TABLES = {
+    "semicolons": (b"id;prompt\n1;Hi, you\n", b"1;Hi, you;"),
+    "of a spreadsheet": (b'\xef\xbb\xbfid;prompt\r\n1;"Hi; you"\r\n', b'1;"Hi; you";'),
+    "all in quotes": (b'"id","prompt"\n"1","Hi"\n', b'"1","Hi","'),
+    "tabs": (b"id\tprompt\n1\tHi; you\n", b"1\tHi; you\t"),
+    "bars": (b"id|prompt\n1|Hi, you\n", b"1|Hi, you|"),
+    "commas": (b'id,prompt\n1,"Hi, you"\n', b'1,"Hi, you",'),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_is_written_as_the_input_was(run: Run, tmp_path: Path, name: str) -> None:
+    content, row = TABLES[name]
+    source, out, joined = (tmp_path / name for name in ("in.csv", "out.csv", "joined.csv"))
+    source.write_bytes(content)
+    command = ("generate", "-i", source, "--max-new-tokens", "1")
+    assert run(*command, "-o", out).code == 0
+    header, first, *rest = out.read_bytes().split(b"\r\n" if b"\r" in content else b"\n")
+    assert header.startswith(content.splitlines()[0])
+    assert first.startswith(row)
+    assert rest == [b""]
+    assert run(*command, "-o", joined, "--shard", "1/1").code == 0
+    assert run("gather", joined).code == 0
+    assert joined.read_bytes() == out.read_bytes()
+
+
+def test_a_table_of_another_format_is_written_as_its_own_is(run: Run, tmp_path: Path) -> None:
+    source, out = tmp_path / "in.csv", tmp_path / "out.tsv"
+    source.write_bytes(b'\xef\xbb\xbf"id";"prompt"\r\n"1";"Hi"\r\n')
+    assert run("generate", "-i", source, "-o", out, "--max-new-tokens", "1").code == 0
+    assert out.read_bytes().startswith(b"id\tprompt\ttext\t")
+
+
 @pytest.mark.parametrize("command", ANSWERS)
 def test_text_and_standard_output_hold_answers(run: Run, rows: Path, tmp_path: Path, command: str) -> None:
     arguments, answer = COMMANDS[command]

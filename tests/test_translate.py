@@ -282,7 +282,7 @@ def test_languages_that_cannot_be_are_refused(run: Run, options: list[str], said
 def test_the_source_language_is_told_from_the_text(run: Run) -> None:
     ran = run("translate", "Good morning, where is the station?", "--to", "fr", "--from", "auto")
     assert ran.code == 0
-    assert "the text is English" in ran.err
+    assert "the model reads English" in ran.err
 
 
 def test_a_file_of_lines_keeps_its_lines(run: Run, tmp_path: Path) -> None:

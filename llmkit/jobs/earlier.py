@@ -6,7 +6,7 @@ Knows journals and records; not tasks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from llmkit.errors import JobChangedError, OutputError, UsageError
@@ -16,6 +16,7 @@ from llmkit.jobs.outcome import Answer, Outcome, Tally
 from llmkit.jobs.output import Output
 from llmkit.records import differences, peak_memory_bytes
 from llmkit.rows import Row
+from llmkit.rows.base import TableForm
 
 
 def saved_row(outcome: Outcome, digest: str) -> list[Any]:
@@ -230,9 +231,10 @@ def _counted(fields: dict[str, Any], told: Mapping[str, Any]) -> Answer:
 
 
 def result_of(
-    tally: Tally, input: str, input_sha256: str | None, output: str, output_sha256: str, *, peak_memory: int | None = None
-) -> dict[str, Any]:
-    """The run record's counts and measurements. peak_memory: bytes, None for this process's."""
+    tally: Tally, input: str, input_sha256: str | None, output: str, output_sha256: str, *, peak_memory: int | None = None,
+    table: TableForm | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The run record's counts and measurements. peak_memory: bytes, None for this process's. table: how the input's is written."""
     return {
         "rows": tally.rows,
         "failed": tally.failed,
@@ -245,6 +247,7 @@ def result_of(
         "peak_memory_bytes": peak_memory or peak_memory_bytes(),
         "input": input,
         "input_sha256": input_sha256,
+        **({} if table is None else {"input_table": asdict(table)}),
         "output": output,
         "output_sha256": output_sha256,
     }

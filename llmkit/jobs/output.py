@@ -7,13 +7,9 @@ Knows files; not rows or models.
 
 from __future__ import annotations
 
-import csv
-import functools
 import hashlib
-import io
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +19,9 @@ from llmkit.errors import OutputError, UsageError
 from llmkit.jobs.journal import check_journal
 from llmkit.jobs.openai_batch import NAME, batch_lines
 from llmkit.jobs.outcome import answer_in
+from llmkit.jobs.table import Table
 from llmkit.records import is_record, read_record
+from llmkit.rows.base import TableForm
 from llmkit.rows.values import from_json, to_json
 
 #: Answered rows in input order, which can be walked more than once, become the bytes of the output. The name is the answer's field.
@@ -97,14 +95,16 @@ class Output:
         if files.file_sha256(self.path) != record["result"].get("output_sha256"):
             raise OutputError(f"{self.name}: its content has changed since the run wrote it", hint="`overwrite` makes it again")
 
-    def commit(self, rows: Iterable[Mapping[str, Any]], record: Callable[[str], Mapping[str, Any]]) -> None:
+    def commit(self, rows: Iterable[Mapping[str, Any]], record: Callable[[str], Mapping[str, Any]], table: TableForm | None = None) -> None:
         """Writes the rows, then the record made from their SHA-256, then gives the output its name and drops the journal.
 
-        rows: walked as often as the format needs. Killed at any point, the same command does it again to the same bytes.
-        Raises UnavailableError when the disk is full.
+        rows: walked as often as the format needs. table: how the input's is written, for one of the same format. Killed at any point,
+        the same command does it again to the same bytes. Raises UnavailableError when the disk is full.
         """
         digest = hashlib.sha256()
         part = files.part_of(self.path)
+        if isinstance(self.write, RowsWriter):
+            self.write.like(table)
         try:
             with part.open("wb") as file:
                 for data in self.write(rows):
@@ -187,6 +187,11 @@ class RowsWriter:
         """As `Writer.__call__`; what a format has no place for is left out, so no row is refused."""
         return self._format(rows, *self._more)
 
+    def like(self, form: TableForm | None) -> None:
+        """Writes a table as the input's is written, where both are of one format."""
+        if isinstance(self._format, Table) and form is not None and form.format == self._format.form.format:
+            self._format = Table(form)
+
 
 def writer_of(path: Path, answer: str, format: str | None = None, model: str = "") -> Writer:
     """What makes the bytes of an output of rows: by its format's name, or by the ending of `path`. Raises UsageError.
@@ -218,31 +223,6 @@ def _text(rows: Iterable[Mapping[str, Any]], answer: str) -> Iterator[bytes]:
         yield line.encode("utf-8", "replace")
 
 
-def _table(rows: Iterable[Mapping[str, Any]], answer: str, separator: str) -> Iterator[bytes]:
-    """Columns are the union of all rows' fields in the order of their first occurrence, the answer's among them, "error" last.
-
-    A value that is not text is JSON in its cell, and null is an empty one. A text that a spreadsheet would run as a formula gets an
-    apostrophe before it.
-    """
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = [*(n for n in dict.fromkeys([*names, answer]) if n != "error"), "error"]
-    yield _cells(columns, separator)
-    for row in rows:
-        cells = (row.get(name, "") for name in columns)
-        yield _cells(["" if c is None else c if isinstance(c, str) else to_json(c) for c in cells], separator)
-
-
-#: What spreadsheets take for a formula: not a negative number.
-_FORMULA = re.compile(r"[=+@\t\r]|-(?!\d{1,40}(?:\.\d{1,40})?(?:[eE][+-]?\d{1,4})?\Z)")
-
-
-def _cells(cells: list[Any], separator: str) -> bytes:
-    line = io.StringIO()
-    safe = ("'" + cell if isinstance(cell, str) and _FORMULA.match(cell) else cell for cell in cells)
-    csv.writer(line, delimiter=separator, lineterminator="\n").writerow(safe)
-    return line.getvalue().encode("utf-8", "replace")
-
-
 def _ending(path: Path) -> str:
     return path.suffix.lower()
 
@@ -253,8 +233,8 @@ JSON_LINES = (".jsonl", ".ndjson", ".jl")
 FORMATS: dict[str, Format] = {
     **dict.fromkeys(JSON_LINES, _jsonl),
     ".txt": _text,
-    ".csv": functools.partial(_table, separator=","),
-    ".tsv": functools.partial(_table, separator="\t"),
+    ".csv": Table(TableForm("csv", ",")),
+    ".tsv": Table(TableForm("tsv", "\t")),
 }
 #: Endings that a message names.
 _SHOWN = tuple(ending for ending in FORMATS if ending not in JSON_LINES[1:])

@@ -145,10 +145,11 @@ def file_job(
         def record(sha256: str) -> dict[str, Any]:
             tally.refuse(output.write.refused)
             known = {**run.identity, "rows_sha256": loop.rows_sha256}
-            result = earlier.result_of(tally, rows.name, rows.sha256, output.name, sha256)
+            result = earlier.result_of(tally, rows.name, rows.sha256, output.name, sha256, table=rows.table)
             return run_record(run.command, run.options, known, result | run.measured())
 
-        output.commit(earlier.JournalRows(journal) if settings.shard is None else earlier.JournalOutcomes(journal), record)
+        kind = earlier.JournalRows if settings.shard is None else earlier.JournalOutcomes
+        output.commit(kind(journal), record, rows.table)
     return tally
 
 

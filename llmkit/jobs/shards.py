@@ -19,6 +19,7 @@ from llmkit.jobs import earlier
 from llmkit.jobs.outcome import Outcome, RowsDigest, Tally, answer_field
 from llmkit.jobs.output import Output, writer_of
 from llmkit.records import differences, read_record, run_record
+from llmkit.rows.base import form_of
 from llmkit.rows.values import MAX_DEPTH, from_json, to_json
 
 _NAME = re.compile(r"\.shard-([1-9]\d*)-of-([1-9]\d*)")
@@ -80,6 +81,7 @@ def gather(path: str, *, overwrite: bool = False) -> tuple[Tally, list[str]]:
     tally.seconds = sum(float(result.get("seconds") or 0.0) for result in results)
     several = records[0].get("command") == "generate" and int(identity.get("num_samples") or 1) > 1
     answer = answer_field(str(identity.get("output_field", "text")), several=several)
+    table = form_of(results[0].get("input_table"))
     write = writer_of(Path(path), answer, identity.get("output_format"), str(identity.get("model.model")))
     with Output(path, overwrite=overwrite, write=write) as output:
         if output.path.exists() and not overwrite:
@@ -88,10 +90,10 @@ def gather(path: str, *, overwrite: bool = False) -> tuple[Tally, list[str]]:
         def record(sha256: str) -> dict[str, Any]:
             memory = max((int(r.get("peak_memory_bytes") or 0) for r in results), default=0)
             name, digest = str(results[0].get("input")), results[0].get("input_sha256")
-            result = earlier.result_of(tally, name, digest, output.name, sha256, peak_memory=memory or None)
+            result = earlier.result_of(tally, name, digest, output.name, sha256, peak_memory=memory or None, table=table)
             return run_record(str(records[0].get("command")), options, identity, result)
 
-        output.commit(merged, record)
+        output.commit(merged, record, table)
     return tally, [shard.name for shard in paths]
 
 

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from llmkit.errors import RowError
 from llmkit.rows.values import to_json
+
+
+@dataclass(frozen=True)
+class TableForm:
+    """How a table is written, told from its header; an output of the same format is written so.
+
+    format: csv or tsv. quoted: whether each cell is in quotes. mark: whether a byte-order mark begins the file.
+    """
+
+    format: str
+    separator: str
+    line_end: str = "\n"
+    quoted: bool = False
+    mark: bool = False
+
+
+def form_of(saved: Any) -> TableForm | None:
+    """The form that a run record holds; None for what is none."""
+    if not isinstance(saved, Mapping) or saved.get("separator") not in (",", ";", "\t", "|"):
+        return None
+    line_end = "\r\n" if saved.get("line_end") == "\r\n" else "\n"
+    return TableForm(str(saved.get("format")), str(saved["separator"]), line_end, saved.get("quoted") is True, saved.get("mark") is True)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from llmkit.errors import InputError, LlmkitError, RowError, UnavailableError, UsageError, one_line
-from llmkit.rows.base import Row
+from llmkit.rows.base import Row, TableForm
 from llmkit.rows.json_rows import json_lines, json_list
 from llmkit.rows.tables import parquet, separated
 from llmkit.rows.text import Place, Source, lines
@@ -122,6 +122,11 @@ class Rows:
     def first_cr(self) -> int | None:
         """The first line read so far that a carriage return alone ends, as on an old Mac; None where there is none."""
         return self._source.first_cr if self._source is not None else None
+
+    @property
+    def table(self) -> TableForm | None:
+        """How the table is written, once its header was read; None for what is no comma- or tab-separated text."""
+        return self._source.table if self._source is not None else None
 
     @property
     def mixed_line_ends(self) -> bool:

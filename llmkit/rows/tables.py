@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from llmkit.errors import InputError, RowError, UnavailableError, counted, one_line
-from llmkit.rows.base import Row
+from llmkit.rows.base import Row, TableForm
 from llmkit.rows.text import MAX_CHARACTERS, Source, lines
 from llmkit.rows.values import plain_value
 
@@ -48,10 +48,17 @@ def separated(delimiters: str) -> Reader:
             head = _header_lines(header, below) if len(delimiters) > 1 else [header]
             outside = re.sub(r'"(?:[^"]|"")*"', "", "".join(head))
             delimiter = max(delimiters, key=outside.count)
+            source.table = _form("".join(head), outside, delimiter, source, "csv" if len(delimiters) > 1 else "tsv")
             table = itertools.chain(head, below if delimiter != "\t" else _enclosing_quotes(below))
             yield from _cells(table, delimiter, first_line, source.name)
 
     return read
+
+
+def _form(head: str, outside: str, delimiter: str, source: Source, format: str) -> TableForm:
+    """head: the lines of the header; outside: without what is in quotes."""
+    quoted = '"' in head and not outside.strip("\r\n").replace(delimiter, "")
+    return TableForm(format, delimiter, "\r\n" if head.endswith("\r\n") else "\n", quoted, source.marked)
 
 
 def _header_lines(first: str, below: Iterator[str]) -> list[str]:

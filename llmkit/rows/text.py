@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
 from llmkit.errors import InputError
+from llmkit.rows.base import TableForm
 
 _CHUNK = 1 << 16
 #: Characters of one line, row or cell. A file of zeros or an endless device must not fill the memory.
@@ -28,6 +29,7 @@ MAX_CHARACTERS = 1 << 27
 _LARGEST_GZIP = 1 << 28
 #: Codecs for the names of computers; punycode takes time in the square of the length.
 _OF_NAMES = ("idna", "punycode")
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 #: How other files than text begin: what they are, and what to do.
 _MAGIC = (
@@ -75,6 +77,10 @@ class Source:
         #: The first line that a carriage return alone ends, and whether a line feed ends another (see `lines`).
         self.first_cr: int | None = None
         self.line_feeds = False
+        #: Whether the content begins with a byte-order mark, known once text was read.
+        self.marked = False
+        #: How its table is written, known once the header was read.
+        self.table: TableForm | None = None
         #: What `skip` has left out.
         self.rows_skipped = self.lines_skipped = self.bytes_skipped = 0
 
@@ -202,6 +208,7 @@ def texts(source: Source, encoding: str = "utf-8") -> Iterator[str]:
     for chunk in itertools.chain(source.chunks(), [b""]):
         if offset == 0:
             _refuse_other_content(chunk, encoding, source.name)
+            source.marked = chunk.startswith(_MARKS)
         pending = len(decoder.getstate()[0])
         try:
             text = newlines.decode(decoder.decode(chunk, not chunk), not chunk)

@@ -72,8 +72,9 @@ def translating(
     """
     source = settings.source
     if settings.detect:
-        source = detect(sample, [each for each, _ in family(route.first.facts()).sources])
-        notice(f"the text is {source.name} ({source.tag})")
+        known = [each for each, _ in family(route.first.facts()).sources]
+        source = detect(sample, known)
+        notice(f"the {'model reads' if len(known) == 1 else 'text is'} {source.name} ({source.tag})")
     if route.pivot is None:
         return _step(route.first, _direction(route.first, source, settings.target), settings, text_field, file_name)
     first = _direction(route.first, source, route.pivot)

@@ -123,7 +123,7 @@ class Glossary:
         """
         for term in self._missing(self.find(source), translation):
             wanted = self._targets[term.term]
-            for word in _candidates(alone(term.text)):
+            for word in [*_candidates(alone(term.text)), term.text]:  # the last for one that the model has copied
                 there = next(iter(Terms((word,), self.target).find(translation)), None)
                 if there is not None:
                     written = self._inflected(wanted, term, there, word)
@@ -155,10 +155,14 @@ class Glossary:
 
 
 def _candidates(translations: Sequence[str]) -> list[str]:
-    """What may stand for a term, best first: each translation of it without an article, then its single words, the last first."""
+    """What may stand for a term, best first: each translation of it without an article, then its single words, the longest first.
+
+    Words of three letters are none, because most are articles and the like; but for those in capitals.
+    """
     whole = [_ARTICLE.sub("", text.strip(" .,;:!?…\"'«»")) for text in translations]
-    words = [word for text in whole for word in reversed(re.findall(r"[^\W_]+", text)) if len(word) > 2 or _UNSPACED.search(word)]
-    return [text for text in dict.fromkeys([*whole, *words]) if text]
+    words = [word for text in translations for word in reversed(re.findall(r"[^\W_]+", text))]
+    words = [word for word in words if len(word) > 3 or word.isupper() or _UNSPACED.search(word)]
+    return [text for text in dict.fromkeys([*whole, *sorted(words, key=len, reverse=True)]) if text]
 
 
 def _first_word(term: str) -> str:
@@ -193,9 +197,11 @@ def _same(word: str, wanted: str, tag: str) -> bool:
 
 
 def _singular(word: str, tag: str) -> str:
-    """A word in small letters; of an English plural that is no word with an ending, the singular."""
-    small = word.casefold()
-    return _SINGULARS.get(small, small) if tag.partition("-")[0] == "en" else small
+    """A word in small letters; of a plural that the stemmer of its language does not see as one, the singular."""
+    small, primary = word.casefold(), tag.partition("-")[0]
+    if primary == "en":
+        return _SINGULARS.get(small, small)
+    return small.removesuffix("s") if primary in _PLURAL_S and len(small) > 3 else small
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -9,21 +9,33 @@ import re
 
 #: printf (C, Python, Objective-C, with positions, lengths and %%), without the flag " ", which "100% of" would match.
 PRINTF = r"%(?:\d++\$)?(?:\(\w+\))?[-+0#']*+(?:\d++|\*)?(?:\.(?:\d++|\*))?(?:hh|ll|[hlLqjzt])?[diouxXeEfFgGaAcsSpn@](?![A-Za-z]{2})|%%"
+#: Dates as programs write them: %A, %B %e, %Y. One of the directives is none of printf's.
+_DIRECTIVE_OF_DATES = r"%[-_0^#EO]*[a-zA-Z](?![A-Za-z])"
+DATE = (
+    rf"(?=(?:{_DIRECTIVE_OF_DATES}[ ,./:-]*+){{0,12}}?%[-_0^#EO]*[bBDHIjkmMPrRTUVwWyYzZ](?![A-Za-z]))"
+    rf"{_DIRECTIVE_OF_DATES}(?:[ ,./:-]++{_DIRECTIVE_OF_DATES})++"
+)
 #: Qt's %1, %L2, %n.
 QT = r"%L?\d{1,2}(?![\d%])"
 #: {% if %}; what never ends is looked at up to where the next one begins, so that many of them cost no more than one.
 STATEMENT = r"\{%(?:[^{%\n]|\{(?!%)|%(?!\}))*+%\}"
+#: What ends a section of Mustache and begins the one for nothing.
+_SECTIONS = r"\{\{[~\s]*/[\w./-]+[~\s]*\}\}\s?\{\{[~\s]*\^[\w./-]+[~\s]*\}\}"
 #: Templates: {{{ x }}}, {{ x }}, {% if %}, {# note #}, <% x %>, <?php x ?>; of Angular, Smarty, mailings: [[ x ]], {$x}, *|X|*, %%x%%;
 #: of WordPress, Maven, Symfony: ###X###, [gallery ids="1"], @x@, %name%.
 TEMPLATE = (
+    rf"{_SECTIONS}|"
     r"\{%-?\s*comment\b[^{}%\n]*%\}[^\n]{0,500}?\{%-?\s*endcomment\s*-?%\}|"
-    rf"\{{\{{\{{[^{{}}\n]*\}}\}}\}}|@?\{{\{{(?:[^{{}}\n]++|\{{[^{{}}\n]*+\}})*+\}}\}}|{STATEMENT}|"
+    rf"\{{\{{\{{[^{{}}\n]*\}}\}}\}}|@?\{{\{{(?:[^{{}}\n]++|\{{(?!%)[^{{}}\n]*+\}})*+\}}\}}|{STATEMENT}|"
     r"\{#[^\n{}]*#\}|<%[^<>\n]*%>|<\?[^<>\n]*\?>|\[\[ [^\[\]\n]* \]\]|\{\$[^\s{}][^{}\n]*\}|\*\|[^|\n]{1,60}\|\*|%%\w+%%|"
     r"\[[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\]|###\w+###|(?<![%\w])%[A-Za-z_][\w.-]+%(?![%\w])|(?<!\w)@[A-Za-z][\w.-]*@(?!\w)|"
     r"\[[a-z][\w-]*(?:\s+[\w-]+=(?:\"[^\"\n]*\"|'[^'\n]*'|[\w.,:/-]+))++\s*/?\]|\[/[a-z][\w-]+\]"
 )
-#: What stands between two texts of which one is shown: {% else %}, {{else}}.
-ALTERNATIVE = re.compile(r"\{%[-+]?\s*(?:else|elif|elsif|elseif|when|empty|plural)\b[^{}%\n]*%\}|\{\{[~\s]*else\b[^{}\n]*\}\}")
+#: What stands between two texts of which one is shown: {% else %}, {{else}}, {{/a}}{{^a}}.
+ALTERNATIVE = re.compile(
+    r"\{%[-+]?\s*(?:else|elif|elsif|elseif|when|empty|plural)\b[^{}%\n]*%\}|\{\{[~\s]*else\b[^{}\n]*\}\}"
+    rf"|{_SECTIONS}"
+)
 #: The same in programs of PHP and Ruby in pages.
 ELSE = re.compile(r"<(?:\?(?:php)?\s*+\}?|%[-=]?)\s*+els(?:e|if|eif)\b")
 _INSIDE = r"(?:[^()\n]++|\((?:[^()\n]++|\([^()\n]*+\))*+\))*+"
@@ -35,8 +47,9 @@ _BLOCK = (
 _BLOCKS = re.compile(_BLOCK)
 _DIRECTIVE = rf"@(?:(?:if|elseif|unless|isset|empty|for|foreach|forelse|while|switch|case|can)\b[ \t]*|[a-z]\w*)\({_INSIDE}\)"
 #: In messages that are Markdown, reStructuredText (as those of Sphinx) or HTML: ``code``, `code`, :ref:`name`, :ref:`, <name>`, |name|,
-#: <code>x</code>, *, **, [, ](address).
+#: <code>x</code>, *, **, [, ](address); and the signs of lists, at the beginning of lines.
 MARKS_IN_MESSAGES = (
+    r"(?m:^[ \t]*[-*•–][ \t]+(?=\S))|"
     r"<(?:code|kbd|samp|var)\b[^<>]*>[^<>]*</(?:code|kbd|samp|var)\s*>|(?<![\w*])\*\*?(?=[^\s*])|(?<=[^\s*])\*\*?(?![\w*])"
     r"|!?\[(?=[^\[\]\n]+\]\([^()\s]+\))|(?<=\S)\]\([^()\s]+\)|"
     r"``(?:[^`\n]|`(?!`))+``|:[a-zA-Z][\w:.+-]*:`(?:[^`<\n]*`|(?=[^`\n]*<))|[ ]?<[^<>`\n]+>`(?:__?)?"
@@ -68,7 +81,7 @@ _VARIED = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]*+"
 #: Emoji, arrows, signs of mathematics, ©, ™, bullets: models have no words for them and write others, or none.
 SYMBOL = rf"(?:[0-9#*]\ufe0f?\u20e3|{_PICTURE}{_VARIED}(?:\u200d{_PICTURE}{_VARIED})*+)++"
 SYMBOL_ALONE = re.compile(SYMBOL)
-_COMMON = f"{TEMPLATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
+_COMMON = f"{TEMPLATE}|{DATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
 
 #: In any document.
 PLACEHOLDER = re.compile(f"{_COMMON}|{_NAMED}|{_COLON}|{PRINTF}|{QT}")
@@ -86,7 +99,7 @@ _WEB = f"{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
 BY_FLAG = {
     flag: re.compile(pattern)
     for flag, pattern in {
-        "c-format": f"{_WEB}|{PRINTF}|% [-+0#]*\\d*[diouxXeEfFgGcs]",
+        "c-format": f"{_WEB}|{DATE}|{PRINTF}|% [-+0#]*\\d*[diouxXeEfFgGcs]",
         "objc-format": f"{_COMMON}|{PRINTF}",
         "python-format": f"{_COMMON}|{PRINTF}|%(?:\\(\\w+\\))?[-+0#]*\\d*r(?![A-Za-z])",
         "php-format": rf"{_COMMON}|{PRINTF}|%(?:\d+\$)?[-+]?(?:0|'.)?\d*(?:\.\d+)?[bcdeEfFgGosuxX](?![A-Za-z]{{2}})",

@@ -9,10 +9,10 @@ import re
 
 from llmkit.translation.languages import Language
 
-#: A word that is a program's: my_house, x86_64, fooBar, --force, /usr/bin, a.txt, f(), @name, ISO-8859-1.
+#: A word that is a program's: my_house, x86_64, fooBar, --force, /usr/bin, a.txt, f(), @name, calendar:MY, ISO-8859-1.
 _CODE = re.compile(
     r"--?[a-z][\w-]*(?:=\S*)?|[@#]\w+|\$\w+|\w+(?:\.\w+)*\(\S*\)|~?(?:/[\w.+-]+)+/?|[A-Za-z]:\\\S+|\w+(?:/[\w.-]+){2,}"
-    r"|\w*[^\W\d_]\w+\.[^\W\d]\w{0,4}|\w+_\w[\w.]*|[a-z]+[A-Z]\w*|[A-Z][a-z]+[A-Z]\w*|(?=\S*\d)(?=\S*[A-Za-z])[\w.+-]+"
+    r"|\w*[^\W\d_]\w+\.[^\W\d]\w{0,4}|\w+_\w[\w.]*|[a-z][\w-]*(?::[\w-]+)+|[a-z]+[A-Z]\w*|[A-Z][a-z]+[A-Z]\w*|(?=\S*\d)(?=\S*[A-Za-z])[\w.+-]+"
 )
 #: How a program writes dates: Y-m-d H:i:s, F j, Y; and a letter alone.
 _DATES = re.compile(r"\\?[A-Za-z](?:[-/.:, ]+\\?[A-Za-z])*")

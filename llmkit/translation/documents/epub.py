@@ -16,12 +16,17 @@ from llmkit.errors import InputError
 from llmkit.translation.documents import archive, xml
 from llmkit.translation.documents import html as pages
 from llmkit.translation.documents.archive import ArchiveDocument, Entries, Part
-from llmkit.translation.documents.base import Segment, Span, cut
+from llmkit.translation.documents.base import Segment, Span, cut, parts
 from llmkit.translation.documents.edits import changed
 
 #: Elements that HTML reads up to an end tag, closed at once as only XHTML can.
 _CLOSED = re.compile(r"<(script|style|textarea|iframe|title)(?=[\s/])((?:[^<>\"']|\"[^<\"]*\"|'[^<']*')*)/>")
+#: The signs around text that is written as it is. Where that looks like a reference it would have to stay.
+_LITERAL = re.compile(r"<!\[CDATA\[(?=(?:[^&\]]++|&(?!#?\w+;)|\](?!\]>))*+\]\]>)|\]\]>")
+_HIDDEN = {"<![CDATA[": "<wbr   />", "]]>": "<U>"}
 _PAGE = re.compile(r"<html\b[^<>]*>")
+#: The kind of a segment that begins in literal text.
+_IN_LITERAL = "literal"
 _META = frozenset(("title", "description"))
 _NCX = frozenset(("text",))
 
@@ -93,14 +98,27 @@ def _chapter(entries: Entries, entry: str, target: str | None) -> Part:
 
 
 def _spans(source: str) -> Iterator[Span]:
-    """The segments. An element closed at once is hidden from HTML's rules, at the same length."""
+    """The segments. What only XHTML has is hidden from HTML's rules, at the same length."""
+    literal = list(_literal(source))
     closed = [(match.start(), match.group(), _hidden(match)) for match in _CLOSED.finditer(source)]
+    closed = sorted([*closed, *((begin, sign, _HIDDEN[sign]) for begin, sign in literal)])
     begins = [begin for begin, _, _ in closed]
-    for span in pages.spans(_CLOSED.sub(_hidden, source)):
+    signs = [begin for begin, _ in literal]
+    for span in pages.spans(changed(source, [(begin, begin + len(raw), hidden) for begin, raw, hidden in closed])):
         text = span.text
         for _, raw, hidden in closed[bisect.bisect_left(begins, span.begin) : bisect.bisect_left(begins, span.end)]:
             text = text.replace(hidden, raw, 1)
-        yield replace(span, text=text)
+        inside = bisect.bisect_right(signs, span.begin) % 2
+        yield replace(span, text=text, kind=_IN_LITERAL if inside else span.kind)
+
+
+def _literal(source: str) -> Iterator[tuple[int, str]]:
+    """Where the signs around literal text stand, in pairs."""
+    inside = False
+    for match in _LITERAL.finditer(source):
+        if (match.group() == "]]>") == inside:
+            yield match.span()[0], match.group()
+            inside = not inside
 
 
 def _hidden(match: re.Match[str]) -> str:
@@ -108,9 +126,27 @@ def _hidden(match: re.Match[str]) -> str:
 
 
 def _write(text: str, segment: Segment) -> str:
-    """XHTML has no names of characters but XML's, unless a DTD declares them."""
-    return pages.write(text, segment).replace("&nbsp;", "&#160;")
+    """XHTML has no names of characters but XML's, unless a DTD declares them. Literal text is written as it is."""
+    inside = segment.kind == _IN_LITERAL
+    out = []
+    for part, mark in parts(text, segment) or [(text, False)]:
+        if mark:
+            inside = (part != "]]>") if part in _HIDDEN else inside
+            out.append(part)
+        else:
+            out.append(part.replace("]]>", "]]]]><![CDATA[>") if inside else _escaped(part, segment))
+    return "".join(out)
+
+
+def _escaped(part: str, segment: Segment) -> str:
+    return pages.write(part, Segment(part, part, segment.line, (), segment.kind)).replace("&nbsp;", "&#160;")
 
 
 def _compare(text: str, segment: Segment) -> object:
-    return pages.compare(_CLOSED.sub(_hidden, text), replace(segment, text=_CLOSED.sub(_hidden, segment.text)))
+    return pages.compare(_CLOSED.sub(_hidden, _shown(text)), replace(segment, text=_CLOSED.sub(_hidden, _shown(segment.text))))
+
+
+def _shown(text: str) -> str:
+    for sign, hidden in _HIDDEN.items():
+        text = text.replace(sign, hidden)
+    return text

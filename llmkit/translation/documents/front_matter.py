@@ -1,4 +1,4 @@
-"""Front matter of Markdown pages, in YAML, TOML, JSON or Pandoc's lines: the title and other texts that people read; all else stays.
+"""Front matter of pages, in YAML, TOML, JSON or Pandoc's lines: the title and other texts that people read; all else stays.
 
 Which keys those are, the makers of sites say: Hugo, Jekyll, Docusaurus, VitePress, MkDocs, Quarto. Tags and categories are part of
 addresses. Knows front matter; not Markdown.
@@ -24,6 +24,11 @@ _SHOWN = frozenset(
      "sidebarlabel", "paginationlabel", "heading", "subheading", "headline", "details", "alt", "imagealt", "teaser", "blurb",
      "hero", "text", "linktext")
 )  # fmt: skip
+_FRONT = re.compile(
+    r"\ufeff?(?:---[ \t]*\r?\n.*?\r?\n(?:---|\.\.\.)|\+\+\+[ \t]*\r?\n.*?\r?\n\+\+\+|\{[ \t]*\r?\n\s*\".*?\r?\n\}"
+    r"|%[ \t]+\S[^\n]*(?:\n(?:%|[ \t]+\S)[^\n]*){0,6})[ \t]*(?:\r?\n|\Z)",
+    re.DOTALL,
+)
 _TOML = re.compile(
     r"""^[ \t]*(?:[\w-]+\.)*"?(?P<key>[\w-]+)"?[ \t]*=[ \t]*(?P<value>"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*(?:\#[^\n]*)?$""", re.MULTILINE
 )
@@ -32,6 +37,12 @@ _YAML = re.compile(r"\ufeff?---[ \t]*\r?\n")
 #: The first of Pandoc's lines of title, authors and date.
 _TITLE = re.compile(r"\ufeff?%[ \t]+([^\n]*\S(?:[ \t\r]*\n[ \t]+[^\n]*\S)*)")
 _MARKS = re.compile(rf"`[^`\n]+`|{IN_PROSE.pattern}")
+
+
+def end_of(page: str) -> int:
+    """Where a page begins, behind its front matter or byte order mark."""
+    front = _FRONT.match(page)
+    return front.end() if front else len(page) - len(page.lstrip("\ufeff"))
 
 
 def spans(front: str) -> Iterator[Span]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
-from llmkit.translation.documents import page_language
+from llmkit.translation.documents import front_matter, page_language
 from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, has_letters, joined, one_line, parts, with_marks
 from llmkit.translation.documents.html_tokens import RAW, Token, tokens
+from llmkit.translation.documents.page_templates import Lines
 from llmkit.translation.placeholders import ELSE, IN_PAGES, SYMBOL_ALONE, cuts
 
 #: Elements inside a sentence; all others end one.
@@ -66,7 +68,23 @@ def parse(data: bytes, name: str, target: str | None = None, *, encoding: str | 
     source, encoding = page_language.read(data, name, encoding)
     if target is not None:
         source = page_language.changed_to(source, target)
-    return cut(source, spans(source), write, compare, encoding, lambda built: skeleton(page_language.read(built, name, encoding)[0]))
+    front = front_matter.end_of(source)
+    of_page = (replace(span, begin=span.begin + front, end=span.end + front) for span in spans(source[front:]))
+    both = [*front_matter.spans(source[:front]), *of_page]
+    return cut(source, both, _write, _compare, encoding, lambda built: _whole(page_language.read(built, name, encoding)[0]))
+
+
+def _write(text: str, segment: Segment) -> str:
+    return front_matter.write(text, segment) if segment.kind.startswith("front") else write(text, segment)
+
+
+def _compare(text: str, segment: Segment) -> object:
+    return None if segment.kind.startswith("front") else compare(text, segment)
+
+
+def _whole(source: str) -> list[object]:
+    front = front_matter.end_of(source)
+    return [front_matter.skeleton(source[:front]), *skeleton(source[front:])]
 
 
 def spans(source: str) -> list[Span]:
@@ -89,7 +107,7 @@ class _Finder:
         self._again: list[tuple[list[str], list[str]]] = []  # translated inside one that is not: the elements around it, and open ones
         self._code = False
         self._begin = 0
-        self._cuts = cuts(source)
+        self._cuts, self._lines = cuts(source), Lines(source)
 
     def take(self, token: Token) -> bool:
         """Returns whether the token is in an element that is left out, or ends one."""
@@ -111,11 +129,9 @@ class _Finder:
 
     def _take(self, token: Token) -> None:
         """A token that is not in an element that is left out."""
-        if token.kind == "text" and self._parts and not self._parts[-1][2] and self._parts[-1][1] == token.begin:
-            self._parts[-1] = (self._parts[-1][0], token.end, False)  # behind a `<` that is none
-        elif token.kind == "text":
+        if token.kind == "text":
             self._text(token.begin, token.end)
-        elif token.kind == "other" and ELSE.match(self.source, token.begin, token.end):
+        elif token.kind == "other" and self._is_apart_from_both(token):
             self.end_segment()
         elif token.kind == "other":
             self._parts.append((token.begin, token.end, True))
@@ -125,16 +141,29 @@ class _Finder:
             self._begin = token.begin
             if not self._code and token.name not in _INLINE:
                 self.end_segment()
+            self._attributes(token)
         else:
             self._tag(token)
 
+    def _is_apart_from_both(self, token: Token) -> bool:
+        """Whether a statement stands alone in its line, or between two texts of which one is shown."""
+        place = (token.begin, token.end)
+        return bool(self._lines.hold(*place) or ELSE.match(self.source, *place) or self._cuts.fullmatch(self.source, *place))
+
     def _text(self, begin: int, end: int) -> None:
-        """A text, cut where another one may be shown in its place."""
-        for match in self._cuts.finditer(self.source, begin, end):
-            self._parts.append((begin, match.start(), False))
+        """A text, cut at lines of statements, and where another one may be shown in its place."""
+        cut = [*self._lines.within(begin, end), *(match.span() for match in self._cuts.finditer(self.source, begin, end))]
+        for a, b in sorted(cut):
+            self._prose(begin, a)
             self.end_segment()
-            begin = match.end()
-        self._parts.append((begin, end, False))
+            begin = max(begin, min(b, end))
+        self._prose(begin, end)
+
+    def _prose(self, begin: int, end: int) -> None:
+        if self._parts and not self._parts[-1][2] and self._parts[-1][1] == begin:
+            self._parts[-1] = (self._parts[-1][0], end, False)  # behind a `<` that is none
+        elif begin < end:
+            self._parts.append((begin, end, False))
 
     def _tag(self, token: Token) -> None:
         apart = token.kind == "start" and token.name in _APART and not _NOTE.match(self.source, token.end)

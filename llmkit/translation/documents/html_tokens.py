@@ -1,6 +1,6 @@
 """The tokens of HTML, as the standard reads them (13.2.5, tokenization), each with its place.
 
-Knows tags; not what people read of a page.
+What the program of a template reads is a token, too. Knows tags; not what people read of a page.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
+
+from llmkit.translation.documents.page_templates import next_of
 
 #: Elements whose content the standard reads up to their end tag, whatever it holds.
 RAW = frozenset(("script", "style", "textarea", "xmp", "iframe", "noembed", "noframes"))
@@ -33,14 +35,15 @@ class Token:
 def tokens(source: str) -> Iterator[Token]:
     """All of a page, in order: together they are the source. Any text has tokens; what never ends reaches to its end."""
     at, size = 0, len(source)
+    following = next_of(source)
     while at < size:
-        begin = source.find("<", at)
-        begin = size if begin < 0 else begin
+        match = following.search(source, at)
+        begin = match.start() if match else size
         if begin > at:
             yield Token("text", at, begin)
-        if begin == size:
+        if match is None:
             return
-        token = _markup(source, begin)
+        token = Token("other", *match.span()) if match.end() > begin + 1 else _markup(source, begin)
         yield token
         at = token.end
         if token.kind == "start" and token.name in RAW:

@@ -45,7 +45,7 @@ _TO_TEMPLATE = rf"\]\((?:[^()\s{{}}]*+(?:{STATEMENT}|\{{\{{(?:[^{{}}\n]++|\{{[^{
 _KEYS = r"\+\+(?:[\w\"-]++(?:\+[\w\"-]++)++|ctrl|alt|shift|enter|tab|esc(?:ape)?|cmd|space|backspace|del(?:ete)?|home|end|f\d{1,2})\+\+"
 #: Read before all other marks: template marks, JSX, footnotes, attributes, kinds of alerts, links and comments of wikis, formulas.
 _OPAQUE = re.compile(
-    rf"{TEMPLATE}|{ICU}|[$%]?\{{(?:[^{{}}\n]|\{{[^{{}}\n]*\}})*+\}}|\[\^[^\[\]\s]++\]|\[![A-Za-z]+\][+-]?"
+    rf"{TEMPLATE}|{ICU}|[$%]?\{{(?:[^{{}}\n]|\{{(?!%)[^{{}}\n]*\}})*+\}}|\[\^[^\[\]\s]++\]|\[![A-Za-z]+\][+-]?"
     rf"|!?\[\[[^\[\]\n]+\]\](?!\()|{_FORMULA}|{_DISPLAY}|<%[^<>\n]*%>|%%[^%\n]+%%|{_BOOK}|{_KEYS}|!?\[(?=[^\[\]\n]+{_TO_TEMPLATE})|{_TO_TEMPLATE}|\[(?=[^\[\]\n]+\]{_ATTRIBUTES})|\]{_ATTRIBUTES}|{_CITED}|{_COMMAND}"
 )
 #: What a note begins with that stands in the text itself.

@@ -35,11 +35,6 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
-_FRONT = re.compile(
-    r"\ufeff?(?:---[ \t]*\r?\n.*?\r?\n(?:---|\.\.\.)|\+\+\+[ \t]*\r?\n.*?\r?\n\+\+\+|\{[ \t]*\r?\n\s*\".*?\r?\n\}"
-    r"|%[ \t]+\S[^\n]*(?:\n(?:%|[ \t]+\S)[^\n]*){0,6})[ \t]*(?:\r?\n|\Z)",
-    re.DOTALL,
-)
 #: The lines of dashes in a table that Pandoc draws without bars, whose columns are where they stand.
 _RULES = re.compile(r"-{2,}(?:[ ]+-{2,})+")
 #: Options of MyST's directives.
@@ -50,7 +45,8 @@ _OPTIONS = (
 #: Lines of a paragraph that are structure: alerts, attributes, template marks, contents, fences of containers, abbreviations, labels.
 _STRUCTURE = re.compile(
     rf"\s*(?:\[![A-Za-z]+\][+-]?|\{{[:#.][^{{}}\n]*\}}|/{{3,}}[^\n]*|\([\w.:-]+\)=|%[ \t][^\n]*|{_OPTIONS}"
-    rf"|;?-{{2,}}8<-{{2,}}[^\n]*|(?:\{{\{{(?:[^{{}}\n]|\{{(?!\{{)|\}}(?!\}}))*+\}}\}}|{STATEMENT})++"
+    rf"|;?-{{2,}}8<-{{2,}}[^\n]*|<<<[ \t]*[@.~/\w][^\n]*|(?:(?:\{{\{{(?:[^{{}}\n]|\{{(?!\{{)|\}}(?!\}}))*+\}}\}}|{STATEMENT}"
+    rf"|<%(?![=-])(?:[^%\n]|%(?!>))*+%>|\{{#[^{{}}\n]*#\}})[ \t]*+)++"
     r"|\[TOC\]|\[\[_?TOC_?\]\]|:{3,}[^\n]*|\*\[[^\]\n]+\]:[^\n]*|\{/?<[^\n]*|\{/?%(?:(?!%\})[^\n])*+)\s*",
     re.IGNORECASE,
 )
@@ -60,6 +56,8 @@ _TASK = re.compile(r"\[[^\[\]\n]\]\s+|[:|][ \t]+(?=\S)")
 #: Each of Pandoc's lines that stay lines.
 _LINE_BLOCK = "| "
 _IDS = re.compile(r"(?<!\s)\s*+\{:?\s*[#.][^{}\n]*\}\s*$")
+#: A short line in bold at the beginning of a paragraph is its title; GitHub's first alerts had a word as one: > **Note**.
+_BOLD_LINE = re.compile(r"\s*(\*\*|__)(?!\s)(?:(?!\1)[^\n]){1,40}(?<!\s)\1:?[ \t]*")
 _CALLOUT = re.compile(r"\[![A-Za-z]+\][+-]?[ \t]+\S")
 #: The end of a link or an image that has a title.
 _LINK_TITLE = re.compile(
@@ -83,22 +81,16 @@ def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
     source = decoded(data, name)
     mdx = name.lower().endswith(".mdx")
     md, env = parser(), {}  # type: ignore[var-annotated]
-    front = _front(source)
+    front = front_matter.end_of(source)
     unread = (
         hidden(source, mdx=mdx)
-        if "<" in source or "{%" in source or ":::" in source or "export" in source or "import" in source or mdx
+        if "<" in source or "{" in source or ":::" in source or "export" in source or "import" in source or mdx
         else []
     )
     spans = [*front_matter.spans(source[:front]), *_spans(masked(source, unread), _lines(masked(source, unread), front), md, env)]
     spans.sort(key=lambda span: (span.begin, -span.end))
     shown_spans = tuple(replace(span, text=shown(span.text, span.begin, span.end, unread)) for span in _apart(spans))
     return cut(source, shown_spans, write, partial(compare, md, env), shape=lambda built: _skeleton(decoded(built, name), mdx=mdx))
-
-
-def _front(source: str) -> int:
-    """Where a page begins, behind its front matter or byte order mark."""
-    front = _FRONT.match(source)
-    return front.end() if front else len(source) - len(source.lstrip("\ufeff"))
 
 
 def _lines(source: str, begin: int = 0) -> list[tuple[int, str]]:
@@ -155,7 +147,7 @@ def _fenced(source: str, lines: list[tuple[int, str]], token: Token, md: Markdow
 
 def _skeleton(source: str, *, mdx: bool) -> list[object]:
     """Blocks and marks in order without words: code, formulas, targets and definitions of links, lines of structure, placeholders."""
-    front = _front(source)
+    front = front_matter.end_of(source)
     unread = hidden(source, mdx=mdx)
     md, env = parser(), {}  # type: ignore[var-annotated]
     shape = _shape(_lines(masked(source, unread), front), md, env)
@@ -240,7 +232,7 @@ def _paragraph(md: MarkdownIt, env: dict[str, Any], lines: list[tuple[int, str]]
             chunk = [] if body is None or not body.startswith(_LINE_BLOCK) else [number]
         else:
             chunk.append(number)
-            if _CALLOUT.match(body):  # the title is a line of its own
+            if _CALLOUT.match(body) or (number == 0 and _BOLD_LINE.fullmatch(body)):  # the title is a line of its own
                 yield from _chunk(md, env, lines, token, contents, chunk, before)
                 chunk = []
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from llmkit.translation.documents.page_templates import OVER_LINES
+
 _LINE = re.compile(r"[^\n]*(?:\n|\Z)")
 _FENCE = re.compile(r"[ \t]*(?:>[ \t]*)*(`{3,}|~{3,})")
 _MODULE = re.compile(
@@ -102,6 +104,9 @@ def _code_end(source: str, at: int, unclosed: set[str]) -> int:
         drawn = re.compile(r"(?m)^[ \t]*:{3,}[ \t]*$").search(source, drawing.end())
         unclosed |= set() if drawn else {":::"}
         return drawn.end() if drawn else at
+    over = OVER_LINES.match(source, at)
+    if over is not None and "\n" in over.group():
+        return over.end()
     begun = _TEMPLATE.match(source, at)
     if begun is None or (name := begun[1] or begun[2]) in unclosed:
         return at

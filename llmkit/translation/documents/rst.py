@@ -22,7 +22,7 @@ _PROSE = frozenset(
      "deprecated", "rst-class", "class", "only", "glossary", "rubric", "abstract", "dedication", "todo", "tab-set", "dropdown")
 )  # fmt: skip
 _TITLED = frozenset(("admonition", "topic", "sidebar", "list-table", "rubric", "note", "warning", "tip", "important", "hint", "caution",
-                     "danger", "attention", "error", "seealso", "dropdown", "todo"))  # fmt: skip
+                     "danger", "attention", "error", "seealso", "dropdown", "todo", "contents"))  # fmt: skip
 #: Directives that describe a name of a program: their content is prose, their argument is not.
 _OBJECT = re.compile(
     r"(?:(?:py|c|cpp|js|rst|std):)?(?:function|method|classmethod|staticmethod|class|attribute|property|data|exception|module|decorator|macro"
@@ -48,7 +48,8 @@ _MARKS = re.compile(
     rf"\b\w+(?:\*\w+)+\b|``(?:[^`]|`(?!`))+``|(?<![\w:.+-]):[\w:.+-]+:`[^`]+`|`[^`]+`:[\w:.+-]+:|`[^`]+`(?:__?)?"
     rf"|\|[^\s|][^|\n]*\|_?|\[[^\[\]\s]+\]_|\\.|(?<!\w)\w+(?:[-.]\w+){{0,8}}__?(?![\w`])|https?://[^\s<>`]+[\w/]|(?<![\w*])\*\*?(?=[^\s*])|(?<=[^\s*])\*\*?(?![\w*])|::\Z|{EMOJI}|{TEMPLATE}"
 )
-_EMBEDDED = re.compile(r"(?<![`:])`([^`<]+)( <[^<>`]+>`__?)")
+#: Links and roles whose words are not their target.
+_EMBEDDED = re.compile(r"(?<![`:])(`)([^`<]+)( <[^<>`]+>`__?)|(?<![\w:.+-])(:[\w:.+-]+:`)([^`<]*[^`<\s])(\s+<[^<>`]+>`)")
 _TARGET = re.compile(r"(?m)^[ \t]*\.\. _`?([^`:\n]+)`?:")
 
 
@@ -307,7 +308,8 @@ def _pieces(raw: str) -> list[tuple[str, bool]]:
     out: list[tuple[str, bool]] = []
     at = 0
     for link in _EMBEDDED.finditer(raw):
-        out += [*with_marks(raw[at : link.start()], _MARKS), ("`", True), *with_marks(link[1], _MARKS), (link[2], True)]
+        opening, words, closing = (part for part in link.groups() if part is not None)
+        out += [*with_marks(raw[at : link.start()], _MARKS), (opening, True), *with_marks(words, _MARKS), (closing, True)]
         at = link.end()
     return [*out, *with_marks(raw[at:], _MARKS)]
 

@@ -39,7 +39,7 @@ _STAY = re.compile(f"<rt[^<>]*>[^<>\n]*|{_TAG}|{SYMBOL}")
 #: The beginning of what a speaker says: a dash, >>, a song, WebVTT's voice, also behind tags.
 _SPEAKER = re.compile(rf"\s*(?:{_TAG})*?(?:[-–—‐‑](?:[ \t]+(?=\S)|(?=[^\s\d-]))|>>|[♪♫]|<v[ .])")
 #: A speaker's name before what is said.
-_NAME = re.compile(rf"\s*((?:{_TAG})*?)([A-Z][A-Z0-9][A-Z0-9 .'’#-]{{0,24}}:)(?=\s|\Z)")
+_NAME = re.compile(rf"\s*((?:{_TAG})*?)([A-Z][A-Z0-9][A-Z0-9 .'’#-]{{0,24}}(?:[ ]?\([^()\n]{{1,40}}\))?:)(?=\s|\Z)")
 #: A line that says what is heard: [door opens].
 _ASIDE = re.compile(rf"\s*(?:{_TAG})*?[\[(][^\[\]()]+[\])](?:{_TAG})*\s*\Z")
 _DASH = re.compile(rf"\s*((?:{_TAG})*)([-–—‐‑][ \t]*|>>+[ \t]*|[♪♫]+[ \t]*)")

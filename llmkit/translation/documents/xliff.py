@@ -141,6 +141,10 @@ def _in_language(source: str, target: str, name: str, attribute: str) -> str:
     return source
 
 
+#: Elements around text; alone they are no translation.
+_AROUND = ("mrk", "g", "pc")
+
+
 def _units(source: str, second: bool) -> Iterator[_Unit]:
     """The units that may be translated."""
     element = "segment" if second else "trans-unit"
@@ -192,7 +196,7 @@ def _inside(source: str, unit: _Unit, token: Token, within: tuple[str, int] | No
     elif name == "seg-source":
         unit.segmented.append(token)
     elif name == "target":
-        unit.filled = unit.filled or (token.name != "mrk" and bool(source[token.begin : token.end].strip()))
+        unit.filled = unit.filled or (token.name not in _AROUND and bool(source[token.begin : token.end].strip()))
     return within
 
 

@@ -6,6 +6,7 @@ whose only root key is its code, gets the code of the target: https://guides.rub
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Hashable, Iterator, Sequence
@@ -119,6 +120,27 @@ def read(source: str, name: str) -> tuple[tuple[int, int] | None, list[Scalar]]:
     return single if single and _LOCALE.fullmatch(source[slice(*single)]) and reader.nested else None, scalars
 
 
+@functools.cache
+def _loader() -> Any:
+    """PyYAML's, which also reads Ruby's symbols in lists: [ :year, :month ]. YAML 1.2 and libyaml have them as text."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def check_value(self) -> bool:
+            return bool(super().check_value()) and not self._begins_symbol()
+
+        def check_plain(self) -> bool:
+            return bool(super().check_plain()) or self._begins_symbol()
+
+        def _begins_symbol(self) -> bool:
+            if not self.flow_level or self.peek() != ":" or not self.peek(1).isalpha():
+                return False
+            before = str(self.buffer[max(self.pointer - 100, 0) : self.pointer])
+            return before.rstrip().endswith(("[", ","))
+
+    return Loader
+
+
 class _Reader:
     def __init__(self, source: str) -> None:
         self.source = source
@@ -134,7 +156,7 @@ class _Reader:
         # of open collections: whether a mapping, whether a key is next, flow, indentation, key, number
         stack: list[list[Any]] = []
         number = 0
-        events: Iterator[Any] = yaml.parse(self.source, Loader=yaml.SafeLoader)
+        events: Iterator[Any] = yaml.parse(self.source, Loader=_loader())
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 self.documents += 1
