@@ -61,6 +61,10 @@ INSTEAD = {
     ".ts": "Qt's lconvert makes a .po or .xlf of it: lconvert -i NAME.ts -o NAME.po",
     ".resx": "convert it to .xlf or .po",
     ".adoc": "po4a makes a .po of it",
+    **dict.fromkeys(
+        (".vue", ".astro", ".php", ".vm", ".ftl", ".jsp", ".ejs", ".erb", ".twig", ".hbs", ".mustache", ".liquid", ".njk", ".j2", ".tmpl"),
+        "a page: copy it to a name in .html",
+    ),
     ".sbv": "save it as .srt or .vtt",
     ".mo": "msgunfmt makes a .po of it: msgunfmt NAME.mo -o NAME.po",
     **dict.fromkeys((".sdlxliff", ".mqxliff", ".mxliff"), "it is XLIFF: copy it to a name in .xlf"),

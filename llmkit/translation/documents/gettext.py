@@ -21,6 +21,8 @@ from llmkit.translation.documents.base import Marks, Segment, decoded, has_lette
 from llmkit.translation.documents.messages import Message
 from llmkit.translation.placeholders import BY_FLAG, MARKS_IN_MESSAGES, PLACEHOLDER
 
+#: Where GNOME's and KDE's translators write their own names.
+_CREDITS = frozenset(("translator-credits", "translator_credits", "Your names", "Your emails"))
 _LINE = re.compile(r'[ \t\f\v\r]*(?:(msgctxt|msgid_plural|msgid|msgstr)(?:\[(\d+)\])?[ \t]*)?("(?:[^"\\\n]|\\.)*")[ \t\f\v\r]*')
 _MARKUP = r"</?[a-zA-Z][^<>]*>|<!--(?:[^-<]++|-(?!->)|<(?!!--))*+-->|&#?\w+;"
 #: A letter's mark for the keyboard: _Open, &File; not that of a name (my_house), a company (R&D) or an entity.
@@ -129,7 +131,7 @@ def parse(data: bytes, name: str, target: str | None = None, *, retranslate_fuzz
     segments: list[Segment] = []
     fuzzy = 0
     for entry in entries:
-        if not entry.texts.get("msgid") or entry.begin < 0:
+        if not entry.texts.get("msgid") or entry.begin < 0 or entry.texts["msgid"] in _CREDITS:
             continue
         if any(v for k, v in entry.texts.items() if k.startswith("msgstr")) and not (retranslate_fuzzy and entry.fuzzy):
             fuzzy += entry.fuzzy
