@@ -129,6 +129,7 @@ def test_what_can_not_be_extended_is_refused_and_stays(run: Run, tmp_path: Path,
     before = weights(tmp_path / "ad")
     for more, message in (
         (["--epochs", "1"], "has been trained for 4 steps, and this run has 2"),
+        (["--max-steps", "3"], "more --epochs or --max-steps"),
         (["--epochs", "4", "--seed", "3"], "optimization.seed was 0, is 3"),
         (["--epochs", "4", "--overwrite"], "--extend and --overwrite cannot be combined"),
     ):

@@ -119,8 +119,24 @@ def test_a_language_that_a_row_names_and_the_model_does_not_know_is_an_error_of_
     checked = check_rows([Row(0, 1, PAIR), Row(1, 2, {**PAIR, "target_lang": "es"})], SampleFields(), "rows")
     with pytest.raises(RowError, match=r"line 2.*does not know Spanish"):
         translator("m2m_100", NLLB, source="en", target="fr").examples(checked.samples, "rows")
-    with pytest.raises(UsageError, match="does not know Spanish"):
-        translator("m2m_100", NLLB, source="en", target="es").examples(checked.samples, "rows")
+
+
+def test_a_language_of_all_rows_that_the_model_does_not_know_is_told_once() -> None:
+    for source, target in (("en", "es"), ("es", "en")):
+        asked = translator("m2m_100", NLLB, source=source, target=target).directions
+        assert asked is not None
+        with pytest.raises(UsageError, match="does not know Spanish"):
+            asked.check()
+    one_side = translator("m2m_100", NLLB, source="en").directions
+    assert one_side is not None
+    one_side.check()  # the rows may name the other one
+
+
+def test_a_conversation_for_a_model_without_a_template_is_an_error_of_its_row() -> None:
+    alpaca = {"instruction": "And dog?", "input": "", "output": "chien"}
+    checked = check_rows([Row(0, 1, alpaca), Row(1, 2, {**alpaca, "history": [["cat?", "chat"]]})], SampleFields(), "rows")
+    with pytest.raises(RowError, match=r"rows, line 2: .*needs a chat template"):
+        translator("llama").examples(checked.samples, "rows")
 
 
 def test_the_first_row_without_a_language_that_the_model_needs_is_named() -> None:

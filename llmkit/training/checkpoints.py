@@ -152,7 +152,9 @@ class RunFolder:
             )
         if steps <= done:
             trained = counted(done, "step")
-            raise JobChangedError(f"{self.name} has been trained for {trained}, and this run has {steps}", hint="more `epochs`")
+            raise JobChangedError(
+                f"{self.name} has been trained for {trained}, and this run has {steps}", hint="more `epochs` or `max_steps`"
+            )
         if not any(entry.step == done for entry in self.state.checkpoints.values()):
             raise OutputError(f"{self.name}: its last checkpoint is missing", hint="`adapter` starts a new run from its weights")
         self._check_room()

@@ -143,8 +143,7 @@ class Encoder:
     def examples(self, samples: Iterable[Sample], source: str, into: Examples | None = None) -> Examples:
         """Every sample's examples, behind those of `into`; those without a trained token are skipped and counted.
 
-        source: the file's name, for errors. Raises RowError for a row that the model can't learn from, UsageError for a language that it
-        does not know.
+        source: the file's name, for errors. Raises RowError for a row that the model can't learn from.
         """
         out = Examples() if into is None else into
         for sample in samples:
@@ -328,14 +327,12 @@ class Encoder:
 
 @contextmanager
 def row_errors(sample: Sample, file_name: str) -> Iterator[None]:
-    """What is wrong with a sample raises RowError with its line; a language that all rows have from the settings raises UsageError."""
+    """What is wrong with a sample raises RowError with its line."""
     try:
         yield
     except RowError:
         raise
     except (InputError, UsageError) as exc:
-        if isinstance(exc, UsageError) and sample.languages is None:
-            raise
         raise RowError(exc.message, path=file_name, line=sample.line, hint=exc.hint) from exc
 
 

@@ -5,6 +5,7 @@ Knows directions; not tensors.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from llmkit.errors import InputError, UsageError
@@ -51,6 +52,13 @@ class Directions:
             self.first = (source or known, target or direction.target.tag)
         return direction
 
+    def check(self) -> None:
+        """Raises UsageError for languages of the settings that the model does not know, whatever the rows name."""
+        source, target = self.settings.source, self.settings.target
+        if self.known is not None and (source is not None or target is not None):
+            with suppress(InputError):
+                self._direction(self.known, source, target)
+
     @property
     def by_tokens(self) -> bool:
         """Whether the model can't write without being told a language by a token."""
@@ -73,16 +81,20 @@ class Directions:
 def directions(prepared: Prepared, chat: ChatSettings, settings: LanguageSettings) -> Directions:
     """The directions that a run's rows may have, by the files of its model, which is not yet in memory.
 
-    Raises InputError where languages are named and the family of an encoder-decoder is not known.
+    Raises InputError where languages are named and the family of an encoder-decoder is not known, UsageError where the model does not know
+    those of the settings.
     """
     from llmkit.engines.torch.loading import model_facts
 
     try:
-        return Directions(family(model_facts(prepared.location, prepared.checkpoint, prepared.tokenizer, chat)), settings)
+        known = family(model_facts(prepared.location, prepared.checkpoint, prepared.tokenizer, chat))
     except InputError:
         if settings.source is not None or settings.target is not None:
             raise
         return Directions(None, settings)  # an encoder-decoder of another task
+    made = Directions(known, settings)
+    made.check()
+    return made
 
 
 def decoder_begin(prepared: Prepared) -> tuple[int, ...]:
