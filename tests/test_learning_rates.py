@@ -50,7 +50,9 @@ def test_a_run_is_asked_for_its_rate_and_nothing_is_written(run: Run, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == [texts.name]
 
 
-@pytest.mark.parametrize("options", [["--dry-run"], ["-o", "out"], ["--learning-rate", "1e-3"]])
+@pytest.mark.parametrize(
+    "options", [["--dry-run"], ["-o", "out"], ["--learning-rate", "1e-3"], ["--epochs", "2"], ["--save-steps", "5"], ["--no-watch"]]
+)
 def test_what_would_have_no_effect_is_refused(run: Run, tmp_path: Path, options: list[str]) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"text": "the king"}])
     done = run("finetune", rows, "--find-lr", *options)

@@ -14,7 +14,7 @@ import typer
 
 from llmkit.cli import console
 from llmkit.cli import options as opt
-from llmkit.cli.command import add, options_set_by_user, refuse
+from llmkit.cli.command import add, option_names, options_set_by_user, refuse
 from llmkit.cli.help import Page
 from llmkit.cli.training import DataOptions, LoraOptions, OptimizationOptions, TrainingRunOptions
 from llmkit.errors import UsageError
@@ -31,6 +31,11 @@ _ONLY_LORA = ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "target_
 _NOT_THE_RUNS = ("data", "output", "overwrite", "restart", "max_time", "dry_run", "json_output")
 #: Options of a run that writes.
 _ONLY_RUN = ("output", "overwrite", "restart", "extend", "max_time", "report_to")
+#: What the search for a learning rate does not do: it has steps and rates of its own, and neither validates nor saves.
+_NOT_WITH_FIND_LR = (
+    *_ONLY_RUN, "valid", "epochs", "max_steps", "learning_rate", "lr_scheduler", "warmup_ratio", "early_stopping", "watch",
+    *option_names(TrainingRunOptions, but=("max_errors", "find_lr", "dry_run")),
+)  # fmt: skip
 
 
 _PAGE = Page(
@@ -88,7 +93,7 @@ def finetune(
         refuse(ctx, (*_ONLY_RUN, "find_lr"), "cannot be combined with --dry-run", hint="remove it")
         return _dry_run(settings, display.json_output, out)
     if run.find_lr:
-        refuse(ctx, (*_ONLY_RUN, "learning_rate"), "cannot be combined with --find-lr", hint="remove it")
+        refuse(ctx, _NOT_WITH_FIND_LR, "cannot be combined with --find-lr", hint="remove it")
         return _find_rate(settings, display.json_output, out)
     if output is None:
         raise UsageError("no output folder given", hint="name a folder with --output DIR, or check the data first with --dry-run")
