@@ -117,6 +117,10 @@ def test_every_option_is_tried_or_listed(command: str) -> None:
     assert set(command_options(command)) <= known
 
 
+def test_every_option_of_bleu_is_one_of_score_which_it_runs() -> None:
+    assert set(command_options("evaluate bleu")) <= set(command_options("evaluate score"))
+
+
 @pytest.mark.parametrize(("command", "name"), CHANGES, ids=lambda part: str(part).replace(" ", "-"))
 def test_an_option_that_changes_between_two_runs_on_one_output_is_refused_by_name(
     run: Run, files: Path, outputs: dict[str, tuple[bytes, bytes]], command: str, name: str
