@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 
 import pytest
 from conftest import Run, write_rows
+
+from llmkit.engines.chat import ChatSettings
 
 ROWS = [
     {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}], "question": "?", "choices": ["a", "b"]}
@@ -57,3 +60,11 @@ def test_a_template_may_come_through_a_pipe(run: Run, tmp_path: Path, llama: Pat
     os.close(reading)
     assert done.code == 0, done.err
     assert "<user>Hi</s><assistant>«Hello</s>»" in done.out
+
+
+def test_settings_that_are_sent_to_another_machine_hold_the_text_of_the_file(tmp_path: Path) -> None:
+    template = tmp_path / "chat.jinja"
+    template.write_text("{{ messages[0].content }}")
+    sent = pickle.dumps(ChatSettings(str(template), values={"depth": 1}))
+    template.unlink()
+    assert pickle.loads(sent).source(None) == "{{ messages[0].content }}"

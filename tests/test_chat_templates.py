@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run
+from conftest import PATIENCE, Run
 
 from llmkit.engines.templates import apply, render
 from llmkit.errors import InputError, ModelError
@@ -118,7 +118,7 @@ def test_a_template_that_does_not_end_is_an_error_also_off_the_main_thread(templ
 
     thread = threading.Thread(target=call)
     thread.start()
-    thread.join()
+    thread.join(PATIENCE)
     assert [type(exc) for exc in raised] == [ModelError]
 
 
@@ -132,7 +132,7 @@ def test_templates_of_several_threads_do_not_mix() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(PATIENCE)
     assert answers == {n: f"{n};" * 50 for n in range(8)}
 
 

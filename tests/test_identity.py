@@ -117,6 +117,10 @@ def test_every_option_is_tried_or_listed(command: str) -> None:
     assert set(command_options(command)) <= known
 
 
+def test_every_option_of_bleu_is_one_of_score_which_it_runs() -> None:
+    assert set(command_options("evaluate bleu")) <= set(command_options("evaluate score"))
+
+
 @pytest.mark.parametrize(("command", "name"), CHANGES, ids=lambda part: str(part).replace(" ", "-"))
 def test_an_option_that_changes_between_two_runs_on_one_output_is_refused_by_name(
     run: Run, files: Path, outputs: dict[str, tuple[bytes, bytes]], command: str, name: str
@@ -231,6 +235,7 @@ def test_a_field_of_the_input_is_never_read_as_a_signal(
     assert {name: row[name] for name in kept} == kept
     assert isinstance(row["text"], str)
     assert ("replace fields of the input" in ran.err) is (extra != kept)
+    assert "--output-field" not in ran.err  # which can't name these
     assert run("generate", "-i", out, "-o", tmp_path / "again.jsonl", "--max-new-tokens", "2").code == 0
 
 
@@ -250,6 +255,7 @@ def test_a_template_may_name_the_field_that_the_answer_takes(run: Run, tmp_path:
     ran = run("generate", "-i", rows, "-o", out, "--template", "Summarize: {text}", "--max-new-tokens", "2")
     assert ran.code == 0
     assert "'text'" in ran.err
+    assert "choose another name with --output-field" in ran.err
     both = ["generate", "-i", rows, "-o", out, "--template", "Summarize: {text}", "--max-new-tokens", "2", "--output-field", "summary"]
     assert run(*both, "--overwrite").code == 0
     (row,) = [json.loads(line) for line in out.read_text().splitlines()]

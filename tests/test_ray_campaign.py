@@ -42,7 +42,7 @@ def dying_workers(seconds: float) -> Iterator[list[int]]:
         yield killed
     finally:
         ended.set()
-        thread.join()
+        thread.join(_PATIENCE)
 
 
 def _answers(process: psutil.Process) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import filelock
 import pytest
+from conftest import PATIENCE
 
 from llmkit.jobs.cluster import remove_left
 
@@ -24,7 +25,7 @@ def left_by(pid: int, place: Path, name: str) -> Path:
 
 def test_what_killed_runs_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+    ended.wait(PATIENCE)
     place = tmp_path / "place"
     place.mkdir()
     gone = left_by(ended.pid, place, "abc")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import STORIES, Run, read_rows, until, write_rows
+from conftest import PATIENCE, STORIES, Run, read_rows, until, write_rows
 
 from llmkit.models import builtin
 
@@ -40,7 +40,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}/v1"
         finally:
             running.kill()
-            running.wait()
+            running.wait(PATIENCE)
 
 
 def test_greedy_answers_of_a_file_are_those_of_the_model_here(run: Run, tmp_path: Path, base: str, ragged: list[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import PATIENCE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -337,7 +338,7 @@ def test_a_pipe_is_read_in_every_format_that_streams(tmp_path: Path, ending: str
     writer = threading.Thread(target=path.write_text, args=(content,))
     writer.start()
     assert [row.fields for row in open_rows(str(path))] == [{"text": "a"}]
-    writer.join()
+    writer.join(PATIENCE)
 
 
 @pytest.mark.parametrize("format", sorted(FORMATS))

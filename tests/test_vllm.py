@@ -67,7 +67,7 @@ class Server:
 
     def kill(self) -> None:
         os.killpg(self.process.pid, 9)
-        self.process.wait()
+        self.process.wait(_PATIENCE)
 
     def _ready(self) -> bool:
         try:

@@ -128,11 +128,15 @@ def _is_plain(decoding: Decoding) -> bool:
     return decoding.temperature == 0 and decoding.num_beams == 1 and decoding.repetition_penalty == 1 and not decoding.no_repeat_ngram_size
 
 
-def summarize(tally: Tally, engine: TextEngine, out: Console, output: Output | None = None) -> int:
-    """The closing lines of a run that read rows, and its exit code. output: where the answers are."""
+def summarize(tally: Tally, engine: TextEngine, out: Console, output: Output | None = None, *, answer: str | None = None) -> int:
+    """The closing lines of a run that read rows, and its exit code.
+
+    output: where the answers are. answer: the field of an answer that the user can name with `--output-field`.
+    """
     if tally.replaced:
         names = ", ".join(f"'{name}'" for name in sorted(tally.replaced))
-        out.notice(f"fields of the answer replace fields of the input: {names}; choose another name with --output-field")
+        another = "; choose another name with --output-field" if answer in tally.replaced else ""
+        out.notice(f"fields of the answer replace fields of the input: {names}{another}")
     if tally.failed:
         first = f"; the first: {tally.first_error}" if tally.first_error else ""
         out.warn(f"{tally.failed:,} of {counted(tally.rows, 'row')} failed{first}", hint=tally.first_hint)

@@ -26,7 +26,8 @@ _MAX_TEMPLATE = 1_000_000
 class ChatSettings:
     """template: 'auto', 'none', or a Jinja file. system: a message before the conversation. values: what else the template is shown.
 
-    Raises UsageError for values whose names are not theirs to set, InputError for a file that can't be read.
+    A file is read once, here: settings that are sent to another machine hold its text. Raises UsageError for values whose names
+    are not theirs to set, InputError for a file that can't be read.
     """
 
     template: str = "auto"

@@ -55,10 +55,9 @@ class Elsewhere(CodecEngine):
         self._codec = replace(description.codec, chat=chat)
         self.encoder_decoder, self.bos, self.eos = self._codec.encoder_decoder, self._codec.bos, description.eos
 
-    @property
-    def tokenizer(self) -> Any:
-        """As the codec has it."""
-        return self._codec.tokenizer
+    def chat_remarks(self) -> list[str]:
+        """What is to be said of the chat template's values. Raises UsageError as `ChatSettings.check`."""
+        return self.chat.check(self._codec.tokenizer)
 
     @property
     def context(self) -> int | None:
@@ -83,7 +82,7 @@ class Elsewhere(CodecEngine):
         return self._known.bos_remark
 
     def make_request(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
-        """As `TextEngine.prepare`, with the tokenizer that the first worker sent."""
+        """As `TextEngine.make_request`, with the tokenizer that the first worker sent."""
         return self._codec.make_request(prompt, decoding, number)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = never_stop) -> list[list[Completion]]:

@@ -151,7 +151,7 @@ class RayCrew:
             raise descriptions
         self.engines = [elsewhere(known, chat, self) for known, chat in zip(descriptions, self._chats, strict=True)]
         for engine in self.engines:
-            for remark in engine.chat.check(engine.tokenizer):
+            for remark in engine.chat_remarks():
                 self._report.warn(remark)
 
     def begin(self, task: Task) -> None:
@@ -288,10 +288,9 @@ class RayCrew:
 
 
 def _portable(model: Model, shares: Shares) -> Model:
-    """A model as a worker loads it: with its share of threads, and a chat template's text instead of its file's name."""
+    """A model as a worker loads it: with its share of threads."""
     if ":" in model.settings.device:
         device = model.settings.device
         raise UsageError(f"`device` {device}: Ray gives each worker its own GPU", hint=f"`device` {device.partition(':')[0]}")
     threads = model.settings.threads or max(1, int(shares.cpus))
-    template = None if model.chat.template in ("auto", "none") else model.chat.source(None)
-    return replace(model, settings=replace(model.settings, threads=threads), template=template)
+    return replace(model, settings=replace(model.settings, threads=threads))

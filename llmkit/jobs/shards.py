@@ -108,13 +108,14 @@ def _complete_set(path: Path) -> list[Path]:
         kinds = " and ".join(f"{path.name}.shard-*-of-{size}" for size in sizes)
         raise InputError(f"shards of {len(sizes)} different plans overlap: {kinds}", path=path, hint="remove those of other runs")
     if foreign := [match[0] for match in there if int(match[1]) > sizes[0]]:
-        raise InputError(f"no run writes a shard of that name: {_listed(foreign)}", path=path, hint="remove it, or give it its old name")
+        message = f"no run writes a shard of that name: {_join_first(foreign)}"
+        raise InputError(message, path=path, hint="remove it, or give it its old name")
     names = [Path(Shard(number, sizes[0]).path(str(path))) for number in range(1, sizes[0] + 1)]
     if missing := [shard.name for shard in names if not shard.exists()]:
         begun = [match[0] for match in there if match[3]]
-        unfinished = f"; unfinished: {_listed([name.removesuffix('.journal') for name in begun])}" if begun else ""
+        unfinished = f"; unfinished: {_join_first([name.removesuffix('.journal') for name in begun])}" if begun else ""
         hint = "run the shards that are missing, then gather again"
-        raise InputError(f"{len(missing)} of {sizes[0]} shards are missing: {_listed(missing)}{unfinished}", path=path, hint=hint)
+        raise InputError(f"{len(missing)} of {sizes[0]} shards are missing: {_join_first(missing)}{unfinished}", path=path, hint=hint)
     return names
 
 
@@ -125,7 +126,7 @@ def _siblings(path: Path) -> list[Path]:
         raise InputError(f"its folder cannot be read: {exc.strerror}", path=path) from exc
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join_first(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 

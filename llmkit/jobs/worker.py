@@ -31,14 +31,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """A model to load: what `llmkit.engines.registry.open_engine` is told. template: the text of a chat template's file."""
+    """A model to load: what `llmkit.engines.registry.open_engine` is told."""
 
     settings: ModelSettings
     engine: str = "auto"
     decoding: Decoding | None = None
     chat: ChatSettings = field(default_factory=ChatSettings)
     draft: str | None = None
-    template: str | None = None
 
 
 @dataclass(frozen=True)
@@ -164,13 +163,7 @@ def _node_id() -> str:
 
 
 def _opened(model: Model, tell: dict[str, Any]) -> TextEngine:
-    """The engine of a model. A chat template that came as a text is the model's own here: its file may not be on this machine."""
+    """The engine of a model."""
     from llmkit.engines.registry import open_engine
 
-    settings, how = model.settings, {"engine": model.engine, "decoding": model.decoding, "draft": model.draft, **tell}
-    if model.template is None:
-        return open_engine(settings, chat=model.chat, **how)
-    engine: Any = open_engine(settings, chat=ChatSettings("none"), **how)
-    engine._codec.tokenizer.chat_template = model.template
-    changed: TextEngine = engine.with_chat(replace(model.chat, template="auto"))
-    return changed
+    return open_engine(model.settings, engine=model.engine, decoding=model.decoding, chat=model.chat, draft=model.draft, **tell)

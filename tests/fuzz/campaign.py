@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parent.parent
+#: Seconds for a worker whose output has ended to end itself.
+_PATIENCE = 60
 
 
 @dataclass
@@ -80,9 +82,9 @@ class Campaign:
                 figures.add(told)
         self._worker = None
         if seed is None:
-            raise RuntimeError(f"the worker can't begin (exit {worker.wait()})")
+            raise RuntimeError(f"the worker can't begin (exit {worker.wait(_PATIENCE)})")
         figures.cases += 1
-        figures.failures.append((seed, _cause(worker.wait())))
+        figures.failures.append((seed, _cause(worker.wait(_PATIENCE))))
         return seed + 1
 
     def _started(self) -> subprocess.Popen[str]:

@@ -233,7 +233,8 @@ class _Job:
             out.warn(f"{counted(task.truncated, 'prompt was', 'prompts were')} cut to fit the model's context")
         if self.verify:
             _report_verified(task, out)
-        return summarize(tally, task.engine, out, output)
+        answer = answer_field(self.output_field, several=self.call.decoding.num_samples > 1)
+        return summarize(tally, task.engine, out, output, answer=answer)
 
 
 def _report_verified(task: Answering, out: console.Console) -> None:

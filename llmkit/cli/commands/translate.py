@@ -329,7 +329,7 @@ def _summary(tally: Tally, task: Translating, rows: Rows, out: console.Console, 
     _tell_left(task, out)
     if task.tried_again:
         out.notice(f"{counted(task.tried_again, 'piece was', 'pieces were')} split and translated again")
-    return summarize(tally, task.engine, out, output)
+    return summarize(tally, task.engine, out, output, answer=task.options.output_field)
 
 
 def _tell_left(task: Translating, out: console.Console) -> None:

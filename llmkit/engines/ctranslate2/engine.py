@@ -73,7 +73,7 @@ class CTranslate2Engine(CodecEngine):
         return bos_remark(self._codec, self._form.configured_bos)
 
     def make_request(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
-        """As `TextEngine.prepare`. Raises UsageError for the name of a token that the model does not have."""
+        """As `TextEngine.make_request`. Raises UsageError for the name of a token that the model does not have."""
         return self._codec.make_request(prompt, decoding, number)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = never_stop) -> list[list[Completion]]:

@@ -89,7 +89,9 @@ class Runner:
             out |= {i: ids[: limits[i]] for i, ids in zip(part, written, strict=True)}
         return [out[i] for i in range(len(prompts))]
 
-    def steps(self, prompt: Sequence[int], limit: int, *, ends: Sequence[int], first: int | None = None) -> Generator[int, None, None]:
+    def steps(
+        self, prompt: Sequence[int], max_new_tokens: int, *, ends: Sequence[int], first: int | None = None
+    ) -> Generator[int, None, None]:
         """The tokens of a greedy answer one by one, its end token with them. To be closed when it is not read to its end."""
         done, seen = threading.Event(), queue.SimpleQueue[Any]()
 
@@ -97,7 +99,7 @@ class Runner:
             seen.put(result)
             return done.is_set()
 
-        options = self._options(ends, limit, [first]) | {"beam_size": 1, "asynchronous": True, "callback": step}
+        options = self._options(ends, max_new_tokens, [first]) | {"beam_size": 1, "asynchronous": True, "callback": step}
         (running,) = self._call(self._generate(1), [prompt], options)
         try:
             while True:
@@ -137,13 +139,13 @@ class Runner:
         log_probs = {i: list(result.log_probs)[: len(sequences[i]) - 1] for i, result in zip(rows, results, strict=True)}
         return [log_probs.get(i, []) for i in range(len(sequences))]
 
-    def _options(self, ends: Sequence[int], limit: int, first: Sequence[int | None]) -> dict[str, Any]:
+    def _options(self, ends: Sequence[int], max_new_tokens: int, first: Sequence[int | None]) -> dict[str, Any]:
         shared = {"end_token": list(ends), "return_end_token": True}
         if self._translates:
             prefix = [None if token is None else self._names([token]) for token in first]
             shared["target_prefix"] = prefix if any(prefix) else None
-            return shared | {"max_input_length": 0, "max_decoding_length": limit, "min_decoding_length": 0}
-        return shared | {"max_length": limit, "min_length": 0, "include_prompt_in_result": False}
+            return shared | {"max_input_length": 0, "max_decoding_length": max_new_tokens, "min_decoding_length": 0}
+        return shared | {"max_length": max_new_tokens, "min_length": 0, "include_prompt_in_result": False}
 
     def _generate(self, rows: int) -> Any:
         model = self._model(rows)

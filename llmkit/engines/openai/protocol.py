@@ -32,10 +32,10 @@ _MOST_TOKENS = 10**9
 _ROUNDING = 0.01
 
 
-def fields(decoding: Decoding, limit: int, seed: int, *, chat: bool) -> dict[str, Any]:
-    """The fields of a request but its model and prompt. limit: tokens of the answer."""
+def fields(decoding: Decoding, max_new_tokens: int, seed: int, *, chat: bool) -> dict[str, Any]:
+    """The fields of a request but its model and prompt."""
     out: dict[str, Any] = {
-        LIMIT: limit,
+        LIMIT: max_new_tokens,
         "temperature": decoding.temperature,
         "top_p": 1.0 if decoding.top_p is None else decoding.top_p,
         "n": 1,

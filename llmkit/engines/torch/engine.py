@@ -128,7 +128,7 @@ class TorchEngine(CodecEngine):
         return bos_remark(self._codec, getattr(self.model.config, "bos_token_id", None))
 
     def make_request(self, prompt: Prompt, decoding: Decoding, number: int = 0) -> Request:
-        """As `TextEngine.prepare`. Raises UsageError for the name of a token that the model does not have."""
+        """As `TextEngine.make_request`. Raises UsageError for the name of a token that the model does not have."""
         return self._codec.make_request(prompt, decoding, number)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = never_stop) -> list[list[Completion]]:
