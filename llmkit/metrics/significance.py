@@ -69,7 +69,7 @@ class Comparison:
 
     def __str__(self) -> str:
         verdict = "better" if self.worse_by < 0 else "worse" if self.worse_by > 0 else "the same"
-        by = f" by {abs(self.difference):.4g}" if math.isfinite(self.difference) else ""
+        by = f" by {abs(self.difference):.4g}" if self.difference and math.isfinite(self.difference) else ""
         return f"{self.name}: {self.value:.6g} against {self.baseline:.6g}, {verdict}{by} ({'; '.join(self._grounds())})"
 
     def _grounds(self) -> list[str]:
