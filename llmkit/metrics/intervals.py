@@ -141,8 +141,15 @@ def paired_interval(baseline: Numbers, system: Numbers, statistic: Statistic, di
 
 def changed(baseline: Numbers, system: Numbers) -> int:
     """How many rows change otherwise than most do, which is usually not at all. baseline, system: [rows, columns]."""
-    _, counts = np.unique((system - baseline).round(9), axis=0, return_counts=True)
+    _, counts = np.unique(changes(baseline, system), axis=0, return_counts=True)
     return len(system) - int(counts.max())
+
+
+def changes(baseline: Numbers, system: Numbers) -> Numbers:
+    """By how much units differ, [rows, columns], without what only rounding makes of equal ones."""
+    with np.errstate(all="ignore"):
+        out: Numbers = (system - baseline).round(9)
+    return out
 
 
 def variance_of_error(values: Numbers) -> float:
@@ -158,14 +165,14 @@ def variance_of_error(values: Numbers) -> float:
     return max((kurtosis - 1) / (4 * count) if math.isfinite(kurtosis) else 0.0, 1 / (2 * (count - 1)))
 
 
-def _bounded_differences(changes: Numbers) -> tuple[Interval, float]:
+def _bounded_differences(won: Numbers) -> tuple[Interval, float]:
     """Agresti and Min (2005): Wald's interval after half a row is added to each of the four cells (won, lost, both right, both wrong).
 
-    changes: [rows], each from -1 (lost) to 1 (won). Returns the interval, as percentages, and its standard error.
+    won: [rows], each from -1 (lost) to 1. Returns the interval, as percentages, and its standard error.
     """
-    count = len(changes) + 2
-    difference = float(changes.sum()) / count
-    error = math.sqrt(max(0.0, (float((changes**2).sum()) + 1) / count - difference**2) / count)
+    count = len(won) + 2
+    difference = float(won.sum()) / count
+    error = math.sqrt(max(0.0, (float((won**2).sum()) + 1) / count - difference**2) / count)
     low, high = max(-1.0, difference - Z_95 * error), min(1.0, difference + Z_95 * error)
     return (100 * low, 100 * high), 100 * error
 

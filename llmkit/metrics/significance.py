@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from llmkit.errors import UsageError, counted
 from llmkit.metrics.base import json_number
-from llmkit.metrics.intervals import LEAST_ROWS, Z_95, Interval, paired_interval, t_quantile
+from llmkit.metrics.intervals import LEAST_ROWS, Z_95, Interval, changes, paired_interval, t_quantile
 from llmkit.metrics.statistics import Numbers, Statistic, sums_of
 
 #: As many as Koehn (2004) draws.
@@ -209,7 +209,7 @@ def _detectable(baseline: Numbers, system: Numbers, statistic: Statistic, error:
 
 def _different(baseline: Numbers, system: Numbers) -> int:
     """How many rows differ, but for rounding."""
-    return int((system - baseline).round(9).any(axis=1).sum())
+    return int(changes(baseline, system).any(axis=1).sum())
 
 
 def _bootstrap_differences(baseline: Numbers, system: Numbers, statistic: Statistic, rng: np.random.Generator) -> Numbers:
