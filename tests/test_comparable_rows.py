@@ -120,3 +120,22 @@ def test_two_fields_that_could_be_the_prediction_are_asked_about(run: Run, tmp_p
     for name in ("hypothesis", "translation", "prediction"):
         row = {"text": "the source", name: "la phrase", "reference": "la phrase"}
         assert json.loads(scored(row).out)["scores"]["exact_match"] == 100
+
+
+def test_a_baseline_whose_scores_are_not_those_of_its_rows_is_refused(run: Run, tmp_path: Path) -> None:
+    """Comparisons are made of the rows, so a score that was edited by hand would be shown beside another one."""
+    rows = write_rows(tmp_path / "r.jsonl", [{"prediction": p, "reference": "a b"} for p in ("a", "a b", "c")])
+    base = tmp_path / "base.json"
+    asked = ("evaluate", "score", "--metrics", "f1", "-i", rows)
+    assert run(*asked, "--report", base).code == 0
+    made = json.loads(base.read_text())
+    edits: list[tuple[str, object]] = [("scores", {"f1": 99.0}), ("scores", {"f1": "nan"}), ("units", [[[1e308, 1.0]] * 3])]
+    edits += [("units", [[[200.0, 1.0], [-45.0, 1.0], [made["scores"]["f1"] * 3 - 155, 1.0]]]), ("units", [[]])]
+    for key, value in edits:
+        base.write_text(json.dumps({**made, key: value}))
+        ran = run(*asked, "--baseline", base)
+        assert (ran.code, "is not a result of llmkit evaluate" in ran.err) == (2, True), (value, ran.err)
+    base.write_text(json.dumps({**made, "units": [[[*unit, 1.0] for unit in made["units"][0]]]}))
+    ran = run(*asked, "--baseline", base)
+    assert ran.code == 2
+    assert "f1 is made of other figures in" in ran.err

@@ -69,7 +69,7 @@ def test_rows_are_paired_by_id_whatever_their_order(run: Run, results: tuple[Pat
     (tmp_path / "turned.jsonl").write_text("".join(reversed(lines)))
     ran = run("evaluate", "score", "--metrics", "exact_match", "-i", tmp_path / "turned.jsonl", "--baseline", good)
     assert ran.code == 0
-    assert "the same by 0" in ran.err
+    assert "the same (" in ran.err
 
 
 def test_a_baseline_of_other_rows_is_refused(run: Run, results: tuple[Path, Path], tmp_path: Path) -> None:

@@ -231,3 +231,44 @@ def test_equal_systems_are_rarely_called_different(count: int) -> None:
         one, other = mean_units([*rng.normal(50, 10, count)]), mean_units([*rng.normal(50, 10, count)])
         found += compare("x", one, other, Statistic("mean"), higher_is_better=True).significant
     assert found <= 0.09 * 200
+
+
+def few_changed(count: int, changed: int, kind: str = "percentage") -> Any:
+    """Of `count` rows the first `changed` lose 60."""
+    before, now = np.full(count, 80.0), np.full(count, 80.0)
+    now[:changed] -= 60
+    return compare("x", mean_units([*before]), mean_units([*now]), Statistic(kind), higher_is_better=True)
+
+
+@pytest.mark.parametrize("changed", [0, 1, 3, 5, 47])
+def test_a_few_rows_that_change_do_not_make_an_interval_narrow(changed: int) -> None:
+    """Rows from 0 to 100 whose changes are all but alike may hold a rare large one."""
+    found = few_changed(50, changed)
+    assert found.interval is not None
+    low, high = found.interval
+    assert low < found.difference < high
+    assert high - low > 7
+
+
+def test_where_a_few_changes_can_be_of_any_size_a_note_says_what_the_interval_is_worth() -> None:
+    assert few_changed(50, 3, "rate").note == "only 3 rows changed, so the interval may be too narrow"
+    assert few_changed(50, 3, "rate").note in str(few_changed(50, 3, "rate"))
+    assert few_changed(50, 0, "rate").note == few_changed(50, 6, "rate").note == few_changed(50, 3).note == ""
+
+
+def test_a_difference_that_few_changed_rows_state_takes_eight_of_them() -> None:
+    assert few_changed(50, 1).detectable > 0.9 * few_changed(50, 8).detectable > 7
+
+
+@pytest.mark.parametrize("kind", ["percentage", "bleu"])
+def test_an_interval_of_a_difference_holds_only_what_can_be(kind: str) -> None:
+    units = mean_units([0.0, 100.0, 0.0, 100.0, 10.0, 0.0, 90.0]), mean_units([100.0, 0.0, 100.0, 0.0, 0.0, 90.0, 1.0])
+    if kind == "bleu":
+        rows = np.zeros((3, 10))
+        rows[:, :2], rows[:, 2:6], rows[:, 6:] = 4, (4, 3, 2, 1), (4, 3, 2, 1)
+        worse = rows.copy()
+        worse[0, 2:6], worse[1, 2:6] = 0, (2, 1, 0, 0)
+        units = worse, rows
+    interval = compare("x", *units, Statistic(kind), higher_is_better=True).interval
+    assert interval is not None
+    assert -100 <= interval[0] < interval[1] <= 100

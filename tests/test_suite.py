@@ -220,3 +220,10 @@ def test_an_option_that_does_nothing_is_refused_before_any_set_is_measured(run: 
     assert ran.code == 2
     assert said in ran.err
     assert not (tmp_path / "r.json").exists()
+
+
+def test_quiet_holds_for_each_set(run: Run, suite: Path) -> None:
+    suite.write_text(SUITE.split("[sets.answers]")[0])
+    ran = run("evaluate", "run", suite, "--json", "-q")
+    assert ran.code == 0
+    assert ran.err == ""

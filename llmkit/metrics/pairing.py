@@ -32,6 +32,8 @@ def comparisons(baseline: Result, system: Result, baseline_name: str, system_nam
                 f"{score.name} has two different signatures: {before.signature} in {baseline_name}, {score.signature} in {system_name}",
                 hint="measure both in the same way",
             )
+        if before.units.shape != score.units.shape:
+            raise InputError(f"{score.name} is made of other figures in {baseline_name} than in {system_name}", hint="measure both again")
         out.append(_compare(before, score, before.units[order], score.units, test))
     if not out:
         raise InputError(f"{baseline_name} and {system_name} have no score in common")

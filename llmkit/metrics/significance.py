@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from llmkit.errors import UsageError
+from llmkit.errors import UsageError, counted
 from llmkit.metrics.base import json_number
-from llmkit.metrics.intervals import Z_95, Interval, paired_interval, t_quantile
+from llmkit.metrics.intervals import LEAST_ROWS, Z_95, Interval, changes, paired_interval, t_quantile
 from llmkit.metrics.statistics import Numbers, Statistic, sums_of
 
 #: As many as Koehn (2004) draws.
@@ -32,8 +32,6 @@ _BLOCK = 1 << 22
 TESTS = ("auto", "bootstrap", "randomization", "mcnemar")
 #: How older results and commands spell it.
 ALIASES = {"randomisation": "randomization"}
-#: With fewer rows no exact two-sided test can reach p < 0.05: 2 / 2^5 is 0.0625.
-LEAST_ROWS = 6
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class Comparison:
 
     def __str__(self) -> str:
         verdict = "better" if self.worse_by < 0 else "worse" if self.worse_by > 0 else "the same"
-        by = f" by {abs(self.difference):.4g}" if math.isfinite(self.difference) else ""
+        by = f" by {abs(self.difference):.4g}" if self.difference and math.isfinite(self.difference) else ""
         return f"{self.name}: {self.value:.6g} against {self.baseline:.6g}, {verdict}{by} ({'; '.join(self._grounds())})"
 
     def _grounds(self) -> list[str]:
@@ -155,8 +153,18 @@ def compare(
         detectable=_detectable(baseline, system, statistic, error, doubt),
         higher_is_better=higher_is_better,
         unit=unit,
-        note="" if count >= LEAST_ROWS else f"fewer than {LEAST_ROWS} {unit} can't show a significant difference",
+        note=_note(baseline, system, statistic, unit),
     )
+
+
+def _note(baseline: Numbers, system: Numbers, statistic: Statistic, unit: str) -> str:
+    """What few rows can't show; empty where they are enough."""
+    if len(system) < LEAST_ROWS:
+        return f"fewer than {LEAST_ROWS} {unit} can't show a significant difference"
+    different = _different(baseline, system)
+    if statistic.kind in ("proportion", "percentage") or not 0 < different < LEAST_ROWS:
+        return ""
+    return f"only {counted(different, unit[:-1])} changed, so the interval may be too narrow"
 
 
 def _why_not(before: float, now: float, count: int, unit: str) -> str:
@@ -193,7 +201,15 @@ def _detectable(baseline: Numbers, system: Numbers, statistic: Statistic, error:
     # the error is itself estimated, low on average, and an underestimate costs more power than an overestimate adds: to the second
     # order, power is 80% for a difference 1.68 times the doubt larger (73% of 10 rows without it)
     least = (t_quantile(count - 1) + t_quantile(count - 1, power=True)) * error * (1 + 2 * doubt)
-    return least if 0 < least < math.inf else None
+    # a test needs six rows that change, as McNemar's does, so a few that changed by chance say too little
+    least *= math.sqrt(max(1.0, 8 / max(1, _different(baseline, system))))
+    most = statistic.bounds[1] - statistic.bounds[0] if statistic.kind == "percentage" else math.inf
+    return min(least, most) if 0 < least < math.inf else None
+
+
+def _different(baseline: Numbers, system: Numbers) -> int:
+    """How many rows differ, but for rounding."""
+    return int(changes(baseline, system).any(axis=1).sum())
 
 
 def _bootstrap_differences(baseline: Numbers, system: Numbers, statistic: Statistic, rng: np.random.Generator) -> Numbers:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmkit.errors import InputError
 from llmkit.files import read_at_most
 from llmkit.metrics.base import Example, Result, Score, json_number
 from llmkit.version import __version__
+
+if TYPE_CHECKING:
+    from llmkit.metrics.statistics import Numbers, Statistic
 
 FORMAT = 1
 #: Scores of older results under their present names.
@@ -81,12 +85,15 @@ def _result(content: Any, path: str) -> Result:
     for name, made in content["made"].items():
         interval, signature = content["intervals"].get(name), content["signatures"][name]
         statistic, units = Statistic.from_json(made["statistic"]), tables[made["units"]]
-        if not isinstance(signature, str) or (len(units) and not all(0 <= c < units.shape[1] for c in statistic.columns)):
+        value = float(content["scores"][name])
+        if not isinstance(signature, str) or not _fits(units, statistic):
             raise ValueError(f"{name} is malformed")
+        if not _made(value, units, statistic):
+            raise ValueError(f"{name} is not the score of its rows")
         scores.append(
             Score(
                 _OLD_NAMES.get(name, name),
-                float(content["scores"][name]),
+                value,
                 signature,
                 None if interval is None else (float(interval[0]), float(interval[1])),
                 bool(made["higher_is_better"]),
@@ -100,3 +107,25 @@ def _result(content: Any, path: str) -> Result:
         raise ValueError("rows and units differ in number")
     parts = {str(name): _result(part, path) for name, part in content.get("parts", {}).items()}
     return Result(tuple(scores), content["rows"], content["counts"], about=content["about"], examples=examples, parts=parts)
+
+
+def _fits(units: Numbers, statistic: Statistic) -> bool:
+    """Whether such rows can have made such a score."""
+    if len(units) and not all(0 <= c < units.shape[1] for c in statistic.columns):
+        return False
+    if not len(units) or statistic.kind not in ("proportion", "percentage"):
+        return True
+    above, below = (units[:, c] for c in statistic.columns)
+    # what is not a number is a score that could not be computed
+    return not bool(((above < 0) | (above > 100 * below)).any())
+
+
+def _made(value: float, units: Numbers, statistic: Statistic) -> bool:
+    """Whether it is the score of these units: a comparison is made of them, and a report that was edited by hand would show another."""
+    import numpy as np
+
+    from llmkit.metrics.statistics import sums_of
+
+    with np.errstate(all="ignore"):
+        found = float(statistic(sums_of(units))[0]) if len(units) else value
+    return math.isclose(value, found, rel_tol=1e-6, abs_tol=1e-9) or (math.isnan(value) and math.isnan(found))

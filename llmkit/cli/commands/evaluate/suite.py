@@ -81,7 +81,7 @@ def run(
     for path in report or ():
         formats.check(path)
     session = sessions.begin(ctx)
-    sets = list(_sets(ctx, suite, model))
+    sets = list(_sets(ctx, suite, model, quiet=display.quiet))
     for each in sets:
         each.check()
     results: dict[str, Result] = {}
@@ -161,7 +161,7 @@ class _Set:
             raise
 
 
-def _sets(ctx: typer.Context, path: str, model: str | None) -> Iterator[_Set]:
+def _sets(ctx: typer.Context, path: str, model: str | None, *, quiet: bool) -> Iterator[_Set]:
     """The sets of a suite, parsed. Raises InputError or UsageError naming the set and the key."""
     content = parse(Path(path))
     tables = content.pop("sets", None)
@@ -182,10 +182,10 @@ def _sets(ctx: typer.Context, path: str, model: str | None) -> Iterator[_Set]:
             hint = f"measure = one of {', '.join(MEASURES)}"
             raise UsageError(f"{where}: {what}", hint=did_you_mean(str(measure), MEASURES, default=hint))
         own = {key: value for key, value in table.items() if key != "measure" and not (model and key == "model")}
-        yield _parsed(ctx, _Set(name, measure, where, None, []), commands[measure], own, shared)
+        yield _parsed(ctx, _Set(name, measure, where, None, []), commands[measure], own, shared, quiet=quiet)
 
 
-def _parsed(ctx: typer.Context, blank: _Set, command: Any, own: Mapping[str, Any], shared: Mapping[str, Any]) -> _Set:
+def _parsed(ctx: typer.Context, blank: _Set, command: Any, own: Mapping[str, Any], shared: Mapping[str, Any], *, quiet: bool) -> _Set:
     """The set with its command line: its own options as if they were typed, the suite's as from a configuration file."""
     arguments: list[str] = []
     for key, value in own.items():
@@ -205,6 +205,7 @@ def _parsed(ctx: typer.Context, blank: _Set, command: Any, own: Mapping[str, Any
         for key, value in shared.items()
         if key not in left and (parameter := _option(command, key)) is not None
     }
+    defaults["quiet"] = quiet
     try:
         context = command.make_context(blank.measure, list(arguments), parent=ctx, default_map=defaults)
     except typer.TyperException as exc:
