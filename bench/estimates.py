@@ -122,6 +122,7 @@ def main(model: str | None, steps: int, only: str, place: Path, *, shorter: int 
         out = place / f"out-{number}"
         _, peak = run([*command, "-o", str(out)], processor_time=processor_time)
         seconds = json.loads((out / "run.json").read_text())["result"]["seconds"]
-        memory, time = said["memory_bytes"], said["seconds"]
+        # a run's own seconds end with its last checkpoint and begin with its first step: not with the evaluations before and after them
+        memory, time = said["memory_bytes"], said["seconds"] - 2 * said["seconds_an_evaluation"]
         print(name, f"{memory / 2**30:.2f} | {peak / 2**30:.2f} | {memory / peak:.2f} | "
               f"{time:.1f} | {seconds:.1f} | {time / seconds:.2f} |", flush=True)  # fmt: skip
