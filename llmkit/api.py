@@ -157,7 +157,7 @@ def translate(
     from llmkit.translation.languages import language
 
     engine = load(model) if isinstance(model, str) else model
-    ends = [None if name is None else language(name) for name in (source, target)]
+    ends = [None if name is None else language(name, f"`{end}`") for name, end in ((source, "source"), (target, "target"))]
     settings = RouteSettings(ends[0], ends[1], num_beams=num_beams, length_penalty=length_penalty, max_new_tokens=max_new_tokens)
     task = translating(Route(engine, None, engine), settings, sample="", text_field=None, file_name="the texts")
     works = [task.prepare(Row(number, None, {"text": text})) for number, text in enumerate(texts)]

@@ -104,7 +104,7 @@ class GateError(LlmkitError):
 
 
 class TrainingError(LlmkitError):
-    """A training run that went wrong (its loss or gradients) and was stopped; the last good checkpoint is kept."""
+    """A training run that went wrong (its loss or gradients) and was stopped."""
 
     exit_code = 6
 

@@ -237,8 +237,7 @@ def read_at_most(path: Path, limit: int = MOST_RECORD) -> bytes:
     return data
 
 
-def unwritable(shown: str, exc: OSError) -> UnavailableError:
-    """What to say when a disk is full or gone: the work is kept."""
-    return UnavailableError(
-        f"{shown}: cannot be written: {exc.strerror}; finished work is kept", hint="make room, then run the same command again"
-    )
+def unwritable(shown: str, exc: OSError, *, resumes: bool = True) -> UnavailableError:
+    """What to say when a disk is full or gone. resumes: the same command goes on from what is finished."""
+    kept = "; finished work is kept" if resumes else ""
+    return UnavailableError(f"{shown}: cannot be written: {exc.strerror}{kept}", hint="make room, then run the same command again")

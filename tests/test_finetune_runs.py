@@ -208,9 +208,18 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     out = tmp_path / "wild"
     done = run(*training, "-o", out, "--learning-rate", "1e30", "--save-steps", "1", "--eval-steps", "1000")
     assert done.code == 6
-    assert "the last good checkpoint is kept" in done.err
+    assert "the last complete checkpoint is kept" in done.err
     assert not (out / "adapter_model.safetensors").exists()
     assert list((out / "checkpoints").glob("checkpoint-*"))
+
+
+def test_a_run_that_goes_wrong_before_its_first_checkpoint_does_not_say_that_one_is_kept(
+    run: Run, training: list[object], tmp_path: Path
+) -> None:
+    done = run(*training, "-o", tmp_path / "wild", "--learning-rate", "1e30", "--save-steps", "1000", "--eval-steps", "1000")
+    assert done.code == 6
+    assert "is kept" not in done.err
+    assert not list((tmp_path / "wild" / "checkpoints").glob("checkpoint-*"))
 
 
 def test_a_loss_of_exactly_zero_stops_the_run(run: Run, tmp_path: Path, gpt2: Path, copy_of: Copy) -> None:

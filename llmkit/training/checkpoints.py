@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit import files
-from llmkit.errors import JobChangedError, OutputError, UnavailableError, counted
+from llmkit.errors import JobChangedError, OutputError, TrainingError, UnavailableError, counted
 from llmkit.files import file_sha256
 from llmkit.records import differences
 from llmkit.training.state import ELSEWHERE, Entry, RunState, paths, read_history, read_record, read_state
@@ -204,6 +204,16 @@ class RunFolder:
             if _NAME.fullmatch(path.name) and path.name not in self.state.checkpoints:
                 raise OutputError(f"{path}: not written by this run", hint=ELSEWHERE)
 
+    @contextmanager
+    def kept_is_told(self) -> Iterator[None]:
+        """An error that ends the run inside the block says that the last checkpoint is kept, where there is one."""
+        try:
+            yield
+        except (TrainingError, UnavailableError) as exc:
+            if self.state is None or not self.state.checkpoints:
+                raise
+            raise type(exc)(f"{exc.message}; the last complete checkpoint is kept", hint=exc.hint) from exc
+
     def keep(self, **facts: Any) -> None:
         """Facts of the run that outlive the process: fields of `RunState`."""
         self.state = replace(self.known, **facts)
@@ -382,6 +392,4 @@ def unwritable(name: str) -> Iterator[None]:
         ):
             raise
         what = " ".join((getattr(exc, "strerror", None) or str(exc)).split())[:200]
-        raise UnavailableError(
-            f"{name}: cannot be written: {what}; the last complete checkpoint is kept", hint="make room, then run the same command again"
-        ) from exc
+        raise UnavailableError(f"{name}: cannot be written: {what}", hint="make room, then run the same command again") from exc

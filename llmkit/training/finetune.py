@@ -270,7 +270,8 @@ def _run(
             from llmkit.training.results import measure
 
             folder.keep(before=measure(ready))
-        reason = _train(ready, folder, begun, stopping, report_to, report)
+        with folder.kept_is_told():
+            reason = _train(ready, folder, begun, stopping, report_to, report)
     if reason is not None:
         raise reason
     if not plan.processes.writes:
@@ -278,7 +279,8 @@ def _run(
             folder.read()
             _restore_kept(ready, folder, report)
         return Finetuned(folder.name, {})
-    return Finetuned(folder.name, _finish(ready, rows, folder, options, report))
+    with folder.kept_is_told():
+        return Finetuned(folder.name, _finish(ready, rows, folder, options, report))
 
 
 def _begin(plan: RunPlan, folder: RunFolder, relation: str, report: Reporter) -> Saved | None:

@@ -154,7 +154,7 @@ class Target:
                 path.chmod(mode)
             files.replace_folder(self.part, self.path)
         except OSError as exc:
-            raise files.unwritable(self.name, exc) from exc
+            raise files.unwritable(self.name, exc, resumes=False) from exc
 
     def _check_own(self) -> None:
         """Raises OutputError when the folder holds a file that merge did not write."""
@@ -186,7 +186,7 @@ def merge_adapter(settings: MergeSettings, output: str, *, overwrite: bool = Fal
             model.save_pretrained(part)
             loaded.tokenizer.save_pretrained(part)
         except OSError as exc:
-            raise files.unwritable(output, exc) from exc
+            raise files.unwritable(output, exc, resumes=False) from exc
         record = _record(loaded, settings.dtype, comparisons)
         _write_card(part, loaded, record, folder=output)
         target.commit(record)
@@ -248,7 +248,7 @@ def _write_card(part: Path, loaded: LoadedModel, record: dict[str, Any], *, fold
     try:
         (part / "README.md").write_text(merged_card(record, asking_of(trained), folder=folder), encoding="utf-8")
     except OSError as exc:
-        raise files.unwritable(folder, exc) from exc
+        raise files.unwritable(folder, exc, resumes=False) from exc
 
 
 def _answer(model: Any, loaded: LoadedModel, prompt: str) -> tuple[Any, str]:

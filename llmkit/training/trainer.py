@@ -191,7 +191,7 @@ class FineTuner(Trainer):  # type: ignore[misc]
             if not is_out_of_memory(exc):
                 raise
             raise OutOfMemoryError(
-                f"out of memory at step {self.state.global_step + 1}; the last checkpoint is kept",
+                f"out of memory at step {self.state.global_step + 1}",
                 hint="a smaller `batch_size` with a larger `grad_accum`, a smaller `max_length`, or `gradient_checkpointing`",
             ) from exc
         if self.accelerator.num_processes == 1:  # a process that ended inside a step would leave the others waiting

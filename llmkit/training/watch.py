@@ -112,4 +112,4 @@ class Watch:
         what: str, step: int, hint: str = "a smaller `learning_rate`, `dtype` float32, or look at the rows near this step"
     ) -> TrainingError:
         """The error that stops a run at `step`."""
-        return TrainingError(f"step {step}: {what}; the last good checkpoint is kept", hint=hint)
+        return TrainingError(f"step {step}: {what}", hint=hint)
