@@ -58,9 +58,9 @@ def test_scores_are_those_of_single_texts(ragged: list[str]) -> None:
 def test_errors_are_llmkits_own() -> None:
     with pytest.raises(llmkit.LlmkitError, match="no model folder"):
         llmkit.load("./missing/")
-    with pytest.raises(llmkit.LlmkitError, match="^`source` Frensh: no language"):
+    with pytest.raises(llmkit.LlmkitError, match=r"^`source` Frensh: no language"):
         llmkit.translate("builtin:en-fr", ["Good morning."], source="Frensh")
-    with pytest.raises(llmkit.LlmkitError, match="^`target` Frensh: no language"):
+    with pytest.raises(llmkit.LlmkitError, match=r"^`target` Frensh: no language"):
         llmkit.translate("builtin:en-fr", ["Good morning."], target="Frensh")
     with pytest.raises(llmkit.LlmkitError, match=r"2 predictions and 1 reference\b"):
         llmkit.evaluate("bleu", ["a", "b"], ["a"])
