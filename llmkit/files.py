@@ -58,6 +58,11 @@ def part_of(path: Path) -> Path:
     return companion(path, "llmkit-part", hidden=True)
 
 
+def lock_of(path: Path) -> Path:
+    """The lock of the output at `path`. It stays behind each run, so where there is none, llmkit has not yet written this output."""
+    return companion(path, "llmkit-lock", hidden=True)
+
+
 def check_name(path: Path, shown: str) -> None:
     """Raises OutputError for a name that no file can have: empty, or longer than 255 bytes."""
     if not shown.strip():
@@ -87,6 +92,13 @@ def check_own(path: Path, what: str) -> None:
     )
     if kind is not None:
         raise OutputError(f"{path}: {kind} is in the place of {what}", hint="move it away, or name another output")
+
+
+def check_free(path: Path, what: str) -> None:
+    """Refuses any file at `path`, where none of llmkit's can be yet. what: as in `check_own`. Raises OutputError."""
+    check_own(path, what)
+    if path.exists():
+        raise OutputError(f"{path}: a file is in the place of {what}", hint="move it away, or name another output")
 
 
 def open_own(path: Path, what: str) -> int:
@@ -119,7 +131,7 @@ def acquire(path: Path, shown: str, *, wait: bool = False) -> Any:
     """
     import filelock
 
-    place = companion(path, "llmkit-lock", hidden=True)
+    place = lock_of(path)
     check_own(place, "the lock")
     with suppress(FileNotFoundError):
         content = place.read_bytes()[: _LONGEST_PID + 1] if os.name == "posix" else b""

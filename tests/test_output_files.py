@@ -130,6 +130,18 @@ def test_what_is_not_our_own_regular_file_is_refused_before_any_work(run: Run, r
     assert precious.read_text() == "keep"
 
 
+@pytest.mark.parametrize("name", [".out.jsonl.llmkit-part", ".out.jsonl.run.json.llmkit-part", ".report.json.llmkit-part"])
+def test_a_users_file_in_the_place_of_an_unfinished_one_is_kept(run: Run, rows: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("keep")
+    if "report" in name:
+        ran = run("evaluate", "perplexity", "-i", rows, "--text-field", "prompt", "--report", tmp_path / "report.json")
+    else:
+        ran = run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", *SHORT)
+    assert ran.code == 2
+    assert f"{name}: a file is in the place of" in ran.err
+    assert (tmp_path / name).read_text() == "keep"
+
+
 @pytest.mark.parametrize("name", ["", " "])
 def test_an_empty_name_is_refused_as_one(run: Run, rows: Path, name: str) -> None:
     ran = run("generate", "-i", rows, "-o", name, *SHORT)

@@ -150,7 +150,9 @@ class Output:
             )
         if not os.access(folder, os.W_OK) or (self.path.exists() and not os.access(self.path, os.W_OK)):
             raise OutputError(f"{self.name}: not writable", hint="name another output")
-        files.check_own(files.part_of(self.path), "the unfinished output")
+        check = files.check_own if files.lock_of(self.path).exists() else files.check_free
+        check(files.part_of(self.path), "the unfinished output")
+        check(files.part_of(self.record_path), "the unfinished run record")
         files.check_own(self.record_path, "the run record")
         if not is_record(self.record_path):
             raise OutputError(f"{self.record_path}: not a run record of llmkit", hint="move it away, or name another output")

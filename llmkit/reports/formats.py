@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
+from llmkit import files
 from llmkit.errors import UnavailableError, UsageError, one_line
 from llmkit.metrics.base import Result
 
@@ -39,13 +40,14 @@ def endings() -> tuple[str, ...]:
 
 
 def check(path: str) -> None:
-    """Refuses a report that could not be written, before anything is computed. Raises UsageError or UnavailableError."""
+    """Refuses a report that could not be written, before anything is computed. Raises UsageError, OutputError or UnavailableError."""
     folder = Path(path).absolute().parent
     if Path(path).suffix.lower() not in endings():
         raise UsageError(f"`report` {path}: unknown ending", hint=f"one of {', '.join(endings())}")
     if not folder.is_dir() or Path(path).is_dir():
         raise UsageError(f"`report` {path}: there is no folder {folder}" if not folder.is_dir() else f"`report` {path} is a folder")
     _format(Path(path).suffix.lower())
+    files.check_free(files.part_of(Path(path)), "the unfinished report")
 
 
 def render(path: str, result: Result) -> str:
