@@ -5,7 +5,7 @@
   and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11), on the scale on which the score is a mean. A score between 0 and
   100 is measured by its log odds, an error rate by its logarithm: near an end of its range its errors lie on one side.
 - Differences between two systems: the same, of the paired difference. Of rows from 0 to 100, fewer than six of which change (or change
-  otherwise than most): Agresti and Min's interval (2005), for of such rows Student's t held the truth in 60% to 92% of sets.
+  otherwise than most): Agresti and Min's interval (2005), for of such rows Student's t held the truth in 6% to 92% of sets.
 
 No interval where none can be known: one row, rows that do not differ, a score that is infinite or not a number, and BLEU of rows
 none of which has a match of four words, which its smoothing makes up. That is the only condition on BLEU's rows: to leave out sets with
