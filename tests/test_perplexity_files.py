@@ -54,6 +54,12 @@ def test_a_macro_average_has_gates_and_a_baseline(run: Run, files: tuple[Path, P
     assert run("evaluate", "perplexity", "-i", files[0], "--fail-if", "macro_bits_per_byte > 1").code == 2
 
 
+def test_a_file_that_is_named_twice_is_refused(run: Run, files: tuple[Path, Path]) -> None:
+    ran = run("evaluate", "perplexity", "-i", files[0], "-i", files[1], "-i", files[0].parent / "." / files[0].name)
+    assert ran.code == 2
+    assert "is given twice" in ran.err
+
+
 @pytest.mark.parametrize("ending", ["md", "html", "xml", "json"])
 def test_a_report_holds_each_files_own_figures(run: Run, files: tuple[Path, Path], tmp_path: Path, ending: str) -> None:
     report = tmp_path / f"r.{ending}"

@@ -9,6 +9,7 @@ llmkit evaluate perplexity -m gpt2 --quantize int8 --against gpt2 -i book.txt --
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -106,8 +107,7 @@ def perplexity(
     out, output = display.console, rows_out.output
     inputs = inputs or []
     end = gates.ending(ctx, names(len(inputs), against), json_output=display.json_output)
-    if not inputs:
-        raise UsageError("no input given", hint="name texts with --input FILE")
+    _check_inputs(inputs)
     if concatenate:
         refuse(ctx, _ABOUT_EACH, "cannot be combined with --concatenate", hint="use only one of them")
         output, completion_only, against, cache = None, False, None, CacheOptions()
@@ -160,6 +160,16 @@ def _check_engine(ctx: typer.Context, engine: Engine) -> None:
         refuse(ctx, ("text_field",), "applies to whole texts; this model's targets are scored", hint="remove it")
     if not engine.token_ids:
         refuse(ctx, _ABOUT_TOKENS, f"needs a model's tokens, which the engine {engine.name} does not expose", hint="remove it")
+
+
+def _check_inputs(inputs: list[str]) -> None:
+    """Raises UsageError for no file, and for one that is named twice."""
+    if not inputs:
+        raise UsageError("no input given", hint="name texts with --input FILE")
+    places = [os.path.realpath(path) for path in inputs]
+    twice = next((path for path, place in zip(inputs, places, strict=True) if places.count(place) > 1), None)
+    if twice is not None:
+        raise UsageError(f"--input {twice} is given twice", hint="name each file once: its texts would count twice")
 
 
 def _check_windows(context: int | None, stride: int | None) -> None:
