@@ -118,7 +118,7 @@ def job_for(engine: TextEngine, settings: JobSettings) -> JobSettings:
     """
     if isinstance(engine, Elsewhere):
         return replace(settings, crew=engine.crew)
-    if engine.concurrency == 1:
+    if not engine.servers:
         return settings
     return replace(settings, concurrency=engine.concurrency, batch_size=settings.batch_size or 1)
 
@@ -144,7 +144,7 @@ def summarize(tally: Tally, engine: TextEngine, out: Console, output: Output | N
     about = engine.identity.as_dict()
     where = [about["engine"], about.get("device"), about.get("quantize", about.get("dtype"))]
     where += [engine.crew.label] if isinstance(engine, Elsewhere) else []
-    asked = f"; {counted(tally.prompt_tokens, 'token')} in prompts" if engine.concurrency > 1 and tally.prompt_tokens else ""
+    asked = f"; {counted(tally.prompt_tokens, 'token')} in prompts" if engine.servers and tally.prompt_tokens else ""
     wrote = "" if output is None or tally.complete_before else f"; wrote {output.name} and {output.record_path.name}"
     out.notice(f"{tally}{asked}; {about['model']} on {', '.join(filter(None, where))}{wrote}")
     return tally.exit_code
