@@ -43,6 +43,7 @@ _REASONS = (
     ("present in a registry", "nothing is fetched: put what '$ref' names into '$defs'"),
     ("does not exist", "put what '$ref' names into '$defs'"),
     ("Unsatisfiable", "no answer could match it: remove one of the two conditions"),
+    ("no text", "a '$ref' that leads back to itself, or a class without characters, matches nothing"),
     ("object schema", 'a schema is an object, such as {"type": "object"}'),
     ("look", "write the expression without look-ahead, look-behind and word boundaries"),
     ("backreferences", "write the expression without back-references"),

@@ -34,7 +34,7 @@ class Constraint:
             self._tokenizer = llguidance.hf.from_tokenizer(tokenizer, n_vocab=vocabulary, eos_token=end)
         except ValueError as exc:
             raise unusable(str(exc)) from exc
-        self.matcher()  # compiles once, so that a bad grammar is found before any work
+        self.matcher().begin()  # compiles once, so that a bad grammar is found before any work
 
     def matcher(self) -> Matcher:
         """A follower of the grammar from its beginning, for one answer. Raises UsageError for a grammar that can't be compiled."""
@@ -67,6 +67,13 @@ class Matcher:
 
     def __init__(self, matcher: Any) -> None:
         self._matcher = matcher
+
+    def begin(self) -> None:
+        """Raises UsageError for a grammar that no text matches, or whose first token can't be found in bounded work."""
+        self._matcher.compute_bitmask()
+        if self._matcher.is_error():
+            reason = self._matcher.get_error()
+            raise unusable("no text matches it" if reason.startswith("NoExtension") else reason)
 
     def take(self, token: int) -> None:
         """Goes on by one token of the answer; past the grammar's end nothing counts."""
