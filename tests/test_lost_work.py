@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import Run, write_rows
 
 from llmkit.errors import OutputError, UnavailableError
 from llmkit.training.checkpoints import RunFolder
+from llmkit.training.distributed import Processes
 from llmkit.training.merge import Target
 from llmkit.training.state import Entry, RunState, paths
 from llmkit.training.watch import Watch
@@ -259,3 +261,14 @@ def test_ctrl_c_while_an_output_is_written_leaves_nothing_of_it(tmp_path: Path) 
     with Output(str(tmp_path / "a.jsonl")) as output, pytest.raises(KeyboardInterrupt):
         output.commit(rows(), lambda sha256: {})
     assert [p.name for p in tmp_path.iterdir() if "lock" not in p.name] == []
+
+
+def test_a_process_that_lost_another_says_so_and_no_other_error_is_taken_for_it() -> None:
+    gloo = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:17797"
+    for lost in (RuntimeError(gloo), torch.distributed.DistBackendError("NCCL error")):
+        with pytest.raises(UnavailableError, match="another process"), Processes(count=2).meeting():
+            raise lost
+        with pytest.raises(RuntimeError), Processes().meeting():
+            raise lost
+    with pytest.raises(RuntimeError, match="shapes"), Processes(count=2).meeting():
+        raise RuntimeError("shapes")

@@ -53,6 +53,17 @@ class Processes:
             PartialState(cpu=cpu, backend="gloo") if cpu else PartialState()
 
     @contextmanager
+    def meeting(self) -> Iterator[None]:
+        """A block that goes through with the other processes. Raises UnavailableError when one of them is gone."""
+        try:
+            yield
+        except RuntimeError as exc:
+            if self.count == 1 or not _is_lost(exc):
+                raise
+            hint = "its own message says why; the same command continues from the last checkpoint"
+            raise UnavailableError("another process of this run has ended or can't be reached", hint=hint) from exc
+
+    @contextmanager
     def first_one_first(self) -> Iterator[None]:
         """The process that writes goes through the block before the others."""
         if self.count == 1:
@@ -106,6 +117,13 @@ def from_environment() -> Processes:
             hint="start them with torchrun, or give accelerate launch a host file for mpirun",
         )
     return Processes(**numbers, fsdp=_is_on("ACCELERATE_USE_FSDP"))
+
+
+def _is_lost(exc: RuntimeError) -> bool:
+    """Whether a process could not talk to another; gloo (torch 2.13) has no error class of its own."""
+    from torch.distributed import DistError
+
+    return isinstance(exc, DistError) or "gloo/transport" in str(exc)
 
 
 def _is_on(name: str) -> bool:

@@ -76,13 +76,14 @@ def finetune(
             plan = make_plan(settings, rows, processes, report)
         if "tensorboard" in report_to:  # it is told by this name alone; its default is in a folder that does not stay
             os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder.path / "runs"))
-        plan.processes.join(cpu=plan.prepared.device.kind == "cpu")
-        processes.agree(plan.train_sha256 + str(plan.valid_sha256), "data")
-        relation = processes.first_value(_relation(folder, plan, overwrite, restart, extend))
-        if relation == "finished" and folder.record is not None:
-            report.notice(f"{folder.name} is already trained")
-            return Finetuned(folder.name, folder.record, trained=False)
-        return _run(plan, rows, folder, relation, max_time, tuple(report_to), options or {}, report)
+        with processes.meeting():
+            plan.processes.join(cpu=plan.prepared.device.kind == "cpu")
+            processes.agree(plan.train_sha256 + str(plan.valid_sha256), "data")
+            relation = processes.first_value(_relation(folder, plan, overwrite, restart, extend))
+            if relation == "finished" and folder.record is not None:
+                report.notice(f"{folder.name} is already trained")
+                return Finetuned(folder.name, folder.record, trained=False)
+            return _run(plan, rows, folder, relation, max_time, tuple(report_to), options or {}, report)
 
 
 def dry_run(settings: FinetuneSettings, *, report: Reporter | None = None) -> dict[str, Any]:
