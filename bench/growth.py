@@ -19,7 +19,8 @@ from bench.running import Contender, alternate, apart, environment, process
 JOB = """
 import sys
 from llmkit.cli.console import Console
-from llmkit.jobs.run import JobSettings, RunName, file_job
+from llmkit.jobs.run import RunName, file_job
+from llmkit.jobs.settings import JobSettings
 from llmkit.jobs.outcome import Answer
 from llmkit.jobs.output import Output
 from llmkit.jobs.batching import Work

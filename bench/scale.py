@@ -24,7 +24,8 @@ from llmkit.errors import TimeUpError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
 from llmkit.jobs.output import Output
-from llmkit.jobs.run import JobSettings, RunName, file_job
+from llmkit.jobs.run import RunName, file_job
+from llmkit.jobs.settings import JobSettings
 from llmkit.rows import open_rows
 
 class Echo:

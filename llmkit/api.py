@@ -153,13 +153,13 @@ def translate(
     languages; None for the model's own. num_beams: None for 4 with an encoder-decoder, 1 otherwise.
     Raises UsageError for a language that the model does not know, InputError for a text that can't be translated.
     """
-    from llmkit.tasks.route import Route, RouteSettings, translating
+    from llmkit.tasks.route import RouteSettings, translating
     from llmkit.translation.languages import language
 
     engine = load(model) if isinstance(model, str) else model
     ends = [None if name is None else language(name, f"`{end}`") for name, end in ((source, "source"), (target, "target"))]
     settings = RouteSettings(ends[0], ends[1], num_beams=num_beams, length_penalty=length_penalty, max_new_tokens=max_new_tokens)
-    task = translating(Route(engine, None, engine), settings, sample="", text_field=None, file_name="the texts")
+    task = translating([engine], settings, file_name="the texts")
     works = [task.prepare(Row(number, None, {"text": text})) for number, text in enumerate(texts)]
     if error := next((work.error for work in works if work.error is not None), None):
         raise error

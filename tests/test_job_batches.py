@@ -62,7 +62,8 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
                 file.write(f'{{"id": {i}, "prompt": "row number {i} of a long file"}}\n')
         code = f"""
 from llmkit.cli.console import Console
-from llmkit.jobs.run import JobSettings, RunName, file_job
+from llmkit.jobs.run import RunName, file_job
+from llmkit.jobs.settings import JobSettings
 from llmkit.jobs.outcome import Answer
 from llmkit.jobs.output import Output
 from llmkit.jobs.batching import Work
@@ -117,7 +118,8 @@ def test_batches_that_come_back_in_another_order_give_the_same_bytes(llama: Path
     from llmkit.jobs.executor import Answered
     from llmkit.jobs.output import Output
     from llmkit.jobs.reporter import Silent
-    from llmkit.jobs.run import JobSettings, RunName, file_job
+    from llmkit.jobs.run import RunName, file_job
+    from llmkit.jobs.settings import JobSettings
     from llmkit.rows import open_rows
     from llmkit.rows.fields import PromptFields
     from llmkit.tasks.generate import Answering

@@ -20,7 +20,8 @@ from llmkit.jobs.journal import Journal
 from llmkit.jobs.outcome import Answer, Tally
 from llmkit.jobs.output import Output
 from llmkit.jobs.reporter import Progress, Silent, Uncounted
-from llmkit.jobs.run import JobSettings, RunName, file_job
+from llmkit.jobs.run import RunName, file_job
+from llmkit.jobs.settings import JobSettings
 from llmkit.jobs.shards import Shard, gather
 from llmkit.rows import Row, open_rows
 

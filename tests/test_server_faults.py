@@ -27,7 +27,8 @@ from llmkit.errors import TimeUpError, UnavailableError
 from llmkit.jobs.outcome import Tally
 from llmkit.jobs.output import Output
 from llmkit.jobs.reporter import Silent
-from llmkit.jobs.run import JobSettings, RunName, file_job
+from llmkit.jobs.run import RunName, file_job
+from llmkit.jobs.settings import JobSettings
 from llmkit.models.settings import ServerSettings
 from llmkit.rows import open_rows
 from llmkit.rows.fields import Prompt, PromptFields

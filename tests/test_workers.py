@@ -15,7 +15,8 @@ from llmkit.jobs.executor import Task
 from llmkit.jobs.outcome import Answer, Tally
 from llmkit.jobs.output import Output
 from llmkit.jobs.reporter import Silent
-from llmkit.jobs.run import JobSettings, RunName, file_job
+from llmkit.jobs.run import RunName, file_job
+from llmkit.jobs.settings import JobSettings
 from llmkit.jobs.stopping import PATIENCE, Stopping
 from llmkit.jobs.worker import Back
 from llmkit.jobs.workers import DEATHS, Arrived, Died, Parcel, Workers

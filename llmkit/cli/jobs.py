@@ -9,7 +9,7 @@ from llmkit.cli.parsing import RUN, batch_size, count_option, duration, number_o
 from llmkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from llmkit.jobs.run import JobSettings
+    from llmkit.jobs.settings import JobSettings
     from llmkit.jobs.shards import Shard
     from llmkit.jobs.workers import WorkerSettings
 
@@ -77,7 +77,7 @@ class JobOptions(WorkerOptions, RunOptions):
 
     def settings(self, *, max_errors: int | None = 0, retry_failed: bool = False, shard: Shard | None = None) -> JobSettings:
         """Settings of the job loop. max_errors: failed rows that are allowed; None allows any number. shard: the part to answer."""
-        from llmkit.jobs.run import JobSettings
+        from llmkit.jobs.settings import JobSettings
 
         return JobSettings(
             batch_size=rows_a_batch(self.batch_size), batch_tokens=self.batch_tokens, max_errors=max_errors, retry_failed=retry_failed,

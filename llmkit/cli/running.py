@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llmkit.engines.decoding import Decoding
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output
-    from llmkit.jobs.run import JobSettings
+    from llmkit.jobs.settings import JobSettings
     from llmkit.jobs.worker import Model
     from llmkit.jobs.workers import WorkerSettings
     from llmkit.models.settings import ModelSettings
@@ -166,6 +166,8 @@ def tell_limit(engine: TextEngine, out: Console) -> None:
 
 
 def tell_no_rows(rows: Rows, out: Console) -> None:
-    """Why nothing was answered: the input is empty, or this shard of it is."""
+    """Why nothing was answered: the input is empty, or this shard of it is. Nothing where no row was wanted."""
+    if rows.max_rows == 0:
+        return
     message = f"none of the {counted(rows.count, 'row')} in {rows.name} is in this shard" if rows.count else f"no rows in {rows.name}"
     out.notice(message)

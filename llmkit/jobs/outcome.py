@@ -134,6 +134,8 @@ class Tally:
 
     def refuse(self, refused: Mapping[int, str]) -> None:
         """Counts rows as failed whose answers the output could not take, by their places."""
+        if not refused:
+            return
         failed = {index for first, last in self.failed_rows for index in range(first, last + 1)}
         self.failed += len(refused.keys() - failed)
         self.first_error = self.first_error or next(iter(refused.values()), None)

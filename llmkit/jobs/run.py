@@ -1,67 +1,27 @@
-"""The one job loop: read → skip what is done → batch → answer → append → report.
+"""A job from rows to a file, a stream or a caller. Killed at any moment and run again, its file has the same bytes.
 
-Knows rows, journals and batches; what an answer is, the task knows, and who answers, the executor. The output is a function of
-input, task and settings alone: killed at any moment and run again, it has the same bytes.
+The output is a function of input, task and settings alone. Knows journals and outputs; what an answer is, the task knows, and who
+answers, the executor.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmkit.errors import RowsFailedError, UsageError, counted
-from llmkit.jobs import earlier, marks
-from llmkit.jobs.batching import AUTO_ROWS, WINDOW_ROWS, Work, batches, windows
-from llmkit.jobs.executor import Concurrent, Executor, Here, Task, growing
+from llmkit.jobs import earlier
+from llmkit.jobs.executor import Executor, Task
 from llmkit.jobs.journal import Journal
-from llmkit.jobs.outcome import Answer, Outcome, RowsDigest, Tally, row_digest
+from llmkit.jobs.loop import Loop, answered
+from llmkit.jobs.outcome import RowsDigest, Tally, row_digest
 from llmkit.jobs.output import Output, Writer, stream_writer
-from llmkit.jobs.reporter import Progress, Reporter
-from llmkit.jobs.shards import Shard
+from llmkit.jobs.reporter import Reporter
+from llmkit.jobs.settings import JobSettings
 from llmkit.jobs.stopping import Stopping
-from llmkit.jobs.workers import Crew, Workers
 from llmkit.records import differences, run_record
-from llmkit.rows import Place, Row, Rows
-
-
-@dataclass(frozen=True)
-class JobSettings:
-    """How a job runs; none of it changes an answer but `batch_size` and `batch_tokens`, in the last bits.
-
-    batch_size: rows per batch, None for automatic; max_time: seconds; max_tokens: of all prompts and answers. concurrency: batches
-    that are answered at once. shard: the part of the batches that this run answers, None for all. crew: workers elsewhere who answer.
-    """
-
-    batch_size: int | None = None
-    batch_tokens: int = 16_384
-    max_errors: int | None = None
-    retry_failed: bool = False
-    max_time: float | None = None
-    max_tokens: int | None = None
-    concurrency: int = 1
-    shard: Shard | None = None
-    crew: Crew | None = None
-
-    def __post_init__(self) -> None:
-        if self.batch_tokens < 1:
-            raise UsageError("`batch_tokens` must be 1 or more")
-        if self.concurrency < 1:
-            raise UsageError("`concurrency` must be 1 or more")
-
-    @property
-    def windows_ahead(self) -> int:
-        """How many windows may begin before one is complete: one, and as many as the batches that are out at once may fill."""
-        out = self.concurrency if self.crew is None else self.crew.most
-        return 1 + out * min(self.batch_size or AUTO_ROWS, WINDOW_ROWS) // WINDOW_ROWS
-
-    def executor(self, task: Task, report: Reporter, stopping: Stopping) -> Executor:
-        """Who answers the batches where nobody else is named."""
-        if self.crew is not None:
-            return Workers(self.crew, task, report, stopping)
-        return Here(task, report, stopping) if self.concurrency == 1 else Concurrent(task, self.concurrency, stopping)
+from llmkit.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -77,44 +37,18 @@ class RunName:
     measured: Callable[[], dict[str, Any]] = dict
 
 
-def answered(
-    rows: Rows, task: Task, settings: JobSettings, report: Reporter, tally: Tally, executor: Executor | None = None
-) -> Iterator[Outcome]:
-    """The outcomes in input order, window by window, counted in `tally`. There is nothing to resume.
-
-    Raises TimeUpError when the time is up, and RowsFailedError past the errors allowed.
-    """
-    begun = time.monotonic()
-    stopping = Stopping(settings.max_time, report.notice, max_tokens=settings.max_tokens, resumable=False)
-    executor = executor or settings.executor(task, report, stopping)
-    with report.progress(rows.unit, rows.name) as progress:
-        for window in windows(rows):
-            progress.expect(rows.total)
-            works = [task.prepare(row) for row in window]
-            done = {w.row.index: outcome for w in works if (outcome := _settled(w)) is not None}
-            progress.skip(len(done))
-            for batch, answers in executor.run(stopping.between(_open(_plan(works, task, settings)))):
-                done |= {w.row.index: Outcome(w.row.index, w.row.fields, a) for w, a in zip(batch, answers, strict=True)}
-                stopping.spend(answers)
-                progress.advance(len(batch), sum(a.tokens for a in answers))
-            for index in sorted(done):
-                tally.add(done[index])
-                yield done[index]
-            _check_errors(tally.failed, tally, settings)
-    tally.seconds = time.monotonic() - begun
-
-
 def stream_job(
-    rows: Rows, task: Task, settings: JobSettings, report: Reporter, write: Callable[[str], None], form: Writer | None = None
+    rows: Rows, task: Task, settings: JobSettings, report: Reporter, write: Callable[[bytes], None], form: Writer | None = None
 ) -> Tally:
-    """Answers rows, each handed to `write` as `form` makes it of its fields, one at a time. form: None is JSON lines.
+    """Answers rows, and hands to `write` what `form` makes of them: each row as it is answered, or a document at the end.
 
-    Raises what `answered` raises.
+    form: None is JSON lines. Raises what `answered` raises.
     """
     tally = Tally()
     form = form or stream_writer("jsonl", "")
     for data in form(outcome.line() for outcome in answered(rows, task, settings, report, tally)):
-        write(data.decode("utf-8"))
+        write(data)
+    tally.refuse(form.refused)
     return tally
 
 
@@ -136,7 +70,7 @@ def file_job(
     with stops as stopping, closing(Journal(path, identity, counts)) as journal:
         if smaller := earlier.smaller_batches(journal.begun_as, identity):
             report.warn(f"continuing an unfinished run with smaller batches: {'; '.join(smaller)}; scores may differ in their last digits")
-        loop = _Loop(rows, task, settings, journal, report, stopping, executor or settings.executor(task, report, stopping))
+        loop = Loop(rows, task, settings, journal, report, stopping, executor or settings.executor(task, report, stopping))
         tally = loop.run(kept)
         if kept is not None:
             earlier.check_same_rows(output, loop.rows_sha256)
@@ -151,6 +85,19 @@ def file_job(
         kind = earlier.JournalRows if settings.shard is None else earlier.JournalOutcomes
         output.commit(kind(journal), record, rows.table)
     return tally
+
+
+def run_job(
+    rows: Rows, task: Task, settings: JobSettings, into: Output | Writer | None, report: Reporter, run: RunName,
+    write: Callable[[bytes], None],
+) -> Tally:  # fmt: skip
+    """Answers rows into a file, or as a writer makes them (None: JSON lines) through `write`.
+
+    Raises what `file_job` and `stream_job` raise.
+    """
+    if isinstance(into, Output):
+        return file_job(rows, task, settings, into, report, run)
+    return stream_job(rows, task, settings, report, write, into)
 
 
 def answer_rows(
@@ -172,191 +119,6 @@ def answer_rows(
     return tally
 
 
-@dataclass
-class _Window:
-    """Rows that are read and not all answered. waiting: places of those that this run has yet to answer. seconds: of its answers.
-
-    start: where the journal's first entry about it may stand, None while there is none. place, rows_sha256 and planned: as of its
-    end (see `marks.Mark`).
-    """
-
-    number: int
-    digests: dict[int, str]
-    done: dict[int, Outcome]
-    waiting: set[int]
-    start: int | None
-    place: Place | None
-    rows_sha256: str
-    planned: int
-    seconds: float
-
-
-class _Loop:
-    """One pass over the rows: what the journal holds is skipped, the rest answered and appended.
-
-    The next windows begin while the last batches of one are out, so that an executor of many is never idle at its end.
-    """
-
-    def __init__(
-        self, rows: Rows, task: Task, settings: JobSettings, journal: Journal, report: Reporter, stopping: Stopping, executor: Executor
-    ) -> None:
-        self.rows, self.task, self.settings, self.journal = rows, task, settings, journal
-        self.report, self.stopping, self.executor = report, stopping, executor
-        self._tally, self._lately = Tally(), Tally()  # _lately: since the last mark
-        self._marked, self._seconds = 0, 0.0  # windows before the last mark, and the seconds since
-        self._open: dict[int, _Window] = {}
-        self._digest = RowsDigest()
-        self._failed_now = self._planned = 0
-        self._since = time.monotonic()  # when the last entry was appended
-
-    @property
-    def rows_sha256(self) -> str:
-        """Of the rows that were read, in their order."""
-        return self._digest.state
-
-    def run(self, kept: earlier.Finished | None) -> Tally:
-        """kept: a finished output whose failed rows are to be run again."""
-        begun = time.monotonic()
-        with self.report.progress(self.rows.unit, self.rows.name) as progress:
-            self._saved = self._resume(kept, progress)
-            for batch, answers in self.executor.run(self.stopping.between(self._batches(kept, progress))):
-                window = next(w for w in self._open.values() if batch[0].row.index in w.waiting)
-                self._answered(window, [Outcome(w.row.index, w.row.fields, a) for w, a in zip(batch, answers, strict=True)], progress)
-                self._settle()
-                if self.settings.crew is not None:
-                    progress.beside(self.settings.crew.working)
-            self._settle()
-            self._saved.end()
-        self._tally.merge(self._lately)
-        self._tally.seconds = self._saved.seconds + time.monotonic() - begun
-        return self._tally
-
-    def _resume(self, kept: earlier.Finished | None, progress: Progress) -> earlier.Saved:
-        """What the journal holds, behind its last mark where the input can be read from there."""
-        mark = marks.last(self.journal) if kept is None else None
-        skipped = mark is not None and self.rows.skip(mark.place)
-        self._marks = kept is None and skipped is (mark is not None)  # whether more are written
-        if mark is None or not skipped:
-            return earlier.Saved(self.journal, self.rows.name)
-        self._tally.merge(mark.tally)
-        self._tally.resumed = mark.tally.rows
-        self._marked, self._planned, self._digest = mark.windows, mark.planned, RowsDigest(mark.rows_sha256)
-        done = mark.tally
-        self.stopping.spend([Answer({}, None, done.prompt_tokens, done.completion_tokens, done.scored_tokens)])
-        progress.skip(done.rows)
-        saved = earlier.Saved(self.journal, self.rows.name, begin=mark.start, first=mark.windows)
-        saved.seconds = mark.seconds
-        return saved
-
-    def _batches(self, kept: earlier.Finished | None, progress: Progress) -> Iterator[Sequence[Work]]:
-        """The batches of all windows; an empty one where the next window has to wait for one that is too far behind."""
-        for number, rows in enumerate(windows(self.rows), self._marked):
-            while any(before < number - self.settings.windows_ahead for before in self._open):
-                yield ()
-            progress.expect(self.rows.total)
-            window = self._read(number, rows, kept)
-            self._tally.resumed += len(window.done)
-            progress.skip(len(window.done))
-            yield from self._begin(window, rows, progress)
-            self._settle()
-
-    def _read(self, number: int, rows: Sequence[Row], kept: earlier.Finished | None) -> _Window:
-        """A window with what is done of it."""
-        digests = {row.index: row_digest(row) for row in rows}
-        for row in rows:
-            self._digest.add(digests[row.index])
-        done = self._saved.take(rows, digests, number)
-        self.stopping.spend(outcome.answer for outcome in done.values())
-        start, place = self._saved.begin if done else None, self.rows.place() if self._marks else None
-        known = (self.rows_sha256, self._planned, self._saved.seconds_of(number))
-        window = _Window(number, digests, done, set(), start, place, *known)
-        self._open[number] = window
-        if kept is not None:
-            again = {i: o for i, o in earlier.not_failed(rows, kept, self.rows.name).items() if i not in done}
-            if again:
-                self._append(window, list(again.values()), 0.0)
-            done |= again
-        return window
-
-    def _begin(self, window: _Window, rows: Sequence[Row], progress: Progress) -> Iterator[Sequence[Work]]:
-        """The batches of a window with rows that are not done, planned from the whole window, so that a resume repeats them."""
-        if len(window.done) == len(rows):
-            return
-        works = [self.task.prepare(row) for row in rows]
-        planned = self._ours(_plan(works, self.task, self.settings))
-        window.planned = self._planned
-        missing = list(_open(self._missing(planned, window.done)))
-        nobodys = [w for w in works if w.error is not None and self._is_ours(w.row.index)] + [w for batch in planned for w in batch]
-        settled = [outcome for w in nobodys if w.row.index not in window.done and (outcome := _settled(w)) is not None]
-        window.waiting = {w.row.index for batch in missing for w in batch} | {outcome.index for outcome in settled}
-        if settled:
-            self._answered(window, settled, progress)
-        self._since = time.monotonic()
-        yield from missing
-
-    def _missing(self, planned: Iterable[Sequence[Work]], done: Container[int]) -> Iterator[Sequence[Work]]:
-        """The rows of each batch that are not done. Of a batch that an earlier run could not finish in time, parts."""
-        for batch in planned:
-            left = [w for w in batch if w.row.index not in done]
-            if self.stopping.limited and 0 < len(left) < len(batch):
-                yield from growing(left)
-            elif left:
-                yield left
-
-    def _ours(self, planned: Iterable[Sequence[Work]]) -> list[Sequence[Work]]:
-        """The batches of this shard: every Nth of the whole plan."""
-        out = []
-        for batch in planned:
-            if self._is_ours(self._planned):
-                out.append(batch)
-            self._planned += 1
-        return out
-
-    def _is_ours(self, place: int) -> bool:
-        return self.settings.shard is None or self.settings.shard.has(place)
-
-    def _answered(self, window: _Window, outcomes: Sequence[Outcome], progress: Progress) -> None:
-        """Keeps outcomes. Raises RowsFailedError past the errors allowed."""
-        self._append(window, outcomes, time.monotonic() - self._since)
-        self._since = time.monotonic()
-        self.stopping.spend(outcome.answer for outcome in outcomes)
-        for outcome in outcomes:
-            window.done[outcome.index] = outcome
-            window.waiting.discard(outcome.index)
-            progress.advance(1, outcome.answer.tokens)
-        self._failed_now += sum(o.answer.error is not None for o in outcomes)
-        for outcome in outcomes:
-            self._tally.note_error(outcome.answer)
-        _check_errors(self._failed_now, self._tally, self.settings)
-
-    def _settle(self) -> None:
-        """Counts the windows that are complete, in their order."""
-        for number in sorted(self._open):
-            window = self._open[number]
-            if window.waiting:
-                return
-            for index in sorted(window.done):
-                self._lately.add(window.done[index])
-            self._seconds += window.seconds
-            del self._open[number]
-            if window.place is not None and number + 1 >= self._marked + marks.EVERY:
-                self._mark(window, window.place)
-
-    def _mark(self, window: _Window, place: Place) -> None:
-        """Says in the journal that everything up to the end of this window is done."""
-        start = min((w.start for w in self._open.values() if w.start is not None), default=self.journal.end)
-        mark = marks.Mark(window.number + 1, place, start, window.rows_sha256, window.planned, self._seconds, self._lately)
-        self.journal.append(mark.entry())
-        self._tally.merge(self._lately)
-        self._marked, self._seconds, self._lately = window.number + 1, 0.0, Tally()
-
-    def _append(self, window: _Window, outcomes: Sequence[Outcome], seconds: float) -> None:
-        window.start = self.journal.end if window.start is None else window.start
-        window.seconds += seconds
-        lines = [earlier.saved_row(outcome, window.digests[outcome.index]) for outcome in outcomes]
-        self.journal.append(earlier.saved_entry(window.number, lines, seconds, min(self._open)))
-
-
 def _complete_before(output: Output, rows: Rows, run: RunName, report: Reporter) -> Tally:
     """The same command after it has finished: says so, when it really is the same. Raises OutputError when it is not."""
     record = output.read_record()
@@ -371,26 +133,3 @@ def _complete_before(output: Output, rows: Rows, run: RunName, report: Reporter)
     output.check_complete(record)
     report.notice(f"{output.name} is already complete")
     return earlier.tally_of(record["result"])
-
-
-def _plan(works: Sequence[Work], task: Task, settings: JobSettings) -> Iterable[Sequence[Work]]:
-    return batches(works, rows=settings.batch_size, tokens=settings.batch_tokens, width=task.width)
-
-
-def _open(planned: Iterable[Sequence[Work]]) -> Iterator[Sequence[Work]]:
-    """The batches without rows whose answer is known, and none that is empty."""
-    for batch in planned:
-        if missing := [work for work in batch if work.known is None]:
-            yield missing
-
-
-def _settled(work: Work) -> Outcome | None:
-    """The outcome of a row that nobody has to be asked about: one that can't be answered, or whose answer is known."""
-    answer = work.known if work.error is None else Answer(error=work.error.message, hint=work.error.hint)
-    return None if answer is None else Outcome(work.row.index, work.row.fields, answer)
-
-
-def _check_errors(failed: int, tally: Tally, settings: JobSettings) -> None:
-    if settings.max_errors is not None and failed > settings.max_errors:
-        allowed = f", more than `max_errors` {settings.max_errors}" if settings.max_errors else ""
-        raise RowsFailedError(f"{counted(failed, 'row')} failed{allowed}; the first: {tally.first_error}", hint=tally.first_hint)

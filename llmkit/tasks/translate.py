@@ -1,6 +1,6 @@
 """The task of translating: rows become pieces, pieces translations, checked and put together again.
 
-Knows pieces, checks and the engine's interface; not languages.
+Knows pieces, checks and the engine's interface; not what a model calls a language.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from llmkit.translation.checks import KEPT, problems
 from llmkit.translation.documents.base import Marks
 from llmkit.translation.families import Direction
 from llmkit.translation.glossary import Glossary
+from llmkit.translation.languages import Language
 from llmkit.translation.markup import Marked, strip
 from llmkit.translation.pieces import Pieces, around, clauses, split
 from llmkit.translation.placeholders import SYMBOL_ALONE
@@ -94,22 +95,14 @@ class Translating:
         tells_languages: bool = True,
     ) -> None:
         self.engine, self.direction, self.fields, self.options, self.file_name = engine, direction, fields, options, file_name
-        stops = (*decoding.stop, *direction.stop)
-        self.decoding = replace(
-            decoding,
-            first_token=direction.target_token,
-            start_token=direction.start_token,
-            stop=stops,
-            num_samples=options.best,
-            logprobs=options.scored,
-        )
+        self.decoding = replace(decoding, first_token=direction.target_token, start_token=direction.start_token)
         self.width = self.decoding.num_beams
         self.batch_size, self.batch_tokens, self.onward = batch_size, batch_tokens, onward
         self.tells_languages = tells_languages
         self.tried_again = self.there_already = 0
         self._terms: dict[str, list[str]] = {}
-        ends = (direction.source, (onward or self).direction.target)
-        self.glossary = None if options.glossary is None else options.glossary.between(ends[0].tag if ends[0] else None, ends[1].tag)
+        source, target = self.ends
+        self.glossary = None if options.glossary is None else options.glossary.between(source.tag if source else None, target.tag)
 
     def prepare(self, row: Row) -> Work:
         """As `Task.prepare`: the text without its markup, in pieces. The length is of all pieces, at most `batch_tokens`."""
@@ -143,6 +136,23 @@ class Translating:
         """As `Traveling.collect`."""
         self.tried_again += counts[0]
         self.there_already += counts[1]
+
+    @property
+    def ends(self) -> tuple[Language | None, Language]:
+        """The languages of the texts and of their translations, a pivot's second step included. None: the model need not be told."""
+        return self.direction.source, (self.onward or self).direction.target
+
+    def facts(self) -> dict[str, Any]:
+        """What tells this translation from another beside options and model.
+
+        Languages that were detected or are a model's own, and a pivot with its model.
+        """
+        source, target = self.ends
+        facts = {"resolved.from": source.tag if source else None, "resolved.to": target.tag}
+        if self.onward is not None:
+            about = self.onward.engine.identity.as_dict()
+            facts |= {"resolved.pivot": self.direction.target.tag, **{f"model.pivot.{name}": value for name, value in about.items()}}
+        return {name: value for name, value in facts.items() if value is not None}
 
     def pieces(self, text: str) -> Pieces:
         """The sentences of a text, those that are too long in smaller pieces."""
@@ -206,7 +216,7 @@ class Translating:
         """Whether there is nothing to translate."""
         if is_code(text):
             return True
-        there = self.tells_languages and is_written_in(text, (self.onward or self).direction.target, self.direction.source)
+        there = self.tells_languages and is_written_in(text, self.ends[1], self.ends[0])
         self.there_already += there
         return there
 

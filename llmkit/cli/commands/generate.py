@@ -23,7 +23,7 @@ from llmkit.cli.help import Page
 from llmkit.cli.inputs import NEEDS_FILE, only_with_input, output_of, read_prompt, remark_escapes
 from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, RUN, SHOW, count_option, option
-from llmkit.cli.running import job_for, model_identity, models_open, open_model, summarize, tell_no_rows, tell_speed
+from llmkit.cli.running import job_for, model_identity, models_open, summarize, tell_no_rows, tell_speed
 from llmkit.cli.servers import refuse_without_server
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.utilization import measured
@@ -34,11 +34,13 @@ from llmkit.rows.fields import Prompt, PromptFields
 from llmkit.tasks.generate import Answering, answer_of
 
 if TYPE_CHECKING:
-    from llmkit.engines.base import Engine, TextEngine
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+
+    from llmkit.engines.base import Engine
     from llmkit.engines.chat import ChatSettings
-    from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output, Writer
-    from llmkit.jobs.run import JobSettings
+    from llmkit.jobs.settings import JobSettings
     from llmkit.jobs.workers import WorkerSettings
     from llmkit.models.generation_defaults import GenerationDefaults
     from llmkit.models.settings import ModelSettings
@@ -80,7 +82,7 @@ def generate(
     remark_escapes(ctx, out, ("stop", "template", "system"))
     refuse_without_server(ctx, model.model)
     own = _generation_defaults(model.settings, out) if decode.generation_config == "model" else None
-    call = Call(model.settings, model.engine, decode.decoding(ctx, own), chat.settings, out, own)
+    call = Call(model.settings, model.engine, decode.decoding(ctx, own), chat.settings, out, own, job.crew)
     input, output, output_field = rows_in.input, rows_out.output, rows_out.output_field
     if input is None:
         only_with_input(ctx)
@@ -88,36 +90,28 @@ def generate(
         if not as_json:
             refuse(ctx, ("logprobs",), "needs --json or --input", hint="add --json; text alone holds no log-probabilities")
         text = read_prompt(prompt, 'llmkit generate "Once upon a time"', out, rows_in.encoding)
-        return _one_prompt(call, text, json_output=as_json, echo=echo)
+        return call.answer_one(text, as_json=as_json, echo=echo)
     refuse(ctx, ("json_output",), "cannot be combined with --input", hint="--output-format jsonl writes a line of JSON per row")
     hint = '--template "Summarize: {text}" puts words around each row'
     refuse(ctx, ("prompt", "echo"), "cannot be combined with --input", hint=hint)
     path = None if output == "-" else output
     if path is None:
         refuse(ctx, NEEDS_FILE, "needs --output", hint="remove it, or add -o FILE")
-    settings, workers = job.job, job.crew
+    settings, decoding = job.job, call.decoding
     fields = PromptFields(template, prompt_field, continue_last=continue_last)
     rows = open_rows(input, **rows_in.reading, text_field="prompt", offline=model.offline)
-    known = identity(ctx, "generate")
-    run = _Job(
-        call,
-        rows,
-        fields,
-        output_field,
-        settings,
-        verify_batching,
-        rows_in.limit,
-        options_set_by_user(ctx, leave=("overwrite", "restart", "retry_failed", "max_time")),
-        known,
-        workers,
-    )
-    several, extra = call.decoding.num_samples > 1, "logprobs" if call.decoding.logprobs else None
+    several, extra = decoding.num_samples > 1, "logprobs" if decoding.logprobs else None
     answer = answer_field(output_field, several=several)
-    write = None if path is None else rows_out.writer(path, model.model, answer, several=several, extra=extra)
+    write: Writer | None
+    if path is None:
+        write = rows_out.stream(model.model, answer, lines=rows.plain, several=several, extra=extra)
+    else:
+        write = rows_out.writer(path, model.model, answer, several=several, extra=extra)
+    given, known = options_set_by_user(ctx, leave=("overwrite", "restart", "retry_failed", "max_time")), identity(ctx, "generate")
     with output_of(
         path, input, known, overwrite=rows_out.overwrite, restart=job.restart, answer=answer, write=write, shard=settings.shard
-    ) as target:
-        return run.answer(target or rows_out.stream(model.model, answer, lines=rows.plain, several=several, extra=extra))
+    ) as file:
+        return call.answer_rows(rows, fields, output_field, settings, file or write, given, known, verify=verify_batching)
 
 
 @dataclass(frozen=True)
@@ -130,13 +124,67 @@ class Call:
     chat: ChatSettings
     out: console.Console
     own: GenerationDefaults | None = None
+    workers: WorkerSettings | None = None
 
-    def engine(self) -> Engine:
-        """Opens the model, and the draft model where one is named. Raises what `open_model` raises."""
-        draft = self.decoding.draft_model
-        return open_model(self.model, self.out, engine=self.engine_name, decoding=self.decoding, chat=self.chat, draft=draft)
+    def open(self) -> AbstractContextManager[list[Engine]]:
+        """The engine of the model, open until the end of the block. Raises what `models_open` raises."""
+        from llmkit.jobs.worker import Model
 
-    def identity(self, engine: TextEngine) -> dict[str, Any]:
+        return models_open(
+            [Model(self.model, self.engine_name, self.decoding, self.chat, self.decoding.draft_model)], self.workers, self.out
+        )
+
+    def answer_one(self, prompt: str, *, as_json: bool, echo: bool) -> int:
+        """The answer to one prompt on stdout, as it comes where there is one. Raises ModelError for scores that are no numbers."""
+        with self.open() as (engine,):
+            request = engine.make_request(Prompt(text=prompt), self.decoding)
+            if request.truncated:
+                self.out.warn(f"{counted(request.truncated, 'token of the prompt was', 'tokens of the prompt were')} cut")
+            begun = time.monotonic()
+            streamed = not as_json and self.decoding.num_beams == self.decoding.num_samples == 1
+            if streamed:
+                if echo:
+                    console.write(prompt)
+                answers = [engine.stream(request, self.decoding, console.write)]
+            else:
+                answers = engine.generate([request], self.decoding)[0]
+            if failed := next((a.error for a in answers if a.error), None):
+                raise ModelError(failed)
+            if streamed:
+                console.write("" if answers[0].text.endswith("\n") else "\n")
+            tell_speed(engine, sum(a.completion_tokens for a in answers), time.monotonic() - begun, self.out)
+        if as_json:
+            fields = {"prompt": prompt} | dict(answer_of(answers, "text", self.decoding).fields)
+            console.write(json.dumps(fields, ensure_ascii=False) + "\n")
+        elif not streamed:
+            for answer in answers:
+                text = (prompt if echo else "") + answer.text
+                console.write(text if text.endswith("\n") else text + "\n")
+        return 0
+
+    def answer_rows(
+        self, rows: Rows, fields: PromptFields, output_field: str, settings: JobSettings, into: Output | Writer | None,
+        given: Mapping[str, Any], known: Mapping[str, Any], *, verify: int,
+    ) -> int:  # fmt: skip
+        """Answers rows into a file or onto stdout. given: the user's options; known: the identity by options; verify: rows run again.
+
+        Returns the exit code.
+        """
+        from llmkit.jobs.output import Output
+        from llmkit.jobs.run import RunName, run_job
+
+        with self.open() as (engine,):
+            task = Answering(engine, self.decoding, fields, output_field, rows.name, verify=verify)
+            run = RunName("generate", given, {**known, **self._identity(engine)}, partial(measured, engine))
+            tally = run_job(rows, task, job_for(engine, settings), into, self.out, run, console.write_bytes)
+            if tally.rows == 0:
+                tell_no_rows(rows, self.out)
+                return 0
+            _tell(task, self.out)
+            answer = answer_field(output_field, several=self.decoding.num_samples > 1)
+            return summarize(tally, engine, self.out, into if isinstance(into, Output) else None, answer=answer)
+
+    def _identity(self, engine: Engine) -> dict[str, Any]:
         """What the model adds to the identity of a run: itself, and its own settings where they are in force."""
         out = model_identity(engine)
         if self.own is not None:
@@ -161,83 +209,14 @@ def _generation_defaults(model: ModelSettings, out: console.Console) -> Generati
     return own
 
 
-def _one_prompt(call: Call, prompt: str, *, json_output: bool, echo: bool) -> int:
-    engine = call.engine()
-    request = engine.make_request(Prompt(text=prompt), call.decoding)
-    if request.truncated:
-        call.out.warn(f"{counted(request.truncated, 'token of the prompt was', 'tokens of the prompt were')} cut")
-    begun = time.monotonic()
-    one_stream = call.decoding.num_beams == 1 and call.decoding.num_samples == 1
-    if json_output or not one_stream:
-        answers = engine.generate([request], call.decoding)[0]
-    else:
-        if echo:
-            console.write(prompt)
-        answers = [engine.stream(request, call.decoding, console.write)]
-    if failed := next((a.error for a in answers if a.error), None):
-        raise ModelError(failed)
-    if one_stream and not json_output:
-        console.write("" if answers[0].text.endswith("\n") else "\n")
-    tell_speed(engine, sum(a.completion_tokens for a in answers), time.monotonic() - begun, call.out)
-    if json_output:
-        console.write(json.dumps({"prompt": prompt} | dict(answer_of(answers, "text", call.decoding).fields), ensure_ascii=False) + "\n")
-    elif not one_stream:
-        for answer in answers:
-            text = (prompt if echo else "") + answer.text
-            console.write(text if text.endswith("\n") else text + "\n")
-    return 0
-
-
-@dataclass(frozen=True)
-class _Job:
-    call: Call
-    rows: Rows
-    fields: PromptFields
-    output_field: str
-    settings: JobSettings
-    verify: int
-    max_rows: int | None
-    options: dict[str, Any]
-    known: dict[str, Any]
-    workers: WorkerSettings | None = None
-
-    def answer(self, output: Output | Writer) -> int:
-        """Answers the rows into an output, or onto standard output as a writer makes them. Returns the exit code."""
-        from llmkit.jobs.output import Output
-        from llmkit.jobs.run import RunName, file_job, stream_job
-        from llmkit.jobs.worker import Model
-
-        call = self.call
-        model = Model(call.model, call.engine_name, call.decoding, call.chat, call.decoding.draft_model)
-        with models_open([model], self.workers, call.out) as (engine,):
-            task = self._task(engine)
-            settings = job_for(engine, self.settings)
-            if not isinstance(output, Output):
-                return self._report(stream_job(self.rows, task, settings, call.out, console.write, output), task, None)
-            run = RunName("generate", self.options, self.known | call.identity(engine), partial(measured, engine))
-            return self._report(file_job(self.rows, task, settings, output, call.out, run), task, output)
-
-    def _task(self, engine: Engine) -> Answering:
-        return Answering(engine, self.call.decoding, self.fields, self.output_field, self.rows.name, verify=self.verify)
-
-    def _report(self, tally: Tally, task: Answering, output: Output | None) -> int:
-        out = self.call.out
-        if tally.rows == 0:
-            if self.max_rows != 0:
-                tell_no_rows(self.rows, out)
-            return 0
-        if task.unused:
-            names = ", ".join(sorted(task.unused))
-            out.warn(f"settings in the rows that are not used: {names}; this command's options apply")
-        if task.truncated:
-            out.warn(f"{counted(task.truncated, 'prompt was', 'prompts were')} cut to fit the model's context")
-        if self.verify:
-            _report_verified(task, out)
-        answer = answer_field(self.output_field, several=self.call.decoding.num_samples > 1)
-        return summarize(tally, task.engine, out, output, answer=answer)
-
-
-def _report_verified(task: Answering, out: console.Console) -> None:
+def _tell(task: Answering, out: console.Console) -> None:
+    """What happened to rows beside their answers."""
+    if task.unused:
+        out.warn(f"settings in the rows that are not used: {', '.join(sorted(task.unused))}; this command's options apply")
+    if task.truncated:
+        out.warn(f"{counted(task.truncated, 'prompt was', 'prompts were')} cut to fit the model's context")
+    if not task.verify:
+        return
     if task.unlike:
         rows = ", ".join(map(str, sorted(task.unlike)[:10]))
         out.warn(f"{len(task.unlike):,} of {counted(task.verified, 'row')} gave a different answer when run alone: rows {rows}")

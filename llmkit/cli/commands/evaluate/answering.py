@@ -18,7 +18,7 @@ from llmkit.rows.fields import Prompt, SourceFields, references
 if TYPE_CHECKING:
     from llmkit.engines.chat import ChatSettings
     from llmkit.engines.decoding import Decoding
-    from llmkit.jobs.run import JobSettings
+    from llmkit.jobs.settings import JobSettings
     from llmkit.jobs.workers import WorkerSettings
     from llmkit.models.settings import ModelSettings
 

@@ -38,7 +38,8 @@ from llmkit.rows.fields import SCORED, first_text, row_id
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
     from llmkit.jobs.output import Output
-    from llmkit.jobs.run import JobSettings, RunName
+    from llmkit.jobs.run import RunName
+    from llmkit.jobs.settings import JobSettings
     from llmkit.metrics.divergence import Window
     from llmkit.metrics.perplexity import Likelihood, Windows
     from llmkit.rows.fields import DocumentFields
