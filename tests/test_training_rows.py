@@ -158,7 +158,7 @@ PAIR = {"source": "Hi.", "target": "Salut."}
 def both(row: dict[str, Any], of: Encoder) -> tuple[str, str]:
     """What the encoder reads, and the decoder's tokens, trained ones between « and »."""
     ((example, _),) = of.encode(SampleFields().sample(Row(0, 1, row), "rows"))
-    return of.tokenizer.decode(list(example.source or ())), marked(example, of.tokenizer.decode)
+    return of.tokenizer.decode(list(example.encoder_tokens or ())), marked(example, of.tokenizer.decode)
 
 
 @pytest.mark.parametrize(

@@ -82,12 +82,12 @@ class Console:
             _say(f"hint: {hint}")
 
     @contextmanager
-    def progress(self, what: str, source: str = "") -> Iterator[Progress]:
-        """A live bar on a terminal, else a plain line now and then. what: what is counted; source: where it comes from."""
+    def progress(self, what: str, file_name: str = "") -> Iterator[Progress]:
+        """A live bar on a terminal, else a plain line now and then. what: what is counted; file_name: of what it is read from."""
         if self.quiet:
             yield Uncounted()
         elif _is_drawn() and not _is_piped():
-            with live(what, visible(source)) as shown:
+            with live(what, visible(file_name)) as shown:
                 yield shown
         else:
             yield plain(what, _say)

@@ -106,13 +106,13 @@ def plain(what: str, say: Say) -> Progress:
 
 
 @contextmanager
-def live(what: str, source: str) -> Iterator[Progress]:
-    """Progress as a bar that is drawn anew. source: what is read before there is anything to count."""
+def live(what: str, file_name: str) -> Iterator[Progress]:
+    """Progress as a bar that is drawn anew. file_name: what is read before there is anything to count."""
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), BarColumn(bar_width=10), TextColumn("{task.fields[line]}", markup=False), TimeElapsedColumn())
     with _drawn(*columns) as bars:
-        task = bars.add_task(what, total=None, line=f"reading {source}" if source else "")
+        task = bars.add_task(what, total=None, line=f"reading {file_name}" if file_name else "")
 
         def show(pace: Pace, seconds: float) -> None:
             bars.update(task, total=pace.total.rows if pace.total else None, completed=pace.done, line=pace.line(seconds))

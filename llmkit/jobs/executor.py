@@ -141,13 +141,13 @@ class Concurrent:
 
     def run(self, batches: Iterable[Sequence[Work]]) -> Iterator[Answered]:
         """As `Executor.run`, in the order in which answers come. Raises StoppedError or TimeUpError once all that is out is back."""
-        source, threads = iter(batches), _Threads(self._task, self._check)
+        pending, threads = iter(batches), _Threads(self._task, self._check)
         more, ended = True, None
         try:
             while more or threads.out:
                 while more and threads.out < self._most:
                     try:
-                        batch = next(source)
+                        batch = next(pending)
                     except StopIteration:
                         more = False
                         break

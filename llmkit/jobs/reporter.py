@@ -45,8 +45,8 @@ class Reporter(Protocol):
         """A line about what may go wrong, or has gone otherwise than asked for."""
         ...
 
-    def progress(self, what: str, source: str = "") -> AbstractContextManager[Progress]:
-        """Progress of rows. what: what is counted (rows, segments); source: where they come from."""
+    def progress(self, what: str, file_name: str = "") -> AbstractContextManager[Progress]:
+        """Progress of rows. what: what is counted (rows, segments); file_name: of what they are read from."""
         ...
 
     def phase(self, text: str) -> AbstractContextManager[Callable[[str], None]]:
@@ -71,7 +71,7 @@ class Silent:
         """Drops the line."""
 
     @contextmanager
-    def progress(self, what: str, source: str = "") -> Iterator[Progress]:
+    def progress(self, what: str, file_name: str = "") -> Iterator[Progress]:
         """As `Reporter.progress`, shown to nobody."""
         yield Uncounted()
 

@@ -130,15 +130,15 @@ class Workers:
 
     def run(self, batches: Iterable[Sequence[Work]]) -> Iterator[Answered]:
         """As `Executor.run`. Raises StoppedError or TimeUpError after the batches that came back in time."""
-        source: Iterator[Sequence[Work]] | None = iter(batches)
+        pending: Iterator[Sequence[Work]] | None = iter(batches)
         self._crew.begin(self._task)
         try:
             while True:
                 if self._must_end():
-                    source = None
+                    pending = None
                     self._again.clear()
-                source = self._fill(source)
-                if source is None and not self._out and not self._again:
+                pending = self._fill(pending)
+                if pending is None and not self._out and not self._again:
                     break
                 for event in self._crew.events(_TICK):
                     yield from self._arrived(event) if isinstance(event, Arrived) else self._died(event)
@@ -147,23 +147,23 @@ class Workers:
         if self._ended is not None:
             raise self._ended
 
-    def _fill(self, source: Iterator[Sequence[Work]] | None) -> Iterator[Sequence[Work]] | None:
+    def _fill(self, pending: Iterator[Sequence[Work]] | None) -> Iterator[Sequence[Work]] | None:
         """Gives batches to workers that take more; what is left to give, None for nothing."""
         while self._crew.free():
             if not self._again:
                 try:
-                    batch = next(source) if source is not None else ()
+                    batch = next(pending) if pending is not None else ()
                 except StopIteration:
                     return None
                 except Exception as exc:
                     self._ended = exc
                     return None
                 if not batch:
-                    return source
+                    return pending
                 self._again.extend(self._parcels(batch))
             self._crew.send(self._again.popleft())
             self._out += 1
-        return source
+        return pending
 
     def _parcels(self, batch: Sequence[Work], lent: Any = None) -> Iterator[Parcel]:
         """A batch in parts that memory has room for. lent: what the first part has been lent already."""

@@ -115,8 +115,8 @@ class Collator:
     @property
     def blank(self) -> Example:
         """An example without a trained token, for a batch that got none: every process takes part in every step."""
-        source = array("i", [self.pad]) if self.encoder_decoder else None
-        return Example(array("i", [self.pad, self.pad]), b"\x00\x00", None, 0, 0, source)
+        encoder_tokens = array("i", [self.pad]) if self.encoder_decoder else None
+        return Example(array("i", [self.pad, self.pad]), b"\x00\x00", None, 0, 0, encoder_tokens)
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """As `tensors`; of preferences the two sequences of each, one after the other.
@@ -136,7 +136,7 @@ class Collator:
         attention_mask [rows, source width] are its, decoder_input_ids and labels [rows, width] the decoder's.
         """
         examples = examples or [self.blank]
-        if examples[0].source is not None:
+        if examples[0].encoder_tokens is not None:
             return self._pairs(examples)
         rows = pack([len(e.tokens) - 1 for e in examples]) if self.packed else [[i] for i in range(len(examples))]
         width = max(sum(len(examples[i].tokens) - 1 for i in row) for row in rows)
@@ -158,15 +158,15 @@ class Collator:
 
     def _pairs(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         width = max(len(e.tokens) - 1 for e in examples)
-        source_width = max(len(e.source or ()) for e in examples)
+        source_width = max(len(e.encoder_tokens or ()) for e in examples)
         ids = np.full((len(examples), width), self.pad, dtype=np.int64)
         labels = np.full((len(examples), width), IGNORED, dtype=np.int64)
         sources = np.full((len(examples), source_width), self.pad, dtype=np.int64)
         mask = np.zeros((len(examples), source_width), dtype=np.int64)
         for number, example in enumerate(examples):
-            count, read = len(example.tokens) - 1, len(example.source or ())
+            count, read = len(example.tokens) - 1, len(example.encoder_tokens or ())
             ids[number, :count], labels[number, :count] = _inputs(example)
-            sources[number, :read] = np.asarray(example.source or (), dtype=np.int64)
+            sources[number, :read] = np.asarray(example.encoder_tokens or (), dtype=np.int64)
             mask[number, :read] = 1
         segments = np.broadcast_to(np.arange(len(examples), dtype=np.int64)[:, None], labels.shape).copy()
         names = {"input_ids": sources, "attention_mask": mask, "decoder_input_ids": ids, "labels": labels, "segments": segments}

@@ -39,12 +39,12 @@ class TrainingRows:
     valid: tuple[File, ...]
 
     @property
-    def source(self) -> str:
+    def file_names(self) -> str:
         """The names of the training files."""
         return ", ".join(file.name for file in self.train)
 
     @property
-    def valid_source(self) -> str | None:
+    def valid_file_names(self) -> str | None:
         """The names of the validation files; None without one."""
         return ", ".join(file.name for file in self.valid) or None
 

@@ -14,7 +14,7 @@ from llmkit.training.timing import Timing
 _SHOWN = 1500
 
 
-def facts(ready: Ready, checked: CheckedRows, source: str, timing: Timing) -> dict[str, Any]:
+def facts(ready: Ready, checked: CheckedRows, file_name: str, timing: Timing) -> dict[str, Any]:
     """The dry run as an object: counts, sizes in bytes (`..._bytes`) and times in seconds (`seconds...`)."""
     plan, train = ready.plan, ready.plan.train
     memory = ready.memory
@@ -25,10 +25,10 @@ def facts(ready: Ready, checked: CheckedRows, source: str, timing: Timing) -> di
 
     first = train[0]
     shown = "\n".join(marked(part, decode) for part in first.parts)
-    if first.source is not None:
-        shown = f"{decode(list(first.source))} → {shown}"
+    if first.encoder_tokens is not None:
+        shown = f"{decode(list(first.encoder_tokens))} → {shown}"
     return {
-        "source": source,
+        "source": file_name,
         "rows": checked.rows,
         "formats": checked.formats,
         "unused_columns": checked.unused,

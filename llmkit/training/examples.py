@@ -28,7 +28,7 @@ from llmkit.training.languages import Directions, token_id
 
 @dataclass(frozen=True)
 class Example:
-    """`tokens` of which those with `loss_mask` 1 are trained (predicted); `source` is what an encoder reads. line: of the row.
+    """`tokens` of which those with `loss_mask` 1 are trained (predicted); `encoder_tokens` is what an encoder reads. line: of the row.
 
     bytes and words: of the text that is trained, for figures per byte and per word. rejected: the worse answer of a preference, whose
     better one this is. reference: the log-probabilities of both before the training, where they are known.
@@ -39,7 +39,7 @@ class Example:
     line: int | None
     bytes: int
     words: int
-    source: array[int] | None = None
+    encoder_tokens: array[int] | None = None
     rejected: Example | None = None
     reference: tuple[float, float] | None = None
 
@@ -56,7 +56,7 @@ class Example:
     @property
     def width(self) -> int:
         """Positions that it needs in a batch: of the longest side."""
-        return max(len(self.tokens), len(self.source or ()), 0 if self.rejected is None else self.rejected.width)
+        return max(len(self.tokens), len(self.encoder_tokens or ()), 0 if self.rejected is None else self.rejected.width)
 
 
 class Examples(Spool[Example]):
@@ -80,7 +80,7 @@ class Examples(Spool[Example]):
         self.width = max(self.width, item.width)
 
 
-#: line (-1: none), bytes, words, tokens, tokens of the source (-1: none)
+#: line (-1: none), bytes, words, tokens, tokens of the encoder (-1: none)
 _HEADER = struct.Struct("=qqqqq")
 #: Bytes of the first of one or two parts.
 _FIRST = struct.Struct("=q")
@@ -99,10 +99,10 @@ def _from_bytes(data: bytes) -> Example:
 
 
 def _part_to_bytes(example: Example) -> bytes:
-    source = example.source
-    counts = (len(example.tokens), -1 if source is None else len(source))
+    read = example.encoder_tokens
+    counts = (len(example.tokens), -1 if read is None else len(read))
     header = _HEADER.pack(-1 if example.line is None else example.line, example.bytes, example.words, *counts)
-    return header + example.tokens.tobytes() + example.loss_mask + (b"" if source is None else source.tobytes())
+    return header + example.tokens.tobytes() + example.loss_mask + (b"" if read is None else read.tobytes())
 
 
 def _part_from_bytes(data: bytes) -> Example:
@@ -111,8 +111,8 @@ def _part_from_bytes(data: bytes) -> Example:
     width = tokens.itemsize
     loss_mask = _HEADER.size + count * width
     tokens.frombytes(data[_HEADER.size : loss_mask])
-    source = None if read < 0 else array("i", data[loss_mask + count :])
-    return Example(tokens, data[loss_mask : loss_mask + count], None if line < 0 else line, size, words, source)
+    encoder_tokens = None if read < 0 else array("i", data[loss_mask + count :])
+    return Example(tokens, data[loss_mask : loss_mask + count], None if line < 0 else line, size, words, encoder_tokens)
 
 
 #: (text, whether it is trained), in order.
@@ -140,14 +140,14 @@ class Encoder:
         """Whether the model has an encoder, which reads the source."""
         return bool(self.begin)
 
-    def examples(self, samples: Iterable[Sample], source: str, into: Examples | None = None) -> Examples:
+    def examples(self, samples: Iterable[Sample], file_name: str, into: Examples | None = None) -> Examples:
         """Every sample's examples, behind those of `into`; those without a trained token are skipped and counted.
 
-        source: the file's name, for errors. Raises RowError for a row that the model can't learn from.
+        file_name: for errors. Raises RowError for a row that the model can't learn from.
         """
         out = Examples() if into is None else into
         for sample in samples:
-            with row_errors(sample, source):
+            with row_errors(sample, file_name):
                 encoded = self.encode(sample)
             for name in self._unwritten(sample):
                 out.unwritten[name] = out.unwritten.get(name, 0) + 1
@@ -203,11 +203,11 @@ class Encoder:
         direction = self.directions.of(sample) if self.directions is not None else None
         prompt = Prompt(text=sample.plain or sample.prompt) if direction is None else direction.prompt(sample.prompt)
         if prompt.first_token is None and prompt.last_token is None:
-            source = list(self._read(whole_text(prompt.text or ""))["input_ids"])
+            encoder_tokens = list(self._read(whole_text(prompt.text or ""))["input_ids"])
         else:
             text = self._read(whole_text(prompt.text or ""), add_special_tokens=False)["input_ids"]
             first, last = ([] if name is None else [token_id(self.tokenizer, name)] for name in (prompt.first_token, prompt.last_token))
-            source = [*first, *text, *self._end(text), *last]
+            encoder_tokens = [*first, *text, *self._end(text), *last]
         target = list(self._read(text_target=whole_text(sample.completion), add_special_tokens=False)["input_ids"])
         begin = self.begin
         if direction is not None and direction.start_token is not None:
@@ -217,8 +217,8 @@ class Encoder:
         tokens = [*begin, *target, *self._end(target)]
         cut = tokens[: self.max_length]
         loss_mask = bytes([0] * len(begin) + [1] * (len(cut) - len(begin)))[: len(cut)]
-        example = _example(cut, loss_mask, sample.line, sample.completion, source[: self.max_length])
-        return example, max(len(tokens), len(source) if len(source) > (self.max_length or len(source)) else 0)
+        example = _example(cut, loss_mask, sample.line, sample.completion, encoder_tokens[: self.max_length])
+        return example, max(len(tokens), len(encoder_tokens) if len(encoder_tokens) > (self.max_length or len(encoder_tokens)) else 0)
 
     def _example(self, segments: Segments, first: list[int], sample: Sample) -> tuple[Example, int]:
         segments = [(whole_text(text), trained) for text, trained in segments]
@@ -356,14 +356,14 @@ def _check_answer(before: str, answer: str, message: Message) -> None:
         )
 
 
-def _example(tokens: list[int], loss_mask: bytes, line: int | None, text: str, source: list[int] | None = None) -> Example:
+def _example(tokens: list[int], loss_mask: bytes, line: int | None, text: str, encoder_tokens: list[int] | None = None) -> Example:
     return Example(
         array("i", tokens),
         loss_mask,
         line,
         len(text.encode("utf-8", "replace")),
         len(text.split()),
-        None if source is None else array("i", source),
+        None if encoder_tokens is None else array("i", encoder_tokens),
     )
 
 

@@ -100,7 +100,7 @@ def dry_run(settings: FinetuneSettings, *, report: Reporter | None = None) -> di
         phase("timing two steps")
         pace = timed(ready)
     _tell_frozen(ready, report)
-    return facts(ready, rows.checked, rows.source, pace)
+    return facts(ready, rows.checked, rows.file_names, pace)
 
 
 def find_rate(settings: FinetuneSettings, *, report: Reporter | None = None) -> LrFinderResult:
@@ -164,7 +164,7 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     for remark in encoder.chat.check(prepared.tokenizer):
         report.warn(remark)
     train, counts = _examples(encoder, rows.train)
-    check_examples(train, rows.source, report.warn)
+    check_examples(train, rows.file_names, report.warn)
     valid, valid_counts = _examples(encoder, rows.valid)
     _tell_unused(rows, encoder, train, report)
     plan = RunPlan(
@@ -227,10 +227,10 @@ def _encoder(prepared: Prepared, settings: FinetuneSettings, format: str) -> Enc
 
 def _tell_unused(rows: TrainingRows, encoder: Encoder, examples: Examples, report: Reporter) -> None:
     if telling := rows.checked.telling:
-        report.warn(f"{rows.source}: columns that are not used: {', '.join(sorted(telling))}")
+        report.warn(f"{rows.file_names}: columns that are not used: {', '.join(sorted(telling))}")
     if unwritten := examples.unwritten:
         parts = ", ".join(f"{part} ({counted(count, 'row')})" for part, count in unwritten.items())
-        report.warn(f"{rows.source}: the chat template does not write {parts}")
+        report.warn(f"{rows.file_names}: the chat template does not write {parts}")
     if encoder.directions is not None and encoder.directions.silent:
         report.warn("the rows name no languages, so they are trained without the prompt of llmkit translate")
 
@@ -345,8 +345,8 @@ def _finish(ready: Ready, rows: TrainingRows, folder: RunFolder, options: dict[s
 
     plan = ready.plan
     last, improvement = _restore_kept(ready, folder, report)
-    about = {"input": rows.source, "format": plan.format, "bad_rows": len(rows.checked.bad)}
-    about |= {"valid": rows.valid_source, "valid_rows": len(plan.valid)}
+    about = {"input": rows.file_names, "format": plan.format, "bad_rows": len(rows.checked.bad)}
+    about |= {"valid": rows.valid_file_names, "valid_rows": len(plan.valid)}
     record = finish(ready, folder, improvement, last, options, about)
     losses = [entry["loss"] for entry in last.history if "loss" in entry]
     if losses:

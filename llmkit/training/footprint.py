@@ -63,7 +63,7 @@ def shapes(stream: Stream, collate: Collator) -> list[Shape]:
     for step in range(min(stream.steps, _STEPS)):
         for part in range(stream.parts):
             examples = stream[step * stream.parts + part] or [collate.blank]
-            lengths = [part.width - (part.source is None) for e in examples for part in e.parts]
+            lengths = [part.width - (part.encoder_tokens is None) for e in examples for part in e.parts]
             out.append(Shape(len(pack(lengths)) if collate.packed else len(lengths), max(lengths)))
     return out
 
@@ -112,8 +112,8 @@ def _sizes(model: Any, head: Head | None, collate: Collator, width: int) -> list
     """Bytes of each storage that autograd keeps for one text of `width` tokens, in the order in which they are kept."""
     own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
     tokens = array("i", [collate.pad] * (width + (not collate.encoder_decoder)))
-    source = array("i", [collate.pad] * width) if collate.encoder_decoder else None
-    example = Example(tokens, b"\x00" + b"\x01" * (len(tokens) - 1), None, 0, 0, source)
+    encoder_tokens = array("i", [collate.pad] * width) if collate.encoder_decoder else None
+    example = Example(tokens, b"\x00" + b"\x01" * (len(tokens) - 1), None, 0, 0, encoder_tokens)
     batch = {name: value.to(model.device) for name, value in collate([example]).items() if name in INPUTS}
     seen: dict[int, int] = {}
     with _recording(own, seen) as alive, head.left_out() if head is not None else nullcontext():

@@ -354,12 +354,12 @@ def _restore(watch: Watch, path: Path) -> None:
         raise OutputError(f"{path}: damaged: {exc}", hint="`restart` starts over") from exc
 
 
-def check_examples(train: Examples, source: str, report: Callable[[str], None]) -> None:
+def check_examples(train: Examples, file_name: str, report: Callable[[str], None]) -> None:
     """Raises InputError when no example has a trained token; reports those that were cut or skipped."""
     if not train:
         cut = f"{counted(len(train.empty), 'row loses', 'rows lose')} every trained token when cut"
         what = cut if train.truncated else "no row has a trained token"
-        raise InputError(what, path=source, hint="a larger `max_length`" if train.truncated else "look at the rows with `dry_run`")
+        raise InputError(what, path=file_name, hint="a larger `max_length`" if train.truncated else "look at the rows with `dry_run`")
     if train.truncated:
         cut = counted(train.truncated, "row longer than `max_length` was", "rows longer than `max_length` were")
         report(f"{cut} cut; the longest has {counted(train.longest, 'token')}")

@@ -19,7 +19,7 @@ def likelihoods(model: Any, examples: Sequence[Example], *, pad: int, chosen: Se
     pad: an id to fill rows with. The model's mode is left as it was. Raises ModelError for scores that are NaN.
     """
     chosen = range(len(examples)) if chosen is None else chosen
-    encoder_decoder = bool(examples) and examples[0].source is not None
+    encoder_decoder = bool(examples) and examples[0].encoder_tokens is not None
     scorer = Scorer(model, pad=pad, encoder_decoder=encoder_decoder)
     was_training = model.training
     model.eval()
@@ -27,7 +27,7 @@ def likelihoods(model: Any, examples: Sequence[Example], *, pad: int, chosen: Se
     try:
         for group in _groups(examples, chosen):
             chosen_examples = [examples[i] for i in group]
-            sources = [list(e.source or ()) for e in chosen_examples] if encoder_decoder else None
+            sources = [list(e.encoder_tokens or ()) for e in chosen_examples] if encoder_decoder else None
             scored = scorer.score([list(e.tokens) for e in chosen_examples], [1] * len(group), sources)
             for i, example, scores in zip(group, chosen_examples, scored, strict=True):
                 total = sum(score for score, trained in zip(scores, example.loss_mask[1:], strict=True) if trained)

@@ -20,43 +20,43 @@ _LONG = 24
 _RATIO = (0.3, 3.5)
 
 
-def problems(source: str, translation: str, finish_reason: str) -> list[str]:
+def problems(source_text: str, translation: str, finish_reason: str) -> list[str]:
     """What is wrong with a piece, empty when nothing is."""
-    said = [check(source, translation) for check in _CHECKS]
+    said = [check(source_text, translation) for check in _CHECKS]
     if finish_reason == "length":
         said.append("it was cut off at the limit of new tokens")
     return [problem for problem in said if problem]
 
 
-def _nothing(source: str, translation: str) -> str | None:
-    return "the translation is empty" if source.strip() and not translation.strip() else None
+def _nothing(source_text: str, translation: str) -> str | None:
+    return "the translation is empty" if source_text.strip() and not translation.strip() else None
 
 
-def _ratio(source: str, translation: str) -> str | None:
-    if len(source) < _LONG or not translation:
+def _ratio(source_text: str, translation: str) -> str | None:
+    if len(source_text) < _LONG or not translation:
         return None
-    ratio = len(translation) / len(source)
+    ratio = len(translation) / len(source_text)
     return f"it is {ratio:.1f} times as long as the source" if not _RATIO[0] <= ratio <= _RATIO[1] else None
 
 
-def _copied(source: str, translation: str) -> str | None:
-    words = re.findall(r"[^\W\d_]{2,}", PLACEHOLDER.sub(" ", source))
-    same = source.strip().casefold() == translation.strip().casefold()
+def _copied(source_text: str, translation: str) -> str | None:
+    words = re.findall(r"[^\W\d_]{2,}", PLACEHOLDER.sub(" ", source_text))
+    same = source_text.strip().casefold() == translation.strip().casefold()
     # names and titles stay as they are
     return "it was not translated" if same and sum(word.islower() for word in words) >= 3 else None
 
 
-def _repeated(source: str, translation: str) -> str | None:
+def _repeated(source_text: str, translation: str) -> str | None:
     def most(text: str) -> int:
         words = text.casefold().split()
         return max(Counter(zip(words, words[1:], words[2:], strict=False)).values(), default=0)
 
-    return "it repeats itself" if most(translation) > max(2, 2 * most(source)) else None
+    return "it repeats itself" if most(translation) > max(2, 2 * most(source_text)) else None
 
 
 def _missing(pattern: re.Pattern[str], what: str) -> Callable[[str, str], str | None]:
-    def check(source: str, translation: str) -> str | None:
-        lost = Counter(pattern.findall(source)) - Counter(pattern.findall(translation))
+    def check(source_text: str, translation: str) -> str | None:
+        lost = Counter(pattern.findall(source_text)) - Counter(pattern.findall(translation))
         return f"{what} {', '.join(list(lost)[:3])} missing" if lost else None
 
     return check

@@ -111,17 +111,17 @@ class Glossary:
         """The terms of a text in the source language."""
         return self._source_terms.find(text)
 
-    def violations(self, source: str, translation: str) -> list[str]:
-        """Terms of `source` whose translation is missing, or there less often. Each counts for itself, as whole words."""
-        lost = self._missing(self.find(source), translation)
+    def violations(self, source_text: str, translation: str) -> list[str]:
+        """Terms of `source_text` whose translation is missing, or there less often. Each counts for itself, as whole words."""
+        lost = self._missing(self.find(source_text), translation)
         return [f"glossary: '{term}' is not '{self._targets[term]}'" for term in dict.fromkeys(each.term for each in lost)]
 
-    def placed(self, source: str, translation: str, alone: Callable[[str], Sequence[str]]) -> str:
+    def placed(self, source_text: str, translation: str, alone: Callable[[str], Sequence[str]]) -> str:
         """The translation with each missing term in the place of the words that a model writes for it.
 
         alone: what the model may make of a term by itself. Where none of that is in the translation, it stays as it is.
         """
-        for term in self._missing(self.find(source), translation):
+        for term in self._missing(self.find(source_text), translation):
             wanted = self._targets[term.term]
             for word in [*_candidates(alone(term.text)), term.text]:  # the last for one that the model has copied
                 there = next(iter(Terms((word,), self.target).find(translation)), None)

@@ -224,31 +224,31 @@ def _exact(text: str, begin: int, items: Sequence[Item]) -> str:
     return "".join([*out, text[at:]])
 
 
-def _placed(source: str, translation: str, items: Sequence[Item]) -> str:
+def _placed(source_text: str, translation: str, items: Sequence[Item]) -> str:
     """The items where the translation has the same signs, numbers or names; else at the words that stand as far into it as theirs.
 
     Each that opens has a word of its own, if there are enough, so that no link is left without one.
     """
-    anchors = _anchors(source, translation)
-    sure = _sure(source, translation, items, anchors)
-    out = _at_words(source, translation, items, anchors, sure)
+    anchors = _anchors(source_text, translation)
+    sure = _sure(source_text, translation, items, anchors)
+    out = _at_words(source_text, translation, items, anchors, sure)
     pairs = zip(pairwise(out), pairwise(items), strict=True)
     if any(sure) and any(a.opens and a.offset == b.offset and c.offset < d.offset for (a, b), (c, d) in pairs):
-        out = _at_words(source, translation, items, anchors, [None] * len(items))  # an order in which something would be left empty
+        out = _at_words(source_text, translation, items, anchors, [None] * len(items))  # an order in which something would be left empty
     return _exact(translation, 0, out)
 
 
 def _at_words(
-    source: str, translation: str, items: Sequence[Item], anchors: Sequence[tuple[int, int]], sure: Sequence[int | None]
+    source_text: str, translation: str, items: Sequence[Item], anchors: Sequence[tuple[int, int]], sure: Sequence[int | None]
 ) -> list[Item]:
     """The items at their places in the translation. sure: those that are known."""
     starts = [0, *(m.start() for m in re.finditer(r"(?<=[\s'’\"(\[«“‘-])\w", translation))]
     runs = [match.start() for match in _RUN.finditer(translation)]
     ends = [*(m.end() for m in re.finditer(r"\w(?=$|[^\w'’.,:@/-]|[.,:@/-](?!\w))", translation)), len(translation)]
     limits = list(accumulate((len(translation) if known is None else known for known in reversed(sure)), min))[::-1]
-    opened = Counter(item.offset for n, item in enumerate(items) if item.opens and sure[n] is None and item.offset < len(source))
+    opened = Counter(item.offset for n, item in enumerate(items) if item.opens and sure[n] is None and item.offset < len(source_text))
     out: list[Item] = []
-    least, opened_at = 0, len(source)
+    least, opened_at = 0, len(source_text)
     for item, known, limit, apart in zip(items, sure, limits, _alone(items), strict=True):
         if item.opens:
             opened.pop(item.offset, None)
@@ -257,7 +257,7 @@ def _at_words(
         wanted = max(_mapped(item.offset, anchors), least)
         if known is not None:
             place: int | None = max(known, least)
-        elif item.offset >= len(source):
+        elif item.offset >= len(source_text):
             place = len(translation)
         elif not item.offset and not item.opens:  # before a stop at the beginning: @tom: yes
             place = least
@@ -284,14 +284,14 @@ def _alone(items: Sequence[Item]) -> list[bool]:
     return out[::-1]
 
 
-def _sure(source: str, translation: str, items: Sequence[Item], anchors: Sequence[tuple[int, int]]) -> list[int | None]:
+def _sure(source_text: str, translation: str, items: Sequence[Item], anchors: Sequence[tuple[int, int]]) -> list[int | None]:
     """For each item the place that is sure, or None."""
-    before, after = _Signs(source), _Signs(translation)
+    before, after = _Signs(source_text), _Signs(translation)
     out: list[int | None] = []
     last = 0
     for item in items:
         wanted = _mapped(item.offset, anchors)
-        place = before.same(item, after, wanted) if 0 < item.offset < len(source) else None
+        place = before.same(item, after, wanted) if 0 < item.offset < len(source_text) else None
         place = None if place is None or place < last or abs(place - wanted) > _NEAR * len(translation) else place
         last = last if place is None else place
         out.append(place)
@@ -343,18 +343,18 @@ def _paired(places: Sequence[int], others: Sequence[int], at: int) -> int | None
     return others[number] if len(places) == len(others) and places[number : number + 1] == [at] else None
 
 
-def _anchors(source: str, translation: str) -> list[tuple[int, int]]:
+def _anchors(source_text: str, translation: str) -> list[tuple[int, int]]:
     """Places in the source that are sure in the translation, in order: both ends, and words, numbers and stops that both have as often."""
-    there, here = _places(translation), _places(source)
+    there, here = _places(translation), _places(source_text)
     out = [(0, 0)]
-    for match in _SAME.finditer(source):
+    for match in _SAME.finditer(source_text):
         token = match.group().casefold()
         place = _paired(here[token], there.get(token, ()), match.start()) if len(here[token]) <= _OFTEN else None
         if place is None or place < out[-1][1] or match.start() < out[-1][0]:
             continue
-        if abs(place / len(translation) - match.start() / len(source)) < _NEAR:
+        if abs(place / len(translation) - match.start() / len(source_text)) < _NEAR:
             out += [(match.start(), place), (match.end(), place + len(token))]
-    return [*out, (len(source), len(translation))]
+    return [*out, (len(source_text), len(translation))]
 
 
 def _places(text: str) -> dict[str, list[int]]:
