@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llmkit.cli.console import Console
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from llmkit.engines.decoding import Decoding
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output
-    from llmkit.jobs.settings import JobSettings
     from llmkit.jobs.worker import Model
     from llmkit.jobs.workers import WorkerSettings
     from llmkit.models.settings import ModelSettings
@@ -109,18 +107,6 @@ def _tell_default(settings: ModelSettings, out: Console, default: str, decoding:
 def model_identity(engine: TextEngine) -> dict[str, Any]:
     """What the engine adds to the identity of a run."""
     return {f"model.{name}": value for name, value in engine.identity.as_dict().items()}
-
-
-def job_for(engine: TextEngine, settings: JobSettings) -> JobSettings:
-    """How rows are answered by this engine: by its workers, or one by one and several at once where it waits for servers.
-
-    Rows that share a batch would wait for each other, and be asked for again together after a run that was ended.
-    """
-    if isinstance(engine, Elsewhere):
-        return replace(settings, crew=engine.crew)
-    if not engine.servers:
-        return settings
-    return replace(settings, concurrency=engine.concurrency, batch_size=settings.batch_size or 1)
 
 
 def _is_plain(decoding: Decoding) -> bool:

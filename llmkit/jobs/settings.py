@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from llmkit.engines.base import TextEngine
+from llmkit.engines.elsewhere import Elsewhere
 from llmkit.errors import UsageError
 from llmkit.jobs.batching import AUTO_ROWS, WINDOW_ROWS
 from llmkit.jobs.executor import Concurrent, Executor, Here, Task
@@ -36,6 +38,17 @@ class JobSettings:
             raise UsageError("`batch_tokens` must be 1 or more")
         if self.concurrency < 1:
             raise UsageError("`concurrency` must be 1 or more")
+
+    def for_engine(self, engine: TextEngine) -> JobSettings:
+        """How rows are answered by this engine: by its workers, or one by one and several at once where it waits for servers.
+
+        Rows that share a batch would wait for each other, and be asked for again together after a run that was ended.
+        """
+        if isinstance(engine, Elsewhere):
+            return replace(self, crew=engine.crew)
+        if not engine.servers:
+            return self
+        return replace(self, concurrency=engine.concurrency, batch_size=self.batch_size or 1)
 
     @property
     def windows_ahead(self) -> int:

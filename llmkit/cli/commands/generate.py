@@ -23,7 +23,7 @@ from llmkit.cli.help import Page
 from llmkit.cli.inputs import NEEDS_FILE, only_with_input, output_of, read_prompt, remark_escapes
 from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, RUN, SHOW, count_option, option
-from llmkit.cli.running import job_for, model_identity, models_open, summarize, tell_no_rows, tell_speed
+from llmkit.cli.running import model_identity, models_open, summarize, tell_no_rows, tell_speed
 from llmkit.cli.servers import refuse_without_server
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.utilization import measured
@@ -176,7 +176,7 @@ class Call:
         with self.open() as (engine,):
             task = Answering(engine, self.decoding, fields, output_field, rows.name, verify=verify)
             run = RunName("generate", given, {**known, **self._identity(engine)}, partial(measured, engine))
-            tally = run_job(rows, task, job_for(engine, settings), into, self.out, run, console.write_bytes)
+            tally = run_job(rows, task, settings.for_engine(engine), into, self.out, run, console.write_bytes)
             if tally.rows == 0:
                 tell_no_rows(rows, self.out)
                 return 0

@@ -23,7 +23,7 @@ from llmkit.cli.decoding import AnswerOptions
 from llmkit.cli.help import Page
 from llmkit.cli.inputs import output_of, read_prompt
 from llmkit.cli.jobs import AnswerJobOptions
-from llmkit.cli.running import job_for, model_identity, models_open, summarize, tell_no_rows, tell_speed
+from llmkit.cli.running import model_identity, models_open, summarize, tell_no_rows, tell_speed
 from llmkit.cli.servers import refuse_without_server
 from llmkit.cli.translating import CatalogOptions, LanguageOptions, TranslationAnswers, open_rows_or_document, refuse_other_forms
 from llmkit.engines.utilization import measured
@@ -174,7 +174,7 @@ class _Call:
             task = translating(engines, self.route, sample=sample, text_field=text_field, file_name=rows.name, notice=out.notice)
             engine = task.engine
             run = RunName("translate", given, {**known, **model_identity(engine), **task.facts()}, partial(measured, engine))
-            tally = run_job(rows, task, job_for(engine, settings), into, out, run, console.write_bytes)
+            tally = run_job(rows, task, settings.for_engine(engine), into, out, run, console.write_bytes)
             return _summary(tally, task, rows, out, into if isinstance(into, Output) else None)
 
 

@@ -83,7 +83,7 @@ class Answers:
 
     def to(self, target: Target) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The answered rows, and what is known of the model. Raises RowsFailedError for a row that could not be answered."""
-        from llmkit.cli.running import job_for, model_identity, models_open, summarize
+        from llmkit.cli.running import model_identity, models_open, summarize
         from llmkit.engines.utilization import measured
         from llmkit.jobs.run import RunName, answer_rows
         from llmkit.jobs.worker import Model
@@ -98,7 +98,7 @@ class Answers:
         ):
             usual = 4 if engine.encoder_decoder and not self.decoding["temperature"] else 1
             decoding = self._decoding(usual)
-            settings = job_for(engine, self.settings)
+            settings = self.settings.for_engine(engine)
             task = Answering(engine, decoding, self.fields, "prediction", self.rows.name)
             identity = {**target.identity, **model_identity(engine)}
             run = RunName("evaluate score", target.options, identity, partial(measured, engine))

@@ -17,7 +17,7 @@ from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, r
 from llmkit.cli.help import Page
 from llmkit.cli.jobs import JobOptions
 from llmkit.cli.parsing import INPUT, option
-from llmkit.cli.running import job_for, model_identity, models_open, summarize
+from llmkit.cli.running import model_identity, models_open, summarize
 from llmkit.cli.scoring import CacheOptions, GateOptions
 from llmkit.cli.servers import refuse_without_server
 from llmkit.cli.session import session_of
@@ -94,7 +94,7 @@ def choice(
             "evaluate choice", options_set_by_user(ctx, leave=NOT_THE_JOBS), known | model_identity(engine), partial(measured, engine)
         )
         with cache.over(task, engine, run.identity, out) as asked:
-            tally = answer_rows(rows, asked, job_for(engine, job.settings()), target, out, run, lambda row, _: scored.append(row))
+            tally = answer_rows(rows, asked, job.settings().for_engine(engine), target, out, run, lambda row, _: scored.append(row))
     summarize(tally, engine, out, target)
     if tally.failed:
         raise RowsFailedError(f"{counted(tally.failed, 'row')} could not be scored, so there is no accuracy; {tally.first_error}")
