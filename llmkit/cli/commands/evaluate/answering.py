@@ -12,8 +12,8 @@ from llmkit.cli.commands.evaluate.reporting import rows_output
 from llmkit.cli.scoring import CacheOptions, MetricOptions, PairedOptions
 from llmkit.cli.session import Session
 from llmkit.errors import RowsFailedError, counted
-from llmkit.rows import Row, Rows
-from llmkit.rows.fields import Prompt, SourceFields, references
+from llmkit.metrics.examples import ReferencedFields
+from llmkit.rows import Rows
 
 if TYPE_CHECKING:
     from llmkit.engines.chat import ChatSettings
@@ -24,23 +24,6 @@ if TYPE_CHECKING:
 
 #: Options that decide the number made of the answers, not the answers.
 _OF_THE_METRIC = {field.name for group in (MetricOptions, PairedOptions) for field in fields(group)}
-
-
-@dataclass(frozen=True)
-class Fields(SourceFields):
-    """A row's prompt; a row without references is an error before the model runs."""
-
-    reference_field: str | None = None
-
-    def prompt(self, row: Row, file_name: str) -> Prompt:
-        """As `SourceFields.prompt`. Raises RowError for a row without references, too."""
-        prompt = super().prompt(row, file_name)
-        self.expected(row, file_name)
-        return prompt
-
-    def expected(self, row: Row, file_name: str) -> tuple[str, ...]:
-        """The row's references, one at least. Raises RowError."""
-        return references(row, file_name, self.reference_field)
 
 
 @dataclass(frozen=True)
@@ -66,7 +49,7 @@ class Answers:
     engine: str
     rows: Rows
     settings: JobSettings
-    fields: Fields
+    fields: ReferencedFields
     decoding: Mapping[str, Any]
     chat: ChatSettings
     cache: CacheOptions

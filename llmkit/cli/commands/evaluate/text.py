@@ -7,9 +7,7 @@ llmkit evaluate score --metrics bleu,chrf -m builtin:en-fr -i pairs.jsonl -o tra
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,7 +15,7 @@ import typer
 from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import identity, option_names, options_set_by_user, refuse
-from llmkit.cli.commands.evaluate.answering import Answers, Fields, Target
+from llmkit.cli.commands.evaluate.answering import Answers, Target
 from llmkit.cli.commands.evaluate.paired import PLACES, paired_test, show_paired
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS
 from llmkit.cli.decoding import AnswerOptions
@@ -37,10 +35,10 @@ from llmkit.cli.scoring import (
 )
 from llmkit.cli.servers import refuse_without_server
 from llmkit.cli.session import session_of
-from llmkit.errors import InputError, UsageError, counted
-from llmkit.metrics.base import Example, Result, Score, row_digest
-from llmkit.rows import Row, Rows, open_rows
-from llmkit.rows.fields import SHOWN_SOURCES, first_text, prediction, row_id
+from llmkit.errors import UsageError
+from llmkit.metrics.base import Example, Result, Score
+from llmkit.metrics.examples import ReferencedFields, Saved, check_examples, example_of, read_examples, read_saved
+from llmkit.rows import Row, open_rows
 
 if TYPE_CHECKING:
     from llmkit.metrics.registry import TextSettings
@@ -52,8 +50,6 @@ _ABOUT_MODELS = (
     *option_names(AnswerOptions, opt.ChatOptions, SamplingOptions, JobOptions, CacheOptions, opt.RowsOut), "stop", "source_field",
 )  # fmt: skip
 _ABOUT_ROWS = ("input", "model", "input_format", "prediction_field", "reference_field", "source_field", "offline")
-#: Metrics for which a reference may be the empty text.
-MAY_BE_EMPTY = ("exact_match", "accuracy", "f1")
 _ABOUT_PAIRS = ("fail_if", "baseline", "max_regression", "test", "report", "confidence", "confidence_n")
 
 
@@ -129,9 +125,9 @@ def score(
         raise UsageError(what, hint="-p FILE -r FILE, or -i ROWS")
     else:
         rows = open_rows(input, **rows_in.reading, offline=placement.offline)
-        fields = Fields(row_fields.source_field, row_fields.reference_field)
+        fields = ReferencedFields(row_fields.source_field, row_fields.reference_field)
         if model is None:
-            examples = _from_rows(rows, row_fields.prediction_field, fields)
+            examples = read_examples(rows, row_fields.prediction_field, fields)
             about = {"input": rows.name} | ({} if rows.sha256 is None else {"input_sha256": rows.sha256})
         else:
             if output is None:
@@ -147,7 +143,7 @@ def score(
             known = identity(ctx, "evaluate score")
             target = Target(output, input, rows_out.overwrite, job.restart, options, known)
             examples, samples, about = _answered(run, target, repeated=sampling.repeat > 1)
-    _check_examples(examples, predictions[0] if predictions else str(input), metric_names)
+    check_examples(examples, predictions[0] if predictions else str(input), metric_names)
     scores = _scores(metric_names, examples, samples or [[e.prediction] for e in examples], settings, out)
     end.finish(Result(scores, len(examples), about=about, examples=tuple(examples)), out)
     return 0
@@ -157,7 +153,7 @@ def _answered(run: Answers, target: Target, *, repeated: bool) -> tuple[list[Exa
     """A model's answers as examples (each row's first answer), all answers to each row, and what the report says of the run."""
     answered, about = run.to(target)
     samples = [row["predictions"] if repeated else [row["prediction"]] for row in answered]
-    examples = [_example(Row(i, i + 1, row), samples[i][0], run.rows.name, run.fields) for i, row in enumerate(answered)]
+    examples = [example_of(Row(i, i + 1, row), samples[i][0], run.rows.name, run.fields) for i, row in enumerate(answered)]
     return examples, samples, about
 
 
@@ -186,16 +182,6 @@ def _scores(
     return scored if repeat == 1 else (*(over_samples(score, repeat) for score in scored), *pass_rates(scored, repeat))
 
 
-def _check_examples(examples: Sequence[Example], path: str, metrics: Sequence[str]) -> None:
-    """Raises InputError for a file without a row, with two of one id, or with questions without an answer that a metric can't score."""
-    if not examples:
-        raise InputError("there are no rows to score", path=path)
-    other = next((name for name in metrics if name not in MAY_BE_EMPTY), None)
-    if other and (empty := next((number for number, each in enumerate(examples, 1) if "" in each.references), None)):
-        raise InputError(f"row {empty} is a question without an answer, which {other} can't score", path=path)
-    _check_ids(examples, path)
-
-
 def _check_forms(ctx: typer.Context, saved: SavedOutputs, pairs: PairedOptions, model: str | None) -> None:
     """Refuses what this form of the command would ignore. model: whose answers are scored, None for saved ones. Raises UsageError."""
     if saved.predictions:
@@ -221,98 +207,17 @@ def _check_forms(ctx: typer.Context, saved: SavedOutputs, pairs: PairedOptions, 
             raise UsageError(f"`{number}` {ctx.params[number]}: it must be 2 or more")
 
 
-@dataclass(frozen=True)
-class _Saved:
-    """Saved outputs with their references. about: the files and their hashes."""
-
-    name: str
-    examples: list[Example]
-    about: dict[str, Any]
-
-
-def _saved_systems(predictions: Sequence[str], references: Sequence[str] | None, rows_in: opt.RowsIn, out: console.Console) -> list[_Saved]:
+def _saved_systems(predictions: Sequence[str], references: Sequence[str] | None, rows_in: opt.RowsIn, out: console.Console) -> list[Saved]:
     """The saved outputs of each file with the references. Raises UsageError or InputError."""
     if not references:
         raise UsageError("--predictions needs --references", hint="add -r FILE, one line per prediction")
-    return [_from_files(path, references, rows_in, out) for path in predictions]
+    return [read_saved(path, references, encoding=rows_in.encoding, max_rows=rows_in.limit, warn=out.warn) for path in predictions]
 
 
-def _only_one(systems: list[_Saved]) -> tuple[list[Example], dict[str, Any]]:
+def _only_one(systems: list[Saved]) -> tuple[list[Example], dict[str, Any]]:
     """The examples of the only system, and what is known of its files. Raises UsageError for several."""
     if len(systems) > 1:
         raise UsageError(
             f"{len(systems)} files of predictions", hint="--paired-bs or --paired-ar compares them; several references are -r FILE -r FILE"
         )
     return systems[0].examples, systems[0].about
-
-
-def _from_files(path: str, others: Sequence[str], rows_in: opt.RowsIn, out: console.Console) -> _Saved:
-    """Line N of each file belongs together. Raises InputError for files of different length and empty references."""
-    names = [path, *others]
-    streams = [open_rows(name, format="txt", encoding=rows_in.encoding, max_rows=rows_in.limit) for name in names]
-    examples: list[Example] = []
-    for number, rows in enumerate(itertools.zip_longest(*streams), 1):
-        if None in rows:
-            raise _lengths(names, streams, number, rows.index(None))
-        texts = [row.fields["text"] for row in rows]
-        if empty := next((i for i, text in enumerate(texts[1:], 1) if not text.strip()), None):
-            raise InputError("an empty reference", path=names[empty], line=number)
-        examples.append(Example(str(number), row_digest(texts[1:]), "", texts[0], tuple(texts[1:])))
-    for stream in streams:
-        if stream.mixed_line_ends:
-            out.warn(
-                f"{stream.name}, line {stream.first_cr}: this line ends with a carriage return (CR), other lines with a line feed (LF)"
-            )
-    hashes = [stream.sha256 for stream in streams]
-    about = {"predictions": path, "predictions_sha256": hashes[0], "references": list(others), "references_sha256": hashes[1:]}
-    return _Saved(path, examples, about)
-
-
-def _from_rows(rows: Rows, prediction_field: str | None, fields: Fields) -> list[Example]:
-    examples = []
-    for row in rows:
-        if row.error is not None:
-            raise row.error
-        examples.append(_example(row, prediction(row, rows.name, prediction_field, reference=fields.reference_field), rows.name, fields))
-    return examples
-
-
-def _example(row: Row, answer: str, file_name: str, fields: Fields) -> Example:
-    expected = fields.expected(row, file_name)
-    shown = first_text(row.fields, SHOWN_SOURCES)
-    return Example(row_id(row.fields, row.index + 1), row_digest(expected, _question(row, fields)), shown, answer, expected)
-
-
-def _question(row: Row, fields: Fields) -> Any:
-    """The prompt of a model, as far as the row shows it: a text, messages, or None. `text` may be an answer as well."""
-    both = row.fields.get("translation")
-    if fields.field is None and isinstance(both, dict):
-        return next(iter(both.values()), None)
-    names = (fields.field,) if fields.field else ("source", "src", "prompt", "instruction", "question", "messages")
-    name = next((n for n in names if n in row.fields), None)
-    if name == "instruction" and row.fields.get("input"):
-        return [row.fields[name], row.fields["input"]]
-    return row.fields.get(name or "")
-
-
-def _check_ids(examples: Sequence[Example], file_name: str) -> None:
-    """Rows are paired by id, so an id may occur once. Raises InputError naming both rows."""
-    seen: dict[str, int] = {}
-    for number, example in enumerate(examples, 1):
-        if example.id in seen:
-            hint = "a row without an id is called by its number" if example.id in (str(seen[example.id]), str(number)) else None
-            raise InputError(f"rows {seen[example.id]} and {number} have the same id '{example.id[:80]}'", path=file_name, hint=hint)
-        seen[example.id] = number
-
-
-def _lengths(names: Sequence[str], streams: Sequence[Rows], number: int, short: int) -> InputError:
-    counts = []
-    for name, rows in zip(names, streams, strict=True):
-        for _ in rows:
-            pass
-        counts.append(f"{name} has {counted(rows.count, 'line')}")
-    odd = next(((name, rows.first_cr) for name, rows in zip(names, streams, strict=True) if rows.first_cr is not None), None)
-    hint = "line N of each file must belong together"
-    if odd is not None:
-        hint += f"; in {odd[0]} line {odd[1]} ends with a carriage return (CR) alone"
-    return InputError("; ".join(counts), path=names[short], line=number, hint=hint)
