@@ -17,13 +17,14 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from multiprocessing import reduction
+from multiprocessing import forkserver, reduction
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["pytest", "forking", "preloaded"])
+_TESTS = str(Path(__file__).parent)
 
 #: What stands on a PATH as `llmkit`: hands its arguments, environment and streams to `_serve`, and ends as the process that does the work.
 _CLIENT = """#!{python} -IS
@@ -54,6 +55,19 @@ def _received(sent: Any) -> int:
     return int(sent.detach())
 
 
+def _start_server() -> None:
+    """The process that is forked, unless it runs. It takes a module that it can't find for one that nobody needs, so it is told where."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_TESTS, before)))
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
 def _fork(
     arguments: Sequence[str],
     streams: Sequence[int],
@@ -64,6 +78,7 @@ def _fork(
 ) -> BaseProcess:
     """A process that runs the command line. streams: its stdin, stdout and stderr; folder: where it runs."""
     work = (arguments, [_Stream(number) for number in streams], dict(environment), folder or os.getcwd(), preexec_fn)
+    _start_server()
     process = _CONTEXT.Process(target=_run, args=work, daemon=True)
     process.start()
     return process
@@ -72,6 +87,7 @@ def _fork(
 def _run(
     arguments: list[str], streams: list[int], environment: dict[str, str], folder: str, preexec_fn: Callable[[], object] | None
 ) -> None:
+    assert "preloaded" in sys.modules, "nothing was imported before this process was forked"
     from llmkit.__main__ import main
 
     os.chdir(folder)

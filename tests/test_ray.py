@@ -18,7 +18,12 @@ SHORT = ["--max-new-tokens", "4"]
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a Ray cluster on this machine, with logical CPUs for six workers."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": ".", "RAY_worker_niceness": "0", "RAY_prestart_worker_first_driver": "0"}
+    os.environ |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+        "RAY_worker_niceness": "0",
+        "RAY_prestart_worker_first_driver": "0",
+    }
     from ray.cluster_utils import Cluster
 
     running = Cluster(initialize_head=True, head_node_args={"num_cpus": 6, "include_dashboard": False})
