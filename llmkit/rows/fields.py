@@ -375,16 +375,27 @@ def reference_field(row: Row) -> str:
 def prediction(row: Row, file_name: str, name: str | None = None, *, reference: str | None = None) -> str:
     """The saved output of a row: the field `name`, else the known one that holds text and isn't the reference.
 
-    `prediction` comes before all others, and `text` after all: it may be the source as well. Raises RowError, also where two
-    of the others could be it.
+    Raises RowError, also for a row with an error in place of an answer.
     """
-    besides = reference or reference_field(row)
-    there = [n for n in PREDICTIONS if n != besides and isinstance(row.fields.get(n), str)]
-    others = [n for n in there if n != "text"]
-    if name is None and len(others) > 1 and "prediction" not in others:
+    chosen = name or _prediction_field(row, file_name, reference or reference_field(row))
+    failed = row.fields.get("error")
+    answered = row.fields.get(chosen) and (name or chosen != "text")  # where there is no answer, `text` is the source
+    if not answered and isinstance(failed, str) and failed.strip():
+        raise row_error(f"the row has no prediction, but an error: {failed[:200]}", row, file_name, hint="run the failed rows again")
+    return text_of(row, chosen, file_name, "`prediction_field`")
+
+
+def _prediction_field(row: Row, file_name: str, reference: str) -> str:
+    """The field that holds the prediction when none is named: `prediction` before all others, and `text` after all, as it may be the
+    source as well. Raises RowError where two of the others could be it.
+    """
+    there = [n for n in PREDICTIONS if n != reference and n in row.fields]
+    texts = [n for n in there if isinstance(row.fields[n], str)]
+    others = [n for n in texts if n != "text"]
+    if len(others) > 1 and "prediction" not in others:
         names = "' and '".join(others)
         hint = "name the right one with `prediction_field`"
         raise RowError(f"fields '{names}' could both be the prediction", path=file_name, line=row.line, hint=hint)
-    # where none holds text, the message is about the one that is there
-    known = next((n for n in PREDICTIONS if n != besides and n in row.fields), "prediction")
-    return text_of(row, name or next(iter(there), known), file_name, "`prediction_field`")
+    # where none holds text, the message is about the one that is there; the two languages of `translation` are source and reference
+    unread = [n for n in there if n not in ("text", *texts) and not isinstance(row.fields[n], dict)]
+    return next(iter([*others, *unread, *texts, *there]), "prediction")
