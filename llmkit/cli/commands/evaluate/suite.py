@@ -36,7 +36,7 @@ from llmkit.cli import options as opt
 from llmkit.cli import session as sessions
 from llmkit.cli.command import command_line, refuse
 from llmkit.cli.commands.evaluate import choice, perplexity, reporting, text
-from llmkit.cli.config import option_of, parse, value_of
+from llmkit.cli.config import check_once, option_of, parse, value_of
 from llmkit.cli.help import Page
 from llmkit.cli.names import normalize
 from llmkit.cli.parameter_source import TYPED
@@ -167,6 +167,7 @@ def _sets(ctx: typer.Context, path: str, model: str | None, *, quiet: bool) -> I
     tables = content.pop("sets", None)
     if not isinstance(tables, dict) or not tables or not all(isinstance(table, dict) for table in tables.values()):
         raise InputError("has no sets", path=path, hint='a set is a table: [sets.books] with measure = "perplexity" and input')
+    check_once(content, path)
     parent: Any = ctx.parent
     commands = {name: parent.command.get_command(parent, name) for name in MEASURES}
     for key in content:
@@ -181,6 +182,7 @@ def _sets(ctx: typer.Context, path: str, model: str | None, *, quiet: bool) -> I
             what = "no measure" if measure is None else f"unknown measure '{measure}'"
             hint = f"measure = one of {', '.join(MEASURES)}"
             raise UsageError(f"{where}: {what}", hint=did_you_mean(str(measure), MEASURES, default=hint))
+        check_once(table, where)
         own = {key: value for key, value in table.items() if key != "measure" and not (model and key == "model")}
         yield _parsed(ctx, _Set(name, measure, where, None, []), commands[measure], own, shared, quiet=quiet)
 
@@ -188,6 +190,7 @@ def _sets(ctx: typer.Context, path: str, model: str | None, *, quiet: bool) -> I
 def _parsed(ctx: typer.Context, blank: _Set, command: Any, own: Mapping[str, Any], shared: Mapping[str, Any], *, quiet: bool) -> _Set:
     """The set with its command line: its own options as if they were typed, the suite's as from a configuration file."""
     arguments: list[str] = []
+    off: list[str] = []  # switches that this set turns off, which no argument does
     for key, value in own.items():
         parameter = _option(command, key)
         if parameter is None:
@@ -196,6 +199,7 @@ def _parsed(ctx: typer.Context, blank: _Set, command: Any, own: Mapping[str, Any
         given = value_of(parameter, value, f"{blank.where}: {key}")
         if parameter.is_flag:
             arguments += [parameter.opts[0]] if given else []
+            off += [] if given else [parameter.name]
         else:
             arguments += [f"{parameter.opts[0]}={item}" for item in (given if isinstance(given, list) else [given])]
     # saved outputs are no model's to answer
@@ -210,6 +214,7 @@ def _parsed(ctx: typer.Context, blank: _Set, command: Any, own: Mapping[str, Any
         context = command.make_context(blank.measure, list(arguments), parent=ctx, default_map=defaults)
     except typer.TyperException as exc:
         raise UsageError(f"{blank.where}: {exc.format_message()}") from exc
+    context.params |= dict.fromkeys(off, False)
     return replace(blank, context=context, arguments=arguments)
 
 
