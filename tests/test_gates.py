@@ -126,6 +126,19 @@ def test_a_bound_between_0_and_1_of_a_percentage_is_remarked_on(run: Run, saved:
     assert ("exact_match is a percentage, from 0 to 100" in ran.err) is remarked
 
 
+@pytest.mark.parametrize("name", ["pass_rate", "pass_all", "same_top_token", "accuracy_normalized", "pass@1"])
+def test_every_score_from_0_to_100_is_known_as_a_percentage(name: str) -> None:
+    fraction, percent = conditions([f"{name} < 0.9", f"{name} < 90%"], [name])
+    assert (fraction.remark is not None, percent.remark, percent.bound) == (True, None, 90.0)
+
+
+@pytest.mark.parametrize("name", ["kl_divergence", "kl_p99", "perplexity_ratio", "macro_bits_per_byte", "macro_token_perplexity"])
+def test_a_percent_sign_is_refused_where_the_score_is_no_percentage(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} is not a percentage"):
+        conditions([f"{name} > 1%"], [name])
+    assert conditions(["rms_delta_p > 0.5%"], ["rms_delta_p"])[0].bound == 0.5
+
+
 @pytest.mark.parametrize(
     ("condition", "score", "failed"),
     [

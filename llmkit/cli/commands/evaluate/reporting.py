@@ -105,7 +105,7 @@ def ending(
     command: str = "",
 ) -> Ending:
     """Checks how an evaluation of the scores `names` is to end. modules: see `conditions`. Raises UsageError or InputError."""
-    from llmkit.metrics.significance import named_test
+    from llmkit.metrics.significance import check_test, named_test
 
     for path in reports or ():
         formats.check(path)
@@ -119,6 +119,9 @@ def ending(
         from llmkit.reports.results import read
 
         earlier = read(baseline)
+        for score in earlier.scores:
+            if score.name in names and score.statistic is not None:
+                check_test(test, score.name, score.statistic)
         if not any(s.name in names or s.name.startswith(tuple(f"{module}_" for module in modules)) for s in earlier.scores):
             raise UsageError(
                 f"--baseline {baseline}: it holds {', '.join(s.name for s in earlier.scores)}; this run computes {', '.join(names)}"
