@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import Run
 
-from llmkit.errors import UsageError
+from llmkit.errors import OutputError, UsageError
 from llmkit.metrics.base import Score
 from llmkit.metrics.gates import conditions, regression
+from llmkit.reports import scaling
 
 MODULE = """
 import datasets
@@ -64,6 +65,30 @@ def test_reports_list_gates_that_passed_and_that_failed(run: Run, saved: list[ob
         assert "exact_match 50 passes 'exact_match < 30' by 20" in text, report
         assert "f1 50 fails 'f1 < 60' by 10" in text, report
     assert [gate["passed"] for gate in json.loads(reports[3].read_text())["gates"]] == [True, False]
+
+
+@pytest.mark.parametrize("ending", ["json", "md", "xml", "html"])
+def test_a_report_replaces_an_earlier_report_and_no_other_file(run: Run, saved: list[object], tmp_path: Path, ending: str) -> None:
+    report = tmp_path / f"r.{ending}"
+    report.write_text('{"question": "mine"}\n')
+    ran = run(*saved, "--report", report)
+    assert (ran.code, ran.out, report.read_text()) == (2, "", '{"question": "mine"}\n')
+    assert "is no report of llmkit" in ran.err
+    report.write_text("")
+    for _ in range(2):
+        assert run(*saved, "--report", report).code == 0
+        assert "exact_match" in report.read_text()
+
+
+def test_a_plot_replaces_an_earlier_plot_and_no_other_picture(tmp_path: Path) -> None:
+    for ending in ("png", "svg", "pdf"):
+        path = tmp_path / f"p.{ending}"
+        path.write_bytes(b"\x89PNG of mine")
+        with pytest.raises(OutputError, match="is no plot of llmkit"):
+            scaling.check(str(path))
+        path.unlink()
+        scaling.draw([scaling.Point("a", 10, 3.0), scaling.Point("b", 20, 2.0)], "loss", str(path))
+        scaling.check(str(path))
 
 
 @pytest.mark.parametrize(

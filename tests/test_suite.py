@@ -117,6 +117,8 @@ def test_a_sets_output_is_a_job_of_its_own(run: Run, suite: Path) -> None:
         ("context = 64", "report = \"none.pdf\"", "none.pdf"),
         ("[sets.", "[tests.", "no sets"),
         ("context = 64", "context = ", "not valid toml"),
+        ("model = ", "report = \"r.json\"\nmodel = ", "sets.quiz: r.json is also written by"),
+        ("context = 64", "output = \"./answers.jsonl\"", "sets.answers: answers.jsonl is also written by"),
         ("context = 64", "by_line = \"yes\"", "sets.books: by_line: 'yes' is neither true nor false"),
         ("context = 64", "completion_only = \"false\"", "sets.books: completion_only: 'false' is neither true nor false"),
         ("context = 64", "stride = 8\nbatch-size = 2\nbatch_size = 4", "sets.books: 'batch-size' and 'batch_size' are the same option"),

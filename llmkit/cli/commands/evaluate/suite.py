@@ -21,6 +21,7 @@ A suite names what each set measures, with the options of that command under the
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -84,6 +85,7 @@ def run(
     sets = list(_sets(ctx, suite, model, quiet=display.quiet))
     for each in sets:
         each.check()
+    _check_files(sets, report or ())
     results: dict[str, Result] = {}
     code, failed = 0, []
     refused: list[LlmkitError] = []
@@ -216,6 +218,16 @@ def _parsed(ctx: typer.Context, blank: _Set, command: Any, own: Mapping[str, Any
         raise UsageError(f"{blank.where}: {exc.format_message()}") from exc
     context.params |= dict.fromkeys(off, False)
     return replace(blank, context=context, arguments=arguments)
+
+
+def _check_files(sets: Sequence[_Set], reports: Sequence[str]) -> None:
+    """Raises UsageError where two sets, or a set and the suite, would write one file."""
+    writers = {os.path.realpath(path): "the suite's own --report" for path in reports}
+    for each in sets:
+        given = each.context.params
+        for path in [*filter(None, [given.get("output")]), *(given.get("report") or ())]:
+            if (other := writers.setdefault(os.path.realpath(path), each.where)) != each.where:
+                raise UsageError(f"{each.where}: {path} is also written by {other}", hint="name a file for each set")
 
 
 def _option(command: Any, key: str) -> Any:
