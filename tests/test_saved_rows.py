@@ -18,7 +18,7 @@ from llmkit.metrics.pairing import comparisons
 from llmkit.metrics.statistics import Statistic, mean_units
 from llmkit.reports.figures import figure
 from llmkit.rows import Row
-from llmkit.rows.fields import prediction
+from llmkit.rows.fields import prediction, references
 
 SCORE = ("evaluate", "score", "--metrics", "exact_match")
 
@@ -66,6 +66,24 @@ def test_fields_that_say_no_other_reference_are_not_asked_about(run: Run, tmp_pa
 def test_a_prediction_that_is_no_text_is_named_with_its_kind(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"predictions": ["a", "b"], "reference": "a"}])
     assert "field 'predictions' is a list; text expected" in run(*SCORE, "-i", rows).err
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "expected"),
+    [
+        ("references", '["Roma", "Rome"]', ("Roma", "Rome")), ("answers", '{"text": ["Rome"], "answer_start": [3]}', ("Rome",)),
+        ("answers", '{"text": [], "answer_start": []}', ("",)), ("answers", '[{"text": "Rome"}]', ("Rome",)),
+        ("references", "[sighs] Rome", ("[sighs] Rome",)), ("answers", "[1, 2]", ("[1, 2]",)), ("reference", '["a"]', ('["a"]',)),
+    ],
+)  # fmt: skip
+def test_a_table_has_several_references_as_json(name: str, cell: str, expected: tuple[str, ...]) -> None:
+    assert references(Row(0, 1, {"prediction": "Rome", name: cell}), "rows.csv") == expected
+
+
+@pytest.mark.parametrize("cell", ["['Roma', 'Rome']", "['Roma' 'Rome']", "{'text': array(['Rome'], dtype=object)}", "[ 'Rome' ]"])
+def test_a_list_as_python_prints_it_is_no_reference(cell: str) -> None:
+    with pytest.raises(RowError, match="is a list as Python prints it"):
+        references(Row(0, 1, {"prediction": "Rome", "references": cell}), "rows.csv")
 
 
 @pytest.mark.parametrize(
