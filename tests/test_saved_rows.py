@@ -68,6 +68,16 @@ def test_a_prediction_that_is_no_text_is_named_with_its_kind(run: Run, tmp_path:
     assert "field 'predictions' is a list; text expected" in run(*SCORE, "-i", rows).err
 
 
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.json.gz", "OUT.TSV"])
+def test_rows_are_not_scored_as_lines_of_text(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "lines.txt").write_text("the king\n")
+    write_rows(tmp_path / name, [{"text": "the king"}])
+    for files in (("-p", tmp_path / name, "-r", tmp_path / "lines.txt"), ("-p", tmp_path / "lines.txt", "-r", tmp_path / name)):
+        ran = run(*SCORE, *files)
+        assert (ran.code, ran.out) == (2, "")
+        assert f"{name} holds rows, and -p and -r are lines of text" in ran.err
+
+
 @pytest.mark.parametrize(
     ("name", "cell", "expected"),
     [

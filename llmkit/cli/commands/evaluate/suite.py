@@ -146,6 +146,8 @@ class _Set:
             for path in [*plain, *([inputs] if isinstance(inputs, str) else inputs)]:
                 if path == "-":
                     raise UsageError("a suite cannot read standard input", hint="name a file")
+                if path in plain:
+                    text.check_plain(path)
                 open_rows(path, format="txt" if path in plain else given.get("input_format", "auto"), offline=True)
 
     def measured(self, ctx: typer.Context) -> int:

@@ -249,6 +249,15 @@ def _saved_systems(predictions: Sequence[str], references: Sequence[str] | None,
     return [_from_files(path, references, rows_in, out) for path in predictions]
 
 
+def check_plain(path: str) -> None:
+    """Raises UsageError for a file of rows where lines of text are compared: its lines would be scored as they are, with their names."""
+    from llmkit.rows.reading import FORMATS, format_named
+
+    if format_named(path) in FORMATS and format_named(path) != "txt":
+        hint = "rows that hold predictions and references are read with `input`; a file of lines has another ending, as .txt"
+        raise UsageError(f"{path} holds rows, and `predictions` and `references` are lines of text", hint=hint)
+
+
 def _only_one(systems: list[_Saved]) -> tuple[list[Example], dict[str, Any]]:
     """The examples of the only system, and what is known of its files. Raises UsageError for several."""
     if len(systems) > 1:
@@ -261,6 +270,8 @@ def _only_one(systems: list[_Saved]) -> tuple[list[Example], dict[str, Any]]:
 def _from_files(path: str, others: Sequence[str], rows_in: opt.RowsIn, out: console.Console) -> _Saved:
     """Line N of each file belongs together. Raises InputError for files of different length and empty references."""
     names = [path, *others]
+    for name in names:
+        check_plain(name)
     streams = [open_rows(name, format="txt", encoding=rows_in.encoding, max_rows=rows_in.limit) for name in names]
     examples: list[Example] = []
     for number, rows in enumerate(itertools.zip_longest(*streams), 1):
