@@ -16,6 +16,7 @@ from llmkit.reports import scaling
 MODULE = """
 import datasets
 import evaluate
+import numpy
 
 class Share(evaluate.Metric):
     def _info(self):
@@ -23,7 +24,7 @@ class Share(evaluate.Metric):
         return evaluate.MetricInfo(description="", citation="", inputs_description="", features=features)
 
     def _compute(self, predictions, references):
-        return {"whole": 1.0}
+        return {"whole": 1.0, "half": numpy.float32(0.5)}
 """
 
 
@@ -123,13 +124,16 @@ def test_scores_of_a_metric_module_are_known_when_it_has_run(
 ) -> None:
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     (tmp_path / "share.py").write_text(MODULE)
-    saved[3] = str(tmp_path / "share.py")
+    saved[3] = f"{tmp_path / 'share.py'},exact_match"
     right = run(*saved, "--fail-if", "share_whole < 1", "--report", tmp_path / "base.json")
     assert right.code == 0, right.err
     wrong = run(*saved, "--fail-if", "share_hole < 1")
     assert wrong.code == 4
     assert "share_whole" in wrong.out
-    assert "available are share_whole" in wrong.err
+    assert "available are share_whole, share_half" in wrong.err
+    compared = run(*saved, "--baseline", tmp_path / "base.json")
+    assert compared.code == 0, compared.err
+    assert "share_whole, share_half: not compared with the baseline" in compared.err
 
 
 @pytest.mark.parametrize("condition", ["perplexity > 30", "perplexity >= 30", "perplexity == 30", "perplexity != 30"])

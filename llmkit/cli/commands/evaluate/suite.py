@@ -299,6 +299,7 @@ class _Against:
             out.notice(f"{name}: not in {self.name}, so it is not compared")
             return []
         compared = comparisons(self.baseline.parts[name], result, f"{self.name}: {name}", f"this run's {name}", test=self.test)
+        reporting.say_uncompared(result, out)
         return [regression_gate(comparison, regression(self.bound) if self.bound else None) for comparison in compared]
 
 
