@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -316,11 +317,14 @@ def harness(model: str, rows: int) -> Iterator[tuple[str, list[Case]]]:
     yield "multiple choice: log-likelihood of each choice (nats), and which is chosen", cases
 
 
-def compared(model: str | None, *, short: bool = False) -> list[Agreement]:
-    """All that the installed peers can be asked. short: fewer corpora. model: a folder, for the harness; None leaves it out."""
+def compared(model: str | None, *, short: bool = False) -> Iterator[Agreement]:
+    """All that the installed peers can be asked, each when it is known. short: fewer corpora. model: a folder, for the harness; None
+    leaves it out.
+    """
     corpora = 2 if short else 12
-    out = [agreement("sacrebleu", what, 0.0, cases) for what, cases in sacrebleu_scores(corpora)]
-    out.append(agreement("sacrebleu", "paired bootstrap and randomization: scores, p-values", 1e-4, sacrebleu_paired(1 if short else 3)))
+    for what, cases in sacrebleu_scores(corpora):
+        yield agreement("sacrebleu", what, 0.0, cases)
+    yield agreement("sacrebleu", "paired bootstrap and randomization: scores, p-values", 1e-4, sacrebleu_paired(1 if short else 3))
     simple: list[tuple[str, str, str, Callable[[int], list[Case]]]] = [
         ("jiwer", "jiwer", "word error rate (percent)", word_errors),
         ("rouge-score", "rouge_score", "ROUGE-1, 2, L and Lsum (percent), 1 to 3 references", rouges),
@@ -328,10 +332,22 @@ def compared(model: str | None, *, short: bool = False) -> list[Agreement]:
     ]  # fmt: skip
     for peer, module, what, ask in simple:
         if importlib.util.find_spec(module) is not None:
-            out.append(agreement(peer, what, 1e-9, ask(corpora)))
+            yield agreement(peer, what, 1e-9, ask(corpora))
     if model is not None and importlib.util.find_spec("lm_eval") is not None:
-        out += [agreement("lm_eval", what, 1e-4, cases) for what, cases in harness(model, 20 if short else 200)]
-    return out
+        for what, cases in harness(model, 20 if short else 200):
+            yield agreement("lm_eval", what, 1e-4, cases)
+
+
+def said(found: Iterable[Agreement]) -> Iterator[Agreement]:
+    """`found`, each with a line on standard error that has its seconds."""
+    began = time.monotonic()
+    for each in found:
+        now = time.monotonic()
+        print(f"{now - began:7.1f} s  {each.peer}, {each.what}: {each.agree:,} of {each.cases:,} agree", file=sys.stderr, flush=True)
+        for line in each.failed[:10]:
+            print(f"           {line}", file=sys.stderr, flush=True)
+        yield each
+        began = time.monotonic()
 
 
 def table(found: Iterable[Agreement], model: str | None) -> str:
@@ -359,12 +375,9 @@ def main() -> None:
     parser.add_argument("--model", default=str(folder("stories")), help="a folder, for lm-evaluation-harness")
     parser.add_argument("--write", type=Path, help="where the table goes")
     args = parser.parse_args()
-    found = compared(args.model)
+    found = list(said(compared(args.model)))
     page = table(found, args.model)
     print(page)
-    for each in found:
-        for line in each.failed[:10]:
-            print(line, file=sys.stderr)
     if args.write is not None:
         args.write.write_text(page, encoding="utf-8")
     sys.exit(any(each.failed for each in found))

@@ -54,6 +54,20 @@ def test_what_is_no_list_of_texts_is_an_error(choices: Any) -> None:
         right({"choices": choices, "answer": 0})
 
 
+@pytest.mark.parametrize(("labels", "answer"), [("12345", 1), ("12345", 5), ("102", 0)])
+def test_a_number_that_is_one_label_and_the_place_of_another_is_asked_about(labels: str, answer: int) -> None:
+    fields = ChoiceFields(PromptFields("{text}"), tuple(labels), "label")
+    with pytest.raises(RowError, match=f"field 'label' is the number {answer}, which could be that label or a place"):
+        fields.choices(Row(0, 1, {"text": "Great!", "label": answer}), "rows")
+    assert fields.choices(Row(0, 1, {"text": "Great!", "label": str(answer)}), "rows")[1] == labels.index(str(answer))
+
+
+@pytest.mark.parametrize(("labels", "answer"), [(("0", "1"), 1), (("bad", "good"), 1), (("no", "1 star"), 1)])
+def test_a_number_that_can_mean_one_label_alone_is_its_place(labels: tuple[str, ...], answer: int) -> None:
+    fields = ChoiceFields(PromptFields("{text}"), labels, "label")
+    assert fields.choices(Row(0, 1, {"text": "Great!", "label": answer}), "rows")[1] == answer
+
+
 def test_two_right_choices_are_asked_about() -> None:
     row = {"choices": list(TEXTS), "answer": "wax", "label": 2}
     with pytest.raises(RowError, match="fields 'answer' and 'label' name different choices"):

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import Ran, Run, write_rows
 
-from llmkit.metrics.base import row_digest, same_row
+from llmkit.errors import InputError
+from llmkit.metrics.base import Example, Result, Score, row_digest, same_row
+from llmkit.metrics.overlap import OverlapSettings, bleu, chrf
+from llmkit.metrics.pairing import comparisons
 
 Fields = Mapping[str, object]
 WORDS = ["The boy ran home.", "She opened the window.", "They walked along the river."]
+FLOOR = OverlapSettings(smooth_method="floor", smooth_value=0.001)
 OTHERS = ["The boy ran home.", "She opened the door.", "They walked along the river."]
 
 
@@ -99,6 +104,32 @@ def test_results_under_old_names_are_read(run: Run, tmp_path: Path) -> None:
     ran = run("evaluate", "choice", "-i", rows, "--baseline", base, "--fail-if", "accuracy_normalised < 0", "--test", "auto")
     assert ran.code == 0, ran.err
     assert "accuracy_normalized: " in ran.err
+
+
+def two_rows(score: Score) -> Result:
+    return Result((score,), 2, examples=(Example("1", "x"), Example("2", "y")))
+
+
+@pytest.mark.parametrize(
+    ("metric", "option", "one", "other"),
+    [
+        (chrf, "chrf_beta", OverlapSettings(), OverlapSettings(chrf_beta=3)),
+        (bleu, "smooth_value", FLOOR, replace(FLOOR, smooth_value=0.004)),
+    ],
+)
+def test_options_that_sacrebleus_signature_does_not_tell_apart_make_other_scores(
+    metric: Callable[..., Score], option: str, one: OverlapSettings, other: OverlapSettings
+) -> None:
+    results = [two_rows(metric(["a b c d"] * 2, [["a b c e"]] * 2, settings)) for settings in (one, other)]
+    assert results[0].scores[0].signature == results[1].scores[0].signature
+    with pytest.raises(InputError, match=f"another `{option}`"):
+        comparisons(results[0], results[1], "base.json", "this run")
+
+
+def test_a_default_that_is_spelled_out_is_the_same_option() -> None:
+    settings = OverlapSettings(smooth_method="add-k"), OverlapSettings(smooth_method="add-k", smooth_value=1, tokenize="13a")
+    results = [two_rows(bleu(["a b c d"] * 2, [["a b c e"]] * 2, each)) for each in settings]
+    assert [c.difference for c in comparisons(results[0], results[1], "base.json", "this run")] == [0.0]
 
 
 def test_rows_with_null_ids_are_numbered(run: Run, tmp_path: Path) -> None:

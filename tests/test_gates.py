@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 from conftest import Run
 
-from llmkit.errors import UsageError
+from llmkit.errors import OutputError, UsageError
 from llmkit.metrics.base import Score
 from llmkit.metrics.gates import conditions, regression
+from llmkit.reports import scaling
 
 MODULE = """
 import datasets
 import evaluate
+import numpy
 
 class Share(evaluate.Metric):
     def _info(self):
@@ -22,7 +24,7 @@ class Share(evaluate.Metric):
         return evaluate.MetricInfo(description="", citation="", inputs_description="", features=features)
 
     def _compute(self, predictions, references):
-        return {"whole": 1.0}
+        return {"whole": 1.0, "half": numpy.float32(0.5)}
 """
 
 
@@ -66,6 +68,30 @@ def test_reports_list_gates_that_passed_and_that_failed(run: Run, saved: list[ob
     assert [gate["passed"] for gate in json.loads(reports[3].read_text())["gates"]] == [True, False]
 
 
+@pytest.mark.parametrize("ending", ["json", "md", "xml", "html"])
+def test_a_report_replaces_an_earlier_report_and_no_other_file(run: Run, saved: list[object], tmp_path: Path, ending: str) -> None:
+    report = tmp_path / f"r.{ending}"
+    report.write_text('{"question": "mine"}\n')
+    ran = run(*saved, "--report", report)
+    assert (ran.code, ran.out, report.read_text()) == (2, "", '{"question": "mine"}\n')
+    assert "is no report of llmkit" in ran.err
+    report.write_text("")
+    for _ in range(2):
+        assert run(*saved, "--report", report).code == 0
+        assert "exact_match" in report.read_text()
+
+
+def test_a_plot_replaces_an_earlier_plot_and_no_other_picture(tmp_path: Path) -> None:
+    for ending in ("png", "svg", "pdf"):
+        path = tmp_path / f"p.{ending}"
+        path.write_bytes(b"\x89PNG of mine")
+        with pytest.raises(OutputError, match="is no plot of llmkit"):
+            scaling.check(str(path))
+        path.unlink()
+        scaling.draw([scaling.Point("a", 10, 3.0), scaling.Point("b", 20, 2.0)], "loss", str(path))
+        scaling.check(str(path))
+
+
 @pytest.mark.parametrize(
     ("condition", "meant"),
     [
@@ -98,13 +124,16 @@ def test_scores_of_a_metric_module_are_known_when_it_has_run(
 ) -> None:
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     (tmp_path / "share.py").write_text(MODULE)
-    saved[3] = str(tmp_path / "share.py")
+    saved[3] = f"{tmp_path / 'share.py'},exact_match"
     right = run(*saved, "--fail-if", "share_whole < 1", "--report", tmp_path / "base.json")
     assert right.code == 0, right.err
     wrong = run(*saved, "--fail-if", "share_hole < 1")
     assert wrong.code == 4
     assert "share_whole" in wrong.out
-    assert "available are share_whole" in wrong.err
+    assert "available are share_whole, share_half" in wrong.err
+    compared = run(*saved, "--baseline", tmp_path / "base.json")
+    assert compared.code == 0, compared.err
+    assert "share_whole, share_half: not compared with the baseline" in compared.err
 
 
 @pytest.mark.parametrize("condition", ["perplexity > 30", "perplexity >= 30", "perplexity == 30", "perplexity != 30"])
@@ -124,6 +153,19 @@ def test_a_bound_between_0_and_1_of_a_percentage_is_remarked_on(run: Run, saved:
     ran = run(*saved, "--fail-if", condition)
     assert ran.code == 0
     assert ("exact_match is a percentage, from 0 to 100" in ran.err) is remarked
+
+
+@pytest.mark.parametrize("name", ["pass_rate", "pass_all", "same_top_token", "accuracy_normalized", "pass@1"])
+def test_every_score_from_0_to_100_is_known_as_a_percentage(name: str) -> None:
+    fraction, percent = conditions([f"{name} < 0.9", f"{name} < 90%"], [name])
+    assert (fraction.remark is not None, percent.remark, percent.bound) == (True, None, 90.0)
+
+
+@pytest.mark.parametrize("name", ["kl_divergence", "kl_p99", "perplexity_ratio", "macro_bits_per_byte", "macro_token_perplexity"])
+def test_a_percent_sign_is_refused_where_the_score_is_no_percentage(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} is not a percentage"):
+        conditions([f"{name} > 1%"], [name])
+    assert conditions(["rms_delta_p > 0.5%"], ["rms_delta_p"])[0].bound == 0.5
 
 
 @pytest.mark.parametrize(

@@ -111,3 +111,23 @@ def test_resampling_needs_no_tokenizer() -> None:
     units = sacrebleu_units(sacrebleu_metric("bleu", {"tokenize": "char"}), HYPOTHESES, [REFERENCES])
     saved = Statistic.from_json({"kind": "bleu", "columns": [0, 1], "options": {"tokenize": "no such library", "smooth_method": "exp"}})
     assert saved(units.sum(0, keepdims=True))[0] == BLEU(tokenize="char").corpus_score(HYPOTHESES, [REFERENCES]).score
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "said"),
+    [
+        ("从前有一个小男孩住在海边", "bleu", "bleu: the tokenizer does not split Chinese and Japanese sentences (1 of the rows)"),
+        ("从前有一个小男孩住在海边", "rougel", "rouge: 1 row scores 0, as ROUGE reads only letters from a to z and digits"),
+        ("привет мир", "rouge1", "rouge: 1 row scores 0"),
+        ("où est la gare", "rouge1,bleu", ""),
+        ("the 海 sea", "rouge1,bleu", ""),
+    ],
+)
+def test_a_language_that_a_metric_can_not_read_is_said(run: Run, tmp_path: Path, text: str, metric: str, said: str) -> None:
+    """Such a score is 0 or 100 whatever the outputs are."""
+    (tmp_path / "t.txt").write_text(text + "\n", encoding="utf-8")
+    texts = ("-p", tmp_path / "t.txt", "-r", tmp_path / "t.txt")
+    ran = run("evaluate", "score", "--metrics", metric, *texts)
+    assert ran.err.startswith(f"warning: {said}") if said else ran.err == ""
+    if metric == "bleu":
+        assert run("evaluate", "score", "--metrics", metric, *texts, "--tokenize", "zh").err == ""

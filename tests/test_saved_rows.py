@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from conftest import Run, write_rows
 
-from llmkit.errors import InputError
+from llmkit.errors import InputError, RowError
 from llmkit.metrics.base import Example, Result, Score
 from llmkit.metrics.intervals import interval_of
 from llmkit.metrics.pairing import comparisons
 from llmkit.metrics.statistics import Statistic, mean_units
 from llmkit.reports.figures import figure
+from llmkit.rows import Row
+from llmkit.rows.fields import prediction, references
 
 SCORE = ("evaluate", "score", "--metrics", "exact_match")
 
@@ -64,6 +66,56 @@ def test_fields_that_say_no_other_reference_are_not_asked_about(run: Run, tmp_pa
 def test_a_prediction_that_is_no_text_is_named_with_its_kind(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"predictions": ["a", "b"], "reference": "a"}])
     assert "field 'predictions' is a list; text expected" in run(*SCORE, "-i", rows).err
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.json.gz", "OUT.TSV"])
+def test_rows_are_not_scored_as_lines_of_text(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "lines.txt").write_text("the king\n")
+    write_rows(tmp_path / name, [{"text": "the king"}])
+    for files in (("-p", tmp_path / name, "-r", tmp_path / "lines.txt"), ("-p", tmp_path / "lines.txt", "-r", tmp_path / name)):
+        ran = run(*SCORE, *files)
+        assert (ran.code, ran.out) == (2, "")
+        assert f"{name} holds rows, and -p and -r are lines of text" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "expected"),
+    [
+        ("references", '["Roma", "Rome"]', ("Roma", "Rome")), ("answers", '{"text": ["Rome"], "answer_start": [3]}', ("Rome",)),
+        ("answers", '{"text": [], "answer_start": []}', ("",)), ("answers", '[{"text": "Rome"}]', ("Rome",)),
+        ("references", "[sighs] Rome", ("[sighs] Rome",)), ("answers", "[1, 2]", ("[1, 2]",)), ("reference", '["a"]', ('["a"]',)),
+    ],
+)  # fmt: skip
+def test_a_table_has_several_references_as_json(name: str, cell: str, expected: tuple[str, ...]) -> None:
+    assert references(Row(0, 1, {"prediction": "Rome", name: cell}), "rows.csv") == expected
+
+
+@pytest.mark.parametrize("cell", ["['Roma', 'Rome']", "['Roma' 'Rome']", "{'text': array(['Rome'], dtype=object)}", "[ 'Rome' ]"])
+def test_a_list_as_python_prints_it_is_no_reference(cell: str) -> None:
+    with pytest.raises(RowError, match="is a list as Python prints it"):
+        references(Row(0, 1, {"prediction": "Rome", "references": cell}), "rows.csv")
+
+
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [
+        ({"prediction": None}, "field 'prediction' is null; text expected"),
+        ({"predictions": ["a", "b"]}, "field 'predictions' is a list; text expected"),
+        ({"translation": None, "error": "out of memory"}, "the row has no prediction, but an error: out of memory"),
+        ({"translation": "", "error": "out of memory"}, "the row has no prediction, but an error: out of memory"),
+        ({"error": "out of memory"}, "the row has no prediction, but an error: out of memory"),
+    ],
+)
+def test_a_row_without_an_answer_is_not_scored_by_its_source(rest: dict[str, Any], said: str) -> None:
+    row = Row(0, 1, {"text": "the source", "reference": "the source"} | rest)
+    with pytest.raises(RowError, match=said):
+        prediction(row, "rows.jsonl")
+
+
+@pytest.mark.parametrize("rest", [{}, {"error": None}, {"error": ""}, {"translation": {"en": "a", "fr": "b"}}])
+def test_text_is_the_prediction_where_nothing_else_is(rest: dict[str, Any]) -> None:
+    assert prediction(Row(0, 1, {"text": "an answer", "reference": "it"} | rest), "rows.jsonl") == "an answer"
+    assert prediction(Row(0, 1, {"text": "an answer", "error": "a word of its own"} | rest), "rows.jsonl", "text") == "an answer"
 
 
 def _set(*path: Any, to: Any) -> Callable[[Any], None]:

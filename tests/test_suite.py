@@ -117,6 +117,12 @@ def test_a_sets_output_is_a_job_of_its_own(run: Run, suite: Path) -> None:
         ("context = 64", "report = \"none.pdf\"", "none.pdf"),
         ("[sets.", "[tests.", "no sets"),
         ("context = 64", "context = ", "not valid toml"),
+        ("model = ", "report = \"r.json\"\nmodel = ", "sets.quiz: r.json is also written by"),
+        ("context = 64", "output = \"./answers.jsonl\"", "sets.answers: answers.jsonl is also written by"),
+        ("context = 64", "by_line = \"yes\"", "sets.books: by_line: 'yes' is neither true nor false"),
+        ("context = 64", "completion_only = \"false\"", "sets.books: completion_only: 'false' is neither true nor false"),
+        ("context = 64", "stride = 8\nbatch-size = 2\nbatch_size = 4", "sets.books: 'batch-size' and 'batch_size' are the same option"),
+        ("model = \"builtin:stories\"", "max_new_tokens = 1\nmax_tokens = 2", "'max_new_tokens' and 'max_tokens' are the same option"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_before_anything_runs(run: Run, suite: Path, before: str, after: str, said: str) -> None:
@@ -127,6 +133,14 @@ def test_what_is_wrong_is_said_before_anything_runs(run: Run, suite: Path, befor
     assert said in ran.err
     assert "tokens/s" not in ran.err
     assert not Path("answers.jsonl").exists()
+
+
+def test_a_set_can_turn_off_a_switch_of_the_suite(run: Run, suite: Path) -> None:
+    one = 'measure = "bleu"\npredictions = "hyp.txt"\nreferences = "ref.txt"\n'
+    suite.write_text(f"lowercase = true\n[sets.lower]\n{one}[sets.mixed]\n{one}lowercase = false\n")
+    ran = run("evaluate", "run", suite, "--json")
+    signatures = json.loads(ran.out)["signatures"]
+    assert ["case:lc" in signatures["lower.bleu"], "case:mixed" in signatures["mixed.bleu"]] == [True, True]
 
 
 def test_any_gate_fails_the_suite_after_all_sets_have_run(run: Run, suite: Path, tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ import typer
 
 from llmkit.cli.names import COMMANDS, SPELLINGS, module_of, normalize
 from llmkit.cli.parameter_source import CONFIGURED, TYPED
-from llmkit.cli.parsing import truth
 from llmkit.errors import InputError, UsageError, did_you_mean, one_line
 
 #: Bytes of a file of options. tomllib takes quadratic time for a key of many parts.
@@ -137,6 +136,7 @@ def _of_command(content: dict[Any, Any], path: str, names: list[str]) -> dict[st
     """Options at the top, then those in the command's own tables, which win."""
     out: dict[str, Any] = {}
     tables: list[dict[Any, Any]] = []
+    check_once(content, path)
     for key, value in content.items():
         if not isinstance(key, str):
             named = "a long number" if _long(key) else repr(key)
@@ -227,6 +227,14 @@ def _written_out(node: Any, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
+def check_once(table: dict[Any, Any], where: str) -> None:
+    """Raises UsageError for two keys of a table that are one option in two spellings: max_new_tokens, max-new-tokens, max_tokens."""
+    known: dict[str, str] = {}
+    for key in (key for key, value in table.items() if isinstance(key, str) and not isinstance(value, dict)):
+        if (first := known.setdefault(normalize(key), key)) != key:
+            raise UsageError(f"{where}: '{first}' and '{key}' are the same option", hint="use only one of them")
+
+
 def option_of(command: Any, key: str) -> Any:
     """The command's parameter of that name, None where it has none."""
     dashed = "--" + normalize(key)
@@ -239,10 +247,9 @@ def option_of(command: Any, key: str) -> Any:
 def value_of(parameter: Any, value: Any, where: str) -> Any:
     """`value` as the command line would give it: text, or texts for an option that can be repeated. Raises UsageError."""
     if parameter.is_flag:
-        chosen = value if isinstance(value, bool) else truth(value) if isinstance(value, str) else None
-        if chosen is None:
-            raise UsageError(f"{where}: {_shown(value)} is neither true nor false")
-        return chosen
+        if not isinstance(value, bool):
+            raise UsageError(f"{where}: {_shown(value)} is neither true nor false", hint="write true or false, without quotes")
+        return value
     if parameter.multiple:
         return [_text(item, where) for item in (value if isinstance(value, list) else [value])]
     if isinstance(value, (dict, list)) and "JSON" in str(parameter.metavar or ""):

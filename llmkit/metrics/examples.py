@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmkit.errors import InputError, counted
+from llmkit.errors import InputError, UsageError, counted
 from llmkit.metrics.base import Example, row_digest
 from llmkit.rows import Row, Rows, open_rows
 from llmkit.rows.fields import SHOWN_SOURCES, Prompt, SourceFields, first_text, prediction, references, row_id
+from llmkit.rows.reading import FORMATS, format_named
 
 #: Metrics for which a reference may be the empty text.
 _MAY_BE_EMPTY = ("exact_match", "accuracy", "f1")
@@ -45,12 +46,22 @@ class Saved:
     about: dict[str, Any]
 
 
+def check_plain(path: str) -> None:
+    """Raises UsageError for a file of rows where lines of text are compared: its lines would be scored as they are, with their names."""
+    if format_named(path) in FORMATS and format_named(path) != "txt":
+        hint = "rows that hold predictions and references are read with `input`; a file of lines has another ending, as .txt"
+        raise UsageError(f"{path} holds rows, and `predictions` and `references` are lines of text", hint=hint)
+
+
 def read_saved(path: str, others: Sequence[str], *, encoding: str, max_rows: int | None, warn: Callable[[str], None]) -> Saved:
     """Saved outputs of one text per line, and their references: line N of each file belongs together.
 
-    warn: called with what is odd about a line end. Raises InputError for files of different length and empty references.
+    warn: called with what is odd about a line end. Raises InputError for files of different length and empty references, UsageError for
+    a file of rows.
     """
     names = [path, *others]
+    for name in names:
+        check_plain(name)
     streams = [open_rows(name, format="txt", encoding=encoding, max_rows=max_rows) for name in names]
     examples: list[Example] = []
     for number, rows in enumerate(itertools.zip_longest(*streams), 1):

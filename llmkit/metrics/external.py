@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from collections.abc import Sequence
+from numbers import Real  # numpy's numbers as well
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,10 @@ def external(name: str, predictions: Sequence[str], references: Sequence[Sequenc
     except Exception as exc:
         raise InputError(f"the metric module {name} cannot score these texts: {_named(exc)}") from exc
     sign = signature(module=stem, version=f"evaluate-{importlib.metadata.version('evaluate')}")
-    numbers = {key: value for key, value in (result or {}).items() if isinstance(value, int | float) and not isinstance(value, bool)}
-    if not numbers:
+    found = {key: value for key, value in (result or {}).items() if not isinstance(value, bool) and isinstance(value, Real)}
+    if not found:
         raise InputError(f"the metric module {name} returned no number: {', '.join(map(str, result or {})) or 'nothing'}")
-    return tuple(Score(key if key == stem else f"{stem}_{key}", float(value), sign) for key, value in numbers.items())
+    return tuple(Score(key if key == stem else f"{stem}_{key}", float(value), sign) for key, value in found.items())
 
 
 def _shaped(module: Any, references: Sequence[Sequence[str]]) -> list[Any]:

@@ -34,8 +34,8 @@ _SHORT = {
     "perplexity": "token_perplexity", "ppl": "token_perplexity", "bpb": "bits_per_byte", "chrf++": "chrf",
     "accuracy_normalised": "accuracy_normalized",
 }  # fmt: skip
-
-_NOT_PERCENT = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "mean_log_likelihood")
+#: Changes of percentages, which small numbers bound as well.
+_POINTS = ("mean_delta_p", "rms_delta_p")
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ def _parse(text: str, names: Sequence[str], modules: Sequence[str]) -> Condition
         if _NAME_ALONE.fullmatch(text):
             hint = f'put quotes around the whole condition, "{text.strip()} > 30": without them the shell redirects output at > and <'
         raise UsageError(f"`fail_if` '{text}' is not a condition", hint=hint)
+    from llmkit.metrics.registry import is_percentage
+
     wanted = _folded(match["name"])
     name = next((known for known in names if _folded(known) == wanted), None) or _full_name(wanted)
     if name not in names and not any(name.startswith(f"{_folded(module)}_") for module in modules):
@@ -93,7 +95,7 @@ def _parse(text: str, names: Sequence[str], modules: Sequence[str]) -> Condition
         meant = [*names, *(short for short, full in _SHORT.items() if full in names)]
         hint = did_you_mean(longer, meant, default=f"there are {', '.join(names)}", cutoff=0.5)
         raise UsageError(f"`fail_if` '{text}': this run computes no '{match['name']}'", hint=hint)
-    if match["unit"] and name in _NOT_PERCENT:
+    if match["unit"] and name in names and name not in modules and not (is_percentage(name) or name in _POINTS):
         raise UsageError(f"`fail_if` '{text}': {name} is not a percentage", hint=f'for example "{name} {match["op"]} 2"')
     return Condition(text.strip(), name, match["op"], float(match["number"]), bool(match["unit"]))
 

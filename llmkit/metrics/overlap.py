@@ -6,6 +6,7 @@ Post, A Call for Clarity in Reporting BLEU Scores (2018).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,10 @@ BOOTSTRAP_ROWS = 50
 TOKENIZERS = (
     "none", "zh", "13a", "intl", "char", "ja-mecab", "ko-mecab", "spm", "flores101", "flores200", "spBLEU-1K",
 )  # fmt: skip
+
+#: Tokenizers that leave a run of Chinese or Japanese characters one word, and such a run.
+_BY_SPACES = (None, "none", "13a", "intl")
+_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff]{4}")
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,13 @@ def sacrebleu_options(name: str, settings: OverlapSettings) -> dict[str, Any]:
     }[name]
     out = {option: getattr(settings, f"{name}_{option}") for option in own}
     return out | {"lowercase": settings.lowercase} if name == "chrf" else out
+
+
+def unsplit_by_bleu(references: Sequence[Sequence[str]], settings: OverlapSettings) -> int:
+    """How many rows hold Chinese or Japanese sentences that the tokenizer leaves whole."""
+    if settings.tokenize not in _BY_SPACES:
+        return 0
+    return sum(any(_UNSPACED.search(text) for text in refs) for refs in references)
 
 
 def _refuse_download(tokenizer: str | None) -> None:

@@ -32,6 +32,9 @@ def comparisons(baseline: Result, system: Result, baseline_name: str, system_nam
                 f"{score.name} has two different signatures: {before.signature} in {baseline_name}, {score.signature} in {system_name}",
                 hint="measure both in the same way",
             )
+        if other := _other_options(before, score):
+            what = f"{score.name} was computed with another `{other}` in {baseline_name} than in {system_name}"
+            raise InputError(what, hint="measure both in the same way")
         if before.units.shape != score.units.shape:
             raise InputError(f"{score.name} is made of other figures in {baseline_name} than in {system_name}", hint="measure both again")
         out.append(_compare(before, score, before.units[order], score.units, test))
@@ -58,6 +61,12 @@ def _compare(before: Score, score: Score, one: Numbers, other: Numbers, test: st
         unit=unit,
         values=(before.value, score.value) if unit == "windows" else None,
     )
+
+
+def _other_options(before: Score, score: Score) -> str | None:
+    """An option of sacrebleu that differs between two scores; its signatures leave out chrF's beta, and round a smoothing value."""
+    one, other = (s.statistic.all_options if s.statistic is not None else {} for s in (before, score))
+    return next((f"{score.name}_{name}" if name == "beta" else name for name in other if one.get(name) != other[name]), None)
 
 
 def _cut_alike(one: Numbers, other: Numbers) -> bool:

@@ -66,7 +66,7 @@ READERS: dict[str, frozenset[str]] = {
     "normalize": frozenset({"exact_match", "accuracy", "f1", "wer", "rouge"}),
 }
 #: Percentages that other commands compute.
-_PERCENT = ("accuracy", "accuracy_normalized")
+_PERCENT = ("accuracy", "accuracy_normalized", "pass_rate", "pass_all", "pass_any", "same_top_token")
 
 
 @cache

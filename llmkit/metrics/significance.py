@@ -110,6 +110,12 @@ def named_test(name: str) -> str:
     return test
 
 
+def check_test(test: str, name: str, statistic: Statistic) -> None:
+    """Raises UsageError for a test that does not apply to the score `name`."""
+    if test == "mcnemar" and not statistic.right_or_wrong:
+        raise UsageError(f"`test` mcnemar: the rows of {name} are not right or wrong", hint="bootstrap or randomization")
+
+
 def compare(
     name: str,
     baseline: Numbers,
@@ -128,8 +134,7 @@ def compare(
     are only part of what they were made from. Raises UsageError for a test that does not apply.
     """
     chosen = named_test(test)
-    if chosen == "mcnemar" and not statistic.right_or_wrong:
-        raise UsageError(f"`test` mcnemar: the rows of {name} are not right or wrong", hint="bootstrap or randomization")
+    check_test(chosen, name, statistic)
     if chosen == "auto":
         chosen = "mcnemar" if statistic.right_or_wrong else "randomization"
     before, now = values or (float(statistic(sums_of(baseline))[0]), float(statistic(sums_of(system))[0]))

@@ -72,6 +72,16 @@ class Statistic:
         return sacrebleu_metric(self.kind, {name: value for name, value in self.options.items() if name != "tokenize"})
 
     @property
+    def all_options(self) -> Mapping[str, Any]:
+        """What of sacrebleu's options decides a score, with sacrebleu's default where none was chosen."""
+        if self.kind not in SACREBLEU:
+            return {}
+        options = {name: value for name, value in self.options.items() if name != "tokenize"}  # which the signature names
+        if self.kind == "bleu" and options.get("smooth_value") is None:
+            options["smooth_value"] = self._metric().SMOOTH_DEFAULTS[options.get("smooth_method", "exp")]
+        return options
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """What `ratio`, or a score of sacrebleu, lies between."""
         if self.kind in ("proportion", "percentage", "bleu", "chrf"):

@@ -6,6 +6,7 @@ Lin, ROUGE: A Package for Automatic Evaluation of Summaries (2004). With several
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,11 @@ def rouge(kind: str, predictions: Sequence[str], references: Sequence[Sequence[s
         by_kind = scorer.score_multi([apply(r, normalize) for r in refs], apply(prediction, normalize))
         rows.append(100 * float(by_kind[kind].fmeasure))
     return _score(kind.lower(), mean_units(rows), normalize, "rouge-score", stem=False)
+
+
+def unread_by_rouge(references: Sequence[Sequence[str]]) -> int:
+    """How many predictions score 0 whatever they are: their references have none of the letters a to z and digits that ROUGE reads."""
+    return sum(not any(re.search("[a-z0-9]", text.lower()) for text in refs) for refs in references)
 
 
 def _score(name: str, units: Any, normalize: Sequence[str], library: str, *, higher: bool = True, **more: object) -> Score:

@@ -13,20 +13,22 @@ from functools import cache
 from pathlib import Path
 
 from llmkit import files
-from llmkit.errors import UnavailableError, UsageError, one_line
+from llmkit.errors import OutputError, UnavailableError, UsageError, one_line
 from llmkit.metrics.base import Result
 
 GROUP = "llmkit.reports"
 Render = Callable[[Result], str]
 
 
-#: Ending → the module here and the function in it that makes the report.
+#: Ending → the module here, the function in it that makes the report, and what every report of it has near its beginning.
 _OURS = {
-    ".json": ("results", "to_json"),
-    ".md": ("markdown", "to_markdown"),
-    ".xml": ("junit", "to_junit"),
-    ".html": ("page", "to_html"),
+    ".json": ("results", "to_json", '{"scores": {'),
+    ".md": ("markdown", "to_markdown", "\n| metric | score | 95% interval | signature |\n"),
+    ".xml": ("junit", "to_junit", '<testsuite name="llmkit evaluate"'),
+    ".html": ("page", "to_html", "· llmkit evaluate</title>"),
 }
+#: Bytes in which that stands: titles can be long.
+_BEGINNING = 1 << 16
 
 
 @cache
@@ -46,6 +48,8 @@ def check(path: str) -> None:
         raise UsageError(f"`report` {path}: unknown ending", hint=f"one of {', '.join(endings())}")
     if not folder.is_dir() or Path(path).is_dir():
         raise UsageError(f"`report` {path}: there is no folder {folder}" if not folder.is_dir() else f"`report` {path} is a folder")
+    if not _replaceable(Path(path)):
+        raise OutputError(f"`report` {path}: exists, and is no report of llmkit", hint="name another file, or move it away")
     _format(Path(path).suffix.lower())
     files.check_free(files.part_of(Path(path)), "the unfinished report")
 
@@ -55,9 +59,23 @@ def render(path: str, result: Result) -> str:
     return _format(Path(path).suffix.lower())(result)
 
 
+def _replaceable(path: Path) -> bool:
+    """Whether there is no file, an empty one, or an earlier report. One in a package's format is taken for a report."""
+    if not path.exists() or path.suffix.lower() not in _OURS:
+        return True
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(_BEGINNING)
+    except OSError:
+        return False
+    return not beginning or _OURS[path.suffix.lower()][2].encode() in beginning
+
+
 def _format(ending: str) -> Render:
     if ending in _OURS:
-        module, function = _OURS[ending]
+        module, function, _ = _OURS[ending]
         ours: Render = getattr(importlib.import_module(f"llmkit.reports.{module}"), function)
         return ours
     entry = _added()[ending]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmkit.errors import InputError, UnavailableError, UsageError
+from llmkit.errors import InputError, OutputError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,20 +21,34 @@ if TYPE_CHECKING:
 _TICKS, _FINE_TICKS = (1, 1.5, 2, 3, 5, 7), (1, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)
 #: Characters of a model's name that a picture shows.
 _LONGEST_LABEL = 32
+#: Bytes of a plot, at most.
+_MOST = 1 << 22
 #: Points between the smallest and the largest model, and of a letter of a name.
 _WIDTH, _LETTER = 330, 5.5
 
 
 def check(path: str) -> None:
-    """Refuses a plot that could not be drawn, before anything is computed. Raises UsageError or UnavailableError."""
+    """Refuses a plot that could not be drawn, before anything is computed. Raises UsageError, OutputError or UnavailableError."""
     import importlib.util
 
     if Path(path).suffix.lower() not in (".png", ".svg", ".pdf"):
         raise UsageError(f"`plot` {path}: plots are .png, .svg or .pdf")
     if not Path(path).absolute().parent.is_dir():
         raise UsageError(f"`plot` {path}: there is no folder {Path(path).absolute().parent}")
+    if Path(path).exists() and not _drawn(Path(path)):
+        raise OutputError(f"`plot` {path}: exists, and is no plot of llmkit", hint="name another file, or move it away")
     if importlib.util.find_spec("matplotlib") is None:
         raise UnavailableError("`plot` needs matplotlib", hint="pip install 'llmkit[plot]'")
+
+
+def _drawn(path: Path) -> bool:
+    """Whether a file is empty or names matplotlib, as each picture does that it makes."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST) if path.is_file() else b"?"
+    except OSError:
+        return False
+    return not content or b"atplotlib" in content
 
 
 def fit(points: Sequence[tuple[int, float]]) -> tuple[float, float]:

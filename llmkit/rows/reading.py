@@ -177,11 +177,16 @@ def _is_utf8(encoding: str) -> bool:
     return encoding.lower().replace("_", "-") in ("utf-8", "utf8")
 
 
+def format_named(path: str) -> str:
+    """The format that the ending of a file's name stands for; an ending that is none as it is, '' where there is none."""
+    name = os.path.basename(path).lower().removesuffix(".gz")
+    ending = name.rpartition(".")[2] if "." in name else ""
+    return {"ndjson": "jsonl", "jl": "jsonl", "text": "txt", "md": "txt"}.get(ending, ending)
+
+
 def _format_of(source: Source) -> str:
     """By the ending of the file's name, else by the first character: rows of JSON, or lines of text."""
-    name = os.path.basename(source.path).lower().removesuffix(".gz")
-    ending = name.rpartition(".")[2] if "." in name else ""
-    ending = {"ndjson": "jsonl", "jl": "jsonl", "text": "txt", "md": "txt"}.get(ending, ending)
+    ending = format_named(source.path)
     if ending in FORMATS:
         return ending
     if source.path != "-" and ending:

@@ -52,6 +52,9 @@ class ChoiceFields:
         if right not in row.fields:
             there = ", ".join(list(row.fields)[:12]) or "none"
             raise RowError(f"no field '{right}' (fields: {there})", path=file_name, line=row.line, hint="name it with `answer_field`")
+        if self.labels is not None and _label_or_place(row.fields[right], choices):
+            what = f"field '{right}' is the number {row.fields[right]}, which could be that label or a place, counted from 0"
+            raise RowError(what, path=file_name, line=row.line, hint='write labels as texts: "1"')
         places = {name: _place(row.fields[name], choices, names) for name in known}
         place = places[right]
         if place is None:
@@ -100,6 +103,11 @@ def _place(right: Any, choices: Sequence[str], names: Sequence[str] | None) -> i
         if text in known:
             return list(known).index(text)
     return None
+
+
+def _label_or_place(right: Any, labels: Sequence[str]) -> bool:
+    """Whether a number is one label and counts to another, as do stars from 1 to 5."""
+    return isinstance(right, int) and not isinstance(right, bool) and str(right) in labels and labels.index(str(right)) != right
 
 
 def begins_with_bos(engine: Engine) -> str:

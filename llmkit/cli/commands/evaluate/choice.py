@@ -77,7 +77,8 @@ def choice(
     from llmkit.tasks.choose import DEFAULT_TEMPLATE, ChoiceFields, Choosing, TextChoosing
 
     pattern = (template or DEFAULT_TEMPLATE).replace("\\n", "\n")
-    fields = ChoiceFields(PromptFields(pattern), tuple(part.strip() for part in labels.split(",")) if labels else None, answer_field)
+    same = None if labels is None else tuple(part.strip() for part in labels.split(","))
+    fields = ChoiceFields(PromptFields(pattern), same, answer_field)
     rows = open_rows(input, **rows_in.reading, offline=model.offline)
     known = identity(ctx, "evaluate choice")
     scored: list[dict[str, Any]] = []

@@ -88,6 +88,7 @@ class Ending:
             if comparison.power:
                 out.notice(comparison.power)
             gates.append(regression_gate(comparison, self.max_regression))
+        say_uncompared(result, out)
         return gates
 
 
@@ -105,7 +106,7 @@ def ending(
     command: str = "",
 ) -> Ending:
     """Checks how an evaluation of the scores `names` is to end. modules: see `conditions`. Raises UsageError or InputError."""
-    from llmkit.metrics.significance import named_test
+    from llmkit.metrics.significance import check_test, named_test
 
     for path in reports or ():
         formats.check(path)
@@ -119,10 +120,12 @@ def ending(
         from llmkit.reports.results import read
 
         earlier = read(baseline)
+        for score in earlier.scores:
+            if score.name in names and score.statistic is not None:
+                check_test(test, score.name, score.statistic)
         if not any(s.name in names or s.name.startswith(tuple(f"{module}_" for module in modules)) for s in earlier.scores):
-            raise UsageError(
-                f"--baseline {baseline}: it holds {', '.join(s.name for s in earlier.scores)}; this run computes {', '.join(names)}"
-            )
+            held = ", ".join(s.name for s in earlier.scores) or "no score that is made of rows, as comparisons are"
+            raise UsageError(f"--baseline {baseline}: it holds {held}; this run computes {', '.join(names)}")
     return Ending(
         tuple(conditions(fail_if or (), names, modules)),
         tuple(reports or ()),
@@ -149,6 +152,12 @@ def rows_output(
     if output is not None and Path(output).suffix.lower() not in JSON_LINES:
         raise OutputError(f"{output}: scored rows are written as {', '.join(JSON_LINES)}", hint="name a .jsonl file")
     return output_of(output, input, known, overwrite=overwrite, restart=restart)
+
+
+def say_uncompared(result: Result, out: console.Console) -> None:
+    """Says which scores no baseline bounds: quantiles, and those of a metric module, which gives one number for all rows."""
+    if names := [score.name for score in result.scores if score.units is None]:
+        out.notice(f"{', '.join(names)}: not compared with the baseline, as rows don't add up to {'it' if len(names) == 1 else 'them'}")
 
 
 def say_gates(gates: Sequence[Gate], out: console.Console) -> list[str]:

@@ -21,6 +21,7 @@ A suite names what each set measures, with the options of that command under the
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ from llmkit.cli import options as opt
 from llmkit.cli import session as sessions
 from llmkit.cli.command import command_line, refuse
 from llmkit.cli.commands.evaluate import choice, perplexity, reporting, text
-from llmkit.cli.config import option_of, parse, value_of
+from llmkit.cli.config import check_once, option_of, parse, value_of
 from llmkit.cli.help import Page
 from llmkit.cli.names import normalize
 from llmkit.cli.parameter_source import TYPED
@@ -45,6 +46,7 @@ from llmkit.cli.scoring import Baseline, MaxRegression, Report, Test, refuse_unr
 from llmkit.errors import GateError, InputError, LlmkitError, RowsFailedError, UsageError, did_you_mean
 from llmkit.files import file_sha256
 from llmkit.metrics.base import Gate, Result
+from llmkit.metrics.examples import check_plain
 from llmkit.metrics.gates import regression, regression_gate
 from llmkit.metrics.pairing import comparisons
 from llmkit.reports import formats
@@ -84,6 +86,7 @@ def run(
     sets = list(_sets(ctx, suite, model, quiet=display.quiet))
     for each in sets:
         each.check()
+    _check_files(sets, report or ())
     results: dict[str, Result] = {}
     code, failed = 0, []
     refused: list[LlmkitError] = []
@@ -144,6 +147,8 @@ class _Set:
             for path in [*plain, *([inputs] if isinstance(inputs, str) else inputs)]:
                 if path == "-":
                     raise UsageError("a suite cannot read standard input", hint="name a file")
+                if path in plain:
+                    check_plain(path)
                 open_rows(path, format="txt" if path in plain else given.get("input_format", "auto"), offline=True)
 
     def measured(self, ctx: typer.Context) -> int:
@@ -167,6 +172,7 @@ def _sets(ctx: typer.Context, path: str, model: str | None, *, quiet: bool) -> I
     tables = content.pop("sets", None)
     if not isinstance(tables, dict) or not tables or not all(isinstance(table, dict) for table in tables.values()):
         raise InputError("has no sets", path=path, hint='a set is a table: [sets.books] with measure = "perplexity" and input')
+    check_once(content, path)
     parent: Any = ctx.parent
     commands = {name: parent.command.get_command(parent, name) for name in MEASURES}
     for key in content:
@@ -181,6 +187,7 @@ def _sets(ctx: typer.Context, path: str, model: str | None, *, quiet: bool) -> I
             what = "no measure" if measure is None else f"unknown measure '{measure}'"
             hint = f"measure = one of {', '.join(MEASURES)}"
             raise UsageError(f"{where}: {what}", hint=did_you_mean(str(measure), MEASURES, default=hint))
+        check_once(table, where)
         own = {key: value for key, value in table.items() if key != "measure" and not (model and key == "model")}
         yield _parsed(ctx, _Set(name, measure, where, None, []), commands[measure], own, shared, quiet=quiet)
 
@@ -188,6 +195,7 @@ def _sets(ctx: typer.Context, path: str, model: str | None, *, quiet: bool) -> I
 def _parsed(ctx: typer.Context, blank: _Set, command: Any, own: Mapping[str, Any], shared: Mapping[str, Any], *, quiet: bool) -> _Set:
     """The set with its command line: its own options as if they were typed, the suite's as from a configuration file."""
     arguments: list[str] = []
+    off: list[str] = []  # switches that this set turns off, which no argument does
     for key, value in own.items():
         parameter = _option(command, key)
         if parameter is None:
@@ -196,6 +204,7 @@ def _parsed(ctx: typer.Context, blank: _Set, command: Any, own: Mapping[str, Any
         given = value_of(parameter, value, f"{blank.where}: {key}")
         if parameter.is_flag:
             arguments += [parameter.opts[0]] if given else []
+            off += [] if given else [parameter.name]
         else:
             arguments += [f"{parameter.opts[0]}={item}" for item in (given if isinstance(given, list) else [given])]
     # saved outputs are no model's to answer
@@ -210,7 +219,18 @@ def _parsed(ctx: typer.Context, blank: _Set, command: Any, own: Mapping[str, Any
         context = command.make_context(blank.measure, list(arguments), parent=ctx, default_map=defaults)
     except typer.TyperException as exc:
         raise UsageError(f"{blank.where}: {exc.format_message()}") from exc
+    context.params |= dict.fromkeys(off, False)
     return replace(blank, context=context, arguments=arguments)
+
+
+def _check_files(sets: Sequence[_Set], reports: Sequence[str]) -> None:
+    """Raises UsageError where two sets, or a set and the suite, would write one file."""
+    writers = {os.path.realpath(path): "the suite's own --report" for path in reports}
+    for each in sets:
+        given = each.context.params
+        for path in [*filter(None, [given.get("output")]), *(given.get("report") or ())]:
+            if (other := writers.setdefault(os.path.realpath(path), each.where)) != each.where:
+                raise UsageError(f"{each.where}: {path} is also written by {other}", hint="name a file for each set")
 
 
 def _option(command: Any, key: str) -> Any:
@@ -280,6 +300,7 @@ class _Against:
             out.notice(f"{name}: not in {self.name}, so it is not compared")
             return []
         compared = comparisons(self.baseline.parts[name], result, f"{self.name}: {name}", f"this run's {name}", test=self.test)
+        reporting.say_uncompared(result, out)
         return [regression_gate(comparison, regression(self.bound) if self.bound else None) for comparison in compared]
 
 

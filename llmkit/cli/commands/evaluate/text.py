@@ -35,7 +35,7 @@ from llmkit.cli.scoring import (
 )
 from llmkit.cli.servers import refuse_without_server
 from llmkit.cli.session import session_of
-from llmkit.errors import UsageError
+from llmkit.errors import UsageError, counted
 from llmkit.metrics.base import Example, Result, Score
 from llmkit.metrics.examples import ReferencedFields, Saved, check_examples, example_of, read_examples, read_saved
 from llmkit.rows import Row, open_rows
@@ -175,11 +175,23 @@ def _scores(
 
     if settings.overlap.confidence_n and len(examples) < BOOTSTRAP_ROWS:
         out.warn(f"--confidence: sacreBLEU's interval is too narrow over fewer than {BOOTSTRAP_ROWS} rows; without --confidence it is not")
+    _warn_of_unread(metrics, [example.references for example in examples], settings, out)
     hypotheses = [answer for own in samples for answer in own]
     expected = [example.references for example, own in zip(examples, samples, strict=True) for _ in own]
     scored = tuple(score for name in metrics for score in compute(name, hypotheses, expected, settings))
     repeat = len(samples[0])
     return scored if repeat == 1 else (*(over_samples(score, repeat) for score in scored), *pass_rates(scored, repeat))
+
+
+def _warn_of_unread(metrics: Sequence[str], references: Sequence[Sequence[str]], settings: TextSettings, out: console.Console) -> None:
+    """Says where a metric can't read the language of the references, so that its score says nothing."""
+    from llmkit.metrics.overlap import unsplit_by_bleu
+    from llmkit.metrics.words import unread_by_rouge
+
+    if any(name.startswith("rouge") for name in metrics) and (count := unread_by_rouge(references)):
+        out.warn(f"rouge: {counted(count, 'row scores', 'rows score')} 0, as ROUGE reads only letters from a to z and digits")
+    if "bleu" in metrics and (count := unsplit_by_bleu(references, settings.overlap)) * 2 > len(references):
+        out.warn(f"bleu: the tokenizer does not split Chinese and Japanese sentences ({count:,} of the rows)", hint="`tokenize` zh or char")
 
 
 def _check_forms(ctx: typer.Context, saved: SavedOutputs, pairs: PairedOptions, model: str | None) -> None:
