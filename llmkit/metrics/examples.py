@@ -13,8 +13,9 @@ from typing import Any
 from llmkit.errors import InputError, UsageError, counted
 from llmkit.metrics.base import Example, row_digest
 from llmkit.rows import Row, Rows, open_rows
-from llmkit.rows.fields import SHOWN_SOURCES, Prompt, SourceFields, first_text, prediction, references, row_id
+from llmkit.rows.fields import SHOWN_SOURCES, Prompt, SourceFields, first_text, row_id
 from llmkit.rows.reading import FORMATS, format_named
+from llmkit.rows.scored import prediction, references
 
 #: Metrics for which a reference may be the empty text.
 _MAY_BE_EMPTY = ("exact_match", "accuracy", "f1")
