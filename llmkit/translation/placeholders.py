@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import re
 
-#: printf (C, Python, Objective-C, with positions, lengths and %%), without the flag " ", which "100% of" would match.
-PRINTF = r"%(?:\d++\$)?(?:\(\w+\))?[-+0#']*+(?:\d++|\*)?(?:\.(?:\d++|\*))?(?:hh|ll|[hlLqjzt])?[diouxXeEfFgGaAcsSpn@](?![A-Za-z]{2})|%%"
+#: printf (C, Python, Java, Objective-C, with names, positions, lengths and %%), without the flag " ", which "100% of" would match.
+PRINTF = (
+    r"%(?:\d++\$)?(?:\([^()%\n]{1,60}\))?[-+0#',]*+(?:\d++|\*(?:\d++\$)?)?(?:\.(?:\d++|\*(?:\d++\$)?)?)?"
+    r"(?:(?:hh|ll|I64|I32|[hlLqjzt])?[diouxXeEfFgGaAcsSpn@](?![A-Za-z]{2})|<PRI[A-Za-z0-9]+>)|%\d++\$[tT][A-Za-z](?![A-Za-z])|%%"
+)
 #: Dates as programs write them: %A, %B %e, %Y. One of the directives is none of printf's.
 _DIRECTIVE_OF_DATES = r"%[-_0^#EO]*[a-zA-Z](?![A-Za-z])"
 DATE = (
@@ -67,7 +70,11 @@ BRACE = r"\$\{\s*[\w.]+\s*\}|[$#%]?\{(?!\s)[\w.\[\]!'\"]*(?::(?:[^{}\n]|\{\w*\})
 #: ICU's {n, plural, one {# cat} other {# cats}}, {sex, select, ...}, {when, date, short}; branches may hold others.
 _NESTED = r"(?:[^{}]++|\{(?:[^{}]++|\{(?:[^{}]++|\{[^{}]*+\})*+\})*+\})*+"
 ICU = rf"\{{\s*\w+\s*,\s*(?:plural|selectordinal|select|choice|number|date|time|list|spellout|ordinal|duration)\b{_NESTED}\}}"
-_URL = r"(?:(?:https?|ftp)://|(?<![\w.])www\.(?=\w))[^\s<>\"'\]]*[^\s<>\"'.,;:!?)\]]"
+#: An address; parentheses that are closed are part of it.
+_URL = (
+    r"(?:(?:https?|ftp)://|(?<![\w.])www\.(?=\w))(?:[^\s<>\"'\]()]|\([^\s<>\"'()\]]*\))*"
+    r"(?:[^\s<>\"'.,;:!?()\]]|\([^\s<>\"'()\]]*\))"
+)
 #: Keys that are pressed together.
 _KEYS = r"(?<!\w)(?:Ctrl|Control|Alt|AltGr|Shift|Cmd|Command|Option|Meta|Super|Win)(?:\+[A-Za-z0-9]\w*+)++"
 _MAIL = r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
@@ -95,17 +102,29 @@ _OF_PAGES = (
 #: In the prose of pages.
 IN_PAGES = re.compile(f"{_DIRECTIVE}|{_OF_PAGES}|{IN_PROSE.pattern}")
 _WEB = f"{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
+_LISP = rf"{_WEB}|~(?:(?:[-+]?\d+|'.|[vV#])(?:,(?:[-+]?\d+|'.)?)*)?[:@]*[a-zA-Z%&|~{{}}\[\]();<>^$*?](?![a-z])"
 #: In entries whose format flag says what it is: https://www.gnu.org/software/gettext/manual/html_node/List-of-Programming-Languages.html
 BY_FLAG = {
     flag: re.compile(pattern)
     for flag, pattern in {
         "c-format": f"{_WEB}|{DATE}|{PRINTF}|% [-+0#]*\\d*[diouxXeEfFgGcs]",
+        "c++-format": _COMMON,
         "objc-format": f"{_COMMON}|{PRINTF}",
         "python-format": f"{_COMMON}|{PRINTF}|%(?:\\(\\w+\\))?[-+0#]*\\d*r(?![A-Za-z])",
         "php-format": rf"{_COMMON}|{PRINTF}|%(?:\d+\$)?[-+]?(?:0|'.)?\d*(?:\.\d+)?[bcdeEfFgGosuxX](?![A-Za-z]{{2}})",
         "ruby-format": f"{_COMMON}|%<\\w+>[-+0#]*\\d*(?:\\.\\d+)?[a-zA-Z]|%\\{{\\w+\\}}|{PRINTF}",
         "gcc-internal-format": f"{_WEB}|%[<>']|%[qlw+#]*(?:\\.\\*)?[a-zA-Z](?![A-Za-z]{{2}})|%%",
-        "lisp-format": rf"{_WEB}|~(?:(?:[-+]?\d+|'.|[vV#])(?:,(?:[-+]?\d+|'.)?)*)?[:@]*[a-zA-Z%&|~{{}}\[\]();<>^$*?](?![a-z])",
+        "gfc-internal-format": f"{_WEB}|%[<>]|%q?(?:\\d+\\$)?[ilu]?[CLdiscuqe](?![A-Za-z]{{2}})|%%",
+        "lisp-format": _LISP,
+        "scheme-format": _LISP,
+        "librep-format": f"{_WEB}|{PRINTF}",
+        "elisp-format": f"{_WEB}|{PRINTF}",
+        "java-printf-format": f"{_COMMON}|{PRINTF}|%[-+0#,(<]*\\d*(?:\\.\\d+)?(?:[bBhHsSnc]|[tT][A-Za-z])(?![A-Za-z]{{2}})",
+        "javascript-format": f"{_COMMON}|{PRINTF}|%j(?![A-Za-z]{{2}})",
+        "go-format": f"{_COMMON}|{PRINTF}|%[-+# 0]*(?:\\[\\d+\\])?\\d*(?:\\.\\d+)?[vTtqbxXUdsefgcopw](?![A-Za-z]{{2}})",
+        "lua-format": f"{_WEB}|{PRINTF}|%q(?![A-Za-z]{{2}})",
+        "d-format": f"{_WEB}|%\\([^%\\n]*%[^()\\n]*%\\)|{PRINTF}",
+        "sh-printf-format": f"{_WEB}|{PRINTF}|%b(?![A-Za-z]{{2}})",
         "object-pascal-format": f"{_WEB}|%(?:\\d+:)?-?\\d*(?:\\.\\d+)?[dDuUxXeEfFgGnNmMpPsS](?![A-Za-z]{{2}})|%%",
         "boost-format": f"{_COMMON}|%\\d+%|%\\|[^|\\n]*\\||{PRINTF}",
         "python-brace-format": _COMMON,

@@ -25,8 +25,13 @@ from llmkit.translation.placeholders import BY_FLAG, MARKS_IN_MESSAGES, PLACEHOL
 _CREDITS = frozenset(("translator-credits", "translator_credits", "Your names", "Your emails"))
 _LINE = re.compile(r'[ \t\f\v\r]*(?:(msgctxt|msgid_plural|msgid|msgstr)(?:\[(\d+)\])?[ \t]*)?("(?:[^"\\\n]|\\.)*")[ \t\f\v\r]*')
 _MARKUP = r"</?[a-zA-Z][^<>]*>|<!--(?:[^-<]++|-(?!->)|<(?!!--))*+-->|&#?\w+;"
-#: A letter's mark for the keyboard: _Open, &File; not that of a name (my_house), a company (R&D) or an entity.
-_ACCELERATOR = re.compile(r"(?<!\w)([_&])(?=[^\W\d_])(?!\w+;)|(?<=\b[A-Z])([_&])(?=[a-z])(?!\w+;)")
+#: A letter's mark for the keyboard: _Open, &File, ~Edit, E&xit, Cu_t; not that of a name (my_house), a company (R&D) or an entity.
+_ACCELERATOR = re.compile(
+    r"(?<!\w)[_&](?=[^\W\d_])(?!\w+;)|(?<![\w/.])~(?=[A-Z])|(?<=\b[A-Z])[_&~](?=[a-z])(?!\w+;)"
+    r"|(?<=\b[A-Z][a-z])(?:[&~](?=[a-z])(?!\w+;)|_(?=[a-z]{1,2}\b))"
+)
+#: ... further inside a word: such labels are in a catalog with others that have the sign.
+_INSIDE = re.compile(r"(?<![\w&~])[A-Z][a-z]+([_&~])[a-z]+(?![\w&~;])|(?<![\w&~])[a-z]{1,2}([&~])[a-z]+(?![\w&~;])")
 #: Characters of a text that may be a label with such a letter.
 _LABEL = 80
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
@@ -127,6 +132,7 @@ def parse(data: bytes, name: str, target: str | None = None, *, retranslate_fuzz
         source = _headed(source, header, target)
         entries = list(_entries(source, name))
         forms = _forms(next(e for e in entries if e.texts.get("msgid") == "").texts.get("msgstr", ""))
+    signs = _marking(entries)
     places: list[_Place] = []
     segments: list[Segment] = []
     fuzzy = 0
@@ -137,7 +143,7 @@ def parse(data: bytes, name: str, target: str | None = None, *, retranslate_fuzz
             fuzzy += entry.fuzzy
             continue
         message = _message(entry, target)
-        made = list(message.segments) if message else [_segment(text, entry) for text in _sources(entry, forms)]
+        made = list(message.segments) if message else [_segment(text, entry, signs) for text in _sources(entry, forms)]
         if any(has_letters(segment.prose()) for segment in made):
             flagged = entry.flagged or (entry.head, entry.head)
             flags = _flags(source, entry, mark_fuzzy)
@@ -172,14 +178,15 @@ def _skeleton(data: bytes) -> object:
     keys = [{k: v for k, v in e.texts.items() if not k.startswith("msgstr")} for e in entries]
     # an entry may lack forms that the header says there are
     forms = [["msgstr[]" if "msgid_plural" in e.texts else k for k in e.texts if k.startswith("msgstr")][:1] for e in entries]
-    lost = [_lost(e) if e.texts.get("msgid") else e.texts.get("msgstr") for e in entries]
+    signs = _marking(entries)
+    lost = [_lost(e, signs) if e.texts.get("msgid") else e.texts.get("msgstr") for e in entries]
     lines = [line.strip("\ufeff \t\f\v\r") for line in source.split("\n")]
     comments = [line for line in lines if line.startswith("#") and not line.startswith("#,")]
     flags = [sorted({flag.strip() for flag in entry.flags.split(",")} - {"", "fuzzy"}) for entry in entries]
     return comments, flags, keys, forms, lost, _complaints(data)
 
 
-def _lost(entry: _Entry) -> list[object]:
+def _lost(entry: _Entry, signs: frozenset[str]) -> list[object]:
     """Placeholders, tags and line ends at both ends in which the forms differ from what they translate."""
     written = [text for keyword, text in entry.texts.items() if keyword.startswith("msgstr")]
     out: list[object] = []
@@ -187,7 +194,7 @@ def _lost(entry: _Entry) -> list[object]:
         before, after = _signs(source, entry), _signs(text, entry)
         if text and before != after:
             out.append(sorted((before - after) + (after - before)))
-        if text and _accelerator(source) and not _accelerator(text):
+        if text and _accelerator(source, signs) is not None and _accelerator(text, signs) is None:
             out.append("accelerator")
     return out
 
@@ -254,11 +261,11 @@ def _entries(source: str, name: str) -> Iterator[_Entry]:
         yield entry
 
 
-def _segment(text: str, entry: _Entry) -> Segment:
+def _segment(text: str, entry: _Entry, signs: frozenset[str]) -> Segment:
     plain, kind = text, ""
-    if mark := _accelerator(text):
-        plain = text[: mark.start()] + text[mark.end() :]
-        kind = mark.group() + plain[mark.start()]
+    if (place := _accelerator(text, signs)) is not None:
+        plain = text[:place] + text[place + 1 :]
+        kind = text[place] + plain[place]
     pieces: list[tuple[str, bool]] = []
     for piece, is_mark in with_marks(plain, _pattern(entry)):
         pieces += [(piece, True)] if is_mark else _wrapped(piece)
@@ -266,10 +273,18 @@ def _segment(text: str, entry: _Entry) -> Segment:
     return Segment(stripped, '""', entry.line, places, kind)
 
 
-def _accelerator(text: str) -> re.Match[str] | None:
-    """The one mark of a letter for the keyboard in a label."""
-    marks = list(_ACCELERATOR.finditer(text))
+def _accelerator(text: str, signs: frozenset[str]) -> int | None:
+    """Where the one mark of a letter for the keyboard stands in a label. signs: those that other labels have."""
+    marks = [mark.start() for mark in _ACCELERATOR.finditer(text)]
+    if not marks:
+        marks = [place for mark in _INSIDE.finditer(text) if text[(place := mark.start(mark.lastindex or 0))] in signs]
     return marks[0] if len(marks) == 1 and len(text) < _LABEL else None
+
+
+def _marking(entries: Sequence[_Entry]) -> frozenset[str]:
+    """The signs that mark letters for the keyboard in a catalog."""
+    labels = (entry.texts.get("msgid", "") for entry in entries)
+    return frozenset(text[place] for text in labels if (place := _accelerator(text, frozenset())) is not None)
 
 
 def _pattern(entry: _Entry) -> re.Pattern[str]:
@@ -279,7 +294,7 @@ def _pattern(entry: _Entry) -> re.Pattern[str]:
 
 def _formats(entry: _Entry) -> list[str]:
     """What the formats that an entry's flags name put into texts."""
-    return [pattern.pattern for flag, pattern in BY_FLAG.items() if re.search(rf"(?<!no-)\b{flag}\b", entry.flags)]
+    return [pattern.pattern for flag, pattern in BY_FLAG.items() if re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", entry.flags)]
 
 
 def _wrapped(prose: str) -> Iterator[tuple[str, bool]]:
@@ -298,16 +313,17 @@ def _written(text: str, segment: Segment) -> str:
     for number, (_, mark) in enumerate(pieces[1:], 1):
         if mark and pieces[number][0] == "\n":
             pieces[number - 1] = (pieces[number - 1][0].rstrip(" "), pieces[number - 1][1])
-    return _accelerated("".join(piece for piece, _ in pieces), segment)
+    return "".join(_accelerated(pieces, segment.kind))
 
 
-def _accelerated(text: str, segment: Segment) -> str:
-    """The translation with its keyboard letter marked: the source's, where a word begins with it, or the first letter."""
-    if not segment.kind:
-        return text
-    mark, letter = segment.kind[0], segment.kind[1:]
-    match = re.search(rf"(?<!\w){re.escape(letter)}", text, re.IGNORECASE) or re.search(r"[^\W\d_]", text)
-    return text if match is None else f"{text[: match.start()]}{mark}{text[match.start() :]}"
+def _accelerated(pieces: Sequence[tuple[str, bool]], kind: str) -> Iterator[str]:
+    """The translation with its keyboard letter marked: the source's, where a word begins with it, or the first letter of its prose."""
+    wanted = rf"(?<!\w){re.escape(kind[1:])}"
+    prose = [(number, part) for number, (part, mark) in enumerate(pieces) if kind and not mark]
+    found = ((n, re.search(pattern, part, re.IGNORECASE)) for pattern in (wanted, r"[^\W\d_]") for n, part in prose)
+    place = next(((number, match.start()) for number, match in found if match), None)
+    for number, (part, _) in enumerate(pieces):
+        yield f"{part[: place[1]]}{kind[0]}{part[place[1] :]}" if place is not None and place[0] == number else part
 
 
 def _is_unmade(entries: Sequence[_Entry], header: str, target: str) -> bool:
