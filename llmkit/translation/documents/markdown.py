@@ -28,7 +28,7 @@ from llmkit.translation.documents.markdown_blocks import (
     untitled,
 )
 from llmkit.translation.documents.markdown_text import compare, write
-from llmkit.translation.documents.mdx import hidden, masked, shown
+from llmkit.translation.documents.mdx import Hidden, hidden, is_mdx, masked, shown
 from llmkit.translation.placeholders import ALTERNATIVE, CODE, IN_PROSE, MARKS_IN_MESSAGES, STATEMENT
 
 if TYPE_CHECKING:
@@ -70,8 +70,10 @@ _PAIRED = re.compile(
     r"(?<!\w)(?P<two>==|\+\+|\|\||\^\^)(?=\S)(?:(?!(?P=two))[^\n])*?\S(?P=two)(?!\w)"
     r"|(?<![~^\\])(?P<one>[~^])[^\s~^]{1,40}(?P=one)(?![~^])"
 )
-#: Marks of Markdown between tags of HTML: JSX has Markdown there.
-_IN_TAGS = re.compile(MARKS_IN_MESSAGES)
+#: Marks of Markdown between tags of HTML, and expressions: JSX has them there.
+_IN_TAGS = re.compile(rf"{MARKS_IN_MESSAGES}|[$%]?\{{(?:[^{{}}\n]|\{{(?!%)[^{{}}\n]*\}})*+\}}")
+#: A formula that is lines of its own.
+_FORMULA_LINES = re.compile(r"(?:\\(?:\\?\[|begin)|\$\$).*\n.*", re.DOTALL)
 #: Nesting of a cell's text: table, section, row, cell.
 _CELL = 4
 
@@ -79,18 +81,22 @@ _CELL = 4
 def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
     """The document of a Markdown file."""
     source = decoded(data, name)
-    mdx = name.lower().endswith(".mdx")
-    md, env = parser(), {}  # type: ignore[var-annotated]
     front = front_matter.end_of(source)
-    unread = (
-        hidden(source, mdx=mdx)
-        if "<" in source or "{" in source or ":::" in source or "export" in source or "import" in source or mdx
-        else []
-    )
+    unread, mdx = _unread(source, name)
+    md, env = parser(), {}  # type: ignore[var-annotated]
     spans = [*front_matter.spans(source[:front]), *_spans(masked(source, unread), _lines(masked(source, unread), front), md, env)]
     spans.sort(key=lambda span: (span.begin, -span.end))
     shown_spans = tuple(replace(span, text=shown(span.text, span.begin, span.end, unread)) for span in _apart(spans))
     return cut(source, shown_spans, write, partial(compare, md, env), shape=lambda built: _skeleton(decoded(built, name), mdx=mdx))
+
+
+def _unread(source: str, name: str) -> tuple[list[Hidden], bool]:
+    """What Markdown is not to read, and whether the file is MDX."""
+    mdx = name.lower().endswith(".mdx")
+    if not mdx and not any(sign in source for sign in ("<", "{", ":::", "export", "import")):
+        return [], False
+    parts = hidden(source, mdx=mdx)
+    return (hidden(source, mdx=True), True) if not mdx and is_mdx(parts) else (parts, mdx)
 
 
 def _lines(source: str, begin: int = 0) -> list[tuple[int, str]]:
@@ -120,6 +126,8 @@ def _spans(source: str, lines: list[tuple[int, str]], md: MarkdownIt, env: dict[
             yield from _title(md, env, lines[token.map[0]], token.type)
         elif token.type == "fence" and token.map:
             yield from _fenced(source, lines, token, md, env)
+        elif token.type == "inline" and token.map and before == "admonition_title_open" and '"' not in lines[token.map[0]][1]:
+            pass  # !!! note inline: without quotes the words are classes
         elif token.type == "inline" and token.map and not ruled.isdisjoint((token.map[0] - 1, token.map[1])):
             pass
         elif token.type == "inline" and token.content.strip():
@@ -264,7 +272,9 @@ def _chunk(
 def _between_breaks(md: MarkdownIt, env: dict[str, Any], pieces: Sequence[Piece], places: list[int], kind: str = "") -> Iterator[Span]:
     """The pieces as spans, from one line break that is meant to the next. places: of each of their characters in the source."""
     group: list[Piece] = []
-    for piece in [*pieces, None]:
+    for number, piece in enumerate([*pieces, None]):
+        if piece is not None and piece.mark and _FORMULA_LINES.fullmatch(piece.text) and _on_lines(pieces, number):
+            piece = replace(piece, breaks=True)
         if piece is not None and not piece.breaks and not (piece.mark and (ALTERNATIVE.fullmatch(piece.text) or _is_apart(group, piece))):
             group.append(piece)
             continue
@@ -274,6 +284,12 @@ def _between_breaks(md: MarkdownIt, env: dict[str, Any], pieces: Sequence[Piece]
             yield from _titles(group, places)
             yield from _notes(md, env, group, places)
         group = [piece] if piece is not None and not piece.breaks and not ALTERNATIVE.fullmatch(piece.text) else []
+
+
+def _on_lines(pieces: Sequence[Piece], number: int) -> bool:
+    """Whether a line begins and ends where a piece does."""
+    edges = (pieces[number - 1] if number else None, pieces[number + 1] if number + 1 < len(pieces) else None)
+    return all(edge is None or (not edge.mark and edge.end - edge.begin == 1 and edge.text == " ") for edge in edges)
 
 
 def _is_apart(group: Sequence[Piece], piece: Piece) -> bool:
@@ -343,8 +359,8 @@ def _placeholders(texts: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
         ends = set(accumulate(map(len, prose)))
         at = 0
         for part, is_mark in with_marks("".join(prose), IN_PROSE):
-            # a name with an escape in it is written as prose is
-            escaped = is_mark and CODE.fullmatch(part) and any(at < end < at + len(part) for end in ends)
+            # a name or braces with an escape in it are written as prose is
+            escaped = is_mark and (CODE.fullmatch(part) or part.startswith("{")) and any(at < end < at + len(part) for end in ends)
             out += [(part, True)] if is_mark and not escaped else _pairs(part)
             at += len(part)
         out.append((text, True))

@@ -22,6 +22,8 @@ _BLOCK = re.compile(r"(?:#{1,6}|[-+>*~])(?=\s|$)|[=-]+(?=\s*$)|:(?=\s)|:{3}")
 _LIST = re.compile(r"(\d{1,9})([.)])(?=\s|$)")
 #: A word that may begin a line of a paragraph.
 _BEGINS = re.compile(r"[\"'«“(*_`\[]*[^\W\d_]")
+#: What a formula or an expression begins with; its lines stay lines, because one may end with a comment.
+_LINES = ("\\[", "\\\\[", "\\begin", "$$", "{")
 _KEYWORDS = frozenset(("import", "export"))
 
 
@@ -61,16 +63,16 @@ def _pieces(text: str, segment: Segment) -> list[tuple[str, bool]]:
     """A translation on one line as (text, whether it is a mark), prose escaped as it was in the source, and where it would be a mark."""
     escaped, literal = frozenset(re.findall(r"\\([!-/:-@\[-`{-~])", segment.raw)), _literal(segment)
     referred = frozenset(name for name in ("&nbsp;", "&amp;", "&lt;") if name in segment.raw)
-    out = [
-        (" ".join((part if mark else _escaped(part, referred, escaped, literal)).split("\n")), mark)
-        for part, mark in parts(text, segment) or [(text, False)]
-    ]
+    written = (
+        (part if mark else _escaped(part, referred, escaped, literal), mark) for part, mark in parts(text, segment) or [(text, False)]
+    )
+    out = [(part if mark and part.startswith(_LINES) else " ".join(part.split("\n")), mark) for part, mark in written]
     if segment.kind == "cell":
         return [(re.sub(r"(?<!\\)\|", r"\\|", part), mark) for part, mark in out]
-    written = "".join(part for part, _ in out)
-    if not _BLOCK.match(segment.text) and _BLOCK.match(written):
+    prose = "".join(part for part, _ in out)
+    if not _BLOCK.match(segment.text) and _BLOCK.match(prose):
         return [("\\", True), *out]
-    if _LIST.match(written) and not _LIST.match(segment.text):
+    if _LIST.match(prose) and not _LIST.match(segment.text):
         out[0] = (_LIST.sub(r"\1\\\2", out[0][0], count=1), out[0][1])
     return out
 
@@ -84,6 +86,8 @@ def _laid(pieces: list[tuple[str, bool]], raw: str) -> str:
     width = max(len(line.strip(" \t>")) for line in lines)
     words = [""]
     for piece, mark in pieces:
+        if mark and not piece.startswith("{"):  # whose lines are those of the file
+            piece = piece.replace("\n", f"{end}{indent}")
         first, *others = [piece] if mark else piece.split(" ")
         words[-1] += first
         words += others
