@@ -31,8 +31,9 @@ _CLOSED = re.compile(r"\](?:\{[^{}\n]*\})?")
 _INSIDE = r"\\(?!\\?[()])"
 _FORMULA = rf"\\\\?\((?=[^\n\\_^=+{{}}]*+(?:[_^=+{{}}]|{_INSIDE})|\w\\)(?:[^\n\\]|{_INSIDE})++\\\\?\)"
 #: The same as \[x = y\], also between lines that hold nothing but its signs, and an environment.
+_BETWEEN_LINES = r"[ \t]*\n(?:[^\\\n][^\n]*\n)*[ \t]*\\\\?\][ \t]*(?:\n|\Z)"
 _DISPLAY = (
-    r"\\\\?\[(?=[ \t]*\n(?:[^\\\n][^\n]*\n)*[ \t]*\\\\?\][ \t]*(?:\n|\Z)|[^\\=^{}\[\]]*+(?:[=^{}]|\\[a-zA-Z]))(?:[^\\\[\]]|\\(?!\\?[\[\]]))++\\\\?\]"
+    rf"\\\\?\[(?={_BETWEEN_LINES}|[^\\=^{{}}\[\]]*+(?:[=^{{}}]|\\[a-zA-Z]))(?:[^\\\[\]]|\\(?!\\?[\[\]]))++\\\\?\]"
     r"|\\begin\{(?P<env>\w+\*?)\}(?:[^\\]++|\\(?!end\{(?P=env)\})){0,2000}+\\end\{(?P=env)\}"
 )
 #: Pandoc's [see @smith2004, p. 33], and commands of LaTeX.
