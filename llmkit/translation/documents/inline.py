@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmkit.translation.documents import html as pages
 from llmkit.translation.documents.markdown_blocks import tab_plugin, terms_plugin
+from llmkit.translation.documents.markdown_structure import without_titles
 from llmkit.translation.placeholders import ICU, IN_PROSE, STATEMENT, SYMBOL_ALONE, TEMPLATE
 
 if TYPE_CHECKING:
@@ -296,7 +297,7 @@ def skeleton(md: MarkdownIt, env: dict[str, Any], content: str) -> list[tuple[st
             if token.nesting < 0 and not text.strip() and out and out[-1][0] == token.type.replace("close", "open"):
                 out.append(("empty", ""))
             attributes = str({k: _told(k, v) for k, v in token.attrs.items()})
-            tag = str(pages.skeleton(token.content)) if token.type == "html_inline" else token.content
+            tag = str(pages.skeleton(token.content)) if token.type == "html_inline" else without_titles(token.content)
             if token.type == "opaque" and token.content.startswith(NOTE):
                 tag = str(skeleton(md, env, token.content[len(NOTE) : -1]))
             if token.type == "opaque" and token.content.startswith("]("):

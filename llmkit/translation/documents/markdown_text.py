@@ -33,6 +33,8 @@ def write(text: str, segment: Segment) -> str:
         return front_matter.write(text, segment)
     if segment.kind.startswith("html"):
         return pages.write(text, _of_page(segment))
+    if segment.kind.startswith("template"):  # not all templates know an escape
+        return " ".join(text.split("\n")).replace(segment.kind[-1], "'" if segment.kind[-1] == '"' else "’")
     if segment.kind.startswith("title"):
         escaped = "()" if segment.kind[-1] == ")" else segment.kind[-1]
         prose = re.sub(rf"[\\{escaped}]", r"\\\g<0>", " ".join(text.split("\n")))
@@ -47,7 +49,7 @@ def compare(md: MarkdownIt, env: dict[str, Any], text: str, segment: Segment) ->
     """What a segment's marks and blocks are, for `Marks.compare`."""
     if segment.kind.startswith("html"):
         return pages.compare(text, _of_page(segment))
-    if segment.kind.startswith(("title", "front")):
+    if segment.kind.startswith(("title", "template", "front")):
         return None
     written = "".join(piece for piece, _ in _pieces(text, segment))
     written = masked(written, hidden(written, mdx=False))
