@@ -250,6 +250,20 @@ def test_sound_translations_are_let_through(source: str, translation: str) -> No
     assert problems(source, translation, "eos") == []
 
 
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        ("The man’s brother isn’t here.", "The man's brother isn't here."),
+        ("He said “thank you”.", 'He said "thank you".'),
+        ("The well\u2011known man is here.", "The well-known man is here."),
+        ("The sta\u00adtion\u00a0is here.", "The station is here."),
+    ],
+)
+def test_the_built_in_model_reads_the_signs_of_word_processors_as_those_that_people_type(run: Run, written: str, plain: str) -> None:
+    read, expected = (run("translate", text, "--to", "fr", "--quiet") for text in (written, plain))
+    assert read == expected
+
+
 def test_a_sentence_is_translated(run: Run) -> None:
     ran = run("translate", "Thank you very much.", "--to", "fr")
     assert ran.code == 0
