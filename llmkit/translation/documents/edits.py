@@ -126,10 +126,12 @@ class Slot:
     places: tuple[tuple[int, int], ...]
 
 
-def slotted(slots: Sequence[Slot], line: int, write: Callable[[str, int, int], str], marks: re.Pattern[str] = _SLOT) -> Unit | None:
+def slotted(
+    slots: Sequence[Slot], line: int, write: Callable[[str, int, int], str], marks: re.Pattern[str] = _SLOT, kind: str = ""
+) -> Unit | None:
     """A unit from slots, with a mark `<1>` from each to the next; None where there is nothing to translate.
 
-    write: a slot's text and the place [begin, end) whose content it becomes, to the source there.
+    write: a slot's text and the place [begin, end) whose content it becomes, to the source there. kind: the segment's.
     """
     texts = [slot.text for slot in slots]
     taken = {match for text in texts for match in re.findall(r"<\d+>", text)}
@@ -140,7 +142,7 @@ def slotted(slots: Sequence[Slot], line: int, write: Callable[[str, int, int], s
     for number, text in enumerate(texts):
         pieces += [*([(f"<{first + number - 1}>", True)] if number else []), *with_marks(text, marks)]
     text, places = joined(pieces)
-    segment = Segment(text, text, line, places)
+    segment = Segment(text, text, line, places, kind)
     if not has_letters(segment.prose()):
         return None
     between = [f"<{first + number}>" for number in range(len(texts) - 1)]
