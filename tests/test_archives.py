@@ -183,7 +183,7 @@ def test_only_the_words_of_a_part_change(trap: str) -> None:
 SHEET = (
     '<worksheet><dataValidations><dataValidation prompt="{0}" promptTitle="{1}"/></dataValidations>'
     '<hyperlinks><hyperlink tooltip="{0}" display="The cat"/></hyperlinks>'
-    '<headerFooter><oddHeader>&amp;L&amp;"Arial,Bold"{0}&amp;CPage &amp;P&amp;R&amp;12{1}</oddHeader><oddFooter/></headerFooter></worksheet>'
+    '<headerFooter><oddHeader>&amp;L&amp;"Arial,Bold"{0}&amp;CPage &amp;P&amp;R&amp;12{1}</oddHeader></headerFooter></worksheet>'
 )
 
 
