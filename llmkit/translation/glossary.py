@@ -26,6 +26,8 @@ _SINGULARS = {
 }  # fmt: skip
 #: A short word at the beginning: le, l', der, un.
 _ARTICLE = re.compile(r"^[^\W\d_]{1,3}(?:['’]|\s+)(?=\w)")
+#: What French elides that is no article: a model that writes c'est for a term has not understood it.
+_PRONOUN = re.compile(r"[cjmnst]['’]", re.IGNORECASE)
 #: Languages whose plural is an -s, which a term that is put in gets.
 _PLURAL_S = frozenset(("ca", "en", "es", "fr", "pt"))
 #: French words before a vowel and before a consonant: l'homme, le gars; d'eau, de pain.
@@ -165,7 +167,8 @@ def _candidates(translations: Sequence[str]) -> list[str]:
     Words of three letters are none, because most are articles and the like; but for those in capitals, and those behind an article
     (l'eau).
     """
-    whole = [_ARTICLE.sub("", text.strip(" .,;:!?…\"'«»")) for text in translations]
+    stripped = [text.strip(" .,;:!?…\"'«»") for text in translations]
+    whole = [_ARTICLE.sub("", text) for text in stripped if not _PRONOUN.match(text)]
     words = [word for text in translations for word in reversed(re.findall(r"[^\W_]+", text))]
     words = [word for word in words if len(word) > 3 or (word.isupper() and len(word) > 1) or _UNSPACED.search(word)]
     words += [word for text in translations for word in re.findall(r"(?<=\b[lLdD]['’])[^\W\d_]{2,}", text)]
