@@ -124,19 +124,20 @@ def strip(text: str, keep: Finder) -> Marked:
         if last.isalnum() and after.isalnum() and not paired and number + 1 < len(matches):
             opens = text[at : matches[number + 1].start()].isalnum()  # both ends of it are in one word: un*house*able
         paired = opens and last.isalnum()
-        if last == " " and after == " ":
+        if last in _SPACES and after in _SPACES:
             opens = True
-            if text[at : at + 1] == " ":
-                marked, at = marked + " ", at + 1
-        elif last == " " and run and size > 1 and (not after or after in _STOPS):
-            marked, opens = " " + marked, False
+            if text[at : at + 1] in _SPACES:
+                marked, at = marked + text[at], at + 1
+        elif last in _SPACES and run and size > 1 and (not after or after in _STOPS):
+            marked, opens = last + marked, False
             plain[-1] = run[:-1]
             size, last = size - 1, run[-2:-1]
-        elif last == " " and not run and items and size > 1 and (not after or after in _STOPS):
+        elif last in _SPACES and not run and items and size > 1 and (not after or after in _STOPS):
             # several pieces one after another: the space before the first of them goes with it
+            space = last
             plain[-1], size, opens = plain[-1][:-1], size - 1, False
             first = next((n for n in range(len(items) - 1, -1, -1) if items[n].offset <= size), -1) + 1
-            items[first:] = [Item(size, (" " if n == first else "") + items[n].text, False) for n in range(first, len(items))]
+            items[first:] = [Item(size, (space if n == first else "") + items[n].text, False) for n in range(first, len(items))]
             last = ""
         items.append(Item(size, marked, opens))
     return Marked(text, "".join([*plain, text[at:]]), tuple(items))
@@ -157,6 +158,8 @@ _CLOSE = 0.15
 #: Signs between two pieces of markup that make one of them: Ctrl+C, %s/%s.
 _GLUE = re.compile(r"[-+/|→>·×:@&~–=.]{1,2}")
 _ENCLOSING = {"(": ")", "[": "]", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»"}
+#: What stands between two words; some do not break.
+_SPACES = frozenset(" \xa0\u202f")
 #: What belongs to the word before it.
 _STOPS = frozenset(".,;:!?)]}»”…")
 
@@ -280,7 +283,7 @@ def _alone(items: Sequence[Item]) -> list[bool]:
     for number in range(len(items) - 1, -1, -1):
         item = items[number]
         touches = bool(out) and out[-1] and items[number + 1].offset == item.offset
-        out.append(item.opens and (item.text.endswith(" ") or touches))
+        out.append(item.opens and (item.text[-1:] in _SPACES or touches))
     return out[::-1]
 
 

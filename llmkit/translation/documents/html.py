@@ -13,10 +13,11 @@ from dataclasses import replace
 from itertools import pairwise
 
 from llmkit.translation.documents import front_matter, page_language
-from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, has_letters, joined, one_line, parts, with_marks
+from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, has_letters, joined, one_line, parts
+from llmkit.translation.documents.html_text import read
 from llmkit.translation.documents.html_tokens import RAW, Token, tokens
 from llmkit.translation.documents.page_templates import Lines
-from llmkit.translation.placeholders import ELSE, IN_PAGES, SYMBOL_ALONE, cuts
+from llmkit.translation.placeholders import ELSE, IN_PAGES, cuts
 
 #: Elements inside a sentence; all others end one.
 _INLINE = frozenset(
@@ -60,7 +61,6 @@ SMALL = re.compile(r"<su[bp]\b[^>]*>\Z", re.IGNORECASE)
 #: Classes of elements that are not translated; what is in an icon is its name.
 _UNREAD = re.compile(r"notranslate\Z|material-(?:icons|symbols)")
 _ENDED = re.compile(r"</([a-zA-Z]+)")
-_REFERENCE = re.compile(r"(?:&#?\w+;)+")
 
 
 def parse(data: bytes, name: str, target: str | None = None, *, encoding: str | None = None) -> TextDocument:
@@ -257,12 +257,12 @@ class _Finder:
         if self._untranslated(token):
             return
         for name, (a, b) in values.items():
-            if _is_read(self.source, token, name, values) and has_letters(self.source[a:b]):
+            if _isread(self.source, token, name, values) and has_letters(self.source[a:b]):
                 self._attribute(a, b)
 
     def _attribute(self, begin: int, end: int) -> None:
         """A value as a segment of its own, within that of the sentence around it."""
-        text, marks = joined(_read(self.source[begin:end]))
+        text, marks = joined(read(self.source[begin:end]))
         quote = self.source[begin - 1]
         self.spans.append(Span(begin, end, text, marks, f"attribute {quote}"))
 
@@ -302,7 +302,7 @@ def is_number(text: str, end: str) -> bool:
     return not has_letters(html.unescape(text)) and end.lower().startswith(("</sup", "</sub"))
 
 
-def _is_read(source: str, token: Token, name: str, values: dict[str, tuple[int, int]]) -> bool:
+def _isread(source: str, token: Token, name: str, values: dict[str, tuple[int, int]]) -> bool:
     """Whether people read an attribute of a tag, whose values are at these places."""
     if token.name == "meta" and name == "content":
         return any(source[slice(*values[key])].lower() in _META for key in ("name", "property", "itemprop") if key in values)
@@ -318,29 +318,9 @@ def _span(source: str, run: list[tuple[int, int, bool]]) -> Span:
     pieces: list[tuple[str, bool]] = []
     for a, b, mark in run:
         text = source[max(a, begin) : min(b, end)]
-        pieces += [(text, True)] if mark else _read(text)
+        pieces += [(text, True)] if mark else read(text)
     text, marks = joined(pieces)
     return Span(begin, end, text, marks)
-
-
-def _read(raw: str) -> list[tuple[str, bool]]:
-    """Text in pieces, placeholders as they are written: references as characters, lines joined."""
-    out: list[tuple[str, bool]] = []
-    for text, mark in with_marks(one_line(raw), IN_PAGES):
-        out += [(text, True)] if mark else _unescaped(text)
-    return out
-
-
-def _unescaped(text: str) -> Iterator[tuple[str, bool]]:
-    """Text with its references read; those to a symbol stay as they are written."""
-    prose: list[str] = []
-    for part, reference in with_marks(text, _REFERENCE):
-        if reference and SYMBOL_ALONE.fullmatch(html.unescape(part)):
-            yield from ((html.unescape("".join(prose)), False), (part, True))
-            prose = []
-        else:
-            prose.append(part)
-    yield html.unescape("".join(prose)), False
 
 
 def write(text: str, segment: Segment) -> str:
@@ -392,7 +372,7 @@ def _shape(source: str, token: Token) -> Iterator[str]:
     at = token.begin
     values = {name: (a, b) for name, a, b in token.attributes}
     for name, begin, end in token.attributes:
-        if _is_read(source, token, name, values):
+        if _isread(source, token, name, values):
             yield source[at:begin]
             yield from _placeholders(source[begin:end])
             at = end
