@@ -13,6 +13,7 @@ from test_document_corpus import answered
 from llmkit.translation.documents import docx as word
 from llmkit.translation.documents import html, markdown
 from llmkit.translation.documents.verification import verify
+from llmkit.translation.markup import strip
 
 SOURCES = (
     "<b>Note:</b> be careful, <i>always</i>.",
@@ -38,6 +39,21 @@ def test_another_order_of_words_leaves_no_mark_empty(source: str) -> None:
     made = verify(document, answered(document, lambda text: " ".join(reversed(text.split()))))
     assert made.left == ()
     assert not re.search(r"<(\w+)[^>]*></\1>", made.data.decode())
+
+
+@pytest.mark.parametrize(
+    ("source", "read"),
+    [
+        ("Tom &lt;tom@example.org&gt; and the cat (%s).", "Tom and the cat."),
+        ("Page&nbsp;<code>x</code>&nbsp;and the cat, or&nbsp;<code>y</code>, yes.", "Page\xa0and the cat, or, yes."),
+        ("&copy;&nbsp;2024 the cat", "2024 the cat"),
+    ],
+)
+def test_what_stays_is_read_with_the_brackets_and_a_space_around_it(source: str, read: str) -> None:
+    document = html.parse(f"<p>{source}</p>".encode(), "a.html")
+    assert strip(document.segments[0].text, document.keep).plain.strip() == read
+    built = verify(document, answered(document, lambda text: text.replace("the cat", "le chat"))).data.decode()
+    assert built == f"<p>{source.replace('the cat', 'le chat')}</p>"
 
 
 def test_wrapped_lines_of_markdown_are_one_sentence_and_lines_again() -> None:

@@ -157,7 +157,7 @@ _RUN = re.compile(r"\S+")
 _CLOSE = 0.15
 #: Signs between two pieces of markup that make one of them: Ctrl+C, %s/%s.
 _GLUE = re.compile(r"[-+/|→>·×:@&~–=.]{1,2}")
-_ENCLOSING = {"(": ")", "[": "]", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»"}
+_ENCLOSING = {"(": ")", "<": ">", "[": "]", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»"}
 #: What stands between two words; some do not break.
 _SPACES = frozenset(" \xa0\u202f")
 #: What belongs to the word before it.

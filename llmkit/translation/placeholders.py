@@ -58,6 +58,9 @@ MARKS_IN_MESSAGES = (
     r"``(?:[^`\n]|`(?!`))+``|:[a-zA-Z][\w:.+-]*:`(?:[^`<\n]*`|(?=[^`\n]*<))|[ ]?<[^<>`\n]+>`(?:__?)?"
     r"|(?<!`)`[^`<>'\n]+`(?:__?)?(?![`\w])|(?<!\w)\|[A-Za-z][\w-]*\|_?(?!\w)"
 )
+#: Tags and character references; also numbered tags (react-i18next).
+TAGS = r"</?[a-zA-Z][^<>]*>|<!--(?:[^-<]++|-(?!->)|<(?!!--))*+-->|&#?\w+;"
+MARKUP = rf"{TAGS}|</?\d*/?>"
 #: A shell's $HOME; names of people, tickets and tags: @tom, @<Tom S>, #12, !12, #red/house.
 _NAMED = r"(?<![\w$\\])\$[A-Za-z_]\w*+(?![\w$])|(?<![\w&#@/.\\])[@#][A-Za-z0-9](?:[\w/:-]*\w)?|(?<!\w)@<[^<>\n]{1,60}>|(?<![\w!])!\d+(?!\w)"
 #: Names in a program: my_house, --color.
@@ -121,7 +124,7 @@ BY_FLAG = {
         "elisp-format": f"{_WEB}|{PRINTF}",
         "java-printf-format": f"{_COMMON}|{PRINTF}|%[-+0#,(<]*\\d*(?:\\.\\d+)?(?:[bBhHsSnc]|[tT][A-Za-z])(?![A-Za-z]{{2}})",
         "javascript-format": f"{_COMMON}|{PRINTF}|%j(?![A-Za-z]{{2}})",
-        "go-format": f"{_COMMON}|{PRINTF}|%[-+# 0]*(?:\\[\\d+\\])?\\d*(?:\\.\\d+)?[vTtqbxXUdsefgcopw](?![A-Za-z]{{2}})",
+        "go-format": f"{TEMPLATE}|{_WEB}|{PRINTF}|%[-+# 0]*(?:\\[\\d+\\])?\\d*(?:\\.\\d+)?[vTtqbxXUdsefgcopw](?![A-Za-z]{{2}})",
         "lua-format": f"{_WEB}|{PRINTF}|%q(?![A-Za-z]{{2}})",
         "d-format": f"{_WEB}|%\\([^%\\n]*%[^()\\n]*%\\)|{PRINTF}",
         "sh-printf-format": f"{_WEB}|{PRINTF}|%b(?![A-Za-z]{{2}})",

@@ -19,12 +19,11 @@ from llmkit.errors import InputError, UnavailableError
 from llmkit.translation.documents import icu, messages
 from llmkit.translation.documents.base import Marks, Segment, decoded, has_letters, joined, parts, with_marks
 from llmkit.translation.documents.messages import Message
-from llmkit.translation.placeholders import BY_FLAG, MARKS_IN_MESSAGES, PLACEHOLDER
+from llmkit.translation.placeholders import BY_FLAG, MARKS_IN_MESSAGES, PLACEHOLDER, TAGS
 
 #: Where GNOME's and KDE's translators write their own names.
 _CREDITS = frozenset(("translator-credits", "translator_credits", "Your names", "Your emails"))
 _LINE = re.compile(r'[ \t\f\v\r]*(?:(msgctxt|msgid_plural|msgid|msgstr)(?:\[(\d+)\])?[ \t]*)?("(?:[^"\\\n]|\\.)*")[ \t\f\v\r]*')
-_MARKUP = r"</?[a-zA-Z][^<>]*>|<!--(?:[^-<]++|-(?!->)|<(?!!--))*+-->|&#?\w+;"
 #: A letter's mark for the keyboard: _Open, &File, ~Edit, E&xit, Cu_t; not that of a name (my_house), a company (R&D) or an entity.
 _ACCELERATOR = re.compile(
     r"(?<!\w)[_&](?=[^\W\d_])(?!\w+;)|(?<![\w/.])~(?=[A-Z])|(?<=\b[A-Z])[_&~](?=[a-z])(?!\w+;)"
@@ -289,7 +288,7 @@ def _marking(entries: Sequence[_Entry]) -> frozenset[str]:
 
 def _pattern(entry: _Entry) -> re.Pattern[str]:
     """What in an entry's text is no prose, by its flags."""
-    return re.compile("|".join([MARKS_IN_MESSAGES, _MARKUP, *(_formats(entry) or [PLACEHOLDER.pattern])]))
+    return re.compile("|".join([MARKS_IN_MESSAGES, TAGS, *(_formats(entry) or [PLACEHOLDER.pattern])]))
 
 
 def _formats(entry: _Entry) -> list[str]:
