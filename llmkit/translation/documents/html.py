@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
-from llmkit.translation.documents import front_matter, page_language
+from llmkit.translation.documents import front_matter, icu, page_language
 from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, has_letters, joined, one_line, parts
 from llmkit.translation.documents.html_text import read
 from llmkit.translation.documents.html_tokens import RAW, Token, tokens
@@ -135,6 +135,7 @@ class _Finder:
             self.end_segment()
         elif token.kind == "other":
             self._parts.append((token.begin, token.end, True))
+            self._branches(token)
         elif token.kind == "start" and self._is_left_out(token):
             self._left_out = [token.name]
             self._code = token.name in _CODE
@@ -144,6 +145,13 @@ class _Finder:
             self._attributes(token)
         else:
             self._tag(token)
+
+    def _branches(self, token: Token) -> None:
+        """The branches of a plural or a select as segments of their own, within that of the sentence around them."""
+        for begin, end in icu.innermost(self.source[token.begin : token.end]):
+            begin, end = begin + token.begin, end + token.begin
+            inside = (span for span in spans(self.source[begin:end]) if not span.kind)
+            self.spans += [replace(span, begin=span.begin + begin, end=span.end + begin, kind="branch") for span in inside]
 
     def _is_apart_from_both(self, token: Token) -> bool:
         """Whether a statement stands alone in its line, or between two texts of which one is shown."""
@@ -257,7 +265,7 @@ class _Finder:
         if self._untranslated(token):
             return
         for name, (a, b) in values.items():
-            if _isread(self.source, token, name, values) and has_letters(self.source[a:b]):
+            if _is_read(self.source, token, name, values) and has_letters(self.source[a:b]):
                 self._attribute(a, b)
 
     def _attribute(self, begin: int, end: int) -> None:
@@ -302,7 +310,7 @@ def is_number(text: str, end: str) -> bool:
     return not has_letters(html.unescape(text)) and end.lower().startswith(("</sup", "</sub"))
 
 
-def _isread(source: str, token: Token, name: str, values: dict[str, tuple[int, int]]) -> bool:
+def _is_read(source: str, token: Token, name: str, values: dict[str, tuple[int, int]]) -> bool:
     """Whether people read an attribute of a tag, whose values are at these places."""
     if token.name == "meta" and name == "content":
         return any(source[slice(*values[key])].lower() in _META for key in ("name", "property", "itemprop") if key in values)
@@ -358,7 +366,8 @@ def skeleton(source: str) -> list[object]:
         if token.kind == "text" and not inside:
             prose.append(raw)
             continue
-        out += [*_placeholders("".join(prose)), *([raw] if inside or token.kind == "other" else _shape(source, token))]
+        shape = [raw] if inside else _branches(raw) if token.kind == "other" else _shape(source, token)
+        out += [*_placeholders("".join(prose)), *shape]
         prose = []
     return [*out, *_placeholders("".join(prose))]
 
@@ -367,12 +376,22 @@ def _placeholders(raw: str) -> list[str]:
     return [match.group() for match in IN_PAGES.finditer(one_line(raw))]
 
 
+def _branches(raw: str) -> Iterator[object]:
+    """What is no text, the branches of a plural or a select in it without their words."""
+    at = 0
+    for begin, end in icu.innermost(raw):
+        yield raw[at:begin]
+        yield skeleton(raw[begin:end])
+        at = end
+    yield raw[at:]
+
+
 def _shape(source: str, token: Token) -> Iterator[str]:
     """A tag, the values that people read replaced by the placeholders in them."""
     at = token.begin
     values = {name: (a, b) for name, a, b in token.attributes}
     for name, begin, end in token.attributes:
-        if _isread(source, token, name, values):
+        if _is_read(source, token, name, values):
             yield source[at:begin]
             yield from _placeholders(source[begin:end])
             at = end

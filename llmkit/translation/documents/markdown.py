@@ -169,7 +169,7 @@ def _apart(spans: Sequence[Span]) -> Iterator[Span]:
     """Those with prose in them, none over another but titles and the like in a sentence."""
     end = 0
     for span in spans:
-        inside = span.end <= end and span.kind.startswith(("html attribute", "title", "note", "template"))
+        inside = span.end <= end and span.kind.startswith(("html attribute", "html branch", "title", "note", "template"))
         if (inside or span.begin >= end) and has_letters(Segment(span.text, "", 0, span.marks).prose()):
             yield span
             end = max(end, span.end)
