@@ -41,12 +41,11 @@ os.environ["HF_HOME"] = os.path.join(_CACHE.name, "hub")
 # Hundreds of processes are started, each faster with the modules compiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# Tests run side by side: a worker and the processes that it starts compute with one thread each.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = "1"
-    # ... and a thread that waits gives its core to the other worker instead of turning on the spot
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+# Tests run side by side: a worker and the processes that it starts compute with one thread each, and with as many where one runs alone.
+os.environ["OMP_NUM_THREADS"] = "1"
+# ... and a thread that waits gives its core to the other worker instead of turning on the spot
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 STORIES = "builtin:stories"
 #: Seconds that one step of a test may take on a slow machine before it counts as standing still.

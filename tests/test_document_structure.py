@@ -15,6 +15,7 @@ from llmkit.translation.documents import docx as word
 from llmkit.translation.documents import gettext, html, markdown, subtitles
 from llmkit.translation.documents.base import Document
 from llmkit.translation.documents.formats import open_document
+from llmkit.translation.documents.verification import verify
 from llmkit.translation.markup import strip
 from llmkit.translation.pieces import split
 
@@ -201,6 +202,36 @@ TEMPLATE = (
     '#, fuzzy\nmsgid ""\nmsgstr ""\n"Language: \\n"\n"Content-Type: text/plain; charset=CHARSET\\n"\n'
     '"Plural-Forms: nplurals=INTEGER; plural=EXPRESSION;\\n"\n\n#, c-format\nmsgid "%d cat"\nmsgid_plural "%d cats"\nmsgstr[0] ""\nmsgstr[1] ""\n'  # noqa: E501
 )
+
+
+PLURAL = 'msgid "A cat"\nmsgid_plural "The cats"\nmsgstr[0] "{}"\nmsgstr[1] "{}"\n'
+FIELDS = ("Language: fr", "Content-Type: text/plain; charset=UTF-8", "Plural-Forms: nplurals=2; plural=(n > 1);")
+HEADERS = {
+    "ASCII and no language": '#, fuzzy\nmsgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=ASCII\\n"\n\n',
+    "one string": 'msgid ""\nmsgstr "Language: en\\nContent-Type: text/plain; charset=us-ascii\\n"\n\n',
+    "fields over lines": 'msgid ""\nmsgstr ""\n"Content-Type: text/plain; "\n"charset=CHARSET\\n"\n"Plural-Forms: nplurals=INTEGER; "\n"plural=EXPRESSION;\\n"\n\n',  # noqa: E501
+    "none": "",
+}
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_header_gets_language_charset_and_plural_forms_however_it_is_written(header: str, tmp_path: Path) -> None:
+    (tmp_path / "a.po").write_text(HEADERS[header] + PLURAL.format("", ""))
+    document, _ = open_document(str(tmp_path / "a.po"), "fr")
+    made = verify(document, ["Un été", "Les étés"])
+    head, _, entry = made.data.decode().partition("\n\n")
+    assert made.left == ()
+    assert entry == PLURAL.format("Un été", "Les étés")
+    assert {f'"{field}\\n"' for field in FIELDS} <= set(head.splitlines())
+    assert "fuzzy" not in head
+
+
+def test_a_catalog_in_another_charset_names_the_one_that_is_written(tmp_path: Path) -> None:
+    source = HEAD.replace("UTF-8", "ISO-8859-1") + 'msgid "A cat"\nmsgstr "\xe9"\n\nmsgid "The cat"\nmsgstr ""\n'
+    (tmp_path / "a.po").write_bytes(source.encode("latin-1"))
+    document, _ = open_document(str(tmp_path / "a.po"), "fr", "latin-1")
+    built = document.build(["\xe9t\xe9"]).decode("utf-8")
+    assert built == source.replace("ISO-8859-1", "UTF-8").replace('msgid "The cat"\nmsgstr ""', 'msgid "The cat"\nmsgstr "\xe9t\xe9"')
 
 
 @pytest.mark.parametrize(("target", "forms"), [("fr", 2), ("pl", 3), ("ja", 1)])

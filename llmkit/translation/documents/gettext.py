@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from llmkit.errors import InputError, UnavailableError
-from llmkit.translation.documents import icu, messages
+from llmkit.errors import InputError
+from llmkit.translation.documents import gettext_header, icu, messages
 from llmkit.translation.documents.base import Marks, Segment, decoded, has_letters, joined, parts, with_marks
 from llmkit.translation.documents.messages import Message
 from llmkit.translation.placeholders import BY_FLAG, MARKS_IN_MESSAGES, PLACEHOLDER, TAGS
@@ -126,11 +126,11 @@ def parse(data: bytes, name: str, target: str | None = None, *, retranslate_fuzz
     source = decoded(data, name)
     entries = list(_entries(source, name))
     header = next((e for e in entries if e.texts.get("msgid") == "" and "msgctxt" not in e.texts), None)
-    forms = _forms(header.texts.get("msgstr", "") if header else "")
-    if target is not None and header is not None and _is_unmade(entries, header.texts.get("msgstr", ""), target):
-        source = _headed(source, header, target)
+    forms = gettext_header.forms(header.texts.get("msgstr", "") if header else "")
+    if target is not None and (headed := _headed(source, header, entries, target)) != source:
+        source = headed
         entries = list(_entries(source, name))
-        forms = _forms(next(e for e in entries if e.texts.get("msgid") == "").texts.get("msgstr", ""))
+        forms = gettext_header.forms(next(e for e in entries if e.texts.get("msgid") == "").texts.get("msgstr", ""))
     signs = _marking(entries)
     places: list[_Place] = []
     segments: list[Segment] = []
@@ -325,39 +325,22 @@ def _accelerated(pieces: Sequence[tuple[str, bool]], kind: str) -> Iterator[str]
         yield f"{part[: place[1]]}{kind[0]}{part[place[1] :]}" if place is not None and place[0] == number else part
 
 
-def _is_unmade(entries: Sequence[_Entry], header: str, target: str) -> bool:
-    """Whether the header is still a template's, or another language's in a catalog without a translation."""
-    if "INTEGER" in header:
-        return True
-    language = re.search(r"(?m)^Language: *([A-Za-z]{2,3})\b", header)
-    others = (text for entry in entries if entry.texts.get("msgid") for key, text in entry.texts.items() if key.startswith("msgstr"))
-    return language is not None and language[1].lower() != target.split("-")[0].lower() and not any(others)
-
-
-def _headed(source: str, header: _Entry, target: str) -> str:
-    """The source with the placeholders of its header filled in, as msginit does, and the header no longer fuzzy."""
-    try:
-        from babel.core import UnknownLocaleError
-        from babel.messages.plurals import get_plural
-    except ImportError as exc:
-        raise UnavailableError("filling in the header of a .po file needs babel", hint="pip install 'llmkit[documents]'") from exc
-    text = source[: header.end]
-    locale = target.replace("-", "_")
-    try:
-        plural = get_plural(locale)
-        forms = f'"Plural-Forms: nplurals={plural.num_plurals}; plural={plural.plural_expr};\\\\n"'
-        text = re.sub(r'"Plural-Forms: [^"\\]*\\n"', forms, text)
-    except (UnknownLocaleError, ValueError):
-        pass
-    text = text.replace("charset=CHARSET", "charset=UTF-8")
-    text = re.sub(r'"Language: *[\w@.-]*\\n"', lambda _: f'"Language: {locale}\\n"', text)
-    text = re.sub(r"(?m)^#,[ \t]*fuzzy[ \t]*\r?\n", "", text, count=1)
-    return text + source[header.end :]
-
-
-def _forms(header: str) -> int:
-    match = re.search(r"nplurals\s*=\s*(\d+)", header)
-    return min(max(int(match[1]), 1), 10) if match else 2
+def _headed(source: str, header: _Entry | None, entries: Sequence[_Entry], target: str) -> str:
+    """The source with a header of the language that it is to be in, as msginit makes it, and of the charset that is written."""
+    end = "\r\n" if "\r\n" in source else "\n"
+    plural = any("msgid_plural" in entry.texts for entry in entries)
+    if header is None:
+        mark = "\ufeff" if source.startswith("\ufeff") else ""
+        made = gettext_header.filled(gettext_header.EMPTY, target, plural=plural)
+        return f'{mark}msgid ""{end}msgstr {_lines(made, end)}{end * 2}{source[len(mark) :]}' if plural else source
+    text = header.texts.get("msgstr", "")
+    translated = any(t for e in entries if e.texts.get("msgid") for key, t in e.texts.items() if key.startswith("msgstr"))
+    unmade = gettext_header.is_unmade(text, target, fuzzy=header.fuzzy, translated=translated)
+    new = gettext_header.with_charset(gettext_header.filled(text, target, plural=plural) if unmade else text)
+    begin, ended = header.flagged if header.flagged and unmade else (header.begin, header.begin)
+    flags = _flags(source, header, False) if ended > begin else ""
+    written = source[header.begin : header.end] if new == text else f"msgstr {_lines(new, end)}"
+    return source[:begin] + flags + source[ended : header.begin] + written + source[header.end :]
 
 
 def _unescaped(text: str) -> str:
@@ -373,8 +356,15 @@ def _character(match: re.Match[str]) -> str:
 
 def _quoted(text: str, end: str) -> str:
     """The string as catalogs write it: on one line, or an empty one and then a line each."""
-    lines = [_escaped(line) for line in re.findall(r"[^\n]*\n|[^\n]+", text)]
-    return f'"{"".join(lines)}"' if len(lines) < 2 else end.join(['""', *(f'"{line}"' for line in lines)])
+    return _lines(text, end) if len(re.findall(_LINES, text)) > 1 else f'"{_escaped(text)}"'
+
+
+_LINES = r"[^\n]*\n|[^\n]+"
+
+
+def _lines(text: str, end: str) -> str:
+    """An empty string, and the lines of a text, each as one."""
+    return end.join(['""', *(f'"{_escaped(line)}"' for line in re.findall(_LINES, text))])
 
 
 def _escaped(line: str) -> str:

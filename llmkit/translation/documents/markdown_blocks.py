@@ -76,10 +76,10 @@ def terms_plugin(md: MarkdownIt) -> None:
             return False
         term = first
         while term + 1 < last and not state.isEmpty(term + 1) and not _DEFINITION.match(_line(state, term + 1)) and term - first < _TERMS:
-            if any(rule(state, term + 1, last, True) for rule in others):
-                return False
             term += 1
         if term == first or term + 1 >= last or not _DEFINITION.match(_line(state, term + 1)):
+            return False
+        if any(rule(state, number, last, True) for number in range(first + 1, term + 1) for rule in others):
             return False
         for number in range(first, term):
             state.push("dt_open", "dt", 1)
