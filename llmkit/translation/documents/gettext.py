@@ -33,6 +33,8 @@ _ACCELERATOR = re.compile(
 _INSIDE = re.compile(r"(?<![\w&~])[A-Z][a-z]+([_&~])[a-z]+(?![\w&~;])|(?<![\w&~])[a-z]{1,2}([&~])[a-z]+(?![\w&~;])")
 #: Characters of a text that may be a label with such a letter.
 _LABEL = 80
+#: The lines of a string, each with its end.
+_LINES = r"[^\n]*\n|[^\n]+"
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 
 
@@ -357,9 +359,6 @@ def _character(match: re.Match[str]) -> str:
 def _quoted(text: str, end: str) -> str:
     """The string as catalogs write it: on one line, or an empty one and then a line each."""
     return _lines(text, end) if len(re.findall(_LINES, text)) > 1 else f'"{_escaped(text)}"'
-
-
-_LINES = r"[^\n]*\n|[^\n]+"
 
 
 def _lines(text: str, end: str) -> str:
