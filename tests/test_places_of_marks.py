@@ -97,3 +97,20 @@ def test_an_element_in_the_pages_language_is_in_the_targets() -> None:
     source = b'<html lang="en-US"><p lang="en">The cat</p><p lang="la">ad hoc</p></html>'
     document = html.parse(source, "a.html", "fr")
     assert document.build([None] * len(document.segments)) == b'<html lang="fr"><p lang="fr">The cat</p><p lang="la">ad hoc</p></html>'
+
+
+@pytest.mark.parametrize(
+    ("before", "target", "after"),
+    [
+        ('<html lang="en" dir="ltr"><body dir=ltr>', "ar", '<html lang="ar" dir="rtl"><body dir=rtl>'),
+        ("<html lang=en>", "he", "<html lang=he dir=rtl>"),
+        ('<html dir="rtl" lang="ar">', "en", '<html dir="ltr" lang="en">'),
+        ('<html lang="en"><body dir="auto">', "fr", '<html lang="fr"><body dir="auto">'),
+        ('<p lang="en">A <i lang="de">ja</i>', "fr", '<p lang="fr">A <i lang="de">ja</i>'),
+        ('<html lang="{{ page.lang }}" dir="{{ d }}">', "ar", '<html lang="{{ page.lang }}" dir="{{ d }}">'),
+        ('<html lang="<?= $lang ?>">', "ar", '<html lang="<?= $lang ?>">'),
+    ],
+)
+def test_a_page_is_in_the_language_and_the_direction_of_the_target_unless_a_template_says_it(before: str, target: str, after: str) -> None:
+    document = html.parse(f"{before}<p>The cat</p>".encode(), "a.html", target)
+    assert document.build([None] * len(document.segments)).decode() == f"{after}<p>The cat</p>"
