@@ -64,27 +64,18 @@ def _direction(source: str, tag: Token, target: str, changes: Mapping[Place, str
     places = {name: (begin, end) for name, begin, end in tag.attributes}
     if "dir" in places and source[slice(*places["dir"])].lower() in ("ltr", "rtl"):
         yield places["dir"], direction
-    elif (
-        "dir" not in places
-        and direction == "rtl"
-        and tag.name == "html"
-        and (place := places.get("lang") or places.get("xml:lang")) in changes
-    ):
-        assert place is not None
-        quote = source[place[0] - 1] if source[place[0] - 1] in "\"'" else ""
-        yield place, f"{changes[place]}{quote} dir={quote}rtl"
+    elif "dir" not in places and direction == "rtl" and tag.name == "html":
+        for place in [places[name] for name in ("lang", "xml:lang") if places.get(name) in changes][:1]:
+            quote = source[place[0] - 1] if source[place[0] - 1] in "\"'" else ""
+            yield place, f"{changes[place]}{quote} dir={quote}rtl"
 
 
 def _content_language(source: str) -> Iterator[tuple[int, int]]:
     """Where <meta http-equiv="content-language"> names the language."""
     for token in tokens(source):
         values = {name: (begin, end) for name, begin, end in token.attributes}
-        if (
-            token.name == "meta"
-            and "content" in values
-            and _TAG.fullmatch(source, *values["content"])
-            and source[slice(*values.get("http-equiv", (0, 0)))].lower() == "content-language"
-        ):
+        told = source[slice(*values.get("http-equiv", (0, 0)))].lower() == "content-language"
+        if token.name == "meta" and told and "content" in values and _TAG.fullmatch(source, *values["content"]):
             yield values["content"]
 
 
