@@ -106,6 +106,8 @@ _OF_PAGES = (
 IN_PAGES = re.compile(f"{_DIRECTIVE}|{_OF_PAGES}|{IN_PROSE.pattern}")
 _WEB = f"{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
 _LISP = rf"{_WEB}|~(?:(?:[-+]?\d+|'.|[vV#])(?:,(?:[-+]?\d+|'.)?)*)?[:@]*[a-zA-Z%&|~{{}}\[\]();<>^$*?](?![a-z])"
+#: In a text of no format, which may be about anything: what is surely no prose.
+IN_TEXTS = re.compile(f"{TEMPLATE}|{ICU}|{BRACE}|{_WEB}|{TAGS}|{EMOJI}|{PRINTF}|(?<!`)`[^`\\n]+`(?!`)")
 #: In entries whose format flag says what it is: https://www.gnu.org/software/gettext/manual/html_node/List-of-Programming-Languages.html
 BY_FLAG = {
     flag: re.compile(pattern)
