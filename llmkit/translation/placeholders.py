@@ -66,6 +66,8 @@ _NAMED = r"(?<![\w$\\])\$[A-Za-z_]\w*+(?![\w$])|(?<![\w&#@/.\\])[@#][A-Za-z0-9](
 #: Names in a program: my_house, --color.
 _CODE = r"(?<![\w./-])(?:[A-Za-z0-9]++(?:_[A-Za-z0-9]+)++(?:\(\))?|--[a-z][\w-]*\w)(?!\w)"
 CODE = re.compile(_CODE)
+#: Checksums and identifiers: a5c3785ed8d6a358, 123e4567-e89b-12d3-a456-426614174000.
+_HASH = r"(?<![\w-])(?:[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|(?=[0-9a-f]{0,60}[0-9])(?=[0-9a-f]{0,60}[a-f])[0-9a-f]{7,128})(?![\w-])"
 #: Laravel's :name.
 _COLON = r"(?<![^\s(\[\"'>]):[a-z_]\w*+(?![\w:])"
 #: Python's {user.name}, {n:.2f}, {0!r}, {a[0]}, {x:>{width}}; JavaScript's ${x} and ${ x }; Ruby's #{x} and %{x}; {{ as itself.
@@ -91,7 +93,7 @@ _VARIED = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]*+"
 #: Emoji, arrows, signs of mathematics, ©, ™, bullets: models have no words for them and write others, or none.
 SYMBOL = rf"(?:[0-9#*]\ufe0f?\u20e3|{_PICTURE}{_VARIED}(?:\u200d{_PICTURE}{_VARIED})*+)++"
 SYMBOL_ALONE = re.compile(SYMBOL)
-_COMMON = f"{TEMPLATE}|{DATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
+_COMMON = f"{TEMPLATE}|{DATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}|{_KEYS}|{_HASH}|{SYMBOL}"
 
 #: In any document.
 PLACEHOLDER = re.compile(f"{_COMMON}|{_NAMED}|{_COLON}|{PRINTF}|{QT}")

@@ -370,7 +370,7 @@ def _cell(
     """Looks for a table cell's text in its line, behind the cell before it."""
     index, column = row
     at, line = lines[index]
-    for written in (content, content.replace("|", "\\|")):
+    for written in (content.replace("|", "\\|"), content):
         place = line.find(written, column)
         if place >= 0:
             spans += _between_breaks(md, env, pieces_of(md, env, content), _characters(content, written, at + place), "cell")

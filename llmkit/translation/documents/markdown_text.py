@@ -63,7 +63,7 @@ def _of_page(segment: Segment) -> Segment:
 
 def _pieces(text: str, segment: Segment) -> list[tuple[str, bool]]:
     """A translation on one line as (text, whether it is a mark), prose escaped as it was in the source, and where it would be a mark."""
-    escaped, literal = frozenset(re.findall(r"\\([!-/:-@\[-`{-~])", segment.raw)), _literal(segment)
+    escaped, literal = _always_escaped(segment), _literal(segment)
     referred = frozenset(name for name in ("&nbsp;", "&amp;", "&lt;") if name in segment.raw)
     written = (
         (part if mark else _escaped(part, referred, escaped, literal), mark) for part, mark in parts(text, segment) or [(text, False)]
@@ -72,9 +72,10 @@ def _pieces(text: str, segment: Segment) -> list[tuple[str, bool]]:
     if segment.kind == "cell":
         return [(re.sub(r"(?<!\\)\|", r"\\|", part), mark) for part, mark in out]
     prose = "".join(part for part, _ in out)
-    if not _BLOCK.match(segment.text) and _BLOCK.match(prose):
+    led = re.match(r"\d{0,9}\\", segment.raw) is not None  # an escape at the beginning: what follows would be a block
+    if _BLOCK.match(prose) and (led or not _BLOCK.match(segment.text)):
         return [("\\", True), *out]
-    if _LIST.match(prose) and not _LIST.match(segment.text):
+    if _LIST.match(prose) and (led or not _LIST.match(segment.text)):
         out[0] = (_LIST.sub(r"\1\\\2", out[0][0], count=1), out[0][1])
     return out
 
@@ -122,6 +123,12 @@ def _escaped(prose: str, referred: frozenset[str], escaped: frozenset[str], lite
         else:
             out.append(character)
     return "".join([*out, prose[at:]])
+
+
+def _always_escaped(segment: Segment) -> frozenset[str]:
+    """Signs that the source escapes: each time, or, if they are marks of Markdown, once."""
+    found, prose = re.findall(r"\\([!-/:-@\[-`{-~])", segment.raw), segment.prose()
+    return frozenset(c for c in found if c in "*_`[]<&$~\\|^{}" or found.count(c) >= prose.count(c))
 
 
 def _literal(segment: Segment) -> frozenset[str]:
