@@ -56,6 +56,13 @@ def test_what_stays_is_read_with_the_brackets_and_a_space_around_it(source: str,
     assert built == f"<p>{source.replace('the cat', 'le chat')}</p>"
 
 
+def test_code_never_joins_a_word_or_other_code_that_it_did_not_touch() -> None:
+    document = markdown.parse(b"Use `a`, `b` or --force, and `c`s.\n", "a.md")
+    built = verify(document, answered(document, lambda text: "Oui"))
+    assert built.left == ()
+    assert all(not re.search(r"\w`\w`|``|\w--force|--force\w", line) for line in built.data.decode().splitlines())
+
+
 def test_wrapped_lines_of_markdown_are_one_sentence_and_lines_again() -> None:
     source = b"> - The house is red and\r\n>   the cat is [here\r\n>   now](u), `a b` too.\r\n"
     document = markdown.parse(source, "a.md")

@@ -238,7 +238,25 @@ def _placed(source: str, translation: str, items: Sequence[Item]) -> str:
     pairs = zip(pairwise(out), pairwise(items), strict=True)
     if any(sure) and any(a.opens and a.offset == b.offset and c.offset < d.offset for (a, b), (c, d) in pairs):
         out = _at_words(source, translation, items, anchors, [None] * len(items))  # an order in which something would be left empty
-    return _exact(translation, 0, out)
+    return _exact(translation, 0, list(_spaced(source, translation, items, out)))
+
+
+#: Edges of a piece of markup at which a letter, or another piece, would become part of it.
+_EDGE = re.compile(r"[\w`-]")
+
+
+def _spaced(source: str, translation: str, items: Sequence[Item], out: Sequence[Item]) -> Iterator[Item]:
+    """The items in their places, a space between one and a letter or an item that it did not touch in the source."""
+    last, touches = "", -1
+    for before, item in zip(items, out, strict=True):
+        text, at = item.text, before.offset
+        left = last if item.offset == touches else translation[max(item.offset - 1, 0) : item.offset]
+        if _EDGE.match(text) and _EDGE.match(left) and not (at and source[at - 1].isalnum()):
+            text = f" {text}"
+        if _EDGE.match(text[-1:]) and translation[item.offset : item.offset + 1].isalnum() and not source[at : at + 1].isalnum():
+            text = f"{text} "
+        last, touches = text[-1:], item.offset
+        yield item._replace(text=text)
 
 
 def _at_words(

@@ -63,11 +63,21 @@ TAGS = r"</?[a-zA-Z][^<>]*>|<!--(?:[^-<]++|-(?!->)|<(?!!--))*+-->|&#?\w+;"
 MARKUP = rf"{TAGS}|</?\d*/?>"
 #: A shell's $HOME; names of people, tickets and tags: @tom, @<Tom S>, #12, !12, #red/house.
 _NAMED = r"(?<![\w$\\])\$[A-Za-z_]\w*+(?![\w$])|(?<![\w&#@/.\\])[@#][A-Za-z0-9](?:[\w/:-]*\w)?|(?<!\w)@<[^<>\n]{1,60}>|(?<![\w!])!\d+(?!\w)"
-#: Names in a program: my_house, --color.
-_CODE = r"(?<![\w./-])(?:[A-Za-z0-9]++(?:_[A-Za-z0-9]+)++(?:\(\))?|--[a-z][\w-]*\w)(?!\w)"
+#: Names in a program: my_house, my_house.py, MY_HOUSE=1, --color=red; files: src/main.c, README.md.
+_FILE = (
+    r"(?:py|ipynb|[cm]?[jt]sx?|mdx?|rst|txt|jsonl?|ya?ml|toml|xml|html?|s?css|sh|bash|[ch](?:pp)?|java|go|rs|rb|php|sql|[ct]sv|ini|cfg|conf"
+    r"|log|exe|dll|zip|gz|tar|pdf|docx?|xlsx?|pptx?|odt|epub|png|jpe?g|gif|svg|mp[34]|wav|srt|vtt|po)"
+)
+_CODE = (
+    r"(?<![\w./-])(?:[A-Za-z0-9]++(?:_[A-Za-z0-9]+)++(?:\.\w+)*+(?:\(\)|=[\w.-]*\w)?|--[a-z][\w-]*\w(?:=[\w.-]*\w)?"
+    rf"|(?:[\w-]+[./])*[\w-]+\.{_FILE})(?!\w)"
+)
 CODE = re.compile(_CODE)
 #: Checksums and identifiers: a5c3785ed8d6a358, 123e4567-e89b-12d3-a456-426614174000.
-_HASH = r"(?<![\w-])(?:[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|(?=[0-9a-f]{0,60}[0-9])(?=[0-9a-f]{0,60}[a-f])[0-9a-f]{7,128})(?![\w-])"
+_HASH = (
+    r"(?<![\w-])(?:[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
+    r"|(?=[0-9a-f]{0,60}[0-9])(?=[0-9a-f]{0,60}[a-f])[0-9a-f]{7,128})(?![\w-])"
+)
 #: Laravel's :name.
 _COLON = r"(?<![^\s(\[\"'>]):[a-z_]\w*+(?![\w:])"
 #: Python's {user.name}, {n:.2f}, {0!r}, {a[0]}, {x:>{width}}; JavaScript's ${x} and ${ x }; Ruby's #{x} and %{x}; {{ as itself.
