@@ -242,7 +242,7 @@ def _placed(source: str, translation: str, items: Sequence[Item]) -> str:
 
 
 #: Edges of a piece of markup at which a letter, or another piece, would become part of it.
-_EDGE = re.compile(r"[\w`-]")
+_EDGE = re.compile(r"[\w`#@$-]")
 
 
 def _spaced(source: str, translation: str, items: Sequence[Item], out: Sequence[Item]) -> Iterator[Item]:
