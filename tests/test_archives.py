@@ -100,6 +100,10 @@ TRAPS = {
     "a chart": (slide("<a:p>" + RUN.format("", "cat") + "</a:p><c:v>house</c:v>", "ppt/charts/chart1.xml"), [("cat", "chat")]),
     "a layout's own text": (slide("<a:p>" + RUN.format("", "cat") + "</a:p>", "ppt/slideLayouts/slideLayout1.xml"), [("cat", "chat")]),
     "a picture": (slide('<p:cNvPr id="1" name="house" descr="A red cat"/>'), [("A red cat", "A rouge chat")]),
+    "a link that is pointed at": (
+        slide('<a:p><a:r><a:rPr><a:hlinkClick r:id="cat" xmlns:r="r" tooltip="The cat"/></a:rPr><a:t>x1</a:t></a:r></a:p>'),
+        [("The cat", "Le chat")],
+    ),
     "a plain string": (sheet("<si><t>The cat</t></si>"), [("The cat", "Le chat")]),
     "space at the ends": (sheet('<si><t xml:space="preserve"> The cat</t></si>'), [(" The cat", " Le chat")]),
     "rich text": (
@@ -142,6 +146,8 @@ TRAPS = {
         writing("<text:tracked-changes><text:p>cat</text:p></text:tracked-changes><text:p>house</text:p>"),
         [("house", "maison")],
     ),
+    "a tag that the text is about": (writing("<text:p>The &lt;cat&gt; house</text:p>"), [("The", "Le"), ("house", "maison")]),
+    "spaces between words": (writing('<text:p>My<text:s text:c="2"/>cat</text:p>'), [("My", "Ma"), ("cat", "chat")]),
     "a comment's writer": (
         writing(
             "<text:p>cat<office:annotation><dc:creator xmlns:dc='d'>house</dc:creator><text:p>My</text:p></office:annotation></text:p>"
@@ -173,6 +179,22 @@ def test_only_the_words_of_a_part_change(trap: str) -> None:
         assert expected.count(before) == 1, before
         expected = expected.replace(before, after)
     assert done == parts | {name: expected}
+
+
+SHEET = (
+    '<worksheet><dataValidations><dataValidation prompt="{0}" promptTitle="{1}"/></dataValidations>'
+    '<hyperlinks><hyperlink tooltip="{0}" display="The cat"/></hyperlinks>'
+    '<headerFooter><oddHeader>&amp;L&amp;"Arial,Bold"{0}&amp;CPage &amp;P&amp;R&amp;12{1}</oddHeader></headerFooter></worksheet>'
+)
+
+
+def test_headers_and_messages_of_a_sheet_are_translated_as_long_as_excel_takes_them() -> None:
+    ending, parts = sheet("", xl__worksheets__sheet1=SHEET.format("The cat", "My house"))
+    document = PARSERS[ending](packed(parts), "a.xlsx")
+    assert unpacked(translated(document))["xl/worksheets/sheet1.xml"] == SHEET.format("Le chat", "Ma maison")
+    title = next(number for number, segment in enumerate(document.segments) if segment.kind == "32")
+    assert document.keep.of(title).problem("My house", "M" * 32) is None
+    assert document.keep.of(title).problem("My house", "M" * 33) == "its markup would change"
 
 
 def test_the_same_translation_is_the_same_file_with_fixed_dates_and_the_order_of_entries() -> None:

@@ -15,6 +15,7 @@ from llmkit.translation.documents import docx as word
 from llmkit.translation.documents import gettext, html, markdown, subtitles
 from llmkit.translation.documents.base import Document
 from llmkit.translation.documents.formats import open_document
+from llmkit.translation.documents.verification import verify
 from llmkit.translation.markup import strip
 from llmkit.translation.pieces import split
 
@@ -139,7 +140,18 @@ ENTRIES = {
     "no flag": ("", "100% of the house %s %(cat)s %@ ${cat} %1$s", "100% of the maison %s %(cat)s %@ ${cat} %1$s"),
     "tags": ("", "A <a href='%s'>cat</a> in the <b>red</b> house.<br/>", "A <a href='%s'>chat</a> in the <b>red</b> maison.<br/>"),
     "entities": ("", "The house is %s &mdash; &copy; cat.", "Le maison is %s &mdash; &copy; chat."),
+    "lengths and positions": ("#, c-format\n", "The cat %1$*3$d %<PRIu64> %I64d %.f.", "Le chat %1$*3$d %<PRIu64> %I64d %.f."),
+    "names with spaces": ("#, python-format\n", "The cat %(my house)s %(a.b)d.", "Le chat %(my house)s %(a.b)d."),
+    "Java": ("#, java-printf-format\n", "The cat %,d on %1$tY %b %h %n.", "Le chat %,d on %1$tY %b %h %n."),
+    "Go": ("#, go-format\n", "The cat %[1]s %+v %T %q.", "Le chat %[1]s %+v %T %q."),
+    "Scheme": ("#, scheme-format\n", "The cat ~a ~s ~5,2f.~%", "Le chat ~a ~s ~5,2f.~%"),
+    "gfortran": ("#, gfc-internal-format\n", "The cat %qs at %L is %C %<x%>.", "Le chat %qs at %L is %C %<x%>."),
+    "other letters": ("#, lua-format\n", "The cat %q.", "Le chat %q."),
     "accelerator": ("", "_Open the house", "_Open the maison"),
+    "accelerator of LibreOffice": ("", "~Open the house", "~Open the maison"),
+    "accelerator inside a word": ("", "Cu_t the house", "Cut _the maison"),
+    "accelerator inside the only word": ("", "Th&e House", "&Le House"),
+    "accelerator beside a placeholder": ("", "My %hd &house", "&Ma %hd maison"),
     "lost accelerator": ("", "&The house", "&Le maison"),
     "no accelerator": ("", "cat & my_house", "chat & my_house"),
 }
@@ -190,6 +202,36 @@ TEMPLATE = (
     '#, fuzzy\nmsgid ""\nmsgstr ""\n"Language: \\n"\n"Content-Type: text/plain; charset=CHARSET\\n"\n'
     '"Plural-Forms: nplurals=INTEGER; plural=EXPRESSION;\\n"\n\n#, c-format\nmsgid "%d cat"\nmsgid_plural "%d cats"\nmsgstr[0] ""\nmsgstr[1] ""\n'  # noqa: E501
 )
+
+
+PLURAL = 'msgid "A cat"\nmsgid_plural "The cats"\nmsgstr[0] "{}"\nmsgstr[1] "{}"\n'
+FIELDS = ("Language: fr", "Content-Type: text/plain; charset=UTF-8", "Plural-Forms: nplurals=2; plural=(n > 1);")
+HEADERS = {
+    "ASCII and no language": '#, fuzzy\nmsgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=ASCII\\n"\n\n',
+    "one string": 'msgid ""\nmsgstr "Language: en\\nContent-Type: text/plain; charset=us-ascii\\n"\n\n',
+    "fields over lines": 'msgid ""\nmsgstr ""\n"Content-Type: text/plain; "\n"charset=CHARSET\\n"\n"Plural-Forms: nplurals=INTEGER; "\n"plural=EXPRESSION;\\n"\n\n',  # noqa: E501
+    "none": "",
+}
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_header_gets_language_charset_and_plural_forms_however_it_is_written(header: str, tmp_path: Path) -> None:
+    (tmp_path / "a.po").write_text(HEADERS[header] + PLURAL.format("", ""))
+    document, _ = open_document(str(tmp_path / "a.po"), "fr")
+    made = verify(document, ["Un été", "Les étés"])
+    head, _, entry = made.data.decode().partition("\n\n")
+    assert made.left == ()
+    assert entry == PLURAL.format("Un été", "Les étés")
+    assert {f'"{field}\\n"' for field in FIELDS} <= set(head.splitlines())
+    assert "fuzzy" not in head
+
+
+def test_a_catalog_in_another_charset_names_the_one_that_is_written(tmp_path: Path) -> None:
+    source = HEAD.replace("UTF-8", "ISO-8859-1") + 'msgid "A cat"\nmsgstr "\xe9"\n\nmsgid "The cat"\nmsgstr ""\n'
+    (tmp_path / "a.po").write_bytes(source.encode("latin-1"))
+    document, _ = open_document(str(tmp_path / "a.po"), "fr", "latin-1")
+    built = document.build(["\xe9t\xe9"]).decode("utf-8")
+    assert built == source.replace("ISO-8859-1", "UTF-8").replace('msgid "The cat"\nmsgstr ""', 'msgid "The cat"\nmsgstr "\xe9t\xe9"')
 
 
 @pytest.mark.parametrize(("target", "forms"), [("fr", 2), ("pl", 3), ("ja", 1)])

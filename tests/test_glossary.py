@@ -28,6 +28,21 @@ def test_a_glossary_is_kept_or_its_violation_told(run: Run, tmp_path: Path) -> N
     assert run("translate", "Hi.", "--to", "fr", "--glossary", tmp_path / "none.csv").code == 2
 
 
+@pytest.mark.parametrize(
+    ("translation", "term", "target", "alone", "expected"),
+    [
+        ("L'homme est ici.", "man", "gars", "L'homme.", "Le gars est ici."),
+        ("J'aime la maison.", "house", "école", "La maison.", "J'aime l'école."),
+        ("Il parle de la maison.", "house", "demeure", "maison", "Il parle de la demeure."),
+        ("L'eau de l'ami.", "water", "jus", "L'eau de l'eau.", "Le jus de l'ami."),
+        ("C'est bon.", "AI", "IA", "C'est ça !", "C'est bon."),
+    ],
+)
+def test_a_term_that_is_put_in_breaks_no_word(translation: str, term: str, target: str, alone: str, expected: str) -> None:
+    glossary = Glossary(((term, target),)).between("en", "fr")
+    assert glossary.placed(f"The {term}.", translation, lambda _: [alone]) == expected
+
+
 def test_violations_of_a_glossary_are_counted(tmp_path: Path) -> None:
     (tmp_path / "terms.tsv").write_text("cat\tchat\nCat food\tcroquettes\n")
     glossary = read_glossary(str(tmp_path / "terms.tsv")).between("en", "fr")

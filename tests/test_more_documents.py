@@ -131,3 +131,11 @@ def test_no_entity_of_a_file_is_expanded_or_loaded() -> None:
     document = parsed(".xml", source)
     assert [segment.text for segment in document.segments] == ["The &b; &c; cat"]
     assert translated(document) == source.replace(b"The", b"Le").replace(b"cat<", b"chat<")
+
+
+def test_a_paper_in_another_encoding_says_that_it_is_utf_8(tmp_path: Path) -> None:
+    source = "\\usepackage[latin1]{inputenc}\n\\begin{document}\nThe caf\xe9.\n\\end{document}\n"
+    (tmp_path / "a.tex").write_bytes(source.encode("latin-1"))
+    document, _ = open_document(str(tmp_path / "a.tex"), "fr", "latin-1")
+    built = document.build(["Le caf\xe9."]).decode("utf-8")
+    assert built == source.replace("latin1", "utf8").replace("The", "Le")

@@ -13,6 +13,7 @@ from test_document_corpus import answered
 from llmkit.translation.documents import docx as word
 from llmkit.translation.documents import html, markdown
 from llmkit.translation.documents.verification import verify
+from llmkit.translation.markup import strip
 
 SOURCES = (
     "<b>Note:</b> be careful, <i>always</i>.",
@@ -38,6 +39,28 @@ def test_another_order_of_words_leaves_no_mark_empty(source: str) -> None:
     made = verify(document, answered(document, lambda text: " ".join(reversed(text.split()))))
     assert made.left == ()
     assert not re.search(r"<(\w+)[^>]*></\1>", made.data.decode())
+
+
+@pytest.mark.parametrize(
+    ("source", "read"),
+    [
+        ("Tom &lt;tom@example.org&gt; and the cat (%s).", "Tom and the cat."),
+        ("Page&nbsp;<code>x</code>&nbsp;and the cat, or&nbsp;<code>y</code>, yes.", "Page\xa0and the cat, or, yes."),
+        ("&copy;&nbsp;2024 the cat", "2024 the cat"),
+    ],
+)
+def test_what_stays_is_read_with_the_brackets_and_a_space_around_it(source: str, read: str) -> None:
+    document = html.parse(f"<p>{source}</p>".encode(), "a.html")
+    assert strip(document.segments[0].text, document.keep).plain.strip() == read
+    built = verify(document, answered(document, lambda text: text.replace("the cat", "le chat"))).data.decode()
+    assert built == f"<p>{source.replace('the cat', 'le chat')}</p>"
+
+
+def test_code_never_joins_a_word_or_other_code_that_it_did_not_touch() -> None:
+    document = markdown.parse(b"Use `a`, `b` or --force, and `c`s.\n", "a.md")
+    built = verify(document, answered(document, lambda text: "Oui"))
+    assert built.left == ()
+    assert all(not re.search(r"\w`\w`|``|\w--force|--force\w", line) for line in built.data.decode().splitlines())
 
 
 def test_wrapped_lines_of_markdown_are_one_sentence_and_lines_again() -> None:
@@ -81,3 +104,20 @@ def test_an_element_in_the_pages_language_is_in_the_targets() -> None:
     source = b'<html lang="en-US"><p lang="en">The cat</p><p lang="la">ad hoc</p></html>'
     document = html.parse(source, "a.html", "fr")
     assert document.build([None] * len(document.segments)) == b'<html lang="fr"><p lang="fr">The cat</p><p lang="la">ad hoc</p></html>'
+
+
+@pytest.mark.parametrize(
+    ("before", "target", "after"),
+    [
+        ('<html lang="en" dir="ltr"><body dir=ltr>', "ar", '<html lang="ar" dir="rtl"><body dir=rtl>'),
+        ("<html lang=en>", "he", "<html lang=he dir=rtl>"),
+        ('<html dir="rtl" lang="ar">', "en", '<html dir="ltr" lang="en">'),
+        ('<html lang="en"><body dir="auto">', "fr", '<html lang="fr"><body dir="auto">'),
+        ('<p lang="en">A <i lang="de">ja</i>', "fr", '<p lang="fr">A <i lang="de">ja</i>'),
+        ('<html lang="{{ page.lang }}" dir="{{ d }}">', "ar", '<html lang="{{ page.lang }}" dir="{{ d }}">'),
+        ('<html lang="<?= $lang ?>">', "ar", '<html lang="<?= $lang ?>">'),
+    ],
+)
+def test_a_page_is_in_the_language_and_the_direction_of_the_target_unless_a_template_says_it(before: str, target: str, after: str) -> None:
+    document = html.parse(f"{before}<p>The cat</p>".encode(), "a.html", target)
+    assert document.build([None] * len(document.segments)).decode() == f"{after}<p>The cat</p>"

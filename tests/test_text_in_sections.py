@@ -48,7 +48,7 @@ def _words(text: str) -> str:
     [
         ("The <!-- c -->red<?p?> cat", "The red cat"),
         ("<!-- c -->My house", "My house"),
-        ("<![CDATA[The <red> ]]>cat", "The <red> cat"),
+        ("<![CDATA[The < red ]]>cat", "The < red cat"),
         ("My &amp; <!-- c --> <!-- d -->house", "My &  house"),
     ],
 )

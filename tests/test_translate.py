@@ -250,6 +250,31 @@ def test_sound_translations_are_let_through(source: str, translation: str) -> No
     assert problems(source, translation, "eos") == []
 
 
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        ("The man’s brother isn’t here.", "The man's brother isn't here."),
+        ("He said “thank you”.", 'He said "thank you".'),
+        ("The well\u2011known man is here.", "The well-known man is here."),
+        ("The sta\u00adtion\u00a0is here.", "The station is here."),
+    ],
+)
+def test_the_built_in_model_reads_the_signs_of_word_processors_as_those_that_people_type(run: Run, written: str, plain: str) -> None:
+    read, expected = (run("translate", text, "--to", "fr", "--quiet") for text in (written, plain))
+    assert read == expected
+
+
+def test_tags_placeholders_links_and_code_of_any_text_stay(run: Run, tmp_path: Path) -> None:
+    marks = ("<b>", "</b>", "&amp;", "%1$s", "%d", "{name}", "{{ x }}", "${y}", "https://example.org/a_(b)", "`my_house`", ":+1:")
+    source = tmp_path / "lines.txt"
+    source.write_text("".join(f"The house {mark} is red.\n" for mark in marks))
+    done = run("translate", "-i", source, "-o", tmp_path / "out.txt", "--to", "fr", "--num-beams", "1")
+    assert done.code == 0, done.err
+    lines = (tmp_path / "out.txt").read_text().splitlines()
+    for line, mark in zip(lines, marks, strict=True):
+        assert line.replace(f" {mark}", "").replace(f"{mark} ", "") == "La maison est rouge."
+
+
 def test_a_sentence_is_translated(run: Run) -> None:
     ran = run("translate", "Thank you very much.", "--to", "fr")
     assert ran.code == 0

@@ -86,14 +86,31 @@ def test_subtitles_in_another_encoding_become_utf_8(run: Run, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["my_house", "x86_64", "fooBar()", "--force", "README.md", "GitHub", "/usr/bin/x", "ISO-8859-1", "@user", "v1.2, v2.0"]
-)
+    "text", ["my_house", "x86_64", "fooBar()", "--force", "README.md", "GitHub", "/usr/bin/x", "ISO-8859-1", "@user", "v1.2, v2.0",
+     "x^2 + y^2 = z^2", r"$$ a_{n+1} = \frac{b}{c} $$", r"\d+ \n", "a*b/c"],
+)  # fmt: skip
 def test_codes_are_left_as_they_are(text: str) -> None:
     assert is_code(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["Hello", "1st", "20s", "and/or", "I like it.", "Well-known", "Good Morning", "The end.", "5pm", "e.g.", "", "run my_house"]
+    "text",
+    [
+        "Hello",
+        "1st",
+        "20s",
+        "and/or",
+        "I like it.",
+        "Well-known",
+        "Good Morning",
+        "The end.",
+        "5pm",
+        "e.g.",
+        "",
+        "run my_house",
+        "I am <5",
+        "我=你",
+    ],
 )
 def test_words_are_no_codes(text: str) -> None:
     assert not is_code(text)

@@ -23,7 +23,7 @@ from llmkit.translation.glossary import Glossary
 from llmkit.translation.languages import Language
 from llmkit.translation.markup import Marked, strip
 from llmkit.translation.pieces import Pieces, around, clauses, split
-from llmkit.translation.placeholders import SYMBOL_ALONE
+from llmkit.translation.placeholders import IN_TEXTS
 from llmkit.translation.untranslatable import is_code, is_written_in
 
 #: A piece's answer may have twice its tokens and `_SPARE`, in steps, so that pieces of like length share a batch.
@@ -111,7 +111,7 @@ class Translating:
         except InputError as exc:
             return Work(row, error=placed(exc, row, self.file_name))
         keep = None if self.options.keep is None else self.options.keep.of(row.index)
-        marked = strip(text, SYMBOL_ALONE if keep is None else keep)
+        marked = strip(text, IN_TEXTS if keep is None else keep)
         pieces = self.pieces(marked.plain)
         size = min(sum(self.engine.length(p.text) for p in pieces.pieces), self.batch_tokens)
         return Work(row, _Cut(marked, pieces, keep), size)

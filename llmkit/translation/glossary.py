@@ -26,8 +26,14 @@ _SINGULARS = {
 }  # fmt: skip
 #: A short word at the beginning: le, l', der, un.
 _ARTICLE = re.compile(r"^[^\W\d_]{1,3}(?:['’]|\s+)(?=\w)")
+#: What French elides that is no article: a model that writes c'est for a term has not understood it.
+_PRONOUN = re.compile(r"[cjmnst]['’]", re.IGNORECASE)
 #: Languages whose plural is an -s, which a term that is put in gets.
 _PLURAL_S = frozenset(("ca", "en", "es", "fr", "pt"))
+#: French words before a vowel and before a consonant: l'homme, le gars; d'eau, de pain.
+_ELIDED = re.compile(r"\b(?:[ldjmtsnc]|qu)['’]\Z", re.IGNORECASE)
+_NOT_ELIDED = re.compile(r"\b(?:l[ea]|[djmtsnc]e|que) \Z", re.IGNORECASE)
+_VOWEL = re.compile("[aeiouyàâäéèêëîïôöùûüœæ]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,8 @@ class Glossary:
                 there = next(iter(Terms((word,), self.target).find(translation)), None)
                 if there is not None:
                     written = self._inflected(wanted, term, there, word)
-                    translation = translation[: there.begin] + written + translation[there.end :]
+                    before = _before(translation[: there.begin], written) if self.target.startswith("fr") else translation[: there.begin]
+                    translation = before + written + translation[there.end :]
                     break
         return translation
 
@@ -157,12 +164,24 @@ class Glossary:
 def _candidates(translations: Sequence[str]) -> list[str]:
     """What may stand for a term, best first: each translation of it without an article, then its single words, the longest first.
 
-    Words of three letters are none, because most are articles and the like; but for those in capitals.
+    Words of three letters are none, because most are articles and the like; but for those in capitals, and those behind an article
+    (l'eau).
     """
-    whole = [_ARTICLE.sub("", text.strip(" .,;:!?…\"'«»")) for text in translations]
+    stripped = [text.strip(" .,;:!?…\"'«»") for text in translations]
+    whole = [_ARTICLE.sub("", text) for text in stripped if not _PRONOUN.match(text)]
     words = [word for text in translations for word in reversed(re.findall(r"[^\W_]+", text))]
-    words = [word for word in words if len(word) > 3 or word.isupper() or _UNSPACED.search(word)]
+    words = [word for word in words if len(word) > 3 or (word.isupper() and len(word) > 1) or _UNSPACED.search(word)]
+    words += [word for text in translations for word in re.findall(r"(?<=\b[lLdD]['’])[^\W\d_]{2,}", text)]
     return [text for text in dict.fromkeys([*whole, *sorted(words, key=len, reverse=True)]) if text]
+
+
+def _before(text: str, term: str) -> str:
+    """French text that ends before a term, its last word as it is before a vowel or before a consonant."""
+    if match := _ELIDED.search(text):
+        return text if _VOWEL.match(term) or term[:1] in "hH" else f"{text[: match.end() - 1]}e "
+    if _VOWEL.match(term) and (match := _NOT_ELIDED.search(text)):
+        return f"{text[: match.end() - 2]}'"
+    return text
 
 
 def _first_word(term: str) -> str:

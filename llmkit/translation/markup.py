@@ -124,19 +124,20 @@ def strip(text: str, keep: Finder) -> Marked:
         if last.isalnum() and after.isalnum() and not paired and number + 1 < len(matches):
             opens = text[at : matches[number + 1].start()].isalnum()  # both ends of it are in one word: un*house*able
         paired = opens and last.isalnum()
-        if last == " " and after == " ":
+        if last in _SPACES and after in _SPACES:
             opens = True
-            if text[at : at + 1] == " ":
-                marked, at = marked + " ", at + 1
-        elif last == " " and run and size > 1 and (not after or after in _STOPS):
-            marked, opens = " " + marked, False
+            if text[at : at + 1] in _SPACES:
+                marked, at = marked + text[at], at + 1
+        elif last in _SPACES and run and size > 1 and (not after or after in _STOPS):
+            marked, opens = last + marked, False
             plain[-1] = run[:-1]
             size, last = size - 1, run[-2:-1]
-        elif last == " " and not run and items and size > 1 and (not after or after in _STOPS):
+        elif last in _SPACES and not run and items and size > 1 and (not after or after in _STOPS):
             # several pieces one after another: the space before the first of them goes with it
+            space = last
             plain[-1], size, opens = plain[-1][:-1], size - 1, False
             first = next((n for n in range(len(items) - 1, -1, -1) if items[n].offset <= size), -1) + 1
-            items[first:] = [Item(size, (" " if n == first else "") + items[n].text, False) for n in range(first, len(items))]
+            items[first:] = [Item(size, (space if n == first else "") + items[n].text, False) for n in range(first, len(items))]
             last = ""
         items.append(Item(size, marked, opens))
     return Marked(text, "".join([*plain, text[at:]]), tuple(items))
@@ -156,7 +157,9 @@ _RUN = re.compile(r"\S+")
 _CLOSE = 0.15
 #: Signs between two pieces of markup that make one of them: Ctrl+C, %s/%s.
 _GLUE = re.compile(r"[-+/|→>·×:@&~–=.]{1,2}")
-_ENCLOSING = {"(": ")", "[": "]", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»"}
+_ENCLOSING = {"(": ")", "<": ">", "[": "]", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»"}
+#: What stands between two words; some do not break.
+_SPACES = frozenset(" \xa0\u202f")
 #: What belongs to the word before it.
 _STOPS = frozenset(".,;:!?)]}»”…")
 
@@ -235,7 +238,25 @@ def _placed(source_text: str, translation: str, items: Sequence[Item]) -> str:
     pairs = zip(pairwise(out), pairwise(items), strict=True)
     if any(sure) and any(a.opens and a.offset == b.offset and c.offset < d.offset for (a, b), (c, d) in pairs):
         out = _at_words(source_text, translation, items, anchors, [None] * len(items))  # an order in which something would be left empty
-    return _exact(translation, 0, out)
+    return _exact(translation, 0, list(_spaced(source_text, translation, items, out)))
+
+
+#: Edges of a piece of markup at which a letter, or another piece, would become part of it.
+_EDGE = re.compile(r"[\w`#@$-]")
+
+
+def _spaced(source_text: str, translation: str, items: Sequence[Item], out: Sequence[Item]) -> Iterator[Item]:
+    """The items in their places, a space between one and a letter or an item that it did not touch in the source."""
+    last, touches = "", -1
+    for before, item in zip(items, out, strict=True):
+        text, at = item.text, before.offset
+        left = last if item.offset == touches else translation[max(item.offset - 1, 0) : item.offset]
+        if _EDGE.match(text) and _EDGE.match(left) and not (at and source_text[at - 1].isalnum()):
+            text = f" {text}"
+        if _EDGE.match(text[-1:]) and translation[item.offset : item.offset + 1].isalnum() and not source_text[at : at + 1].isalnum():
+            text = f"{text} "
+        last, touches = text[-1:], item.offset
+        yield item._replace(text=text)
 
 
 def _at_words(
@@ -280,7 +301,7 @@ def _alone(items: Sequence[Item]) -> list[bool]:
     for number in range(len(items) - 1, -1, -1):
         item = items[number]
         touches = bool(out) and out[-1] and items[number + 1].offset == item.offset
-        out.append(item.opens and (item.text.endswith(" ") or touches))
+        out.append(item.opens and (item.text[-1:] in _SPACES or touches))
     return out[::-1]
 
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import re
 
-#: printf (C, Python, Objective-C, with positions, lengths and %%), without the flag " ", which "100% of" would match.
-PRINTF = r"%(?:\d++\$)?(?:\(\w+\))?[-+0#']*+(?:\d++|\*)?(?:\.(?:\d++|\*))?(?:hh|ll|[hlLqjzt])?[diouxXeEfFgGaAcsSpn@](?![A-Za-z]{2})|%%"
+#: printf (C, Python, Java, Objective-C, with names, positions, lengths and %%), without the flag " ", which "100% of" would match.
+PRINTF = (
+    r"%(?:\d++\$)?(?:\([^()%\n]{1,60}\))?[-+0#',]*+(?:\d++|\*(?:\d++\$)?)?(?:\.(?:\d++|\*(?:\d++\$)?)?)?"
+    r"(?:(?:hh|ll|I64|I32|[hlLqjzt])?[diouxXeEfFgGaAcsSpn@](?![A-Za-z]{2})|<PRI[A-Za-z0-9]+>)|%\d++\$[tT][A-Za-z](?![A-Za-z])|%%"
+)
 #: Dates as programs write them: %A, %B %e, %Y. One of the directives is none of printf's.
 _DIRECTIVE_OF_DATES = r"%[-_0^#EO]*[a-zA-Z](?![A-Za-z])"
 DATE = (
@@ -55,11 +58,26 @@ MARKS_IN_MESSAGES = (
     r"``(?:[^`\n]|`(?!`))+``|:[a-zA-Z][\w:.+-]*:`(?:[^`<\n]*`|(?=[^`\n]*<))|[ ]?<[^<>`\n]+>`(?:__?)?"
     r"|(?<!`)`[^`<>'\n]+`(?:__?)?(?![`\w])|(?<!\w)\|[A-Za-z][\w-]*\|_?(?!\w)"
 )
+#: Tags and character references; also numbered tags (react-i18next).
+TAGS = r"</?[a-zA-Z][^<>]*>|<!--(?:[^-<]++|-(?!->)|<(?!!--))*+-->|&#?\w+;"
+MARKUP = rf"{TAGS}|</?\d*/?>"
 #: A shell's $HOME; names of people, tickets and tags: @tom, @<Tom S>, #12, !12, #red/house.
 _NAMED = r"(?<![\w$\\])\$[A-Za-z_]\w*+(?![\w$])|(?<![\w&#@/.\\])[@#][A-Za-z0-9](?:[\w/:-]*\w)?|(?<!\w)@<[^<>\n]{1,60}>|(?<![\w!])!\d+(?!\w)"
-#: Names in a program: my_house, --color.
-_CODE = r"(?<![\w./-])(?:[A-Za-z0-9]++(?:_[A-Za-z0-9]+)++(?:\(\))?|--[a-z][\w-]*\w)(?!\w)"
+#: Names in a program: my_house, my_house.py, MY_HOUSE=1, --color=red; files: src/main.c, README.md.
+_FILE = (
+    r"(?:py|ipynb|[cm]?[jt]sx?|mdx?|rst|txt|jsonl?|ya?ml|toml|xml|html?|s?css|sh|bash|[ch](?:pp)?|java|go|rs|rb|php|sql|[ct]sv|ini|cfg|conf"
+    r"|log|exe|dll|zip|gz|tar|pdf|docx?|xlsx?|pptx?|odt|epub|png|jpe?g|gif|svg|mp[34]|wav|srt|vtt|po)"
+)
+_CODE = (
+    r"(?<![\w./-])(?:[A-Za-z0-9]++(?:_[A-Za-z0-9]+)++(?:\.\w+)*+(?:\(\)|=[\w.-]*\w)?|--[a-z][\w-]*\w(?:=[\w.-]*\w)?"
+    rf"|(?:[\w-]+[./])*[\w-]+\.{_FILE})(?!\w)"
+)
 CODE = re.compile(_CODE)
+#: Checksums and identifiers: a5c3785ed8d6a358, 123e4567-e89b-12d3-a456-426614174000.
+_HASH = (
+    r"(?<![\w-])(?:[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
+    r"|(?=[0-9a-f]{0,60}[0-9])(?=[0-9a-f]{0,60}[a-f])[0-9a-f]{7,128})(?![\w-])"
+)
 #: Laravel's :name.
 _COLON = r"(?<![^\s(\[\"'>]):[a-z_]\w*+(?![\w:])"
 #: Python's {user.name}, {n:.2f}, {0!r}, {a[0]}, {x:>{width}}; JavaScript's ${x} and ${ x }; Ruby's #{x} and %{x}; {{ as itself.
@@ -67,7 +85,11 @@ BRACE = r"\$\{\s*[\w.]+\s*\}|[$#%]?\{(?!\s)[\w.\[\]!'\"]*(?::(?:[^{}\n]|\{\w*\})
 #: ICU's {n, plural, one {# cat} other {# cats}}, {sex, select, ...}, {when, date, short}; branches may hold others.
 _NESTED = r"(?:[^{}]++|\{(?:[^{}]++|\{(?:[^{}]++|\{[^{}]*+\})*+\})*+\})*+"
 ICU = rf"\{{\s*\w+\s*,\s*(?:plural|selectordinal|select|choice|number|date|time|list|spellout|ordinal|duration)\b{_NESTED}\}}"
-_URL = r"(?:(?:https?|ftp)://|(?<![\w.])www\.(?=\w))[^\s<>\"'\]]*[^\s<>\"'.,;:!?)\]]"
+#: An address; parentheses that are closed are part of it.
+_URL = (
+    r"(?:(?:https?|ftp)://|(?<![\w.])www\.(?=\w))(?:[^\s<>\"'\]()]|\([^\s<>\"'()\]]*\))*"
+    r"(?:[^\s<>\"'.,;:!?()\]]|\([^\s<>\"'()\]]*\))"
+)
 #: Keys that are pressed together.
 _KEYS = r"(?<!\w)(?:Ctrl|Control|Alt|AltGr|Shift|Cmd|Command|Option|Meta|Super|Win)(?:\+[A-Za-z0-9]\w*+)++"
 _MAIL = r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
@@ -81,7 +103,7 @@ _VARIED = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]*+"
 #: Emoji, arrows, signs of mathematics, ©, ™, bullets: models have no words for them and write others, or none.
 SYMBOL = rf"(?:[0-9#*]\ufe0f?\u20e3|{_PICTURE}{_VARIED}(?:\u200d{_PICTURE}{_VARIED})*+)++"
 SYMBOL_ALONE = re.compile(SYMBOL)
-_COMMON = f"{TEMPLATE}|{DATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
+_COMMON = f"{TEMPLATE}|{DATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}|{_KEYS}|{_HASH}|{SYMBOL}"
 
 #: In any document.
 PLACEHOLDER = re.compile(f"{_COMMON}|{_NAMED}|{_COLON}|{PRINTF}|{QT}")
@@ -95,17 +117,31 @@ _OF_PAGES = (
 #: In the prose of pages.
 IN_PAGES = re.compile(f"{_DIRECTIVE}|{_OF_PAGES}|{IN_PROSE.pattern}")
 _WEB = f"{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
+_LISP = rf"{_WEB}|~(?:(?:[-+]?\d+|'.|[vV#])(?:,(?:[-+]?\d+|'.)?)*)?[:@]*[a-zA-Z%&|~{{}}\[\]();<>^$*?](?![a-z])"
+#: In a text of no format, which may be about anything: what is surely no prose.
+IN_TEXTS = re.compile(f"{TEMPLATE}|{ICU}|{BRACE}|{_WEB}|{TAGS}|{EMOJI}|{PRINTF}|(?<!`)`[^`\\n]+`(?!`)")
 #: In entries whose format flag says what it is: https://www.gnu.org/software/gettext/manual/html_node/List-of-Programming-Languages.html
 BY_FLAG = {
     flag: re.compile(pattern)
     for flag, pattern in {
         "c-format": f"{_WEB}|{DATE}|{PRINTF}|% [-+0#]*\\d*[diouxXeEfFgGcs]",
+        "c++-format": _COMMON,
         "objc-format": f"{_COMMON}|{PRINTF}",
         "python-format": f"{_COMMON}|{PRINTF}|%(?:\\(\\w+\\))?[-+0#]*\\d*r(?![A-Za-z])",
         "php-format": rf"{_COMMON}|{PRINTF}|%(?:\d+\$)?[-+]?(?:0|'.)?\d*(?:\.\d+)?[bcdeEfFgGosuxX](?![A-Za-z]{{2}})",
         "ruby-format": f"{_COMMON}|%<\\w+>[-+0#]*\\d*(?:\\.\\d+)?[a-zA-Z]|%\\{{\\w+\\}}|{PRINTF}",
         "gcc-internal-format": f"{_WEB}|%[<>']|%[qlw+#]*(?:\\.\\*)?[a-zA-Z](?![A-Za-z]{{2}})|%%",
-        "lisp-format": rf"{_WEB}|~(?:(?:[-+]?\d+|'.|[vV#])(?:,(?:[-+]?\d+|'.)?)*)?[:@]*[a-zA-Z%&|~{{}}\[\]();<>^$*?](?![a-z])",
+        "gfc-internal-format": f"{_WEB}|%[<>]|%q?(?:\\d+\\$)?[ilu]?[CLdiscuqe](?![A-Za-z]{{2}})|%%",
+        "lisp-format": _LISP,
+        "scheme-format": _LISP,
+        "librep-format": f"{_WEB}|{PRINTF}",
+        "elisp-format": f"{_WEB}|{PRINTF}",
+        "java-printf-format": f"{_COMMON}|{PRINTF}|%[-+0#,(<]*\\d*(?:\\.\\d+)?(?:[bBhHsSnc]|[tT][A-Za-z])(?![A-Za-z]{{2}})",
+        "javascript-format": f"{_COMMON}|{PRINTF}|%j(?![A-Za-z]{{2}})",
+        "go-format": f"{TEMPLATE}|{_WEB}|{PRINTF}|%[-+# 0]*(?:\\[\\d+\\])?\\d*(?:\\.\\d+)?[vTtqbxXUdsefgcopw](?![A-Za-z]{{2}})",
+        "lua-format": f"{_WEB}|{PRINTF}|%q(?![A-Za-z]{{2}})",
+        "d-format": f"{_WEB}|%\\([^%\\n]*%[^()\\n]*%\\)|{PRINTF}",
+        "sh-printf-format": f"{_WEB}|{PRINTF}|%b(?![A-Za-z]{{2}})",
         "object-pascal-format": f"{_WEB}|%(?:\\d+:)?-?\\d*(?:\\.\\d+)?[dDuUxXeEfFgGnNmMpPsS](?![A-Za-z]{{2}})|%%",
         "boost-format": f"{_COMMON}|%\\d+%|%\\|[^|\\n]*\\||{PRINTF}",
         "python-brace-format": _COMMON,

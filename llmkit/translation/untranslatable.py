@@ -14,6 +14,9 @@ _CODE = re.compile(
     r"--?[a-z][\w-]*(?:=\S*)?|[@#]\w+|\$\w+|\w+(?:\.\w+)*\(\S*\)|~?(?:/[\w.+-]+)+/?|[A-Za-z]:\\\S+|\w+(?:/[\w.-]+){2,}"
     r"|\w*[^\W\d_]\w+\.[^\W\d]\w{0,4}|\w+_\w[\w.]*|[a-z][\w-]*(?::[\w-]+)+|[a-z]+[A-Z]\w*|[A-Z][a-z]+[A-Z]\w*|(?=\S*\d)(?=\S*[A-Za-z])[\w.+-]+"
 )
+#: A formula: no two letters beside each other but in commands of LaTeX or of regular expressions, and a sign of mathematics.
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_WORD, _SIGN = re.compile(r"[^\W\d_]{2}|[^\W\d_a-zA-Z]"), re.compile(r"[=^+*/<>|\\]")
 #: How a program writes dates: Y-m-d H:i:s, F j, Y; and a letter alone.
 _DATES = re.compile(r"\\?[A-Za-z](?:[-/.:, ]+\\?[A-Za-z])*")
 #: 1st, 20s, 5pm: numbers with words in them.
@@ -23,8 +26,8 @@ _LETTERS, _WORDS, _MARGIN = 18, 4, 10.0
 
 
 def is_code(text: str) -> bool:
-    """Whether all words of a text are names that programs use, or it is the form of a date, or a letter."""
-    if _DATES.fullmatch(text.strip()):
+    """Whether all words of a text are names that programs use, or it is the form of a date, a formula, or a letter."""
+    if _DATES.fullmatch(text.strip()) or (_SIGN.search(text) and not _WORD.search(_COMMAND.sub(" ", text))):
         return True
     words = [word.strip(".,;:!?\"'") for word in text.split()]
     return bool(words) and all(_CODE.fullmatch(word) and not _NUMBER.fullmatch(word) for word in words)

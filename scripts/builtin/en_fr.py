@@ -20,7 +20,7 @@ import torch
 from corpus import Pairs, load_pairs
 from loop import Schedule, arguments, mixed_precision, place, prepare, run, scheduled
 from segments import Segments
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
 VOCABULARY = 6000
@@ -101,6 +101,13 @@ def config(dropout: float) -> MarianConfig:
     )
 
 
+#: Signs that the corpus does not have, and what it has in their places: what people type and word processors write.
+PLAIN = {
+    "’": "'", "‘": "'", "“": '"', "”": '"', "„": '"', "\u2010": "-", "\u2011": "-", "\u00ad": "", "\u200b": "", "\u2060": "", "…": "...",
+    "\u00a0": " ", "\u2009": " ", "\u202f": " ", " — ": ", ", " – ": ", ", "—": ", ",
+}  # fmt: skip
+
+
 def _tokenizer(path: Path, pairs: Pairs) -> Tokenizer:
     """One byte-level BPE for both languages; every text ends with EOS."""
     if path.exists():
@@ -114,6 +121,7 @@ def _tokenizer(path: Path, pairs: Pairs) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(one, other) for one, other in PLAIN.items()])
     tokenizer.train_from_iterator((side for pair in pairs.train for side in pair), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {EOS}", pair=f"$A $B {EOS}", special_tokens=[(EOS, EOS_ID)])
     tokenizer.save(str(path))

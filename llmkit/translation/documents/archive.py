@@ -19,6 +19,7 @@ from llmkit.errors import InputError, one_line
 from llmkit.translation.documents import xml
 from llmkit.translation.documents.base import Marks, Segment, TextDocument
 from llmkit.translation.documents.edits import EditedDocument, Lines, Slot, Unit, slotted
+from llmkit.translation.placeholders import IN_PROSE, TAGS
 
 #: Bytes that an archive may unpack to, and how many times its own size.
 _MOST, _RATIO = 500_000_000, 200
@@ -27,7 +28,8 @@ _MOST_TEXT, _TEXTS = 100_000_000, (".xml", ".xhtml", ".html", ".htm", ".opf", ".
 #: Entries; more is no document.
 _ENTRIES = 50_000
 #: Attributes that a translation may change.
-_CHANGES = re.compile(r"""\s(?:xml:space|descr)\s*=\s*(?:"[^"]*"|'[^']*')""")
+_CHANGES = re.compile(r"""\s(?:xml:space|descr|tooltip|(?:prompt|error)(?:Title)?)\s*=\s*(?:"[^"]*"|'[^']*')""")
+_MARKS = re.compile(rf"<\d+>|{TAGS}|{IN_PROSE.pattern}")
 _TAG = re.compile(r"</?[a-zA-Z][^\s/<>]*")
 _DATE = (1980, 1, 1, 0, 0, 0)
 _DAMAGE = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, ValueError, zlib.error)
@@ -175,6 +177,7 @@ def properties(entries: Entries) -> Iterator[tuple[str, Part]]:
         yield "docProps/core.xml", part(source, encoding, elements(source, frozenset(("title", "subject", "description"))))
 
 
-def compare(text: str, _: Segment) -> object:
-    """The placeholders and numbered marks of a text."""
-    return sorted(match.group() for match in re.finditer(rf"<\d+>|{xml.MARKS.pattern}", text))
+def compare(text: str, segment: Segment) -> object:
+    """The placeholders and numbered marks of a text, and whether it is longer than its program reads: its kind is that many characters."""
+    marks = sorted(match.group() for match in _MARKS.finditer(text))
+    return marks, segment.kind.isdigit() and len(text) > int(segment.kind)

@@ -1,7 +1,7 @@
 """Word documents (.docx): all text that people read, in paragraphs of every part; runs, styles and everything else stay.
 
 Read and written as XML by lxml: a text element gets another text, no element is moved. A paragraph is a segment, also over
-changes of format, links, insertions and fields, which are marks in it; tabs and line breaks cut it.
+changes of format, links, insertions and fields, which are marks in it; tabs and line breaks cut it. Hidden text stays.
 """
 
 from __future__ import annotations
@@ -15,23 +15,35 @@ from functools import cached_property
 from typing import Any
 
 from llmkit.errors import InputError, UnavailableError, one_line
-from llmkit.translation.documents import archive
+from llmkit.translation.documents import archive, messages
 from llmkit.translation.documents.base import Marks, Segment, has_letters, joined, parts, with_marks
-from llmkit.translation.placeholders import IN_PROSE
+from llmkit.translation.placeholders import IN_PROSE, TAGS
 
 _DOCUMENT = "word/document.xml"
-_PARTS = re.compile(r"word/(?:document|(?:header|footer)\d*|footnotes|endnotes|comments)\.xml")
+_PARTS = re.compile(
+    r"word/(?:document|(?:header|footer)\d*|footnotes|endnotes|comments|charts/chart\w*?\d*|diagrams/(?:data|drawing)\d*)\.xml"
+)
 _PROPERTIES = "docProps/core.xml"
 _STYLES = "word/styles.xml"
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 #: Elements that hold no text of the sentence: deleted text, field codes, properties, phonetic guides.
-_LEFT_OUT = frozenset(("del", "moveFrom", "instrText", "delText", "pPr", "rPr", "sdtPr", "sdtEndPr", "rt", "fldData"))
+_LEFT_OUT = frozenset(("del", "moveFrom", "delText", "pPr", "rPr", "sdtPr", "sdtEndPr", "rt", "fldData"))
 _CUTS = frozenset(("tab", "br", "cr", "ptab"))
 #: Elements whose text is words: of sentences, of properties.
 _WORDS = frozenset(("t", "title", "subject", "description"))
+#: Attributes that people read: of pictures, tables, lists to choose from.
+_READ = {
+    "docPr": ("descr", "title"), "cNvPr": ("descr", "title"), "shape": ("alt",), "rect": ("alt",), "tblCaption": ("val",),
+    "tblDescription": ("val",), "listItem": ("displayText",),
+}  # fmt: skip
+#: Fields whose result is another's: a letter's recipient, a file.
+_PUT_IN = re.compile(r"\s*(?:MERGEFIELD|ADDRESSBLOCK|GREETINGLINE|FILENAME|AUTHOR|LASTSAVEDBY|USER\w+)\b")
+_HYPHEN = "noBreakHyphen"
+_OFF = frozenset(("0", "false", "off"))
+_PROSE = re.compile(rf"{TAGS}|{IN_PROSE.pattern}")
 _SEPARATOR = re.compile(r"<\d+>")
 #: What Word notes for itself in a run's properties, and between the texts of a sentence.
-_NOTED = frozenset(("lang", "noProof"))
+_NOTED = frozenset(("lang", "noProof", "altLang", "dirty", "err", "smtClean"))
 _UNSEEN = frozenset(("lastRenderedPageBreak", "proofErr", "bookmarkStart", "bookmarkEnd", "rPr", "softHyphen"))
 
 
@@ -39,7 +51,8 @@ _UNSEEN = frozenset(("lastRenderedPageBreak", "proofErr", "bookmarkStart", "book
 class _Slot:
     """Neighboring text elements of one format: the first gets the text, the others none.
 
-    places: where their text is, as an element and its attribute: a comment has text of the sentence behind it. texts: as they were.
+    places: where their text is, as an element and its attribute (see `_get`): a comment has text of the sentence behind it.
+    texts: as they were.
     """
 
     places: tuple[tuple[Any, str], ...]
@@ -50,27 +63,61 @@ class _Slot:
         return "".join(text or "" for text in self.texts)
 
     def write(self, text: str) -> None:
-        texts = self.texts if text == self.text else (text, *[""] * (len(self.places) - 1))
-        for (element, attribute), part in zip(self.places, texts, strict=True):
-            setattr(element, attribute, part)
-        if text != text.strip():
-            self.places[0][0].set(_SPACE, "preserve")
+        first = next(n for n, (_, attribute) in enumerate(self.places) if attribute != _HYPHEN)
+        new: list[str | None] = ["" for _ in self.places]
+        new[first] = self._unbroken(text)
+        for (element, attribute), part in zip(self.places, self.texts if text == self.text else new, strict=True):
+            _set(element, attribute, part)
+        if text != text.strip() and self.places[first][1] == "text" and "wordprocessingml" in self.places[first][0].tag:
+            self.places[first][0].set(_SPACE, "preserve")
+
+    def _unbroken(self, text: str) -> str:
+        """A translation in which the words that had a hyphen that does not break have one."""
+        at = 0
+        for (_, attribute), part in zip(self.places, self.texts, strict=True):
+            around = (re.search(r"\w*\Z", self.text[:at]), re.match(r"\w*", self.text[at + 1 :])) if attribute == _HYPHEN else None
+            if around and around[0] and around[1]:
+                before, after = around[0].group(), around[1].group()
+                text = re.sub(rf"(?<!\w){before}-{after}(?!\w)", f"{before}\u2011{after}", text)
+            at += len(part or "")
+        return text
 
 
 def _slot(elements: Sequence[Any]) -> _Slot:
     places = tuple(place for element in elements for place in _places(element))
-    return _Slot(places, tuple(getattr(element, attribute) for element, attribute in places))
+    return _Slot(places, tuple(_get(element, attribute) for element, attribute in places))
 
 
 def _places(element: Any) -> Iterator[tuple[Any, str]]:
     """Where the text of an element is; what is behind an entity of the file's own stays."""
     from lxml import etree
 
+    if _local(element) == _HYPHEN:
+        yield element, _HYPHEN
+        return
     yield element, "text"
     for child in element:
         if child.tag is etree.Entity:
             return
         yield child, "tail"
+
+
+def _get(element: Any, attribute: str) -> str | None:
+    """A text of an element: `text` and `tail` are lxml's, "noBreakHyphen" is the element itself, others are XML's attributes."""
+    if attribute == _HYPHEN:
+        return "-"
+    text: str | None = getattr(element, attribute) if attribute in ("text", "tail") else element.get(attribute)
+    return text
+
+
+def _set(element: Any, attribute: str, text: str | None) -> None:
+    """The same, written. A hyphen that does not break becomes a text, which the text before it holds, and a hyphen again."""
+    if attribute == _HYPHEN:
+        element.tag = element.tag.rpartition("}")[0] + "}" + ("t" if text == "" else _HYPHEN)
+    elif attribute in ("text", "tail"):
+        setattr(element, attribute, text)
+    else:
+        element.set(attribute, text)
 
 
 class WordDocument:
@@ -165,8 +212,12 @@ def _value(element: Any, name: str) -> str | None:
 def _shape(root: Any) -> Iterator[object]:
     """Elements with their attributes, in order, and the text of those that hold no words."""
     for element in root.iter():
-        kept = {name: value for name, value in element.attrib.items() if name != _SPACE and _local(element) != "lang"}
-        yield element.tag, kept, len(element), None if _local(element) in _WORDS else element.text
+        name = _local(element)
+        read = _READ.get(name, ())
+        kept = {
+            key: value for key, value in element.attrib.items() if key != _SPACE and name != "lang" and key.rpartition("}")[2] not in read
+        }
+        yield "t" if name in ("t", _HYPHEN) else element.tag, kept, len(element), None if name in _WORDS else element.text
 
 
 def _by_slot(pieces: Sequence[tuple[str, bool]], slots: int) -> list[str]:
@@ -196,22 +247,30 @@ def _slots(roots: dict[str, Any]) -> Iterator[list[_Slot]]:
         if name == _PROPERTIES:
             yield from ([_slot((e,))] for e in root if _local(e) in ("title", "subject", "description") and "".join(e.itertext()))
             continue
-        for paragraph in root.iter("{*}p"):
-            if "wordprocessingml" in paragraph.tag or "purl.oclc.org" in paragraph.tag:
-                yield from _sentences(paragraph)
+        for element in root.iter():
+            name = _local(element)
+            if name == "p" and any(of in element.tag for of in ("wordprocessingml", "purl.oclc.org", "drawingml")):
+                yield from _sentences(element)
+            elif name in _READ:
+                yield from _attributes(element, _READ[name])
+
+
+def _attributes(element: Any, names: Sequence[str]) -> Iterator[list[_Slot]]:
+    for key, value in element.attrib.items():
+        if key.rpartition("}")[2] in names and messages.is_text(value):
+            yield [_Slot(((element, key),), (value,))]
 
 
 def _sentences(paragraph: Any) -> Iterator[list[_Slot]]:
     """A paragraph's slots, cut at tabs and line breaks."""
     groups: list[list[Any]] = []
     before: object = None
-    for element in _walk(paragraph):
+    for element in _seen(paragraph):
         name = _local(element)
         if name in _CUTS:
-            if groups:
-                yield [_slot(group) for group in groups]
+            yield from _made(groups)
             groups, before = [], None
-        elif name == "t":
+        elif name in ("t", _HYPHEN):
             key = _format(element, paragraph)
             if groups and key == before:
                 groups[-1].append(element)
@@ -220,8 +279,33 @@ def _sentences(paragraph: Any) -> Iterator[list[_Slot]]:
             before = key
         elif name not in _UNSEEN:
             before = None
-    if groups:
-        yield [_slot(group) for group in groups]
+    yield from _made(groups)
+
+
+def _made(groups: Sequence[Sequence[Any]]) -> Iterator[list[_Slot]]:
+    slots = [_slot(group) for group in groups if any(_local(element) == "t" for element in group)]
+    if slots:
+        yield slots
+
+
+def _seen(paragraph: Any) -> Iterator[Any]:
+    """The elements of a paragraph without the results of fields that a program puts in."""
+    fields: list[str] = []  # the codes of open fields; behind a code comes "", or what tells that the result is left out
+    for element in _walk(paragraph):
+        name = _local(element)
+        if name == "fldChar":
+            kind = _value(element, "fldCharType")
+            if kind == "begin":
+                fields.append("")
+            elif kind == "separate" and fields:
+                fields[-1] = "left out" if _PUT_IN.match(fields[-1]) else ""
+            elif kind == "end" and fields:
+                fields.pop()
+        elif name == "instrText" and fields:
+            fields[-1] += element.text or ""
+        elif name == "t" and "left out" in fields:
+            continue
+        yield element
 
 
 def _walk(paragraph: Any) -> Iterator[Any]:
@@ -232,13 +316,21 @@ def _walk(paragraph: Any) -> Iterator[Any]:
         name = _local(element)
         if not name or name in _LEFT_OUT:
             continue
-        if name in ("drawing", "pict", "object", "AlternateContent", "tabs", "oMath", "oMathPara"):
+        if name in ("drawing", "pict", "object", "AlternateContent", "tabs", "oMath", "oMathPara") or _is_left_out(element, name):
             yield element
             continue
         if len(element) == 0 or name == "t":
             yield element
         else:
             stack += reversed(element)
+
+
+def _is_left_out(element: Any, name: str) -> bool:
+    """Whether it is hidden text, or a field that a program puts in."""
+    if name == "fldSimple":
+        return bool(_PUT_IN.match(_value(element, "instr") or ""))
+    hidden = element.find("{*}rPr/{*}vanish") if name == "r" else None
+    return hidden is not None and (_value(hidden, "val") or "") not in _OFF
 
 
 def _format(text: Any, paragraph: Any) -> tuple[Any, ...]:
@@ -248,11 +340,12 @@ def _format(text: Any, paragraph: Any) -> tuple[Any, ...]:
     run = text.getparent()
     elements = (each for child in run if _local(child) == "rPr" for each in child if _local(each) not in _NOTED)
     properties = b"".join(etree.tostring(each, with_tail=False) for each in elements)
+    drawn = [(key, value) for child in run if _local(child) == "rPr" for key, value in child.attrib.items() if key not in _NOTED]
     around, element = [], run.getparent()
     while element is not None and element is not paragraph:
         around.append(element)
         element = element.getparent()
-    return (properties, *around)
+    return (properties, *drawn, *around)
 
 
 def _segment(slots: list[_Slot]) -> Segment | None:
@@ -265,6 +358,6 @@ def _segment(slots: list[_Slot]) -> Segment | None:
         first += len(texts)
     pieces: list[tuple[str, bool]] = []
     for number, text in enumerate(texts):
-        pieces += [*([(f"<{first + number - 1}>", True)] if number else []), *with_marks(text, IN_PROSE)]
+        pieces += [*([(f"<{first + number - 1}>", True)] if number else []), *with_marks(text, _PROSE)]
     text, marks = joined(pieces)
     return Segment(text, text, 0, marks)

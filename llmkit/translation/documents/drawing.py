@@ -12,6 +12,8 @@ from llmkit.translation.documents.xml import Token
 
 #: What a program notes in a run's properties; no format.
 _NOTED = re.compile(r"""\s(?:lang|altLang|dirty|err|smtClean|noProof|bmk)="[^"]*\"""")
+#: Attributes that people read: of pictures, for those who don't see them, and of links that are pointed at.
+_SAID = {"cNvPr": "descr", "hlinkClick": "tooltip"}
 Run = tuple[str, str, tuple[int, int]]
 
 
@@ -24,16 +26,16 @@ def units(source: str, *, fixed_only: bool = False) -> Iterator[Unit]:
             placeholder = False
         elif token.name == "ph":
             placeholder = True
-        elif token.name == "cNvPr" and not fixed_only and (unit := _description(source, token, reader.lines)) is not None:
+        elif (name := _SAID.get(token.name)) and not fixed_only and (unit := _said(source, token, name, reader.lines)) is not None:
             yield unit
         unit = reader.take(token)
         if unit is not None and not (fixed_only and placeholder):
             yield unit
 
 
-def _description(source: str, token: Token, lines: Lines) -> Unit | None:
-    """What is said of a picture to those who don't see it."""
-    place = xml.attributes(source, token).get("descr")
+def _said(source: str, token: Token, name: str, lines: Lines) -> Unit | None:
+    """What an attribute says to people."""
+    place = xml.attributes(source, token).get(name)
     text = html.unescape(source[slice(*place)]) if place else ""
     if place is None or not messages.is_text(text):
         return None

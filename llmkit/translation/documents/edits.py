@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from llmkit.translation.documents.base import Marks, Segment, Span, has_letters, joined, parts, with_marks
-from llmkit.translation.placeholders import IN_PROSE
+from llmkit.translation.placeholders import IN_PROSE, TAGS
 
 #: [begin, end) of the source, and what takes its place.
 Change = tuple[int, int, str]
-#: Marks between slots, and what looks like one: a segment's marks are known by its text alone.
-_SLOT = re.compile(rf"<\d+>|{IN_PROSE.pattern}")
+#: Marks between slots, and what looks like one: a segment's marks are known by its text alone; tags that a text is about.
+_SLOT = re.compile(rf"<\d+>|{TAGS}|{IN_PROSE.pattern}")
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,12 @@ class Slot:
     places: tuple[tuple[int, int], ...]
 
 
-def slotted(slots: Sequence[Slot], line: int, write: Callable[[str, int, int], str], marks: re.Pattern[str] = _SLOT) -> Unit | None:
+def slotted(
+    slots: Sequence[Slot], line: int, write: Callable[[str, int, int], str], marks: re.Pattern[str] = _SLOT, kind: str = ""
+) -> Unit | None:
     """A unit from slots, with a mark `<1>` from each to the next; None where there is nothing to translate.
 
-    write: a slot's text and the place [begin, end) whose content it becomes, to the source there.
+    write: a slot's text and the place [begin, end) whose content it becomes, to the source there. kind: the segment's.
     """
     texts = [slot.text for slot in slots]
     taken = {match for text in texts for match in re.findall(r"<\d+>", text)}
@@ -140,7 +142,7 @@ def slotted(slots: Sequence[Slot], line: int, write: Callable[[str, int, int], s
     for number, text in enumerate(texts):
         pieces += [*([(f"<{first + number - 1}>", True)] if number else []), *with_marks(text, marks)]
     text, places = joined(pieces)
-    segment = Segment(text, text, line, places)
+    segment = Segment(text, text, line, places, kind)
     if not has_letters(segment.prose()):
         return None
     between = [f"<{first + number}>" for number in range(len(texts) - 1)]

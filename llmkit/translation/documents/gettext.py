@@ -15,20 +15,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from llmkit.errors import InputError, UnavailableError
-from llmkit.translation.documents import icu, messages
+from llmkit.errors import InputError
+from llmkit.translation.documents import gettext_header, icu, messages
 from llmkit.translation.documents.base import Marks, Segment, decoded, has_letters, joined, parts, with_marks
 from llmkit.translation.documents.messages import Message
-from llmkit.translation.placeholders import BY_FLAG, MARKS_IN_MESSAGES, PLACEHOLDER
+from llmkit.translation.placeholders import BY_FLAG, MARKS_IN_MESSAGES, PLACEHOLDER, TAGS
 
 #: Where GNOME's and KDE's translators write their own names.
 _CREDITS = frozenset(("translator-credits", "translator_credits", "Your names", "Your emails"))
 _LINE = re.compile(r'[ \t\f\v\r]*(?:(msgctxt|msgid_plural|msgid|msgstr)(?:\[(\d+)\])?[ \t]*)?("(?:[^"\\\n]|\\.)*")[ \t\f\v\r]*')
-_MARKUP = r"</?[a-zA-Z][^<>]*>|<!--(?:[^-<]++|-(?!->)|<(?!!--))*+-->|&#?\w+;"
-#: A letter's mark for the keyboard: _Open, &File; not that of a name (my_house), a company (R&D) or an entity.
-_ACCELERATOR = re.compile(r"(?<!\w)([_&])(?=[^\W\d_])(?!\w+;)|(?<=\b[A-Z])([_&])(?=[a-z])(?!\w+;)")
+#: A letter's mark for the keyboard: _Open, &File, ~Edit, E&xit, Cu_t; not that of a name (my_house), a company (R&D) or an entity.
+_ACCELERATOR = re.compile(
+    r"(?<!\w)[_&](?=[^\W\d_])(?!\w+;)|(?<![\w/.])~(?=[A-Z])|(?<=\b[A-Z])[_&~](?=[a-z])(?!\w+;)"
+    r"|(?<=\b[A-Z][a-z])(?:[&~](?=[a-z])(?!\w+;)|_(?=[a-z]{1,2}\b))"
+)
+#: ... further inside a word: such labels are in a catalog with others that have the sign.
+_INSIDE = re.compile(r"(?<![\w&~])[A-Z][a-z]+([_&~])[a-z]+(?![\w&~;])|(?<![\w&~])[a-z]{1,2}([&~])[a-z]+(?![\w&~;])")
 #: Characters of a text that may be a label with such a letter.
 _LABEL = 80
+#: The lines of a string, each with its end.
+_LINES = r"[^\n]*\n|[^\n]+"
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 
 
@@ -122,11 +128,12 @@ def parse(data: bytes, name: str, target: str | None = None, *, retranslate_fuzz
     source = decoded(data, name)
     entries = list(_entries(source, name))
     header = next((e for e in entries if e.texts.get("msgid") == "" and "msgctxt" not in e.texts), None)
-    forms = _forms(header.texts.get("msgstr", "") if header else "")
-    if target is not None and header is not None and _is_unmade(entries, header.texts.get("msgstr", ""), target):
-        source = _headed(source, header, target)
+    forms = gettext_header.forms(header.texts.get("msgstr", "") if header else "")
+    if target is not None and (headed := _headed(source, header, entries, target)) != source:
+        source = headed
         entries = list(_entries(source, name))
-        forms = _forms(next(e for e in entries if e.texts.get("msgid") == "").texts.get("msgstr", ""))
+        forms = gettext_header.forms(next(e for e in entries if e.texts.get("msgid") == "").texts.get("msgstr", ""))
+    signs = _marking(entries)
     places: list[_Place] = []
     segments: list[Segment] = []
     fuzzy = 0
@@ -137,7 +144,7 @@ def parse(data: bytes, name: str, target: str | None = None, *, retranslate_fuzz
             fuzzy += entry.fuzzy
             continue
         message = _message(entry, target)
-        made = list(message.segments) if message else [_segment(text, entry) for text in _sources(entry, forms)]
+        made = list(message.segments) if message else [_segment(text, entry, signs) for text in _sources(entry, forms)]
         if any(has_letters(segment.prose()) for segment in made):
             flagged = entry.flagged or (entry.head, entry.head)
             flags = _flags(source, entry, mark_fuzzy)
@@ -172,14 +179,15 @@ def _skeleton(data: bytes) -> object:
     keys = [{k: v for k, v in e.texts.items() if not k.startswith("msgstr")} for e in entries]
     # an entry may lack forms that the header says there are
     forms = [["msgstr[]" if "msgid_plural" in e.texts else k for k in e.texts if k.startswith("msgstr")][:1] for e in entries]
-    lost = [_lost(e) if e.texts.get("msgid") else e.texts.get("msgstr") for e in entries]
+    signs = _marking(entries)
+    lost = [_lost(e, signs) if e.texts.get("msgid") else e.texts.get("msgstr") for e in entries]
     lines = [line.strip("\ufeff \t\f\v\r") for line in source.split("\n")]
     comments = [line for line in lines if line.startswith("#") and not line.startswith("#,")]
     flags = [sorted({flag.strip() for flag in entry.flags.split(",")} - {"", "fuzzy"}) for entry in entries]
     return comments, flags, keys, forms, lost, _complaints(data)
 
 
-def _lost(entry: _Entry) -> list[object]:
+def _lost(entry: _Entry, signs: frozenset[str]) -> list[object]:
     """Placeholders, tags and line ends at both ends in which the forms differ from what they translate."""
     written = [text for keyword, text in entry.texts.items() if keyword.startswith("msgstr")]
     out: list[object] = []
@@ -187,7 +195,7 @@ def _lost(entry: _Entry) -> list[object]:
         before, after = _signs(source, entry), _signs(text, entry)
         if text and before != after:
             out.append(sorted((before - after) + (after - before)))
-        if text and _accelerator(source) and not _accelerator(text):
+        if text and _accelerator(source, signs) is not None and _accelerator(text, signs) is None:
             out.append("accelerator")
     return out
 
@@ -254,11 +262,11 @@ def _entries(source: str, name: str) -> Iterator[_Entry]:
         yield entry
 
 
-def _segment(text: str, entry: _Entry) -> Segment:
+def _segment(text: str, entry: _Entry, signs: frozenset[str]) -> Segment:
     plain, kind = text, ""
-    if mark := _accelerator(text):
-        plain = text[: mark.start()] + text[mark.end() :]
-        kind = mark.group() + plain[mark.start()]
+    if (place := _accelerator(text, signs)) is not None:
+        plain = text[:place] + text[place + 1 :]
+        kind = text[place] + plain[place]
     pieces: list[tuple[str, bool]] = []
     for piece, is_mark in with_marks(plain, _pattern(entry)):
         pieces += [(piece, True)] if is_mark else _wrapped(piece)
@@ -266,20 +274,28 @@ def _segment(text: str, entry: _Entry) -> Segment:
     return Segment(stripped, '""', entry.line, places, kind)
 
 
-def _accelerator(text: str) -> re.Match[str] | None:
-    """The one mark of a letter for the keyboard in a label."""
-    marks = list(_ACCELERATOR.finditer(text))
+def _accelerator(text: str, signs: frozenset[str]) -> int | None:
+    """Where the one mark of a letter for the keyboard stands in a label. signs: those that other labels have."""
+    marks = [mark.start() for mark in _ACCELERATOR.finditer(text)]
+    if not marks:
+        marks = [place for mark in _INSIDE.finditer(text) if text[(place := mark.start(mark.lastindex or 0))] in signs]
     return marks[0] if len(marks) == 1 and len(text) < _LABEL else None
+
+
+def _marking(entries: Sequence[_Entry]) -> frozenset[str]:
+    """The signs that mark letters for the keyboard in a catalog."""
+    labels = (entry.texts.get("msgid", "") for entry in entries)
+    return frozenset(text[place] for text in labels if (place := _accelerator(text, frozenset())) is not None)
 
 
 def _pattern(entry: _Entry) -> re.Pattern[str]:
     """What in an entry's text is no prose, by its flags."""
-    return re.compile("|".join([MARKS_IN_MESSAGES, _MARKUP, *(_formats(entry) or [PLACEHOLDER.pattern])]))
+    return re.compile("|".join([MARKS_IN_MESSAGES, TAGS, *(_formats(entry) or [PLACEHOLDER.pattern])]))
 
 
 def _formats(entry: _Entry) -> list[str]:
     """What the formats that an entry's flags name put into texts."""
-    return [pattern.pattern for flag, pattern in BY_FLAG.items() if re.search(rf"(?<!no-)\b{flag}\b", entry.flags)]
+    return [pattern.pattern for flag, pattern in BY_FLAG.items() if re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", entry.flags)]
 
 
 def _wrapped(prose: str) -> Iterator[tuple[str, bool]]:
@@ -298,51 +314,35 @@ def _written(text: str, segment: Segment) -> str:
     for number, (_, mark) in enumerate(pieces[1:], 1):
         if mark and pieces[number][0] == "\n":
             pieces[number - 1] = (pieces[number - 1][0].rstrip(" "), pieces[number - 1][1])
-    return _accelerated("".join(piece for piece, _ in pieces), segment)
+    return "".join(_accelerated(pieces, segment.kind))
 
 
-def _accelerated(text: str, segment: Segment) -> str:
-    """The translation with its keyboard letter marked: the source's, where a word begins with it, or the first letter."""
-    if not segment.kind:
-        return text
-    mark, letter = segment.kind[0], segment.kind[1:]
-    match = re.search(rf"(?<!\w){re.escape(letter)}", text, re.IGNORECASE) or re.search(r"[^\W\d_]", text)
-    return text if match is None else f"{text[: match.start()]}{mark}{text[match.start() :]}"
+def _accelerated(pieces: Sequence[tuple[str, bool]], kind: str) -> Iterator[str]:
+    """The translation with its keyboard letter marked: the source's, where a word begins with it, or the first letter of its prose."""
+    wanted = rf"(?<!\w){re.escape(kind[1:])}"
+    prose = [(number, part) for number, (part, mark) in enumerate(pieces) if kind and not mark]
+    found = ((n, re.search(pattern, part, re.IGNORECASE)) for pattern in (wanted, r"[^\W\d_]") for n, part in prose)
+    place = next(((number, match.start()) for number, match in found if match), None)
+    for number, (part, _) in enumerate(pieces):
+        yield f"{part[: place[1]]}{kind[0]}{part[place[1] :]}" if place is not None and place[0] == number else part
 
 
-def _is_unmade(entries: Sequence[_Entry], header: str, target: str) -> bool:
-    """Whether the header is still a template's, or another language's in a catalog without a translation."""
-    if "INTEGER" in header:
-        return True
-    language = re.search(r"(?m)^Language: *([A-Za-z]{2,3})\b", header)
-    others = (text for entry in entries if entry.texts.get("msgid") for key, text in entry.texts.items() if key.startswith("msgstr"))
-    return language is not None and language[1].lower() != target.split("-")[0].lower() and not any(others)
-
-
-def _headed(source: str, header: _Entry, target: str) -> str:
-    """The source with the placeholders of its header filled in, as msginit does, and the header no longer fuzzy."""
-    try:
-        from babel.core import UnknownLocaleError
-        from babel.messages.plurals import get_plural
-    except ImportError as exc:
-        raise UnavailableError("filling in the header of a .po file needs babel", hint="pip install 'llmkit[documents]'") from exc
-    text = source[: header.end]
-    locale = target.replace("-", "_")
-    try:
-        plural = get_plural(locale)
-        forms = f'"Plural-Forms: nplurals={plural.num_plurals}; plural={plural.plural_expr};\\\\n"'
-        text = re.sub(r'"Plural-Forms: [^"\\]*\\n"', forms, text)
-    except (UnknownLocaleError, ValueError):
-        pass
-    text = text.replace("charset=CHARSET", "charset=UTF-8")
-    text = re.sub(r'"Language: *[\w@.-]*\\n"', lambda _: f'"Language: {locale}\\n"', text)
-    text = re.sub(r"(?m)^#,[ \t]*fuzzy[ \t]*\r?\n", "", text, count=1)
-    return text + source[header.end :]
-
-
-def _forms(header: str) -> int:
-    match = re.search(r"nplurals\s*=\s*(\d+)", header)
-    return min(max(int(match[1]), 1), 10) if match else 2
+def _headed(source: str, header: _Entry | None, entries: Sequence[_Entry], target: str) -> str:
+    """The source with a header of the language that it is to be in, as msginit makes it, and of the charset that is written."""
+    end = "\r\n" if "\r\n" in source else "\n"
+    plural = any("msgid_plural" in entry.texts for entry in entries)
+    if header is None:
+        mark = "\ufeff" if source.startswith("\ufeff") else ""
+        made = gettext_header.filled(gettext_header.EMPTY, target, plural=plural)
+        return f'{mark}msgid ""{end}msgstr {_lines(made, end)}{end * 2}{source[len(mark) :]}' if plural else source
+    text = header.texts.get("msgstr", "")
+    translated = any(t for e in entries if e.texts.get("msgid") for key, t in e.texts.items() if key.startswith("msgstr"))
+    unmade = gettext_header.is_unmade(text, target, fuzzy=header.fuzzy, translated=translated)
+    new = gettext_header.with_charset(gettext_header.filled(text, target, plural=plural) if unmade else text)
+    begin, ended = header.flagged if header.flagged and unmade else (header.begin, header.begin)
+    flags = _flags(source, header, False) if ended > begin else ""
+    written = source[header.begin : header.end] if new == text else f"msgstr {_lines(new, end)}"
+    return source[:begin] + flags + source[ended : header.begin] + written + source[header.end :]
 
 
 def _unescaped(text: str) -> str:
@@ -358,8 +358,12 @@ def _character(match: re.Match[str]) -> str:
 
 def _quoted(text: str, end: str) -> str:
     """The string as catalogs write it: on one line, or an empty one and then a line each."""
-    lines = [_escaped(line) for line in re.findall(r"[^\n]*\n|[^\n]+", text)]
-    return f'"{"".join(lines)}"' if len(lines) < 2 else end.join(['""', *(f'"{line}"' for line in lines)])
+    return _lines(text, end) if len(re.findall(_LINES, text)) > 1 else f'"{_escaped(text)}"'
+
+
+def _lines(text: str, end: str) -> str:
+    """An empty string, and the lines of a text, each as one."""
+    return end.join(['""', *(f'"{_escaped(line)}"' for line in re.findall(_LINES, text))])
 
 
 def _escaped(line: str) -> str:

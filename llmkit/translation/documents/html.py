@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
-from llmkit.translation.documents import front_matter, page_language
-from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, has_letters, joined, one_line, parts, with_marks
+from llmkit.translation.documents import front_matter, icu, page_language
+from llmkit.translation.documents.base import Segment, Span, TextDocument, cut, has_letters, joined, one_line, parts
+from llmkit.translation.documents.html_text import read
 from llmkit.translation.documents.html_tokens import RAW, Token, tokens
 from llmkit.translation.documents.page_templates import Lines
-from llmkit.translation.placeholders import ELSE, IN_PAGES, SYMBOL_ALONE, cuts
+from llmkit.translation.placeholders import ELSE, IN_PAGES, cuts
 
 #: Elements inside a sentence; all others end one.
 _INLINE = frozenset(
@@ -60,7 +61,6 @@ SMALL = re.compile(r"<su[bp]\b[^>]*>\Z", re.IGNORECASE)
 #: Classes of elements that are not translated; what is in an icon is its name.
 _UNREAD = re.compile(r"notranslate\Z|material-(?:icons|symbols)")
 _ENDED = re.compile(r"</([a-zA-Z]+)")
-_REFERENCE = re.compile(r"(?:&#?\w+;)+")
 
 
 def parse(data: bytes, name: str, target: str | None = None, *, encoding: str | None = None) -> TextDocument:
@@ -135,6 +135,7 @@ class _Finder:
             self.end_segment()
         elif token.kind == "other":
             self._parts.append((token.begin, token.end, True))
+            self._branches(token)
         elif token.kind == "start" and self._is_left_out(token):
             self._left_out = [token.name]
             self._code = token.name in _CODE
@@ -144,6 +145,13 @@ class _Finder:
             self._attributes(token)
         else:
             self._tag(token)
+
+    def _branches(self, token: Token) -> None:
+        """The branches of a plural or a select as segments of their own, within that of the sentence around them."""
+        for begin, end in icu.innermost(self.source[token.begin : token.end]):
+            begin, end = begin + token.begin, end + token.begin
+            inside = (span for span in spans(self.source[begin:end]) if not span.kind)
+            self.spans += [replace(span, begin=span.begin + begin, end=span.end + begin, kind="branch") for span in inside]
 
     def _is_apart_from_both(self, token: Token) -> bool:
         """Whether a statement stands alone in its line, or between two texts of which one is shown."""
@@ -262,7 +270,7 @@ class _Finder:
 
     def _attribute(self, begin: int, end: int) -> None:
         """A value as a segment of its own, within that of the sentence around it."""
-        text, marks = joined(_read(self.source[begin:end]))
+        text, marks = joined(read(self.source[begin:end]))
         quote = self.source[begin - 1]
         self.spans.append(Span(begin, end, text, marks, f"attribute {quote}"))
 
@@ -318,29 +326,9 @@ def _span(source: str, run: list[tuple[int, int, bool]]) -> Span:
     pieces: list[tuple[str, bool]] = []
     for a, b, mark in run:
         text = source[max(a, begin) : min(b, end)]
-        pieces += [(text, True)] if mark else _read(text)
+        pieces += [(text, True)] if mark else read(text)
     text, marks = joined(pieces)
     return Span(begin, end, text, marks)
-
-
-def _read(raw: str) -> list[tuple[str, bool]]:
-    """Text in pieces, placeholders as they are written: references as characters, lines joined."""
-    out: list[tuple[str, bool]] = []
-    for text, mark in with_marks(one_line(raw), IN_PAGES):
-        out += [(text, True)] if mark else _unescaped(text)
-    return out
-
-
-def _unescaped(text: str) -> Iterator[tuple[str, bool]]:
-    """Text with its references read; those to a symbol stay as they are written."""
-    prose: list[str] = []
-    for part, reference in with_marks(text, _REFERENCE):
-        if reference and SYMBOL_ALONE.fullmatch(html.unescape(part)):
-            yield from ((html.unescape("".join(prose)), False), (part, True))
-            prose = []
-        else:
-            prose.append(part)
-    yield html.unescape("".join(prose)), False
 
 
 def write(text: str, segment: Segment) -> str:
@@ -378,13 +366,24 @@ def skeleton(source: str) -> list[object]:
         if token.kind == "text" and not inside:
             prose.append(raw)
             continue
-        out += [*_placeholders("".join(prose)), *([raw] if inside or token.kind == "other" else _shape(source, token))]
+        shape = [raw] if inside else _branches(raw) if token.kind == "other" else _shape(source, token)
+        out += [*_placeholders("".join(prose)), *shape]
         prose = []
     return [*out, *_placeholders("".join(prose))]
 
 
 def _placeholders(raw: str) -> list[str]:
     return [match.group() for match in IN_PAGES.finditer(one_line(raw))]
+
+
+def _branches(raw: str) -> Iterator[object]:
+    """What is no text, the branches of a plural or a select in it without their words."""
+    at = 0
+    for begin, end in icu.innermost(raw):
+        yield raw[at:begin]
+        yield skeleton(raw[begin:end])
+        at = end
+    yield raw[at:]
 
 
 def _shape(source: str, token: Token) -> Iterator[str]:

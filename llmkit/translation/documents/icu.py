@@ -48,6 +48,28 @@ def starts(text: str, at: int = 0) -> int | None:
     return match.start() if match else None
 
 
+def innermost(text: str, begin: int = 0) -> list[tuple[int, int]]:
+    """The places of the branches of a plural or a select at `begin` that hold no other; none for what can't be read.
+
+    As Angular reads it: nothing is quoted.
+    """
+    opened = _COMPLEX.match(text, begin)
+    out: list[tuple[int, int]] = []
+    at = opened.end() if opened else len(text)
+    while (selector := _SELECTOR.match(text, at)) is not None:
+        at, depth = selector.end(), 1
+        for brace in re.compile(r"[{}]").finditer(text, at):
+            depth += 1 if brace.group() == "{" else -1
+            if not depth:
+                inner = sorted({place for found in _COMPLEX.finditer(text, at, brace.start()) for place in innermost(text, found.start())})
+                out += inner or [(at, brace.start())]
+                at = brace.end()
+                break
+        else:
+            return []
+    return out
+
+
 def message(text: str, marks: re.Pattern[str]) -> Branch:
     """A whole message. marks: what in its prose stays. Raises NotAMessage."""
     branch, end = _Reader(text, marks).branch(0, 0)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from llmkit.translation.documents import html as pages
-from llmkit.translation.documents.markdown_blocks import tab_plugin
+from llmkit.translation.documents.markdown_blocks import tab_plugin, terms_plugin
+from llmkit.translation.documents.markdown_structure import without_titles
 from llmkit.translation.placeholders import ICU, IN_PROSE, STATEMENT, SYMBOL_ALONE, TEMPLATE
 
 if TYPE_CHECKING:
@@ -23,13 +24,17 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 #: Attributes in braces, as Pandoc has them.
-_ATTRIBUTES = r"\{[.#:][^{}\n]*\}"
+_ATTRIBUTES = r"\{(?:[.#:]|[\w-]+=)[^{}\n]*\}"
+#: A directive with a text, or with attributes: :abbr[HTML]{title="..."}, ::video{src=a}. https://github.com/remarkjs/remark-directive
+_DIRECTIVE = re.compile(r"(?<![\w:]):{1,2}[a-zA-Z][\w-]*+(?:\[(?=(?P<text>[^\[\]\n]+)\])|(?:\[\])?\{[^{}\n]*\})")
+_CLOSED = re.compile(r"\](?:\{[^{}\n]*\})?")
 #: A formula as \\(x_i\\), up to the first mark that ends it or begins another; without a sign of mathematics it is prose in parentheses.
 _INSIDE = r"\\(?!\\?[()])"
 _FORMULA = rf"\\\\?\((?=[^\n\\_^=+{{}}]*+(?:[_^=+{{}}]|{_INSIDE})|\w\\)(?:[^\n\\]|{_INSIDE})++\\\\?\)"
-#: The same as \[x = y\], and an environment.
+#: The same as \[x = y\], also between lines that hold nothing but its signs, and an environment.
+_BETWEEN_LINES = r"[ \t]*\n(?:[^\\\n][^\n]*\n)*[ \t]*\\\\?\][ \t]*(?:\n|\Z)"
 _DISPLAY = (
-    r"\\\\?\[(?=[^\\=^{}\[\]]*+(?:[=^{}]|\\[a-zA-Z]))(?:[^\\\[\]]|\\(?!\\?[\[\]]))++\\\\?\]"
+    rf"\\\\?\[(?={_BETWEEN_LINES}|[^\\=^{{}}\[\]]*+(?:[=^{{}}]|\\[a-zA-Z]))(?:[^\\\[\]]|\\(?!\\?[\[\]]))++\\\\?\]"
     r"|\\begin\{(?P<env>\w+\*?)\}(?:[^\\]++|\\(?!end\{(?P=env)\})){0,2000}+\\end\{(?P=env)\}"
 )
 #: Pandoc's [see @smith2004, p. 33], and commands of LaTeX.
@@ -80,6 +85,7 @@ class _Watch:
     images: list[tuple[int, int]] = field(default_factory=list)
     _brackets: tuple[StateInline | None, int] = (None, -1)
     _notes: tuple[StateInline | None, dict[int, int]] = (None, {})
+    _directives: tuple[StateInline | None, dict[int, int]] = (None, {})
 
     def last_bracket(self, state: StateInline) -> int:
         """Where the last `]` of a text stands, or -1."""
@@ -92,6 +98,20 @@ class _Watch:
         if self._notes[0] is not state:
             self._notes = (state, dict(_notes(state.src)) if "^[" in state.src else {})
         return self._notes[1].get(state.pos)
+
+    def directive_end(self, state: StateInline) -> int | None:
+        """Where a mark of a directive ends that begins at the state's place: what stands before its text, and behind it."""
+        if self._directives[0] is not state:
+            self._directives = (state, dict(_directives(state.src)))
+        return self._directives[1].get(state.pos)
+
+
+def _directives(text: str) -> Iterator[tuple[int, int]]:
+    """Where the marks of directives in a text begin and end."""
+    for match in _DIRECTIVE.finditer(text):
+        yield match.span()
+        if match["text"] is not None and (closed := _CLOSED.match(text, match.end("text"))):
+            yield closed.span()
 
 
 def _notes(text: str) -> Iterator[tuple[int, int]]:
@@ -121,6 +141,7 @@ def parser() -> MarkdownIt:
     footnote_plugin(md, inline=False)
     deflist_plugin(md)
     tab_plugin(md)
+    terms_plugin(md)
     dollarmath_plugin(md, allow_space=False, allow_digits=False, double_inline=True)
     md.core.ruler.enableOnly(["normalize", "block"])
     md.inline.ruler.before("text", "opaque", _opaque)
@@ -136,7 +157,10 @@ def parser() -> MarkdownIt:
 def _opaque(state: StateInline, silent: bool) -> bool:
     match = _OPAQUE.match(state.src, state.pos, state.posMax) if state.src[state.pos] in "{[$\\<!]%@*^+" else None
     watch: _Watch = state.md.options["watch"]
-    end = match.end() if match else watch.note_end(state) if state.src.startswith(NOTE, state.pos) else None
+    if match:
+        end: int | None = match.end()
+    else:
+        end = watch.note_end(state) if state.src.startswith(NOTE, state.pos) else watch.directive_end(state)
     if end is None or end > state.posMax:
         return False
     if not silent:
@@ -273,7 +297,7 @@ def skeleton(md: MarkdownIt, env: dict[str, Any], content: str) -> list[tuple[st
             if token.nesting < 0 and not text.strip() and out and out[-1][0] == token.type.replace("close", "open"):
                 out.append(("empty", ""))
             attributes = str({k: _told(k, v) for k, v in token.attrs.items()})
-            tag = str(pages.skeleton(token.content)) if token.type == "html_inline" else token.content
+            tag = str(pages.skeleton(token.content)) if token.type == "html_inline" else without_titles(token.content)
             if token.type == "opaque" and token.content.startswith(NOTE):
                 tag = str(skeleton(md, env, token.content[len(NOTE) : -1]))
             if token.type == "opaque" and token.content.startswith("]("):

@@ -27,9 +27,10 @@ from llmkit.translation.documents.markdown_blocks import (
     tab_title,
     untitled,
 )
+from llmkit.translation.documents.markdown_structure import LINE_BLOCK, MODULE, STRUCTURE, TASK, by_structure, titles
 from llmkit.translation.documents.markdown_text import compare, write
-from llmkit.translation.documents.mdx import hidden, masked, shown
-from llmkit.translation.placeholders import ALTERNATIVE, CODE, IN_PROSE, MARKS_IN_MESSAGES, STATEMENT
+from llmkit.translation.documents.mdx import Hidden, hidden, is_mdx, masked, shown
+from llmkit.translation.placeholders import ALTERNATIVE, CODE, IN_PROSE, MARKS_IN_MESSAGES
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -37,24 +38,6 @@ if TYPE_CHECKING:
 
 #: The lines of dashes in a table that Pandoc draws without bars, whose columns are where they stand.
 _RULES = re.compile(r"-{2,}(?:[ ]+-{2,})+")
-#: Options of MyST's directives.
-_OPTIONS = (
-    r":(?:class|name|width|height|align|alt|open|icon|color|link|link-type|columns|gutter|margin|padding|target|label|widths"
-    r"|header-rows|sync|selected|class-\w+):(?:[ \t][^\n]*)?"
-)
-#: Lines of a paragraph that are structure: alerts, attributes, template marks, contents, fences of containers, abbreviations, labels.
-_STRUCTURE = re.compile(
-    rf"\s*(?:\[![A-Za-z]+\][+-]?|\{{[:#.][^{{}}\n]*\}}|/{{3,}}[^\n]*|\([\w.:-]+\)=|%[ \t][^\n]*|{_OPTIONS}"
-    rf"|;?-{{2,}}8<-{{2,}}[^\n]*|<<<[ \t]*[@.~/\w][^\n]*|(?:(?:\{{\{{(?:[^{{}}\n]|\{{(?!\{{)|\}}(?!\}}))*+\}}\}}|{STATEMENT}"
-    rf"|<%(?![=-])(?:[^%\n]|%(?!>))*+%>|\{{#[^{{}}\n]*#\}})[ \t]*+)++"
-    r"|\[TOC\]|\[\[_?TOC_?\]\]|:{3,}[^\n]*|\*\[[^\]\n]+\]:[^\n]*|\{/?<[^\n]*|\{/?%(?:(?!%\})[^\n])*+)\s*",
-    re.IGNORECASE,
-)
-_MODULE = re.compile(r"(?:import\s[^'\"]*+['\"].*['\"];?|export\s+(?:const|let|var|function|default|class|async|\{|\*).*)\s*", re.DOTALL)
-#: What a block's text begins with: the box of a task, the colon of a definition behind a blank line, a bar.
-_TASK = re.compile(r"\[[^\[\]\n]\]\s+|[:|][ \t]+(?=\S)")
-#: Each of Pandoc's lines that stay lines.
-_LINE_BLOCK = "| "
 _IDS = re.compile(r"(?<!\s)\s*+\{:?\s*[#.][^{}\n]*\}\s*$")
 #: A short line in bold at the beginning of a paragraph is its title; GitHub's first alerts had a word as one: > **Note**.
 _BOLD_LINE = re.compile(r"\s*(\*\*|__)(?!\s)(?:(?!\1)[^\n]){1,40}(?<!\s)\1:?[ \t]*")
@@ -70,8 +53,10 @@ _PAIRED = re.compile(
     r"(?<!\w)(?P<two>==|\+\+|\|\||\^\^)(?=\S)(?:(?!(?P=two))[^\n])*?\S(?P=two)(?!\w)"
     r"|(?<![~^\\])(?P<one>[~^])[^\s~^]{1,40}(?P=one)(?![~^])"
 )
-#: Marks of Markdown between tags of HTML: JSX has Markdown there.
-_IN_TAGS = re.compile(MARKS_IN_MESSAGES)
+#: Marks of Markdown between tags of HTML, and expressions: JSX has them there.
+_IN_TAGS = re.compile(rf"{MARKS_IN_MESSAGES}|[$%]?\{{(?:[^{{}}\n]|\{{(?!%)[^{{}}\n]*\}})*+\}}")
+#: A formula that is lines of its own.
+_FORMULA_LINES = re.compile(r"(?:\\(?:\\?\[|begin)|\$\$).*\n.*", re.DOTALL)
 #: Nesting of a cell's text: table, section, row, cell.
 _CELL = 4
 
@@ -79,18 +64,22 @@ _CELL = 4
 def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
     """The document of a Markdown file."""
     source = decoded(data, name)
-    mdx = name.lower().endswith(".mdx")
-    md, env = parser(), {}  # type: ignore[var-annotated]
     front = front_matter.end_of(source)
-    unread = (
-        hidden(source, mdx=mdx)
-        if "<" in source or "{" in source or ":::" in source or "export" in source or "import" in source or mdx
-        else []
-    )
+    unread, mdx = _unread(source, name)
+    md, env = parser(), {}  # type: ignore[var-annotated]
     spans = [*front_matter.spans(source[:front]), *_spans(masked(source, unread), _lines(masked(source, unread), front), md, env)]
     spans.sort(key=lambda span: (span.begin, -span.end))
     shown_spans = tuple(replace(span, text=shown(span.text, span.begin, span.end, unread)) for span in _apart(spans))
     return cut(source, shown_spans, write, partial(compare, md, env), shape=lambda built: _skeleton(decoded(built, name), mdx=mdx))
+
+
+def _unread(source: str, name: str) -> tuple[list[Hidden], bool]:
+    """What Markdown is not to read, and whether the file is MDX."""
+    mdx = name.lower().endswith(".mdx")
+    if not mdx and not any(sign in source for sign in ("<", "{", ":::", "export", "import")):
+        return [], False
+    parts = hidden(source, mdx=mdx)
+    return (hidden(source, mdx=True), True) if not mdx and is_mdx(parts) else (parts, mdx)
 
 
 def _lines(source: str, begin: int = 0) -> list[tuple[int, str]]:
@@ -120,6 +109,8 @@ def _spans(source: str, lines: list[tuple[int, str]], md: MarkdownIt, env: dict[
             yield from _title(md, env, lines[token.map[0]], token.type)
         elif token.type == "fence" and token.map:
             yield from _fenced(source, lines, token, md, env)
+        elif token.type == "inline" and token.map and before == "admonition_title_open" and '"' not in lines[token.map[0]][1]:
+            pass  # !!! note inline: without quotes the words are classes
         elif token.type == "inline" and token.map and not ruled.isdisjoint((token.map[0] - 1, token.map[1])):
             pass
         elif token.type == "inline" and token.content.strip():
@@ -160,7 +151,7 @@ def _shape(lines: list[tuple[int, str]], md: MarkdownIt, env: dict[str, Any]) ->
         if token.type == "html_block":
             out += pages.skeleton(token.content)
         elif token.type == "inline":
-            structure, prose = _by_structure(token.content)
+            structure, prose = by_structure(token.content)
             out += [structure, *skeleton(md, env, prose)]
         elif token.type == "fence" and (head := directive(token.info)):
             inside = content(_lines(token.content))
@@ -174,23 +165,11 @@ def _shape(lines: list[tuple[int, str]], md: MarkdownIt, env: dict[str, Any]) ->
     return [*out, sorted((name, link["href"]) for name, link in env.get("references", {}).items())]
 
 
-def _by_structure(text: str) -> tuple[list[str], str]:
-    """The lines of a block that are structure, and its prose."""
-    if _MODULE.fullmatch(text):
-        return [text], ""
-    lines = text.split("\n")
-    structure = [line.strip() for line in lines if _STRUCTURE.fullmatch(line)]
-    prose = "\n".join(line for line in lines if not _STRUCTURE.fullmatch(line))
-    task = _TASK.match(prose)
-    structure += [_LINE_BLOCK for line in prose.split("\n")[1:] if line.startswith(_LINE_BLOCK)]
-    return [*structure, task.group() if task else ""], prose[task.end() if task else 0 :]
-
-
 def _apart(spans: Sequence[Span]) -> Iterator[Span]:
     """Those with prose in them, none over another but titles and the like in a sentence."""
     end = 0
     for span in spans:
-        inside = span.end <= end and span.kind.startswith(("html attribute", "title", "note"))
+        inside = span.end <= end and span.kind.startswith(("html attribute", "html branch", "title", "note", "template"))
         if (inside or span.begin >= end) and has_letters(Segment(span.text, "", 0, span.marks).prose()):
             yield span
             end = max(end, span.end)
@@ -222,14 +201,16 @@ def _inline(md: MarkdownIt, env: dict[str, Any], at: int, text: str) -> Iterator
 
 def _paragraph(md: MarkdownIt, env: dict[str, Any], lines: list[tuple[int, str]], token: Any, before: str) -> Iterator[Span]:
     """A block's text: one span from its first to its last line, cut at structure and where a line break is meant."""
-    if _MODULE.fullmatch(token.content):
+    if MODULE.fullmatch(token.content):
         return
     contents = token.content.split("\n")
     chunk: list[int] = []
     for number, body in enumerate([*contents, None]):
-        if body is None or _STRUCTURE.fullmatch(body) or body.startswith(_LINE_BLOCK):
+        if body is None or STRUCTURE.fullmatch(body) or body.startswith(LINE_BLOCK):
             yield from _chunk(md, env, lines, token, contents, chunk, before)
-            chunk = [] if body is None or not body.startswith(_LINE_BLOCK) else [number]
+            if body is not None and (place := lines[token.map[0] + number][1].find(body.strip())) >= 0:
+                yield from (_moved(span, lines[token.map[0] + number][0] + place) for span in titles(body.strip()))
+            chunk = [] if body is None or not body.startswith(LINE_BLOCK) else [number]
         else:
             chunk.append(number)
             if _CALLOUT.match(body) or (number == 0 and _BOLD_LINE.fullmatch(body)):  # the title is a line of its own
@@ -254,7 +235,7 @@ def _chunk(
         text += ("\n" if text else "") + body + tail
         places += ([shift] if places else []) + list(range(shift, shift + len(body) + len(tail)))
     begin, end_of_text = 0, len(text)
-    if task := _TASK.match(text):
+    if task := TASK.match(text):
         begin = task.end()
     if before == "heading_open" and (ids := _IDS.search(text)):
         end_of_text = ids.start()
@@ -264,7 +245,9 @@ def _chunk(
 def _between_breaks(md: MarkdownIt, env: dict[str, Any], pieces: Sequence[Piece], places: list[int], kind: str = "") -> Iterator[Span]:
     """The pieces as spans, from one line break that is meant to the next. places: of each of their characters in the source."""
     group: list[Piece] = []
-    for piece in [*pieces, None]:
+    for number, piece in enumerate([*pieces, None]):
+        if piece is not None and piece.mark and _FORMULA_LINES.fullmatch(piece.text) and _on_lines(pieces, number):
+            piece = replace(piece, breaks=True)
         if piece is not None and not piece.breaks and not (piece.mark and (ALTERNATIVE.fullmatch(piece.text) or _is_apart(group, piece))):
             group.append(piece)
             continue
@@ -274,6 +257,12 @@ def _between_breaks(md: MarkdownIt, env: dict[str, Any], pieces: Sequence[Piece]
             yield from _titles(group, places)
             yield from _notes(md, env, group, places)
         group = [piece] if piece is not None and not piece.breaks and not ALTERNATIVE.fullmatch(piece.text) else []
+
+
+def _on_lines(pieces: Sequence[Piece], number: int) -> bool:
+    """Whether a line begins and ends where a piece does."""
+    edges = (pieces[number - 1] if number else None, pieces[number + 1] if number + 1 < len(pieces) else None)
+    return all(edge is None or (not edge.mark and edge.end - edge.begin == 1 and edge.text == " ") for edge in edges)
 
 
 def _is_apart(group: Sequence[Piece], piece: Piece) -> bool:
@@ -291,6 +280,9 @@ def _titles(group: list[Piece], places: list[int]) -> Iterator[Span]:
                 if span.kind.startswith("attribute"):
                     begin, end = places[piece.begin + span.begin], places[piece.begin + span.end - 1] + 1
                     yield replace(span, begin=begin, end=end, kind=f"html {span.kind}")
+        if piece.mark and piece.text.startswith("{"):
+            for span in titles(piece.text):
+                yield replace(span, begin=places[piece.begin + span.begin], end=places[piece.begin + span.end - 1] + 1)
         if piece.mark and (match := _LINK_TITLE.fullmatch(piece.text)):
             title = "title" if match["title"] else "round"
             begin, end = (piece.begin + at for at in match.span(title))
@@ -306,6 +298,10 @@ def _notes(md: MarkdownIt, env: dict[str, Any], group: list[Piece], places: list
             begin, end = piece.begin + len(NOTE), piece.end - 1
             spans = _between_breaks(md, env, pieces_of(md, env, piece.text[len(NOTE) : -1]), places[begin:end])
             yield from (replace(span, kind="note") for span in spans if not span.kind)  # what is in its marks stays
+
+
+def _moved(span: Span, by: int) -> Span:
+    return replace(span, begin=span.begin + by, end=span.end + by)
 
 
 def _shifted(piece: Piece, by: int) -> Piece:
@@ -343,8 +339,8 @@ def _placeholders(texts: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
         ends = set(accumulate(map(len, prose)))
         at = 0
         for part, is_mark in with_marks("".join(prose), IN_PROSE):
-            # a name with an escape in it is written as prose is
-            escaped = is_mark and CODE.fullmatch(part) and any(at < end < at + len(part) for end in ends)
+            # a name or braces with an escape in it are written as prose is
+            escaped = is_mark and (CODE.fullmatch(part) or part.startswith("{")) and any(at < end < at + len(part) for end in ends)
             out += [(part, True)] if is_mark and not escaped else _pairs(part)
             at += len(part)
         out.append((text, True))
@@ -374,7 +370,7 @@ def _cell(
     """Looks for a table cell's text in its line, behind the cell before it."""
     index, column = row
     at, line = lines[index]
-    for written in (content, content.replace("|", "\\|")):
+    for written in (content.replace("|", "\\|"), content):
         place = line.find(written, column)
         if place >= 0:
             spans += _between_breaks(md, env, pieces_of(md, env, content), _characters(content, written, at + place), "cell")

@@ -35,6 +35,10 @@ _OPTION = re.compile(r"[ \t]*:[\w-]+:.*")
 #: Those whose title is a file or the like.
 _NAMED = frozenset(("figure", "tab-set", "grid", "versionadded", "versionchanged", "deprecated"))
 _INDENT = 4
+#: The first line of a definition; how many terms one may have at most; blocks that end a paragraph.
+_DEFINITION = re.compile(r"[:~][ \t]+\S")
+_TERMS = 20
+_ENDING = frozenset(("fence", "blockquote", "hr", "list", "heading", "html_block", "container_any", "admonition", "tab"))
 
 
 def tab_plugin(md: MarkdownIt) -> None:
@@ -60,6 +64,35 @@ def _tab(state: StateBlock, first: int, last: int, silent: bool) -> bool:
     state.push("tab_close", "div", -1)
     state.lineMax, state.blkIndent, state.line = before, indent, end
     return True
+
+
+def terms_plugin(md: MarkdownIt) -> None:
+    """Definition lists as PHP Markdown Extra has them: several terms, a line each. https://michelf.ca/projects/php-markdown/extra/"""
+    others = [rule for name, rule in zip(md.block.ruler.get_active_rules(), md.block.ruler.getRules(""), strict=True) if name in _ENDING]
+    defined = dict(zip(md.block.ruler.get_active_rules(), md.block.ruler.getRules(""), strict=True))["deflist"]
+
+    def terms(state: StateBlock, first: int, last: int, silent: bool) -> bool:
+        if silent or state.sCount[first] - state.blkIndent >= _INDENT:
+            return False
+        term = first
+        while term + 1 < last and not state.isEmpty(term + 1) and not _DEFINITION.match(_line(state, term + 1)) and term - first < _TERMS:
+            term += 1
+        if term == first or term + 1 >= last or not _DEFINITION.match(_line(state, term + 1)):
+            return False
+        if any(rule(state, number, last, True) for number in range(first + 1, term + 1) for rule in others):
+            return False
+        for number in range(first, term):
+            state.push("dt_open", "dt", 1)
+            token = state.push("inline", "", 0)
+            token.map, token.content, token.children = [number, number], _line(state, number).strip(), []
+            state.push("dt_close", "dt", -1)
+        return defined(state, term, last, False)
+
+    md.block.ruler.before("deflist", "terms", terms, {"alt": []})
+
+
+def _line(state: StateBlock, number: int) -> str:
+    return state.src[state.bMarks[number] + state.tShift[number] : state.eMarks[number]]
 
 
 def tab_title(at: int, line: str) -> Iterator[Span]:

@@ -22,6 +22,8 @@ _BLOCK = re.compile(r"(?:#{1,6}|[-+>*~])(?=\s|$)|[=-]+(?=\s*$)|:(?=\s)|:{3}")
 _LIST = re.compile(r"(\d{1,9})([.)])(?=\s|$)")
 #: A word that may begin a line of a paragraph.
 _BEGINS = re.compile(r"[\"'«“(*_`\[]*[^\W\d_]")
+#: What a formula or an expression begins with; its lines stay lines, because one may end with a comment.
+_LINES = ("\\[", "\\\\[", "\\begin", "$$", "{")
 _KEYWORDS = frozenset(("import", "export"))
 
 
@@ -31,6 +33,8 @@ def write(text: str, segment: Segment) -> str:
         return front_matter.write(text, segment)
     if segment.kind.startswith("html"):
         return pages.write(text, _of_page(segment))
+    if segment.kind.startswith("template"):  # not all templates know an escape
+        return " ".join(text.split("\n")).replace(segment.kind[-1], "'" if segment.kind[-1] == '"' else "’")
     if segment.kind.startswith("title"):
         escaped = "()" if segment.kind[-1] == ")" else segment.kind[-1]
         prose = re.sub(rf"[\\{escaped}]", r"\\\g<0>", " ".join(text.split("\n")))
@@ -45,7 +49,7 @@ def compare(md: MarkdownIt, env: dict[str, Any], text: str, segment: Segment) ->
     """What a segment's marks and blocks are, for `Marks.compare`."""
     if segment.kind.startswith("html"):
         return pages.compare(text, _of_page(segment))
-    if segment.kind.startswith(("title", "front")):
+    if segment.kind.startswith(("title", "template", "front")):
         return None
     written = "".join(piece for piece, _ in _pieces(text, segment))
     written = masked(written, hidden(written, mdx=False))
@@ -59,18 +63,19 @@ def _of_page(segment: Segment) -> Segment:
 
 def _pieces(text: str, segment: Segment) -> list[tuple[str, bool]]:
     """A translation on one line as (text, whether it is a mark), prose escaped as it was in the source, and where it would be a mark."""
-    escaped, literal = frozenset(re.findall(r"\\([!-/:-@\[-`{-~])", segment.raw)), _literal(segment)
+    escaped, literal = _always_escaped(segment), _literal(segment)
     referred = frozenset(name for name in ("&nbsp;", "&amp;", "&lt;") if name in segment.raw)
-    out = [
-        (" ".join((part if mark else _escaped(part, referred, escaped, literal)).split("\n")), mark)
-        for part, mark in parts(text, segment) or [(text, False)]
-    ]
+    written = (
+        (part if mark else _escaped(part, referred, escaped, literal), mark) for part, mark in parts(text, segment) or [(text, False)]
+    )
+    out = [(part if mark and part.startswith(_LINES) else " ".join(part.split("\n")), mark) for part, mark in written]
     if segment.kind == "cell":
         return [(re.sub(r"(?<!\\)\|", r"\\|", part), mark) for part, mark in out]
-    written = "".join(part for part, _ in out)
-    if not _BLOCK.match(segment.text) and _BLOCK.match(written):
+    prose = "".join(part for part, _ in out)
+    led = re.match(r"\d{0,9}\\", segment.raw) is not None  # an escape at the beginning: what follows would be a block
+    if _BLOCK.match(prose) and (led or not _BLOCK.match(segment.text)):
         return [("\\", True), *out]
-    if _LIST.match(written) and not _LIST.match(segment.text):
+    if _LIST.match(prose) and (led or not _LIST.match(segment.text)):
         out[0] = (_LIST.sub(r"\1\\\2", out[0][0], count=1), out[0][1])
     return out
 
@@ -84,6 +89,8 @@ def _laid(pieces: list[tuple[str, bool]], raw: str) -> str:
     width = max(len(line.strip(" \t>")) for line in lines)
     words = [""]
     for piece, mark in pieces:
+        if mark and not piece.startswith("{"):  # whose lines are those of the file
+            piece = piece.replace("\n", f"{end}{indent}")
         first, *others = [piece] if mark else piece.split(" ")
         words[-1] += first
         words += others
@@ -116,6 +123,12 @@ def _escaped(prose: str, referred: frozenset[str], escaped: frozenset[str], lite
         else:
             out.append(character)
     return "".join([*out, prose[at:]])
+
+
+def _always_escaped(segment: Segment) -> frozenset[str]:
+    """Signs that the source escapes: each time, or, if they are marks of Markdown, once."""
+    found, prose = re.findall(r"\\([!-/:-@\[-`{-~])", segment.raw), segment.prose()
+    return frozenset(c for c in found if c in "*_`[]<&$~\\|^{}" or found.count(c) >= prose.count(c))
 
 
 def _literal(segment: Segment) -> frozenset[str]:

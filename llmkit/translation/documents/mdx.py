@@ -22,13 +22,15 @@ _TAG = re.compile(r"<[A-Za-z][\w.:-]*(?=[\s/>])")
 _STRING = re.compile(r'"(?:[^"\\\n]|\\.)*+"|\'(?:[^\'\\\n]|\\.)*+\'|`(?:[^`\\]|\\.)*+`|/\*(?:[^*]|\*(?!/))*+\*/|//[^\n]*', re.DOTALL)
 _CODE = re.compile(rf"{_STRING.pattern}|[\n()\[\]{{}}]", re.DOTALL)
 _IN_TAG = re.compile(r'"[^"]*"|\'[^\']*\'|[{<>]')
+#: What stands between tags: code of Markdown, a brace.
+_IN_TEXT = re.compile(r"(`+)(?:(?!\1)[^\n])+\1|\\.|\{\{|\{")
 #: Blocks of code of Hugo and of Liquid.
 _TEMPLATE = re.compile(
     r"[ \t]*(?:\{\{[<%]\s*(highlight|code|mermaid|math|katex)\b[^{}\n]*(?<!/)[>%]\}\}"
     r"|\{%-?\s*(highlight|code|codeblock|mermaid|math|katex|comment|schema|javascript|stylesheet|style)\b[^{}\n]*%\})"
 )
-#: Characters of a statement, and of an expression in a tag; what is longer is none.
-_LONGEST, _SHORT = 20_000, 2000
+#: Characters of a statement, of an expression in a tag and of one between tags; what is longer is none.
+_LONGEST, _SHORT, _CHILD = 20_000, 2000, 5000
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,19 @@ def hidden(source: str, *, mdx: bool) -> list[Hidden]:
             out.append(_space(source, at, at + len(body.rstrip())))
         else:
             expressions = list(_expressions(source, at, end))
+            if mdx:
+                children = list(_children(source, at, end, expressions))
+                outer = [e for e in expressions if not any(c.begin <= e.begin < c.begin + len(c.text) for c in children)]
+                expressions = sorted([*outer, *children], key=lambda each: each.begin)
             out += expressions
             end = max([end, *(source.find("\n", each.begin + len(each.text)) + 1 for each in expressions[-1:])])
         begins, at = not body.strip(), end
     return out
+
+
+def is_mdx(parts: Sequence[Hidden]) -> bool:
+    """Whether what is hidden in a file that another ending has shows that it is MDX: Docusaurus reads .md as that, too."""
+    return any(_MODULE.match(each.text) for each in parts)
 
 
 def masked(source: str, parts: Sequence[Hidden]) -> str:
@@ -122,7 +133,7 @@ def _statement(source: str, at: int, *, mdx: bool) -> int:
     """Where a module or an expression ends that is a block of its own; `at` where there is none."""
     if _MODULE.match(source, at):
         return _closed(source, at, "\n")
-    if mdx and source.startswith("{", at) and source[at + 1 : at + 2] not in ("{", "%", ":", "#", "."):
+    if (mdx or source.startswith("{/*", at)) and source.startswith("{", at) and source[at + 1 : at + 2] not in ("{", "%", ":", "#", "."):
         end = _closed(source, at, "}")
         following = source.find("\n", end)
         return end if not source[end : following if following >= 0 else len(source)].strip() else at
@@ -165,6 +176,21 @@ def _expressions(source: str, begin: int, end: int) -> Iterator[Hidden]:
         else:
             braces = []
         yield from (_quoted(source, a, b) for a, b in braces if not source.startswith("{{", a) or source[a - 1] == "=")
+
+
+def _children(source: str, begin: int, end: int, others: Sequence[Hidden]) -> Iterator[Hidden]:
+    """The expressions between the tags of a line that hold tags or braces of their own, or go over several lines."""
+    at = begin
+    for match in _IN_TEXT.finditer(source, begin, end):
+        place = match.start()
+        if place < at or match.group() != "{" or any(each.begin <= place < each.begin + len(each.text) for each in others):
+            continue
+        at = _closed(source, place, "}", _CHILD)
+        if at > end or set(source[place + 1 : at - 1]) & {"<", "{", "}"}:
+            line = source.rfind("\n", 0, place) + 1
+            following = source.find("\n", at)
+            alone = not source[line:place].strip() and not source[at : following if following >= 0 else len(source)].strip()
+            yield _space(source, place, at) if alone else Hidden(place, source[place:at], f"{{{'x' * (at - place - 2)}}}")
 
 
 def _quoted(source: str, begin: int, end: int) -> Hidden:

@@ -13,10 +13,8 @@ from llmkit.translation.documents import icu, plurals
 from llmkit.translation.documents.base import Segment, has_letters, joined, parts, with_marks
 from llmkit.translation.documents.edits import Unit
 from llmkit.translation.documents.icu import Branch
-from llmkit.translation.placeholders import MARKS_IN_MESSAGES, PLACEHOLDER
+from llmkit.translation.placeholders import MARKS_IN_MESSAGES, MARKUP, PLACEHOLDER
 
-#: Tags, also numbered ones (react-i18next), and character references.
-MARKUP = r"</?[a-zA-Z][^<>]*>|<!--(?:[^-<]++|-(?!->)|<(?!!--))*+-->|</?\d*/?>|&#?\w+;"
 #: Of i18next, Rails, Vue, Chrome, Apple and ICU; the rest is in `placeholders`. A # is the number of a plural.
 _OTHERS = (
     r"%\{[^{}\n]*\}|\{'[^'\n]*'\}|%#@\w+@|%arg\b|\$t\([^()\n]*\)|@(?:\.\w+)?:(?:\([^()\n]*\)|\{'[^'\n]*'\}|[\w.-]*\w)|\$[A-Za-z_]\w*\$|__\w+?__"

@@ -44,10 +44,13 @@ def _parts(entries: Entries) -> Iterator[tuple[str, Part]]:
 
 @dataclass
 class _Open:
-    """An open element. slots: of a paragraph, up to here. owner: the paragraph that its text belongs to."""
+    """An open element. slots: of a paragraph, up to here. spaced: where texts begin that an element of spaces follows, which their
+    slots have as one. owner: the paragraph that its text belongs to.
+    """
 
     name: str
     slots: list[Slot] = field(default_factory=list)
+    spaced: set[int] = field(default_factory=set)
     owner: _Open | None = None
 
 
@@ -71,10 +74,19 @@ def _units(source: str) -> Iterator[Unit | None]:
         elif token.kind == "empty" and token.name in _CUTS and owner is not None:
             yield _unit(owner, lines)
             owner.slots = []
+        elif token.kind == "empty" and token.name == "s" and owner is not None and owner.slots:
+            last = owner.slots[-1]
+            if not last.text.endswith(" "):
+                owner.slots[-1] = Slot(f"{last.text} ", last.places)
+                owner.spaced.add(last.places[0][0])
         elif owner is not None and not deleted and (words := xml.words(source, token)) is not None:
             owner.slots.append(Slot(_SPACE.sub(" ", words), ((token.begin, token.end),)))
 
 
 def _unit(paragraph: _Open, lines: Lines) -> Unit | None:
-    slots = paragraph.slots
-    return slotted(slots, lines.at(slots[0].places[0][0]), lambda text, *_: xml.escape(text)) if slots else None
+    slots, spaced = paragraph.slots, paragraph.spaced
+
+    def write(text: str, begin: int, _: int) -> str:
+        return xml.escape(text.rstrip(" ") if begin in spaced else text)
+
+    return slotted(slots, lines.at(slots[0].places[0][0]), write) if slots else None

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from llmkit.translation.documents.base import decoded
 from llmkit.translation.documents.edits import changed
-from llmkit.translation.documents.html_tokens import tokens
+from llmkit.translation.documents.html_tokens import Token, tokens
+from llmkit.translation.languages import Language
 
+Place = tuple[int, int]
+_TAG = re.compile(r"\s*[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,8})*\s*")
+#: Scripts that are written from the right: Arabic, Hebrew, Syriac, Thaana, N'Ko, Adlam.
+_FROM_THE_RIGHT = frozenset(("Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm"))
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
 
 
@@ -30,19 +35,47 @@ def read(data: bytes, name: str, encoding: str | None) -> tuple[str, str]:
 
 
 def changed_to(source: str, target: str) -> str:
-    """The source with the language of the whole page, if it names one, changed, there and where an element names it again."""
-    tags = (token for token in tokens(source) if token.kind == "start")
-    named = [(tag.name, begin, end) for tag in tags for name, begin, end in tag.attributes if name in ("lang", "xml:lang") and begin < end]
-    page = {_primary(source[begin:end]) for name, begin, end in named if name == "html"}
+    """The source with the language of the whole page, if it names one, changed, there and where an element names it again.
+
+    The direction of the page becomes that of the language.
+    """
+    tags = [token for token in tokens(source) if token.kind == "start"]
+    named = [(tag.name, begin, end) for tag in tags for name, begin, end in tag.attributes if _names_it(source, name, begin, end)]
+    whole = [(begin, end) for name, begin, end in named if name in ("html", "body")]
+    if not whole and tags:  # a part of a page
+        whole = [(begin, end) for name, begin, end in tags[0].attributes if _names_it(source, name, begin, end)]
+    page = {_primary(source[begin:end]) for begin, end in whole}
     named += [("meta", *place) for place in _content_language(source)]
-    return changed(source, [(begin, end, target) for _, begin, end in named if _primary(source[begin:end]) in page])
+    changes = {(begin, end): target for _, begin, end in named if _primary(source[begin:end]) in page}
+    for tag in tags:
+        if tag.name in ("html", "body") and any(place in changes for place in whole):
+            changes |= dict(_direction(source, tag, target, changes))
+    return changed(source, [(begin, end, text) for (begin, end), text in changes.items()])
+
+
+def _names_it(source: str, attribute: str, begin: int, end: int) -> bool:
+    """Whether an attribute names a language, and no template does."""
+    return attribute in ("lang", "xml:lang") and _TAG.fullmatch(source, begin, end) is not None
+
+
+def _direction(source: str, tag: Token, target: str, changes: Mapping[Place, str]) -> Iterator[tuple[Place, str]]:
+    """The direction of a page's text, which is told where it is not that of most languages."""
+    direction = "rtl" if Language(target).script in _FROM_THE_RIGHT else "ltr"
+    places = {name: (begin, end) for name, begin, end in tag.attributes}
+    if "dir" in places and source[slice(*places["dir"])].lower() in ("ltr", "rtl"):
+        yield places["dir"], direction
+    elif "dir" not in places and direction == "rtl" and tag.name == "html":
+        for place in [places[name] for name in ("lang", "xml:lang") if places.get(name) in changes][:1]:
+            quote = source[place[0] - 1] if source[place[0] - 1] in "\"'" else ""
+            yield place, f"{changes[place]}{quote} dir={quote}rtl"
 
 
 def _content_language(source: str) -> Iterator[tuple[int, int]]:
     """Where <meta http-equiv="content-language"> names the language."""
     for token in tokens(source):
         values = {name: (begin, end) for name, begin, end in token.attributes}
-        if token.name == "meta" and "content" in values and source[slice(*values.get("http-equiv", (0, 0)))].lower() == "content-language":
+        told = source[slice(*values.get("http-equiv", (0, 0)))].lower() == "content-language"
+        if token.name == "meta" and told and "content" in values and _TAG.fullmatch(source, *values["content"]):
             yield values["content"]
 
 

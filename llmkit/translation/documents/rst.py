@@ -88,6 +88,7 @@ class _Reader:
         self.source, self.places = source, Lines(source)
         self.lines = list(_lines(source))
         self.blocks: list[tuple[int, int]] = []  # the places of tables
+        self.terms: set[int] = set()  # lines of a glossary that other pages name: :term:`...`
         self.end = "\r\n" if "\r\n" in source else "\n"
         named, targets = ({" ".join(m[1].split()).lower() for m in pattern.finditer(source)} for pattern in (_REFERENCE, _TARGET))
         self.named = named - targets
@@ -96,7 +97,7 @@ class _Reader:
         at = 0
         while at < len(self.lines):
             line = self.lines[at]
-            if line.blank:
+            if line.blank or at in self.terms:
                 at += 1
             elif line.text.startswith("..") and (len(line.text) == 2 or line.text[2] in " \t"):
                 made, at = self._explicit(at)
@@ -143,6 +144,10 @@ class _Reader:
             elif option.group().strip() == ":header:" and name == "csv-table":
                 made += self._values(self.lines[following], option.end())
             following += 1
+        if name == "glossary":
+            body = [number for number in range(following, self._block(at)) if not self.lines[number].blank]
+            least = min((self.lines[number].indent for number in body), default=0)
+            self.terms |= {number for number in body if self.lines[number].indent == least}
         if known:
             return made, following
         end = max(self._block(at), following)

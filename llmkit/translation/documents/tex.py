@@ -70,10 +70,15 @@ _PRINTED = re.compile(
 _OVERLAY = re.compile(r"<[\d+.,|@:a-z-]+>")
 _BRACES = re.compile(r"\\.|[{}]|%[^\n]*", re.DOTALL)
 
+#: The encoding that a file says it has; what is written is UTF-8.
+_ENCODING = re.compile(r"(?m)(?<=\\usepackage\[)(?!utf8)\w+(?=\]\{inputenc\})")
+
 
 def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
     """Raises InputError naming the line of a brace that is not closed."""
     source = decoded(data, name)
+    if target is not None:
+        source = _ENCODING.sub("utf8", source)
     reader = _Reader(source, name)
     body = re.search(r"^[^%\n]*?\\begin\{document\}", source, re.MULTILINE)
     end = re.compile(r"^[^%\n]*?\\end\{document\}", re.MULTILINE).search(source, body.end() if body else 0)

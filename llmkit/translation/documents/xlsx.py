@@ -1,4 +1,5 @@
-"""Excel (.xlsx): the strings of cells, comments, shapes and charts. Numbers, formulas and sheets' names stay.
+"""Excel (.xlsx): the strings of cells, comments, shapes and charts, headers and footers, messages of cells. Numbers, formulas and
+sheets' names stay.
 
 A string that formulas, filters, lists of allowed values or tables' columns name stays, too: Excel would compute something else,
 or call the file damaged. ECMA-376, part 1, 18.4 (shared strings): https://ecma-international.org/publications-and-standards/standards/ecma-376/.
@@ -10,16 +11,24 @@ import html
 import re
 from collections.abc import Iterator
 
-from llmkit.translation.documents import archive, drawing, xml
+from llmkit.translation.documents import archive, drawing, messages, xml
 from llmkit.translation.documents.archive import ArchiveDocument, Entries, Part
 from llmkit.translation.documents.edits import Lines, Slot, Unit, slotted
-from llmkit.translation.placeholders import IN_PROSE
+from llmkit.translation.placeholders import IN_PROSE, TAGS
 
 _FORMULA = re.compile(r"<(?:\w+:)?(?:f|formula\d?)\b[^>/]*>([^<]*)<")
 _LITERAL = re.compile(r'"((?:[^"]|"")*)"')
 _NAMED = re.compile(r'<(?:\w+:)?(?:tableColumn|cacheField|filter|customFilter)\b[^>]*?\s(?:name|val)="([^"]*)"')
 #: Excel's _x000D_ for characters that XML lacks.
-_MARKS = re.compile(rf"<\d+>|_x[0-9A-Fa-f]{{4}}_|{IN_PROSE.pattern}")
+_MARKS = re.compile(rf"<\d+>|{TAGS}|_x[0-9A-Fa-f]{{4}}_|{IN_PROSE.pattern}")
+
+#: Headers and footers, whose text is cut in three by &L, &C and &R; their codes: &P, &"Arial,Bold", &12, &KFF0000.
+_HEADER = re.compile(r"<(?:\w+:)?(?:odd|even|first)(?:Header|Footer)\b[^<>]*(?<!/)>([^<]+)<")
+_SECTION = re.compile(r"&amp;[LCR]")
+_CODES = re.compile(rf'&(?:[A-Z&+-]|"[^"]*"|\d+|K(?:[0-9A-Fa-f]{{6}}|\d\d[+-]\d+))|{IN_PROSE.pattern}')
+#: What a cell says when it is chosen or filled in wrongly, and a link when it is pointed at; characters that Excel takes.
+_SAID = {"dataValidation": {"promptTitle": "32", "prompt": "255", "errorTitle": "32", "error": "225"}, "hyperlink": {"tooltip": "255"}}
+_LONGEST_HEADER = 255
 
 
 def parse(data: bytes, name: str, target: str | None = None) -> ArchiveDocument:
@@ -32,7 +41,8 @@ def _parts(entries: Entries) -> Iterator[tuple[str, Part]]:
     named = _named(entries)
     for entry in entries.matching(r"xl/(?:sharedStrings|worksheets/sheet\d+|comments\d*|comments/comment\d+)\.xml"):
         source, encoding = entries.source(entry)
-        yield entry, archive.part(source, encoding, _strings(source, frozenset() if "comment" in entry else named))
+        strings = _strings(source, frozenset() if "comment" in entry else named)
+        yield entry, archive.part(source, encoding, [*strings, *_headers(source), *_messages(source)])
     for entry in entries.matching(r"xl/(?:drawings/drawing|charts/chart)\d+\.xml"):
         source, encoding = entries.source(entry)
         yield entry, archive.part(source, encoding, drawing.units(source))
@@ -82,6 +92,27 @@ def _strings(source: str, named: frozenset[str]) -> Iterator[Unit | None]:
             format = source[properties : token.end] if token.kind != "start" else format
         elif token.name == "t":
             tag = token if token.kind == "start" else None
+
+
+def _headers(source: str) -> Iterator[Unit | None]:
+    lines = Lines(source)
+    for header in _HEADER.finditer(source):
+        at, end = header.span(1)
+        for begin, after in [*(match.span() for match in _SECTION.finditer(source, at, end)), (end, end)]:
+            text = xml.unescape(source[at:begin])
+            share = str(_LONGEST_HEADER * len(text) // len(xml.unescape(header[1])))
+            yield slotted([Slot(text, ((at, begin),))], lines.at(at), lambda new, *_: xml.escape(new), _CODES, share)
+            at = after
+
+
+def _messages(source: str) -> Iterator[Unit | None]:
+    lines = Lines(source)
+    for token in xml.tokens(source):
+        limits = _SAID.get(token.name, {}) if token.kind != "end" else {}
+        for name, place in xml.attributes(source, token).items() if limits else ():
+            if name in limits and messages.is_text(text := html.unescape(source[slice(*place)])):
+                slot = Slot(text, (place,))
+                yield slotted([slot], lines.at(place[0]), lambda new, *_: xml.escape(new, quote=True), _MARKS, limits[name])
 
 
 def _element(source: str, text: str, begin: int, end: int) -> str:

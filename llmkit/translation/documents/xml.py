@@ -15,8 +15,7 @@ from typing import Literal
 
 from llmkit.errors import InputError
 from llmkit.translation.documents.base import with_marks
-from llmkit.translation.documents.messages import MARKUP
-from llmkit.translation.placeholders import PLACEHOLDER
+from llmkit.translation.placeholders import MARKUP, PLACEHOLDER
 
 Kind = Literal["text", "cdata", "start", "end", "empty", "other"]
 _TOKEN = re.compile(
