@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import platform
 import struct
@@ -119,7 +120,6 @@ def test_a_missing_shard_is_named(refused: Refused, model: Path) -> None:
 
 
 def test_a_flipped_bit_in_a_built_in_model_is_found(tmp_path: Path) -> None:
-    import os
     import shutil
     import subprocess
     import sys
@@ -324,7 +324,6 @@ def test_an_unset_home_and_a_cache_that_cannot_be_written_do_no_harm(process: Pr
 
 
 def test_threads_follow_the_cores_this_process_may_use(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # which would decide
     core = sorted(os.sched_getaffinity(0))[0]
@@ -334,15 +333,33 @@ def test_threads_follow_the_cores_this_process_may_use(process: Process, monkeyp
 
 @pytest.mark.parametrize(("said", "threads"), [("1", 1), ("1,4", 1), ("2", 2), ("many", 3), ("0", 3), ("", 3), ("64", 3)])
 def test_threads_follow_omp_num_threads_up_to_the_cores(monkeypatch: pytest.MonkeyPatch, said: str, threads: int) -> None:
-    from llmkit.models import devices
+    from llmkit.models import cores
 
-    monkeypatch.setattr(devices, "available_cores", lambda: 3)
+    monkeypatch.setattr(cores, "available_cores", lambda: 3)
     monkeypatch.setenv("OMP_NUM_THREADS", said)
-    assert devices.default_threads() == threads
+    assert cores.default_threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("theirs", "spins"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+    ids=["by default", "as the user says", "by the user's policy"],
+)
+def test_threads_that_wait_give_their_core_to_other_programs(
+    monkeypatch: pytest.MonkeyPatch, theirs: dict[str, str], spins: str | None
+) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in theirs.items():
+        monkeypatch.setenv(name, value)
+    from llmkit.cli import app
+
+    assert app.run(["--version"]) == 0
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
 
 
 def test_a_quota_of_the_cgroup_limits_threads_and_memory(tmp_path: Path) -> None:
-    from llmkit.models.devices import _cgroup_quota
+    from llmkit.models.cores import _cgroup_quota
     from llmkit.models.memory import _cgroup_free
 
     (tmp_path / "cpu.max").write_text("150000 100000\n")

@@ -19,6 +19,7 @@ from llmkit.cli.command import Group, show_help
 from llmkit.cli.help import Page, shows
 from llmkit.cli.names import COMMANDS, SPELLINGS, module_of, normalize
 from llmkit.errors import LlmkitError, ModelError, OutOfMemoryError, UsageError, one_line
+from llmkit.models.cores import share_cores
 from llmkit.models.panics import is_panic
 from llmkit.version import __version__
 
@@ -81,6 +82,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     streams.set_up()
+    share_cores()
     debug = "--debug" in arguments or os.environ.get("LLMKIT_DEBUG", "") not in ("", "0")
     try:
         code = _call(arguments)

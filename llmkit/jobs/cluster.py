@@ -24,7 +24,7 @@ from typing import Any
 
 from llmkit.errors import UnavailableError, UsageError, counted, one_line
 from llmkit.jobs.workers import WorkerSettings
-from llmkit.models.devices import available_cores
+from llmkit.models.cores import available_cores
 
 #: Seconds for a connection to a cluster.
 _REACH = 10.0

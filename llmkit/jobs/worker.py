@@ -21,6 +21,7 @@ from llmkit.errors import LlmkitError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.executor import Task, Traveling
 from llmkit.jobs.outcome import Answer
+from llmkit.models.cores import share_cores
 from llmkit.version import __version__
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Worker:
             os.chdir(folder)
         if hide_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        share_cores()
         self._engines: list[TextEngine] = []
         self._task: Any = None
 

@@ -1,4 +1,4 @@
-"""Names of devices, precisions and quantizations, and the cores of this machine.
+"""Names of devices, precisions and quantizations.
 
 Knows names; not what a library can use here, which the engines know. Imports nothing heavy, so that an option is checked
 before anything is loaded.
@@ -7,8 +7,6 @@ before anything is loaded.
 from __future__ import annotations
 
 import importlib.metadata
-import math
-import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -71,32 +69,3 @@ def may_have_accelerator() -> bool:
     if sys.platform == "win32":
         return build.startswith(("cu", "xpu"))
     return build.startswith("xpu") or any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
-
-
-def available_cores() -> int:
-    """Cores this process may really use: its affinity mask and its cgroup's CPU quota, at least 1."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        cores = os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return max(1, min(cores, math.ceil(quota)) if quota else cores)
-
-
-def default_threads() -> int:
-    """Threads of a model on a CPU where none are asked for: what OMP_NUM_THREADS says, as in torch; else one for each available core."""
-    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list has those of nested regions, too
-    return int(said) if said.isdecimal() and 0 < int(said) <= available_cores() else available_cores()
-
-
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """CPUs' worth of time a period, from cgroup v2 (cpu.max) or v1 (cpu.cfs_*_us)."""
-    try:
-        if (root / "cpu.max").exists():
-            quota, period = (root / "cpu.max").read_text().split()
-        else:
-            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu" / "cpu.cfs_period_us").read_text().strip()
-        return None if quota in ("max", "-1") else int(quota) / int(period)
-    except (OSError, ValueError):
-        return None

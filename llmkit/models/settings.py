@@ -58,7 +58,7 @@ def check_base(base: str, named: str) -> None:
 class ModelSettings:
     """A model by its reference, with the adapter on it. dtype: kept by its full name ('bf16' becomes 'bfloat16').
 
-    threads: to compute with on a CPU, None for `devices.default_threads`. server: how the model is asked where it runs
+    threads: to compute with on a CPU, None for `cores.default_threads`. server: how the model is asked where it runs
     elsewhere. device_map: 'none' for one device; 'auto', or the name of a .json file, spreads the model over all of them, main memory and
     disk. Raises UsageError for a device, precision, quantization or number of threads that there is not.
     """

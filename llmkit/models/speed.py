@@ -20,7 +20,7 @@ from llmkit import files
 from llmkit.errors import LlmkitError, OutputError, counted
 from llmkit.models import memory
 from llmkit.models.checkpoint import Checkpoint
-from llmkit.models.devices import available_cores
+from llmkit.models.cores import available_cores
 from llmkit.models.small_files import read_object
 
 #: Machines of one cache that are remembered: a home folder may be shared by many.

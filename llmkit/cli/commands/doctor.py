@@ -27,7 +27,7 @@ from llmkit.cli.help import Page
 from llmkit.cli.parsing import RUN, option
 from llmkit.errors import UsageError
 from llmkit.models import builtin
-from llmkit.models.devices import available_cores
+from llmkit.models.cores import available_cores
 from llmkit.version import __version__
 
 app = typer.Typer(add_completion=False)

@@ -18,7 +18,7 @@ from typing import Any
 from llmkit.engines.base import Check, never_stop
 from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, counted, one_line
-from llmkit.models.devices import default_threads
+from llmkit.models.cores import default_threads
 
 #: Rows of one call.
 _ROWS = 32

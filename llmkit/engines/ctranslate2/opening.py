@@ -18,7 +18,7 @@ from llmkit.errors import EngineLimitError, EngineUnavailableError, ModelError, 
 from llmkit.models import configuration, memory
 from llmkit.models.adapters import Adapter, resolve_adapter
 from llmkit.models.checkpoint import Checkpoint
-from llmkit.models.devices import default_threads
+from llmkit.models.cores import default_threads
 from llmkit.models.reference import go_offline, resolve
 from llmkit.models.settings import ModelSettings
 from llmkit.models.shelf import CacheEntry

@@ -25,7 +25,8 @@ from llmkit.errors import ModelError, OutOfMemoryError, counted, one_line
 from llmkit.models import configuration, memory
 from llmkit.models.adapters import Adapter, resolve_adapter
 from llmkit.models.checkpoint import Checkpoint
-from llmkit.models.devices import Device, default_threads
+from llmkit.models.cores import default_threads
+from llmkit.models.devices import Device
 from llmkit.models.panics import panics
 from llmkit.models.reference import Location, go_offline, resolve
 from llmkit.models.settings import ModelSettings

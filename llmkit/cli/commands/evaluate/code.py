@@ -56,7 +56,7 @@ def code(
         raise UsageError(f"--code-timeout {code_timeout}: it must be above 0")
     from llmkit.jobs.stopping import at_once
     from llmkit.metrics.code import Limits, Program, check_samples, isolation, pass_at_k, passes
-    from llmkit.models.devices import available_cores
+    from llmkit.models.cores import available_cores
 
     rows = open_rows(input, **rows_in.reading)
     programs: list[list[Program]] = []
