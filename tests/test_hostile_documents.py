@@ -26,7 +26,7 @@ ONCE = {
     "images in images": ("![" * 15 + "a" + "](b)" * 15) * 200,
     "formulas that never end": "\\[\na\n" * 5_000 + "\nand a word",
     "terms without a definition": "a term\n" * 5_000 + "\nand a word",
-    "expressions that never end": "import a from 'b';\n\n" + "a { b " * 3_000 + "\n\nand a word",
+    "expressions that never end": "import a from 'b';\n\n" + "a { b " * 1_000 + "\n\nand a word",
     "footnotes that never end": "a[^1] " + "[^a[" * 20_000 + "\n\n[^1]: note",
 }
 
