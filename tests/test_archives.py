@@ -146,7 +146,10 @@ TRAPS = {
         writing("<text:tracked-changes><text:p>cat</text:p></text:tracked-changes><text:p>house</text:p>"),
         [("house", "maison")],
     ),
-    "a tag that the text is about": (writing("<text:p>The &lt;cat&gt; house</text:p>"), [("The", "Le"), ("house", "maison")]),
+    "a tag that the text is about": (
+        writing('<text:p>The &lt;cat x="house"&gt; &lt;/cat&gt; house &lt;cat and My&gt;</text:p>'),
+        [("The", "Le"), ("; house", "; maison"), ("cat and My", "chat and Ma")],
+    ),
     "spaces between words": (writing('<text:p>My<text:s text:c="2"/>cat</text:p>'), [("My", "Ma"), ("cat", "chat")]),
     "a comment's writer": (
         writing(

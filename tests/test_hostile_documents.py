@@ -14,7 +14,7 @@ from llmkit.translation.markup import strip
 pytestmark = pytest.mark.usefixtures("limited_time")
 
 #: What is begun many thousand times and never ended: where each looks for its end up to the last, it takes minutes.
-REPEATED = ("![", "*[", "[^a", "{%", "\\(", "&", "`a")
+REPEATED = ("![", "*[", "[^a", "{%", "\\(", "&", "`a", ":a[")
 ONCE = {
     "zeros of a printf": "%" + "0" * 100_000 + "z",
     "templates on a line": "{{a}}" * 20_000 + " and a word",
@@ -24,6 +24,9 @@ ONCE = {
     "spaces in a container": ":::a" + " " * 100_000 + "[",
     "a bracket at the end": "![" * 10_000 + "]",
     "images in images": ("![" * 15 + "a" + "](b)" * 15) * 200,
+    "formulas that never end": "\\[\na\n" * 5_000 + "\nand a word",
+    "terms without a definition": "a term\n" * 5_000 + "\nand a word",
+    "expressions that never end": "import a from 'b';\n\n" + "a { b " * 1_000 + "\n\nand a word",
     "footnotes that never end": "a[^1] " + "[^a[" * 20_000 + "\n\n[^1]: note",
 }
 

@@ -256,6 +256,7 @@ def test_sound_translations_are_let_through(source: str, translation: str) -> No
         ("The man’s brother isn’t here.", "The man's brother isn't here."),
         ("He said “thank you”.", 'He said "thank you".'),
         ("The well\u2011known man is here.", "The well-known man is here."),
+        ("Tom & Mary are here.", "Tom and Mary are here."),
         ("The sta\u00adtion\u00a0is here.", "The station is here."),
     ],
 )

@@ -158,6 +158,8 @@ _CLOSE = 0.15
 #: Signs between two pieces of markup that make one of them: Ctrl+C, %s/%s.
 _GLUE = re.compile(r"[-+/|→>·×:@&~–=.]{1,2}")
 _ENCLOSING = {"(": ")", "<": ">", "[": "]", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»"}
+#: Edges of a piece of markup at which a letter, or another piece, would become part of it.
+_EDGE = re.compile(r"[\w`#@$-]")
 #: What stands between two words; some do not break.
 _SPACES = frozenset(" \xa0\u202f")
 #: What belongs to the word before it.
@@ -241,18 +243,13 @@ def _placed(source_text: str, translation: str, items: Sequence[Item]) -> str:
     return _exact(translation, 0, list(_spaced(source_text, translation, items, out)))
 
 
-#: Edges of a piece of markup at which a letter, or another piece, would become part of it.
-_EDGE = re.compile(r"[\w`#@$-]")
-
-
 def _spaced(source_text: str, translation: str, items: Sequence[Item], out: Sequence[Item]) -> Iterator[Item]:
     """The items in their places, a space between one and a letter or an item that it did not touch in the source."""
     last, touches = "", -1
     for before, item in zip(items, out, strict=True):
         text, at = item.text, before.offset
         left = last if item.offset == touches else translation[max(item.offset - 1, 0) : item.offset]
-        if _EDGE.match(text) and _EDGE.match(left) and not (at and source_text[at - 1].isalnum()):
-            text = f" {text}"
+        text = f" {text}" if _EDGE.match(text) and _EDGE.match(left) and not (at and source_text[at - 1].isalnum()) else text
         if _EDGE.match(text[-1:]) and translation[item.offset : item.offset + 1].isalnum() and not source_text[at : at + 1].isalnum():
             text = f"{text} "
         last, touches = text[-1:], item.offset

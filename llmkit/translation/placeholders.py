@@ -61,6 +61,11 @@ MARKS_IN_MESSAGES = (
 #: Tags and character references; also numbered tags (react-i18next).
 TAGS = r"</?[a-zA-Z][^<>]*>|<!--(?:[^-<]++|-(?!->)|<(?!!--))*+-->|&#?\w+;"
 MARKUP = rf"{TAGS}|</?\d*/?>"
+#: In prose, where "a <b and c> d" holds none.
+TAGS_IN_PROSE = (
+    r"</?[a-zA-Z][\w:.-]*(?:\s+[\w:@.-]+\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s\"'<>=]+))*+\s*/?>|&#?\w+;"
+    r"|<!--(?:[^-<]++|-(?!->)|<(?!!--))*+-->"
+)
 #: A shell's $HOME; names of people, tickets and tags: @tom, @<Tom S>, #12, !12, #red/house.
 _NAMED = r"(?<![\w$\\])\$[A-Za-z_]\w*+(?![\w$])|(?<![\w&#@/.\\])[@#][A-Za-z0-9](?:[\w/:-]*\w)?|(?<!\w)@<[^<>\n]{1,60}>|(?<![\w!])!\d+(?!\w)"
 #: Names in a program: my_house, my_house.py, MY_HOUSE=1, --color=red; files: src/main.c, README.md.
@@ -119,7 +124,7 @@ IN_PAGES = re.compile(f"{_DIRECTIVE}|{_OF_PAGES}|{IN_PROSE.pattern}")
 _WEB = f"{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
 _LISP = rf"{_WEB}|~(?:(?:[-+]?\d+|'.|[vV#])(?:,(?:[-+]?\d+|'.)?)*)?[:@]*[a-zA-Z%&|~{{}}\[\]();<>^$*?](?![a-z])"
 #: In a text of no format, which may be about anything: what is surely no prose.
-IN_TEXTS = re.compile(f"{TEMPLATE}|{ICU}|{BRACE}|{_WEB}|{TAGS}|{EMOJI}|{PRINTF}|(?<!`)`[^`\\n]+`(?!`)")
+IN_TEXTS = re.compile(f"{TEMPLATE}|{ICU}|{BRACE}|{_WEB}|{TAGS_IN_PROSE}|{EMOJI}|{PRINTF}|(?<!`)`[^`\\n]+`(?!`)")
 #: In entries whose format flag says what it is: https://www.gnu.org/software/gettext/manual/html_node/List-of-Programming-Languages.html
 BY_FLAG = {
     flag: re.compile(pattern)

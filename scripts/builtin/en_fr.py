@@ -104,7 +104,7 @@ def config(dropout: float) -> MarianConfig:
 #: Signs that the corpus does not have, and what it has in their places: what people type and word processors write.
 PLAIN = {
     "’": "'", "‘": "'", "“": '"', "”": '"', "„": '"', "\u2010": "-", "\u2011": "-", "\u00ad": "", "\u200b": "", "\u2060": "", "…": "...",
-    "\u00a0": " ", "\u2009": " ", "\u202f": " ", " — ": ", ", " – ": ", ", "—": ", ",
+    "\u00a0": " ", "\u2009": " ", "\u202f": " ", " — ": ", ", " – ": ", ", "—": ", ", " & ": " and ",
 }  # fmt: skip
 
 

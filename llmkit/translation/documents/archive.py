@@ -19,7 +19,7 @@ from llmkit.errors import InputError, one_line
 from llmkit.translation.documents import xml
 from llmkit.translation.documents.base import Marks, Segment, TextDocument
 from llmkit.translation.documents.edits import EditedDocument, Lines, Slot, Unit, slotted
-from llmkit.translation.placeholders import IN_PROSE, TAGS
+from llmkit.translation.placeholders import IN_PROSE, TAGS_IN_PROSE
 
 #: Bytes that an archive may unpack to, and how many times its own size.
 _MOST, _RATIO = 500_000_000, 200
@@ -29,7 +29,7 @@ _MOST_TEXT, _TEXTS = 100_000_000, (".xml", ".xhtml", ".html", ".htm", ".opf", ".
 _ENTRIES = 50_000
 #: Attributes that a translation may change.
 _CHANGES = re.compile(r"""\s(?:xml:space|descr|tooltip|(?:prompt|error)(?:Title)?)\s*=\s*(?:"[^"]*"|'[^']*')""")
-_MARKS = re.compile(rf"<\d+>|{TAGS}|{IN_PROSE.pattern}")
+_MARKS = re.compile(rf"<\d+>|{TAGS_IN_PROSE}|{IN_PROSE.pattern}")
 _TAG = re.compile(r"</?[a-zA-Z][^\s/<>]*")
 _DATE = (1980, 1, 1, 0, 0, 0)
 _DAMAGE = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, ValueError, zlib.error)

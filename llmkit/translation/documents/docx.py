@@ -17,7 +17,7 @@ from typing import Any
 from llmkit.errors import InputError, UnavailableError, one_line
 from llmkit.translation.documents import archive, messages
 from llmkit.translation.documents.base import Marks, Segment, has_letters, joined, parts, with_marks
-from llmkit.translation.placeholders import IN_PROSE, TAGS
+from llmkit.translation.placeholders import IN_PROSE, TAGS_IN_PROSE
 
 _DOCUMENT = "word/document.xml"
 _PARTS = re.compile(
@@ -40,7 +40,7 @@ _READ = {
 _PUT_IN = re.compile(r"\s*(?:MERGEFIELD|ADDRESSBLOCK|GREETINGLINE|FILENAME|AUTHOR|LASTSAVEDBY|USER\w+)\b")
 _HYPHEN = "noBreakHyphen"
 _OFF = frozenset(("0", "false", "off"))
-_PROSE = re.compile(rf"{TAGS}|{IN_PROSE.pattern}")
+_PROSE = re.compile(rf"{TAGS_IN_PROSE}|{IN_PROSE.pattern}")
 _SEPARATOR = re.compile(r"<\d+>")
 #: What Word notes for itself in a run's properties, and between the texts of a sentence.
 _NOTED = frozenset(("lang", "noProof", "altLang", "dirty", "err", "smtClean"))

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from llmkit.translation.documents.base import Marks, Segment, Span, has_letters, joined, parts, with_marks
-from llmkit.translation.placeholders import IN_PROSE, TAGS
+from llmkit.translation.placeholders import IN_PROSE, TAGS_IN_PROSE
 
 #: [begin, end) of the source, and what takes its place.
 Change = tuple[int, int, str]
 #: Marks between slots, and what looks like one: a segment's marks are known by its text alone; tags that a text is about.
-_SLOT = re.compile(rf"<\d+>|{TAGS}|{IN_PROSE.pattern}")
+_SLOT = re.compile(rf"<\d+>|{TAGS_IN_PROSE}|{IN_PROSE.pattern}")
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,12 @@ _FRONT = re.compile(
     re.DOTALL,
 )
 _TOML = re.compile(
-    r"""^[ \t]*(?:[\w-]+\.)*"?(?P<key>[\w-]+)"?[ \t]*=[ \t]*(?P<value>"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*(?:\#[^\n]*)?$""", re.MULTILINE
+    r"""^[ \t]*(?:[\w-]+\.)*"?(?P<key>[\w-]+)"?[ \t]*=[ \t]*"""
+    r"""(?P<value>\"{3}(?:[^"\\]|\\.|"(?!""))*+\"{3}|'{3}(?:[^']|'(?!''))*+'{3}|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*(?:\#[^\n]*)?$""",
+    re.MULTILINE,
 )
+#: A string of TOML over several lines.
+_SEVERAL = re.compile(r"(\"{3}|'{3})(\r?\n)?")
 _JSON = re.compile(r'"(?P<key>[\w-]+)"\s*:\s*(?P<value>"(?:[^"\\\n]|\\.)*")')
 _YAML = re.compile(r"\ufeff?---[ \t]*\r?\n")
 #: The first of Pandoc's lines of title, authors and date.
@@ -82,10 +86,19 @@ def _span(begin: int, end: int, text: str, how: str) -> Span:
 
 def _read(value: str) -> str | None:
     """A string of TOML or JSON, None for one with escapes that JSON does not have."""
+    if value.startswith("'''"):
+        return _lines(value)
+    if value.startswith('"""'):
+        value = '"' + re.sub(r'(?<!\\)"', r"\"", _lines(value)) + '"'
     try:
         return value[1:-1] if value[0] == "'" else str(json.loads(value, strict=False))
     except ValueError:
         return None
+
+
+def _lines(value: str) -> str:
+    """What stands between three quotes; a line end behind the first ones is none of it."""
+    return re.sub(r"[ \r]*\n", "\n", value[3:-3]).removeprefix("\n")
 
 
 def write(text: str, segment: Segment) -> str:
@@ -97,6 +110,10 @@ def write(text: str, segment: Segment) -> str:
         return yaml_messages.encoded(text, scalar=scalar, raw=segment.raw)
     if how[1] == "title":
         return " ".join(text.split())
+    if opened := _SEVERAL.match(segment.raw):
+        quote = '"""' if opened[1] == '"""' or "'''" in text else "'''"
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"') if quote == '"""' and ('"""' in text or "\\" in text) else text
+        return f"{quote}{opened[2] or ''}{escaped}{quote}".replace("\n", "\r\n" if "\r\n" in segment.raw else "\n").replace("\r\r", "\r")
     return f"'{text}'" if segment.raw[0] == "'" and not re.search(r"['\n]", text) else json.dumps(text, ensure_ascii=False)
 
 

@@ -6,6 +6,7 @@ Knows segments of Markdown and how they are read again; not blocks.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from llmkit.translation.documents import front_matter
@@ -127,8 +128,8 @@ def _escaped(prose: str, referred: frozenset[str], escaped: frozenset[str], lite
 
 def _always_escaped(segment: Segment) -> frozenset[str]:
     """Signs that the source escapes: each time, or, if they are marks of Markdown, once."""
-    found, prose = re.findall(r"\\([!-/:-@\[-`{-~])", segment.raw), segment.prose()
-    return frozenset(c for c in found if c in "*_`[]<&$~\\|^{}" or found.count(c) >= prose.count(c))
+    found, prose = Counter(re.findall(r"\\([!-/:-@\[-`{-~])", segment.raw)), segment.prose()
+    return frozenset(c for c, times in found.items() if c in "*_`[]<&$~\\|^{}" or times >= prose.count(c))
 
 
 def _literal(segment: Segment) -> frozenset[str]:

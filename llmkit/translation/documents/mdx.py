@@ -29,8 +29,8 @@ _TEMPLATE = re.compile(
     r"[ \t]*(?:\{\{[<%]\s*(highlight|code|mermaid|math|katex)\b[^{}\n]*(?<!/)[>%]\}\}"
     r"|\{%-?\s*(highlight|code|codeblock|mermaid|math|katex|comment|schema|javascript|stylesheet|style)\b[^{}\n]*%\})"
 )
-#: Characters of a statement, of an expression in a tag and of one between tags; what is longer is none.
-_LONGEST, _SHORT, _CHILD = 20_000, 2000, 5000
+#: Characters of a statement, and of an expression in a tag or between tags; what is longer is none.
+_LONGEST, _SHORT = 20_000, 2000
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _children(source: str, begin: int, end: int, others: Sequence[Hidden]) -> It
         place = match.start()
         if place < at or match.group() != "{" or any(each.begin <= place < each.begin + len(each.text) for each in others):
             continue
-        at = _closed(source, place, "}", _CHILD)
+        at = _closed(source, place, "}", _SHORT)
         if at > end or set(source[place + 1 : at - 1]) & {"<", "{", "}"}:
             line = source.rfind("\n", 0, place) + 1
             following = source.find("\n", at)

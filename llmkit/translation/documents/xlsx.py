@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from llmkit.translation.documents import archive, drawing, messages, xml
 from llmkit.translation.documents.archive import ArchiveDocument, Entries, Part
 from llmkit.translation.documents.edits import Lines, Slot, Unit, slotted
-from llmkit.translation.placeholders import IN_PROSE, TAGS
+from llmkit.translation.placeholders import IN_PROSE, TAGS_IN_PROSE
 
 _FORMULA = re.compile(r"<(?:\w+:)?(?:f|formula\d?)\b[^>/]*>([^<]*)<")
 _LITERAL = re.compile(r'"((?:[^"]|"")*)"')
 _NAMED = re.compile(r'<(?:\w+:)?(?:tableColumn|cacheField|filter|customFilter)\b[^>]*?\s(?:name|val)="([^"]*)"')
 #: Excel's _x000D_ for characters that XML lacks.
-_MARKS = re.compile(rf"<\d+>|{TAGS}|_x[0-9A-Fa-f]{{4}}_|{IN_PROSE.pattern}")
+_MARKS = re.compile(rf"<\d+>|{TAGS_IN_PROSE}|_x[0-9A-Fa-f]{{4}}_|{IN_PROSE.pattern}")
 
 #: Headers and footers, whose text is cut in three by &L, &C and &R; their codes: &P, &"Arial,Bold", &12, &KFF0000.
 _HEADER = re.compile(r"<(?:\w+:)?(?:odd|even|first)(?:Header|Footer)\b[^<>]*(?<!/)>([^<]+)<")
