@@ -12,9 +12,10 @@ from conftest import Run, write_rows
 
 from llmkit.errors import RowError, UsageError
 from llmkit.rows import open_rows
-from llmkit.rows.fields import DocumentFields, PromptFields, SourceFields, prediction, references, row_id
+from llmkit.rows.fields import DocumentFields, PromptFields, SourceFields, row_id
 from llmkit.rows.reading import Row
 from llmkit.rows.samples import SampleFields
+from llmkit.rows.saved import prediction, references
 
 USER, ANSWER = {"role": "user", "content": "Name a fruit."}, {"role": "assistant", "content": "A fruit is"}
 CALL = {"type": "function", "id": "c1", "function": {"name": "f", "arguments": {"city": "Rome"}}}

@@ -18,7 +18,7 @@ from llmkit.metrics.pairing import comparisons
 from llmkit.metrics.statistics import Statistic, mean_units
 from llmkit.reports.figures import figure
 from llmkit.rows import Row
-from llmkit.rows.fields import prediction, references
+from llmkit.rows.saved import prediction, references
 
 SCORE = ("evaluate", "score", "--metrics", "exact_match")
 

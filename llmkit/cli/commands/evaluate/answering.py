@@ -13,7 +13,8 @@ from llmkit.cli.scoring import CacheOptions, MetricOptions, PairedOptions
 from llmkit.cli.session import Session
 from llmkit.errors import RowsFailedError, counted
 from llmkit.rows import Row, Rows
-from llmkit.rows.fields import Prompt, SourceFields, references
+from llmkit.rows.fields import Prompt, SourceFields
+from llmkit.rows.saved import references
 
 if TYPE_CHECKING:
     from llmkit.engines.chat import ChatSettings

@@ -40,7 +40,8 @@ from llmkit.cli.session import session_of
 from llmkit.errors import InputError, UsageError, counted
 from llmkit.metrics.base import Example, Result, Score, row_digest
 from llmkit.rows import Row, Rows, open_rows
-from llmkit.rows.fields import SHOWN_SOURCES, first_text, prediction, row_id
+from llmkit.rows.fields import SHOWN_SOURCES, first_text, row_id
+from llmkit.rows.saved import prediction
 
 if TYPE_CHECKING:
     from llmkit.metrics.registry import TextSettings
