@@ -78,5 +78,5 @@ def test_errors_are_llmkits_own() -> None:
 )
 def test_what_is_no_list_of_texts_is_not_scored(predictions: Any, references: Any) -> None:
     """A text is a sequence of texts, too: of its characters."""
-    with pytest.raises(llmkit.LlmkitError, match="are lists|is not text"):
+    with pytest.raises(llmkit.LlmkitError, match=r"are lists|is not text"):
         llmkit.evaluate("exact_match", predictions, references)
