@@ -20,6 +20,13 @@ from llmkit.rows.values import to_json
 _FORMULA = re.compile(r"[=+@\t\r]|-(?!\d{1,40}(?:\.\d{1,40})?(?:[eE][+-]?\d{1,4})?\Z)")
 
 
+def as_answered(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row of a table that `Table` wrote, as its other columns tell, with its texts as they were answered; any other row as it is."""
+    if not {"finish_reason", "error"} <= fields.keys():
+        return fields
+    return {n: v[1:] if isinstance(v, str) and v.startswith("'") and _FORMULA.match(v, 1) else v for n, v in fields.items()}
+
+
 @dataclass(frozen=True)
 class Table:
     """The format of a table in a form."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -293,10 +293,15 @@ def _from_files(path: str, others: Sequence[str], rows_in: opt.RowsIn, out: cons
 
 
 def _from_rows(rows: Rows, prediction_field: str | None, fields: Fields) -> list[Example]:
-    examples = []
+    from llmkit.jobs.table import as_answered
+    from llmkit.rows.reading import format_named
+
+    examples, table = [], format_named(rows.name) in ("csv", "tsv")
     for row in rows:
         if row.error is not None:
             raise row.error
+        if table:  # whose cells are no formulas
+            row = replace(row, fields=dict(as_answered(row.fields)))
         examples.append(_example(row, prediction(row, rows.name, prediction_field, reference=fields.reference_field), rows.name, fields))
     return examples
 
