@@ -11,7 +11,7 @@ A model is loaded once and used as often as needed. Nothing is printed, only `fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -180,18 +180,24 @@ def evaluate(
     """Scores of texts against references, each with its signature: `llmkit.evaluate("bleu,chrf", hypotheses, references)`.
 
     references: per prediction, a text or several. Imports no torch. Raises UsageError for an unknown metric or lists of different lengths,
-    InputError for a prediction without a reference, and what the metrics raise.
+    InputError for a prediction without a reference or one that is no text, and what the metrics raise.
     """
     from llmkit.metrics.registry import TextSettings, chosen, compute
 
     names = chosen(metrics if isinstance(metrics, str) else ",".join(metrics))
+    if isinstance(predictions, str) or isinstance(references, str):
+        raise UsageError("predictions and references are lists, and one of them is a text", hint="put it into a list: [text]")
+    predictions, references = list(predictions), list(references)
     if len(predictions) != len(references) or not predictions:
         both = f"{counted(len(predictions), 'prediction')} and {counted(len(references), 'reference')}"
         raise UsageError(both, hint="both need one entry per row")
-    expected = [[entry] if isinstance(entry, str) else list(entry) for entry in references]
+    expected = [list(entry) if isinstance(entry, Iterable) and not isinstance(entry, str) else [entry] for entry in references]
+    for number, texts in enumerate(zip(predictions, expected, strict=True), 1):
+        if not all(isinstance(text, str) for text in (texts[0], *texts[1])):
+            raise InputError(f"prediction {number} or one of its references is not text", hint="texts are compared: str(value) makes one")
     if bare := next((number for number, entry in enumerate(expected, 1) if not entry), None):
         raise InputError(f"prediction {bare} has no reference", hint="give each a text, or a list of one or more")
-    return [score for name in names for score in compute(name, list(predictions), expected, settings or TextSettings())]
+    return [score for name in names for score in compute(name, predictions, expected, settings or TextSettings())]
 
 
 def finetune(settings: FinetuneSettings, output: str, *, overwrite: bool = False, restart: bool = False, extend: bool = False) -> Finetuned:

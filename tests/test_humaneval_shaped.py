@@ -13,7 +13,7 @@ from humaneval_shaped import EARLY_ENDS, PROBLEMS
 def passed(run: Run, path: Path, rows: list[dict[str, object]]) -> float:
     ran = run("evaluate", "code", "-i", write_rows(path, rows), "--run-code", "--json", "--code-timeout", "20")
     assert ran.code == 0, ran.err
-    assert json.loads(ran.out)["rows"] == len(rows)
+    assert json.loads(ran.out)["rows"] == len({row["task_id"] for row in rows})  # a row counts a problem with all its samples
     return float(json.loads(ran.out)["scores"]["pass@1"])
 
 

@@ -15,7 +15,7 @@ from llmkit.rows import open_rows
 from llmkit.rows.fields import DocumentFields, PromptFields, SourceFields, row_id
 from llmkit.rows.reading import Row
 from llmkit.rows.samples import SampleFields
-from llmkit.rows.scored import prediction, references
+from llmkit.rows.saved import prediction, references
 
 USER, ANSWER = {"role": "user", "content": "Name a fruit."}, {"role": "assistant", "content": "A fruit is"}
 CALL = {"type": "function", "id": "c1", "function": {"name": "f", "arguments": {"city": "Rome"}}}

@@ -12,13 +12,15 @@ import pytest
 from conftest import Run, write_rows
 
 from llmkit.errors import InputError, RowError
+from llmkit.jobs.table import Table
 from llmkit.metrics.base import Example, Result, Score
 from llmkit.metrics.intervals import interval_of
 from llmkit.metrics.pairing import comparisons
 from llmkit.metrics.statistics import Statistic, mean_units
 from llmkit.reports.figures import figure
 from llmkit.rows import Row
-from llmkit.rows.scored import prediction, references
+from llmkit.rows.base import TableForm
+from llmkit.rows.saved import prediction, references
 
 SCORE = ("evaluate", "score", "--metrics", "exact_match")
 
@@ -66,6 +68,20 @@ def test_fields_that_say_no_other_reference_are_not_asked_about(run: Run, tmp_pa
 def test_a_prediction_that_is_no_text_is_named_with_its_kind(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"predictions": ["a", "b"], "reference": "a"}])
     assert "field 'predictions' is a list; text expected" in run(*SCORE, "-i", rows).err
+
+
+def test_outputs_score_the_same_from_a_table_as_from_json_lines(run: Run, tmp_path: Path) -> None:
+    """In a table, a text that a spreadsheet would run has an apostrophe before it."""
+    texts = ["- Bonjour.", "=1+1", "-5", "'tis", "+1", "@x"]
+    rows = [{"reference": t, "translation": t[1:], "finish_reason": "eos"} for t in texts]
+    rows += [{"reference": "- Oui, je viens.", "translation": "- Oui, je viens.", "finish_reason": "eos"}]
+    table = tmp_path / "out.csv"
+    table.write_bytes(b"".join(Table(TableForm("csv", ","))(rows, "translation")))
+    assert "'- Bonjour." in table.read_text()
+    found = [run(*SCORE[:3], "chrf,exact_match", "-i", path, "--json").out for path in (table, write_rows(tmp_path / "out.jsonl", rows))]
+    assert json.loads(found[0])["scores"] == json.loads(found[1])["scores"]
+    table.write_text("prediction,reference\n'-ism,'-ism\n'-ism,-ism\n")  # a table of someone else's
+    assert json.loads(run(*SCORE, "-i", table, "--json").out)["scores"] == {"exact_match": 50.0}
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.json.gz", "OUT.TSV"])

@@ -162,6 +162,21 @@ def test_a_set_that_can_not_be_scored_leaves_the_others_their_numbers(run: Run, 
     assert list(json.loads(ran.out)["parts"]) == ["books", "saved", "answers"]
 
 
+def test_an_error_of_a_set_comes_after_the_numbers_of_the_others(run: Run, suite: Path) -> None:
+    """Its code is the error's own, and a report counts it as a gate that failed."""
+    one = 'measure = "score"\nmetrics = "exact_match"\nreferences = "ref.txt"\npredictions = '
+    suite.write_text(f'[sets.a]\n{one}"hyp.txt"\n[sets.b]\n{one}"none.txt"\n[sets.c]\n{one}"hyp.txt"\nfail_if = "exact_match < 60"\n')
+    Path("none.txt").write_text("")
+    ran = run("evaluate", "run", suite, "--report", "r.json", "--json")
+    assert ran.code == 2
+    assert "error: " + str(suite) + ", sets.b: " in ran.err
+    assert "warning: c: exact_match 50 fails" in ran.err
+    found = json.loads(ran.out)
+    assert list(found["parts"]) == ["a", "c"]
+    assert [(gate["condition"], gate["passed"]) for gate in found["gates"]] == [("b: measured", False), ("c: exact_match < 60", False)]
+    assert json.loads(Path("r.json").read_text())["gates"] == found["gates"]
+
+
 def test_a_suite_is_held_against_its_earlier_result(run: Run, suite: Path, tmp_path: Path) -> None:
     base = tmp_path / "base.json"
     assert run("evaluate", "run", suite, "--report", base).code == 0

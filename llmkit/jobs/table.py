@@ -8,16 +8,13 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from llmkit.rows.base import TableForm
+from llmkit.rows.cells import no_formula
 from llmkit.rows.values import to_json
-
-#: What spreadsheets take for a formula: not a negative number.
-_FORMULA = re.compile(r"[=+@\t\r]|-(?!\d{1,40}(?:\.\d{1,40})?(?:[eE][+-]?\d{1,4})?\Z)")
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Table:
 
 def _line(cells: list[str], form: TableForm) -> bytes:
     line = io.StringIO()
-    safe = ("'" + cell if _FORMULA.match(cell) else cell for cell in cells)
+    safe = map(no_formula, cells)
     quoting: Literal[0, 1] = csv.QUOTE_ALL if form.quoted else csv.QUOTE_MINIMAL
     writer = csv.writer(line, delimiter=form.separator, lineterminator=form.line_end, quoting=quoting)
     writer.writerow(safe)

@@ -136,7 +136,7 @@ def check_samples(k: int, samples: Sequence[int]) -> None:
     if k < 1:
         raise UsageError(f"pass@{k}: k must be 1 or more")
     if (fewest := min(samples, default=k)) < k:
-        raise UsageError(f"pass@{k} needs {k} samples per row, but one row has {fewest}", hint="a smaller -k, or generate -n more")
+        raise UsageError(f"pass@{k} needs {k} samples of each problem, but one has {fewest}", hint="a smaller -k, or generate -n more")
 
 
 def pass_at_k(k: int, results: Sequence[Sequence[bool]], seconds: float = Limits.seconds) -> Score:

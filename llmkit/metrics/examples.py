@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmkit.errors import InputError, UsageError, counted
 from llmkit.metrics.base import Example, row_digest
 from llmkit.rows import Row, Rows, open_rows
+from llmkit.rows.cells import as_answered
 from llmkit.rows.fields import SHOWN_SOURCES, Prompt, SourceFields, first_text, row_id
 from llmkit.rows.reading import FORMATS, format_named
-from llmkit.rows.scored import prediction, references
+from llmkit.rows.saved import prediction, references
 
 #: Metrics for which a reference may be the empty text.
 _MAY_BE_EMPTY = ("exact_match", "accuracy", "f1")
@@ -82,10 +83,12 @@ def read_saved(path: str, others: Sequence[str], *, encoding: str, max_rows: int
 
 def read_examples(rows: Rows, prediction_field: str | None, fields: ReferencedFields) -> list[Example]:
     """Saved outputs in rows, with their references. Raises InputError or RowError for a row that can't be scored."""
-    examples = []
+    examples, table = [], format_named(rows.name) in ("csv", "tsv")
     for row in rows:
         if row.error is not None:
             raise row.error
+        if table:  # whose cells are no formulas
+            row = replace(row, fields=dict(as_answered(row.fields)))
         examples.append(example_of(row, prediction(row, rows.name, prediction_field, reference=fields.reference_field), rows.name, fields))
     return examples
 

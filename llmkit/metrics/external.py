@@ -46,7 +46,7 @@ def external(name: str, predictions: Sequence[str], references: Sequence[Sequenc
     except Exception as exc:
         raise InputError(f"the metric module {name} cannot score these texts: {_named(exc)}") from exc
     sign = signature(module=stem, version=f"evaluate-{importlib.metadata.version('evaluate')}")
-    found = {key: value for key, value in (result or {}).items() if not isinstance(value, bool) and isinstance(value, Real)}
+    found = {key: value for key, value in (result or {}).items() if type(value) is not bool and isinstance(value, Real)}
     if not found:
         raise InputError(f"the metric module {name} returned no number: {', '.join(map(str, result or {})) or 'nothing'}")
     return tuple(Score(key if key == stem else f"{stem}_{key}", float(value), sign) for key, value in found.items())

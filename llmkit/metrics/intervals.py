@@ -27,6 +27,8 @@ Interval = tuple[float, float]
 Z_95 = 1.959964
 #: With fewer rows no exact two-sided test can reach p < 0.05: 2 / 2^5 is 0.0625. With fewer that change, Student's t is too narrow.
 LEAST_ROWS = 6
+#: What rounding leaves of a score, relatively, summed over a million rows.
+_ROUNDING = 1e-11
 #: 97.5% and 80% quantiles of Student's t for 1 to 9 degrees of freedom.
 _T_975 = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)
 _T_80 = (1.376382, 1.060660, 0.978472, 0.940965, 0.919544, 0.905703, 0.896030, 0.888890, 0.883404)
@@ -59,11 +61,16 @@ def leave_one_out(units: Numbers, statistic: Statistic) -> Numbers:
     return statistic(others) if statistic.kind in SACREBLEU else statistic.ratio(others)
 
 
-def jackknife_error(values: Numbers) -> float:
-    """The standard error of a score. values: the score without each row in turn, [rows], two at least."""
+def jackknife_error(values: Numbers, size: float = 0.0) -> float:
+    """The standard error of a score; 0 for what only rounding makes of equal values.
+
+    values: the score without each row in turn, [rows], two at least. size: of the numbers that they were computed from, where larger.
+    """
     count = len(values)
     with np.errstate(all="ignore"):
-        return float(np.sqrt((count - 1) / count * ((values - values.mean()) ** 2).sum()))
+        error = float(np.sqrt((count - 1) / count * ((values - values.mean()) ** 2).sum()))
+        size = max(size, float(np.abs(values).max()))
+    return 0.0 if error < _ROUNDING * size else error
 
 
 def freedom(units: Numbers, statistic: Statistic) -> float:
@@ -131,7 +138,7 @@ def paired_interval(baseline: Numbers, system: Numbers, statistic: Statistic, di
     one, other = leave_one_out(system, statistic), leave_one_out(baseline, statistic)
     if statistic.kind not in (*SACREBLEU, *MEANS):
         one, other = statistic.from_ratio(one), statistic.from_ratio(other)
-    error = jackknife_error(one - other)
+    error = jackknife_error(one - other, float(np.abs([one, other]).max()))
     half = t_quantile(freedom(system, statistic)) * error
     if ends is None and half > 0 and math.isfinite(half):
         most = statistic.bounds[1] - statistic.bounds[0]

@@ -15,7 +15,7 @@ from typing import Any
 from llmkit.errors import UnavailableError, UsageError, one_line
 from llmkit.metrics.base import Score
 from llmkit.metrics.intervals import interval_of
-from llmkit.metrics.statistics import Statistic, reference_streams, sacrebleu_metric, sacrebleu_units
+from llmkit.metrics.statistics import Statistic, reference_streams, sacrebleu_metric, sacrebleu_units, sums_of
 
 #: Decimals of sacrebleu's interval: all that a float has.
 _DIGITS = 15
@@ -144,12 +144,15 @@ def _score(
         metric = sacrebleu_metric(name, options)
     except (RuntimeError, ImportError) as exc:  # a tokenizer whose library is missing
         raise UnavailableError(f"`tokenize` {settings.tokenize}: {one_line(exc)}") from exc
-    result = metric.corpus_score(predictions, streams, n_bootstrap=max(1, settings.confidence_n))
     units, statistic = sacrebleu_units(metric, predictions, streams), Statistic(name, options=options)
-    interval = None if settings.confidence_n > 1 else interval_of(units, statistic)
-    if settings.confidence_n > 1:
+    # the score of the corpus is that of the sums, and to ask for it again would take TER's time twice
+    value, interval = float(statistic(sums_of(units))[0]), None
+    if settings.confidence_n <= 1:
+        interval = interval_of(units, statistic)
+    else:
+        result = metric.corpus_score(predictions, streams, n_bootstrap=settings.confidence_n)
         ci = json.loads(result.format(width=_DIGITS, signature=str(metric.get_signature()), is_json=True))
         # a score of 0 on every resample is left out there
-        mean, half = ci.get("confidence_mean", float(result.score)), ci.get("confidence_var", 0.0)
+        mean, half = ci.get("confidence_mean", value), ci.get("confidence_var", 0.0)
         interval = (mean - half, mean + half)
-    return Score(name, float(result.score), str(metric.get_signature()), interval, higher, units, statistic)
+    return Score(name, value, str(metric.get_signature()), interval, higher, units, statistic)

@@ -39,7 +39,8 @@ def comparisons(baseline: Result, system: Result, baseline_name: str, system_nam
             raise InputError(f"{score.name} is made of other figures in {baseline_name} than in {system_name}", hint="measure both again")
         out.append(_compare(before, score, before.units[order], score.units, test))
     if not out:
-        raise InputError(f"{baseline_name} and {system_name} have no score in common")
+        hint = "results of suites are compared by `evaluate run` with `baseline`" if baseline.parts and system.parts else None
+        raise InputError(f"{baseline_name} and {system_name} have no score in common", hint=hint)
     return out
 
 

@@ -1,4 +1,4 @@
-"""Which fields of a row make the prompt, the text to score, the prediction and the references.
+"""Which fields of a row make the prompt and the text to score.
 
 Knows the field names people use, in one table; not models or chat templates.
 """
@@ -35,9 +35,6 @@ SOURCES = ("source", "src", "prompt", "instruction", "question", "text")
 #: Of these, what was translated. A column `system` beside one names the system that did it (WMT), and is no system message.
 TRANSLATED = ("source", "src", "translation")
 TARGETS = ("target", "tgt", "completion", "output", "response", "reference", "ref", "answer")
-#: `text` comes last: it may be the source as well.
-PREDICTIONS = ("prediction", "predictions", "prediction_text", "translation", "hypothesis", "output", "text")
-REFERENCES = ("references", "reference", "ref", "target", "tgt", "answer", "answers")
 #: Several choices, and the right one of them.
 CHOICES = ("choices", "endings", "options")
 RIGHT_CHOICES = ("answer", "answerKey", "label", "target")

@@ -6,7 +6,7 @@ llmkit evaluate code -i samples.jsonl -k 1,10 --run-code
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,8 +16,11 @@ from llmkit.cli.parsing import SCORING, number_option, option
 from llmkit.cli.scoring import GateOptions
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.metrics.base import Example, Result, row_digest
-from llmkit.rows import Row, Total, open_rows
+from llmkit.rows import Row, Rows, Total, open_rows
 from llmkit.rows.fields import CONTINUED_PROGRAMS, WHOLE_PROGRAMS, first_name, row_id
+
+if TYPE_CHECKING:
+    from llmkit.metrics.code import Program
 
 PAGE = Page(
     (
@@ -55,18 +58,11 @@ def code(
     if not 0 < code_timeout < float("inf"):
         raise UsageError(f"--code-timeout {code_timeout}: it must be above 0")
     from llmkit.jobs.stopping import at_once
-    from llmkit.metrics.code import Limits, Program, check_samples, isolation, pass_at_k, passes
+    from llmkit.metrics.code import Limits, check_samples, isolation, pass_at_k, passes
     from llmkit.models.cores import available_cores
 
     rows = open_rows(input, **rows_in.reading)
-    programs: list[list[Program]] = []
-    examples: list[Example] = []
-    for row in rows:
-        own, check = _programs(row, rows.name)
-        programs.append([Program(program, check) for program in own])
-        examples.append(Example(row_id(row.fields, row.index + 1), row_digest([check], row.fields.get("prompt")), check, own[0]))
-    if not programs:
-        raise InputError("there are no rows to score", path=rows.name)
+    programs, examples = _problems(rows)
     for n in wanted:
         check_samples(n, [len(own) for own in programs])
     apart = isolation()
@@ -81,6 +77,31 @@ def code(
     about = {"input": rows.name, "input_sha256": rows.sha256, "isolation": apart}
     end.finish(Result(scores, len(programs), about=about, examples=tuple(examples)), out)
     return 0
+
+
+def _problems(rows: Rows) -> tuple[list[list[Program]], list[Example]]:
+    """The programs of each problem, and its example. Rows of one `task_id` are samples of one problem, as in HumanEval's samples: each in
+    a row of its own. Raises InputError without a row, RowError for one that can't be used.
+    """
+    from llmkit.metrics.code import Program
+
+    programs: list[list[Program]] = []
+    examples: list[Example] = []
+    tasks: dict[str, int] = {}
+    for row in rows:
+        own, check = _programs(row, rows.name)
+        task = row.fields.get("task_id")
+        place = len(programs) if task is None else tasks.setdefault(str(task), len(programs))
+        if place == len(programs):
+            programs.append([])
+            examples.append(Example(row_id(row.fields, row.index + 1), row_digest([check], row.fields.get("prompt")), check, own[0]))
+        elif check != examples[place].source:
+            what = f"task_id '{str(task)[:80]}' has another test in an earlier row"
+            raise RowError(what, path=rows.name, line=row.line, hint="rows of one task_id are samples of one problem")
+        programs[place] += [Program(program, check) for program in own]
+    if not programs:
+        raise InputError("there are no rows to score", path=rows.name)
+    return programs, examples
 
 
 def _programs(row: Row, file_name: str) -> tuple[list[str], str]:

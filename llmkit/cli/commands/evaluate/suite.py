@@ -25,7 +25,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,7 +43,7 @@ from llmkit.cli.names import normalize
 from llmkit.cli.parameter_source import TYPED
 from llmkit.cli.parsing import MODEL, option
 from llmkit.cli.scoring import Baseline, MaxRegression, Report, Test, refuse_unread
-from llmkit.errors import GateError, InputError, LlmkitError, RowsFailedError, UsageError, did_you_mean
+from llmkit.errors import GateError, InputError, LlmkitError, RowsFailedError, StoppedError, TimeUpError, UsageError, did_you_mean
 from llmkit.files import file_sha256
 from llmkit.metrics.base import Gate, Result
 from llmkit.metrics.examples import check_plain
@@ -87,37 +87,76 @@ def run(
     for each in sets:
         each.check()
     _check_files(sets, report or ())
-    results: dict[str, Result] = {}
-    code, failed = 0, []
-    refused: list[LlmkitError] = []
+    measured = _Measured()
     for each in sets:
         out.notice(f"{each.name}: {each.measure}")
+        measured.add(each, ctx, session, against, out)
+    whole = replace(
+        measured.whole(suite), started=started, seconds=time.monotonic() - clock, command=command_line(ctx), baseline=against.name
+    )
+    if measured.results:
+        reporting.show(whole, as_json=display.json_output)
+    reporting.write_reports(report or (), whole, out)
+    return measured.end(out)
+
+
+@dataclass
+class _Measured:
+    """What the sets gave: results by name, the sets that could not be measured with why, and why some can't be compared."""
+
+    results: dict[str, Result] = field(default_factory=dict)
+    failed: dict[str, LlmkitError] = field(default_factory=dict)
+    refused: list[LlmkitError] = field(default_factory=list)
+    code: int = 0
+
+    def add(self, each: _Set, ctx: typer.Context, session: sessions.Session, against: _Against, out: console.Console) -> None:
+        """Measures a set. An error is for the end: the other sets are worth their numbers. Raises StoppedError and TimeUpError."""
         try:
-            code = max(code, each.measured(ctx))
-            result = session.results.pop()
-        except RowsFailedError as exc:  # the other sets are worth their numbers
-            failed.append(exc)
-            continue
+            self.code = max(self.code, each.measured(ctx))
+        except (StoppedError, TimeUpError):
+            raise
+        except LlmkitError as exc:
+            if not session.results:
+                self.failed[each.name] = exc
+                return
+            self.refused.append(exc)  # measured, and not comparable with the set's own baseline
+        result = session.results.pop()
         try:
             result = replace(result, gates=(*result.gates, *against.gates(each.name, result, out)))
-        except LlmkitError as exc:  # so are these, although they can't be compared
-            refused.append(exc)
-        results[each.name] = result
-    whole = replace(
-        _whole(suite, results), started=started, seconds=time.monotonic() - clock, command=command_line(ctx), baseline=against.name
-    )
-    reporting.show(whole, as_json=display.json_output)
-    reporting.write_reports(report or (), whole, out)
-    broken = reporting.say_gates(whole.gates, out)
-    if refused:
-        for line in broken:
-            out.warn(line)
-        raise refused[0]
-    if broken:
-        raise GateError(*broken)
-    if failed:
-        raise failed[0]
-    return code
+        except LlmkitError as exc:
+            self.refused.append(exc)
+        self.results[each.name] = result
+
+    def whole(self, suite: str) -> Result:
+        """One result of all sets: each score and gate under its set's name, and the sets' results as parts. A set that could not be
+        measured is a gate that failed.
+        """
+        scores, gates = [], [Gate(f"{name}: measured", passed=False, message=exc.message) for name, exc in self.failed.items()]
+        for name, result in self.results.items():
+            scores += [replace(s, name=f"{name}.{s.name}", units=None, statistic=None, blocks=None) for s in result.scores]
+            gates += self._gates(name)
+        rows = sum(result.rows for result in self.results.values())
+        about = {"suite": suite, "suite_sha256": file_sha256(Path(suite))}
+        return Result(tuple(scores), rows, {"sets": len(self.results)}, tuple(gates), about, parts=dict(self.results))
+
+    def _gates(self, name: str) -> list[Gate]:
+        return [Gate(f"{name}: {gate.condition}", gate.passed, f"{name}: {gate.message}") for gate in self.results[name].gates]
+
+    def end(self, out: console.Console) -> int:
+        """Says how the gates ended, and returns the exit code. Raises the first error of a set: one of gates before one of failed rows,
+        and any other before both.
+        """
+        broken = reporting.say_gates([gate for name in self.results for gate in self._gates(name)], out)
+        gates = [GateError(*broken)] if broken else []
+        rows = [exc for exc in self.failed.values() if isinstance(exc, RowsFailedError)]
+        others = [exc for exc in self.failed.values() if not isinstance(exc, RowsFailedError)]
+        errors: list[LlmkitError] = [*others, *self.refused, *gates, *rows]
+        if not errors:
+            return self.code
+        for exc in errors[1:]:
+            for line in broken if isinstance(exc, GateError) else [exc.message]:
+                out.warn(line)
+        raise errors[0]
 
 
 @dataclass(frozen=True)
@@ -302,14 +341,3 @@ class _Against:
         compared = comparisons(self.baseline.parts[name], result, f"{self.name}: {name}", f"this run's {name}", test=self.test)
         reporting.say_uncompared(result, out)
         return [regression_gate(comparison, regression(self.bound) if self.bound else None) for comparison in compared]
-
-
-def _whole(suite: str, results: Mapping[str, Result]) -> Result:
-    """One result of all sets: each score and gate under its set's name, and the sets' results as parts."""
-    scores, gates = [], []
-    for name, result in results.items():
-        scores += [replace(s, name=f"{name}.{s.name}", units=None, statistic=None, blocks=None) for s in result.scores]
-        gates += [Gate(f"{name}: {gate.condition}", gate.passed, f"{name}: {gate.message}") for gate in result.gates]
-    rows = sum(result.rows for result in results.values())
-    about = {"suite": suite, "suite_sha256": file_sha256(Path(suite))}
-    return Result(tuple(scores), rows, {"sets": len(results)}, tuple(gates), about, parts=dict(results))

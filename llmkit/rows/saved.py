@@ -1,6 +1,6 @@
-"""What of a row is scored: its saved output, and the references that say what the output should be.
+"""Which fields of a row hold a saved output and its references.
 
-Knows the fields of `llmkit.rows.fields`; not what a metric makes of them.
+Knows the field names people use, in one table; not models or metrics.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from typing import Any
 
 from llmkit.errors import RowError
 from llmkit.rows.base import Row
-from llmkit.rows.fields import PREDICTIONS, REFERENCES, first_name, pair, row_error, text_of
+from llmkit.rows.fields import first_name, pair, text_of
+from llmkit.rows.messages import row_error
 from llmkit.rows.values import from_json
 
-#: Fields of references that hold lists, and a list as Python and numpy print it.
+#: `text` comes last: it may be the source as well.
+PREDICTIONS = ("prediction", "predictions", "prediction_text", "translation", "hypothesis", "output", "text")
+REFERENCES = ("references", "reference", "ref", "target", "tgt", "answer", "answers")
+#: Those of them that hold lists, and a list as Python and numpy print it.
 _LISTS = ("references", "answers")
 _PYTHON_LIST = re.compile(r"""\[\s*('[^']*'|"[^"]*")(,?\s*('[^']*'|"[^"]*"))*,?\s*\]|\{\s*'text'.*\}""", re.DOTALL)
 
