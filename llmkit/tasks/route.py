@@ -45,10 +45,10 @@ class RouteSettings:
     target: Language | None = None
     detect: bool = False
     pivot: Pivot | None = None
+    options: TranslationOptions = field(default_factory=TranslationOptions)
     num_beams: int | None = None
     length_penalty: float = 1.0
     max_new_tokens: int | None = None
-    options: TranslationOptions = field(default_factory=TranslationOptions)
     batch_size: int | None = None
     batch_tokens: int = 16_384
 

@@ -86,9 +86,10 @@ def translate(
     rows = document = None
     if input is not None:
         rows, document = open_rows_or_document(ctx, rows_in, rows_out.output, offline=model.offline, target=target, notice=out.notice)
+    options = several.options(rows_out.output_field, document, source, target)
     route = RouteSettings(
-        source, target, languages.detect, pivot, answers.num_beams, length_penalty, answers.max_new_tokens,
-        several.options(rows_out.output_field, document, source, target), settings.batch_size, settings.batch_tokens,
+        source, target, languages.detect, pivot, options, answers.num_beams, length_penalty, answers.max_new_tokens,
+        settings.batch_size, settings.batch_tokens,
     )  # fmt: skip
     call = _Call(model, chat.settings, route, job.crew, out)
     if languages.languages:

@@ -14,14 +14,14 @@ from llmkit.translation.documents.page_templates import OVER_LINES
 
 _LINE = re.compile(r"[^\n]*(?:\n|\Z)")
 _FENCE = re.compile(r"[ \t]*(?:>[ \t]*)*(`{3,}|~{3,})")
-_MODULE = re.compile(
-    r"import\s+(?:['\"][^'\"\n]+['\"]|(?:[\w$*{][^'\"\n;]*|\{[^{}'\"]*\}\s*)from\s*['\"])|export\s+(?:(?:const|let|var)\s+[\w$\[{]|(?:async\s+)?function\b"
-    r"|default\s+\S|class\s+[\w$]+|\{[^}\n]*\}|\*\s+from\s)"
-)
 _TAG = re.compile(r"<[A-Za-z][\w.:-]*(?=[\s/>])")
 _STRING = re.compile(r'"(?:[^"\\\n]|\\.)*+"|\'(?:[^\'\\\n]|\\.)*+\'|`(?:[^`\\]|\\.)*+`|/\*(?:[^*]|\*(?!/))*+\*/|//[^\n]*', re.DOTALL)
 _CODE = re.compile(rf"{_STRING.pattern}|[\n()\[\]{{}}]", re.DOTALL)
 _IN_TAG = re.compile(r'"[^"]*"|\'[^\']*\'|[{<>]')
+_MODULE = re.compile(
+    r"import\s+(?:['\"][^'\"\n]+['\"]|(?:[\w$*{][^'\"\n;]*|\{[^{}'\"]*\}\s*)from\s*['\"])|export\s+(?:(?:const|let|var)\s+[\w$\[{]|(?:async\s+)?function\b"
+    r"|default\s+\S|class\s+[\w$]+|\{[^}\n]*\}|\*\s+from\s)"
+)
 #: What stands between tags: code of Markdown, a brace.
 _IN_TEXT = re.compile(r"(`+)(?:(?!\1)[^\n])+\1|\\.|\{\{|\{")
 #: Blocks of code of Hugo and of Liquid.

@@ -22,12 +22,12 @@ _NAMED = re.compile(r'<(?:\w+:)?(?:tableColumn|cacheField|filter|customFilter)\b
 #: Excel's _x000D_ for characters that XML lacks.
 _MARKS = re.compile(rf"<\d+>|{TAGS_IN_PROSE}|_x[0-9A-Fa-f]{{4}}_|{IN_PROSE.pattern}")
 
+#: What a cell says when it is chosen or filled in wrongly, and a link when it is pointed at; characters that Excel takes.
+_SAID = {"dataValidation": {"promptTitle": "32", "prompt": "255", "errorTitle": "32", "error": "225"}, "hyperlink": {"tooltip": "255"}}
 #: Headers and footers, whose text is cut in three by &L, &C and &R; their codes: &P, &"Arial,Bold", &12, &KFF0000.
 _HEADER = re.compile(r"<(?:\w+:)?(?:odd|even|first)(?:Header|Footer)\b[^<>]*(?<!/)>([^<]+)<")
 _SECTION = re.compile(r"&amp;[LCR]")
 _CODES = re.compile(rf'&(?:[A-Z&+-]|"[^"]*"|\d+|K(?:[0-9A-Fa-f]{{6}}|\d\d[+-]\d+))|{IN_PROSE.pattern}')
-#: What a cell says when it is chosen or filled in wrongly, and a link when it is pointed at; characters that Excel takes.
-_SAID = {"dataValidation": {"promptTitle": "32", "prompt": "255", "errorTitle": "32", "error": "225"}, "hyperlink": {"tooltip": "255"}}
 _LONGEST_HEADER = 255
 
 
