@@ -58,6 +58,17 @@ print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+def test_one_text_is_translated_without_tables_of_names_and_parsers_of_documents() -> None:
+    code = """
+import sys
+from llmkit.cli import app
+assert app.run(["translate", "Good morning.", "--to", "fr"]) == 0
+print([m for m in ("torch", "language_data.name_data", "llmkit.translation.documents.html") if m in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE)
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
 def test_version_is_one_line_on_stdout(run: Run) -> None:
     ran = run("--version")
     assert (ran.code, ran.err) == (0, "")

@@ -110,7 +110,9 @@ def language(text: str, option: str = "`to`") -> Language:
     """The language that `text` names: in English, in itself, or by a code. Raises UsageError with "did you mean"."""
     import langcodes
 
-    wanted = text.strip()
+    wanted, default = text.strip(), "a name (French), or a code (fr, fra, pt-BR, zho_Hant)"
+    if not wanted:  # no name is looked for: their tables take as long to read as a model
+        raise UsageError(f"{option} (empty): no language is known by that name", hint=default)
     if token := re.fullmatch(r"__(\w+)__|<2(\w+)>|>>(\w+)<<", wanted):
         wanted = next(part for part in token.groups() if part)
     code = wanted.replace("_", "-")
@@ -134,9 +136,8 @@ def language(text: str, option: str = "`to`") -> Language:
         pass
     if own := _own_names().get(_folded(wanted)):
         return own
-    default = "a name (French), or a code (fr, fra, pt-BR, zho_Hant)"
     hint = f"did you mean '{near}'?" if near else did_you_mean(wanted.title(), NAMES, default=default)
-    raise UsageError(f"{option} {wanted[:60] or '(empty)'}: no language is known by that name", hint=hint)
+    raise UsageError(f"{option} {wanted[:60]}: no language is known by that name", hint=hint)
 
 
 def _folded(text: str) -> str:

@@ -16,7 +16,6 @@ from typing import Any
 from llmkit.errors import InputError
 from llmkit.files import read_at_most
 from llmkit.rows.text import text_decoder
-from llmkit.translation.documents import html as pages
 from llmkit.translation.documents.base import Document
 
 #: Ending → module, whose `parse(data, name, target)` gives a Document.
@@ -110,7 +109,7 @@ def open_document(path: str, target: str | None = None, encoding: str = "utf-8",
         raise InputError(f"cannot be read: {exc.strerror}", path=path, hint=hint) from exc
     ending = Path(path).suffix.lower()
     if FORMATS.get(ending) == "html" and not data.startswith(_UTF_16) and _utf8(data, path, encoding) != data:
-        return pages.parse(data, path, target, encoding=encoding), data  # a page declares its encoding, and keeps it
+        return _parser(ending)(data, path, target, encoding=encoding), data  # a page declares its encoding, and keeps it
     as_it_is = ending in BINARY or ending in DECLARED or (ending in _OWN_RULES and encoding == "utf-8")
     document: Document = _parser(ending)(data if as_it_is else _utf8(data, path, encoding), path, target, **how)
     return document, data

@@ -295,7 +295,7 @@ def _pattern(entry: _Entry) -> re.Pattern[str]:
 
 def _formats(entry: _Entry) -> list[str]:
     """What the formats that an entry's flags name put into texts."""
-    return [pattern.pattern for flag, pattern in BY_FLAG.items() if re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", entry.flags)]
+    return [pattern for flag, pattern in BY_FLAG.items() if re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", entry.flags)]
 
 
 def _wrapped(prose: str) -> Iterator[tuple[str, bool]]:
