@@ -205,6 +205,16 @@ def test_forms_that_workers_would_do_nothing_for_refuse_them(run: Run, arguments
     assert why in ran.err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["generate", "Once", *SHORT], ["translate", "Good morning.", "--to", "fr"]], ids=lambda words: words[0]
+)
+def test_workers_of_the_environment_are_for_rows(run: Run, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = run(*arguments)
+    monkeypatch.setenv("LLMKIT_WORKERS", "2")
+    ran = run(*arguments)
+    assert (ran.code, ran.out, ran.err) == (0, alone.out, alone.err)
+
+
 def test_without_ray_the_message_says_what_to_install(process: Process, tmp_path: Path, prompts: Path) -> None:
     (tmp_path / "ray.py").write_text("raise ImportError('blocked')")
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])

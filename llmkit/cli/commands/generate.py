@@ -126,13 +126,12 @@ class Call:
     own: GenerationDefaults | None = None
     workers: WorkerSettings | None = None
 
-    def open(self) -> AbstractContextManager[list[Engine]]:
-        """The engine of the model, open until the end of the block. Raises what `models_open` raises."""
+    def open(self, workers: WorkerSettings | None = None) -> AbstractContextManager[list[Engine]]:
+        """The engine of the model, here or in workers, open until the end of the block. Raises what `models_open` raises."""
         from llmkit.jobs.worker import Model
 
-        return models_open(
-            [Model(self.model, self.engine_name, self.decoding, self.chat, self.decoding.draft_model)], self.workers, self.out
-        )
+        model = Model(self.model, self.engine_name, self.decoding, self.chat, self.decoding.draft_model)
+        return models_open([model], workers, self.out)
 
     def answer_one(self, prompt: str, *, as_json: bool, echo: bool) -> int:
         """The answer to one prompt on stdout, as it comes where there is one. Raises ModelError for scores that are no numbers."""
@@ -173,7 +172,7 @@ class Call:
         from llmkit.jobs.output import Output
         from llmkit.jobs.run import RunName, run_job
 
-        with self.open() as (engine,):
+        with self.open(self.workers) as (engine,):
             task = Answering(engine, self.decoding, fields, output_field, rows.name, verify=verify)
             run = RunName("generate", given, {**known, **self._identity(engine)}, partial(measured, engine))
             tally = run_job(rows, task, settings.for_engine(engine), into, self.out, run, console.write_bytes)

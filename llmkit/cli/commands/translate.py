@@ -116,13 +116,13 @@ class _Call:
     workers: WorkerSettings | None
     out: console.Console
 
-    def open(self) -> AbstractContextManager[list[Engine]]:
-        """The engines of the models, open until the end of the block. Raises what `models_open` raises."""
+    def open(self, workers: WorkerSettings | None = None) -> AbstractContextManager[list[Engine]]:
+        """The engines of the models, here or in workers, open until the end of the block. Raises what `models_open` raises."""
         from llmkit.jobs.worker import Model
         from llmkit.tasks.route import models_of
 
         models = models_of(Model(self.model.settings, self.model.engine, chat=self.chat), self.route)
-        return models_open(models, self.workers, self.out, default=_DEFAULT)
+        return models_open(models, workers, self.out, default=_DEFAULT)
 
     def list_languages(self) -> int:
         """The model's languages on stdout: which side of a translation, tag, name, and the model's own code."""
@@ -170,7 +170,7 @@ class _Call:
         from llmkit.tasks.route import sample_of, translating
 
         out = self.out
-        with self.open() as engines:
+        with self.open(self.workers) as engines:
             sample = sample_of(rows, text_field) if self.route.detect else ""
             task = translating(engines, self.route, sample=sample, text_field=text_field, file_name=rows.name, notice=out.notice)
             engine = task.engine
