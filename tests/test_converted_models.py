@@ -39,6 +39,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen2": ("Qwen2", GROUPED),
     "Qwen3": ("Qwen3", GROUPED | {"head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}),
     "Gemma": ("Gemma", GROUPED | {"head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}),
+    "Phi-3": ("Phi3", GROUPED | {"sliding_window": None}),
     "GPT-NeoX": ("GPTNeoX", CAUSAL["GPTNeoX"]),
     "OPT": ("OPT", CAUSAL["OPT"]),
     "Bloom": ("Bloom", CAUSAL["Bloom"]),
@@ -59,7 +60,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "UMT5": ("UMT5", T5),
 }
 #: Those that CI runs; the others are of the same making.
-SHORT = ["GPT-2", "Llama", "Qwen3", "GPT-NeoX", "Falcon", "MPT", "Marian", "M2M100", "T5"]
+SHORT = ["GPT-2", "Llama", "Qwen3", "Phi-3", "GPT-NeoX", "Falcon", "MPT", "Marian", "M2M100", "T5"]
 
 
 def made(name: str, folder: Path) -> Path:
@@ -220,12 +221,13 @@ def test_an_adapter_is_merged_into_the_form(run: Run, llama: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("kind", "settings", "why"),
     [
-        ("Gemma2", CAUSAL["Gemma2"], "the architecture 'gemma2'"),
+        ("Gemma2", CAUSAL["Gemma2"], "does not cap scores as Gemma 2 does"),
+        ("Mamba", CAUSAL["Mamba"], "the architecture 'mamba'"),
         ("Mistral", GROUPED | {"sliding_window": 16}, "sliding-window attention"),
         ("Llama", GROUPED | {"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0}}, "RoPE scaling 'yarn'"),
         ("GPT2", GPT | {"scale_attn_by_inverse_layer_idx": True}, "differ"),
     ],
-    ids=["another family", "a sliding window", "positions", "found by comparing"],
+    ids=["a family whose scores are capped", "another family", "a sliding window", "positions", "found by comparing"],
 )
 def test_a_model_that_it_does_not_run_as_torch_does_is_refused(
     run: Run, tmp_path: Path, kind: str, settings: dict[str, Any], why: str

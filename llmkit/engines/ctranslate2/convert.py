@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from llmkit.engines.ctranslate2.families import LOADERS
@@ -208,6 +209,9 @@ def _adapt(model: Any, about: dict[str, Any]) -> None:
         config.multi_query = False  # where transformers ignores it
     if about["model_type"] == "gpt_neox":
         model.embed_out = model.get_output_embeddings()
+    if about["model_type"] == "phi3":  # whose attention no longer holds its rotary positions; long ones are refused before
+        for layer in model.get_decoder().layers:
+            layer.self_attn.rotary_emb = SimpleNamespace(long_factor=None, short_factor=None)
     if about["model_type"] in ("t5", "mt5", "umt5"):  # which are tied by now in any case; asked is whether their scores are scaled
         config.tie_word_embeddings = getattr(config, "scale_decoder_outputs", False)
     elif about["encoder_decoder"]:

@@ -32,10 +32,16 @@ LOADERS: dict[str, str] = {
     "mt5": "MT5Loader",
     "opt": "OPTLoader",
     "pegasus": "PegasusLoader",
+    "phi3": "Phi3Loader",
     "qwen2": "Qwen2Loader",
     "qwen3": "Qwen3Loader",
     "t5": "T5Loader",
     "umt5": "UMT5Loader",
+}
+#: Families that the library has a loader for, and why it is not used.
+_REFUSED: dict[str, str] = {
+    "gemma2": "it does not cap scores as Gemma 2 does",
+    "phi": "it only reads Phi as it was kept before transformers had it",
 }
 #: Scalings of rotary positions that the library computes as transformers does (4.8.5): the others change with the text's length.
 _ROPE = ("default", "linear", "llama3")
@@ -47,7 +53,7 @@ def reason(config: Mapping[str, Any], generation: Mapping[str, Any]) -> str | No
     """Why a model with this config.json and generation_config.json is not converted; None when it may be."""
     kind = str(config["model_type"])
     if kind not in LOADERS:
-        return f"it does not support the architecture '{kind}'"
+        return _REFUSED.get(kind, f"it does not support the architecture '{kind}'")
     text = configuration.text(dict(config))
     if "quantization_config" in config or "quantization_config" in text:
         return "the weights are already quantized"
