@@ -43,9 +43,9 @@ class WorkCounters:
         else:
             self.positions += sum(map(len, prompts))
 
-    def scored(self, sequences: Sequence[Sequence[int]], sources: Sequence[Sequence[int]] | None) -> None:
-        """Counts sequences that were scored."""
-        self.positions += sum(map(len, sequences))
+    def scored(self, sequences: Sequence[Sequence[int]], sources: Sequence[Sequence[int]] | None, spared: int = 0) -> None:
+        """Counts sequences that were scored. spared: positions of them that were not computed again."""
+        self.positions += sum(map(len, sequences)) - spared
         self.sources += sum(map(len, sources or ()))
 
 

@@ -174,7 +174,7 @@ class TorchEngine(CodecEngine):
         """As `Engine.score`. Raises ModelError for scores that are NaN, and OutOfMemoryError."""
         with running(self.loaded.location.reference, len(sequences), self.loaded.look_at), self.counters.timed():
             scores: list[list[float]] = self._scorer.score(sequences, begin, sources)
-        self.counters.scored(sequences, sources)
+        self.counters.scored(sequences, sources, self._scorer.spared(sequences, begin))
         return scores
 
     def compare(

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import torch
 
+from llmkit.engines.torch import shared_contexts
+from llmkit.engines.torch.shared_contexts import SharedContext
 from llmkit.errors import ModelError
 
 #: float32 scores over the vocabulary held at once: what a CPU's caches like, and what keeps an accelerator busy.
 _CPU_PIECE, _PIECE = 1 << 22, 1 << 26
 #: Positions that a CPU runs through the model at once: more only leave its caches.
 _CPU_POSITIONS = 1024
+#: ... and an accelerator, where the sequences go on from a context: the caches of all are held.
+_POSITIONS = 1 << 14
 
 
 class Scorer:
@@ -36,18 +41,57 @@ class Scorer:
 
         begin: at least 1. sources: what an encoder reads, one a sequence. Raises ModelError for scores that are NaN.
         """
-        out = []
+        out: dict[int, list[float]] = {}
         with torch.inference_mode():
-            for part in self.parts(sequences):
-                chosen, first = [sequences[i] for i in part], [begin[i] for i in part]
-                flat, at = self._flat(chosen, first, [sources[i] for i in part] if sources else None), 0
-                for sequence, start in zip(chosen, first, strict=True):
-                    out.append(flat[at : at + len(sequence) - start])
-                    at += len(sequence) - start
-        return out
+            contexts = self._contexts(sequences, begin)
+            for some in shared_contexts.together(contexts, sequences, _CPU_POSITIONS if self.device.type == "cpu" else _POSITIONS):
+                members = [i for context in some for i in context.members]
+                out |= self._by_sequence(members, sequences, begin, self._going_on(some, sequences, begin))
+            rest = [i for i in range(len(sequences)) if i not in out]
+            for part in self.parts([sequences[i] for i in rest]):
+                members = [rest[i] for i in part]
+                chosen, first = [sequences[i] for i in members], [begin[i] for i in members]
+                flat = self._flat(chosen, first, [sources[i] for i in members] if sources else None)
+                out |= self._by_sequence(members, sequences, begin, flat)
+        return [out[i] for i in range(len(sequences))]
+
+    def spared(self, sequences: Sequence[Sequence[int]], begin: Sequence[int]) -> int:
+        """Positions of what `score` is given that it does not compute again."""
+        return shared_contexts.spared(self._contexts(sequences, begin))
+
+    @cached_property
+    def _goes_on(self) -> bool:
+        """Whether a context that several sequences share is read once."""
+        return not self.encoder_decoder and shared_contexts.usable(self.model)
+
+    def _contexts(self, sequences: Sequence[Sequence[int]], begin: Sequence[int]) -> list[SharedContext]:
+        return shared_contexts.find(sequences, begin) if self._goes_on else []
+
+    def _going_on(self, contexts: Sequence[SharedContext], sequences: Sequence[Sequence[int]], begin: Sequence[int]) -> list[float]:
+        """The scores of all asked tokens of the contexts' members, one after another; each begins right behind its context."""
+        members = [i for context in contexts for i in context.members]
+        targets = torch.tensor([token for i in members for token in sequences[i][begin[i] :]], device=self.device)
+        counts = [len(sequences[i]) - begin[i] for i in members]
+        rows = torch.tensor([row for row, count in enumerate(counts) for _ in range(count)], device=self.device)
+        places = torch.tensor([place for count in counts for place in range(count)], device=self.device)
+        head = self._plain_head(torch.tensor([sequences[members[0]]], device=self.device), None)
+        with head.left_out() if head else nullcontext():
+            states = shared_contexts.states(self.model, contexts, sequences, self._padded)[rows, places]
+        log_probs: list[float] = token_log_probs(states, head, targets).tolist()
+        return log_probs
+
+    @staticmethod
+    def _by_sequence(
+        members: Sequence[int], sequences: Sequence[Sequence[int]], begin: Sequence[int], flat: Sequence[float]
+    ) -> dict[int, list[float]]:
+        """The scores of each of `members`, of which `flat` holds all, one member after another."""
+        values = iter(flat)
+        return {i: [next(values) for _ in range(len(sequences[i]) - begin[i])] for i in members}
 
     def parts(self, sequences: Sequence[Sequence[int]]) -> list[range]:
         """Consecutive sequences that are run together: all of them but on a CPU."""
+        if not sequences:
+            return []
         if self.device.type != "cpu":
             return [range(len(sequences))]
         parts: list[range] = []
