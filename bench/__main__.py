@@ -30,6 +30,9 @@ def main() -> None:
     parser.add_argument("--model", help="a causal model's folder; without it one is made of random weights")
     parser.add_argument("--only", nargs="+", metavar="NAME", default=list(comparisons.COMPARISONS), choices=list(comparisons.COMPARISONS))
     parser.add_argument("--texts", type=Path, help="rows with 'text' to train on; without it texts of random words")
+    parser.add_argument(
+        "--pairs", type=Path, help="English, a tab and French a line, to translate; without it sentences are made"
+    )
     parser.add_argument("--double", action="store_true", help="score in double precision as well, and compare the figures")
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="growth, scale: numbers of rows")
     parser.add_argument("--steps", type=int, default=12, help="estimates: steps of a run")
@@ -74,7 +77,14 @@ def compare(asked: argparse.Namespace, scratch: Path) -> None:
     checkpoint = read_checkpoint(folder)
     machine = apart(measure, "cpu")
     bench = Bench(
-        size, str(folder), scratch, machine, cost(checkpoint, dtype="float32"), asked.double, asked.texts and asked.texts.resolve()
+        size,
+        str(folder),
+        scratch,
+        machine,
+        cost(checkpoint, dtype="float32"),
+        asked.double,
+        asked.texts and asked.texts.resolve(),
+        asked.pairs,
     )
     rates = ", ".join(f"{rate / 1e9:.1f} GFLOP/s in {dtype}" for dtype, rate in machine.rates.items())
     head = f"{checkpoint.parameters / 1e6:.0f} M weights, float32 unless said; memory {machine.bandwidth / 1e9:.1f} GB/s, {rates}"

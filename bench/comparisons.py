@@ -37,6 +37,35 @@ from bench.peers.plain_transformers import generate
 from llmkit.models.builtin import folder
 sys.stdout.write(generate(Job(str(folder("stories")), ["Once upon a time"], new_tokens=40))().about["first"])
 """
+TRANSLATE = """
+import sys
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+folder, lines, out = sys.argv[1:]
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype="float32").eval()
+texts = open(lines).read().splitlines()
+with open(out, "w") as file:
+    for at in range(0, len(texts), 64):
+        inputs = tokenizer(texts[at : at + 64], return_tensors="pt", padding=True)
+        inputs.pop("token_type_ids", None)
+        found = model.generate(**inputs, num_beams=4, do_sample=False, max_new_tokens=128)
+        file.writelines(text.strip() + "\\n" for text in tokenizer.batch_decode(found, skip_special_tokens=True))
+"""
+TRANSLATE_CT2 = """
+import sys
+import ctranslate2
+from tokenizers import Tokenizer
+folder, lines, out, kind = sys.argv[1:]
+tokenizer = Tokenizer.from_file(folder + "/tokenizer.json")
+model = ctranslate2.Translator(folder + "/ctranslate2", compute_type=kind)
+texts = open(lines).read().splitlines()
+with open(out, "w") as file:
+    for at in range(0, len(texts), 64):
+        read = [encoding.tokens for encoding in tokenizer.encode_batch(texts[at : at + 64])]
+        for result in model.translate_batch(read, beam_size=4, max_decoding_length=128):
+            ids = [tokenizer.token_to_id(token) for token in result.hypotheses[0]]
+            file.write(tokenizer.decode(ids).strip() + "\\n")
+"""
 
 
 #: Seconds that the machine needs at least for what was measured, None where that is not known.
@@ -54,10 +83,11 @@ class Size:
     words: tuple[int, int]
     steps: int
     rows: int
+    sentences: int
 
 
-QUICK = Size(rounds=5, layers=4, new_tokens=24, documents=8, words=(40, 200), steps=3, rows=48)
-FULL = Size(rounds=7, layers=12, new_tokens=64, documents=48, words=(40, 1200), steps=8, rows=512)
+QUICK = Size(rounds=3, layers=4, new_tokens=24, documents=8, words=(40, 200), steps=3, rows=32, sentences=100)
+FULL = Size(rounds=7, layers=12, new_tokens=64, documents=48, words=(40, 1200), steps=8, rows=512, sentences=5000)
 
 
 @dataclass(frozen=True)
@@ -71,13 +101,19 @@ class Bench:
     cost: Cost | None
     double: bool = False
     texts: Path | None = None
+    pairs: Path | None = None
+
+    @property
+    def quick(self) -> bool:
+        return self.size == QUICK
 
 
 @dataclass(frozen=True)
 class Result:
     """The first of `measured` is llmkit's. least: seconds that the machine needs at least, None where that is not known.
 
-    by_tokens: contenders do unlike amounts, so tokens per second are compared, and not the time of the whole.
+    by_tokens: contenders do unlike amounts, so tokens per second are compared, and not the time of the whole. remarks: lines to show
+    below the table.
     """
 
     name: str
@@ -85,6 +121,7 @@ class Result:
     skipped: dict[str, str]
     least: Least
     by_tokens: bool = False
+    remarks: Sequence[str] = ()
 
 
 def _unknown(_: Measured) -> float | None:
@@ -113,13 +150,15 @@ def _decoding(bench: Bench, steps: int) -> Least:
 
 
 def decode(bench: Bench) -> list[Result]:
-    """Tokens per second of greedy answers: to one prompt, and to 16 ragged ones at once."""
+    """Tokens per second of greedy answers: to one prompt, to 16 ragged ones, and to 16 and 32 whose answers are ragged, too."""
     out = []
-    for count in (1, 16):
-        job = Job(bench.folder, synthetic.texts(count, (4, 48)), new_tokens=bench.size.new_tokens, scratch=str(bench.scratch))
-        contenders = (_OURS, _OURS_TORCH, _TRANSFORMERS, _CT2, _OURS_INT8, _CT2_INT8)
-        name = "decode, one prompt" if count == 1 else f"decode, {count} ragged prompts"
-        out.append(_run(bench, name, "generate", job, contenders, _decoding(bench, bench.size.new_tokens)))
+    new, everyone = bench.size.new_tokens, (_OURS, _OURS_TORCH, _TRANSFORMERS, _CT2, _OURS_INT8, _CT2_INT8)
+    for count, ragged in ((1, False), (16, False)) if bench.quick else ((1, False), (16, False), (16, True), (32, True)):
+        limits = [max(1, new * (number % 8 + 1) // 8) for number in range(count)] if ragged else []
+        job = Job(bench.folder, synthetic.texts(count, (4, 48)), new_tokens=new, limits=limits, scratch=str(bench.scratch))
+        name = "decode, one prompt" if count == 1 else f"decode, {count} ragged prompts{' and answers' if ragged else ''}"
+        contenders = (_OURS_TORCH, _TRANSFORMERS, _OURS, _CT2) if ragged else everyone
+        out.append(_run(bench, name, "generate", job, contenders, _decoding(bench, new)))
     return out
 
 
@@ -145,10 +184,12 @@ def score(bench: Bench) -> list[Result]:
 
 
 def train(bench: Bench) -> list[Result]:
-    """LoRA of rank 16 on every linear layer: trained tokens per second, from the end of the first step to the end of the last."""
-    texts = bench.texts or synthetic.rows(bench.scratch / "texts.jsonl", synthetic.texts(200, (20, 160), seed=1), "text")
-    options = {"rows": str(texts), "batch": 8, "length": 512}
-    job = Job(bench.folder, [], steps=bench.size.steps, scratch=str(bench.scratch), options=options)
+    """LoRA of rank 16 on every linear layer: trained tokens per second, from the end of the first step to the end of the last.
+
+    On texts as long as paragraphs of books, or on the user's; and on texts that are all of one length, where no padding can be saved.
+    """
+    ragged = bench.texts or synthetic.rows(bench.scratch / "texts.jsonl", synthetic.paragraphs(200, seed=1), "text")
+    even = synthetic.rows(bench.scratch / "even.jsonl", synthetic.texts(200, (90, 90), seed=1), "text")
     contenders = (Contender("llmkit", "llmkit_itself"), Contender("peft + Trainer", "peft_trainer"), Contender("TRL", "trl_sft"))
 
     def least(measured: Measured) -> float | None:
@@ -158,7 +199,12 @@ def train(bench: Bench) -> list[Result]:
         # all but the adapter, which is small, is frozen
         return speed.training_operations(round(bench.cost.position / 2), 0, measured.tokens) / rate
 
-    return [replace(_run(bench, "LoRA", "train", job, contenders, least), by_tokens=True)]
+    out = []
+    for name, texts in [("LoRA, ragged texts", ragged)] if bench.quick else [("LoRA, ragged texts", ragged), ("LoRA, even texts", even)]:
+        options = {"rows": str(texts), "batch": 8, "length": 512}
+        job = Job(bench.folder, [], steps=bench.size.steps, scratch=str(bench.scratch), options=options)
+        out.append(replace(_run(bench, name, "train", job, contenders, least), by_tokens=True))
+    return out
 
 
 def load(bench: Bench) -> list[Result]:
@@ -205,14 +251,46 @@ def job(bench: Bench) -> list[Result]:
 
 
 def translate(bench: Bench) -> list[Result]:
-    """Sentences on the built-in translator, beams of 4."""
+    """A file of sentences on the built-in translator, beams of 4, as whole processes: with BLEU where there are references.
+
+    The scripts of the peers take 64 lines at a time in the order of the file, without journal, record, and checks of what they wrote.
+    """
     from llmkit.models.builtin import folder
 
-    sentences = ["The old man lives by the sea.", "She reads a book.", "Where is the station?", "We have a house and a garden."] * 8
-    theirs = replace(_TRANSFORMERS, folder=str(folder("en-fr")))
-    job = Job("builtin:en-fr", sentences, new_tokens=40, scratch=str(bench.scratch), options={"beams": 4, "seq2seq": True})
-    measured, failed = alternate([_OURS, theirs], "generate", job, bench.size.rounds)
-    return [Result("translate 32 sentences, beam 4", measured, failed, _unknown)]
+    pairs = [] if bench.pairs is None else [line.split("\t") for line in bench.pairs.read_text("utf-8").splitlines()]
+    pairs = pairs[: bench.size.sentences]
+    sources = [pair[0] for pair in pairs] or synthetic.sentences(bench.size.sentences, seed=3)
+    lines, model = bench.scratch / "sentences.txt", str(folder("en-fr"))
+    lines.write_text("".join(f"{text}\n" for text in sources))
+    written = {name: bench.scratch / f"{name.replace(' ', '-')}.fr.txt" for name in _TRANSLATORS}
+    contenders = [Contender(name, command=make(model, str(lines), str(written[name]))) for name, make in _TRANSLATORS.items()]
+    measured, failed = commands(contenders, 1, warm=bench.quick)
+    remarks = [_bleu(name, written[name], [pair[1] for pair in pairs]) for name in written if pairs and name not in failed]
+    return [Result(f"translate {len(sources)} sentences, beam 4", measured, failed, _unknown, remarks=remarks)]
+
+
+def _ours(*more: str) -> Callable[[str, str, str], list[str]]:
+    options = ["--to", "fr", "--num-beams", "4", "--engine", "ctranslate2", "--overwrite", "-q", "--offline", *more]
+    return lambda _, lines, out: [sys.executable, "-m", "llmkit", "translate", "-m", "builtin:en-fr", "-i", lines, "-o", out, *options]
+
+
+def _script(source: str, *more: str) -> Callable[[str, str, str], list[str]]:
+    return lambda model, lines, out: [sys.executable, "-c", source, model, lines, out, *more]
+
+
+_TRANSLATORS: dict[str, Callable[[str, str, str], list[str]]] = {
+    "llmkit": _ours(),
+    "CTranslate2": _script(TRANSLATE_CT2, "float32"),
+    "llmkit, int8": _ours("--quantize", "int8"),
+    "CTranslate2, int8": _script(TRANSLATE_CT2, "int8"),
+    "transformers": _script(TRANSLATE),
+}
+
+
+def _bleu(name: str, written: Path, references: list[str]) -> str:
+    from sacrebleu import BLEU
+
+    return f"BLEU of {name}: {BLEU().corpus_score(written.read_text('utf-8').splitlines(), [references]).score:.2f}"
 
 
 COMPARISONS: dict[str, Callable[[Bench], list[Result]]] = {

@@ -64,32 +64,38 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 class Worker:
-    """A peer's process, loaded and warm."""
+    """A peer's process. It gets ready (imports, loads, does its job once) while others do; `ready` waits for it."""
 
     def __init__(self, contender: Contender, task: str, job: Job) -> None:
-        self.name, self._log = contender.name, Path(job.scratch) / f"{contender.peer}-{task}.log"
+        self.name, self._log = contender.name, Path(job.scratch) / f"{contender.name.replace(' ', '-')}-{task}.log"
         command = [sys.executable, "-m", "bench.worker", contender.peer, task]
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment(), cwd=ROOT
             )
-        self._ask(json.dumps(asdict(job)))
+        self._tell(json.dumps(asdict(job)))
+
+    def ready(self) -> None:
+        self._answer()
 
     def once(self) -> dict[str, Any]:
-        return self._ask("again")
+        self._tell("again")
+        return self._answer()
 
     def close(self) -> None:
         self._process.kill()
         self._process.communicate()
 
-    def _ask(self, line: str) -> dict[str, Any]:
+    def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # it has ended; its log says why
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
         answer = self._process.stdout.readline()
         if not answer:
             self.close()
@@ -105,10 +111,13 @@ def alternate(contenders: Sequence[Contender], task: str, job: Job, rounds: int)
     try:
         for contender in contenders:
             own = replace(job, folder=contender.folder or job.folder, options={**job.options, **contender.options})
+            workers[contender.name] = Worker(contender, task, own)
+        for name, worker in list(workers.items()):
             try:
-                workers[contender.name] = Worker(contender, task, own)
+                worker.ready()
             except FailedError as exc:
-                failed[contender.name] = str(exc)
+                failed[name] = str(exc)
+                del workers[name]
         for _ in range(rounds):
             for name, worker in list(workers.items()):
                 time.sleep(SETTLE)
@@ -129,12 +138,14 @@ def _measured(name: str, rounds: Sequence[Mapping[str, Any]]) -> Measured:
     return Measured(name, [each["seconds"] for each in rounds], last["tokens"], max(each["peak"] for each in rounds), last["about"])
 
 
-def commands(contenders: Sequence[Contender], rounds: int, env: Mapping[str, str] | None = None) -> tuple[list[Measured], dict[str, str]]:
-    """Each contender's command `rounds` times, in turn, after one round that does not count; and those that failed, with why."""
+def commands(
+    contenders: Sequence[Contender], rounds: int, env: Mapping[str, str] | None = None, *, warm: bool = True
+) -> tuple[list[Measured], dict[str, str]]:
+    """Each contender's command `rounds` times, in turn, and those that failed, with why. warm: one round more, which does not count."""
     seconds: dict[str, list[float]] = {c.name: [] for c in contenders}
     peaks = dict.fromkeys(seconds, 0)
     failed: dict[str, str] = {}
-    for number in range(rounds + 1):
+    for number in range(0 if warm else 1, rounds + 1):
         for contender in (c for c in contenders if c.name not in failed):
             try:
                 elapsed, peak = process(contender.command, environment(env))

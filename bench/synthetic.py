@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 
@@ -22,6 +23,30 @@ def model_folder(place: Path, *, layers: int) -> Path:
     GPT2LMHeadModel(config).save_pretrained(place)
     tokenizer.save_pretrained(place)
     return place
+
+
+def paragraphs(count: int, seed: int = 0) -> list[str]:
+    """Texts of random words, as long as the paragraphs of children's books are (30 of them on Project Gutenberg, no headings):
+    log-normal with a median of 27 words and a mean of 45, at most 600."""
+    draw = random.Random(seed)
+    lengths = [min(600, max(2, round(draw.lognormvariate(math.log(27), math.sqrt(2 * math.log(45 / 27)))))) for _ in range(count)]
+    return [" ".join(draw.choices(_WORDS, k=length)) for length in lengths]
+
+
+def sentences(count: int, seed: int = 0) -> list[str]:
+    """Ragged everyday sentences, made of some twenty parts."""
+    draw = random.Random(seed)
+    who = ["The old man", "My sister", "She", "A little boy with a red hat", "The king and the queen", "Our teacher"]
+    does = ["reads a book", "is looking for the station", "has a house", "wants to see the sea", "was tired", "buys bread and milk"]
+    where = [
+        "",
+        " in the morning",
+        " with his friends",
+        " because it is raining",
+        " before the train leaves",
+        " near the big river in the south",
+    ]
+    return [f"{draw.choice(who)} {draw.choice(does)}{draw.choice(where)}{draw.choice(where)}." for _ in range(count)]
 
 
 def texts(count: int, words: tuple[int, int], seed: int = 0) -> list[str]:

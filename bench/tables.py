@@ -12,7 +12,8 @@ from bench.running import Measured
 def table(results: Sequence[Result]) -> str:
     """A row per contender. 'llmkit is' says how many times as fast the comparison's first one is; 'of limit' what part of its time the
     machine needs at least."""
-    return "\n".join(_lines(results))
+    remarks = [remark for result in results for remark in result.remarks]
+    return "\n".join([*_lines(results), *([""] if remarks else []), *remarks])
 
 
 def _lines(results: Sequence[Result]) -> Iterator[str]:

@@ -41,7 +41,10 @@ HEAVY = {
 }
 #: Modules that nothing imports before a model is loaded or a number computed.
 MAY_IMPORT_HEAVY = {
-    *(f"engines/torch/{name}.py" for name in ("engine", "batch", "divergence", "onednn", "rounds", "scoring", "sampling", "constraints")),
+    *(
+        f"engines/torch/{name}.py"
+        for name in ("engine", "batch", "divergence", "onednn", "rounds", "scoring", "shared_contexts", "sampling", "constraints")
+    ),
     *(f"training/{name}.py" for name in ("arguments", "batches", "footprint", "loss", "preference", "trainer")),
     *(
         f"metrics/{name}.py"

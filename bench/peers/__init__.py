@@ -18,12 +18,14 @@ from typing import Any
 class Job:
     """What is to be done. folder: the model's; texts: prompts or documents; scratch: a folder for what a peer writes.
 
-    options: the peer's own, such as its engine or batch size.
+    limits: new tokens of each text's answer, where they differ; those beyond are not counted. options: the peer's own, such as
+    its engine or batch size.
     """
 
     folder: str
     texts: list[str]
     new_tokens: int = 0
+    limits: list[int] = field(default_factory=list)
     steps: int = 0
     dtype: str = "float32"
     scratch: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ def generate(job: Job) -> Work:
 
     def work() -> Done:
         requests = [engine.make_request(Prompt(text=text), decoding, number) for number, text in enumerate(job.texts)]
+        if job.limits:
+            requests = [replace(request, max_new_tokens=limit) for request, limit in zip(requests, job.limits, strict=True)]
         if len(requests) == 1 and decoding.num_beams == 1:  # as the command does it
             answers = [engine.stream(requests[0], decoding, lambda _: None)]
         else:

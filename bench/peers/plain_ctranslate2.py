@@ -17,7 +17,7 @@ def _loaded(job: Job) -> tuple[Any, Any]:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(job.folder)
-    place = Path(job.scratch) / "ctranslate2"
+    place = Path(job.scratch) / f"ctranslate2-{job.options.get('quantize', 'none')}"
     if not place.exists():
         TransformersConverter(job.folder).convert(str(place))
         # a tokenizer without an unknown token leaves a null, which the library can't load (4.8.5)
@@ -38,7 +38,8 @@ def generate(job: Job) -> Work:
         )
         ids = [result.sequences_ids[0] for result in found]
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return Done(sum(map(len, ids)), about={"first": texts[0]})
+        tokens = sum(map(min, map(len, ids), job.limits)) if job.limits else sum(map(len, ids))
+        return Done(tokens, about={"first": texts[0]})
 
     return work
 

@@ -34,7 +34,8 @@ def generate(job: Job) -> Work:
             new = output[:, 1 if seq2seq else inputs["input_ids"].shape[1] :]
             texts = tokenizer.batch_decode(new, skip_special_tokens=True)
             first = first or texts[0]
-            tokens += int((new != tokenizer.pad_token_id).sum())
+            written = (new != tokenizer.pad_token_id).sum(dim=1).tolist()
+            tokens += sum(map(min, written, job.limits[start : start + size])) if job.limits else sum(written)
         return Done(tokens, about={"first": first})
 
     return work
