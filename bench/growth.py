@@ -116,6 +116,11 @@ def _picture(series: dict[str, list[Point]], path: Path) -> None:
             axis.set_ylim(low / 2, high * 2)  # so that no growth looks like none
             axis.set_xticks([p[0] for p in points], [f"{p[0]:,.0f}" for p in points], fontsize=8)
             axis.minorticks_off()
+            shown: list[float] = []
+            for value in sorted(p[row + 1] / scale for p in points):
+                if not shown or value > 1.25 * shown[-1]:  # a label has its room
+                    shown.append(value)
+            axis.set_yticks(shown, [f"{value:,.2g}" if value < 100 else f"{value:,.0f}" for value in shown], fontsize=8)
             axis.set_title(f"exponent {slope(points, row + 1):.2f}", fontsize=10)
             axis.grid(visible=True, which="both", alpha=0.3)
     figure.savefig(path, dpi=120)
