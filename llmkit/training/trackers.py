@@ -39,5 +39,8 @@ def check_trackers(names: Sequence[str]) -> None:
     if names:
         from transformers import integrations
 
+        from llmkit.engines.torch.quantization import import_library
+
+        import_library()  # which transformers would import with what it has to say
         for name in set(names).difference(integrations.get_available_reporting_integrations()):
             raise UnavailableError(f"`report_to` {name}: it is not installed", hint=f"pip install {TRACKERS[name]}")
