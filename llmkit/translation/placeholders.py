@@ -90,6 +90,17 @@ BRACE = r"\$\{\s*[\w.]+\s*\}|[$#%]?\{(?!\s)[\w.\[\]!'\"]*(?::(?:[^{}\n]|\{\w*\})
 #: ICU's {n, plural, one {# cat} other {# cats}}, {sex, select, ...}, {when, date, short}; branches may hold others.
 _NESTED = r"(?:[^{}]++|\{(?:[^{}]++|\{(?:[^{}]++|\{[^{}]*+\})*+\})*+\})*+"
 ICU = rf"\{{\s*\w+\s*,\s*(?:plural|selectordinal|select|choice|number|date|time|list|spellout|ordinal|duration)\b{_NESTED}\}}"
+#: A formula as \\(x_i\\), up to the first mark that ends it or begins another; without a sign of mathematics it is prose in parentheses.
+_IN_FORMULA = r"\\(?!\\?[()])"
+FORMULA = rf"\\\\?\((?=[^\n\\_^=+{{}}]*+(?:[_^=+{{}}]|{_IN_FORMULA})|\w\\)(?:[^\n\\]|{_IN_FORMULA})++\\\\?\)"
+#: The same as \[x = y\].
+DISPLAY = r"\\\\?\[(?=[^\\=^{}\[\]]*+(?:[=^{}]|\\[a-zA-Z]))(?:[^\\\[\]]|\\(?!\\?[\[\]]))++\\\\?\]"
+#: The same as $x_i$ and $$x = y$$; a dollar with a number behind it, or a word before it, is money.
+_DOLLARS = (
+    r"(?<![\w$\\])\$\$(?=\S)[^$\n]{1,500}(?<=\S)\$\$(?![\w$])"
+    r"|(?<![\w$\\])\$(?=\S)(?=[A-Za-z]{1,2}\$|[^$\n]*[_^=+<>\\{}])[^$\n]{1,300}(?<=\S)\$(?![\w$])"
+)
+_MATH = f"{FORMULA}|{DISPLAY}|{_DOLLARS}"
 #: An address; parentheses that are closed are part of it.
 _URL = (
     r"(?:(?:https?|ftp)://|(?<![\w.])www\.(?=\w))(?:[^\s<>\"'\]()]|\([^\s<>\"'()\]]*\))*"
@@ -108,7 +119,7 @@ _VARIED = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]*+"
 #: Emoji, arrows, signs of mathematics, ©, ™, bullets: models have no words for them and write others, or none.
 SYMBOL = rf"(?:[0-9#*]\ufe0f?\u20e3|{_PICTURE}{_VARIED}(?:\u200d{_PICTURE}{_VARIED})*+)++"
 SYMBOL_ALONE = re.compile(SYMBOL)
-_COMMON = f"{TEMPLATE}|{DATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}|{_KEYS}|{_HASH}|{SYMBOL}"
+_COMMON = f"{TEMPLATE}|{_MATH}|{DATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}|{_KEYS}|{_HASH}|{SYMBOL}"
 
 #: In any document.
 PLACEHOLDER = re.compile(f"{_COMMON}|{_NAMED}|{_COLON}|{PRINTF}|{QT}")
@@ -124,7 +135,7 @@ IN_PAGES = re.compile(f"{_DIRECTIVE}|{_OF_PAGES}|{IN_PROSE.pattern}")
 _WEB = f"{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
 _LISP = rf"{_WEB}|~(?:(?:[-+]?\d+|'.|[vV#])(?:,(?:[-+]?\d+|'.)?)*)?[:@]*[a-zA-Z%&|~{{}}\[\]();<>^$*?](?![a-z])"
 #: In a text of no format, which may be about anything: what is surely no prose.
-IN_TEXTS = re.compile(f"{TEMPLATE}|{ICU}|{BRACE}|{_WEB}|{TAGS_IN_PROSE}|{EMOJI}|{PRINTF}|(?<!`)`[^`\\n]+`(?!`)")
+IN_TEXTS = re.compile(f"{TEMPLATE}|{_MATH}|{ICU}|{BRACE}|{_WEB}|{TAGS_IN_PROSE}|{EMOJI}|{PRINTF}|(?<!`)`[^`\\n]+`(?!`)")
 #: In entries whose format flag says what it is: https://www.gnu.org/software/gettext/manual/html_node/List-of-Programming-Languages.html
 BY_FLAG = {
     "c-format": f"{_WEB}|{DATE}|{PRINTF}|% [-+0#]*\\d*[diouxXeEfFgGcs]",

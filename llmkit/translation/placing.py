@@ -71,7 +71,8 @@ def _spaced(source_text: str, translation: str, items: Sequence[Item], out: Sequ
     for before, item in zip(items, out, strict=True):
         text, at = item.text, before.offset
         left = last if item.offset == touches else translation[max(item.offset - 1, 0) : item.offset]
-        text = f" {text}" if _EDGE.match(text) and _EDGE.match(left) and not (at and source_text[at - 1].isalnum()) else text
+        beside = at > 0 and (source_text[at - 1].isalnum() or source_text[at - 1] == left)  # it stood there without a space
+        text = f" {text}" if _EDGE.match(text) and _EDGE.match(left) and not beside else text
         if _EDGE.match(text[-1:]) and translation[item.offset : item.offset + 1].isalnum() and not source_text[at : at + 1].isalnum():
             text = f"{text} "
         last, touches = text[-1:], item.offset

@@ -44,7 +44,7 @@ _PROSE = re.compile(rf"{TAGS_IN_PROSE}|{IN_PROSE.pattern}")
 _SEPARATOR = re.compile(r"<\d+>")
 #: What Word notes for itself in a run's properties, and between the texts of a sentence.
 _NOTED = frozenset(("lang", "noProof", "altLang", "dirty", "err", "smtClean"))
-_UNSEEN = frozenset(("lastRenderedPageBreak", "proofErr", "bookmarkStart", "bookmarkEnd", "rPr", "softHyphen"))
+_UNSEEN = frozenset(("lastRenderedPageBreak", "proofErr", "rPr", "softHyphen"))
 
 
 @dataclass(frozen=True)
