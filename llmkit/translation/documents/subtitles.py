@@ -118,7 +118,9 @@ def _skeleton(source: str, vtt: bool) -> list[object]:
         for lines in _speeches(source, cue, _SPEAKER):
             raw = source[lines[0][0] : lines[-1][1]]
             dash = _DASH.match(raw)
-            out.append((dash[2].strip() if dash else "", [match.group() for match in _MARKS.finditer(raw)], has_letters(_MARKS.sub("", raw))))
+            out.append(
+                (dash[2].strip() if dash else "", [match.group() for match in _MARKS.finditer(raw)], has_letters(_MARKS.sub("", raw)))
+            )
     return [*out, source[at:]]
 
 
