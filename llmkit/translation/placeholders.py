@@ -50,11 +50,11 @@ _BLOCK = (
 _BLOCKS = re.compile(_BLOCK)
 _DIRECTIVE = rf"@(?:(?:if|elseif|unless|isset|empty|for|foreach|forelse|while|switch|case|can)\b[ \t]*|[a-z]\w*)\({_INSIDE}\)"
 #: In messages that are Markdown, reStructuredText (as those of Sphinx) or HTML: ``code``, `code`, :ref:`name`, :ref:`, <name>`, |name|,
-#: <code>x</code>, *, **, [, ](address); and the signs of lists, at the beginning of lines.
+#: <code>x</code>, *, **, [, ](address), Apple's ^[ and ](inflect: true); and the signs of lists, at the beginning of lines.
 MARKS_IN_MESSAGES = (
     r"(?m:^[ \t]*[-*•–][ \t]+(?=\S))|"
     r"<(?:code|kbd|samp|var)\b[^<>]*>[^<>]*</(?:code|kbd|samp|var)\s*>|(?<![\w*])\*\*?(?=[^\s*])|(?<=[^\s*])\*\*?(?![\w*])"
-    r"|!?\[(?=[^\[\]\n]+\]\([^()\s]+\))|(?<=\S)\]\([^()\s]+\)|"
+    r"|[!^]?\[(?=[^\[\]\n]+\]\((?:[^()\s]+|[a-z]\w*:[^()\n]+)\))|(?<=\S)\]\((?:[^()\s]+|[a-z]\w*:[^()\n]+)\)|"
     r"``(?:[^`\n]|`(?!`))+``|:[a-zA-Z][\w:.+-]*:`(?:[^`<\n]*`|(?=[^`\n]*<))|[ ]?<[^<>`\n]+>`(?:__?)?"
     r"|(?<!`)`[^`<>'\n]+`(?:__?)?(?![`\w])|(?<!\w)\|[A-Za-z][\w-]*\|_?(?!\w)"
 )

@@ -18,6 +18,7 @@ from functools import cached_property
 from llmkit.errors import InputError
 from llmkit.translation.documents import gettext_header, icu, messages
 from llmkit.translation.documents.base import Marks, Segment, decoded, has_letters, joined, parts, with_marks
+from llmkit.translation.documents.message_tags import without_attributes
 from llmkit.translation.documents.messages import Message
 from llmkit.translation.placeholders import BY_FLAG, MARKS_IN_MESSAGES, PLACEHOLDER, TAGS
 
@@ -154,10 +155,12 @@ def parse(data: bytes, name: str, target: str | None = None, *, retranslate_fuzz
 
 
 def _message(entry: _Entry, target: str | None) -> Message | None:
-    """An entry's text as a message of ICU, if it has plurals or selects and no other format."""
+    """An entry's text as a message of ICU, if it has plurals or selects and no other format; else with what its tags say."""
     text = entry.texts["msgid"]
-    if "msgid_plural" in entry.texts or not icu.is_complex(text) or _formats(entry):
+    if "msgid_plural" in entry.texts:
         return None
+    if not icu.is_complex(text) or _formats(entry):
+        return messages.tagged(text, entry.line, _pattern(entry))
     return messages.message(text, entry.line, target=target, marks=_pattern(entry))
 
 
@@ -203,7 +206,7 @@ def _lost(entry: _Entry, signs: frozenset[str]) -> list[object]:
 def _signs(text: str, entry: _Entry) -> Counter[str]:
     ends = [f"{where} line end" for where, there in (("first", text.startswith("\n")), ("last", text.endswith("\n"))) if there]
     told = messages.placeholders(text, _pattern(entry)) if icu.is_complex(text) and not _formats(entry) else None
-    return Counter([*(told if told is not None else (match.group() for match in _pattern(entry).finditer(text))), *ends])
+    return Counter([*(told if told is not None else (without_attributes(m.group()) for m in _pattern(entry).finditer(text))), *ends])
 
 
 def _complaints(data: bytes) -> list[str]:
