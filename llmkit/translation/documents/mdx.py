@@ -77,6 +77,11 @@ def is_mdx(parts: Sequence[Hidden]) -> bool:
     return any(_MODULE.match(each.text) for each in parts)
 
 
+def is_call(text: str) -> bool:
+    """Whether what is hidden is the call of a template over several lines, whose titles are read."""
+    return OVER_LINES.fullmatch(text) is not None
+
+
 def masked(source: str, parts: Sequence[Hidden]) -> str:
     """The source with everything hidden."""
     out, at = [], 0
