@@ -87,7 +87,7 @@ def test_subtitles_in_another_encoding_become_utf_8(run: Run, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "text", ["my_house", "x86_64", "fooBar()", "--force", "README.md", "GitHub", "/usr/bin/x", "ISO-8859-1", "@user", "v1.2, v2.0",
-     "x^2 + y^2 = z^2", r"$$ a_{n+1} = \frac{b}{c} $$", r"\d+ \n", "a*b/c"],
+     "x^2 + y^2 = z^2", r"$$ a_{n+1} = \frac{b}{c} $$", r"\d+ \n", "a*b/c", "12 kg", "5-6 km/h", "20 °C"],
 )  # fmt: skip
 def test_codes_are_left_as_they_are(text: str) -> None:
     assert is_code(text)
@@ -105,6 +105,8 @@ def test_codes_are_left_as_they_are(text: str) -> None:
         "Good Morning",
         "The end.",
         "5pm",
+        "12 cats",
+        "3 in",
         "e.g.",
         "",
         "run my_house",

@@ -75,6 +75,7 @@ _FILE = (
 )
 _CODE = (
     r"(?<![\w./-])(?:[A-Za-z0-9]++(?:_[A-Za-z0-9]+)++(?:\.\w+)*+(?:\(\)|=[\w.-]*\w)?|--[a-z][\w-]*\w(?:=[\w.-]*\w)?"
+    r"|[A-Za-z]\w*+(?:\.\w++)*+\(\)"
     rf"|(?:[\w-]+[./])*[\w-]+\.{_FILE})(?!\w)"
 )
 CODE = re.compile(_CODE)
@@ -108,6 +109,11 @@ _URL = (
 )
 #: Keys that are pressed together.
 _KEYS = r"(?<!\w)(?:Ctrl|Control|Alt|AltGr|Shift|Cmd|Command|Option|Meta|Super|Win)(?:\+[A-Za-z0-9]\w*+)++"
+#: /usr/bin/x, ~/.bashrc, ./run.sh, C:\temp\new, also where a backslash is written as two.
+_PATH = (
+    r"(?<![\w./~<:\\-])(?:(?:/[\w+@-][\w.+@-]*+(?=/)|~|\.{1,2})(?:/[\w.+@-]*[\w+@-])++/?"
+    r"|[A-Za-z]:(?:\\\\(?:[\w.+@-]*[\w+@-](?:\\\\)?)*+|\\(?!\\)(?:[\w.+@-]*[\w+@-](?:\\(?!\\))?)*+))"
+)
 _MAIL = r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
 #: GitHub's :+1: and :tired_face:.
 EMOJI = r"(?<![\w:]):(?:\+1|-1|[a-z][\w+-]*):(?![\w:])"
@@ -119,7 +125,7 @@ _VARIED = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]*+"
 #: Emoji, arrows, signs of mathematics, ©, ™, bullets: models have no words for them and write others, or none.
 SYMBOL = rf"(?:[0-9#*]\ufe0f?\u20e3|{_PICTURE}{_VARIED}(?:\u200d{_PICTURE}{_VARIED})*+)++"
 SYMBOL_ALONE = re.compile(SYMBOL)
-_COMMON = f"{TEMPLATE}|{_MATH}|{DATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}|{_KEYS}|{_HASH}|{SYMBOL}"
+_COMMON = f"{TEMPLATE}|{_MATH}|{DATE}|{ICU}|{BRACE}|{_URL}|{_PATH}|{_MAIL}|{_KEYS}|{_HASH}|{SYMBOL}"
 
 #: In any document.
 PLACEHOLDER = re.compile(f"{_COMMON}|{_NAMED}|{_COLON}|{PRINTF}|{QT}")
@@ -132,10 +138,10 @@ _OF_PAGES = (
 )
 #: In the prose of pages.
 IN_PAGES = re.compile(f"{_DIRECTIVE}|{_OF_PAGES}|{IN_PROSE.pattern}")
-_WEB = f"{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
+_WEB = f"{_URL}|{_PATH}|{_MAIL}|{_KEYS}|{SYMBOL}"
 _LISP = rf"{_WEB}|~(?:(?:[-+]?\d+|'.|[vV#])(?:,(?:[-+]?\d+|'.)?)*)?[:@]*[a-zA-Z%&|~{{}}\[\]();<>^$*?](?![a-z])"
 #: In a text of no format, which may be about anything: what is surely no prose.
-IN_TEXTS = re.compile(f"{TEMPLATE}|{_MATH}|{ICU}|{BRACE}|{_WEB}|{TAGS_IN_PROSE}|{EMOJI}|{PRINTF}|(?<!`)`[^`\\n]+`(?!`)")
+IN_TEXTS = re.compile(f"{TEMPLATE}|{_MATH}|{ICU}|{BRACE}|{_WEB}|{TAGS_IN_PROSE}|{_NAMED}|{_CODE}|{EMOJI}|{PRINTF}|(?<!`)`[^`\\n]+`(?!`)")
 #: In entries whose format flag says what it is: https://www.gnu.org/software/gettext/manual/html_node/List-of-Programming-Languages.html
 BY_FLAG = {
     "c-format": f"{_WEB}|{DATE}|{PRINTF}|% [-+0#]*\\d*[diouxXeEfFgGcs]",
