@@ -205,13 +205,12 @@ def test_the_result_of_a_formula_is_translated_and_computed_again() -> None:
         '<c r="A1" t="str"><f>B1&amp;"red"</f><v>{0}</v></c><c t="str"><f>IF(B1,"My cat","")</f><v>My cat</v></c><c t="str"><v>{1}</v></c>'
     )
     comments = "<ThreadedComments><threadedComment><text>{}</text></threadedComment></ThreadedComments>"
-    ending, parts = sheet(
-        "<si><t>The cat</t></si>", xl__worksheets__sheet1=f"<worksheet>{cells.format('The cat red', 'My house')}</worksheet>"
-    )
+    written = f"<worksheet>{cells}</worksheet>"
+    parts = sheet("<si><t>The cat</t></si>", xl__worksheets__sheet1=written.format("The cat red", "My house"))[1]
     parts["xl/workbook.xml"] = '<workbook><sheets/><calcPr calcId="1"/></workbook>'
     parts["xl/threadedComments/threadedComment1.xml"] = comments.format("The house")
     done = unpacked(translated(xlsx.parse(packed(parts), "a.xlsx", "fr")))
-    assert done["xl/worksheets/sheet1.xml"] == f"<worksheet>{cells.format('Le chat rouge', 'Ma maison')}</worksheet>"
+    assert done["xl/worksheets/sheet1.xml"] == written.format("Le chat rouge", "Ma maison")
     assert done["xl/workbook.xml"] == '<workbook><sheets/><calcPr calcId="1" fullCalcOnLoad="1"/></workbook>'
     assert done["xl/threadedComments/threadedComment1.xml"] == comments.format("Le maison")
 
