@@ -52,7 +52,7 @@ def _table(data: bytes, path: str, source: Language | None, target: Language | N
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(cell.strip() for cell in row)]
     except (UnicodeDecodeError, csv.Error) as exc:
         raise InputError(f"cannot be read: {exc}", path=path) from exc
-    if rows and len(rows[0][1]) > 1 and _is_header(*rows[0][1][:2], source, target):
+    if rows and len(rows[0][1]) > 1 and _is_header(rows[0][1][0], rows[0][1][1], source, target):
         rows = rows[1:]
     for line, cells in rows:
         if len(cells) < 2 or not cells[0] or not cells[1]:
@@ -64,11 +64,9 @@ def _is_header(first: str, second: str, source: Language | None, target: Languag
     """Whether two cells name columns: `source,target`, `term,translation`, or the two languages."""
     if (first.casefold(), second.casefold()) in _HEADERS:
         return True
-    return (
-        target is not None
-        and _is_name(second, target)
-        and (_is_name(first, source) if source is not None else bool(_CODE.fullmatch(first)))
-    )
+    if target is None or not _is_name(second, target):
+        return False
+    return _is_name(first, source) if source is not None else bool(_CODE.fullmatch(first))
 
 
 def _is_name(cell: str, lang: Language) -> bool:
