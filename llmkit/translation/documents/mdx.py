@@ -200,5 +200,6 @@ def _children(source: str, begin: int, end: int, others: Sequence[Hidden]) -> It
 
 def _quoted(source: str, begin: int, end: int) -> Hidden:
     text = source[begin:end]
-    inside = re.sub(r"[^\r\n]", "x", text[1:-1])
-    return Hidden(begin, text, f'"{inside}"' if source[begin - 1] == "=" else f"x{inside}x")
+    if source[begin - 1] == "=":  # a value without a letter is no text
+        return Hidden(begin, text, '"' + re.sub(r"[^\r\n]", "0", text[1:-1]) + '"')
+    return Hidden(begin, text, "x" + re.sub(r"[^\r\n]", "x", text[1:-1]) + "x")
