@@ -97,9 +97,8 @@ FORMULA = rf"\\\\?\((?=[^\n\\_^=+{{}}]*+(?:[_^=+{{}}]|{_IN_FORMULA})|\w\\)(?:[^\
 #: The same as \[x = y\].
 DISPLAY = r"\\\\?\[(?=[^\\=^{}\[\]]*+(?:[=^{}]|\\[a-zA-Z]))(?:[^\\\[\]]|\\(?!\\?[\[\]]))++\\\\?\]"
 #: The same as $x_i$ and $$x = y$$; a dollar with a number behind it, or a word before it, is money.
-_DOLLARS = (
-    r"(?<![\w$\\])\$\$(?=\S)[^$\n]{1,500}(?<=\S)\$\$(?![\w$])"
-    r"|(?<![\w$\\])\$(?=\S)(?=[A-Za-z]{1,2}\$|[^$\n]*[_^=+<>\\{}])[^$\n]{1,300}(?<=\S)\$(?![\w$])"
+_DOLLARS = (  # what stands before is looked at behind the first sign, which most places do not have
+    r"\$(?<![\w$\\].)(?:\$(?=\S)[^$\n]{1,500}(?<=\S)\$\$|(?=\S)(?=[A-Za-z]{1,2}\$|[^$\n]*[_^=+<>\\{}])[^$\n]{1,300}(?<=\S)\$)(?![\w$])"
 )
 _MATH = f"{FORMULA}|{DISPLAY}|{_DOLLARS}"
 #: An address; parentheses that are closed are part of it.
@@ -110,9 +109,10 @@ _URL = (
 #: Keys that are pressed together.
 _KEYS = r"(?<!\w)(?:Ctrl|Control|Alt|AltGr|Shift|Cmd|Command|Option|Meta|Super|Win)(?:\+[A-Za-z0-9]\w*+)++"
 #: /usr/bin/x, ~/.bashrc, ./run.sh, C:\temp\new, also where a backslash is written as two.
+_BEFORE_PATH = r"(?<![\w./~<:\\-].)"
 _PATH = (
-    r"(?<![\w./~<:\\-])(?:(?:/[\w+@-][\w.+@-]*+(?=/)|~|\.{1,2})(?:/[\w.+@-]*[\w+@-])++/?"
-    r"|[A-Za-z]:(?:\\\\(?:[\w.+@-]*[\w+@-](?:\\\\)?)*+|\\(?!\\)(?:[\w.+@-]*[\w+@-](?:\\(?!\\))?)*+))"
+    rf"/{_BEFORE_PATH}[\w+@-][\w.+@-]*+(?=/)(?:/[\w.+@-]*[\w+@-])++/?|[~.]{_BEFORE_PATH}\.?(?:/[\w.+@-]*[\w+@-])++/?"
+    rf"|[A-Za-z]{_BEFORE_PATH}:(?:\\\\(?:[\w.+@-]*[\w+@-](?:\\\\)?)*+|\\(?!\\)(?:[\w.+@-]*[\w+@-](?:\\(?!\\))?)*+)"
 )
 _MAIL = r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
 #: GitHub's :+1: and :tired_face:.
