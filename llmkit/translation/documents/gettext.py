@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -135,8 +136,8 @@ def _message(entry: Entry, target: str | None) -> Message | None:
     text = entry.texts["msgid"]
     if "msgid_plural" in entry.texts:
         return None
-    if not icu.is_complex(text) or _formats(entry):
-        return messages.tagged(text, entry.line, _pattern(entry))
+    if not icu.is_complex(text) or _formats(entry.flags):
+        return messages.tagged(text, entry.line, _pattern(entry)) if "<" in text and "=" in text else None
     return messages.message(text, entry.line, target=target, marks=_pattern(entry))
 
 
@@ -181,7 +182,7 @@ def _lost(entry: Entry, signs: frozenset[str]) -> list[object]:
 
 def _signs(text: str, entry: Entry) -> Counter[str]:
     ends = [f"{where} line end" for where, there in (("first", text.startswith("\n")), ("last", text.endswith("\n"))) if there]
-    told = messages.placeholders(text, _pattern(entry)) if icu.is_complex(text) and not _formats(entry) else None
+    told = messages.placeholders(text, _pattern(entry)) if icu.is_complex(text) and not _formats(entry.flags) else None
     return Counter([*(told if told is not None else (without_attributes(m.group()) for m in _pattern(entry).finditer(text))), *ends])
 
 
@@ -231,12 +232,13 @@ def _marking(entries: Sequence[Entry]) -> frozenset[str]:
 
 def _pattern(entry: Entry) -> re.Pattern[str]:
     """What in an entry's text is no prose, by its flags."""
-    return re.compile("|".join([MARKS_IN_MESSAGES, TAGS, *(_formats(entry) or [PLACEHOLDER.pattern])]))
+    return re.compile("|".join([MARKS_IN_MESSAGES, TAGS, *(_formats(entry.flags) or [PLACEHOLDER.pattern])]))
 
 
-def _formats(entry: Entry) -> list[str]:
+@functools.lru_cache(maxsize=1000)
+def _formats(flags: str) -> tuple[str, ...]:
     """What the formats that an entry's flags name put into texts."""
-    return [pattern for flag, pattern in BY_FLAG.items() if re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", entry.flags)]
+    return tuple(pattern for flag, pattern in BY_FLAG.items() if re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", flags))
 
 
 def _wrapped(prose: str) -> Iterator[tuple[str, bool]]:
