@@ -11,6 +11,7 @@ from conftest import Run
 from test_document_structure import HEAD
 
 from llmkit.translation.documents import gettext
+from llmkit.translation.documents.verification import verify
 from llmkit.translation.languages import language
 from llmkit.translation.untranslatable import is_code, is_written_in
 
@@ -23,6 +24,15 @@ CATALOG = f"{HEAD}{OLD}\n{OBSOLETE}\n{NEW}"
 ANSWERED = NEW.replace('msgstr ""', 'msgstr "X"')
 MARKED = ANSWERED.replace("msgid", "#, fuzzy\nmsgid")
 AGAIN = OLD.replace("Un chien", "X")
+
+
+def test_a_translation_that_lacked_a_placeholder_may_be_made_again() -> None:
+    old = OLD.replace("Un chien %d", "Un chien")
+    document = gettext.parse(f"{HEAD}{old}".encode(), "a.po", retranslate_fuzzy=True)
+    made = verify(document, ["Un chat %d"])
+    assert made.left == ()
+    assert b'msgstr "Un chat %d"' in made.data
+    assert verify(document, ["Un chat"]).left == (0,)
 
 
 @pytest.mark.parametrize(

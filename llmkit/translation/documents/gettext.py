@@ -69,9 +69,14 @@ class Catalog:
         """Placeholders, tags and line ends inside the entries."""
         return Marks(self.segments, lambda text, segment: text if segment.kind == messages.BROKEN else None)
 
+    @cached_property
+    def _texts(self) -> list[dict[str, str]]:
+        """What the entries said before."""
+        return [entry.texts for entry in read(self.source, "")]
+
     def skeleton(self, data: bytes) -> object:
         """Comments, flags, keys, the number of plural forms, and what translations lost or added beside words."""
-        return _skeleton(data)
+        return _skeleton(data, self._texts)
 
     def build(self, translations: Sequence[str | None]) -> bytes:
         """As `Document.build`, in UTF-8. Only entries with a new translation are written anew, their flags with them."""
@@ -152,19 +157,22 @@ def _flags(source: str, entry: Entry, fuzzy: bool) -> str:
     return f"#, {', '.join(flags)}{end}" if flags else ""
 
 
-def _skeleton(data: bytes) -> object:
-    """Comments and flags, keys, the number of forms, what a translation lost or added beside words, and what msgfmt says of it."""
+def _skeleton(data: bytes, before: Sequence[dict[str, str]]) -> object:
+    """Comments and flags, keys, the number of forms, what a new translation lost or added beside words, and what msgfmt says of it."""
     source = decoded(data, "")
     entries = list(read(source, ""))
     keys = [{k: v for k, v in e.texts.items() if not k.startswith("msgstr")} for e in entries]
     # an entry may lack forms that the header says there are
     forms = [["msgstr[]" if "msgid_plural" in e.texts else k for k in e.texts if k.startswith("msgstr")][:1] for e in entries]
     signs = _marking(entries)
-    lost = [_lost(e, signs) if e.texts.get("msgid") else e.texts.get("msgstr") for e in entries]
+    known = [*before, *[{}] * (len(entries) - len(before))]
+    new = [entry.texts != texts for entry, texts in zip(entries, known, strict=False)]
+    lost = [_lost(e, signs) for e, is_new in zip(entries, new, strict=True) if e.texts.get("msgid") and is_new]
+    header = [e.texts.get("msgstr") for e in entries if not e.texts.get("msgid")]
     lines = [line.strip("\ufeff \t\f\v\r") for line in source.split("\n")]
     comments = [line for line in lines if line.startswith("#") and not line.startswith("#,")]
     flags = [sorted({flag.strip() for flag in entry.flags.split(",")} - {"", "fuzzy"}) for entry in entries]
-    return comments, flags, keys, forms, lost, _complaints(data)
+    return comments, flags, keys, forms, header, [each for each in lost if each], _complaints(data)
 
 
 def _lost(entry: Entry, signs: frozenset[str]) -> list[object]:
