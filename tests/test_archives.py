@@ -200,6 +200,21 @@ def test_headers_and_messages_of_a_sheet_are_translated_as_long_as_excel_takes_t
     assert document.keep.of(title).problem("My house", "M" * 33) == "its markup would change"
 
 
+def test_the_result_of_a_formula_is_translated_and_computed_again() -> None:
+    cells = (
+        '<c r="A1" t="str"><f>B1&amp;"red"</f><v>{0}</v></c><c t="str"><f>IF(B1,"My cat","")</f><v>My cat</v></c><c t="str"><v>{1}</v></c>'
+    )
+    comments = "<ThreadedComments><threadedComment><text>{}</text></threadedComment></ThreadedComments>"
+    written = f"<worksheet>{cells}</worksheet>"
+    parts = sheet("<si><t>The cat</t></si>", xl__worksheets__sheet1=written.format("The cat red", "My house"))[1]
+    parts["xl/workbook.xml"] = '<workbook><sheets/><calcPr calcId="1"/></workbook>'
+    parts["xl/threadedComments/threadedComment1.xml"] = comments.format("The house")
+    done = unpacked(translated(xlsx.parse(packed(parts), "a.xlsx", "fr")))
+    assert done["xl/worksheets/sheet1.xml"] == written.format("Le chat rouge", "Ma maison")
+    assert done["xl/workbook.xml"] == '<workbook><sheets/><calcPr calcId="1" fullCalcOnLoad="1"/></workbook>'
+    assert done["xl/threadedComments/threadedComment1.xml"] == comments.format("Le maison")
+
+
 def test_the_same_translation_is_the_same_file_with_fixed_dates_and_the_order_of_entries() -> None:
     ending, parts = book("<p>The cat</p>")
     done = translated(PARSERS[ending](packed(parts), "a.epub"))
@@ -214,6 +229,21 @@ def test_a_book_is_in_its_new_language() -> None:
     done = unpacked(translated(epub.parse(packed(book("<p>The cat</p>")[1]), "a.epub", "fr")))
     assert ">fr</dc:language>" in done["OEBPS/book.opf"]
     assert '<html xml:lang="fr">' in done["OEBPS/c 1.xhtml"]
+
+
+def test_slides_and_texts_are_checked_in_their_new_language() -> None:
+    other = '<a:r><a:rPr lang="de-DE"/><a:t> Haus</a:t></a:r>'
+    runs = f'<a:p><a:r><a:rPr lang="{{0}}" b="1"/><a:t>{{1}}</a:t></a:r>{other}<a:endParaRPr lang="{{0}}"/></a:p>'
+    done = unpacked(translated(pptx.parse(packed(slide(runs.format("en-US", "My cat"))[1]), "a.pptx", "fr")))
+    assert runs.format("fr-FR", "Ma chat") in done["ppt/slides/slide1.xml"]
+    style = '<style:text-properties xmlns:style="s" xmlns:fo="f" fo:language="{}" fo:country="{}"/>'
+    parts = writing("<text:p>My cat</text:p>")[1] | {
+        "styles.xml": f"<a>{style.format('en', 'GB')}{style.format('en', 'US')}{style.format('de', 'DE')}</a>",
+        "meta.xml": '<m xmlns:dc="d"><dc:title>The cat</dc:title><dc:language>en-US</dc:language></m>',
+    }
+    done = unpacked(translated(odt.parse(packed(parts), "a.odt", "pt-BR")))
+    assert done["styles.xml"] == f"<a>{style.format('pt', 'BR') * 2}{style.format('de', 'DE')}</a>"
+    assert "<dc:language>pt-BR</dc:language>" in done["meta.xml"]
 
 
 @pytest.mark.parametrize("ending", PARSERS)

@@ -90,6 +90,17 @@ def test_a_sentence_goes_on_through_what_stands_in_it(middle: str, expected: str
     assert read(made.data) == [expected.upper()]
 
 
+def test_a_bookmark_keeps_its_words() -> None:
+    marked = f'<w:bookmarkStart w:id="1" w:name="_Ref1"/>{run("the house")}<w:bookmarkEnd w:id="1"/>'
+    document = word.parse(archive(paragraph(run("See "), marked, run(" now."))), "a")
+    (segment,) = document.segments
+    made = verify(document, [segment.text.replace("See", "Voir").replace("the house", "la maison").replace("now", "là")])
+    with zipfile.ZipFile(io.BytesIO(made.data)) as file:
+        written = file.read("word/document.xml").decode()
+    assert "la maison" in written.partition("<w:bookmarkStart")[2].partition("<w:bookmarkEnd")[0]
+    assert "Voir" in written.partition("<w:bookmarkStart")[0]
+
+
 @pytest.mark.parametrize("between", ["<w:r><w:tab/></w:r>", "<w:r><w:br/></w:r>", "<w:r><w:cr/></w:r>"])
 def test_tabs_and_breaks_end_a_segment(between: str) -> None:
     assert read(archive(paragraph(run("The cat"), between, run("The house")))) == ["The cat", "The house"]

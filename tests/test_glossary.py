@@ -179,6 +179,25 @@ def test_a_tbx_file_is_a_glossary_of_its_languages(tmp_path: Path) -> None:
         read_glossary(str(path), language("en"), language("fr"))
 
 
+@pytest.mark.parametrize(
+    "table",
+    ["house;maison\nbig, red;grand\n", "source;target\nhouse;maison\n'x';y\n", "Term,Translation,note\nhouse,maison,n\na,b,n\n",
+     "en,fr\nhouse,maison\na,b\n", "en-US\tFrench\nhouse\tmaison\na\tb\n"],
+)  # fmt: skip
+def test_a_table_may_be_separated_by_semicolons_and_name_its_columns(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(table)
+    terms = read_glossary(str(path), language("en"), language("fr")).terms
+    assert len(terms) == 2
+    assert terms[0] == ("house", "maison")
+
+
+def test_terms_that_are_codes_of_other_languages_are_terms(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("no,si\nit,le\n")
+    assert len(read_glossary(str(path), language("en"), language("fr")).terms) == 2
+
+
 def test_a_glossarys_entity_reads_no_file(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "a.tbx").write_text(f'<!DOCTYPE tbx [<!ENTITY e SYSTEM "{tmp_path}/secret">]>' + TBX_3.replace("maison", "&e;maison"))

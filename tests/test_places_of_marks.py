@@ -14,6 +14,7 @@ from llmkit.translation.documents import docx as word
 from llmkit.translation.documents import html, markdown
 from llmkit.translation.documents.verification import verify
 from llmkit.translation.markup import strip
+from llmkit.translation.placeholders import IN_TEXTS
 
 SOURCES = (
     "<b>Note:</b> be careful, <i>always</i>.",
@@ -54,6 +55,20 @@ def test_what_stays_is_read_with_the_brackets_and_a_space_around_it(source: str,
     assert strip(document.segments[0].text, document.keep).plain.strip() == read
     built = verify(document, answered(document, lambda text: text.replace("the cat", "le chat"))).data.decode()
     assert built == f"<p>{source.replace('the cat', 'le chat')}</p>"
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("Open my_house.py or /usr/local/bin now.", "Open or now."),
+        (r"The cat is in C:\temp\new now.", "The cat is in now."),
+        ("See #12 and @tom in README.md today.", "See and in today."),
+        ("The value $x_i$ of \\(a_b\\) is big, but it costs $5 or $10.", "The value of is big, but it costs $5 or $10."),
+        ("He or she and/or 24/7, 5 km/h: run f() today.", "He or she and/or 24/7, 5 km/h: run today."),
+    ],
+)
+def test_codes_paths_names_and_formulas_stay_in_a_text_of_no_format(text: str, read: str) -> None:
+    assert strip(text, IN_TEXTS).plain == read
 
 
 def test_code_never_joins_a_word_or_other_code_that_it_did_not_touch() -> None:

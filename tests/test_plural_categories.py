@@ -148,7 +148,11 @@ RAILS = (
   d:
     one: a
     other: b
-    red: c""",
+    red: c
+  e: &e
+    one: a
+    other: b
+  f: *e""",
     """ru:
   a:
     one: CAT
@@ -167,7 +171,13 @@ RAILS = (
   d:
     one: A
     other: B
-    red: C""",
+    red: C
+  e: &e
+    one: A
+    other: B
+    few: B
+    many: B
+  f: *e""",
 )
 
 

@@ -11,6 +11,7 @@ from conftest import Run
 from test_document_structure import HEAD
 
 from llmkit.translation.documents import gettext
+from llmkit.translation.documents.verification import verify
 from llmkit.translation.languages import language
 from llmkit.translation.untranslatable import is_code, is_written_in
 
@@ -23,6 +24,15 @@ CATALOG = f"{HEAD}{OLD}\n{OBSOLETE}\n{NEW}"
 ANSWERED = NEW.replace('msgstr ""', 'msgstr "X"')
 MARKED = ANSWERED.replace("msgid", "#, fuzzy\nmsgid")
 AGAIN = OLD.replace("Un chien", "X")
+
+
+def test_a_translation_that_lacked_a_placeholder_may_be_made_again() -> None:
+    old = OLD.replace("Un chien %d", "Un chien")
+    document = gettext.parse(f"{HEAD}{old}".encode(), "a.po", retranslate_fuzzy=True)
+    made = verify(document, ["Un chat %d"])
+    assert made.left == ()
+    assert b'msgstr "Un chat %d"' in made.data
+    assert verify(document, ["Un chat"]).left == (0,)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +97,7 @@ def test_subtitles_in_another_encoding_become_utf_8(run: Run, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "text", ["my_house", "x86_64", "fooBar()", "--force", "README.md", "GitHub", "/usr/bin/x", "ISO-8859-1", "@user", "v1.2, v2.0",
-     "x^2 + y^2 = z^2", r"$$ a_{n+1} = \frac{b}{c} $$", r"\d+ \n", "a*b/c"],
+     "x^2 + y^2 = z^2", r"$$ a_{n+1} = \frac{b}{c} $$", r"\d+ \n", "a*b/c", "12 kg", "5-6 km/h", "20 °C"],
 )  # fmt: skip
 def test_codes_are_left_as_they_are(text: str) -> None:
     assert is_code(text)
@@ -105,6 +115,8 @@ def test_codes_are_left_as_they_are(text: str) -> None:
         "Good Morning",
         "The end.",
         "5pm",
+        "12 cats",
+        "3 in",
         "e.g.",
         "",
         "run my_house",

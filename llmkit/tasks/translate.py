@@ -22,7 +22,7 @@ from llmkit.translation.families import Direction
 from llmkit.translation.glossary import Glossary
 from llmkit.translation.languages import Language
 from llmkit.translation.markup import Marked, strip
-from llmkit.translation.pieces import Pieces, around, clauses, split
+from llmkit.translation.pieces import Pieces, around, clauses, split, without_stop
 from llmkit.translation.placeholders import IN_TEXTS
 from llmkit.translation.untranslatable import is_code, is_written_in
 
@@ -247,7 +247,10 @@ class Translating:
 
     def _answer(self, cut: _Cut, parts: Sequence[Translated]) -> Answer:
         pieces = cut.pieces
-        out: dict[str, Any] = {self.options.output_field: cut.marked.joined(pieces, [part.text for part in parts])}
+        texts = [part.text for part in parts]
+        if cut.keep is not None:  # of a document, where titles and cells end no sentence
+            texts = [without_stop(piece.text, text) for piece, text in zip(pieces.pieces, texts, strict=True)]
+        out: dict[str, Any] = {self.options.output_field: cut.marked.joined(pieces, texts)}
         if self.options.best > 1:
             out["translations"] = self._ranked(cut, parts)
         ended = any(part.finish_reason == "length" for part in parts)

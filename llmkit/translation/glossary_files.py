@@ -6,6 +6,7 @@ Knows files; not how terms are found.
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from llmkit.translation.languages import Language, language
 
 #: Larger files are no glossaries.
 _MOST = 100_000_000
+#: What columns are called, and the code of a language.
+_HEADERS = frozenset((("source", "target"), ("src", "tgt"), ("term", "translation"), ("source term", "target term"), ("from", "to")))
+_CODE = re.compile(r"[a-zA-Z]{2,3}(?:[-_][a-zA-Z]{2,4})?")
 _LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 
 
@@ -28,7 +32,7 @@ def read_glossary(path: str, source: Language | None = None, target: Language | 
         data = read_at_most(Path(path), _MOST)
     except OSError as exc:
         raise InputError(f"cannot be read: {exc.strerror or exc}", path=path) from exc
-    pairs = _tbx(data, path, source, target) if path.lower().endswith(".tbx") else _table(data, path)
+    pairs = _tbx(data, path, source, target) if path.lower().endswith(".tbx") else _table(data, path, source, target)
     terms: dict[str, str] = {}
     for line, term, translation in pairs:
         if terms.setdefault(term, translation) != translation:
@@ -38,20 +42,41 @@ def read_glossary(path: str, source: Language | None = None, target: Language | 
     return Glossary(tuple(terms.items()))
 
 
-def _table(data: bytes, path: str) -> list[tuple[int | None, str, str]]:
-    """Two columns, the term and its translation; a first row 'source,target' names them."""
+def _table(data: bytes, path: str, source: Language | None, target: Language | None) -> list[tuple[int | None, str, str]]:
+    """Two columns, the term and its translation; a first row may name them. A .csv may be separated by semicolons or tabs."""
     try:
         lines = data.decode("utf-8-sig").splitlines(keepends=True)
-        reader = csv.reader(lines, delimiter="\t" if path.lower().endswith(".tsv") else ",")
+        delimiters = "\t" if path.lower().endswith(".tsv") else ",;\t"
+        delimiter = max(delimiters, key=lambda each: sum(len(row) > 1 for row in csv.reader(lines, delimiter=each)))
+        reader = csv.reader(lines, delimiter=delimiter)
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(cell.strip() for cell in row)]
     except (UnicodeDecodeError, csv.Error) as exc:
         raise InputError(f"cannot be read: {exc}", path=path) from exc
-    if rows and [cell.casefold() for cell in rows[0][1][:2]] == ["source", "target"]:
+    if rows and len(rows[0][1]) > 1 and _is_header(rows[0][1][0], rows[0][1][1], source, target):
         rows = rows[1:]
     for line, cells in rows:
         if len(cells) < 2 or not cells[0] or not cells[1]:
             raise InputError("a term and its translation are expected", path=path, line=line, hint="for example: house,maison")
     return [(line, cells[0], cells[1]) for line, cells in rows]
+
+
+def _is_header(first: str, second: str, source: Language | None, target: Language | None) -> bool:
+    """Whether two cells name columns: `source,target`, `term,translation`, or the two languages."""
+    if (first.casefold(), second.casefold()) in _HEADERS:
+        return True
+    if target is None or not _is_name(second, target):
+        return False
+    return _is_name(first, source) if source is not None else bool(_CODE.fullmatch(first))
+
+
+def _is_name(cell: str, lang: Language) -> bool:
+    """Whether a cell is the name or a code of a language."""
+    if cell.casefold() == lang.name.casefold():
+        return True
+    try:
+        return bool(_CODE.fullmatch(cell)) and language(cell).related(lang)
+    except UsageError:
+        return False
 
 
 def _tbx(data: bytes, path: str, source: Language | None, target: Language | None) -> list[tuple[int | None, str, str]]:

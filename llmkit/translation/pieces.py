@@ -16,6 +16,10 @@ _ASIDE = re.compile(r"\s*+[(\[][^()\[\]]++[)\]]\s+(?=[A-Z])")
 _BRACKETS = re.compile(r"[(\[]([^()\[\]]+)[)\]][.,;:!?]?")
 _CLAUSE = re.compile(r"(?<=[,;:—–])\s+")
 
+#: What ends a sentence or leads on; the full stops.
+_SENTENCE_ENDS = frozenset(".!?…:;,。！？：；।؟۔")
+_STOPS = (".", "。", "।", "۔")
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -63,6 +67,15 @@ def clauses(text: str, fits: Callable[[str], bool]) -> Pieces:
         middle = len(words) // 2
         parts = ["".join(words[:middle]), "".join(words[middle:])] if middle else [text]
     return _pieces([part for clause in parts for part in _fitting(clause, fits)])
+
+
+def without_stop(text: str, translation: str) -> str:
+    """The translation of a text that ends no sentence, a title or a cell, without the full stop that a model puts behind it."""
+    ended = text.rstrip("\"'”’»)]}*_ ")[-1:] in _SENTENCE_ENDS
+    last = translation.rpartition(" ")[2]
+    if ended or not translation.endswith(_STOPS) or last.casefold() == "etc." or "." in last[:-1]:
+        return translation
+    return translation[:-1].rstrip()
 
 
 def around(text: str, kept: re.Pattern[str], cut: Callable[[str], Pieces]) -> Pieces:

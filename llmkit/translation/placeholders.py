@@ -50,11 +50,11 @@ _BLOCK = (
 _BLOCKS = re.compile(_BLOCK)
 _DIRECTIVE = rf"@(?:(?:if|elseif|unless|isset|empty|for|foreach|forelse|while|switch|case|can)\b[ \t]*|[a-z]\w*)\({_INSIDE}\)"
 #: In messages that are Markdown, reStructuredText (as those of Sphinx) or HTML: ``code``, `code`, :ref:`name`, :ref:`, <name>`, |name|,
-#: <code>x</code>, *, **, [, ](address); and the signs of lists, at the beginning of lines.
+#: <code>x</code>, *, **, [, ](address), Apple's ^[ and ](inflect: true); and the signs of lists, at the beginning of lines.
 MARKS_IN_MESSAGES = (
     r"(?m:^[ \t]*[-*•–][ \t]+(?=\S))|"
     r"<(?:code|kbd|samp|var)\b[^<>]*>[^<>]*</(?:code|kbd|samp|var)\s*>|(?<![\w*])\*\*?(?=[^\s*])|(?<=[^\s*])\*\*?(?![\w*])"
-    r"|!?\[(?=[^\[\]\n]+\]\([^()\s]+\))|(?<=\S)\]\([^()\s]+\)|"
+    r"|[!^]?\[(?=[^\[\]\n]+\]\((?:[^()\s]+|[a-z]\w*:[^()\n]+)\))|(?<=\S)\]\((?:[^()\s]+|[a-z]\w*:[^()\n]+)\)|"
     r"``(?:[^`\n]|`(?!`))+``|:[a-zA-Z][\w:.+-]*:`(?:[^`<\n]*`|(?=[^`\n]*<))|[ ]?<[^<>`\n]+>`(?:__?)?"
     r"|(?<!`)`[^`<>'\n]+`(?:__?)?(?![`\w])|(?<!\w)\|[A-Za-z][\w-]*\|_?(?!\w)"
 )
@@ -75,6 +75,7 @@ _FILE = (
 )
 _CODE = (
     r"(?<![\w./-])(?:[A-Za-z0-9]++(?:_[A-Za-z0-9]+)++(?:\.\w+)*+(?:\(\)|=[\w.-]*\w)?|--[a-z][\w-]*\w(?:=[\w.-]*\w)?"
+    r"|[A-Za-z]\w*+(?:\.\w++)*+\(\)"
     rf"|(?:[\w-]+[./])*[\w-]+\.{_FILE})(?!\w)"
 )
 CODE = re.compile(_CODE)
@@ -90,6 +91,16 @@ BRACE = r"\$\{\s*[\w.]+\s*\}|[$#%]?\{(?!\s)[\w.\[\]!'\"]*(?::(?:[^{}\n]|\{\w*\})
 #: ICU's {n, plural, one {# cat} other {# cats}}, {sex, select, ...}, {when, date, short}; branches may hold others.
 _NESTED = r"(?:[^{}]++|\{(?:[^{}]++|\{(?:[^{}]++|\{[^{}]*+\})*+\})*+\})*+"
 ICU = rf"\{{\s*\w+\s*,\s*(?:plural|selectordinal|select|choice|number|date|time|list|spellout|ordinal|duration)\b{_NESTED}\}}"
+#: A formula as \\(x_i\\), up to the first mark that ends it or begins another; without a sign of mathematics it is prose in parentheses.
+_IN_FORMULA = r"\\(?!\\?[()])"
+FORMULA = rf"\\\\?\((?=[^\n\\_^=+{{}}]*+(?:[_^=+{{}}]|{_IN_FORMULA})|\w\\)(?:[^\n\\]|{_IN_FORMULA})++\\\\?\)"
+#: The same as \[x = y\].
+DISPLAY = r"\\\\?\[(?=[^\\=^{}\[\]]*+(?:[=^{}]|\\[a-zA-Z]))(?:[^\\\[\]]|\\(?!\\?[\[\]]))++\\\\?\]"
+#: The same as $x_i$ and $$x = y$$; a dollar with a number behind it, or a word before it, is money.
+_DOLLARS = (  # what stands before is looked at behind the first sign, which most places do not have
+    r"\$(?<![\w$\\].)(?:\$(?=\S)[^$\n]{1,500}(?<=\S)\$\$|(?=\S)(?=[A-Za-z]{1,2}\$|[^$\n]*[_^=+<>\\{}])[^$\n]{1,300}(?<=\S)\$)(?![\w$])"
+)
+_MATH = f"{FORMULA}|{DISPLAY}|{_DOLLARS}"
 #: An address; parentheses that are closed are part of it.
 _URL = (
     r"(?:(?:https?|ftp)://|(?<![\w.])www\.(?=\w))(?:[^\s<>\"'\]()]|\([^\s<>\"'()\]]*\))*"
@@ -97,6 +108,12 @@ _URL = (
 )
 #: Keys that are pressed together.
 _KEYS = r"(?<!\w)(?:Ctrl|Control|Alt|AltGr|Shift|Cmd|Command|Option|Meta|Super|Win)(?:\+[A-Za-z0-9]\w*+)++"
+#: /usr/bin/x, ~/.bashrc, ./run.sh, C:\temp\new, also where a backslash is written as two.
+_BEFORE_PATH = r"(?<![\w./~<:\\-].)"
+_PATH = (
+    rf"/{_BEFORE_PATH}[\w+@-][\w.+@-]*+(?=/)(?:/[\w.+@-]*[\w+@-])++/?|[~.]{_BEFORE_PATH}\.?(?:/[\w.+@-]*[\w+@-])++/?"
+    rf"|[A-Za-z]{_BEFORE_PATH}:(?:\\\\(?:[\w.+@-]*[\w+@-](?:\\\\)?)*+|\\(?!\\)(?:[\w.+@-]*[\w+@-](?:\\(?!\\))?)*+)"
+)
 _MAIL = r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
 #: GitHub's :+1: and :tired_face:.
 EMOJI = r"(?<![\w:]):(?:\+1|-1|[a-z][\w+-]*):(?![\w:])"
@@ -108,7 +125,7 @@ _VARIED = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]*+"
 #: Emoji, arrows, signs of mathematics, ©, ™, bullets: models have no words for them and write others, or none.
 SYMBOL = rf"(?:[0-9#*]\ufe0f?\u20e3|{_PICTURE}{_VARIED}(?:\u200d{_PICTURE}{_VARIED})*+)++"
 SYMBOL_ALONE = re.compile(SYMBOL)
-_COMMON = f"{TEMPLATE}|{DATE}|{ICU}|{BRACE}|{_URL}|{_MAIL}|{_KEYS}|{_HASH}|{SYMBOL}"
+_COMMON = f"{TEMPLATE}|{_MATH}|{DATE}|{ICU}|{BRACE}|{_URL}|{_PATH}|{_MAIL}|{_KEYS}|{_HASH}|{SYMBOL}"
 
 #: In any document.
 PLACEHOLDER = re.compile(f"{_COMMON}|{_NAMED}|{_COLON}|{PRINTF}|{QT}")
@@ -121,10 +138,10 @@ _OF_PAGES = (
 )
 #: In the prose of pages.
 IN_PAGES = re.compile(f"{_DIRECTIVE}|{_OF_PAGES}|{IN_PROSE.pattern}")
-_WEB = f"{_URL}|{_MAIL}|{_KEYS}|{SYMBOL}"
+_WEB = f"{_URL}|{_PATH}|{_MAIL}|{_KEYS}|{SYMBOL}"
 _LISP = rf"{_WEB}|~(?:(?:[-+]?\d+|'.|[vV#])(?:,(?:[-+]?\d+|'.)?)*)?[:@]*[a-zA-Z%&|~{{}}\[\]();<>^$*?](?![a-z])"
 #: In a text of no format, which may be about anything: what is surely no prose.
-IN_TEXTS = re.compile(f"{TEMPLATE}|{ICU}|{BRACE}|{_WEB}|{TAGS_IN_PROSE}|{EMOJI}|{PRINTF}|(?<!`)`[^`\\n]+`(?!`)")
+IN_TEXTS = re.compile(f"{TEMPLATE}|{_MATH}|{ICU}|{BRACE}|{_WEB}|{TAGS_IN_PROSE}|{_NAMED}|{_CODE}|{EMOJI}|{PRINTF}|(?<!`)`[^`\\n]+`(?!`)")
 #: In entries whose format flag says what it is: https://www.gnu.org/software/gettext/manual/html_node/List-of-Programming-Languages.html
 BY_FLAG = {
     "c-format": f"{_WEB}|{DATE}|{PRINTF}|% [-+0#]*\\d*[diouxXeEfFgGcs]",

@@ -67,14 +67,16 @@ def placed(source_text: str, translation: str, items: Sequence[Item]) -> str:
 
 def _spaced(source_text: str, translation: str, items: Sequence[Item], out: Sequence[Item]) -> Iterator[Item]:
     """The items in their places, a space between one and a letter or an item that it did not touch in the source."""
-    last, touches = "", -1
+    last, touches, stood = "", -1, -1
     for before, item in zip(items, out, strict=True):
         text, at = item.text, before.offset
         left = last if item.offset == touches else translation[max(item.offset - 1, 0) : item.offset]
-        text = f" {text}" if _EDGE.match(text) and _EDGE.match(left) and not (at and source_text[at - 1].isalnum()) else text
+        beside = at > 0 and (source_text[at - 1].isalnum() or source_text[at - 1] == left)  # it stood there without a space
+        beside = beside or (item.offset == touches and at == stood)
+        text = f" {text}" if _EDGE.match(text) and _EDGE.match(left) and not beside else text
         if _EDGE.match(text[-1:]) and translation[item.offset : item.offset + 1].isalnum() and not source_text[at : at + 1].isalnum():
             text = f"{text} "
-        last, touches = text[-1:], item.offset
+        last, touches, stood = text[-1:], item.offset, at
         yield item._replace(text=text)
 
 

@@ -21,13 +21,20 @@ _WORD, _SIGN = re.compile(r"[^\W\d_]{2}|[^\W\d_a-zA-Z]"), re.compile(r"[=^+*/<>|
 _DATES = re.compile(r"\\?[A-Za-z](?:[-/.:, ]+\\?[A-Za-z])*")
 #: 1st, 20s, 5pm: numbers with words in them.
 _NUMBER = re.compile(r"\d[\d.,]*[^\W\d_]{1,2}")
+#: 12 kg, 5-6 km/h, 20 °C: a number with a unit that every language writes with the same letters.
+_UNIT = r"(?:[kcmµμn]?m[²³23]?|[km]?g|[mcd]?[lL]|[kM]?W(?:h)?|k?V|mAh|[kMG]?Hz|°[CF]|%|px|dB)"
+_QUANTITY = re.compile(rf"(?=\D*+\d)[-+~<>≤≥±×x\d.,\s–]++{_UNIT}(?:/(?:h|s|min|{_UNIT}))?")
 #: Letters and words of a text whose language can be told from that of another, and by how many nats.
 _LETTERS, _WORDS, _MARGIN = 18, 4, 10.0
 
 
 def is_code(text: str) -> bool:
-    """Whether all words of a text are names that programs use, or it is the form of a date, a formula, or a letter."""
-    if _DATES.fullmatch(text.strip()) or (_SIGN.search(text) and not _WORD.search(_COMMAND.sub(" ", text))):
+    """Whether all words of a text are names that programs use, or it is the form of a date, a quantity, a formula, or a letter."""
+    if (
+        _DATES.fullmatch(text.strip())
+        or _QUANTITY.fullmatch(text.strip())
+        or (_SIGN.search(text) and not _WORD.search(_COMMAND.sub(" ", text)))
+    ):
         return True
     words = [word.strip(".,;:!?\"'") for word in text.split()]
     return bool(words) and all(_CODE.fullmatch(word) and not _NUMBER.fullmatch(word) for word in words)

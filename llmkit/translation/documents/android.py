@@ -29,6 +29,7 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
     spans: list[Span] = []
     path: list[tuple[str, bool]] = []  # of open elements the name, and whether it is translated
     inside: list[Token] | None = None
+    opened = 0  # elements, with the one that holds `inside`
     for token in xml.tokens(source):
         if token.kind == "start":
             if not path and token.name != "resources":
@@ -36,10 +37,10 @@ def parse(data: bytes, name: str, target: str | None = None) -> EditedDocument:
             refused = xml.attribute(source, token, "translatable") == "false" or xml.attribute(source, token, "translate") == "no"
             path.append((token.name, not refused and (not path or path[-1][1])))
             if inside is None:
-                inside = [] if path[-1][1] and _is_text(path) else None
+                inside, opened = ([] if path[-1][1] and _is_text(source, token, path) else None), len(path)
                 continue
         elif token.kind == "end" and path:
-            if inside is not None and _is_text(path):
+            if inside is not None and opened == len(path):
                 spans += _span(source, inside)
                 inside = None
             path.pop()
@@ -87,8 +88,11 @@ def _shape(data: bytes, name: str, added: frozenset[int]) -> list[str]:
     return [source[token.begin : token.end] for token in xml.tokens(source) if token.kind not in ("text", "cdata")]
 
 
-def _is_text(path: list[tuple[str, bool]]) -> bool:
-    return len(path) < 4 and [name for name, _ in path[1:]] in (["string"], ["plurals", "item"], ["string-array", "item"])
+def _is_text(source: str, token: Token, path: list[tuple[str, bool]]) -> bool:
+    names = [name for name, _ in path[1:]]
+    if names == ["item"]:
+        return xml.attribute(source, token, "type") == "string"
+    return names in (["string"], ["plurals", "item"], ["string-array", "item"])
 
 
 def _span(source: str, inside: list[Token]) -> Iterator[Span]:
@@ -142,14 +146,21 @@ def _read(text: str, quoted: bool) -> list[tuple[str, bool]]:
 def _write(text: str, segment: Segment) -> str:
     out: list[tuple[str, bool]] = []
     for part, mark in parts(text, segment) or parts(segment.text, segment) or []:
-        out.append((part, True) if mark else (_escaped(part, not any(p.strip() for p, _ in out)), False))
+        out.append((part, True) if mark else (_escaped(part, segment.raw, first=not any(p.strip() for p, _ in out)), False))
+    if out and not out[0][1]:  # a space at the ends of a segment is the text's own, which only an escape keeps
+        out[0] = (re.sub(r"\A +", lambda match: "\\u0020" * len(match.group()), out[0][0]), False)
+    if out and not out[-1][1]:
+        kept = out[-1][0].rstrip(" ")
+        out[-1] = (kept + "\\u0020" * (len(out[-1][0]) - len(kept)), False)
     return xml.written(out)
 
 
-def _escaped(prose: str, first: bool) -> str:
+def _escaped(prose: str, raw: str, *, first: bool) -> str:
     for character, written in (("\\", "\\\\"), ("'", "\\'"), ('"', '\\"'), ("\n", "\\n"), ("\t", "\\t")):
         prose = prose.replace(character, written)
     prose = prose.replace("\xa0", "\\u00A0")
+    if "\\@" in raw:  # as the source does it: behind other words it need not be
+        return prose.replace("@", "\\@")
     return re.sub(r"^(\s*)([@?])", r"\1\\\2", prose) if first else prose
 
 

@@ -18,7 +18,7 @@ from functools import cached_property
 from llmkit.errors import InputError, one_line
 from llmkit.translation.documents import xml
 from llmkit.translation.documents.base import Marks, Segment, TextDocument
-from llmkit.translation.documents.edits import EditedDocument, Lines, Slot, Unit, slotted
+from llmkit.translation.documents.edits import EditedDocument, Lines, Slot, Unit, changed, slotted
 from llmkit.translation.placeholders import IN_PROSE, TAGS_IN_PROSE
 
 #: Bytes that an archive may unpack to, and how many times its own size.
@@ -168,6 +168,16 @@ def elements(source: str, names: frozenset[str]) -> Iterator[Unit | None]:
             yield slotted([slot], lines.at(inside[0].begin), lambda new, *_: xml.escape(new))
         if token.kind in ("start", "end", "empty"):
             inside = [] if token.kind == "start" and token.name in names else None
+
+
+def in_language(source: str, target: str | None, element: str) -> str:
+    """A source in whose first element of that name, which says the document's language, that of the translation stands."""
+    before = None
+    for token in xml.tokens(source):
+        if target is not None and token.kind == "text" and before is not None and before.kind == "start" and before.name == element:
+            return changed(source, [(token.begin, token.end, target)])
+        before = token
+    return source
 
 
 def properties(entries: Entries) -> Iterator[tuple[str, Part]]:

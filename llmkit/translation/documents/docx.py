@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from llmkit.errors import InputError, UnavailableError, one_line
-from llmkit.translation.documents import archive, messages
+from llmkit.translation.documents import archive, messages, office_language
 from llmkit.translation.documents.base import Marks, Segment, has_letters, joined, parts, with_marks
 from llmkit.translation.placeholders import IN_PROSE, TAGS_IN_PROSE
 
@@ -44,7 +44,7 @@ _PROSE = re.compile(rf"{TAGS_IN_PROSE}|{IN_PROSE.pattern}")
 _SEPARATOR = re.compile(r"<\d+>")
 #: What Word notes for itself in a run's properties, and between the texts of a sentence.
 _NOTED = frozenset(("lang", "noProof", "altLang", "dirty", "err", "smtClean"))
-_UNSEEN = frozenset(("lastRenderedPageBreak", "proofErr", "bookmarkStart", "bookmarkEnd", "rPr", "softHyphen"))
+_UNSEEN = frozenset(("lastRenderedPageBreak", "proofErr", "rPr", "softHyphen"))
 
 
 @dataclass(frozen=True)
@@ -190,12 +190,8 @@ def parse(data: bytes, name: str, target: str | None = None) -> WordDocument:
 
 def _speak(roots: dict[str, Any], target: str) -> None:
     """Sets the language in which Word checks the text: that of the document and of what is in it, other languages' apart."""
-    from langcodes import Language
-
-    full = Language.get(target).maximize()
-    named = f"{full.language}-{full.territory}" if full.territory else target
-    attribute = {"Hans": "eastAsia", "Hant": "eastAsia", "Jpan": "eastAsia", "Kore": "eastAsia", "Arab": "bidi", "Hebr": "bidi"}
-    kind = attribute.get(full.script or "", "val")
+    named = office_language.named(target)
+    kind = {"asian": "eastAsia", "complex": "bidi", "western": "val"}[office_language.parts(target)[2]]
     every = [element for root in roots.values() for element in root.iter("{*}lang")]
     default = next((e for e in every if any(_local(a) == "rPrDefault" for a in e.iterancestors())), None)
     own = _value(default, kind) if default is not None else None

@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Iterator
 
-from llmkit.translation.documents import messages, xml
+from llmkit.translation.documents import messages, office_language, xml
 from llmkit.translation.documents.edits import Lines, Slot, Unit, slotted
 from llmkit.translation.documents.xml import Token
 
@@ -14,6 +14,8 @@ from llmkit.translation.documents.xml import Token
 _NOTED = re.compile(r"""\s(?:lang|altLang|dirty|err|smtClean|noProof|bmk)="[^"]*\"""")
 #: Attributes that people read: of pictures, for those who don't see them, and of links that are pointed at.
 _SAID = {"cNvPr": "descr", "hlinkClick": "tooltip"}
+#: The language in which a run is checked.
+_LANGUAGE = re.compile(r"""(<(?:\w+:)?(?:rPr|endParaRPr|defRPr)\b[^<>]*?\slang=["'])([A-Za-z-]+)""")
 Run = tuple[str, str, tuple[int, int]]
 
 
@@ -31,6 +33,19 @@ def units(source: str, *, fixed_only: bool = False) -> Iterator[Unit]:
         unit = reader.take(token)
         if unit is not None and not (fixed_only and placeholder):
             yield unit
+
+
+def languages(source: str) -> list[str]:
+    """Those in which runs are checked."""
+    return [match[2] for match in _LANGUAGE.finditer(source)]
+
+
+def in_language(source: str, own: str | None, target: str | None) -> str:
+    """The source with the target as the language of what is in a language of its own."""
+    if own is None or target is None:
+        return source
+    named = office_language.named(target)
+    return _LANGUAGE.sub(lambda match: match[1] + (named if office_language.primary(match[2]) == own else match[2]), source)
 
 
 def _said(source: str, token: Token, name: str, lines: Lines) -> Unit | None:

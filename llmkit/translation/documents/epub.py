@@ -65,7 +65,7 @@ def _parts(entries: Entries, target: str | None) -> Iterator[tuple[str, Part]]:
                     yield entry, archive.part(contents, own, archive.elements(contents, _NCX))
         if root not in done:
             done.add(root)
-            source = _in_language(source, target, "language")
+            source = archive.in_language(source, target, "language")
             yield root, archive.part(source, encoding, archive.elements(source, _META))
 
 
@@ -76,16 +76,6 @@ def _manifest(source: str, folder: str) -> Iterator[tuple[str, str]]:
             href, kind = xml.attribute(source, token, "href"), xml.attribute(source, token, "media-type")
             if href and kind:
                 yield posixpath.normpath(posixpath.join(folder, unquote(href))), kind
-
-
-def _in_language(source: str, target: str | None, element: str) -> str:
-    """The package with the language of the translation: the first that it names, which is the book's."""
-    before = None
-    for token in xml.tokens(source):
-        if target is not None and token.kind == "text" and before is not None and before.kind == "start" and before.name == element:
-            return changed(source, [(token.begin, token.end, target)])
-        before = token
-    return source
 
 
 def _chapter(entries: Entries, entry: str, target: str | None) -> Part:

@@ -1,29 +1,29 @@
 """gettext catalogs (.po, .pot): entries without a translation get one, plural forms included; everything else stays.
 
-Read line by line as gettext's own lexer does: only a line feed ends a line, space before a keyword is allowed. polib counts
-other characters as line ends, so its places can't be used. https://www.gnu.org/software/gettext/manual/html_node/PO-Files.html
+`gettext_entries` finds them; here is what is translated in them, and how it is written.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
-from llmkit.errors import InputError
 from llmkit.translation.documents import gettext_header, icu, messages
 from llmkit.translation.documents.base import Marks, Segment, decoded, has_letters, joined, parts, with_marks
+from llmkit.translation.documents.gettext_entries import Entry, read
+from llmkit.translation.documents.message_tags import without_attributes
 from llmkit.translation.documents.messages import Message
 from llmkit.translation.placeholders import BY_FLAG, MARKS_IN_MESSAGES, PLACEHOLDER, TAGS
 
 #: Where GNOME's and KDE's translators write their own names.
 _CREDITS = frozenset(("translator-credits", "translator_credits", "Your names", "Your emails"))
-_LINE = re.compile(r'[ \t\f\v\r]*(?:(msgctxt|msgid_plural|msgid|msgstr)(?:\[(\d+)\])?[ \t]*)?("(?:[^"\\\n]|\\.)*")[ \t\f\v\r]*')
 #: A letter's mark for the keyboard: _Open, &File, ~Edit, E&xit, Cu_t; not that of a name (my_house), a company (R&D) or an entity.
 _ACCELERATOR = re.compile(
     r"(?<!\w)[_&](?=[^\W\d_])(?!\w+;)|(?<![\w/.])~(?=[A-Z])|(?<=\b[A-Z])[_&~](?=[a-z])(?!\w+;)"
@@ -35,28 +35,6 @@ _INSIDE = re.compile(r"(?<![\w&~])[A-Z][a-z]+([_&~])[a-z]+(?![\w&~;])|(?<![\w&~]
 _LABEL = 80
 #: The lines of a string, each with its end.
 _LINES = r"[^\n]*\n|[^\n]+"
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
-
-
-@dataclass
-class _Entry:
-    """texts: by keyword, with the number of a plural form. begin and end: of the msgstr lines, first to last.
-
-    flagged: where the line of flags stands, or where it would, before the keywords.
-    """
-
-    line: int = 0
-    flags: str = ""
-    flagged: tuple[int, int] | None = None
-    head: int = -1
-    texts: dict[str, str] = field(default_factory=dict)
-    begin: int = -1
-    end: int = -1
-    indent: str = ""
-
-    @property
-    def fuzzy(self) -> bool:
-        return "fuzzy" in (flag.strip() for flag in self.flags.split(","))
 
 
 @dataclass(frozen=True)
@@ -91,9 +69,14 @@ class Catalog:
         """Placeholders, tags and line ends inside the entries."""
         return Marks(self.segments, lambda text, segment: text if segment.kind == messages.BROKEN else None)
 
+    @cached_property
+    def _texts(self) -> list[dict[str, str]]:
+        """What the entries said before."""
+        return [entry.texts for entry in read(self.source, "")]
+
     def skeleton(self, data: bytes) -> object:
         """Comments, flags, keys, the number of plural forms, and what translations lost or added beside words."""
-        return _skeleton(data)
+        return _skeleton(data, self._texts)
 
     def build(self, translations: Sequence[str | None]) -> bytes:
         """As `Document.build`, in UTF-8. Only entries with a new translation are written anew, their flags with them."""
@@ -126,12 +109,12 @@ def parse(data: bytes, name: str, target: str | None = None, *, retranslate_fuzz
     which a person is to read.
     """
     source = decoded(data, name)
-    entries = list(_entries(source, name))
+    entries = list(read(source, name))
     header = next((e for e in entries if e.texts.get("msgid") == "" and "msgctxt" not in e.texts), None)
     forms = gettext_header.forms(header.texts.get("msgstr", "") if header else "")
     if target is not None and (headed := _headed(source, header, entries, target)) != source:
         source = headed
-        entries = list(_entries(source, name))
+        entries = list(read(source, name))
         forms = gettext_header.forms(next(e for e in entries if e.texts.get("msgid") == "").texts.get("msgstr", ""))
     signs = _marking(entries)
     places: list[_Place] = []
@@ -153,15 +136,17 @@ def parse(data: bytes, name: str, target: str | None = None, *, retranslate_fuzz
     return Catalog(source, tuple(places), tuple(segments), fuzzy)
 
 
-def _message(entry: _Entry, target: str | None) -> Message | None:
-    """An entry's text as a message of ICU, if it has plurals or selects and no other format."""
+def _message(entry: Entry, target: str | None) -> Message | None:
+    """An entry's text as a message of ICU, if it has plurals or selects and no other format; else with what its tags say."""
     text = entry.texts["msgid"]
-    if "msgid_plural" in entry.texts or not icu.is_complex(text) or _formats(entry):
+    if "msgid_plural" in entry.texts:
         return None
+    if not icu.is_complex(text) or _formats(entry.flags):
+        return messages.tagged(text, entry.line, _pattern(entry)) if "<" in text and "=" in text else None
     return messages.message(text, entry.line, target=target, marks=_pattern(entry))
 
 
-def _flags(source: str, entry: _Entry, fuzzy: bool) -> str:
+def _flags(source: str, entry: Entry, fuzzy: bool) -> str:
     """An entry's line of flags, with or without `fuzzy`."""
     flags = [flag.strip() for flag in entry.flags.split(",") if flag.strip() not in ("", "fuzzy")]
     line = source[slice(*entry.flagged)] if entry.flagged else ""
@@ -172,22 +157,25 @@ def _flags(source: str, entry: _Entry, fuzzy: bool) -> str:
     return f"#, {', '.join(flags)}{end}" if flags else ""
 
 
-def _skeleton(data: bytes) -> object:
-    """Comments and flags, keys, the number of forms, what a translation lost or added beside words, and what msgfmt says of it."""
+def _skeleton(data: bytes, before: Sequence[dict[str, str]]) -> object:
+    """Comments and flags, keys, the number of forms, what a new translation lost or added beside words, and what msgfmt says of it."""
     source = decoded(data, "")
-    entries = list(_entries(source, ""))
+    entries = list(read(source, ""))
     keys = [{k: v for k, v in e.texts.items() if not k.startswith("msgstr")} for e in entries]
     # an entry may lack forms that the header says there are
     forms = [["msgstr[]" if "msgid_plural" in e.texts else k for k in e.texts if k.startswith("msgstr")][:1] for e in entries]
     signs = _marking(entries)
-    lost = [_lost(e, signs) if e.texts.get("msgid") else e.texts.get("msgstr") for e in entries]
+    known = [*before, *[{}] * (len(entries) - len(before))]
+    new = [entry.texts != texts for entry, texts in zip(entries, known, strict=False)]
+    lost = [_lost(e, signs) for e, is_new in zip(entries, new, strict=True) if e.texts.get("msgid") and is_new]
+    header = [e.texts.get("msgstr") for e in entries if not e.texts.get("msgid")]
     lines = [line.strip("\ufeff \t\f\v\r") for line in source.split("\n")]
     comments = [line for line in lines if line.startswith("#") and not line.startswith("#,")]
     flags = [sorted({flag.strip() for flag in entry.flags.split(",")} - {"", "fuzzy"}) for entry in entries]
-    return comments, flags, keys, forms, lost, _complaints(data)
+    return comments, flags, keys, forms, header, [each for each in lost if each], _complaints(data)
 
 
-def _lost(entry: _Entry, signs: frozenset[str]) -> list[object]:
+def _lost(entry: Entry, signs: frozenset[str]) -> list[object]:
     """Placeholders, tags and line ends at both ends in which the forms differ from what they translate."""
     written = [text for keyword, text in entry.texts.items() if keyword.startswith("msgstr")]
     out: list[object] = []
@@ -200,10 +188,10 @@ def _lost(entry: _Entry, signs: frozenset[str]) -> list[object]:
     return out
 
 
-def _signs(text: str, entry: _Entry) -> Counter[str]:
+def _signs(text: str, entry: Entry) -> Counter[str]:
     ends = [f"{where} line end" for where, there in (("first", text.startswith("\n")), ("last", text.endswith("\n"))) if there]
-    told = messages.placeholders(text, _pattern(entry)) if icu.is_complex(text) and not _formats(entry) else None
-    return Counter([*(told if told is not None else (match.group() for match in _pattern(entry).finditer(text))), *ends])
+    told = messages.placeholders(text, _pattern(entry)) if icu.is_complex(text) and not _formats(entry.flags) else None
+    return Counter([*(told if told is not None else (without_attributes(m.group()) for m in _pattern(entry).finditer(text))), *ends])
 
 
 def _complaints(data: bytes) -> list[str]:
@@ -217,52 +205,14 @@ def _complaints(data: bytes) -> list[str]:
     return sorted(line for line in lines if not re.search(r"header|nplurals|plural (?:form|expression)|fatal error|^warning", line))
 
 
-def _sources(entry: _Entry, forms: int) -> list[str]:
+def _sources(entry: Entry, forms: int) -> list[str]:
     if "msgid_plural" not in entry.texts:
         return [entry.texts["msgid"]]
     plural = entry.texts["msgid_plural"]
     return [plural] if forms == 1 else [entry.texts["msgid"], *[plural] * (forms - 1)]
 
 
-def _entries(source: str, name: str) -> Iterator[_Entry]:
-    """The entries of a catalog that are not obsolete."""
-    entry, keyword = _Entry(), ""
-    at = 0
-    for number, line in enumerate(source.split("\n"), 1):
-        begin, at = at, at + len(line) + 1
-        body = line.lstrip("\ufeff \t\f\v\r")
-        if not body.strip():
-            continue
-        if body.startswith("#"):
-            if entry.begin >= 0 or body.startswith("#~"):
-                if entry.begin >= 0:
-                    yield entry
-                entry, keyword = _Entry(), ""  # the flags before an obsolete entry are its own
-            if body.startswith("#,"):
-                entry.flags += "," + body[2:]
-                entry.flagged = entry.flagged or (begin, min(at, len(source)))
-            continue
-        match = _LINE.fullmatch(line.lstrip("\ufeff"))
-        if match is None or not (match[1] or keyword):
-            raise InputError("is not a line of a gettext catalog", path=name, line=number, hint='for example: msgid "Hello"')
-        if match[1] in ("msgctxt", "msgid") and entry.begin >= 0:
-            yield entry
-            entry = _Entry()
-        if match[1]:
-            keyword = match[1] + (match[2] or "")
-            entry.line = entry.line or number
-            entry.head = begin if entry.head < 0 else entry.head
-        entry.texts[keyword] = entry.texts.get(keyword, "") + _unescaped(match[3][1:-1])
-        if keyword.startswith("msgstr"):
-            if entry.begin < 0:
-                entry.indent = line[: len(line) - len(line.lstrip())]
-                entry.begin = begin + len(entry.indent)
-            entry.end = begin + len(line.rstrip("\r"))
-    if entry.begin >= 0:
-        yield entry
-
-
-def _segment(text: str, entry: _Entry, signs: frozenset[str]) -> Segment:
+def _segment(text: str, entry: Entry, signs: frozenset[str]) -> Segment:
     plain, kind = text, ""
     if (place := _accelerator(text, signs)) is not None:
         plain = text[:place] + text[place + 1 :]
@@ -282,20 +232,21 @@ def _accelerator(text: str, signs: frozenset[str]) -> int | None:
     return marks[0] if len(marks) == 1 and len(text) < _LABEL else None
 
 
-def _marking(entries: Sequence[_Entry]) -> frozenset[str]:
+def _marking(entries: Sequence[Entry]) -> frozenset[str]:
     """The signs that mark letters for the keyboard in a catalog."""
     labels = (entry.texts.get("msgid", "") for entry in entries)
     return frozenset(text[place] for text in labels if (place := _accelerator(text, frozenset())) is not None)
 
 
-def _pattern(entry: _Entry) -> re.Pattern[str]:
+def _pattern(entry: Entry) -> re.Pattern[str]:
     """What in an entry's text is no prose, by its flags."""
-    return re.compile("|".join([MARKS_IN_MESSAGES, TAGS, *(_formats(entry) or [PLACEHOLDER.pattern])]))
+    return re.compile("|".join([MARKS_IN_MESSAGES, TAGS, *(_formats(entry.flags) or [PLACEHOLDER.pattern])]))
 
 
-def _formats(entry: _Entry) -> list[str]:
+@functools.lru_cache(maxsize=1000)
+def _formats(flags: str) -> tuple[str, ...]:
     """What the formats that an entry's flags name put into texts."""
-    return [pattern for flag, pattern in BY_FLAG.items() if re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", entry.flags)]
+    return tuple(pattern for flag, pattern in BY_FLAG.items() if re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", flags))
 
 
 def _wrapped(prose: str) -> Iterator[tuple[str, bool]]:
@@ -327,7 +278,7 @@ def _accelerated(pieces: Sequence[tuple[str, bool]], kind: str) -> Iterator[str]
         yield f"{part[: place[1]]}{kind[0]}{part[place[1] :]}" if place is not None and place[0] == number else part
 
 
-def _headed(source: str, header: _Entry | None, entries: Sequence[_Entry], target: str) -> str:
+def _headed(source: str, header: Entry | None, entries: Sequence[Entry], target: str) -> str:
     """The source with a header of the language that it is to be in, as msginit makes it, and of the charset that is written."""
     end = "\r\n" if "\r\n" in source else "\n"
     plural = any("msgid_plural" in entry.texts for entry in entries)
@@ -343,17 +294,6 @@ def _headed(source: str, header: _Entry | None, entries: Sequence[_Entry], targe
     flags = _flags(source, header, False) if ended > begin else ""
     written = source[header.begin : header.end] if new == text else f"msgstr {_lines(new, end)}"
     return source[:begin] + flags + source[ended : header.begin] + written + source[header.end :]
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", _character, text)
-
-
-def _character(match: re.Match[str]) -> str:
-    code = match[1]
-    if code[0] == "x" and len(code) > 1:
-        return chr(int(code[1:], 16))
-    return chr(int(code, 8)) if code[0] in "01234567" else _ESCAPES.get(code, code)
 
 
 def _quoted(text: str, end: str) -> str:

@@ -24,13 +24,14 @@ _DEEPEST = 20
 class Branch:
     """A text with its marks. holes: of marks that hold branches, what they are made of, by the mark's number.
 
-    choice: read twice by Java, with | as its end.
+    choice: read twice by Java, with | as its end. quote: what ends it, as the value of a tag's attribute.
     """
 
     text: str
     marks: Places
     holes: tuple[tuple[int, tuple[str | Branch, ...]], ...] = ()
     choice: bool = False
+    quote: str = ""
 
 
 class NotAMessage(ValueError):  # noqa: N818 - it says what a text is, and no user sees it

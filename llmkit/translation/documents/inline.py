@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from llmkit.translation.documents import html as pages
 from llmkit.translation.documents.markdown_blocks import tab_plugin, terms_plugin
 from llmkit.translation.documents.markdown_structure import without_titles
-from llmkit.translation.placeholders import ICU, IN_PROSE, STATEMENT, SYMBOL_ALONE, TEMPLATE
+from llmkit.translation.placeholders import DISPLAY, FORMULA, ICU, IN_PROSE, STATEMENT, SYMBOL_ALONE, TEMPLATE
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -28,15 +28,9 @@ _ATTRIBUTES = r"\{(?:[.#:]|[\w-]+=)[^{}\n]*\}"
 #: A directive with a text, or with attributes: :abbr[HTML]{title="..."}, ::video{src=a}. https://github.com/remarkjs/remark-directive
 _DIRECTIVE = re.compile(r"(?<![\w:]):{1,2}[a-zA-Z][\w-]*+(?:\[(?=(?P<text>[^\[\]\n]+)\])|(?:\[\])?\{[^{}\n]*\})")
 _CLOSED = re.compile(r"\](?:\{[^{}\n]*\})?")
-#: A formula as \\(x_i\\), up to the first mark that ends it or begins another; without a sign of mathematics it is prose in parentheses.
-_INSIDE = r"\\(?!\\?[()])"
-_FORMULA = rf"\\\\?\((?=[^\n\\_^=+{{}}]*+(?:[_^=+{{}}]|{_INSIDE})|\w\\)(?:[^\n\\]|{_INSIDE})++\\\\?\)"
-#: The same as \[x = y\], also between lines that hold nothing but its signs, and an environment.
-_BETWEEN_LINES = r"[ \t]*\n(?:[^\\\n][^\n]*\n)*[ \t]*\\\\?\][ \t]*(?:\n|\Z)"
-_DISPLAY = (
-    rf"\\\\?\[(?={_BETWEEN_LINES}|[^\\=^{{}}\[\]]*+(?:[=^{{}}]|\\[a-zA-Z]))(?:[^\\\[\]]|\\(?!\\?[\[\]]))++\\\\?\]"
-    r"|\\begin\{(?P<env>\w+\*?)\}(?:[^\\]++|\\(?!end\{(?P=env)\})){0,2000}+\\end\{(?P=env)\}"
-)
+#: A formula as \\[x = y\\] between lines that hold nothing but its signs, and an environment.
+_BETWEEN_LINES = r"\\\\?\[(?=[ \t]*\n(?:[^\\\n][^\n]*\n)*[ \t]*\\\\?\][ \t]*(?:\n|\Z))(?:[^\\\[\]]|\\(?!\\?[\[\]]))++\\\\?\]"
+_DISPLAY = rf"{_BETWEEN_LINES}|{DISPLAY}|\\begin\{{(?P<env>\w+\*?)\}}(?:[^\\]++|\\(?!end\{{(?P=env)\}})){{0,2000}}+\\end\{{(?P=env)\}}"
 #: Pandoc's [see @smith2004, p. 33], and commands of LaTeX.
 _CITED = r"\[(?:[^\[\]\n@]*\s)?-?@[\w{][^\[\]\n]*\](?![(\[])"
 _COMMAND = (
@@ -51,7 +45,7 @@ _KEYS = r"\+\+(?:[\w\"-]++(?:\+[\w\"-]++)++|ctrl|alt|shift|enter|tab|esc(?:ape)?
 #: Read before all other marks: template marks, JSX, footnotes, attributes, kinds of alerts, links and comments of wikis, formulas.
 _OPAQUE = re.compile(
     rf"{TEMPLATE}|{ICU}|[$%]?\{{(?:[^{{}}\n]|\{{(?!%)[^{{}}\n]*\}})*+\}}|\[\^[^\[\]\s]++\]|\[![A-Za-z]+\][+-]?"
-    rf"|!?\[\[[^\[\]\n]+\]\](?!\()|{_FORMULA}|{_DISPLAY}|<%[^<>\n]*%>|%%[^%\n]+%%|{_BOOK}|{_KEYS}|!?\[(?=[^\[\]\n]+{_TO_TEMPLATE})|{_TO_TEMPLATE}|\[(?=[^\[\]\n]+\]{_ATTRIBUTES})|\]{_ATTRIBUTES}|{_CITED}|{_COMMAND}"
+    rf"|!?\[\[[^\[\]\n]+\]\](?!\()|{FORMULA}|{_DISPLAY}|<%[^<>\n]*%>|%%[^%\n]+%%|{_BOOK}|{_KEYS}|!?\[(?=[^\[\]\n]+{_TO_TEMPLATE})|{_TO_TEMPLATE}|\[(?=[^\[\]\n]+\]{_ATTRIBUTES})|\]{_ATTRIBUTES}|{_CITED}|{_COMMAND}"
 )
 #: What a note begins with that stands in the text itself.
 NOTE = "^["

@@ -21,7 +21,7 @@ from llmkit.translation.documents.plurals import keys_lacking
 
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|[^\s{}\[\],:"]+')
 #: Keys whose values describe a message or a file, and are not shown.
-_ABOUT = frozenset(("$schema", "_comment", "__comment", "//", "comment", "developer_comment", "context_comment"))
+_ABOUT = frozenset(("$schema", "_comment", "__comment", "//", "comment", "@metadata", "developer_comment", "context_comment"))
 #: Objects that are one message: the key of its text, and keys of which one stands beside it.
 _DESCRIBED = {
     "message": ("description", "placeholders"),

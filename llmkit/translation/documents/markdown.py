@@ -27,9 +27,9 @@ from llmkit.translation.documents.markdown_blocks import (
     tab_title,
     untitled,
 )
-from llmkit.translation.documents.markdown_structure import LINE_BLOCK, MODULE, STRUCTURE, TASK, by_structure, titles
+from llmkit.translation.documents.markdown_structure import LINE_BLOCK, MODULE, STRUCTURE, TASK, by_structure, titles, without_titles
 from llmkit.translation.documents.markdown_text import compare, write
-from llmkit.translation.documents.mdx import Hidden, hidden, is_mdx, masked, shown
+from llmkit.translation.documents.mdx import Hidden, hidden, is_call, is_mdx, masked, shown
 from llmkit.translation.placeholders import ALTERNATIVE, CODE, IN_PROSE, MARKS_IN_MESSAGES
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def parse(data: bytes, name: str, target: str | None = None) -> TextDocument:
     unread, mdx = _unread(source, name)
     md, env = parser(), {}  # type: ignore[var-annotated]
     spans = [*front_matter.spans(source[:front]), *_spans(masked(source, unread), _lines(masked(source, unread), front), md, env)]
+    spans += [_moved(span, each.begin) for each in unread if is_call(each.text) for span in titles(each.text)]
     spans.sort(key=lambda span: (span.begin, -span.end))
     shown_spans = tuple(replace(span, text=shown(span.text, span.begin, span.end, unread)) for span in _apart(spans))
     return cut(source, shown_spans, write, partial(compare, md, env), shape=lambda built: _skeleton(decoded(built, name), mdx=mdx))
@@ -142,7 +143,11 @@ def _skeleton(source: str, *, mdx: bool) -> list[object]:
     unread = hidden(source, mdx=mdx)
     md, env = parser(), {}  # type: ignore[var-annotated]
     shape = _shape(_lines(masked(source, unread), front), md, env)
-    return [front_matter.skeleton(source[:front]), [each.text for each in unread], *shape]
+    return [
+        front_matter.skeleton(source[:front]),
+        [without_titles(each.text) if is_call(each.text) else each.text for each in unread],
+        *shape,
+    ]
 
 
 def _shape(lines: list[tuple[int, str]], md: MarkdownIt, env: dict[str, Any]) -> list[object]:

@@ -77,6 +77,11 @@ def is_mdx(parts: Sequence[Hidden]) -> bool:
     return any(_MODULE.match(each.text) for each in parts)
 
 
+def is_call(text: str) -> bool:
+    """Whether what is hidden is the call of a template over several lines, whose titles are read."""
+    return OVER_LINES.fullmatch(text) is not None
+
+
 def masked(source: str, parts: Sequence[Hidden]) -> str:
     """The source with everything hidden."""
     out, at = [], 0
@@ -195,5 +200,6 @@ def _children(source: str, begin: int, end: int, others: Sequence[Hidden]) -> It
 
 def _quoted(source: str, begin: int, end: int) -> Hidden:
     text = source[begin:end]
-    inside = re.sub(r"[^\r\n]", "x", text[1:-1])
-    return Hidden(begin, text, f'"{inside}"' if source[begin - 1] == "=" else f"x{inside}x")
+    if source[begin - 1] == "=":  # a value without a letter is no text
+        return Hidden(begin, text, '"' + re.sub(r"[^\r\n]", "0", text[1:-1]) + '"')
+    return Hidden(begin, text, "x" + re.sub(r"[^\r\n]", "x", text[1:-1]) + "x")

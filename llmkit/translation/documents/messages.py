@@ -13,11 +13,12 @@ from llmkit.translation.documents import icu, plurals
 from llmkit.translation.documents.base import Segment, has_letters, joined, parts, with_marks
 from llmkit.translation.documents.edits import Unit
 from llmkit.translation.documents.icu import Branch
+from llmkit.translation.documents.message_tags import with_attributes
 from llmkit.translation.placeholders import MARKS_IN_MESSAGES, MARKUP, PLACEHOLDER
 
 #: Of i18next, Rails, Vue, Chrome, Apple and ICU; the rest is in `placeholders`. A # is the number of a plural.
 _OTHERS = (
-    r"%\{[^{}\n]*\}|\{'[^'\n]*'\}|%#@\w+@|%arg\b|\$t\([^()\n]*\)|@(?:\.\w+)?:(?:\([^()\n]*\)|\{'[^'\n]*'\}|[\w.-]*\w)|\$[A-Za-z_]\w*\$|__\w+?__"
+    r"%\{[^{}\n]*\}|\{'[^'\n]*'\}|%#@\w+@|%arg\b|\$t\([^()\n]*\)|@(?:\.\w+)?:(?:\([^()\n]*\)|\{'[^'\n]*'\}|[\w.-]*\w)|\$[A-Za-z_]\w*\$|\$[1-9](?!\d|[.,]\d)|__\w+?__"
     r"|\{\s*[\w.-]+\s*(?:,\s*\w+\s*(?:,[^{}\n]*)?)?\}|'[{}][^'\n]*'|#"
 )
 #: BBCode, and the numbers for which Symfony and Laravel have a text.
@@ -94,7 +95,17 @@ def message(
         if icu.is_complex(text):
             return Message((Segment(text, text, line, (), BROKEN),), lambda _: text)
         made, doubled = _plain(text), False
-    made = [_with_categories(part, target) if isinstance(part, Branch) else part for part in made]
+    made = [_with_categories(with_attributes(part, marks), target) if isinstance(part, Branch) else part for part in made]
+    return _message(made, line, kind, doubled=doubled)
+
+
+def tagged(text: str, line: int, marks: re.Pattern[str]) -> Message | None:
+    """A text of no format of messages whose tags have attributes that people read; None for any other."""
+    branch = with_attributes(Branch(*joined(with_marks(text, marks))), marks)
+    return _message([branch], line, "", doubled=False) if branch.holes else None
+
+
+def _message(made: Sequence[str | Branch], line: int, kind: str, *, doubled: bool) -> Message | None:
     segments = [Segment(branch.text, branch.text, line, branch.marks, kind) for branch in _branches(made)]
     segments = [segment for segment in segments if has_letters(segment.prose())]
     return Message(tuple(segments), lambda texts: _rebuilt(made, iter(texts), doubled)) if segments else None
@@ -184,6 +195,8 @@ def _branch_pieces(branch: Branch, texts: Iterator[str]) -> Iterator[tuple[str, 
     if branch.choice and text != branch.text:
         # the one would quote, on which level its author alone knows; the other would end the branch
         text = text.replace("'", "’").replace("|", "/")
+    if branch.quote and text != branch.text:
+        text = text.replace(branch.quote, "’" if branch.quote == "'" else "”").replace("<", "‹").replace(">", "›")
     holes, number = dict(branch.holes), 0
     for part, mark in parts(text, segment) or parts(branch.text, segment) or []:
         if mark and number in holes:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from llmkit.errors import InputError
-from llmkit.translation.documents import archive, xml
+from llmkit.translation.documents import archive, office_language, xml
 from llmkit.translation.documents.archive import ArchiveDocument, Entries, Part
 from llmkit.translation.documents.edits import Lines, Slot, Unit, slotted
 
@@ -21,25 +21,55 @@ _CUTS = frozenset(("tab", "line-break"))
 #: Descriptions of pictures.
 _TITLES = frozenset(("title", "desc"))
 _META = frozenset(("title", "description", "subject"))
+_PROPERTIES = re.compile(r"<style:text-properties\b[^<>]*>")
 _SPACE = re.compile(r"[ \t\r\n]+")
 
 
 def parse(data: bytes, name: str, target: str | None = None) -> ArchiveDocument:
-    """Raises InputError for a file that is not a text of OpenDocument, is encrypted or unpacks to too much."""
+    """target: the language in which the text is checked.
+
+    Raises InputError for a file that is not a text of OpenDocument, is encrypted or unpacks to too much.
+    """
     entries = archive.opened(data, name, "an OpenDocument text", "content.xml")
     if "META-INF/manifest.xml" in entries.names and b"encryption-data" in entries.read("META-INF/manifest.xml"):
         raise InputError("is encrypted", path=name, hint="save it without a password")
-    return ArchiveDocument(entries, tuple(_parts(entries)), archive.compare)
+    return ArchiveDocument(entries, tuple(_parts(entries, target)), archive.compare)
 
 
-def _parts(entries: Entries) -> Iterator[tuple[str, Part]]:
+def _parts(entries: Entries, target: str | None) -> Iterator[tuple[str, Part]]:
+    sources = {entry: entries.source(entry) for entry in ("styles.xml", "content.xml") if entry in entries.names}
+    kind = office_language.parts(target)[2] if target else "western"
+    own = office_language.of_most(match[2] for source, _ in sources.values() for match in _language(kind).finditer(source) if match[2])
     for entry in ("content.xml", "styles.xml"):
-        if entry in entries.names:
-            source, encoding = entries.source(entry)
+        if entry in sources:
+            source, encoding = sources[entry]
+            source = _in_language(source, own, target)
             yield entry, archive.part(source, encoding, _units(source))
     if "meta.xml" in entries.names:
         source, encoding = entries.source("meta.xml")
+        source = archive.in_language(source, office_language.named(target) if target else None, "language")
         yield "meta.xml", archive.part(source, encoding, archive.elements(source, _META))
+
+
+def _language(kind: str) -> re.Pattern[str]:
+    """Where a style says the language in which its texts of a kind of script are checked, with its country behind or before it."""
+    names = ("fo:language", "fo:country") if kind == "western" else (f"style:language-{kind}", f"style:country-{kind}")
+    return re.compile(rf'(\s{names[0]}=")([^"<>]*)(")|(\s{names[1]}=")([^"<>]*)(")')
+
+
+def _in_language(source: str, own: str | None, target: str | None) -> str:
+    """The source with the target as the language of the styles that have the document's own."""
+    if own is None or target is None:
+        return source
+    language, country, kind = office_language.parts(target)
+    pattern = _language(kind)
+
+    def written(tag: re.Match[str]) -> str:
+        if own not in (office_language.primary(match[2]) for match in pattern.finditer(tag.group()) if match[2]):
+            return tag.group()
+        return pattern.sub(lambda match: match[1] + language + '"' if match[1] else f'{match[4]}{country or "none"}"', tag.group())
+
+    return _PROPERTIES.sub(written, source)
 
 
 @dataclass

@@ -18,7 +18,7 @@ Place = tuple[int, int]
 _TAG = re.compile(r"\s*[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,8})*\s*")
 #: Scripts that are written from the right: Arabic, Hebrew, Syriac, Thaana, N'Ko, Adlam.
 _FROM_THE_RIGHT = frozenset(("Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm"))
-_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
+_CHARSET = re.compile(rb"""(?:\A<\?xml\b[^<>]{0,200}?encoding|<meta[^>]{0,200}?charset)\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
 
 
 def read(data: bytes, name: str, encoding: str | None) -> tuple[str, str]:

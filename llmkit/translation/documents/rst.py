@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from llmkit.translation.documents import rst_tables as tables
 from llmkit.translation.documents.base import Segment, decoded, has_letters, joined, lines_of, parts, with_marks
 from llmkit.translation.documents.edits import Change, EditedDocument, Lines, Unit, masked
-from llmkit.translation.placeholders import EMOJI, TEMPLATE
+from llmkit.translation.placeholders import IN_PROSE
 
 #: Directives whose content is prose, and those whose argument is, too.
 _PROSE = frozenset(
@@ -46,10 +46,12 @@ _BIBLIOGRAPHIC = re.compile(
 )
 _MARKS = re.compile(
     rf"\b\w+(?:\*\w+)+\b|``(?:[^`]|`(?!`))+``|(?<![\w:.+-]):[\w:.+-]+:`[^`]+`|`[^`]+`:[\w:.+-]+:|`[^`]+`(?:__?)?"
-    rf"|\|[^\s|][^|\n]*\|_?|\[[^\[\]\s]+\]_|\\.|(?<!\w)\w+(?:[-.]\w+){{0,8}}__?(?![\w`])|https?://[^\s<>`]+[\w/]|(?<![\w*])\*\*?(?=[^\s*])|(?<=[^\s*])\*\*?(?![\w*])|::\Z|{EMOJI}|{TEMPLATE}"
+    rf"|\|[^\s|][^|\n]*\|_?|\[[^\[\]\s]+\]_|\\.|(?<!\w)\w+(?:[-.]\w+){{0,8}}__?(?![\w`])|(?<![\w*])\*\*?(?=[^\s*])|(?<=[^\s*])\*\*?(?![\w*])|::\Z|{IN_PROSE.pattern}"
 )
 #: Links and roles whose words are not their target.
 _EMBEDDED = re.compile(r"(?<![`:])(`)([^`<]+)( <[^<>`]+>`__?)|(?<![\w:.+-])(:[\w:.+-]+:`)([^`<]*[^`<\s])(\s+<[^<>`]+>`)")
+#: A line of a table of contents that has a title of its own.
+_ENTRY = re.compile(r"([^<>\s](?:[^<>]*[^<>\s])?)\s*<[^<>]+>")
 _TARGET = re.compile(r"(?m)^[ \t]*\.\. _`?([^`:\n]+)`?:")
 
 
@@ -151,8 +153,11 @@ class _Reader:
         if known:
             return made, following
         end = max(self._block(at), following)
-        if name == "csv-table":
-            made += [unit for line in self.lines[following:end] for unit in self._values(line, 0)]
+        for line in self.lines[following:end]:
+            if name == "csv-table":
+                made += self._values(line, 0)
+            elif name == "toctree" and (entry := _ENTRY.fullmatch(line.text)):
+                made += self._cell(line.begin, entry[1], lambda text: text.replace("<", "‹"))
         return made, end
 
     def _values(self, line: _Line, begin: int) -> Iterator[Unit]:

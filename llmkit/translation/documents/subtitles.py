@@ -31,7 +31,9 @@ from llmkit.translation.placeholders import SYMBOL
 
 #: Players also read times without leading zeros or without a fraction.
 _TIME = r"(?:\d+:)?\d{1,2}:\d{1,2}(?:[.,]\d{1,3})?"
-_TIMING = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}")
+#: ... and with other arrows or spaces, as other translators leave them.
+_FULL = r"\d+[ \t]*:[ \t]*\d{1,2}[ \t]*:[ \t]*\d{1,2}(?:[ \t]*[.,][ \t]*\d{1,3})?"
+_TIMING = re.compile(rf"\s*(?:{_TIME}\s*-->\s*{_TIME}|{_FULL}\s*(?:-*[-=–—]>?|→)\s*{_FULL})")
 _TAG = r"</?[a-zA-Z][^<>\n]*>|<[\d:.]+>|</>|\{\\[^{}\n]*\}"
 #: <i>, <v Name>, <00:01.000>, SubStation's {\an8}.
 _MARKS = re.compile(_TAG)
@@ -40,8 +42,8 @@ _STAY = re.compile(f"<rt[^<>]*>[^<>\n]*|{_TAG}|{SYMBOL}")
 _SPEAKER = re.compile(rf"\s*(?:{_TAG})*?(?:[-–—‐‑](?:[ \t]+(?=\S)|(?=[^\s\d-]))|>>|[♪♫]|<v[ .])")
 #: A speaker's name before what is said.
 _NAME = re.compile(rf"\s*((?:{_TAG})*?)([A-Z][A-Z0-9][A-Z0-9 .'’#-]{{0,24}}(?:[ ]?\([^()\n]{{1,40}}\))?:)(?=\s|\Z)")
-#: A line that says what is heard: [door opens].
-_ASIDE = re.compile(rf"\s*(?:{_TAG})*?[\[(][^\[\]()]+[\])](?:{_TAG})*\s*\Z")
+#: A line that says what is heard: [door opens]; one that ends a song.
+_ASIDE = re.compile(rf"(?:\s*(?:{_TAG})*?[\[(][^\[\]()]+[\])]|(?=[^\w\n]*+\w)(?:[^\n♪♫]*+[♪♫]++)++)(?:{_TAG})*\s*\Z")
 _DASH = re.compile(rf"\s*((?:{_TAG})*)([-–—‐‑][ \t]*|>>+[ \t]*|[♪♫]+[ \t]*)")
 #: A line that players show whole; the longest of the cue counts, too.
 _WIDTH = 42
@@ -116,7 +118,9 @@ def _skeleton(source: str, vtt: bool) -> list[object]:
         for lines in _speeches(source, cue, _SPEAKER):
             raw = source[lines[0][0] : lines[-1][1]]
             dash = _DASH.match(raw)
-            out.append((dash[2] if dash else "", [match.group() for match in _MARKS.finditer(raw)], has_letters(_MARKS.sub("", raw))))
+            out.append(
+                (dash[2].strip() if dash else "", [match.group() for match in _MARKS.finditer(raw)], has_letters(_MARKS.sub("", raw)))
+            )
     return [*out, source[at:]]
 
 
@@ -184,7 +188,7 @@ def _write(text: str, segment: Segment) -> str:
     between: list[str] = []
     first = not _DASH.match(_MARKS.sub("", segment.text))
     for part, mark in parts(text, segment) or [(text, False)]:
-        if mark and "-->" in part:
+        if mark and _BETWEEN.fullmatch(part):
             between.append(part)
             cues.append([("", 0)])
             continue

@@ -7,7 +7,7 @@ that name; `translated` is its state before `reviewed`: https://docs.oasis-open.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -23,6 +23,7 @@ _CODE = frozenset(("bpt", "ept", "ph", "it", "sub"))
 _LEFT_OUT = frozenset(("alt-trans", "matches", "glossary", "bin-unit", "header", "skeleton", "originalData", "notes", "note", "metadata"))
 #: States of a target that is a translation already (1.2); of the others a new one is made.
 _UNDONE = frozenset(("new", "needs-translation"))
+_FINAL = frozenset(("final", "signed-off"))
 _TARGET = re.compile(r"<((?:[\w.-]+:)?)target\b[^>]*?(?:/>|>.*?</\1target\s*>)", re.DOTALL)
 _STATE = re.compile(r"""(\sstate\s*=\s*)(?:"[^"]*"|'[^']*')""")
 _SUBSTATE = re.compile(r"""\s(?:state-qualifier|subState)\s*=\s*(?:"[^"]*"|'[^']*')""")
@@ -32,12 +33,13 @@ _SUBSTATE = re.compile(r"""\s(?:state-qualifier|subState)\s*=\s*(?:"[^"]*"|'[^']
 class _Unit:
     """What stands in a trans-unit (1.2) or a segment (2.x). source and target: from start tag to end tag.
 
-    segmented: of <seg-source>, which has the source in sentences; the target may have places for them.
+    segmented: of <seg-source>, which has the source in sentences; the target may have places for them. targeted: of the target.
     """
 
     start: Token
     inside: list[Token] = field(default_factory=list)
     segmented: list[Token] = field(default_factory=list)
+    targeted: list[Token] = field(default_factory=list)
     source: tuple[int, int] | None = None
     after: int = 0
     target: tuple[int, int] | None = None
@@ -196,6 +198,7 @@ def _inside(source: str, unit: _Unit, token: Token, within: tuple[str, int] | No
     elif name == "seg-source":
         unit.segmented.append(token)
     elif name == "target":
+        unit.targeted.append(token)
         unit.filled = unit.filled or (token.name not in _AROUND and bool(source[token.begin : token.end].strip()))
     return within
 
@@ -211,7 +214,9 @@ def _span(source: str, unit: _Unit, second: bool) -> Span | None:
         or (not second and xml.attribute(source, unit.start, "approved") == "yes")
     ):
         return None
-    if unit.filled and not (undone and (same or state in _UNDONE)):
+    done = _sentences(source, unit.targeted)
+    partly = 0 < len(done) < len(_sentences(source, unit.segmented)) and state not in _FINAL
+    if unit.filled and not partly and not (undone and (same or state in _UNDONE)):
         return None
     end = unit.after
     if unit.target is not None:
@@ -219,7 +224,8 @@ def _span(source: str, unit: _Unit, second: bool) -> Span | None:
             return None
         end = max(unit.target[1], end)
     in_sentences = unit.target is not None and "mrk" in source[slice(*unit.target)]
-    text, marks = joined(xml.pieces(source, _codes(source, unit.segmented if in_sentences else unit.inside)))
+    codes = _codes(source, unit.segmented if in_sentences else unit.inside, done if partly else {})
+    text, marks = joined(xml.pieces(source, codes))
     if not has_letters(Segment(text, "", 0, marks).prose()) and not icu.is_complex(text):
         return None
     return Span(unit.start.begin if second else unit.source[0], end, text, marks, f"{2 if second else 1} {_indent(source, unit.source[0])}")
@@ -236,9 +242,25 @@ def _indent(source: str, at: int) -> str:
     return match.group() if match else ""
 
 
-def _codes(source: str, inside: Sequence[Token]) -> Iterator[Token]:
-    """The tokens of a source; an element of code, or one that is not to be translated, is one."""
-    return xml.whole(inside, lambda token: token.name in _CODE or _protected(source, token))
+def _codes(source: str, inside: Sequence[Token], done: Mapping[str, Token]) -> Iterator[Token]:
+    """The tokens of a source; an element of code, or one that is not to be translated, is one; so is a sentence that is `done`."""
+    for token in xml.whole(inside, lambda t: t.name in _CODE or _protected(source, t) or _sentence(source, t) in done):
+        yield done.get(_sentence(source, token) or "", token)
+
+
+def _sentences(source: str, tokens: Sequence[Token]) -> dict[str, Token]:
+    """The sentences that have words, by their names."""
+    every = xml.whole(tokens, lambda token: _sentence(source, token) is not None)
+    words = ((token, re.sub(r"<[^>]*>", "", source[token.begin : token.end]).strip()) for token in every)
+    return {name: token for token, text in words if text and (name := _sentence(source, token)) is not None}
+
+
+def _sentence(source: str, token: Token) -> str | None:
+    """The name of a sentence in a source or target of sentences, from its start tag or the whole element."""
+    if token.kind not in ("start", "other") or not re.compile(r"<(?:[\w.-]+:)?mrk\b").match(source, token.begin):
+        return None
+    tag = Token("start", token.begin, source.index(">", token.begin) + 1, "mrk")
+    return xml.attribute(source, tag, "mid") if xml.attribute(source, tag, "mtype") == "seg" else None
 
 
 def _protected(source: str, token: Token) -> bool:

@@ -1,5 +1,6 @@
-"""Excel (.xlsx): the strings of cells, comments, shapes and charts, headers and footers, messages of cells. Numbers, formulas and
-sheets' names stay.
+"""Excel (.xlsx): the strings of cells, results of formulas, comments, shapes and charts, headers and footers, messages of cells.
+
+Numbers, formulas and sheets' names stay.
 
 A string that formulas, filters, lists of allowed values or tables' columns name stays, too: Excel would compute something else,
 or call the file damaged. ECMA-376, part 1, 18.4 (shared strings): https://ecma-international.org/publications-and-standards/standards/ecma-376/.
@@ -26,23 +27,39 @@ _MARKS = re.compile(rf"<\d+>|{TAGS_IN_PROSE}|_x[0-9A-Fa-f]{{4}}_|{IN_PROSE.patte
 _SAID = {"dataValidation": {"promptTitle": "32", "prompt": "255", "errorTitle": "32", "error": "225"}, "hyperlink": {"tooltip": "255"}}
 #: Headers and footers, whose text is cut in three by &L, &C and &R; their codes: &P, &"Arial,Bold", &12, &KFF0000.
 _HEADER = re.compile(r"<(?:\w+:)?(?:odd|even|first)(?:Header|Footer)\b[^<>]*(?<!/)>([^<]+)<")
+#: A text that stands in its cell: mostly what a formula gave.
+_RESULT = re.compile(
+    r"""<(?:\w+:)?c\b[^<>]{0,200}?\st=["']str["'][^<>]{0,200}>\s*(?P<formula><(?:\w+:)?f\b(?:[^<>]*/>|[^<>]*>[^<]*</(?:\w+:)?f>)\s*)?"""
+    r"<(?:\w+:)?v\b[^<>]{0,50}>(?P<text>[^<]+)</"
+)
 _SECTION = re.compile(r"&amp;[LCR]")
 _CODES = re.compile(rf'&(?:[A-Z&+-]|"[^"]*"|\d+|K(?:[0-9A-Fa-f]{{6}}|\d\d[+-]\d+))|{IN_PROSE.pattern}')
 _LONGEST_HEADER = 255
 
 
 def parse(data: bytes, name: str, target: str | None = None) -> ArchiveDocument:
-    """Raises InputError for a file that is not a workbook or unpacks to too much."""
+    """target: with one, formulas are computed again when the file is opened, from the strings as they are then.
+
+    Raises InputError for a file that is not a workbook or unpacks to too much.
+    """
     entries = archive.opened(data, name, "an Excel workbook", "xl/workbook.xml")
-    return ArchiveDocument(entries, tuple(_parts(entries)), archive.compare)
+    return ArchiveDocument(entries, tuple(_parts(entries, target)), archive.compare)
 
 
-def _parts(entries: Entries) -> Iterator[tuple[str, Part]]:
+def _parts(entries: Entries, target: str | None) -> Iterator[tuple[str, Part]]:
     named = _named(entries)
+    sheets = entries.matching(r"xl/worksheets/sheet\d+\.xml")
+    if target is not None and any(result["formula"] for entry in sheets for result in _RESULT.finditer(entries.source(entry)[0])):
+        source, encoding = entries.source("xl/workbook.xml")
+        yield "xl/workbook.xml", archive.part(_computed_again(source), encoding, ())
     for entry in entries.matching(r"xl/(?:sharedStrings|worksheets/sheet\d+|comments\d*|comments/comment\d+)\.xml"):
         source, encoding = entries.source(entry)
         strings = _strings(source, frozenset() if "comment" in entry else named)
-        yield entry, archive.part(source, encoding, [*strings, *_headers(source), *_messages(source)])
+        yield entry, archive.part(source, encoding, [*strings, *_results(source, named), *_headers(source), *_messages(source)])
+    for entry in entries.matching(r"xl/threadedComments/threadedComment\d+\.xml"):
+        source, encoding = entries.source(entry)
+        # a person who is mentioned is found by a place in the text
+        yield entry, archive.part(source, encoding, archive.elements(source, frozenset(("text",))) if "<mention " not in source else ())
     for entry in entries.matching(r"xl/(?:drawings/drawing|charts/chart)\d+\.xml"):
         source, encoding = entries.source(entry)
         yield entry, archive.part(source, encoding, drawing.units(source))
@@ -92,6 +109,28 @@ def _strings(source: str, named: frozenset[str]) -> Iterator[Unit | None]:
             format = source[properties : token.end] if token.kind != "start" else format
         elif token.name == "t":
             tag = token if token.kind == "start" else None
+
+
+def _results(source: str, named: frozenset[str]) -> Iterator[Unit | None]:
+    """A unit from each text that a cell holds itself: what is shown until its formula is computed again."""
+    lines = Lines(source)
+    for result in _RESULT.finditer(source):
+        text = xml.unescape(result["text"])
+        if text not in named and messages.is_text(text):
+            yield slotted([Slot(text, (result.span("text"),))], lines.at(result.start("text")), lambda new, *_: xml.escape(new), _MARKS)
+
+
+def _computed_again(source: str) -> str:
+    """A workbook whose formulas are computed when it is opened."""
+    if tag := re.search(r"<(?:\w+:)?calcPr\b[^<>]*?(?=\s*/?>)", source):
+        kept = re.sub(r'\sfullCalcOnLoad="[^"]*"', "", tag.group())
+        return f'{source[: tag.start()]}{kept} fullCalcOnLoad="1"{source[tag.end() :]}'
+    # where the schema wants it: behind the sheets, names of functions, references, names
+    after = list(re.finditer(r"</(?P<prefix>(?:\w+:)?)(?:sheets|functionGroups|externalReferences|definedNames)>", source))
+    if not after:
+        return source
+    at = after[-1].end()
+    return f'{source[:at]}<{after[-1]["prefix"]}calcPr fullCalcOnLoad="1"/>{source[at:]}'
 
 
 def _headers(source: str) -> Iterator[Unit | None]:

@@ -174,6 +174,7 @@ class _Reader:
                 key = bool(stack) and stack[-1][0] and stack[-1][1]
                 self._turn(stack)
                 if key:
+                    stack[-1][3] = _any(event).start_mark.column  # the mapping's own mark is that of its anchor, where it has one
                     stack[-1][4] = event.value if isinstance(event, yaml.ScalarEvent) else ""
                 if key and len(stack) == 1:
                     self.roots.append(_place(event))
