@@ -27,7 +27,7 @@ from llmkit.cli.running import model_identity, models_open, summarize, tell_no_r
 from llmkit.cli.servers import refuse_without_server
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.utilization import measured
-from llmkit.errors import ModelError, counted
+from llmkit.errors import LlmkitError, ModelError, counted
 from llmkit.jobs.outcome import answer_field
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import Prompt, PromptFields
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
-    from llmkit.engines.base import Engine
+    from llmkit.engines.base import Completion, Engine, Request
     from llmkit.engines.chat import ChatSettings
     from llmkit.jobs.output import Output, Writer
     from llmkit.jobs.settings import JobSettings
@@ -144,7 +144,7 @@ class Call:
             if streamed:
                 if echo:
                     console.write(prompt)
-                answers = [engine.stream(request, self.decoding, console.write)]
+                answers = [_streamed(engine, request, self.decoding)]
             else:
                 answers = engine.generate([request], self.decoding)[0]
             if failed := next((a.error for a in answers if a.error), None):
@@ -189,6 +189,23 @@ class Call:
         if self.own is not None:
             out["resolved.generation_config"] = {n: list(v) if isinstance(v, tuple) else v for n, v in sorted(self.own.values.items())}
         return out
+
+
+def _streamed(engine: Engine, request: Request, decoding: Decoding) -> Completion:
+    """An answer that is shown as it comes. What is shown of one that breaks off ends its line before the error is told."""
+    last = "\n"
+
+    def write(part: str) -> None:
+        nonlocal last
+        console.write(part)
+        last = part[-1:] or last
+
+    try:
+        return engine.stream(request, decoding, write)
+    except LlmkitError:
+        if last != "\n":
+            console.write("\n")
+        raise
 
 
 def _generation_defaults(model: ModelSettings, out: console.Console) -> GenerationDefaults:
