@@ -162,7 +162,7 @@ with open(path) as rows:
             done = marks.EVERY * WINDOW_ROWS
             tally = Tally(rows=done, prompt_tokens=done, completion_tokens=done)
             place = Place("jsonl, text", (window + 1) * WINDOW_ROWS, (window + 1) * WINDOW_ROWS, size, prefix.hexdigest())
-            mark = marks.Mark(window + 1, place, at, chain.state, 0, 0.16 * marks.EVERY, tally)
+            mark = marks.Mark(window + 1, place, at, chain.state, 0.16 * marks.EVERY, tally)
             add(to_json(mark.entry(), separators=(",", ":")).encode())
 file.close()
 """
