@@ -208,7 +208,7 @@ def test_a_server_that_echoes_nothing_is_an_error_that_says_so(run: Run, tmp_pat
     [
         ["--num-beams", "2"], ["--no-repeat-ngram-size", "2"], ["--max-length", "20"], ["--truncate", "left"], ["--regex", "a"],
         ["--prompt-lookup", "3"], ["--adapter", "x"], ["--device", "cpu"], ["--quantize", "int8"], ["--dtype", "float32"], ["--offline"],
-        ["--trust-remote-code"], ["--chat-template", "file.jinja"],
+        ["--trust-remote-code"], ["--chat-template", "file.jinja"], ["--generation-config", "model"],
     ],
     ids=lambda options: str(options[0]),
 )  # fmt: skip
@@ -223,6 +223,11 @@ def test_an_address_that_can_not_be_one_is_refused(run: Run, address: str) -> No
     ran = run("generate", "x", "-m", "openai:tiny", "--api-base", address)
     assert ran.code == 2
     assert "http://localhost:8000/v1" in ran.err
+
+
+def test_a_server_that_is_named_twice_is_asked_as_one(run: Run, server: FakeServer, at: list[object]) -> None:
+    ran = run("generate", "x", *at, "--api-base", f"{server.base}/", "--verbose")
+    assert (ran.code, ran.err.count(server.base)) == (0, 1), ran.err
 
 
 def test_an_address_for_a_model_that_runs_here_is_refused(run: Run) -> None:

@@ -24,10 +24,10 @@ from llmkit.cli.inputs import NEEDS_FILE, only_with_input, output_of, read_promp
 from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, RUN, SHOW, count_option, option
 from llmkit.cli.running import model_identity, models_open, summarize, tell_no_rows, tell_speed
-from llmkit.cli.servers import refuse_without_server
+from llmkit.cli.servers import refuse_without_server, runs_on_server
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.utilization import measured
-from llmkit.errors import LlmkitError, ModelError, counted
+from llmkit.errors import LlmkitError, ModelError, UsageError, counted
 from llmkit.jobs.outcome import answer_field
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import Prompt, PromptFields
@@ -213,6 +213,9 @@ def _generation_defaults(model: ModelSettings, out: console.Console) -> Generati
     from llmkit.models.generation_defaults import FILE, GenerationDefaults, generation_defaults
     from llmkit.models.reference import locate
 
+    if runs_on_server(model.reference):
+        message = f"--generation-config model reads the model's folder; {model.reference} is on a server"
+        raise UsageError(message, hint="remove it, and give the options that you want, for example --temperature 0.7")
     place = locate(model.reference, offline=model.offline, trust_remote_code=model.trust_remote_code, tell=out.notice)
     own = generation_defaults(place.folder)
     if own is None:

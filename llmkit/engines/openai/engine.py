@@ -308,7 +308,7 @@ def open_engine(
     except ImportError as exc:
         raise UnavailableError("the client library of OpenAI's protocol is not installed", hint='pip install "llmkit[openai]"') from exc
     _ = openai
-    bases = tuple(base.rstrip("/") for base in bases) or (_OPENAI,)
+    bases = tuple(dict.fromkeys(base.rstrip("/") for base in bases)) or (_OPENAI,)
     engine = OpenAIEngine(settings.reference.removeprefix("openai:"), bases, key=key, server=settings.server, chat=chat, warn=warn)
     report(f"{settings.reference}: {', '.join(bases)}; {counted(engine.concurrency, 'request')} at once")
     engine.check()
