@@ -23,7 +23,7 @@ from llmkit.engines.base import Check, never_stop
 from llmkit.engines.openai.failures import BrokenAnswerError, Failure, Redactor, RedirectError, failure_of
 from llmkit.engines.openai.pacing import LONG, Pool, Server
 from llmkit.errors import LlmkitError, UnavailableError, counted, one_line
-from llmkit.models.settings import ServerSettings
+from llmkit.models.settings import ServerSettings, network_hint
 
 T = TypeVar("T")
 
@@ -254,7 +254,11 @@ def _library(base: str, key: str | None, settings: ServerSettings, begin: Callab
             parts = response.aiter_bytes
             response.aiter_bytes = lambda *size: _first(response, parts(*size))
 
-    reading = openai.DefaultAsyncHttpxClient(event_hooks={"request": [wait], "response": [_stay, shorten]}, timeout=settings.timeout)
+    hooks: Any = {"request": [wait], "response": [_stay, shorten]}
+    try:
+        reading = openai.DefaultAsyncHttpxClient(event_hooks=hooks, timeout=settings.timeout)
+    except Exception as exc:  # of proxies, of their packages, of certificates
+        raise UnavailableError(f"no connection to {base} can be prepared: {Redactor(key)(exc)}", hint=network_hint()) from exc
     return openai.AsyncOpenAI(api_key=key or "none", base_url=base, max_retries=0, timeout=settings.timeout, http_client=reading)
 
 

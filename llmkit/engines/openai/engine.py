@@ -301,8 +301,10 @@ def open_engine(
         bases = (named,)
     if not bases and key is None:
         raise UsageError("no server given", hint="name one with `api_base`, for example http://localhost:8000/v1, or set OPENAI_API_KEY")
-    if key is not None and not (key.isascii() and key.isprintable()):
-        raise UnavailableError("OPENAI_API_KEY contains a character that is not allowed in a key", hint="copy the key again")
+    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):  # which the client library sends
+        value = os.environ.get(name, "").strip()
+        if not (value.isascii() and value.isprintable()):
+            raise UnavailableError(f"{name} contains a character that is not allowed in a header of HTTP", hint="copy it again")
     try:
         import openai
     except ImportError as exc:
