@@ -253,7 +253,7 @@ def test_the_environment_names_the_server(run: Run, server: FakeServer, monkeypa
 
 def test_fields_that_a_server_does_not_know_are_left_out_when_they_are_neutral(run: Run, tmp_path: Path) -> None:
     def refuse(body: object) -> object:
-        unknown = sorted({"top_k", "min_p", "min_tokens", "repetition_penalty"} & set(body))  # type: ignore[call-overload]
+        unknown = sorted({"top_k", "min_p", "min_tokens", "repetition_penalty", "seed"} & set(body))  # type: ignore[call-overload]
         return (422, {"message": f"Unexpected fields in the request: {unknown}"}) if unknown else None
 
     rows = write_rows(tmp_path / "in.jsonl", [{"prompt": f"row {i}"} for i in range(6)])
@@ -266,6 +266,9 @@ def test_fields_that_a_server_does_not_know_are_left_out_when_they_are_neutral(r
         refused = run("generate", "x", *at, "--temperature", "1", "--top-k", "5", "--json")
         assert refused.code == 2
         assert "--top-k" in refused.err
+        drawn = run("generate", "x", *at, "--temperature", "1", "--json")  # whose answers would be others each time
+        assert drawn.code == 5
+        assert "['seed']" in drawn.err
 
 
 def test_a_limit_goes_by_the_name_that_the_server_takes(run: Run) -> None:

@@ -248,8 +248,9 @@ class OpenAIEngine:
         if protocol.OTHER_LIMIT in refusal and protocol.LIMIT in sent:
             self._limit = protocol.OTHER_LIMIT
             return True
-        named = [name for name in protocol.OPTIONAL if name in sent and re.search(rf"\b{name}\b", refusal)]
-        if asked := [name for name in named if sent[name] != protocol.OPTIONAL[name]]:
+        neutral = protocol.OPTIONAL | ({"seed": sent.get("seed")} if sent.get("temperature") == 0 else {})  # which decides nothing then
+        named = [name for name in neutral if name in sent and re.search(rf"\b{name}\b", refusal)]
+        if asked := [name for name in named if sent[name] != neutral[name]]:
             raise UsageError(f"the server does not accept {', '.join(f'`{name}`' for name in asked)}: {refusal}")
         self._unknown |= set(named)
         if named:
