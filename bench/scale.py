@@ -1,20 +1,22 @@
-"""What more workers and more rows cost: on workers that take a given time per batch, and on long journals.
+"""What more workers and more rows cost: on workers that take a given time per batch, on long journals, and on servers with a limit.
 
 Scaling: batches per second on 1, 2, 4 and 8 workers on Ray, whose batches take a second each, as a share of what as many workers could
 do at most: until the last answer, and until the last batch was sent, which leaves out the end, where workers run out of work. The same
 on many workers that this process only imagines, whose batches take from half a second to one and a half: what planning and writing alone
 allow. Memory: of the process that plans and writes, whose workers answer at once. Resuming: a run of ten times as many rows that was
-ended shortly before its last, until the first batch is asked for again.
+ended shortly before its last, until the first batch is asked for again. Servers: answers a second from one that takes a tenth of a second
+for each, as a share of the requests that it admits, from the first of them to the last.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.running import environment, process
+from bench.running import ROOT, environment, process
 
 #: What the code below shares: a task that takes some seconds for a batch, and a job with it.
 _JOB = """
@@ -160,7 +162,7 @@ with open(path) as rows:
             done = marks.EVERY * WINDOW_ROWS
             tally = Tally(rows=done, prompt_tokens=done, completion_tokens=done)
             place = Place("jsonl, text", (window + 1) * WINDOW_ROWS, (window + 1) * WINDOW_ROWS, size, prefix.hexdigest())
-            mark = marks.Mark(window + 1, place, at, chain.state, 0, 0.16 * marks.EVERY, tally)
+            mark = marks.Mark(window + 1, place, at, chain.state, 0.16 * marks.EVERY, tally)
             add(to_json(mark.entry(), separators=(",", ":")).encode())
 file.close()
 """
@@ -181,7 +183,9 @@ except Asked:
 
 def main(rows: Sequence[int], out: Path, scratch: Path, *, quick: bool) -> None:
     """Measures each, prints it, and writes scale.json. rows: of the runs whose memory is measured."""
-    found: dict[str, list[dict[str, float]]] = {"workers": [], "imagined workers": [], "memory": [], "resuming": []}
+    found: dict[str, list[dict[str, float]]] = {"workers": [], "imagined workers": [], "memory": [], "resuming": [], "servers": []}
+    for rate, burst in ((20, 1), (20, 5), (50, 5)):
+        found["servers"].append(_limited(rate, burst, scratch, seconds=20 if quick else 60))
     each = 8 if quick else 30
     for kind, code, counts in (("", _WORKERS, (1, 2, 4, 8)), ("imagined ", _IMAGINED, (8, 32, 64))):
         for count in counts:
@@ -208,6 +212,22 @@ def main(rows: Sequence[int], out: Path, scratch: Path, *, quick: bool) -> None:
         print(f"a journal of {count:,} rows ({size / 2**20:,.0f} MiB): {seconds:.1f} s until it goes on, peak {peak / 2**20:.0f} MiB")
     (out / "scale.json").write_text(json.dumps(found, indent=1) + "\n")
     print(f"{out}/scale.json")
+
+
+def _limited(rate: int, burst: int, scratch: Path, *, seconds: int) -> dict[str, float]:
+    """Asks a server that admits so many requests a second, of which `burst` may come at once, for about so many seconds."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "bench.limited", str(rate), str(burst), "0.1"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(), cwd=ROOT,
+    )  # fmt: skip
+    assert server.stdout is not None
+    base, rows = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1", _rows(scratch, rate * seconds)
+    command = ["generate", "-i", rows, "-o", f"{rows}.answers.jsonl", "--overwrite", "-m", "openai:tiny", "--api-base", base]
+    process([sys.executable, "-m", "llmkit", *command], environment())
+    told: dict[str, float] = json.loads(server.communicate()[0])
+    share = (told["admitted"] - 1) / told["seconds"] / rate
+    print(f"{rate} requests a second admitted, {burst} at once: {100 * share:.1f}% used, {told['refused']:.0f} refused", flush=True)
+    return {"rate": rate, "burst": burst, "used": share, **told}
 
 
 def _run(code: str, *arguments: object) -> tuple[list[float], int]:

@@ -170,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _content(self, body: Mapping[str, Any]) -> dict[str, Any]:
         chat, prompt = "messages" in body, prompt_of(body)
-        text = said(prompt, body["seed"], body["max_tokens"] if "max_tokens" in body else body["max_completion_tokens"])
+        text = said(prompt, body.get("seed", 0), body["max_tokens"] if "max_tokens" in body else body["max_completion_tokens"])
         written = words(text)
         reason = "length" if len(written) < 8 else "stop"
         for stop in body.get("stop") or ():

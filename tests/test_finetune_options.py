@@ -193,6 +193,13 @@ def test_lora_plus_trains_the_second_matrices_at_a_rate_of_their_own(run: Run, t
     assert moved == pytest.approx({"plain": 1e-3, "plus": 4e-3}, rel=0.01)
 
 
+@pytest.mark.parametrize("rank", ["300", "100000"])
+def test_a_rank_above_every_layer_is_refused_for_that_and_not_for_its_memory(run: Run, tmp_path: Path, texts: Path, rank: str) -> None:
+    done = run("finetune", texts, "-m", STORIES, "-o", tmp_path / "ad", "--max-steps", "1", "--lora-r", rank)
+    assert done.code == 2, done.err
+    assert f"--lora-r {rank} is above the width of every layer" in done.err
+
+
 def test_what_to_keep_needs_validation_rows(run: Run, pairs: Path) -> None:
     done = run("finetune", pairs, "-m", STORIES, "--dry-run", "--keep", "last")
     assert done.code == 2

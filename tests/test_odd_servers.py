@@ -100,6 +100,18 @@ def test_of_several_choices_the_first_by_its_number_is_the_answer(run: Run, tmp_
     assert (row["text"], row["finish_reason"]) == ("yes", "content_filter")
 
 
+def test_of_an_answer_in_parts_those_of_text_are_the_answer(run: Run, tmp_path: Path) -> None:
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]},
+        {"type": "text", "text": "ye"},
+        {"type": "text", "text": "s"},
+    ]
+    with odd(sends(200, reply(choices=[{"index": 0, "finish_reason": "stop", "message": {"content": parts}}]))) as base:
+        assert asked(run, tmp_path, base)["text"] == "yes"
+    with odd(events(BEGIN, *({"content": [part]} for part in parts))) as base:
+        assert run("generate", "Is it?", "-m", "openai:tiny", "--api-base", base).out == "yes\n"
+
+
 @pytest.mark.parametrize(
     "token", [{"token": "a", "logprob": None}, {"token": "a", "logprob": "-1"}, {"token": "a", "logprob": float("nan")}, "a"]
 )
@@ -116,6 +128,17 @@ def test_log_probabilities_that_are_none_are_an_error_of_the_row(run: Run, tmp_p
         (418, None, "status 418"),
         (400, {"error": {"message": "the model `tiny` is `busy`"}}, "status 400: the model 'tiny' is 'busy'"),
         (200, {"error": "overloaded"}, "the error overloaded"),
+        (200, {"choices": [{"index": 0, "message": {"content": "y"}, "error": {"message": "no GPU"}}]}, "the error no GPU"),
+        (
+            200,
+            {"choices": [{"index": 0, "message": {"content": "y"}, "finish_reason": "error"}]},
+            "an answer (finish reason error)",
+        ),
+        (
+            200,
+            {"choices": [{"index": 0, "message": {"content": "y"}, "finish_reason": "abort"}]},
+            "an answer (finish reason abort)",
+        ),
     ],
 )
 def test_an_error_is_told_as_the_server_tells_it(run: Run, tmp_path: Path, status: int, content: object, said: str) -> None:
@@ -223,16 +246,45 @@ NULL, BEGIN = {"role": "assistant", "content": None}, {"role": "assistant", "con
         (events(BEGIN, {"refusal": "I can't"}), 5, "", "refused to answer"),
         (events(BEGIN), 0, "\n", "the answer is empty"),
         (events(BEGIN, {"content": "so"}, ended="content_filter"), 0, "so\n", "the server ended the answer: content_filter"),
+        (events(BEGIN, {"content": "so"}, ended="error"), 5, "so\n", "a part of an answer (finish reason error)"),
+        (sends(200, {"error": {"message": "no GPU"}}, Content_Type="application/json"), 5, "", "the error no GPU"),
+        (sends(200, reply(), Content_Type="application/json"), 0, "yes\n", ""),
         (events(BEGIN, {"reasoning_content": "Hm"}, {"content": "yes"}, ended=None), 0, "yes\n", ""),
     ],
-    ids=["null", "nothing", "tool", "reasoning", "refusal", "empty", "cut", "whole"],
+    ids=["null", "nothing", "tool", "reasoning", "refusal", "empty", "cut", "broken", "failed", "whole", "reasoned"],
 )
 def test_a_streamed_answer_without_text_is_not_taken_for_one(run: Run, answer: Answer, code: int, out: str, said: str) -> None:
     with odd(answer) as base:
-        ran = run("generate", "Hello", "-m", "openai:tiny", "--api-base", base)
+        ran = run("generate", "Hello", "-m", "openai:tiny", "--api-base", base, "--max-retries", 0)
     assert (ran.code, ran.out) == (code, out), ran.err
+    assert "trying again" not in ran.err
     assert said in ran.err
     assert said or not ran.err
+
+
+def test_a_stream_is_of_the_one_answer_and_tells_its_error(run: Run) -> None:
+    def streams(*lines: str) -> Answer:
+        data = "\n\n".join(lines)
+
+        def answer(handler: BaseHTTPRequestHandler) -> None:
+            handler.send_response(200)
+            handler.send_header("Content-Type", "text/event-stream")
+            handler.send_header("Content-Length", str(len(data)))
+            handler.end_headers()
+            handler.wfile.write(data.encode())
+
+        return answer
+
+    def choice(number: int, text: str, ended: str | None = None) -> str:
+        return "data: " + json.dumps({"choices": [{"index": number, "delta": {"content": text}, "finish_reason": ended}]})
+
+    arguments = ["generate", "Hello", "-m", "openai:tiny", "--max-retries", 0, "--api-base"]
+    with odd(streams(choice(0, "ye"), choice(1, "no", "stop"), ": alive", choice(0, "s", "stop"), "data: [DONE]", "")) as base:
+        assert run(*arguments, base).out == "yes\n"
+    with odd(streams(choice(0, "ye"), 'event: error\ndata: {"message": "no GPU"}', "data: [DONE]", "")) as base:
+        ran = run(*arguments, base)
+    assert (ran.code, ran.out) == (5, "ye\n")
+    assert "the error no GPU" in ran.err
 
 
 def test_an_empty_text_beside_reasoning_without_an_end_is_a_failed_row(run: Run, tmp_path: Path) -> None:

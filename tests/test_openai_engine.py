@@ -208,7 +208,7 @@ def test_a_server_that_echoes_nothing_is_an_error_that_says_so(run: Run, tmp_pat
     [
         ["--num-beams", "2"], ["--no-repeat-ngram-size", "2"], ["--max-length", "20"], ["--truncate", "left"], ["--regex", "a"],
         ["--prompt-lookup", "3"], ["--adapter", "x"], ["--device", "cpu"], ["--quantize", "int8"], ["--dtype", "float32"], ["--offline"],
-        ["--trust-remote-code"], ["--chat-template", "file.jinja"],
+        ["--trust-remote-code"], ["--chat-template", "file.jinja"], ["--generation-config", "model"],
     ],
     ids=lambda options: str(options[0]),
 )  # fmt: skip
@@ -223,6 +223,11 @@ def test_an_address_that_can_not_be_one_is_refused(run: Run, address: str) -> No
     ran = run("generate", "x", "-m", "openai:tiny", "--api-base", address)
     assert ran.code == 2
     assert "http://localhost:8000/v1" in ran.err
+
+
+def test_a_server_that_is_named_twice_is_asked_as_one(run: Run, server: FakeServer, at: list[object]) -> None:
+    ran = run("generate", "x", *at, "--api-base", f"{server.base}/", "--verbose")
+    assert (ran.code, ran.err.count(server.base)) == (0, 1), ran.err
 
 
 def test_an_address_for_a_model_that_runs_here_is_refused(run: Run) -> None:
@@ -248,7 +253,7 @@ def test_the_environment_names_the_server(run: Run, server: FakeServer, monkeypa
 
 def test_fields_that_a_server_does_not_know_are_left_out_when_they_are_neutral(run: Run, tmp_path: Path) -> None:
     def refuse(body: object) -> object:
-        unknown = sorted({"top_k", "min_p", "min_tokens", "repetition_penalty"} & set(body))  # type: ignore[call-overload]
+        unknown = sorted({"top_k", "min_p", "min_tokens", "repetition_penalty", "seed"} & set(body))  # type: ignore[call-overload]
         return (422, {"message": f"Unexpected fields in the request: {unknown}"}) if unknown else None
 
     rows = write_rows(tmp_path / "in.jsonl", [{"prompt": f"row {i}"} for i in range(6)])
@@ -261,6 +266,9 @@ def test_fields_that_a_server_does_not_know_are_left_out_when_they_are_neutral(r
         refused = run("generate", "x", *at, "--temperature", "1", "--top-k", "5", "--json")
         assert refused.code == 2
         assert "--top-k" in refused.err
+        drawn = run("generate", "x", *at, "--temperature", "1", "--json")  # whose answers would be others each time
+        assert drawn.code == 5
+        assert "['seed']" in drawn.err
 
 
 def test_a_limit_goes_by_the_name_that_the_server_takes(run: Run) -> None:

@@ -189,11 +189,17 @@ def test_what_workers_cannot_be_is_said(run: Run, tmp_path: Path, prompts: Path,
     assert said in ran.err
 
 
-def test_a_gpu_of_its_own_is_not_named_for_workers(process: Process, tmp_path: Path, prompts: Path) -> None:
-    """In a process that ends with it: Ray signs in to no other cluster after one of its own."""
-    ran = process("generate", "-i", prompts, "-o", tmp_path / "out.jsonl", "--workers", "2", "--device", "cuda:1")
+def test_a_cluster_of_its_own_leaves_nothing_that_hinders_another(
+    run: Run, tmp_path: Path, prompts: Path, on_one: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    arguments = ["generate", "-i", prompts, "-o", tmp_path / "out.jsonl", *SHORT]
+    ran = run(*arguments, "--workers", "1", "--device", "cuda:1")
     assert ran.code == 2, ran.err
     assert "Ray gives each worker its own GPU" in ran.err
+    assert not (tmp_path / "home" / ".ray").exists()  # a token there would be asked for by the user's other clusters
+    ran = run(*arguments, *on_one)
+    assert ran.code == 0, ran.err
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,21 @@ def test_a_key_appears_nowhere(process: Process, tmp_path: Path) -> None:
     assert "[key]" in read_rows(out)[1]["error"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", "ftp://user:secret@127.0.0.1:1"), ("http_proxy", "http://[::bad"), ("SSL_CERT_FILE", "/nowhere"),
+        ("OPENAI_ORG_ID", "secr\u00e9t"), ("OPENAI_API_KEY", "secret\nkey"),
+    ],
+)  # fmt: skip
+def test_a_variable_that_no_connection_can_be_made_with_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    ran = run("generate", "x", "-m", "openai:tiny", "--api-base", "https://127.0.0.1:1/v1", "--max-retries", "0")
+    assert ran.code == 5, ran.err
+    assert name in ran.err
+    assert "secr" not in ran.err
+
+
 def test_an_address_with_a_password_is_refused_and_not_repeated(run: Run) -> None:
     ran = run("generate", "x", "-m", "openai:tiny", "--api-base", f"http://user:{KEY}@localhost/v1")
     assert ran.code == 2

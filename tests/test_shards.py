@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,9 @@ from conftest import Run, finish, kill, start, until, write_rows
 from servers import FakeServer, serving
 
 from llmkit.errors import UsageError
+from llmkit.jobs.batching import WINDOW_ROWS, Work, batches
 from llmkit.jobs.shards import Shard, parse_shard
+from llmkit.rows import Row
 
 ROWS = 70
 
@@ -197,6 +200,25 @@ def test_a_shard_needs_an_output_of_rows(run: Run, tmp_path: Path, job: list[obj
     assert run(*job, "-o", tmp_path / "out.xyz", "--shard", "1/2").code == 2
 
 
-def test_every_place_of_a_plan_is_in_one_shard() -> None:
+def test_every_row_and_every_batch_is_in_one_shard() -> None:
     shards = [Shard(number, 7) for number in range(1, 8)]
-    assert all(sum(shard.has(place) for shard in shards) == 1 for place in range(100))
+    assert all(sum(shard.has_row(index) for shard in shards) == 1 for index in range(100))
+    assert all(sum(shard.has_batch(window, place) for shard in shards) == 1 for window in range(20) for place in range(20))
+
+
+@pytest.mark.parametrize("order", ["by chance", "longest last"])
+@pytest.mark.parametrize("count", [2, 4, 5, 8])
+def test_shards_have_equal_work_however_long_the_rows_are(count: int, order: str) -> None:
+    chance = random.Random(1)
+    lengths = [min(230, int(chance.lognormvariate(3.2, 0.9)) + 1) for _ in range(16 * WINDOW_ROWS)]
+    if order == "longest last":
+        lengths.sort()
+    work = [0] * count
+    for window in range(16):
+        start = window * WINDOW_ROWS
+        works = [Work(Row(i, i + 1, {}), length=lengths[i], max_new_tokens=16) for i in range(start, start + WINDOW_ROWS)]
+        planned = batches(works, rows=None, tokens=16_384)
+        for number in range(count):
+            shard = Shard(number + 1, count)
+            work[number] += sum(len(b) * (b[0].length + 16) for place, b in enumerate(planned) if shard.has_batch(window, place))
+    assert max(work) <= 1.05 * sum(work) / count

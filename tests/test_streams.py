@@ -88,8 +88,9 @@ def test_a_traceback_on_a_terminal_shows_control_characters_as_escapes() -> None
     assert b"\x1b]0;" not in seen
 
 
-def test_a_token_with_an_invisible_character_is_named_and_not_shown(process: Process) -> None:
-    ran = process("generate", "x", "-m", "org/name", env={"HF_TOKEN": "hf_x\u200b"})
-    assert ran.code == 5
-    assert "HF_TOKEN" in ran.err
+@pytest.mark.parametrize(("name", "value"), [("HF_TOKEN", "hf_x\u200b"), ("ALL_PROXY", "ftp://user:hf_x@127.0.0.1:1")])
+def test_a_variable_that_the_hub_can_not_be_reached_with_is_named_and_not_shown(process: Process, name: str, value: str) -> None:
+    ran = process("generate", "x", "-m", "org/name", env={name: value, "HF_HUB_OFFLINE": "0"})
+    assert ran.code == 5, ran.err
+    assert name in ran.err
     assert "hf_x" not in ran.err

@@ -39,11 +39,16 @@ class ServerOptions:
         return ServerSettings(tuple(self.api_base or ()), self.concurrency, seconds(self.request_timeout) or 600.0, self.max_retries)
 
 
-def refuse_without_server(ctx: typer.Context, reference: str) -> None:
-    """Refuses options about requests for a model that no server runs. Raises UsageError."""
+def runs_on_server(reference: str) -> bool:
+    """Whether a model has no folder that its own settings could be read from, because an engine asks a server for it."""
     from llmkit.engines.registry import engines
 
-    if ":" in reference and not reference.startswith("builtin:") and any(kind.claims(reference) for kind in engines().values()):
+    return ":" in reference and not reference.startswith("builtin:") and any(kind.claims(reference) for kind in engines().values())
+
+
+def refuse_without_server(ctx: typer.Context, reference: str) -> None:
+    """Refuses options about requests for a model that no server runs. Raises UsageError."""
+    if runs_on_server(reference):
         return
     why = f"applies to models on servers (openai:NAME); {reference} runs on this machine"
     refuse(ctx, ("concurrency", "request_timeout", "max_retries"), why, hint="remove it")

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -80,6 +81,7 @@ def connected(ray: Any, settings: WorkerSettings, *, gpus: bool) -> Iterator[Sha
             _reach(settings.address)
         if local:
             stack.enter_context(_environment(_ENVIRONMENT))
+            stack.enter_context(_token())
             stack.enter_context(_logs())
             how = {"address": "local", "num_cpus": max(1, math.ceil(cpus * settings.count)), "object_store_memory": _STORE}
             how["include_dashboard"] = False
@@ -111,6 +113,31 @@ def _reach(address: str) -> None:
     except (OSError, OverflowError) as exc:
         hint = "HOST:6379 of its head, or auto on one of its nodes"
         raise UnavailableError(f"there is no Ray cluster at {address}: {one_line(exc)}", hint=hint) from exc
+
+
+@contextmanager
+def _token() -> Iterator[None]:
+    """The token of this run's own cluster, for this run alone.
+
+    Ray would make one in the user's home, which its other clusters would then want to see, or fail where nothing can be written there;
+    and keep what it knows of the first cluster, so that a process could sign in to no other one.
+    """
+    try:
+        with _environment({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}):
+            _read_authentication()
+            yield
+    finally:
+        _read_authentication()
+
+
+def _read_authentication() -> None:
+    """Lets Ray read from the environment again how clients sign in. Versions before 2.52 have no tokens."""
+    import ray._raylet
+
+    inner: Any = ray._raylet
+    with contextlib.suppress(AttributeError):
+        inner.Config.initialize("")
+        inner.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager

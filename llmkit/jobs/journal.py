@@ -21,7 +21,7 @@ from llmkit.files import open_own, unwritable
 from llmkit.records import differences
 from llmkit.rows.values import MAX_DEPTH, from_json, to_json
 
-FORMAT = 3
+FORMAT = 4
 #: The first name in an entry that is a mark.
 MARK = "mark"
 _MARK_START = b'{"mark"'

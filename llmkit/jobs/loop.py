@@ -52,8 +52,8 @@ def answered(
 class _Window:
     """Rows that are read and not all answered. waiting: places of those that this run has yet to answer. seconds: of its answers.
 
-    start: where the journal's first entry about it may stand, None while there is none. place, rows_sha256 and planned: as of its
-    end (see `marks.Mark`).
+    start: where the journal's first entry about it may stand, None while there is none. place and rows_sha256: as of its end
+    (see `marks.Mark`).
     """
 
     number: int
@@ -63,7 +63,6 @@ class _Window:
     start: int | None
     place: Place | None
     rows_sha256: str
-    planned: int
     seconds: float
 
 
@@ -82,7 +81,7 @@ class Loop:
         self._marked, self._seconds = 0, 0.0  # windows before the last mark, and the seconds since
         self._open: dict[int, _Window] = {}
         self._digest = RowsDigest()
-        self._failed_now = self._planned = 0
+        self._failed_now = 0
         self._since = time.monotonic()  # when the last entry was appended
 
     @property
@@ -116,7 +115,7 @@ class Loop:
             return earlier.Saved(self.journal, self.rows.name)
         self._tally.merge(mark.tally)
         self._tally.resumed = mark.tally.rows
-        self._marked, self._planned, self._digest = mark.windows, mark.planned, RowsDigest(mark.rows_sha256)
+        self._marked, self._digest = mark.windows, RowsDigest(mark.rows_sha256)
         done = mark.tally
         self.stopping.spend([Answer({}, None, done.prompt_tokens, done.completion_tokens, done.scored_tokens)])
         progress.skip(done.rows)
@@ -144,8 +143,7 @@ class Loop:
         done = self._saved.take(rows, digests, number)
         self.stopping.spend(outcome.answer for outcome in done.values())
         start, place = self._saved.begin if done else None, self.rows.place() if self._marks else None
-        known = (self.rows_sha256, self._planned, self._saved.seconds_of(number))
-        window = _Window(number, digests, done, set(), start, place, *known)
+        window = _Window(number, digests, done, set(), start, place, self.rows_sha256, self._saved.seconds_of(number))
         self._open[number] = window
         if kept is not None:
             again = {i: o for i, o in earlier.not_failed(rows, kept, self.rows.name).items() if i not in done}
@@ -159,10 +157,12 @@ class Loop:
         if len(window.done) == len(rows):
             return
         works = [self.task.prepare(row) for row in rows]
-        planned = self._ours(_plan(works, self.task, self.settings))
-        window.planned = self._planned
+        shard, planned = self.settings.shard, list(_plan(works, self.task, self.settings))
+        nobodys = [w for w in works if w.error is not None and (shard is None or shard.has_row(w.row.index))]
+        if shard is not None:
+            planned = [batch for place, batch in enumerate(planned) if shard.has_batch(window.number, place)]
         missing = list(_open(self._missing(planned, window.done)))
-        nobodys = [w for w in works if w.error is not None and self._is_ours(w.row.index)] + [w for batch in planned for w in batch]
+        nobodys += [w for batch in planned for w in batch]
         settled = [outcome for w in nobodys if w.row.index not in window.done and (outcome := _settled(w)) is not None]
         window.waiting = {w.row.index for batch in missing for w in batch} | {outcome.index for outcome in settled}
         if settled:
@@ -178,18 +178,6 @@ class Loop:
                 yield from growing(left)
             elif left:
                 yield left
-
-    def _ours(self, planned: Iterable[Sequence[Work]]) -> list[Sequence[Work]]:
-        """The batches of this shard: every Nth of the whole plan."""
-        out = []
-        for batch in planned:
-            if self._is_ours(self._planned):
-                out.append(batch)
-            self._planned += 1
-        return out
-
-    def _is_ours(self, place: int) -> bool:
-        return self.settings.shard is None or self.settings.shard.has(place)
 
     def _answered(self, window: _Window, outcomes: Sequence[Outcome], progress: Progress) -> None:
         """Keeps outcomes. Raises RowsFailedError past the errors allowed."""
@@ -221,7 +209,7 @@ class Loop:
     def _mark(self, window: _Window, place: Place) -> None:
         """Says in the journal that everything up to the end of this window is done."""
         start = min((w.start for w in self._open.values() if w.start is not None), default=self.journal.end)
-        mark = marks.Mark(window.number + 1, place, start, window.rows_sha256, window.planned, self._seconds, self._lately)
+        mark = marks.Mark(window.number + 1, place, start, window.rows_sha256, self._seconds, self._lately)
         self.journal.append(mark.entry())
         self._tally.merge(self._lately)
         self._marked, self._seconds, self._lately = window.number + 1, 0.0, Tally()

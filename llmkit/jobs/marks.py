@@ -22,15 +22,14 @@ _COUNTS = ("rows", "failed", "prompt_tokens", "completion_tokens", "scored_token
 class Mark:
     """Everything before window `windows` is done.
 
-    place: of the input behind it. start: of the journal's first entry about what follows. rows_sha256: of its rows. planned: batches
-    that were planned for it. seconds and tally: of the windows since the mark before.
+    place: of the input behind it. start: of the journal's first entry about what follows. rows_sha256: of its rows. seconds and
+    tally: of the windows since the mark before.
     """
 
     windows: int
     place: Place
     start: int
     rows_sha256: str
-    planned: int = 0
     seconds: float = 0.0
     tally: Tally = field(default_factory=Tally)
 
@@ -41,7 +40,7 @@ class Mark:
         also = {"failed_rows": tally.failed_rows, "replaced": sorted(tally.replaced), "first_error": tally.first_error}
         return {
             MARK: self.windows, "place": list(self.place), "start": self.start, "rows_sha256": self.rows_sha256,
-            "planned": self.planned, "seconds": self.seconds, "tally": counted | also,
+            "seconds": self.seconds, "tally": counted | also,
         }  # fmt: skip
 
 
@@ -57,13 +56,13 @@ def last(journal: Journal) -> Mark | None:
             tally.merge(Tally(**counts))
             seconds += entry["seconds"]
         entry = journal.marks[-1]
-        place, counted = Place(*entry["place"]), (entry[MARK], entry["start"], entry["planned"])
+        place, counted = Place(*entry["place"]), (entry[MARK], entry["start"])
         spans = [number for first, last in tally.failed_rows for number in (first, last)]
         numbers = (*counted, place.rows, place.lines, place.bytes, tally.rows, tally.failed, *tally.tokens_by_kind, *spans)
         if any(type(number) is not int or number < 0 for number in numbers):
             raise ValueError("not a count")
         if not all(isinstance(text, str) for text in (place.read_as, place.sha256, entry["rows_sha256"], *tally.replaced)):
             raise ValueError("not a text")
-        return Mark(entry[MARK], place, entry["start"], entry["rows_sha256"], entry["planned"], float(seconds), tally)
+        return Mark(entry[MARK], place, entry["start"], entry["rows_sha256"], float(seconds), tally)
     except (KeyError, TypeError, ValueError, OverflowError) as exc:
         raise damaged(journal.path) from exc

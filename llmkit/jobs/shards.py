@@ -1,4 +1,4 @@
-"""One job on many machines without a scheduler of its own: each shard answers every Nth batch of the one plan, `gather` joins them.
+"""One job on many machines without a scheduler of its own: each shard answers its part of the one plan, `gather` joins them.
 
 Shard I of N of OUT lies in OUT.shard-I-of-N: a line per row with its place, beside it its own run record and, until it is
 finished, its own journal. Knows outputs and outcomes; not tasks.
@@ -7,9 +7,11 @@ finished, its own journal. Knows outputs and outcomes; not tasks.
 from __future__ import annotations
 
 import heapq
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +41,27 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
 
-    def has(self, place: int) -> bool:
-        """Whether the batch at this place of the plan (from 0) is the shard's."""
-        return place % self.of == self.number - 1
+    def has_row(self, index: int) -> bool:
+        """Whether a row that is in no batch is the shard's."""
+        return index % self.of == self.number - 1
+
+    def has_batch(self, window: int, place: int) -> bool:
+        """Whether the batch at this place of a window's plan, both from 0, is the shard's.
+
+        The longest batches of a window come first. So its batches go to the shards back and forth, and begin at another shard in each
+        window: every Nth batch would give one shard the longest of all windows.
+        """
+        turn, at = divmod(place, self.of)
+        at = at if turn % 2 == 0 else self.of - 1 - at
+        return (at + window * self._step) % self.of == self.number - 1
+
+    @cached_property
+    def _step(self) -> int:
+        """From one window's first shard to the next one's: near the golden ratio, which spreads few windows, too; each has its turn."""
+        step = max(1, round(self.of * 0.618))
+        while math.gcd(step, self.of) > 1:
+            step += 1
+        return step
 
     def path(self, output: str) -> str:
         """Where the shard of an output lies. Raises OutputError for a name that would be too long."""

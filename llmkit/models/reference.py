@@ -19,6 +19,7 @@ from llmkit.models import builtin, configuration
 from llmkit.models.checkpoint import Checkpoint, read_checkpoint
 from llmkit.models.gguf.folder import model_folder
 from llmkit.models.gguf.header import ENDING, read_header
+from llmkit.models.settings import network_hint
 from llmkit.models.shelf import file_sha256 as remembered_sha256
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
@@ -241,11 +242,12 @@ def _hub(reference: str, name: str, revision: str | None, *, offline: bool) -> I
     except hub.HFValidationError as exc:
         raise UsageError(f"'{reference}' is not a model's name", hint="builtin:NAME, a folder, or org/name[@revision]") from exc
     except Exception as exc:
-        if not isinstance(exc, OSError) and not is_connection_error(exc):
+        unusable = isinstance(exc, ImportError | ValueError | FileNotFoundError)  # a proxy, its package, or a certificate
+        if not unusable and not isinstance(exc, OSError) and not is_connection_error(exc):
             raise
-        raise UnavailableError(
-            f"{name} could not be downloaded: {type(exc).__name__}: {one_line(exc)}", hint="run the same command again"
-        ) from exc
+        hint = (network_hint() if unusable else None) or "run the same command again"
+        reason = one_line(exc).replace("`", "'")
+        raise UnavailableError(f"{name} could not be downloaded: {type(exc).__name__}: {reason}", hint=hint) from exc
 
 
 def _check_token() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import KW_ONLY, dataclass
 from urllib.parse import urlsplit
 
@@ -9,6 +10,8 @@ from llmkit.errors import UsageError
 from llmkit.models.devices import check_device, check_dtype, check_quantize
 
 MOST_THREADS = 4096
+#: Variables that say how the network is reached.
+_NETWORK = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,12 @@ def check_base(base: str, named: str) -> None:
         )
     if parts.scheme not in ("http", "https") or not parts.hostname or not base.isascii() or not base.isprintable() or " " in base:
         raise UsageError(f"{named} {base[:200]!r} is not a server's address", hint="for example http://localhost:8000/v1")
+
+
+def network_hint() -> str | None:
+    """The environment's variables about the network, None without any: a client library that can't use one does not name it."""
+    named = sorted(name for name in os.environ if name.upper() in _NETWORK)
+    return f"look at {', '.join(named)}" if named else None
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,8 @@ class RunPlan:
         checkpoint = self.prepared.checkpoint
         trained = checkpoint.parameters
         if self.lora is not None:
-            trained = self.lora.r * sum(rows + columns for rows, columns in matrices(checkpoint, experts=bool(self.lora.parameters)))
+            on = [shape for shape in matrices(checkpoint, experts=bool(self.lora.parameters)) if min(shape) >= self.lora.r]  # see `targets`
+            trained = self.lora.r * sum(map(sum, on))
         return memory.estimate_training(
             checkpoint,
             dtype=self.prepared.device.dtype,

@@ -24,10 +24,10 @@ from llmkit.cli.inputs import NEEDS_FILE, only_with_input, output_of, read_promp
 from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.parsing import DECODING, RUN, SHOW, count_option, option
 from llmkit.cli.running import model_identity, models_open, summarize, tell_no_rows, tell_speed
-from llmkit.cli.servers import refuse_without_server
+from llmkit.cli.servers import refuse_without_server, runs_on_server
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.utilization import measured
-from llmkit.errors import ModelError, counted
+from llmkit.errors import LlmkitError, ModelError, UsageError, counted
 from llmkit.jobs.outcome import answer_field
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import Prompt, PromptFields
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
-    from llmkit.engines.base import Engine
+    from llmkit.engines.base import Completion, Engine, Request
     from llmkit.engines.chat import ChatSettings
     from llmkit.jobs.output import Output, Writer
     from llmkit.jobs.settings import JobSettings
@@ -144,7 +144,7 @@ class Call:
             if streamed:
                 if echo:
                     console.write(prompt)
-                answers = [engine.stream(request, self.decoding, console.write)]
+                answers = [_streamed(engine, request, self.decoding)]
             else:
                 answers = engine.generate([request], self.decoding)[0]
             if failed := next((a.error for a in answers if a.error), None):
@@ -191,11 +191,31 @@ class Call:
         return out
 
 
+def _streamed(engine: Engine, request: Request, decoding: Decoding) -> Completion:
+    """An answer that is shown as it comes. What is shown of one that breaks off ends its line before the error is told."""
+    last = "\n"
+
+    def write(part: str) -> None:
+        nonlocal last
+        console.write(part)
+        last = part[-1:] or last
+
+    try:
+        return engine.stream(request, decoding, write)
+    except LlmkitError:
+        if last != "\n":
+            console.write("\n")
+        raise
+
+
 def _generation_defaults(model: ModelSettings, out: console.Console) -> GenerationDefaults:
     """What the model's own generation_config.json asks for; says what that is."""
     from llmkit.models.generation_defaults import FILE, GenerationDefaults, generation_defaults
     from llmkit.models.reference import locate
 
+    if runs_on_server(model.reference):
+        message = f"--generation-config model reads the model's folder; {model.reference} is on a server"
+        raise UsageError(message, hint="remove it, and give the options that you want, for example --temperature 0.7")
     place = locate(model.reference, offline=model.offline, trust_remote_code=model.trust_remote_code, tell=out.notice)
     own = generation_defaults(place.folder)
     if own is None:

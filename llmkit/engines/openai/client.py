@@ -15,6 +15,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ from llmkit.engines.base import Check, never_stop
 from llmkit.engines.openai.failures import BrokenAnswerError, Failure, Redactor, RedirectError, failure_of
 from llmkit.engines.openai.pacing import LONG, Pool, Server
 from llmkit.errors import LlmkitError, UnavailableError, counted, one_line
-from llmkit.models.settings import ServerSettings
+from llmkit.models.settings import ServerSettings, network_hint
 
 T = TypeVar("T")
 
@@ -54,6 +55,19 @@ class NoAnswerError(Exception):
         self.status = status
 
 
+@dataclass
+class _Try:
+    """A request that is made ready for a server, and begins when it is its turn. limit: of its time, from then on."""
+
+    server: Server
+    limit: asyncio.Timeout
+    begun: float | None = None
+
+
+#: The try that runs: the client library tells a hook which request it is about to send, not for whom.
+_TRY: ContextVar[_Try] = ContextVar("_TRY")
+
+
 class Client:
     """Asks the servers of `bases`. key: what they want to see, None for none.
 
@@ -66,7 +80,7 @@ class Client:
         self._settings, self._clock, self._warn = settings, clock, warn
         self.pool = Pool(bases)
         self._clean = Redactor(key)
-        self._library = {base: _library(base, key, settings) for base in bases}
+        self._library = {base: _library(base, key, settings, self._begin) for base in bases}
         self._turns = {base: asyncio.Lock() for base in bases}  # who is next to begin, so that requests are spaced as they begin
         self._warned: set[str] = set()
         self._ended: LlmkitError | None = None
@@ -94,7 +108,7 @@ class Client:
         """
 
         async def once(server: Server) -> T:
-            async with asyncio.timeout(self._settings.timeout), self._opened(server, path, body) as response:
+            async with self._opened(server, path, body) as response:
                 return read(_parsed(await _bytes(response), response.headers.get("content-type")))
 
         return await self._until_answered(once)
@@ -105,10 +119,10 @@ class Client:
 
         async def once(server: Server) -> None:
             nonlocal begun
-            async with asyncio.timeout(self._settings.timeout), self._opened(server, path, body) as response:
+            async with self._opened(server, path, body) as response:
                 async for event in _events(response):
-                    begun = True
                     take(event)
+                    begun = True
 
         await self._until_answered(once, again=lambda: not begun)
 
@@ -121,12 +135,11 @@ class Client:
             return {str(m["id"]): m for m in listed if isinstance(m, dict) and "id" in m} if isinstance(listed, list) else {}
 
         async def once(server: Server) -> dict[str, dict[str, Any]]:
-            async with asyncio.timeout(self._settings.timeout):
-                try:
-                    async with self._library[server.base].models.with_streaming_response.list() as response:
-                        return read(_parsed(await _bytes(response), response.headers.get("content-type")))
-                except openai.NotFoundError:
-                    return {}
+            try:
+                async with self._library[server.base].models.with_streaming_response.list() as response:
+                    return read(_parsed(await _bytes(response), response.headers.get("content-type")))
+            except openai.NotFoundError:
+                return {}
 
         try:
             return await self._until_answered(once, retries=min(self._settings.retries, len(self.pool.servers) + 1))
@@ -150,7 +163,8 @@ class Client:
         most = self._settings.retries if retries is None else retries
         async with self._room:
             for tries in range(most + 1):
-                answer, failure = await self._try(once)
+                server = self.pool.take(self._clock.now())
+                answer, failure = await self._try(server, once)
                 if failure is None:
                     return answer  # type: ignore[return-value]
                 if failure.kind == "row":
@@ -161,32 +175,43 @@ class Client:
                     raise self._ended
                 if last:
                     raise NoAnswerError(failure.reason + (f", after {tries + 1} tries" if tries else ""), failure.status)
+                if server.base not in self._warned:
+                    self._warned.add(server.base)
+                    self._warn(f"{one_line(failure.reason)}; trying again")
                 await self._wait(failure, tries)
         raise AssertionError("unreachable")
 
-    async def _try(self, once: Callable[[Server], Awaitable[T]]) -> tuple[T | None, Failure | None]:
-        server = self.pool.take(self._clock.now())
-        begun = 0.0
+    async def _try(self, server: Server, once: Callable[[Server], Awaitable[T]]) -> tuple[T | None, Failure | None]:
         try:
-            async with self._turns[server.base]:
-                while (early := server.ready - self._clock.now()) > 0 and self._ended is None:
-                    await self._clock.sleep(early)
-                begun = self._clock.now()
-                server.pace.begin(begun)
-            if self._ended is not None:
-                raise self._ended
-            answer = await once(server)
+            async with asyncio.timeout(None) as limit:
+                _TRY.set(current := _Try(server, limit))
+                answer = await once(server)
         except LlmkitError:
             raise
         except Exception as exc:
+            if self._ended is not None:
+                raise self._ended from None
             failure = failure_of(exc, server.base, self._clean, self._clock.date())
-            self._note(server, failure, begun)
+            self._note(server, failure, current.begun or 0.0)
             return None, failure
         finally:
             server.out -= 1
         self.pool.answers += 1
         server.answered()
         return answer, None
+
+    async def _begin(self) -> None:
+        """Waits until it is the turn of a request that is ready: what it takes to make one ready would make its time inexact."""
+        current, clock = _TRY.get(), self._clock
+        server = current.server
+        async with self._turns[server.base]:
+            while (early := server.ready - clock.now()) > 0 and self._ended is None:
+                await clock.sleep(early)
+            current.begun = clock.now()
+            server.pace.begin(current.begun)
+        if self._ended is not None:
+            raise self._ended
+        current.limit.reschedule(asyncio.get_running_loop().time() + self._settings.timeout)
 
     def _note(self, server: Server, failure: Failure, begun: float) -> None:
         """What a failure of a request that began then says of the server. An answer that says no is an answer."""
@@ -199,9 +224,6 @@ class Client:
             server.unreachable(now)
         if failure.status is not None and not failure.unreachable:
             self.pool.answers += 1
-        if failure.kind == "again" and server.base not in self._warned:
-            self._warned.add(server.base)
-            self._warn(f"{one_line(failure.reason)}; trying again")
 
     async def _wait(self, failure: Failure, tries: int) -> None:
         """Waits before the next try: as long as the server asks, twice as long each time, spread by chance."""
@@ -220,16 +242,23 @@ class Client:
         await self._clock.sleep(max(asked * (1 + share / 10), backoff))
 
 
-def _library(base: str, key: str | None, settings: ServerSettings) -> Any:
-    """The client library for a server: it tries once, and reads no more of an error than a message needs."""
+def _library(base: str, key: str | None, settings: ServerSettings, begin: Callable[[], Awaitable[None]]) -> Any:
+    """The client library for a server: it tries once, and reads no more of an error than a message needs. begin: before each request."""
     import openai
+
+    async def wait(_: Any) -> None:
+        await begin()
 
     async def shorten(response: Any) -> None:
         if response.is_error or response.has_redirect_location:  # the library reads all of it, however long it is
             parts = response.aiter_bytes
             response.aiter_bytes = lambda *size: _first(response, parts(*size))
 
-    reading = openai.DefaultAsyncHttpxClient(event_hooks={"response": [_stay, shorten]}, timeout=settings.timeout)
+    hooks: Any = {"request": [wait], "response": [_stay, shorten]}
+    try:
+        reading = openai.DefaultAsyncHttpxClient(event_hooks=hooks, timeout=settings.timeout)
+    except Exception as exc:  # of proxies, of their packages, of certificates
+        raise UnavailableError(f"no connection to {base} can be prepared: {Redactor(key)(exc)}", hint=network_hint()) from exc
     return openai.AsyncOpenAI(api_key=key or "none", base_url=base, max_retries=0, timeout=settings.timeout, http_client=reading)
 
 
@@ -310,18 +339,26 @@ def _parsed(data: bytes, kind: str | None) -> dict[str, Any]:
 
 
 async def _events(response: Any) -> AsyncIterator[dict[str, Any]]:
-    """The objects of a stream of server-sent events, up to its [DONE], which not every server sends.
+    """The objects of a stream of server-sent events, up to its [DONE], which not every server sends; the whole of an answer in one piece.
 
     Raises BrokenAnswerError for a stream that ends before the answer has.
     """
-    finished = False
+    kind = response.headers.get("content-type", "")
+    if kind.startswith("application/json"):
+        yield _parsed(await _bytes(response), kind)
+        return
+    finished, is_error = False, False
     async for line in _lines(response):
         name, _, data = line.partition(b":")
+        if name == b"event":
+            is_error = data.strip() == b"error"
         if name != b"data":
             continue
         if data.strip() == b"[DONE]":
             return
         event = _parsed(data.strip(), "an event")
+        if is_error:
+            raise BrokenAnswerError(f"the error {event.get('message') or event}")
         choices = event.get("choices")
         finished = finished or (isinstance(choices, list) and any(isinstance(c, dict) and c.get("finish_reason") for c in choices))
         yield event

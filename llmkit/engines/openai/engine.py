@@ -248,8 +248,9 @@ class OpenAIEngine:
         if protocol.OTHER_LIMIT in refusal and protocol.LIMIT in sent:
             self._limit = protocol.OTHER_LIMIT
             return True
-        named = [name for name in protocol.OPTIONAL if name in sent and re.search(rf"\b{name}\b", refusal)]
-        if asked := [name for name in named if sent[name] != protocol.OPTIONAL[name]]:
+        neutral = protocol.OPTIONAL | ({"seed": sent.get("seed")} if sent.get("temperature") == 0 else {})  # which decides nothing then
+        named = [name for name in neutral if name in sent and re.search(rf"\b{name}\b", refusal)]
+        if asked := [name for name in named if sent[name] != neutral[name]]:
             raise UsageError(f"the server does not accept {', '.join(f'`{name}`' for name in asked)}: {refusal}")
         self._unknown |= set(named)
         if named:
@@ -301,14 +302,16 @@ def open_engine(
         bases = (named,)
     if not bases and key is None:
         raise UsageError("no server given", hint="name one with `api_base`, for example http://localhost:8000/v1, or set OPENAI_API_KEY")
-    if key is not None and not (key.isascii() and key.isprintable()):
-        raise UnavailableError("OPENAI_API_KEY contains a character that is not allowed in a key", hint="copy the key again")
+    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):  # which the client library sends
+        value = os.environ.get(name, "").strip()
+        if not (value.isascii() and value.isprintable()):
+            raise UnavailableError(f"{name} contains a character that is not allowed in a header of HTTP", hint="copy it again")
     try:
         import openai
     except ImportError as exc:
         raise UnavailableError("the client library of OpenAI's protocol is not installed", hint='pip install "llmkit[openai]"') from exc
     _ = openai
-    bases = tuple(base.rstrip("/") for base in bases) or (_OPENAI,)
+    bases = tuple(dict.fromkeys(base.rstrip("/") for base in bases)) or (_OPENAI,)
     engine = OpenAIEngine(settings.reference.removeprefix("openai:"), bases, key=key, server=settings.server, chat=chat, warn=warn)
     report(f"{settings.reference}: {', '.join(bases)}; {counted(engine.concurrency, 'request')} at once")
     engine.check()

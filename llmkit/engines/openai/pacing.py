@@ -12,11 +12,11 @@ _FIRST, _DOUBLES = 10.0, 0.5
 #: What a refusal takes of the rate, twice as much when the rate before was refused, too, and at most so much.
 _DOWN, _MOST_DOWN = 0.03, 0.5
 #: What is added to the rate in a second, and by a request at most; and in a second far below the rate that was refused last.
-_UP, _EACH, _FAR_UP = 0.02, 0.001, 0.3
+_UP, _EACH, _FAR_UP = 0.01, 0.0005, 0.3
 #: Shares of the rate that was refused last: below is far from it, and requests that went well until a refusal is a new one.
 _FAR, _CALM = 0.9, 10
 #: Seconds without a refusal after which the rate rises faster and faster: the limit may be another one now.
-_PATIENT = 20.0
+_PATIENT = 10.0
 #: Requests per second below which a rate is not lowered.
 _SLOWEST = 0.05
 #: A wait that a server asks for so long is for all requests, not only for the refused one (seconds).
@@ -64,7 +64,7 @@ class Pace:
             self._refused, self._hits = self.rate, self._hits + 1
             self.rate = max(_SLOWEST, self.rate * (1 - down))
         self._lowered = self._raised = now
-        self._next = now + 1 / self.rate
+        self._next = now + 1 / (2 * self.rate)  # close to the limit, what was missing for the refused one is nearly there
 
     def _raised_to(self, rate: float, now: float) -> float:
         passed = min(now - self._raised, 2 / rate)  # time without requests says nothing

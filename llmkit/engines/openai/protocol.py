@@ -26,6 +26,8 @@ TEMPLATE_VALUES = "chat_template_kwargs"
 LIMIT, OTHER_LIMIT = "max_tokens", "max_completion_tokens"
 #: Reasons for which a model's answer ends; a server has others of its own, such as 'content_filter'.
 ENDS = ("eos", "stop", "length", "unknown")
+#: What gateways, vLLM and SGLang call the end of an answer that they could not finish.
+BROKEN = ("error", "abort")
 #: A count of tokens that is higher than this is none: sums of it have to stay exact in every JSON reader.
 _MOST_TOKENS = 10**9
 #: How far above 0 a log-probability may be: servers compute in low precision.
@@ -64,10 +66,10 @@ def completion_of(content: dict[str, Any], decoding: Decoding, *, chat: bool) ->
     """The answer in a server's reply. Raises BrokenAnswerError for one without."""
     choice = first_choice(content)
     message = choice.get("message")
-    text = (message.get("content") if isinstance(message, dict) else None) if chat else choice.get("text")
+    text = _text((message.get("content") if isinstance(message, dict) else None) if chat else choice.get("text"))
     prompt_tokens, completion_tokens = usage(content)
     instead = None if text else _instead(message, choice)
-    if instead or not isinstance(text, str):
+    if instead or text is None:
         why = instead or f"the server's answer has no text (finish reason {str(choice.get('finish_reason'))[:40]})"
         return Completion("", "error", prompt_tokens, completion_tokens, error=why)
     stop = find_stop(text, decoding.stop)
@@ -91,17 +93,19 @@ class Streamed:
         self._has_text = False
 
     def add(self, event: dict[str, Any]) -> str:
-        """The text that an event brings. Raises BrokenAnswerError for choices that are none."""
+        """The text that an event brings, or an answer in one piece. Raises BrokenAnswerError for choices that are none, or have failed."""
         if not event.get("choices"):
             return ""
         choice = first_choice(event)
+        if choice.get("index"):
+            return ""  # of another answer, which nobody asked for
         self._choice |= {name: value for name, value in choice.items() if value is not None}
-        delta = choice.get("delta") if self._chat else choice
+        delta = (choice.get("delta") or choice.get("message")) if self._chat else choice
         if not isinstance(delta, dict):
             return ""
         self._message |= {name: value for name, value in delta.items() if value}
-        part = delta.get(self._name)
-        if not isinstance(part, str):
+        part = _text(delta.get(self._name))
+        if part is None:
             return ""
         self._has_text = True
         return part
@@ -114,11 +118,24 @@ class Streamed:
 
 
 def first_choice(content: dict[str, Any]) -> dict[str, Any]:
-    """Raises BrokenAnswerError for an answer without a choice."""
+    """Raises BrokenAnswerError for an answer without a choice, and for one that the server broke off: part of it is no answer."""
     choices = content.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise BrokenAnswerError("no choices")
-    return next((choice for choice in choices if isinstance(choice, dict) and choice.get("index") == 0), choices[0])
+    choice: dict[str, Any] = next((c for c in choices if isinstance(c, dict) and c.get("index") == 0), choices[0])
+    error, reason = choice.get("error"), choice.get("finish_reason")
+    if error or reason in BROKEN:
+        said = error.get("message") if isinstance(error, dict) else error
+        raise BrokenAnswerError(f"the error {said}" if said else f"a part of an answer (finish reason {reason})")
+    return choice
+
+
+def _text(content: object) -> str | None:
+    """The text of an answer: a text, or a list of parts, of which some are text and others reasoning. None for none."""
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        content = "".join(part for part in parts if isinstance(part, str)) if parts else None
+    return content if isinstance(content, str) else None
 
 
 def usage(content: dict[str, Any]) -> tuple[int, int]:
