@@ -98,7 +98,7 @@ class LoraOptions:
     """Which weights an adapter changes, and with how many parameters."""
 
     adapter: Adapter = None
-    lora_r: Annotated[int, count_option("--lora-r", help="LoRA rank.", panel=LORA)] = 16
+    lora_r: Annotated[int, count_option("--lora-r", "--r", help="LoRA rank.", panel=LORA)] = 16
     lora_alpha: Annotated[
         float | None,
         number_option("--lora-alpha", help="LoRA alpha: the update is scaled by alpha / r. [default: twice the rank]", panel=LORA),

@@ -29,10 +29,12 @@ _SLIP = 0.85
 _LIKE_A_COMMAND = 0.6
 #: What is left over of a condition without quotes.
 _OF_A_CONDITION = re.compile(r"[<>=!]{1,2}|[<>=!]{0,2}[+-]?[\d.]+%?")
-#: An option of several letters behind one dash, which we would read as several options (`-ngl 99` is `-n gl`).
-_ONE_DASH = re.compile(r"-\w\w")
+#: Words of another tool's command that say little: they are looked at last.
+_GENERAL = ("run", "test", "model", "models", "cache", "prompt", "sample")
 #: A hint that is a sentence about llmkit, not a command of it.
 _SENTENCE = re.compile(r"llmkit has no ")
+#: What other tools write behind a flag.
+_YES_NO = ("true", "false")
 #: What is likely the name of a model, or a suite's file.
 _A_MODEL, _SUITES = re.compile(r"(builtin|openai):\S+|gpt2\S*|[\w.-]+/[\w.@-]+"), (".toml", ".yaml", ".yml")
 #: A value in quotes that is longer than a person would read, and what is shown of it.
@@ -73,7 +75,8 @@ def _elsewhere(name: str, known: Sequence[str]) -> str | None:
     # letters alone take 'comet' for 'complete'; a slip keeps the first letter and the length
     if near and near[0] not in known and near[0][0] == lower[0] and abs(len(near[0]) - len(lower)) <= 1:
         return COMMANDS_ELSEWHERE[near[0]]
-    return next((COMMANDS_ELSEWHERE[part] for part in parts if len(parts) > 1 and part in COMMANDS_ELSEWHERE), None)
+    telling = sorted(parts, key=lambda part: part in _GENERAL)
+    return next((COMMANDS_ELSEWHERE[part] for part in telling if len(parts) > 1 and part in COMMANDS_ELSEWHERE), None)
 
 
 def _slip(name: str, known: Sequence[str]) -> str | None:
@@ -106,6 +109,11 @@ def _meant_text(word: str, ctx: Any) -> str | None:
     return f"did you mean: llmkit generate {quoted[:60]}" if root and " " in word else None
 
 
+def flag_hint(word: str) -> str | None:
+    """What to do where `word` was to be the value of an option that has none, as `--dora True`."""
+    return f"an option without a value is on when it is given: remove {word}" if word.lower() in _YES_NO else None
+
+
 def extra_words(ctx: Any, words: Sequence[str]) -> UsageError:
     """The command takes no text, or not so many."""
     options = {name for parameter in ctx.command.params for name in parameter.opts}
@@ -113,6 +121,8 @@ def extra_words(ctx: Any, words: Sequence[str]) -> UsageError:
     hint = f"'{ctx.command_path} --help' lists the options"
     if all(_OF_A_CONDITION.fullmatch(word) for word in words) and typed(ctx.meta.get(TYPED, ()), ("--fail-if",)):
         hint = '--fail-if takes one condition in quotes: --fail-if "perplexity > 30"'
+    elif (of_a_flag := flag_hint(words[0])) is not None:
+        hint = of_a_flag
     elif len(files) == 2 and {"-p", "-r"} <= options:
         hint = f"did you mean -p {files[0]} -r {files[1]}?"
     elif len(files) == 1 and "-i" in options:
@@ -120,12 +130,35 @@ def extra_words(ctx: Any, words: Sequence[str]) -> UsageError:
     return UsageError(f"unexpected argument{'s' * (len(words) > 1)}: {' '.join(words)[:200]}", hint=hint)
 
 
+def check_one_dash(ctx: Any, words: Sequence[str]) -> None:
+    """Raises UsageError for a word that is read as short options other than those its user means.
+
+    `-ngl 99` would be `-n gl`, as in no tool that has it; `-m=gpt2` names a model '=gpt2'.
+    """
+    valued = {name for parameter in ctx.command.params if not getattr(parameter, "is_flag", True) for name in parameter.opts}
+    known = {name for parameter in ctx.command.params for name in parameter.opts}
+    before = ""
+    for word in words:
+        if word == "--":
+            return
+        name, _, value = word.partition("=")
+        if before not in valued and name[:1] == "-" and name[1:2].isalpha() and name not in known - valued:
+            if len(name) > 2 and name not in known and (hint := _elsewhere_option(ctx, name)) is not None:
+                raise UsageError(f"no such option {name}", hint=hint)
+            if name in valued and len(name) == 2 and value:
+                raise UsageError(f"{word[:80]}: a value follows {name} without '='", hint=f"{name} {shlex.quote(value)[:80]}")
+        before = name if name == word and not name.startswith("--") else f"--{normalize(word[2:])}"
+
+
+def _elsewhere_option(ctx: Any, *names: str) -> str | None:
+    """What to type here for another tool's option, known by any of `names`; what it means in this command goes first."""
+    here = [OPTIONS_OF_COMMAND.get((str(ctx.command.name), name)) for name in names]
+    return next(filter(None, [*here, *(OPTIONS_ELSEWHERE.get(name) for name in names)]), None)
+
+
 def usage_error(exc: typer.TyperException) -> LlmkitError:
     """What typer found wrong with the command line, in our form: the option as typed, what is wrong, what to do."""
     ctx, parameter, name = getattr(exc, "ctx", None), getattr(exc, "param", None), getattr(exc, "option_name", None)
-    word = next((word for word in ctx.meta.get(TYPED, ()) if _ONE_DASH.match(word) and word in OPTIONS_ELSEWHERE), None) if ctx else None
-    if word is not None:
-        return UsageError(f"no such option {word}", hint=OPTIONS_ELSEWHERE[word])
     hint = f"'{ctx.command_path} --help' lists the {'commands' if hasattr(ctx.command, 'listed') else 'options'}" if ctx else None
     message = exc.format_message().replace("\n", " ")
     if ctx is not None and parameter is not None and parameter.param_type_name == "argument" and not exc.message:
@@ -155,11 +188,8 @@ def _instead(ctx: Any, name: str, named: str) -> str | None:
     bare = named.lstrip("-").replace("_", "-").rsplit(".", 1)[-1]  # litgpt has --train.epochs
     ours = {o[2:] for p in ctx.command.params if not p.hidden for o in (*p.opts, *p.secondary_opts) if o.startswith("--")}
     meant = {**{o: o for o in ours}, **{alias: name for alias, name in ALIASES.items() if name in ours}}
-    if bare not in meant:
-        here = [OPTIONS_OF_COMMAND.get((str(ctx.command.name), key)) for key in (named, bare)]
-        hint = next(filter(None, [*here, *(OPTIONS_ELSEWHERE.get(key) for key in (named, bare, normalize(bare)))]), None)
-        if hint is not None:
-            return hint
+    if (bare not in meant or not named.startswith("--")) and (hint := _elsewhere_option(ctx, named, bare, normalize(bare))) is not None:
+        return hint
     name = f"--{normalize(bare)}"
     if name[2:] not in ours and (others := commands_with(name)):
         return f"{name} is an option of llmkit {others[0]}"
