@@ -90,6 +90,7 @@ from llmkit.cli.names import ALIASES, COMMANDS
         ("generate x --num-gpu 2", "no such option --num-gpu", "several devices"),
         ("merge adapters/none -o m --offline", "adapters/none: there is no such folder", "an adapter is the folder"),
         ("models show models/none --offline", "models/none: there is no such folder", "built-in model"),
+        ("merge a -o m -m openai:gpt", "openai:gpt is a model on a server", "a folder"),
         ("evaluate bleu what", "unexpected argument: what", "'llmkit evaluate bleu --help'"),
         ("generate x -ngl=99", "no such option -ngl", "several devices"), ("generate x -md d.gguf", "no such option -md", "--draft-model"),
         ("generate x -st", "no such option -st", "one command is one answer"), ("generate x -sys be", "no such option -sys", "--system"),

@@ -20,6 +20,9 @@ from llmkit.rows.values import from_json
 MODEL, INPUT, DECODING, SCORING, RUN, SHOW = "Model", "Input and output", "Decoding", "Scoring", "Run", "Display"
 DATA, LORA, TRAINING = "Data", "Adapter", "Training"
 
+#: How a value is shown that is several names, separated by commas.
+LIST = "NAME,..."
+
 _SCALES = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _TRUE, _FALSE = {"1", "true", "yes", "on", "t", "y"}, {"0", "false", "no", "off", "f", "n"}
@@ -30,6 +33,11 @@ def option(*names: str, help: str, panel: str, callback: Callable[..., Any] | No
     long = next(n for n in names if n.startswith("--")).split("/")[0]
     variable = "LLMKIT_" + long.removeprefix("--").replace("-", "_").upper()
     return typer.Option(*names, help=help, rich_help_panel=panel, envvar=variable, show_envvar=False, callback=callback, **more)
+
+
+def field_option(name: str, *, help: str, panel: str) -> Any:
+    """An option that names a field of the rows, which is found by its usual names where nobody names it."""
+    return option(name, help=f"{help} [default: found by name]", panel=panel, metavar="NAME")
 
 
 def count_option(*names: str, help: str, panel: str) -> Any:
