@@ -29,8 +29,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _NO_PAGE = Page()
 #: What makes a value of a word, by the type of the parameter.
 _PLAIN: dict[Any, Callable[[Any], Any]] = {bool: parsing.yes_or_no, str: str, list[str]: str}
-#: Options that name the rows that are read and where they go.
-_ONE_FILE = ("input", "output")
+#: Options that name a file of which a command has one: the rows that are read, where they go, and more options.
+_ONE_FILE = ("input", "output", "config")
 #: More than a letter behind one dash: an option with its value, several options, or an option of another tool.
 _ONE_DASH = re.compile(r"-[A-Za-z].")
 
