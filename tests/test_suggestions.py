@@ -91,6 +91,7 @@ from llmkit.cli.names import ALIASES, COMMANDS
         ("merge adapters/none -o m --offline", "adapters/none: there is no such folder", "an adapter is the folder"),
         ("models show models/none --offline", "models/none: there is no such folder", "built-in model"),
         ("merge a -o m -m openai:gpt", "openai:gpt is a model on a server", "a folder"),
+        ("generate x --engine google", "--engine: 'google' is not one of auto, torch, ctranslate2", "'llmkit generate --help'"),
         ("evaluate bleu what", "unexpected argument: what", "'llmkit evaluate bleu --help'"),
         ("generate x -ngl=99", "no such option -ngl", "several devices"), ("generate x -md d.gguf", "no such option -md", "--draft-model"),
         ("generate x -st", "no such option -st", "one command is one answer"), ("generate x -sys be", "no such option -sys", "--system"),
@@ -158,7 +159,7 @@ def test_a_file_without_a_measure_names_two(run: Run, tmp_path: Path, monkeypatc
     assert "llmkit evaluate perplexity -i out.txt, or score -p out.txt -r REFERENCES" in run("evaluate", "out.txt").err
 
 
-@pytest.mark.parametrize(("option", "value"), [("--device", "CPU"), ("--dtype", "FP32"), ("--quantize", "NONE")])
+@pytest.mark.parametrize(("option", "value"), [("--device", "CPU"), ("--dtype", "FP32"), ("--engine", "pytorch"), ("--quantize", "NONE")])
 def test_values_are_read_in_any_case(run: Run, option: str, value: str) -> None:
     assert run("generate", "Once", "--max-new-tokens", "1", option, value).code == 0
 

@@ -25,6 +25,7 @@ from llmkit.cli.parsing import (
     count_option,
     device,
     encoding,
+    engine,
     field_option,
     json_object,
     number_option,
@@ -132,7 +133,9 @@ class Precision:
 class EngineName:
     """Which engine runs the model."""
 
-    engine: Annotated[str, option("--engine", help="auto, torch, or ctranslate2 (CPU).", panel=MODEL, metavar="NAME")] = "auto"
+    engine: Annotated[str, option("--engine", help="auto, torch, or ctranslate2 (CPU).", panel=MODEL, metavar="NAME", parser=engine)] = (
+        "auto"
+    )
 
 
 @dataclass(frozen=True)

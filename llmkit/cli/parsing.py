@@ -23,6 +23,8 @@ DATA, LORA, TRAINING = "Data", "Adapter", "Training"
 #: How a value is shown that is several names, separated by commas.
 LIST = "NAME,..."
 
+#: Names by which people know the library of an engine.
+_LIBRARIES = {"pytorch": "torch", "transformers": "torch", "hf": "torch", "ct2": "ctranslate2"}
 _SCALES = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _TRUE, _FALSE = {"1", "true", "yes", "on", "t", "y"}, {"0", "false", "no", "off", "f", "n"}
@@ -124,6 +126,16 @@ def device(text: str) -> str:
     if kind not in ("auto", "cpu", "cuda", "mps", "xpu") or (":" in text and (kind not in ("cuda", "xpu") or not index.isdecimal())):
         raise typer.BadParameter(f"'{text}' is not one of auto, cpu, cuda, cuda:N, mps, xpu")
     return text
+
+
+def engine(text: str) -> str:
+    """auto, or the name of an engine, also of its library. Raises typer.BadParameter, UnavailableError for a package's broken one."""
+    if text == "auto":
+        return text
+    from llmkit.engines.registry import engines
+
+    known = ("auto", *engines())
+    return text if text in known else choice(known, _LIBRARIES)(text)
 
 
 def yes_or_no(value: Any) -> bool:
