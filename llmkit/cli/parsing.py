@@ -83,7 +83,8 @@ def number(value: Any) -> float | None:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        hint = f" (write {str(value).replace(',', '.')})" if "," in str(value) else " (0.7 and 2e-4 are)"
+        text = str(value)
+        hint = f" (write {text.replace(',', '.')})" if re.fullmatch(r"-?\d+,\d+", text) else " (0.7 and 2e-4 are)"
         raise typer.BadParameter(f"'{value}' is not a number{hint}")
     return number
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from llmkit.cli.elsewhere.table import by_name
 
 _COMMANDS = {
-    'llmkit generate "..."': "run complete prompt ask infer inference predict sample simple completions.create",
+    'llmkit generate "..."': (
+        "run complete prompt ask infer inference predict sample simple completions.create ollama llama textgen transformers"
+    ),
     'llmkit generate "...", or -i FILE': "llama-cli responses batch run-batch",
     'llmkit generate "..."; a conversation is a row with the field messages': (
         "chat shell repl interactive playground conversation chat-completion chat-completions"
@@ -15,13 +17,15 @@ _COMMANDS = {
         "synthesize augment annotate label template templates"
     ),
     "llmkit finetune train.jsonl -o adapters/mine": (
-        "train lora qlora tune tuning sft fit resume fine-tunes fine-tunes.create run-clm run-mlm"
+        "train lora qlora tune tuning sft fit resume fine-tunes fine-tunes.create run-clm run-mlm training "
+        "axolotl unsloth litgpt torchtune llamafactory-cli"
     ),
     "llmkit finetune train.jsonl -o models/mine --full, which trains all weights of a model that exists": "pretrain",
     "llmkit finetune train.jsonl --dry-run, which checks the rows": (
         "data dataset datasets prepare preprocess validate lint format fmt chunk dedup deduplicate split files fragments"
     ),
     "llmkit merge adapters/mine -o models/mine": "fuse export unload merge-and-unload",
+    "llmkit finetune ANSWERS.jsonl, where a larger model's llmkit generate has answered your prompts": "distill distillation kd",
     "llmkit evaluate perplexity -i FILE": "ppl perplexity bits-per-byte eval-lm",
     "llmkit evaluate perplexity -i FILE --against REF": "kl kl-divergence",
     "llmkit evaluate bleu -p OUTPUTS -r REFERENCES": "bleu sacrebleu",
@@ -41,7 +45,7 @@ _COMMANDS = {
     "llmkit push adapters/mine org/name": "upload share hub repo repos tag endpoints spaces",
     "llmkit gather OUTPUT": "join combine collect",
     "llmkit rerun OUTPUT.run.json": "repeat reproduce replay re-run",
-    "-m org/name downloads a model when it is first used": "download pull get fetch install load",
+    "-m org/name downloads a model when it is first used": "download pull get fetch install load hf huggingface-cli",
     "llmkit models": "list ls ps cache model",
     "https://huggingface.co/models lists models; -m org/name uses one": "search find",
     "llmkit has no copies of models; -m REF names one for each run": "create cp copy launch stop start",
@@ -92,7 +96,7 @@ _COMMANDS = {
     ),
     "--json-schema FILE and --regex PATTERN shape the answers of llmkit generate": "schema schemas grammar structured",
     "packages add metrics and report formats: see CONTRIBUTING.md": "plugin plugins extension extensions",
-    'llmkit generate "..." -m openai:NAME --api-base URL': "openai",
+    'llmkit generate "..." -m openai:NAME --api-base URL': "openai vllm sglang tgi lmstudio",
     "docs/scale.md describes servers, workers and job arrays": "job jobs queue submit schedule worker workers ray cluster distributed",
     "llmkit doctor --speed": "speed speedtest profile latency throughput roofline",
     "llmkit models show REF, which names a model's license; that of llmkit is Apache-2.0": "about license licenses licence credits",
