@@ -98,7 +98,7 @@ def compare(asked: argparse.Namespace, scratch: Path) -> None:
     (asked.out / "results.md").write_text(f"{head}\n\n{tables.table(results)}\n\n{last}\n")
     (asked.out / "results.json").write_text(comparisons.as_json(results) + "\n")
     tables.picture(results, asked.out / "results.png")
-    print(f"{last}; {asked.out}/results.md, results.json and results.png")
+    print(f"{last}; results are in {asked.out}")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def main(rows: Sequence[int], out: Path, scratch: Path, *, quick: bool) -> None:
             print(f"  {x:>9,.0f} {seconds:9.2f} s {peak / 2**20:9.0f} MiB", flush=True)
     (out / "growth.json").write_text(json.dumps(series, indent=1) + "\n")
     _picture(series, out / "growth.png")
-    print(f"{out}/growth.json and growth.png")
+    print(f"results are in {out}")
 
 
 def slope(points: Sequence[Point], column: int) -> float:
@@ -101,7 +101,11 @@ def _generate(folder: str, scratch: Path, x: int, *, words: int, beams: int) -> 
 
 
 def _picture(series: dict[str, list[Point]], path: Path) -> None:
-    import matplotlib as mpl
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        print(f"{path}: not drawn, because matplotlib is not installed")
+        return
 
     mpl.use("agg")
     from matplotlib import pyplot as plt

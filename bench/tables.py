@@ -38,7 +38,11 @@ def _speed(result: Result, m: Measured) -> float:
 
 def picture(results: Sequence[Result], path: Path) -> None:
     """Per comparison a bar for each contender: its speed, as a multiple of llmkit's; a mark where the machine's limit is."""
-    import matplotlib as mpl
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        print(f"{path}: not drawn, because matplotlib is not installed")
+        return
 
     mpl.use("agg")
     from matplotlib import pyplot as plt

@@ -10,11 +10,13 @@ Importing it imports nothing heavy: a name is looked up in its module when it is
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from llmkit.version import __version__
 
+TYPE_CHECKING = False  # as type checkers know it: importing `typing` takes longer than all that comes before a quiet Ctrl-C
 if TYPE_CHECKING:
+    from typing import Any
+
     from llmkit.api import Translation, evaluate, finetune, generate, load, score, translate
     from llmkit.engines.decoding import Decoding
     from llmkit.errors import LlmkitError
@@ -37,4 +39,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

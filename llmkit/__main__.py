@@ -1,10 +1,15 @@
 """`llmkit`, `python -m llmkit` and `torchrun -m llmkit`. Imports nothing of llmkit before Ctrl-C has a quiet end."""
 
+from __future__ import annotations
+
 import os
 import signal
 import sys
-from types import FrameType
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
 
 #: The shell's convention for a process that Ctrl-C ended.
 _INTERRUPTED = 130

@@ -171,8 +171,8 @@ def write_whole(path: Path, data: str | bytes | Iterable[bytes]) -> None:
     sync_folder(path.parent)
 
 
-def replace_folder(new: Path, path: Path) -> None:
-    """Gives the folder `new` the name of `path`, in the place of one that is there.
+def replace_folder(new: Path, path: Path) -> Path | None:
+    """Gives the folder `new` the name of `path`, in the place of one that is there. Returns the old one where it can't be removed.
 
     A folder that is not empty can't be replaced in one step: the old one is renamed aside first and removed last, so at any
     point of failure one of both is complete, and when the second rename fails the old one gets its name back. Raises OSError.
@@ -191,7 +191,11 @@ def replace_folder(new: Path, path: Path) -> None:
         raise
     sync_folder(path.parent)
     if aside.exists():
-        shutil.rmtree(aside)
+        try:
+            shutil.rmtree(aside)
+        except OSError:
+            return aside
+    return None
 
 
 def remove_files(folder: Path, names: Iterable[str]) -> None:

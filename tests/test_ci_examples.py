@@ -94,6 +94,7 @@ def quality(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 def test_a_baseline_is_made_by_make_and_held_by_the_action(quality: Path) -> None:
     assert shell("make baseline", quality).returncode == 0
     action = yaml.safe_load((ROOT / "action.yml").read_text())

@@ -29,7 +29,12 @@ def offered(*words: str) -> list[str]:
         (["translate", "--to", "fren"], ["French"]), (["translate", "--tgt-lang", "Swe"], ["Swedish"]),
         (["evaluate", "score", "--metrics", "ch"], ["chrf"]), (["generate", "--engine", "t"], ["torch"]),
         (["generate", "--help"], ["--help", "--help-all"]), (["generate", "-i", ""], []), (["generate", ""], []), (["nonsense", "--x"], []),
-        (["generate", "--json", "--ech"], ["--echo"]),
+        (["generate", "--json", "--ech"], ["--echo"]), (["models", "show", "builtin:s"], ["builtin:stories"]),
+        (["completion", "f"], ["fish"]), (["finetune", "--lora-r"], ["--lora-r"]),
+        (["finetune", "--r"], ["--rslora", "--restart", "--report-to"]),
+        (["evaluate", "score", "--metrics", "bleu,ch"], ["bleu,chrf"]), (["evaluate", "score", "--metrics=f1,b"], ["--metrics=f1,bleu"]),
+        (["evaluate", "score", "--normalize", "case,"], ["case,unicode", "case,punctuation", "case,articles", "case,space"]),
+        (["evaluate", "bleu", "--tokenize", "flores"], ["flores101", "flores200"]), (["evaluate", "bleu", "-tok", "int"], ["intl"]),
     ],
 )  # fmt: skip
 def test_what_may_come_next(words: list[str], found: list[str]) -> None:

@@ -91,3 +91,17 @@ def test_a_config_file_that_is_missing_is_named(run: Run) -> None:
     ran = run("generate", "Once", "--config", "no-such.toml")
     assert ran.code == 2
     assert "no-such.toml" in ran.err
+
+
+def test_a_config_file_of_the_environment_is_named_with_its_variable(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMKIT_CONFIG", "none.toml")
+    ran = run("generate", "Once")
+    assert ran.code == 2
+    assert ran.err.startswith("error: LLMKIT_CONFIG: none.toml: cannot be read")
+
+
+def test_a_second_config_file_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("seed = 1\n")
+    ran = run("generate", "Once", "--config", str(tmp_path / "a.toml"), "--config", str(tmp_path / "a.toml"))
+    assert ran.code == 2
+    assert "--config is given 2 times, and only once is allowed" in ran.err

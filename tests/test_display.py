@@ -46,7 +46,23 @@ def test_a_comparison_fits_a_narrow_terminal_and_marks_what_is_significant(run: 
     assert lines[3].startswith("exact_match ")
     assert lines[-1] == "* significant: p < 0.05"
     assert all(len(line) <= 80 for line in lines[1:])
+    code, shown = on_a_terminal("evaluate", "compare", before, after, "-q", env=NARROW | {"COLUMNS": "60"})
+    assert code == 0
+    narrow = re.sub(r"\x1b\[[\d;]*m|\r", "", shown)
+    assert re.search(r"^bleu +100 +\+[\d.]+ ", narrow, re.MULTILINE)  # numbers and names are whole, and intervals are broken at spaces
+    assert re.search(r"^exact_match +100 +\+87\.5 ", narrow, re.MULTILINE)
     assert "effect: the change in standard deviations" in " ".join(run("evaluate", "compare", "--help").out.split())
+
+
+def test_a_models_card_is_broken_at_words_on_a_terminal_only(run: Run) -> None:
+    _, shown = on_a_terminal("models", "show", "builtin:en-fr", env=NARROW | {"COLUMNS": "50"})
+    card = shown.replace("\r", "").partition("# builtin:en-fr")[2]
+    assert "\nA small Marian model that translates everyday\nEnglish sentences to French" in card
+    assert "| one reference a line | " in card
+    assert (
+        "# builtin:en-fr\n\nA small Marian model that translates everyday English sentences to French"
+        in run("models", "show", "builtin:en-fr").out
+    )
 
 
 def test_reports_of_saved_outputs_say_what_was_scored(run: Run, saved: tuple[Path, Path], tmp_path: Path) -> None:

@@ -76,6 +76,13 @@ def test_an_option_that_a_page_names_is_one_of_ours() -> None:
         assert named - known - others - torchrun - accelerate - pip - slurm - vllm == set(), page.name
 
 
+def test_every_picture_is_made_by_a_script_and_shown() -> None:
+    scripts = "".join(path.read_text(encoding="utf-8") for path in [*ROOT.glob("scripts/*.py"), ROOT / "CONTRIBUTING.md"])
+    pages = "".join(path.read_text(encoding="utf-8") for path in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
+    pictures = [path.name for path in (ROOT / "docs" / "img").iterdir()]
+    assert [name for name in pictures if name not in scripts or f"img/{name}" not in pages] == []
+
+
 def test_the_site_has_every_page() -> None:
     import yaml
 

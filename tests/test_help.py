@@ -108,6 +108,18 @@ def test_a_flag_is_shown_without_a_value(run: Run) -> None:
     assert re.search(r"--echo  +Print the prompt", run("generate", "--help-all").out)
 
 
+def test_a_page_speaks_of_what_its_command_takes(run: Run) -> None:
+    assert ".srt" in run("translate", "--help").out
+    assert "openai:NAME" not in run("finetune", "--help-all").out
+    assert "Folder for the result" in run("merge", "--help").out
+    pages = {name: run(*name.split(), "--help-all").out for name in ("generate", "translate", "evaluate bleu")}
+    texts = {name: " ".join(page.split()) for name, page in pages.items()}
+    assert "How answers are written. [default: auto, by the file's ending]" in texts["generate"]
+    assert "--prompt-field NAME Field that holds the prompt. [default: found by name]" in texts["generate"]
+    assert "--from LANGUAGE Source language: a name or a code. [default: auto" in texts["translate"]
+    assert "[default: floor 0.1, add-k 1]" in texts["evaluate bleu"]
+
+
 def test_bleu_offers_no_options_of_other_metrics(run: Run) -> None:
     page = run("evaluate", "bleu", "--help-all").out
     assert "--smooth-method" in page

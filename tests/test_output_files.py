@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,22 @@ def test_a_folder_is_replaced_or_stays(tmp_path: Path) -> None:
     replace_folder(new, old)
     assert (old / "config.json").read_text() == "new"
     assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_folder_is_replaced_also_where_the_old_one_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = tmp_path / "model", tmp_path / "model.part"
+    for folder, text in ((old, "old"), (new, "new")):
+        folder.mkdir()
+        (folder / "config.json").write_text(text)
+
+    def refused(path: Path) -> None:
+        raise OSError("busy")
+
+    monkeypatch.setattr(shutil, "rmtree", refused)
+    left = replace_folder(new, old)
+    assert left is not None
+    assert (left / "config.json").read_text() == "old"
+    assert (old / "config.json").read_text() == "new"
 
 
 def test_only_the_files_of_a_manifest_are_removed(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,7 @@ def test_many_files_are_translated_and_no_translation_again(folder: Path, word: 
         assert text in (folder / name).read_text()
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 def test_make_translates_each_file_once_and_takes_no_failed_file_for_finished(folder: Path) -> None:
     (makefile,) = re.findall(r"```make\n(.*?)```", PAGE, re.DOTALL)
     (folder / "Makefile").write_text(makefile)

@@ -130,6 +130,15 @@ def test_an_interrupt_that_a_library_swallows_while_it_is_imported_ends_the_proc
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
+def test_nothing_slow_is_imported_before_an_interrupt_is_quiet() -> None:
+    code = "import sys, llmkit.__main__; print({'typing', 'dataclasses', 're'} & sys.modules.keys())"
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
+
+
 def test_the_command_and_the_module_start_alike() -> None:
     scripts = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts == {"llmkit": "llmkit.__main__:main"}

@@ -90,7 +90,35 @@ from llmkit.cli.names import ALIASES, COMMANDS
         ("generate x --num-gpu 2", "no such option --num-gpu", "several devices"),
         ("merge adapters/none -o m --offline", "adapters/none: there is no such folder", "an adapter is the folder"),
         ("models show models/none --offline", "models/none: there is no such folder", "built-in model"),
+        ("merge a -o m -m openai:gpt", "openai:gpt is a model on a server", "a folder"),
+        ("generate x --engine google", "--engine: 'google' is not one of auto, torch, ctranslate2", "'llmkit generate --help'"),
+        ("generate x -max-new-tokens 5", "no such option -max-new-tokens", "did you mean --max-new-tokens?"),
+        ("generate x -top_p 1", "no such option -top_p", "did you mean --top-p?"),
+        ("generate x --Model gpt2", "no such option --Model", "did you mean --model?"),
+        ("generate x \u2014max-new-tokens 5", "expected one text", "another dash than '-': type --max-new-tokens"),
+        ("evaluate bleu \u2013p a", "unexpected arguments", "another dash than '-': type -p"),
+        ("translate fr hello", "expected one text, not 2 arguments: 'hello'", 'llmkit translate "Good morning" --to fr'),
+        ("generate x --temperature 1,2,3", "--temperature: '1,2,3' is not a number (0.7", "'llmkit generate --help'"),
+        ("evaluate translate", "no such command 'translate'", "'llmkit translate' is a command by itself"),
+        ("vllm", "no such command 'vllm'", "-m openai:NAME"), ("vllm-serve", "no such command 'vllm-serve'", "llmkit has no server"),
+        ("distill", "no such command 'distill'", "llmkit finetune"),
         ("evaluate bleu what", "unexpected argument: what", "'llmkit evaluate bleu --help'"),
+        ("generate x -ngl=99", "no such option -ngl", "several devices"), ("generate x -md d.gguf", "no such option -md", "--draft-model"),
+        ("generate x -st", "no such option -st", "one command is one answer"), ("generate x -sys be", "no such option -sys", "--system"),
+        ("generate x -n=3", "-n=3: a value follows -n without '='", "-n 3"),
+        ("evaluate bleu -p=a.txt -r b.txt", "-p=a.txt: a value follows -p without '='", "-p a.txt"),
+        ("evaluate bleu -p a.txt -ref b.txt", "no such option -ref", "-r FILE the references"),
+        ("translate x -sl en -tl fr", "no such option -sl", "--from LANGUAGE"),
+        ("finetune x -lr 1e-4", "no such option -lr", "--learning-rate"),
+        ("finetune x -r 8", "no such option -r", "--lora-r N"), ("finetune x --max-epoch 3", "no such option --max-epoch", "--epochs N"),
+        ("evaluate perplexity -f wiki.txt", "no such option -f", "-i FILE names the texts"),
+        ("evaluate code --timeout 3", "no such option --timeout", "--code-timeout SECONDS"),
+        ("translate x --lang-pair en-fr", "no such option --lang-pair", "--from LANGUAGE --to LANGUAGE"),
+        ("generate x --trust_remote_code True", "expected one text, not 2 arguments: 'True'", "remove True"),
+        ("finetune x --use-dora true", "unexpected argument: true", "remove true"),
+        ("run_translation", "no such command 'run_translation'", "use llmkit translate"),
+        ("run-batch", "no such command 'run-batch'", "or -i FILE"),
+        ("chat-completion", "no such command 'chat-completion'", "llmkit generate"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_as_typed_with_what_to_type_instead(
@@ -119,6 +147,13 @@ def test_a_file_without_a_command_or_option_is_rows(run: Run, tmp_path: Path, mo
     assert "-i rows.jsonl reads the rows of that file" in ran.err
 
 
+def test_a_short_option_holds_its_value_also_without_a_space(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("the cat\n")
+    assert run("evaluate", "bleu", "-pa.txt", "-ra.txt").code == 0
+    assert run("generate", "--stop", "-st", "Once", "-mbuiltin:stories", "--max-new-tokens", "1").code == 0
+
+
 @pytest.mark.parametrize(
     ("typed", "ours"), [("--source-lang", "--from"), ("--src", "--from"), ("--target_lang", "--to"), ("--tgt", "--to")]
 )
@@ -134,7 +169,7 @@ def test_a_file_without_a_measure_names_two(run: Run, tmp_path: Path, monkeypatc
     assert "llmkit evaluate perplexity -i out.txt, or score -p out.txt -r REFERENCES" in run("evaluate", "out.txt").err
 
 
-@pytest.mark.parametrize(("option", "value"), [("--device", "CPU"), ("--dtype", "FP32"), ("--quantize", "NONE")])
+@pytest.mark.parametrize(("option", "value"), [("--device", "CPU"), ("--dtype", "FP32"), ("--engine", "pytorch"), ("--quantize", "NONE")])
 def test_values_are_read_in_any_case(run: Run, option: str, value: str) -> None:
     assert run("generate", "Once", "--max-new-tokens", "1", option, value).code == 0
 

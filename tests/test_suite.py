@@ -73,6 +73,14 @@ def test_each_set_gives_what_its_command_gives(run: Run, suite: Path) -> None:
     assert found["rows"] == 11
 
 
+def test_a_suites_report_says_which_command_models_and_files_it_speaks_of(run: Run, suite: Path, tmp_path: Path) -> None:
+    assert run("evaluate", "run", "suite.toml", "--report", "r.md").code == 0
+    report = (tmp_path / "r.md").read_text()
+    assert "- Command: llmkit evaluate run suite.toml --report r.md\n" in report
+    assert "- Model: builtin:stories\n" in report
+    assert "- Inputs: books.jsonl, quiz.jsonl, prompts.jsonl\n" in report
+
+
 def test_the_model_is_loaded_once(run: Run, suite: Path) -> None:
     # each opening of it is said
     assert run("evaluate", "run", suite).err.count("a small demonstration model") == 1

@@ -7,6 +7,7 @@ command's function the groups. `llmkit.cli.usage_errors` says what is wrong with
 from __future__ import annotations
 
 import inspect
+import re
 import shlex
 import sys
 from collections.abc import Callable, Collection, Iterable
@@ -28,8 +29,10 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _NO_PAGE = Page()
 #: What makes a value of a word, by the type of the parameter.
 _PLAIN: dict[Any, Callable[[Any], Any]] = {bool: parsing.yes_or_no, str: str, list[str]: str}
-#: Options that name the rows that are read and where they go.
-_ONE_FILE = ("input", "output")
+#: Options that name a file of which a command has one: the rows that are read, where they go, and more options.
+_ONE_FILE = ("input", "output", "config")
+#: More than a letter behind one dash: an option with its value, several options, or an option of another tool.
+_ONE_DASH = re.compile(r"-[A-Za-z].")
 
 
 class Command(TyperCommand):
@@ -51,6 +54,10 @@ class Command(TyperCommand):
         ctx.meta[TYPED] = list(args)
         ctx.allow_extra_args = True
         words = help_pages.asks_for_all(ctx, args)
+        if not ctx.resilient_parsing and any(_ONE_DASH.match(word) for word in words):
+            from llmkit.cli.usage_errors import check_one_dash
+
+            check_one_dash(ctx, words)
         try:
             rest = super().parse_args(ctx, list(words))
         except typer.TyperException as exc:

@@ -10,6 +10,9 @@ from typing import Any
 
 import typer
 
+from llmkit.cli.names import ALIASES
+from llmkit.cli.parsing import LIST
+
 #: Separators at which bash cuts a word in pieces.
 _CUTS = (":", "=")
 
@@ -22,16 +25,17 @@ def candidates(words: Sequence[str]) -> list[tuple[str, str]]:
     *before, typed = words or ("",)
     command, options, waiting = _walk(before)
     if waiting is not None:
-        return _starting(typed, _values(waiting, command))
+        return _continued(typed, waiting, command)
     if typed.startswith("--") and "=" in typed:
         name, _, start = typed.partition("=")
         option = options.get(name)
-        return [] if option is None else [(f"{name}={value}", text) for value, text in _starting(start, _values(option, command))]
+        return [] if option is None else [(f"{name}={value}", text) for value, text in _continued(start, option, command)]
     if typed.startswith("-"):
         return _starting(typed, _names(options))
     if hasattr(command, "listed"):
         return _starting(typed, command.listed())
-    return []
+    argument = next((p for p in command.params if p.param_type_name == "argument"), None)
+    return [] if argument is None else _continued(typed, argument, command)
 
 
 def joined(words: Sequence[str], *, separators: Iterable[str] = _CUTS) -> list[str]:
@@ -68,34 +72,37 @@ def _walk(words: Sequence[str]) -> tuple[Any, dict[str, Any], Any]:
 
 def _options(command: Any) -> dict[str, Any]:
     """Options by each of their names, those of other tools among them."""
-    from llmkit.cli.names import ALIASES
-
     out = {name: p for p in command.params if p.param_type_name == "option" for name in (*p.opts, *p.secondary_opts)}
     return out | {f"--{alias}": out[f"--{name}"] for alias, name in ALIASES.items() if f"--{name}" in out}
 
 
 def _names(options: dict[str, Any]) -> list[tuple[str, str]]:
     """Long names of options, without those of other tools."""
-    own = {name: option for name, option in options.items() if name in (*option.opts, *option.secondary_opts) and name.startswith("--")}
+    named = {name: option for name, option in options.items() if name in (*option.opts, *option.secondary_opts)}
+    own = {name: option for name, option in named.items() if name.startswith("--") and name[2:] not in ALIASES}
     more = [("--help", "Show the common options."), ("--help-all", "Show all options.")]
     return [*((name, option.help or "") for name, option in own.items() if not option.hidden), *more]
 
 
+def _continued(typed: str, parameter: Any, command: Any) -> list[tuple[str, str]]:
+    """Values that begin as `typed` does; of an option that takes several, separated by commas, those that may come last."""
+    head, comma, start = typed.rpartition(",") if parameter.metavar == LIST else ("", "", typed)
+    chosen = head.lower().split(",")
+    values = [(value, text) for value, text in _values(parameter, command) if not comma or value.lower() not in chosen]
+    return [(f"{head}{comma}{value}", text) for value, text in _starting(start, values)]
+
+
 def _values(option: Any, command: Any) -> list[tuple[str, str]]:
-    """Values that an option takes, where they can be listed."""
+    """Values that an option or argument takes, where they can be listed."""
     listed = option.shell_complete(typer.Context(command, info_name=""), "")
     if listed and listed[0].type == "plain":
         return [(item.value, item.help or "") for item in listed]
-    if option.metavar == "REF":
+    if (option.metavar or "").strip("[]") == "REF":
         return _references()
     if option.metavar == "LANGUAGE":
         from llmkit.translation.languages import NAMES
 
         return [(name, "") for name in NAMES]
-    if option.opts[0] == "--metrics":
-        from llmkit.metrics.registry import names
-
-        return [(name, "") for name in names()]
     if option.opts[0] == "--engine":
         from llmkit.engines.registry import engines
 

@@ -19,8 +19,8 @@ from typing import Any
 import typer
 
 from llmkit.cli.names import COMMANDS, SPELLINGS, module_of, normalize
-from llmkit.cli.parameter_source import CONFIGURED, TYPED
-from llmkit.errors import InputError, UsageError, did_you_mean, one_line
+from llmkit.cli.parameter_source import CONFIGURED, TYPED, on_command_line, option_name
+from llmkit.errors import InputError, LlmkitError, UsageError, did_you_mean, one_line
 
 #: Bytes of a file of options. tomllib takes quadratic time for a key of many parts.
 _MOST = {".toml": 1 << 15, ".json": 1 << 24, ".yaml": 1 << 18, ".yml": 1 << 18}
@@ -48,6 +48,16 @@ def load_config(ctx: typer.Context, value: str | None) -> str | None:
     """Makes the options of the file `value` the command's defaults. Raises InputError or UsageError naming file and key."""
     if value is None:
         return None
+    try:
+        _load(ctx, value)
+    except LlmkitError as exc:
+        if not on_command_line(ctx, "config"):
+            exc.message = f"{option_name(ctx, 'config')}: {exc.message}"
+        raise
+    return value
+
+
+def _load(ctx: typer.Context, value: str) -> None:
     names = [SPELLINGS.get(name, name) for name in ctx.command_path.split()[1:]]
     origins: dict[str, str] = ctx.meta.setdefault(CONFIGURED, {})
     defaults: dict[str, Any] = dict(ctx.default_map or {})
@@ -61,7 +71,6 @@ def load_config(ctx: typer.Context, value: str | None) -> str | None:
         origins[parameter.name] = f"{value}: {key}"
         defaults[parameter.name] = value_of(parameter, content, f"{value}: {key}")
     ctx.default_map = defaults
-    return value
 
 
 def record_options(content: dict[str, Any], path: str | Path, consented: tuple[str, ...]) -> dict[str, Any]:

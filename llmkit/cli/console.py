@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,10 @@ _VISIBLE = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(
 _VISIBLE |= {c: f"\\u{c:04x}" for c in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x2028, 0x2029, 0x061C)}
 
 
+#: Lines of Markdown that are no paragraph's: of tables, headings, quotations, code and lists.
+_NO_PROSE = re.compile(r"[|#>`~*+\s-]|\d+[.)]\s")
+#: Columns of a terminal that a column of texts keeps in a table, however narrow the terminal is.
+_NARROWEST = 8
 #: Characters of a message: a value that it shows may be longer than anyone reads.
 _LONGEST = 2000
 #: User and password in a URL.
@@ -149,13 +155,17 @@ def table(
     width = RichConsole(file=sys.stdout).width if on_terminal else 100_000
     lines = [[visible(cell) if on_terminal else cell for cell in row] for row in rows]
     below: list[tuple[str, str]] = []
-    if whole is not None and _natural_width(columns, lines) > width:
+    if whole is not None and _width_of(_widths(columns, lines)) > width:
         name, text = map(columns.index, whole)
         below = list(dict.fromkeys((line[name], line[text]) for line in lines))
         columns, lines = [c for c in columns if c != whole[1]], [line[:text] + line[text + 1 :] for line in lines]
-    drawn = Table(box=None, pad_edge=False)
-    for column in columns:
-        drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    unbroken = [place == 0 or column in right for place, column in enumerate(columns)]  # names and numbers, where there is room
+    least = [size if kept else min(size, _NARROWEST) for size, kept in zip(_widths(columns, lines), unbroken, strict=True)]
+    gap = 2 if _width_of(least) <= width else 1
+    fits = _width_of(least, gap) <= width
+    drawn = Table(box=None, pad_edge=False, collapse_padding=gap == 1)
+    for column, kept in zip(columns, unbroken, strict=True):
+        drawn.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=kept and fits)
     for line in lines:
         drawn.add_row(*line)
     RichConsole(file=sys.stdout, width=width, markup=False, highlight=False).print(drawn)
@@ -164,12 +174,28 @@ def table(
         write("\n" + "".join(f"{name:{longest}}  {text}\n" for name, text in below))
 
 
-def _natural_width(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> int:
-    """Columns of a terminal that a table takes when no cell is folded: two between its columns."""
+def _widths(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> list[int]:
+    """Columns of a terminal that each column of a table takes when none of its cells is folded."""
     from rich.cells import cell_len
 
-    widest = [max(map(cell_len, cells)) for cells in zip(columns, *lines, strict=True)]
-    return sum(widest) + 2 * (len(widest) - 1)
+    return [max(map(cell_len, cells)) for cells in zip(columns, *lines, strict=True)]
+
+
+def _width_of(widths: Sequence[int], gap: int = 2) -> int:
+    return sum(widths) + gap * (len(widths) - 1)
+
+
+def write_prose(text: str) -> None:
+    """Markdown on stdout. On a terminal that its lines do not fit, paragraphs are broken at words; code, tables and lists stay."""
+    if sys.stdout.isatty():
+        width, fenced = shutil.get_terminal_size().columns, False
+        blocks = []
+        for block in re.split(r"(\n\s*\n)", text):
+            prose = bool(block.strip()) and not fenced and not any(_NO_PROSE.match(line) for line in block.splitlines())
+            blocks.append(textwrap.fill(block, width, break_long_words=False, break_on_hyphens=False) if prose else block)
+            fenced ^= block.count("```") % 2 == 1
+        text = "".join(blocks)
+    write(text)
 
 
 def write(text: str, stream: IO[str] | None = None) -> None:

@@ -76,7 +76,12 @@ def read_prompt(words: Sequence[str] | None, example: str, out: console.Console,
     words = list(words or ())
     texts = [word for word in words if word != "-"]
     if len(texts) > 1 or len(words) - len(texts) > 1:
-        raise UsageError(f"expected one text, not {len(words)} arguments: '{words[1]}'", hint="put quotes around the text")
+        from llmkit.cli.usage_errors import word_hint
+
+        hint = next(filter(None, map(word_hint, texts)), None) if texts else "one - is enough"
+        raise UsageError(
+            f"expected one text, not {len(words)} arguments: '{words[1]}'", hint=hint or f"put quotes around the text: {example}"
+        )
     if words and "-" not in words:
         if is_rows(texts[0]):
             out.notice(f"the prompt is the text '{texts[0]}'; -i {texts[0]} reads the rows of that file")

@@ -168,6 +168,6 @@ def module_of(command: str) -> str:
 
 
 def normalize(name: str) -> str:
-    """The option name (without dashes in front) that `name` stands for."""
+    """The option name (without dashes in front) that `name` stands for. A single letter stands for itself: it may be a short option."""
     dashed = name.replace("_", "-")
-    return ALIASES.get(dashed, dashed)
+    return ALIASES.get(dashed, dashed) if len(dashed) > 1 else dashed

@@ -25,6 +25,8 @@ from llmkit.cli.parsing import (
     count_option,
     device,
     encoding,
+    engine,
+    field_option,
     json_object,
     number_option,
     option,
@@ -43,13 +45,14 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 OUTPUT_FORMATS = ("auto", "text", "jsonl", "csv", "tsv", "openai-batch")
 DTYPE_ALIASES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "half": "float16"}
 _STOP = "End before this text; repeatable ($'\\n': line end)."
-_REF = "builtin:NAME, folder, .gguf, org/name[@revision], openai:NAME."
+_WEIGHTS = "builtin:NAME, folder, .gguf, org/name[@revision]"
 
 Output = Annotated[str | None, option("--output", "-o", help="Output file or folder.", panel=INPUT, metavar="PATH")]
+Folder = Annotated[str | None, option("--output", "-o", help="Folder for the result.", panel=INPUT, metavar="FOLDER")]
 Overwrite = Annotated[bool, option("--overwrite", help="Replace an existing output.", panel=INPUT)]
 Template = Annotated[str | None, option("--template", help='Prompt from row fields: "Summarize: {text}".', panel=INPUT, metavar="TEXT")]
-TextField = Annotated[str | None, option("--text-field", help="The field that holds the text.", panel=INPUT, metavar="NAME")]
-PromptField = Annotated[str | None, option("--prompt-field", help="The field that holds the prompt.", panel=INPUT, metavar="NAME")]
+TextField = Annotated[str | None, field_option("--text-field", help="Field that holds the text.", panel=INPUT)]
+PromptField = Annotated[str | None, field_option("--prompt-field", help="Field that holds the prompt.", panel=INPUT)]
 MaxNewTokens = Annotated[int | None, count_option("--max-new-tokens", help="Maximum number of new tokens. [default: 128]", panel=DECODING)]
 LengthPenalty = Annotated[float, number_option("--length-penalty", help="Beam search: above 0 favors longer answers.", panel=DECODING)]
 Temperature = Annotated[float, number_option("--temperature", help="0 is greedy; above 0 samples.", panel=DECODING)]
@@ -83,9 +86,9 @@ def text_argument(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Reference:
-    """Which model."""
+    """Which model, of those whose weights are here or on a hub."""
 
-    model: Annotated[str, option("--model", "-m", help=_REF, panel=MODEL, metavar="REF")] = DEFAULT
+    model: Annotated[str, option("--model", "-m", help=f"{_WEIGHTS}.", panel=MODEL, metavar="REF")] = DEFAULT
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,9 @@ class Precision:
 class EngineName:
     """Which engine runs the model."""
 
-    engine: Annotated[str, option("--engine", help="auto, torch, or ctranslate2 (CPU).", panel=MODEL, metavar="NAME")] = "auto"
+    engine: Annotated[str, option("--engine", help="auto, torch, or ctranslate2 (CPU).", panel=MODEL, metavar="NAME", parser=engine)] = (
+        "auto"
+    )
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,8 @@ class Placement(Access, Precision, ServerOptions, EngineName):
 @dataclass(frozen=True)
 class ModelOptions(Placement, Reference):
     """Which model, where and how exactly."""
+
+    model: Annotated[str, option("--model", "-m", help=f"{_WEIGHTS}, openai:NAME.", panel=MODEL, metavar="REF")] = DEFAULT
 
     @property
     def settings(self) -> ModelSettings:
@@ -215,7 +222,9 @@ class AnswersOut(RowsOut):
     output_field: Annotated[str, option("--output-field", help="The field that receives the answer.", panel=INPUT, metavar="NAME")] = "text"
     output_format: Annotated[
         str | None,
-        choice_option("--output-format", help="How answers are written; auto: by the file's ending.", panel=INPUT, values=OUTPUT_FORMATS),
+        choice_option(
+            "--output-format", help="How answers are written. [default: auto, by the file's ending]", panel=INPUT, values=OUTPUT_FORMATS
+        ),
     ] = None
 
     def for_one(self) -> bool:
@@ -256,6 +265,31 @@ class AnswersOut(RowsOut):
         if self.output_format in (None, "auto"):
             return stream_writer("text" if lines and not (several or extra) else "jsonl", answer)
         return stream_writer(str(self.output_format), answer, model)
+
+
+@dataclass(frozen=True)
+class TextsIn(RowsIn):
+    """The rows or the document to translate."""
+
+    input: Annotated[
+        str | None,
+        option("--input", "-i", help="Rows (.txt .jsonl .csv ...), a document (.md .srt .docx ...), or -.", panel=INPUT, metavar="FILE"),
+    ] = None
+
+
+@dataclass(frozen=True)
+class TranslationsOut(AnswersOut):
+    """The file for the translations."""
+
+    output: Annotated[
+        str | None,
+        option(
+            "--output", "-o", help="Rows: .jsonl .txt .csv .tsv; of a document, its own format; - is stdout.", panel=INPUT, metavar="FILE"
+        ),
+    ] = None
+    output_field: Annotated[str, option("--output-field", help="The field that receives the translation.", panel=INPUT, metavar="NAME")] = (
+        "translation"
+    )
 
 
 @dataclass(frozen=True)

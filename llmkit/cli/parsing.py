@@ -20,6 +20,11 @@ from llmkit.rows.values import from_json
 MODEL, INPUT, DECODING, SCORING, RUN, SHOW = "Model", "Input and output", "Decoding", "Scoring", "Run", "Display"
 DATA, LORA, TRAINING = "Data", "Adapter", "Training"
 
+#: How a value is shown that is several names, separated by commas.
+LIST = "NAME,..."
+
+#: Names by which people know the library of an engine.
+_LIBRARIES = {"pytorch": "torch", "transformers": "torch", "hf": "torch", "ct2": "ctranslate2"}
 _SCALES = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _TRUE, _FALSE = {"1", "true", "yes", "on", "t", "y"}, {"0", "false", "no", "off", "f", "n"}
@@ -30,6 +35,11 @@ def option(*names: str, help: str, panel: str, callback: Callable[..., Any] | No
     long = next(n for n in names if n.startswith("--")).split("/")[0]
     variable = "LLMKIT_" + long.removeprefix("--").replace("-", "_").upper()
     return typer.Option(*names, help=help, rich_help_panel=panel, envvar=variable, show_envvar=False, callback=callback, **more)
+
+
+def field_option(name: str, *, help: str, panel: str) -> Any:
+    """An option that names a field of the rows, which is found by its usual names where nobody names it."""
+    return option(name, help=f"{help} [default: found by name]", panel=panel, metavar="NAME")
 
 
 def count_option(*names: str, help: str, panel: str) -> Any:
@@ -73,7 +83,8 @@ def number(value: Any) -> float | None:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        hint = f" (write {str(value).replace(',', '.')})" if "," in str(value) else " (0.7 and 2e-4 are)"
+        text = str(value)
+        hint = f" (write {text.replace(',', '.')})" if re.fullmatch(r"-?\d+,\d+", text) else " (0.7 and 2e-4 are)"
         raise typer.BadParameter(f"'{value}' is not a number{hint}")
     return number
 
@@ -116,6 +127,16 @@ def device(text: str) -> str:
     if kind not in ("auto", "cpu", "cuda", "mps", "xpu") or (":" in text and (kind not in ("cuda", "xpu") or not index.isdecimal())):
         raise typer.BadParameter(f"'{text}' is not one of auto, cpu, cuda, cuda:N, mps, xpu")
     return text
+
+
+def engine(text: str) -> str:
+    """auto, or the name of an engine, also of its library. Raises typer.BadParameter, UnavailableError for a package's broken one."""
+    if text == "auto":
+        return text
+    from llmkit.engines.registry import engines
+
+    known = ("auto", *engines())
+    return text if text in known else choice(known, _LIBRARIES)(text)
 
 
 def yes_or_no(value: Any) -> bool:

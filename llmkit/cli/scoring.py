@@ -11,7 +11,7 @@ import typer
 
 from llmkit.cli import options as opt
 from llmkit.cli.parameter_source import on_command_line
-from llmkit.cli.parsing import INPUT, RUN, SCORING, SHOW, choice_option, count_option, number_option, option
+from llmkit.cli.parsing import INPUT, LIST, RUN, SCORING, SHOW, choice_option, count_option, field_option, number_option, option
 from llmkit.errors import UsageError, counted
 
 if TYPE_CHECKING:
@@ -20,6 +20,25 @@ if TYPE_CHECKING:
     from llmkit.engines.base import TextEngine
     from llmkit.jobs.executor import Task
     from llmkit.metrics.overlap import OverlapSettings
+
+
+def _metrics() -> list[str]:
+    from llmkit.metrics.registry import names
+
+    return list(names())
+
+
+def _tokenizers() -> list[str]:
+    from llmkit.metrics.overlap import TOKENIZERS
+
+    return list(TOKENIZERS)
+
+
+def _normalizations() -> list[str]:
+    from llmkit.metrics.answers import STEPS
+
+    return list(STEPS)
+
 
 Test = Annotated[
     str,
@@ -120,15 +139,9 @@ class SavedOutputs:
 class ScoreFields:
     """Fields of the rows that hold prediction, reference and source."""
 
-    prediction_field: Annotated[
-        str | None, option("--prediction-field", help="The field with the saved output.", panel=INPUT, metavar="NAME")
-    ] = None
-    reference_field: Annotated[
-        str | None, option("--reference-field", help="The field with the reference(s).", panel=INPUT, metavar="NAME")
-    ] = None
-    source_field: Annotated[str | None, option("--source-field", help="The field that the model answers.", panel=INPUT, metavar="NAME")] = (
-        None
-    )
+    prediction_field: Annotated[str | None, field_option("--prediction-field", help="The field with the saved output.", panel=INPUT)] = None
+    reference_field: Annotated[str | None, field_option("--reference-field", help="The field with the reference(s).", panel=INPUT)] = None
+    source_field: Annotated[str | None, field_option("--source-field", help="The field that the model answers.", panel=INPUT)] = None
 
 
 @dataclass(frozen=True)
@@ -139,18 +152,22 @@ class MetricOptions:
         str,
         option(
             "--metrics", help="bleu,chrf,ter,exact_match,accuracy,f1,wer,rouge, or a module of evaluate.",
-            panel=SCORING,
+            panel=SCORING, metavar=LIST, autocompletion=_metrics,
         ),
     ] = "bleu"  # fmt: skip
     tokenize: Annotated[
-        str | None, option("--tokenize", "-tok", help="Tokenizer of BLEU: 13a, intl, char, zh, ... [default: 13a]", panel=SCORING)
-    ] = None
+        str | None,
+        option(
+            "--tokenize", "-tok", help="Tokenizer of BLEU: 13a, intl, char, zh, ... [default: 13a]",
+            panel=SCORING, metavar="NAME", autocompletion=_tokenizers,
+        ),
+    ] = None  # fmt: skip
     lowercase: Annotated[bool, option("--lowercase", "-lc", help="BLEU and chrF ignore case.", panel=SCORING)] = False
     smooth_method: Annotated[
         str, choice_option("--smooth-method", help="Smoothing of BLEU.", panel=SCORING, values=("exp", "floor", "add-k", "none"))
     ] = "exp"
     smooth_value: Annotated[
-        float | None, number_option("--smooth-value", help="BLEU: value for smoothing floor and add-k.", panel=SCORING)
+        float | None, number_option("--smooth-value", help="BLEU: value for smoothing. [default: floor 0.1, add-k 1]", panel=SCORING)
     ] = None
     effective_order: Annotated[
         bool, option("--effective-order", help="BLEU: leave out n-gram orders without a match, for single sentences.", panel=SCORING)
@@ -176,8 +193,11 @@ class MetricOptions:
     confidence_n: Annotated[int, count_option("--confidence-n", help="Number of resamples for --confidence.", panel=SCORING)] = 1000
     normalize: Annotated[
         str,
-        option("--normalize", help="exact_match, f1, wer, rouge: none, or some of unicode,case,punctuation,articles,space.", panel=SCORING),
-    ] = "none"
+        option(
+            "--normalize", help="exact_match, f1, wer, rouge: none, or some of unicode,case,punctuation,articles,space.",
+            panel=SCORING, metavar=LIST, autocompletion=_normalizations,
+        ),
+    ] = "none"  # fmt: skip
 
     @property
     def overlap(self) -> OverlapSettings:

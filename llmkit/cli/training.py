@@ -10,7 +10,20 @@ from typing import Annotated
 
 from llmkit.cli.jobs import MaxErrors, RunOptions
 from llmkit.cli.options import Adapter, ChatTemplate, ChatTemplateKwargs, PromptField, RowFormat, Template, TextField
-from llmkit.cli.parsing import DATA, LORA, RUN, SHOW, TRAINING, choice_option, count_option, fraction, number_option, option, share
+from llmkit.cli.parsing import (
+    DATA,
+    LORA,
+    RUN,
+    SHOW,
+    TRAINING,
+    choice_option,
+    count_option,
+    field_option,
+    fraction,
+    number_option,
+    option,
+    share,
+)
 from llmkit.cli.parsing import language as language_name
 from llmkit.rows.samples import SampleFields
 from llmkit.training.settings import (
@@ -45,9 +58,7 @@ class DataOptions(RowFormat):
     template: Template = None
     text_field: TextField = None
     prompt_field: PromptField = None
-    completion_field: Annotated[
-        str | None, option("--completion-field", help="The field with the completion.", panel=DATA, metavar="NAME")
-    ] = None
+    completion_field: Annotated[str | None, field_option("--completion-field", help="The field with the completion.", panel=DATA)] = None
     max_errors: MaxErrors = None
     max_length: Annotated[
         int | None,
@@ -98,7 +109,7 @@ class LoraOptions:
     """Which weights an adapter changes, and with how many parameters."""
 
     adapter: Adapter = None
-    lora_r: Annotated[int, count_option("--lora-r", help="LoRA rank.", panel=LORA)] = 16
+    lora_r: Annotated[int, count_option("--lora-r", "--r", help="LoRA rank.", panel=LORA)] = 16
     lora_alpha: Annotated[
         float | None,
         number_option("--lora-alpha", help="LoRA alpha: the update is scaled by alpha / r. [default: twice the rank]", panel=LORA),

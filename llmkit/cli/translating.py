@@ -43,7 +43,13 @@ class LanguageOptions:
 
     source: Annotated[
         str | None,
-        option("--from", help="Source language: a name or a code; auto detects it.", panel=INPUT, metavar="LANGUAGE", parser=language_name),
+        option(
+            "--from",
+            help="Source language: a name or a code. [default: auto, detects it]",
+            panel=INPUT,
+            metavar="LANGUAGE",
+            parser=language_name,
+        ),
     ] = None
     target: Annotated[str | None, option("--to", help="Target language.", panel=INPUT, metavar="LANGUAGE", parser=language_name)] = None
     languages: Annotated[bool, option("--languages", help="List the languages of the model, and exit.", panel=SHOW)] = False

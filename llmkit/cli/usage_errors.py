@@ -17,7 +17,7 @@ import typer
 
 from llmkit.cli.config import commands_with
 from llmkit.cli.elsewhere import COMMANDS_ELSEWHERE, OPTIONS_ELSEWHERE, OPTIONS_OF_COMMAND
-from llmkit.cli.names import ALIASES, normalize
+from llmkit.cli.names import ALIASES, COMMANDS, normalize
 from llmkit.cli.parameter_source import TYPED, option_name, typed
 from llmkit.errors import LlmkitError, UsageError
 
@@ -29,10 +29,14 @@ _SLIP = 0.85
 _LIKE_A_COMMAND = 0.6
 #: What is left over of a condition without quotes.
 _OF_A_CONDITION = re.compile(r"[<>=!]{1,2}|[<>=!]{0,2}[+-]?[\d.]+%?")
-#: An option of several letters behind one dash, which we would read as several options (`-ngl 99` is `-n gl`).
-_ONE_DASH = re.compile(r"-\w\w")
+#: Words of another tool's command that say little, among them names of tools: they are looked at last.
+_GENERAL = ("run", "test", "model", "models", "cache", "prompt", "sample", "vllm", "hf", "ollama", "llama", "transformers", "torchtune")
 #: A hint that is a sentence about llmkit, not a command of it.
 _SENTENCE = re.compile(r"llmkit has no ")
+#: What other tools write behind a flag.
+_YES_NO = ("true", "false")
+#: Dashes that a text editor or a web page makes of a hyphen, as an option begins with it.
+_OTHER_DASHES = re.compile(r"[-\u2010-\u2015\u2212]*[\u2010-\u2015\u2212][-\u2010-\u2015\u2212]*(?=[A-Za-z])")
 #: What is likely the name of a model, or a suite's file.
 _A_MODEL, _SUITES = re.compile(r"(builtin|openai):\S+|gpt2\S*|[\w.-]+/[\w.@-]+"), (".toml", ".yaml", ".yml")
 #: A value in quotes that is longer than a person would read, and what is shown of it.
@@ -52,6 +56,8 @@ def unknown_command(ctx: Any, words: Sequence[str], known: Iterable[str]) -> Usa
     hint = _elsewhere(name, known)
     if hint is not None:
         hint = f"use {hint}" if hint.startswith("llmkit ") and not _SENTENCE.match(hint) else hint
+    elif ctx.parent is not None and name in COMMANDS:
+        hint = f"'llmkit {name}' is a command by itself"
     else:
         hint = _slip(name, [*known, "help"]) or _longer(name, known) or _meant_text(name, ctx)
     return UsageError(f"no such command '{name[:80]}'", hint=hint or f"'{ctx.command_path} --help' lists the commands")
@@ -73,7 +79,8 @@ def _elsewhere(name: str, known: Sequence[str]) -> str | None:
     # letters alone take 'comet' for 'complete'; a slip keeps the first letter and the length
     if near and near[0] not in known and near[0][0] == lower[0] and abs(len(near[0]) - len(lower)) <= 1:
         return COMMANDS_ELSEWHERE[near[0]]
-    return next((COMMANDS_ELSEWHERE[part] for part in parts if len(parts) > 1 and part in COMMANDS_ELSEWHERE), None)
+    telling = sorted(parts, key=lambda part: part in _GENERAL)
+    return next((COMMANDS_ELSEWHERE[part] for part in telling if len(parts) > 1 and part in COMMANDS_ELSEWHERE), None)
 
 
 def _slip(name: str, known: Sequence[str]) -> str | None:
@@ -106,6 +113,14 @@ def _meant_text(word: str, ctx: Any) -> str | None:
     return f"did you mean: llmkit generate {quoted[:60]}" if root and " " in word else None
 
 
+def word_hint(word: str) -> str | None:
+    """What to do about a word that was no text: the value of an option that has none (`--dora True`), or an option with another dash."""
+    if _OTHER_DASHES.match(word):
+        name = _OTHER_DASHES.sub("", word, count=1)
+        return f"it begins with another dash than '-': type {'-' if len(name) == 1 else '--'}{name[:80]}"
+    return f"an option without a value is on when it is given: remove {word}" if word.lower() in _YES_NO else None
+
+
 def extra_words(ctx: Any, words: Sequence[str]) -> UsageError:
     """The command takes no text, or not so many."""
     options = {name for parameter in ctx.command.params for name in parameter.opts}
@@ -113,6 +128,8 @@ def extra_words(ctx: Any, words: Sequence[str]) -> UsageError:
     hint = f"'{ctx.command_path} --help' lists the options"
     if all(_OF_A_CONDITION.fullmatch(word) for word in words) and typed(ctx.meta.get(TYPED, ()), ("--fail-if",)):
         hint = '--fail-if takes one condition in quotes: --fail-if "perplexity > 30"'
+    elif (of_the_word := word_hint(words[0])) is not None:
+        hint = of_the_word
     elif len(files) == 2 and {"-p", "-r"} <= options:
         hint = f"did you mean -p {files[0]} -r {files[1]}?"
     elif len(files) == 1 and "-i" in options:
@@ -120,12 +137,37 @@ def extra_words(ctx: Any, words: Sequence[str]) -> UsageError:
     return UsageError(f"unexpected argument{'s' * (len(words) > 1)}: {' '.join(words)[:200]}", hint=hint)
 
 
+def check_one_dash(ctx: Any, words: Sequence[str]) -> None:
+    """Raises UsageError for a word that is read as short options other than those its user means.
+
+    `-ngl 99` would be `-n gl`, as in no tool that has it; `-max-length 9` names a model 'ax-length', and `-m=gpt2` one '=gpt2'.
+    """
+    valued = {name for parameter in ctx.command.params if not getattr(parameter, "is_flag", True) for name in parameter.opts}
+    known = {name for parameter in ctx.command.params for name in parameter.opts}
+    before = ""
+    for word in words:
+        if word == "--":
+            return
+        name, _, value = word.partition("=")
+        if before not in valued and name[:1] == "-" and name[1:2].isalpha() and name not in known - valued:
+            if len(name) > 2 and name not in known and (hint := _elsewhere_option(ctx, name)) is not None:
+                raise UsageError(f"no such option {name}", hint=hint)
+            if len(name) > 2 and name not in known and (long := f"--{normalize(name[1:])}") in known:
+                raise UsageError(f"no such option {name}", hint=f"did you mean {long}?")
+            if name in valued and len(name) == 2 and value:
+                raise UsageError(f"{word[:80]}: a value follows {name} without '='", hint=f"{name} {shlex.quote(value)[:80]}")
+        before = name if name == word and not name.startswith("--") else f"--{normalize(word[2:])}"
+
+
+def _elsewhere_option(ctx: Any, *names: str) -> str | None:
+    """What to type here for another tool's option, known by any of `names`; what it means in this command goes first."""
+    here = [OPTIONS_OF_COMMAND.get((str(ctx.command.name), name)) for name in names]
+    return next(filter(None, [*here, *(OPTIONS_ELSEWHERE.get(name) for name in names)]), None)
+
+
 def usage_error(exc: typer.TyperException) -> LlmkitError:
     """What typer found wrong with the command line, in our form: the option as typed, what is wrong, what to do."""
     ctx, parameter, name = getattr(exc, "ctx", None), getattr(exc, "param", None), getattr(exc, "option_name", None)
-    word = next((word for word in ctx.meta.get(TYPED, ()) if _ONE_DASH.match(word) and word in OPTIONS_ELSEWHERE), None) if ctx else None
-    if word is not None:
-        return UsageError(f"no such option {word}", hint=OPTIONS_ELSEWHERE[word])
     hint = f"'{ctx.command_path} --help' lists the {'commands' if hasattr(ctx.command, 'listed') else 'options'}" if ctx else None
     message = exc.format_message().replace("\n", " ")
     if ctx is not None and parameter is not None and parameter.param_type_name == "argument" and not exc.message:
@@ -152,18 +194,17 @@ def _instead(ctx: Any, name: str, named: str) -> str | None:
     if ctx.command.name == "evaluate":
         words = " ".join(shlex.quote(word) for word in ctx.meta.get(TYPED, ()))
         return f"options follow the command: llmkit evaluate perplexity {words}"[:200]
-    bare = named.lstrip("-").replace("_", "-").rsplit(".", 1)[-1]  # litgpt has --train.epochs
+    bare = named.lstrip("-").lower().replace("_", "-").rsplit(".", 1)[-1]  # litgpt has --train.epochs
     ours = {o[2:] for p in ctx.command.params if not p.hidden for o in (*p.opts, *p.secondary_opts) if o.startswith("--")}
     meant = {**{o: o for o in ours}, **{alias: name for alias, name in ALIASES.items() if name in ours}}
-    if bare not in meant:
-        here = [OPTIONS_OF_COMMAND.get((str(ctx.command.name), key)) for key in (named, bare)]
-        hint = next(filter(None, [*here, *(OPTIONS_ELSEWHERE.get(key) for key in (named, bare, normalize(bare)))]), None)
-        if hint is not None:
-            return hint
+    if (bare not in meant or not named.startswith("--")) and (hint := _elsewhere_option(ctx, named, bare, normalize(bare))) is not None:
+        return hint
     name = f"--{normalize(bare)}"
     if name[2:] not in ours and (others := commands_with(name)):
         return f"{name} is an option of llmkit {others[0]}"
-    close = [near for near in difflib.get_close_matches(bare, meant, cutoff=_LIKENESS) if _is_meant(bare, near)]
+    close = (
+        [bare] if bare in meant else [near for near in difflib.get_close_matches(bare, meant, cutoff=_LIKENESS) if _is_meant(bare, near)]
+    )
     if close:
         return f"did you mean --{meant[close[0]]}?"
     slip = difflib.get_close_matches(bare, OPTIONS_ELSEWHERE, n=1, cutoff=_SLIP)

@@ -78,6 +78,8 @@ def check_name(reference: str) -> None:
         return
     elif os.path.isfile(path):
         raise ModelError(f"{reference} is a file; a model is a folder or a .gguf file", hint="name the folder that holds config.json")
+    elif reference.startswith("openai:"):
+        raise UsageError(f"{reference} is a model on a server, and this needs a model's weights", hint=KINDS)
     elif _HUB_NAME.fullmatch(reference) is None or reference.startswith((".", "/", "~")) or ".." in reference:
         raise UnavailableError(
             f"there is no model folder '{reference if len(reference) < 200 else reference[:200] + '...'}'",

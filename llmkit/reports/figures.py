@@ -55,7 +55,7 @@ def title(result: Result) -> str:
     files = about.get("suite") or about.get("input") or ", ".join(map(str, about.get("inputs", ())))
     if "predictions" in about:
         files = f"{about['predictions']} against {', '.join(map(str, about.get('references', ())))}"
-    model = about.get("model")
+    model = about.get("model") or _of_parts(result, "model")
     return f"{model} on {files}" if model and files else str(model or files or "llmkit evaluate")
 
 
@@ -63,15 +63,22 @@ def facts(result: Result) -> list[tuple[str, str]]:
     """What a report says of its run: names and values for people, those that are known."""
     about = result.about
     pairs: list[tuple[str, object]] = [
-        ("Model", about.get("model")), ("Weights", _hash(about.get("weights_sha256"))), ("Adapter", about.get("adapter")),
+        ("Model", about.get("model") or _of_parts(result, "model")), ("Weights", _hash(about.get("weights_sha256"))),
+        ("Adapter", about.get("adapter")),
         ("Compared with", about["against"].get("model") if isinstance(about.get("against"), dict) else None),
         ("Runs on", ", ".join(str(about[n]) for n in ("engine", "device", "dtype", "quantize") if about.get(n))),
-        ("Suite", _file(about, "suite")), ("Input", _file(about, "input")), ("Inputs", ", ".join(map(str, about.get("inputs", ())))),
+        ("Suite", _file(about, "suite")), ("Input", _file(about, "input")),
+        ("Inputs", ", ".join(map(str, about.get("inputs", ()))) or _of_parts(result, "input")),
         ("Predictions", _file(about, "predictions")), ("References", _references(about)), ("Baseline", result.baseline),
         ("Size", ", ".join([counted(result.rows, "row"), *(counted(n, of.removesuffix("s"), of) for of, n in result.counts.items())])),
         ("Command", result.command), ("Date", _date(result)), ("Version", f"llmkit {__version__}"),
     ]  # fmt: skip
     return [(name, str(value)) for name, value in pairs if value]
+
+
+def _of_parts(result: Result, name: str) -> str:
+    """What the results of a suite's sets say under `name`, each value once."""
+    return ", ".join(dict.fromkeys(str(part.about[name]) for part in result.parts.values() if part.about.get(name)))
 
 
 def _file(about: Mapping[str, Any], name: str) -> str:

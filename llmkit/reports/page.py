@@ -93,7 +93,9 @@ def _gates(result: Result) -> list[str]:
         f'<td data-of="found">{escape(gate.message)}</td></tr>'
         for gate in result.gates
     ]
-    count = f"{failed} of {len(result.gates)} failed" if failed else f"all {len(result.gates)} passed"
+    count = (
+        f"{failed} of {len(result.gates)} failed" if failed else "passed" if len(result.gates) == 1 else f"all {len(result.gates)} passed"
+    )
     return [f"<h2>Gates: {count}</h2>", '<table class="stacked">', "<tr><th>result</th><th>gate</th><th>found</th></tr>", *rows, "</table>"]
 
 

@@ -138,9 +138,10 @@ class Target:
             finally:
                 shutil.rmtree(self.part, ignore_errors=True)
 
-    def commit(self, record: dict[str, Any]) -> None:
+    def commit(self, record: dict[str, Any]) -> Path | None:
         """Writes the record with the list of files, and gives the folder its name: the old or the new model is whole at any moment.
 
+        Returns the old model where it can't be removed.
         Raises OutputError when something of the user's came into the old folder meanwhile, UnavailableError for a full disk.
         """
         if self.path.exists() and any(self.path.iterdir()):
@@ -152,7 +153,7 @@ class Target:
             mode = self.part.stat().st_mode & 0o666
             for path in (p for p in self.part.rglob("*") if p.is_file()):
                 path.chmod(mode)
-            files.replace_folder(self.part, self.path)
+            return files.replace_folder(self.part, self.path)
         except OSError as exc:
             raise files.unwritable(self.name, exc, resumes=False) from exc
 
@@ -189,7 +190,9 @@ def merge_adapter(settings: MergeSettings, output: str, *, overwrite: bool = Fal
             raise files.unwritable(output, exc, resumes=False) from exc
         record = _record(loaded, settings.dtype, comparisons)
         _write_card(part, loaded, record, folder=output)
-        target.commit(record)
+        left = target.commit(record)
+    if left is not None:
+        report.warn(f"{output} is complete, but the old model can't be removed: {left}")
     return Merged(output, record, comparisons)
 
 

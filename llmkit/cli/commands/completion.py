@@ -27,7 +27,7 @@ _llmkit() {
     local -a found
     found=("${(@f)$(llmkit completion zsh -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
     if [[ -n "${found[1]}" ]]; then
-        _describe llmkit found
+        _describe llmkit found -M 'm:{[:lower:][:upper:]}={[:upper:][:lower:]}'
     else
         _files
     fi
@@ -57,7 +57,7 @@ app = typer.Typer(add_completion=False)
 @add(app, "completion", help="Print the script that makes a shell complete llmkit's commands, options and values.", page=_PAGE)
 def completion(
     *,
-    shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
+    shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.", autocompletion=lambda: list(SCRIPTS))],
     words: Annotated[list[str] | None, typer.Argument(metavar="", hidden=True)] = None,
 ) -> None:
     """Prints the script of `shell`, or for the script what may come after `words`. Raises UsageError for another shell."""

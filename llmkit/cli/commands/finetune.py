@@ -53,7 +53,7 @@ def finetune(
         str | None,
         typer.Argument(metavar="FILE", help="Training rows: any row format; each line of a text file is a row.", show_default=False),
     ] = None,
-    output: opt.Output = None,
+    output: opt.Folder = None,
     overwrite: opt.Overwrite = False,
     reference: opt.Reference,
     precision: opt.Precision,

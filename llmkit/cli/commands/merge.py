@@ -32,12 +32,14 @@ _PAGE = Page(("llmkit merge adapters/mine -o models/mine", "llmkit merge adapter
 def merge(
     *,
     adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="The adapter: a folder or a hub id.")],
-    output: opt.Output = None,
+    output: opt.Folder = None,
     overwrite: opt.Overwrite = False,
     model: Annotated[
         str | None, option("--model", "-m", help="Its base model. [default: the one it names]", panel=MODEL, metavar="REF")
     ] = None,
-    device: Annotated[str, option("--device", help="auto, cpu, cuda[:N], mps or xpu[:N].", panel=MODEL, parser=device_name)] = "cpu",
+    device: Annotated[
+        str, option("--device", help="auto, cpu, cuda[:N], mps or xpu[:N].", panel=MODEL, parser=device_name, metavar="NAME")
+    ] = "cpu",
     dtype: Annotated[
         str,
         choice_option(

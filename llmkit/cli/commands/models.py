@@ -109,7 +109,7 @@ def show(
             shown = _size(value) if name == "bytes" else format(value, ",") if type(value) is int else value
             console.write(f"{name.replace('_', ' ') + ':':<20}{shown}\n")
     if about["card"]:
-        console.write("\n" + about["card"] + "\n")
+        console.write_prose("\n" + about["card"] + "\n")
 
 
 def _describe(reference: str, dtype: str, offline: bool, trusted: bool) -> dict[str, Any]:

@@ -25,7 +25,13 @@ from llmkit.cli.inputs import output_of, read_prompt
 from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.running import model_identity, models_open, summarize, tell_no_rows, tell_speed
 from llmkit.cli.servers import refuse_without_server
-from llmkit.cli.translating import CatalogOptions, LanguageOptions, TranslationAnswers, open_rows_or_document, refuse_other_forms
+from llmkit.cli.translating import (
+    CatalogOptions,
+    LanguageOptions,
+    TranslationAnswers,
+    open_rows_or_document,
+    refuse_other_forms,
+)
 from llmkit.engines.utilization import measured
 from llmkit.errors import RowsFailedError, counted
 from llmkit.rows import Row, Rows
@@ -48,7 +54,6 @@ app = typer.Typer(add_completion=False)
 _DEFAULT = "builtin:en-fr"
 #: A call that a message shows.
 _EXAMPLE = 'llmkit translate "Good morning" --to fr'
-_OUT = opt.AnswersOut(output_field="translation")
 _MODEL = opt.ModelOptions(model=_DEFAULT)
 _PAGE = Page(
     (_EXAMPLE, "llmkit translate -i talk.srt -o talk.fr.srt --to fr -m org/model"),
@@ -64,9 +69,9 @@ def translate(
     text: Annotated[list[str] | None, opt.text_argument("TEXT")] = None,
     languages: LanguageOptions,
     model: opt.ModelOptions = _MODEL,
-    rows_in: opt.RowsIn,
+    rows_in: opt.TextsIn,
     text_field: opt.TextField = None,
-    rows_out: opt.AnswersOut = _OUT,
+    rows_out: opt.TranslationsOut,
     answers: AnswerOptions,
     length_penalty: opt.LengthPenalty = 1.0,
     several: TranslationAnswers,

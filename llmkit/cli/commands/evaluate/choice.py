@@ -16,7 +16,7 @@ from llmkit.cli.command import identity, options_set_by_user, refuse
 from llmkit.cli.commands.evaluate.reporting import NEEDS_OUTPUT, NOT_THE_JOBS, rows_output
 from llmkit.cli.help import Page
 from llmkit.cli.jobs import JobOptions
-from llmkit.cli.parsing import INPUT, option
+from llmkit.cli.parsing import INPUT, field_option, option
 from llmkit.cli.running import model_identity, models_open, summarize
 from llmkit.cli.scoring import CacheOptions, GateOptions
 from llmkit.cli.servers import refuse_without_server
@@ -51,9 +51,7 @@ def choice(
     labels: Annotated[
         str | None, option("--labels", help="The choices for every row: positive,negative.", panel=INPUT, metavar="A,B,...")
     ] = None,
-    answer_field: Annotated[
-        str | None, option("--answer-field", help="The field with the right choice.", panel=INPUT, metavar="NAME")
-    ] = None,
+    answer_field: Annotated[str | None, field_option("--answer-field", help="The field with the right choice.", panel=INPUT)] = None,
     rows_out: opt.RowsOut,
     chat: opt.TemplateOptions = _PLAIN,
     gates: GateOptions,

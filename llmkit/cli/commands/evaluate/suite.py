@@ -79,6 +79,7 @@ def run(
     if baseline is None:
         refuse(ctx, ("test",), "needs --baseline")
     out, started, clock = display.console, datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    command = command_line(ctx)  # the sets' commands share the context's memory of what was typed
     against = _Against.opened(baseline, max_regression, test)
     for path in report or ():
         formats.check(path)
@@ -91,9 +92,7 @@ def run(
     for each in sets:
         out.notice(f"{each.name}: {each.measure}")
         measured.add(each, ctx, session, against, out)
-    whole = replace(
-        measured.whole(suite), started=started, seconds=time.monotonic() - clock, command=command_line(ctx), baseline=against.name
-    )
+    whole = replace(measured.whole(suite), started=started, seconds=time.monotonic() - clock, command=command, baseline=against.name)
     if measured.results:
         reporting.show(whole, as_json=display.json_output)
     reporting.write_reports(report or (), whole, out)
