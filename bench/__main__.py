@@ -30,9 +30,7 @@ def main() -> None:
     parser.add_argument("--model", help="a causal model's folder; without it one is made of random weights")
     parser.add_argument("--only", nargs="+", metavar="NAME", default=list(comparisons.COMPARISONS), choices=list(comparisons.COMPARISONS))
     parser.add_argument("--texts", type=Path, help="rows with 'text' to train on; without it texts of random words")
-    parser.add_argument(
-        "--pairs", type=Path, help="English, a tab and French a line, to translate; without it sentences are made"
-    )
+    parser.add_argument("--pairs", type=Path, help="English, a tab and French a line, to translate; without it sentences are made")
     parser.add_argument("--double", action="store_true", help="score in double precision as well, and compare the figures")
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="growth, scale: numbers of rows")
     parser.add_argument("--steps", type=int, default=12, help="estimates: steps of a run")
