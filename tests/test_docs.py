@@ -70,7 +70,7 @@ def test_an_option_that_a_page_names_is_one_of_ours() -> None:
     vllm = {"--enable-lora", "--max-lora-rank", "--lora-modules"}
     # of `python -m bench`, uv, hf, docker and mkdocs
     others = {"--help", "--only", "--texts", "--double", "--torch-backend", "--local-dir", "--rm", "--gpus", "--strict"}
-    others |= {"--shorter", "--steps", "--processor-time", "--rows"}
+    others |= {"--shorter", "--steps", "--processor-time", "--pairs", "--rows"}
     for page in (*PAGES, ROOT / "README.md", ROOT / "README.zh-CN.md", *EXAMPLES):
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]+", page.read_text()))
         assert named - known - others - torchrun - accelerate - pip - slurm - vllm == set(), page.name
