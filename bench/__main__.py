@@ -26,9 +26,9 @@ from bench.running import apart
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=("compare", "growth", "scale", "estimates", "documents"), default="compare")
-    parser.add_argument("--quick", action="store_true", help="a small model, few rounds")
+    parser.add_argument("--quick", action="store_true", help="a small model, few rounds, and not all comparisons")
     parser.add_argument("--model", help="a causal model's folder; without it one is made of random weights")
-    parser.add_argument("--only", nargs="+", metavar="NAME", default=list(comparisons.COMPARISONS), choices=list(comparisons.COMPARISONS))
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(comparisons.COMPARISONS))
     parser.add_argument("--texts", type=Path, help="rows with 'text' to train on; without it texts of random words")
     parser.add_argument("--pairs", type=Path, help="English, a tab and French a line, to translate; without it sentences are made")
     parser.add_argument("--double", action="store_true", help="score in double precision as well, and compare the figures")
@@ -88,7 +88,7 @@ def compare(asked: argparse.Namespace, scratch: Path) -> None:
     head = f"{checkpoint.parameters / 1e6:.0f} M weights, float32 unless said; memory {machine.bandwidth / 1e9:.1f} GB/s, {rates}"
     print(head, flush=True)
     results = []
-    for name in asked.only:
+    for name in asked.only or [name for name in comparisons.COMPARISONS if not (asked.quick and name in comparisons.LONG)]:
         found = comparisons.COMPARISONS[name](bench)
         results += found
         print(tables.table(found), flush=True)

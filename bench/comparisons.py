@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import synthetic
 from bench.peers import Job, missing
-from bench.running import Contender, Measured, alternate, commands
+from bench.running import Contender, Measured, alternate, alternate_each, commands
 from llmkit.models import speed
 from llmkit.models.speed import Cost, Speed
 
@@ -128,13 +128,17 @@ def _unknown(_: Measured) -> float | None:
     return None
 
 
-def _run(
-    bench: Bench, name: str, task: str, job: Job, contenders: Sequence[Contender], least: Callable[[Measured], float | None]
-) -> Result:
+def _run(bench: Bench, name: str, task: str, job: Job, contenders: Sequence[Contender], least: Least) -> Result:
+    (result,) = _run_each(bench, {name: job}, task, contenders, least)
+    return result
+
+
+def _run_each(bench: Bench, jobs: Mapping[str, Job], task: str, contenders: Sequence[Contender], least: Least) -> list[Result]:
+    """Jobs by their names, which differ in their texts alone."""
     skipped = {c.name: f"{package} is not installed" for c in contenders if (package := missing(c.peer)) is not None}
-    rounds = 1 if task == "train" else bench.size.rounds
-    measured, failed = alternate([c for c in contenders if c.name not in skipped], task, job, rounds)
-    return Result(name, measured, skipped | failed, least)
+    there = [c for c in contenders if c.name not in skipped]
+    found = alternate_each(there, task, list(jobs.values()), 1 if task == "train" else bench.size.rounds)
+    return [Result(name, measured, skipped | failed, least) for name, (measured, failed) in zip(jobs, found, strict=True)]
 
 
 def _decoding(bench: Bench, steps: int) -> Least:
@@ -151,14 +155,17 @@ def _decoding(bench: Bench, steps: int) -> Least:
 
 def decode(bench: Bench) -> list[Result]:
     """Tokens per second of greedy answers: to one prompt, to 16 ragged ones, and to 16 and 32 whose answers are ragged, too."""
-    out = []
-    new, everyone = bench.size.new_tokens, (_OURS, _OURS_TORCH, _TRANSFORMERS, _CT2, _OURS_INT8, _CT2_INT8)
-    for count, ragged in ((1, False), (16, False)) if bench.quick else ((1, False), (16, False), (16, True), (32, True)):
+    new, least = bench.size.new_tokens, _decoding(bench, bench.size.new_tokens)
+
+    def job(count: int, *, ragged: bool = False) -> Job:
         limits = [max(1, new * (number % 8 + 1) // 8) for number in range(count)] if ragged else []
-        job = Job(bench.folder, synthetic.texts(count, (4, 48)), new_tokens=new, limits=limits, scratch=str(bench.scratch))
-        name = "decode, one prompt" if count == 1 else f"decode, {count} ragged prompts{' and answers' if ragged else ''}"
-        contenders = (_OURS_TORCH, _TRANSFORMERS, _OURS, _CT2) if ragged else everyone
-        out.append(_run(bench, name, "generate", job, contenders, _decoding(bench, new)))
+        return Job(bench.folder, synthetic.texts(count, (4, 48)), new_tokens=new, limits=limits, scratch=str(bench.scratch))
+
+    jobs = {"decode, one prompt": job(1), "decode, 16 ragged prompts": job(16)}
+    out = _run_each(bench, jobs, "generate", (_OURS, _OURS_TORCH, _TRANSFORMERS, _CT2, _OURS_INT8, _CT2_INT8), least)
+    if not bench.quick:
+        jobs = {f"decode, {count} ragged prompts and answers": job(count, ragged=True) for count in (16, 32)}
+        out += _run_each(bench, jobs, "generate", (_OURS_TORCH, _TRANSFORMERS, _OURS, _CT2), least)
     return out
 
 
@@ -232,7 +239,7 @@ def start(bench: Bench) -> list[Result]:
         Contender("import torch", command=[sys.executable, "-c", "import torch"]),
     ]
     return [
-        Result(name, *commands(contenders, min(3, bench.size.rounds)), _unknown)
+        Result(name, *commands(contenders, 1 if bench.quick else 3), _unknown)
         for name, contenders in (("start: help", [*pages, least]), ("start: one prompt, built-in model", words))
     ]
 
@@ -296,6 +303,8 @@ def _bleu(name: str, written: Path, references: list[str]) -> str:
 COMPARISONS: dict[str, Callable[[Bench], list[Result]]] = {
     "decode": decode, "score": score, "train": train, "translate": translate, "start": start, "load": load, "job": job,
 }  # fmt: skip
+#: What a quick run leaves out: others show it, too.
+LONG = ("load", "job")
 
 
 def as_json(results: Sequence[Result]) -> str:

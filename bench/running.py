@@ -66,20 +66,21 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 class Worker:
     """A peer's process. It gets ready (imports, loads, does its job once) while others do; `ready` waits for it."""
 
-    def __init__(self, contender: Contender, task: str, job: Job) -> None:
-        self.name, self._log = contender.name, Path(job.scratch) / f"{contender.name.replace(' ', '-')}-{task}.log"
+    def __init__(self, contender: Contender, task: str, jobs: Sequence[Job]) -> None:
+        self.name, self._log = contender.name, Path(jobs[0].scratch) / f"{contender.name.replace(' ', '-')}-{task}.log"
         command = [sys.executable, "-m", "bench.worker", contender.peer, task]
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment(), cwd=ROOT
             )
-        self._tell(json.dumps(asdict(job)))
+        self._tell(json.dumps([asdict(job) for job in jobs]))
 
     def ready(self) -> None:
         self._answer()
 
-    def once(self) -> dict[str, Any]:
-        self._tell("again")
+    def once(self, number: int) -> dict[str, Any]:
+        """Does the job of this number."""
+        self._tell(str(number))
         return self._answer()
 
     def close(self) -> None:
@@ -105,32 +106,45 @@ class Worker:
 
 def alternate(contenders: Sequence[Contender], task: str, job: Job, rounds: int) -> tuple[list[Measured], dict[str, str]]:
     """Each contender's worker `rounds` times, in turn; and those that failed, with why."""
+    (found,) = alternate_each(contenders, task, [job], rounds)
+    return found
+
+
+def alternate_each(
+    contenders: Sequence[Contender], task: str, jobs: Sequence[Job], rounds: int
+) -> list[tuple[list[Measured], dict[str, str]]]:
+    """As `alternate`, of several jobs on the same model, one after another on the same workers."""
     workers: dict[str, Worker] = {}
     failed: dict[str, str] = {}
-    found: dict[str, list[dict[str, Any]]] = {}
     try:
-        for contender in contenders:
-            own = replace(job, folder=contender.folder or job.folder, options={**job.options, **contender.options})
-            workers[contender.name] = Worker(contender, task, own)
+        for c in contenders:
+            own = [replace(job, folder=c.folder or job.folder, options={**job.options, **c.options}) for job in jobs]
+            workers[c.name] = Worker(c, task, own)
         for name, worker in list(workers.items()):
             try:
                 worker.ready()
             except FailedError as exc:
                 failed[name] = str(exc)
                 del workers[name]
-        for _ in range(rounds):
-            for name, worker in list(workers.items()):
-                time.sleep(SETTLE)
-                try:
-                    found.setdefault(name, []).append(worker.once())
-                except FailedError as exc:
-                    failed[name] = str(exc)
-                    del workers[name]
-                    found.pop(name, None)
+        return [(_rounds(workers, number, rounds, failed), dict(failed)) for number in range(len(jobs))]
     finally:
         for worker in workers.values():
             worker.close()
-    return [_measured(name, each) for name, each in found.items()], failed
+
+
+def _rounds(workers: dict[str, Worker], number: int, rounds: int, failed: dict[str, str]) -> list[Measured]:
+    """What each worker measured of a job; one that fails is taken out, and why is put into `failed`."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for _ in range(rounds):
+        for name, worker in list(workers.items()):
+            time.sleep(SETTLE)
+            try:
+                found.setdefault(name, []).append(worker.once(number))
+            except FailedError as exc:
+                failed[name] = str(exc)
+                del workers[name]
+                found.pop(name, None)
+    return [_measured(name, each) for name, each in found.items()]
 
 
 def _measured(name: str, rounds: Sequence[Mapping[str, Any]]) -> Measured:

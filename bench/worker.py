@@ -1,6 +1,7 @@
-"""One peer in a process of its own: gets ready, does the job once as a warm-up, then once for each line that it reads.
+"""One peer in a process of its own: gets ready for jobs that differ in their texts, then does one for each line that it reads.
 
-python -m bench.worker PEER TASK < lines: the job as JSON, then any line for each time. Lines of JSON come back.
+python -m bench.worker PEER TASK < lines: the jobs as JSON, then the number of one for each time. Each is done once more before its first
+time, as a warm-up. Lines of JSON come back.
 """
 
 from __future__ import annotations
@@ -30,13 +31,20 @@ def main() -> None:
     told = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is not the answer
     peer, task = sys.argv[1:]
-    work = importlib.import_module(f"bench.peers.{peer}").TASKS[task](Job(**json.loads(sys.stdin.readline())))
-    if task != "train":  # whose first step does not count
-        work()
+    jobs = [Job(**each) for each in json.loads(sys.stdin.readline())]
+    work = importlib.import_module(f"bench.peers.{peer}").TASKS[task](jobs[0])
+    warm = set(range(len(jobs))) if task == "train" else set()  # whose first step does not count
+    if not warm:
+        work(jobs[0])
+        warm.add(0)
     told.write("{}\n")
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        number = int(line)
+        if number not in warm:
+            work(jobs[number])
+            warm.add(number)
         begun = time.perf_counter()
-        done = asdict(work())
+        done = asdict(work(jobs[number]))
         done["seconds"] = done["seconds"] or time.perf_counter() - begun
         done["peak"] = peak_bytes()
         told.write(json.dumps(done) + "\n")

@@ -1,7 +1,8 @@
 """Who is compared: one module per peer.
 
-A module has NEEDS (the packages without which it is skipped) and TASKS: functions from a `Job` to a function that does the job
-once, from texts to texts or numbers, and says what it did. What a user pays once (imports, loading, converting) is done before.
+A module has NEEDS (the packages without which it is skipped) and TASKS: functions from a `Job` to a function that does this job, or
+another one like it with other texts, from texts to texts or numbers, and says what it did. What a user pays once (imports, loading,
+converting) is done before.
 A new peer is a module here, and a `Contender` in each comparison of `bench/comparisons.py` that it takes part in.
 """
 
@@ -41,7 +42,7 @@ class Done:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
-Work = Callable[[], Done]
+Work = Callable[[Job], Done]
 
 
 def missing(peer: str) -> str | None:

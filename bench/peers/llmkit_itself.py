@@ -28,7 +28,7 @@ def generate(job: Job) -> Work:
     decoding = Decoding(max_new_tokens=job.new_tokens, num_beams=job.options.get("beams", 1))
     engine = _engine(job, decoding)
 
-    def work() -> Done:
+    def work(job: Job) -> Done:
         requests = [engine.make_request(Prompt(text=text), decoding, number) for number, text in enumerate(job.texts)]
         if job.limits:
             requests = [replace(request, max_new_tokens=limit) for request, limit in zip(requests, job.limits, strict=True)]
@@ -48,7 +48,7 @@ def score(job: Job) -> Work:
     engine = _engine(job)
     windows = Windows(engine.context, engine.context)
 
-    def work() -> Done:
+    def work(job: Job) -> Done:
         from llmkit.engines.base import Pair
 
         start = [] if engine.bos is None else [engine.bos]
@@ -63,7 +63,7 @@ def load(job: Job) -> Work:
     from llmkit.engines.torch.loading import load as load_model
     from llmkit.models.settings import ModelSettings
 
-    def work() -> Done:
+    def work(job: Job) -> Done:
         load_model(ModelSettings(job.folder, dtype=job.dtype, offline=True, device="cpu"))
         return Done(1)
 
@@ -91,7 +91,7 @@ def train(job: Job) -> Work:
 
     FineTuner.get_batch_samples, FineTuner._save_checkpoint = batch, last
 
-    def work() -> Done:
+    def work(job: Job) -> Done:
         ends.clear()
         counts.clear()
         steps = str(job.steps)

@@ -17,7 +17,7 @@ def score(job: Job) -> Work:
     model = HFLM(pretrained=job.folder, dtype=job.dtype, batch_size=job.options.get("batch", 8), device="cpu", add_bos_token=False)
     tokens = sum(len(model.tok_encode(text)) for text in job.texts)
 
-    def work() -> Done:
+    def work(job: Job) -> Done:
         requests = [Instance("loglikelihood_rolling", {}, (text,), number) for number, text in enumerate(job.texts)]
         return Done(tokens, about={"nats": sum(model.loglikelihood_rolling(requests, disable_tqdm=True))})
 

@@ -51,7 +51,7 @@ def train(job: Job) -> Work:
     tokenizer = AutoTokenizer.from_pretrained(job.folder)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
 
-    def work() -> Done:
+    def work(job: Job) -> Done:
         model = AutoModelForCausalLM.from_pretrained(job.folder, dtype=job.dtype)
         model = get_peft_model(model, lora(model))
         data = load_dataset("json", data_files=job.options["rows"], split="train")

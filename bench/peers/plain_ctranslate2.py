@@ -31,7 +31,7 @@ def _loaded(job: Job) -> tuple[Any, Any]:
 def generate(job: Job) -> Work:
     tokenizer, generator = _loaded(job)
 
-    def work() -> Done:
+    def work(job: Job) -> Done:
         prompts = [tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"]) for text in job.texts]
         found = generator.generate_batch(
             prompts, max_length=job.new_tokens, sampling_topk=1, include_prompt_in_result=False, end_token=[tokenizer.eos_token_id]
@@ -47,7 +47,7 @@ def generate(job: Job) -> Work:
 def score(job: Job) -> Work:
     tokenizer, generator = _loaded(job)
 
-    def work() -> Done:
+    def work(job: Job) -> Done:
         start = [] if tokenizer.bos_token is None else [tokenizer.bos_token]
         texts = [[*start, *tokenizer.convert_ids_to_tokens(tokenizer(text, add_special_tokens=False)["input_ids"])] for text in job.texts]
         found = generator.score_batch(texts, max_batch_size=2048, batch_type="tokens", max_input_length=0)

@@ -22,10 +22,10 @@ def _loaded(job: Job, *, seq2seq: bool = False) -> tuple[Any, Any]:
 def generate(job: Job) -> Work:
     seq2seq, beams = job.options.get("seq2seq", False), job.options.get("beams", 1)
     tokenizer, model = _loaded(job, seq2seq=seq2seq)
-    size = job.options.get("batch", len(job.texts))
 
-    def work() -> Done:
+    def work(job: Job) -> Done:
         tokens, first = 0, ""
+        size = job.options.get("batch", len(job.texts))
         for start in range(0, len(job.texts), size):
             inputs = tokenizer(job.texts[start : start + size], return_tensors="pt", padding=True)
             inputs.pop("token_type_ids", None)
@@ -48,7 +48,7 @@ def score(job: Job) -> Work:
     tokenizer, model = _loaded(job)
     context = model.config.max_position_embeddings
 
-    def work() -> Done:
+    def work(job: Job) -> Done:
         total, tokens = 0.0, 0
         for text in job.texts:
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -70,7 +70,7 @@ def score(job: Job) -> Work:
 
 
 def load(job: Job) -> Work:
-    def work() -> Done:
+    def work(job: Job) -> Done:
         _loaded(job, seq2seq=job.options.get("seq2seq", False))
         return Done(1)
 

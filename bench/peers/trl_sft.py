@@ -18,7 +18,7 @@ def train(job: Job) -> Work:
     tokenizer = AutoTokenizer.from_pretrained(job.folder)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
 
-    def work() -> Done:
+    def work(job: Job) -> Done:
         model = AutoModelForCausalLM.from_pretrained(job.folder, dtype=job.dtype)
         config = SFTConfig(
             str(Path(job.scratch) / "trl"), max_steps=job.steps, per_device_train_batch_size=job.options["batch"], learning_rate=2e-4,
