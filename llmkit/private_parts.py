@@ -111,6 +111,10 @@ PARTS = (
         for metric in ("BLEU", "CHRF", "TER")
         for part, names in (("_extract_corpus_statistics", ("hypotheses", "references")), ("_compute_score_from_stats", ("stats",)))
     ),
+    *(
+        PrivatePart("ray", "several clusters", f"ray._raylet:{part}", "2.60", "a process could sign in to one cluster only")
+        for part in ("Config.initialize", "AuthenticationTokenLoader.instance")
+    ),
     PrivatePart(
         "bitsandbytes", "4-bit training", "bitsandbytes.nn:Linear4bit.support_avx512bf16_for_cpu", "0.50",
         "4-bit layers could have no gradient on some CPUs", find=_attribute_of_4bit_layer,

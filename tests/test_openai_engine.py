@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from servers import FakeServer, logprob, said, serving, words
 
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.openai.protocol import OPTIONAL, seed_of
+from llmkit.engines.registry import open_engine
+from llmkit.models.settings import ModelSettings, ServerSettings
+from llmkit.rows.fields import Prompt
 
 
 @pytest.fixture
@@ -361,3 +366,15 @@ def test_a_budget_of_tokens_pauses_the_run(run: Run, tmp_path: Path, server: Fak
     assert len(server.bodies) == before
     assert run(*arguments, "1000").code == 0
     assert len(server.bodies) == 30
+
+
+def test_an_engine_that_nobody_holds_ends_its_thread_and_connections(server: FakeServer) -> None:
+    before = set(threading.enumerate())
+    engine = open_engine(ModelSettings("openai:tiny", server=ServerSettings((server.base,))))
+    decoding = Decoding(max_new_tokens=2)
+    assert engine.generate([engine.make_request(Prompt(text="Hello"), decoding)], decoding)
+    (thread,) = (each for each in set(threading.enumerate()) - before if each.name.startswith("llmkit") or "_run" in each.name)
+    del engine
+    gc.collect()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()

@@ -6,6 +6,7 @@ Knows Ray's session, its environment and its noise; not actors or batches.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import math
 import os
@@ -26,6 +27,7 @@ from typing import Any
 from llmkit.errors import UnavailableError, UsageError, counted, one_line
 from llmkit.jobs.workers import WorkerSettings
 from llmkit.models.cores import available_cores
+from llmkit.private_parts import available
 
 #: Seconds for a connection to a cluster.
 _REACH = 10.0
@@ -132,10 +134,8 @@ def _token() -> Iterator[None]:
 
 def _read_authentication() -> None:
     """Lets Ray read from the environment again how clients sign in. Versions before 2.52 have no tokens."""
-    import ray._raylet
-
-    inner: Any = ray._raylet
-    with contextlib.suppress(AttributeError):
+    if available("several clusters"):
+        inner: Any = importlib.import_module("ray._raylet")
         inner.Config.initialize("")
         inner.AuthenticationTokenLoader.instance().reset_cache()
 

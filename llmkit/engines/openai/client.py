@@ -57,9 +57,10 @@ class NoAnswerError(Exception):
 
 @dataclass
 class _Try:
-    """A request that is made ready for a server, and begins when it is its turn. limit: of its time, from then on."""
+    """A request that is made ready for a server, and begins when it is its turn. turn: waits for that. limit: of its time, from then on."""
 
     server: Server
+    turn: Callable[[_Try], Awaitable[None]]
     limit: asyncio.Timeout
     begun: float | None = None
 
@@ -80,7 +81,7 @@ class Client:
         self._settings, self._clock, self._warn = settings, clock, warn
         self.pool = Pool(bases)
         self._clean = Redactor(key)
-        self._library = {base: _library(base, key, settings, self._begin) for base in bases}
+        self._library = {base: _library(base, key, settings) for base in bases}
         self._turns = {base: asyncio.Lock() for base in bases}  # who is next to begin, so that requests are spaced as they begin
         self._warned: set[str] = set()
         self._ended: LlmkitError | None = None
@@ -184,7 +185,7 @@ class Client:
     async def _try(self, server: Server, once: Callable[[Server], Awaitable[T]]) -> tuple[T | None, Failure | None]:
         try:
             async with asyncio.timeout(None) as limit:
-                _TRY.set(current := _Try(server, limit))
+                _TRY.set(current := _Try(server, self._begin, limit))
                 answer = await once(server)
         except LlmkitError:
             raise
@@ -200,10 +201,9 @@ class Client:
         server.answered()
         return answer, None
 
-    async def _begin(self) -> None:
+    async def _begin(self, current: _Try) -> None:
         """Waits until it is the turn of a request that is ready: what it takes to make one ready would make its time inexact."""
-        current, clock = _TRY.get(), self._clock
-        server = current.server
+        server, clock = current.server, self._clock
         async with self._turns[server.base]:
             while (early := server.ready - clock.now()) > 0 and self._ended is None:
                 await clock.sleep(early)
@@ -242,19 +242,25 @@ class Client:
         await self._clock.sleep(max(asked * (1 + share / 10), backoff))
 
 
-def _library(base: str, key: str | None, settings: ServerSettings, begin: Callable[[], Awaitable[None]]) -> Any:
-    """The client library for a server: it tries once, and reads no more of an error than a message needs. begin: before each request."""
-    import openai
+async def _take_turn(_: Any) -> None:
+    """Before a request is sent: waits until it may be."""
+    current = _TRY.get()
+    await current.turn(current)
 
-    async def wait(_: Any) -> None:
-        await begin()
+
+def _library(base: str, key: str | None, settings: ServerSettings) -> Any:
+    """The client library for a server: it tries once, and reads no more of an error than a message needs.
+
+    The thread of the requests holds it, so it does not hold the `Client`, with which that thread ends.
+    """
+    import openai
 
     async def shorten(response: Any) -> None:
         if response.is_error or response.has_redirect_location:  # the library reads all of it, however long it is
             parts = response.aiter_bytes
             response.aiter_bytes = lambda *size: _first(response, parts(*size))
 
-    hooks: Any = {"request": [wait], "response": [_stay, shorten]}
+    hooks: Any = {"request": [_take_turn], "response": [_stay, shorten]}
     try:
         reading = openai.DefaultAsyncHttpxClient(event_hooks=hooks, timeout=settings.timeout)
     except Exception as exc:  # of proxies, of their packages, of certificates
