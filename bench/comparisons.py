@@ -28,14 +28,16 @@ from bench.peers import Job
 from bench.peers.plain_transformers import generate
 folder, prompts, out, new = sys.argv[1:]
 texts = [json.loads(line)["prompt"] for line in open(prompts)]
-generate(Job(folder, texts, new_tokens=int(new), options={"batch": 64}))()
+job = Job(folder, texts, new_tokens=int(new), options={"batch": 64})
+generate(job)(job)
 """
 BARE = """
 import sys
 from bench.peers import Job
 from bench.peers.plain_transformers import generate
 from llmkit.models.builtin import folder
-sys.stdout.write(generate(Job(str(folder("stories")), ["Once upon a time"], new_tokens=40))().about["first"])
+job = Job(str(folder("stories")), ["Once upon a time"], new_tokens=40)
+sys.stdout.write(generate(job)(job).about["first"])
 """
 TRANSLATE = """
 import sys
