@@ -222,6 +222,11 @@ def events(*deltas: dict[str, Any], ended: str | None = "stop") -> Answer:
     choices: list[dict[str, Any]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
     choices.append({"index": 0, "delta": {}, "finish_reason": ended})
     data = "".join(f"data: {json.dumps({'choices': [choice]})}\n\n" for choice in choices) + "data: [DONE]\n\n"
+    return stream(data)
+
+
+def stream(data: str) -> Answer:
+    """Events as they are sent."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -264,16 +269,7 @@ def test_a_streamed_answer_without_text_is_not_taken_for_one(run: Run, answer: A
 
 def test_a_stream_is_of_the_one_answer_and_tells_its_error(run: Run) -> None:
     def streams(*lines: str) -> Answer:
-        data = "\n\n".join(lines)
-
-        def answer(handler: BaseHTTPRequestHandler) -> None:
-            handler.send_response(200)
-            handler.send_header("Content-Type", "text/event-stream")
-            handler.send_header("Content-Length", str(len(data)))
-            handler.end_headers()
-            handler.wfile.write(data.encode())
-
-        return answer
+        return stream("\n\n".join(lines))
 
     def choice(number: int, text: str, ended: str | None = None) -> str:
         return "data: " + json.dumps({"choices": [{"index": number, "delta": {"content": text}, "finish_reason": ended}]})
