@@ -17,7 +17,7 @@ import llmkit
 from llmkit.engines.base import Engine
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.registry import choose, open_engine
-from llmkit.errors import InputError, UsageError
+from llmkit.errors import InputError, TimeUpError, UsageError
 from llmkit.models import builtin
 from llmkit.models.card import read_card
 from llmkit.models.settings import ModelSettings
@@ -55,12 +55,12 @@ def torch_en_fr() -> Engine:
 
 @pytest.fixture(scope="module")
 def stories() -> Engine:
-    return open_engine(ModelSettings(STORIES), engine="ctranslate2")
+    return open_engine(ModelSettings(STORIES, threads=2), engine="ctranslate2")  # two calls of the library at once
 
 
 @pytest.fixture(scope="module")
 def en_fr() -> Engine:
-    return open_engine(ModelSettings(EN_FR), engine="ctranslate2")
+    return open_engine(ModelSettings(EN_FR, threads=2), engine="ctranslate2")
 
 
 def answers(engine: Engine, texts: list[str], decoding: Decoding, size: int = 25) -> list[tuple[str, str, int, int]]:
@@ -295,6 +295,23 @@ def test_eight_bits_are_taken_when_the_engine_is_named(run: Run, tmp_path: Path)
     assert ran.code == 0
     assert "on ctranslate2, cpu, int8" in ran.err
     assert ran.out.splitlines() == ["Bonjour.", "La maison est petite."]
+
+
+def test_a_batch_that_is_ended_ends_every_call_of_the_library(stories: Engine, ragged: list[str]) -> None:
+    decoding, seen = Decoding(max_new_tokens=200), 0
+
+    def check() -> None:
+        nonlocal seen
+        seen += 1
+        if seen > 100:
+            raise TimeUpError("enough")
+
+    requests = [stories.make_request(Prompt(text=text), decoding, i) for i, text in enumerate(ragged * 2)]
+    with pytest.raises(TimeUpError):
+        stories.generate(requests, decoding, check=check)
+    before = seen
+    assert answers(stories, ragged, replace(decoding, max_new_tokens=20))[0][3] == 20
+    assert seen == before, "a call went on after its batch had ended"
 
 
 def test_perplexity_and_choices_are_torchs_within_a_ten_thousandth(run: Run, tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ model is dropped before the interpreter ends.
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +22,8 @@ from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, counted, one_line
 from llmkit.models.cores import default_threads
 
-#: Rows of one call.
-_ROWS = 32
+#: Rows of one call, and of one that runs beside others: with fewer, each step costs more than its rows.
+_ROWS, _FEW_ROWS = 32, 8
 #: Tokens of one call that scores: the logits of all are in memory at once.
 _SCORED_TOKENS = 4096
 #: transformers searches on until no open beam can win; this gives the same for 1,200 of 1,200 sentences of Tatoeba. Of 40 texts of
@@ -46,6 +48,21 @@ class Files:
     small: bool = False
 
 
+@dataclass(frozen=True)
+class _Call:
+    """A call of the library that is under way. part: which prompts it answers; results: to be waited for; raised: by its check."""
+
+    part: list[int]
+    results: Sequence[Any]
+    raised: list[BaseException]
+
+    def wait(self) -> None:
+        """Until nothing of it runs, whatever came of it."""
+        for one in self.results:
+            with contextlib.suppress(Exception):
+                one.result()
+
+
 class Runner:
     """The loaded model. compute: a compute type of the library, as 'float32' or 'int8_float32'. threads: None for `default_threads`."""
 
@@ -54,6 +71,7 @@ class Runner:
         self._tokens = list(files.vocabulary)
         self._ids = {token: number for number, token in enumerate(self._tokens)}
         self._most = threads or default_threads()
+        self._at_once = self._most if files.small else 1  # calls
         self._loaded: list[tuple[int, Any]] = []
         self._model(1)
         weakref.finalize(self, self._loaded.clear)
@@ -70,24 +88,47 @@ class Runner:
         """
         counters = WorkCounters() if counters is None else counters
         out: dict[int, list[int]] = {}
-        for part in _parts(prompts, limits, same_limit=beams > 1, context=self._files.context):
-            check()
-            longest = max(limits[i] for i in part)
-            options = self._options(ends, longest, [first] * len(part)) | {"beam_size": beams}
-            raised: list[BaseException] = []
-            if beams > 1:
-                options["patience"] = _PATIENCE
-            elif check is not never_stop:
-                options["callback"] = _stopping(check, raised)
-            read = [prompts[i] for i in part]
-            with counters.timed():
-                results = self._call(self._generate(len(prompts)), read, options)
-            if raised:
-                raise raised[0]
-            written = [self._found(result) for result in results]
-            counters.answered(read, written, reads=self._translates, beams=beams)
-            out |= {i: ids[: limits[i]] for i, ids in zip(part, written, strict=True)}
+        running: deque[_Call] = deque()
+
+        def finish() -> None:
+            call = running[0]
+            written = self._written(call)
+            counters.answered([prompts[i] for i in call.part], written, reads=self._translates, beams=beams)
+            out.update((i, ids[: limits[i]]) for i, ids in zip(call.part, written, strict=True))
+            running.popleft()
+
+        generate, most = self._generate(len(prompts)), min(_ROWS, max(_FEW_ROWS, math.ceil(len(prompts) / self._at_once)))
+        with counters.timed():
+            try:
+                for part in _parts(prompts, limits, most, same_limit=beams > 1, context=self._files.context):
+                    check()
+                    if len(running) == self._at_once:
+                        finish()
+                    options = self._options(ends, max(limits[i] for i in part), [first] * len(part)) | {"beam_size": beams}
+                    running.append(self._begin(generate, part, [prompts[i] for i in part], options, check))
+                while running:
+                    finish()
+            finally:
+                for call in running:
+                    call.wait()
         return [out[i] for i in range(len(prompts))]
+
+    def _begin(self, generate: Any, part: list[int], prompts: Sequence[Sequence[int]], options: dict[str, Any], check: Check) -> _Call:
+        """Has the library answer the prompts of a part. check: called with each token, but not by a beam search."""
+        raised: list[BaseException] = []
+        if options["beam_size"] > 1:
+            options["patience"] = _PATIENCE
+        elif check is not never_stop:
+            options["callback"] = _stopping(check, raised)
+        return _Call(part, self._call(generate, prompts, options | {"asynchronous": True}), raised)
+
+    def _written(self, call: _Call) -> list[list[int]]:
+        """What a call has answered, once it has ended. Raises what its check raised, ModelError or OutOfMemoryError."""
+        with _errors(len(call.part)):
+            results = [one.result() for one in call.results]
+        if call.raised:
+            raise call.raised[0]
+        return [self._found(result) for result in results]
 
     def steps(
         self, prompt: Sequence[int], max_new_tokens: int, *, ends: Sequence[int], first: int | None = None
@@ -164,16 +205,20 @@ class Runner:
         return [self._tokens[number] for number in ids]
 
     def _model(self, rows: int) -> Any:
-        """The model with threads for so many rows; once it has all cores it keeps them."""
+        """The model with threads for so many rows; once it has all cores it keeps them.
+
+        A small model spends more time on waiting for its threads than on its work: it has one for each of several calls.
+        """
         threads = 1 if rows == 1 and self._files.small else self._most
         if not self._loaded or self._loaded[0][0] < threads:
             kind = _library("Translator" if self._translates else "Generator")
             path, content = self._files.read()
+            cores = {"inter_threads": threads, "intra_threads": 1} if self._files.small else {"intra_threads": threads}
             self._loaded.clear()
             with _errors(rows):
                 # where there is content, the path is shown in errors alone: what was checked is what is loaded
                 files = None if content is None else dict(content)
-                model = kind(path, device="cpu", compute_type=self._compute, intra_threads=threads, files=files)
+                model = kind(path, device="cpu", compute_type=self._compute, files=files, **cores)
             self._loaded.append((threads, model))
         return self._loaded[0][1]
 
@@ -203,8 +248,10 @@ def _library(name: str) -> Any:
         raise UnavailableError(f"CTranslate2 can't be loaded: {one_line(exc)}", hint="install it again, or `engine` torch") from exc
 
 
-def _parts(prompts: Sequence[Sequence[int]], limits: Sequence[int], *, same_limit: bool, context: int | None = None) -> Iterator[list[int]]:
-    """Which prompts run together: of like length, and with one limit where the limit decides more than where an answer ends.
+def _parts(
+    prompts: Sequence[Sequence[int]], limits: Sequence[int], most: int, *, same_limit: bool, context: int | None = None
+) -> Iterator[list[int]]:
+    """Which prompts run together, at most so many: of like length, and with one limit where it decides more than where an answer ends.
 
     A row goes on until all of its part have ended, which must stay inside the context. Beside a prompt of one token the library
     gives the others back with their prompts (4.8.5), so those have calls of their own.
@@ -218,7 +265,7 @@ def _parts(prompts: Sequence[Sequence[int]], limits: Sequence[int], *, same_limi
 
     part: list[int] = []
     for i in sorted(range(len(prompts)), key=lambda i: (limits[i] if same_limit else 0, len(prompts[i]))):
-        if part and (len(part) == _ROWS or apart(part, i)):
+        if part and (len(part) == most or apart(part, i)):
             yield part
             part = []
         part.append(i)
