@@ -27,7 +27,7 @@ from llmkit.translation.placeholders import IN_TEXTS
 from llmkit.translation.untranslatable import is_code, is_written_in
 
 #: A piece's answer may have twice its tokens and `_SPARE`, in steps, so that pieces of like length share a batch.
-_LIMITS = (32, 64, 128, 256, 512, 1024)
+_LIMITS = (32, 48, 64, 96, 128, 192, 256, 512, 1024)
 #: Tokens beside a piece's own: special ones, and some more words where it is short.
 _SPARE = 16
 #: Lost pieces of a text that its error names.

@@ -15,7 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmkit.engines.base import Check, never_stop
 from llmkit.engines.utilization import WorkCounters
@@ -24,8 +24,10 @@ from llmkit.models.cores import default_threads
 
 #: Rows of one call, and of one that runs beside others: with fewer, each step costs more than its rows.
 _ROWS, _FEW_ROWS = 32, 8
+#: Calls at once of a model whose weights fit no cache: each reads all of them.
+_CALLS = 4
 #: Tokens of one call that scores: the logits of all are in memory at once.
-_SCORED_TOKENS = 4096
+_SCORED_TOKENS = 2048
 #: transformers searches on until no open beam can win; this gives the same for 1,200 of 1,200 sentences of Tatoeba. Of 40 texts of
 #: random signs, which en-fr can make nothing of, 5 come to another end.
 _PATIENCE = 2.0
@@ -46,6 +48,13 @@ class Files:
     translates: bool
     context: int | None = None
     small: bool = False
+
+
+class _Cores(NamedTuple):
+    """Calls of the library that run at once, and the cores of each. A call's threads wait for each other at each operation."""
+
+    calls: int
+    each: int
 
 
 @dataclass(frozen=True)
@@ -71,9 +80,8 @@ class Runner:
         self._tokens = list(files.vocabulary)
         self._ids = {token: number for number, token in enumerate(self._tokens)}
         self._most = threads or default_threads()
-        self._at_once = self._most if files.small else 1  # calls
-        self._loaded: list[tuple[int, Any]] = []
-        self._model(1)
+        self._loaded: list[tuple[_Cores, Any]] = []
+        self._model(self._cores(1))
         weakref.finalize(self, self._loaded.clear)
 
     def answers(
@@ -97,12 +105,13 @@ class Runner:
             out.update((i, ids[: limits[i]]) for i, ids in zip(call.part, written, strict=True))
             running.popleft()
 
-        generate, most = self._generate(len(prompts)), min(_ROWS, max(_FEW_ROWS, math.ceil(len(prompts) / self._at_once)))
+        generate, calls = self._generate(self._cores(len(prompts)))
+        most = min(_ROWS, max(_FEW_ROWS, math.ceil(len(prompts) / calls)))
         with counters.timed():
             try:
                 for part in _parts(prompts, limits, most, same_limit=beams > 1, context=self._files.context):
                     check()
-                    if len(running) == self._at_once:
+                    if len(running) == calls:
                         finish()
                     options = self._options(ends, max(limits[i] for i in part), [first] * len(part)) | {"beam_size": beams}
                     running.append(self._begin(generate, part, [prompts[i] for i in part], options, check))
@@ -141,7 +150,8 @@ class Runner:
             return done.is_set()
 
         options = self._options(ends, max_new_tokens, [first]) | {"beam_size": 1, "asynchronous": True, "callback": step}
-        (running,) = self._call(self._generate(1), [prompt], options)
+        generate, _ = self._generate(self._cores(1), alone=True)
+        (running,) = self._call(generate, [prompt], options)
         try:
             while True:
                 try:
@@ -168,7 +178,7 @@ class Runner:
         if not rows:
             return [[] for _ in sequences]
         options = {"max_input_length": 0, "max_batch_size": _SCORED_TOKENS, "batch_type": "tokens"}
-        model = self._model(len(sequences))
+        _, model = self._model(_Cores(1, self._most if len(sequences) > 1 or not self._files.small else 1))
         with _errors(len(rows)):
             if sources is None:
                 results = model.score_batch([self._names(sequences[i]) for i in rows], **options)
@@ -188,9 +198,10 @@ class Runner:
             return shared | {"max_input_length": 0, "max_decoding_length": max_new_tokens, "min_decoding_length": 0}
         return shared | {"max_length": max_new_tokens, "min_length": 0, "include_prompt_in_result": False}
 
-    def _generate(self, rows: int) -> Any:
-        model = self._model(rows)
-        return model.translate_batch if self._translates else model.generate_batch
+    def _generate(self, cores: _Cores, *, alone: bool = False) -> tuple[Any, int]:
+        """What answers prompts, and how many calls of it at once."""
+        loaded, model = self._model(cores, alone=alone)
+        return model.translate_batch if self._translates else model.generate_batch, loaded.calls
 
     def _call(self, generate: Any, prompts: Sequence[Sequence[int]], options: Mapping[str, Any]) -> Any:
         with _errors(len(prompts)):
@@ -204,23 +215,30 @@ class Runner:
     def _names(self, ids: Sequence[int]) -> list[str]:
         return [self._tokens[number] for number in ids]
 
-    def _model(self, rows: int) -> Any:
-        """The model with threads for so many rows; once it has all cores it keeps them.
+    def _cores(self, rows: int) -> _Cores:
+        """How the cores are best used for so many prompts."""
+        if rows == 1 and self._files.small:
+            return _Cores(1, 1)
+        calls = max(1, min(self._most if self._files.small else min(self._most, _CALLS), rows // _FEW_ROWS))
+        return _Cores(calls, self._most // calls)
 
-        A small model spends more time on waiting for its threads than on its work: it has one for each of several calls.
+    def _model(self, cores: _Cores, *, alone: bool = False) -> tuple[_Cores, Any]:
+        """The model, and how it uses its cores. One that is loaded for as many calls or more stays, since loading takes time.
+
+        alone: there is one call, which all cores should work on.
         """
-        threads = 1 if rows == 1 and self._files.small else self._most
-        if not self._loaded or self._loaded[0][0] < threads:
+        if not self._loaded or self._loaded[0][0] < cores or (alone and self._loaded[0][0].calls > 1):
             kind = _library("Translator" if self._translates else "Generator")
             path, content = self._files.read()
-            cores = {"inter_threads": threads, "intra_threads": 1} if self._files.small else {"intra_threads": threads}
             self._loaded.clear()
-            with _errors(rows):
+            with _errors(1):
                 # where there is content, the path is shown in errors alone: what was checked is what is loaded
-                files = None if content is None else dict(content)
-                model = kind(path, device="cpu", compute_type=self._compute, files=files, **cores)
-            self._loaded.append((threads, model))
-        return self._loaded[0][1]
+                model = kind(
+                    path, device="cpu", compute_type=self._compute, inter_threads=cores.calls, intra_threads=cores.each,
+                    files=None if content is None else dict(content),
+                )  # fmt: skip
+            self._loaded.append((cores, model))
+        return self._loaded[0]
 
 
 def _stopping(check: Check, raised: list[BaseException]) -> Callable[[Any], bool]:
