@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import comparisons, growth, synthetic, tables
+from bench import comparisons, growth, tables
 from bench.comparisons import FULL, QUICK, Bench
 from bench.running import apart
 
@@ -64,16 +64,15 @@ def main() -> None:
 
 def compare(asked: argparse.Namespace, scratch: Path) -> None:
     """Measures the machine, then each comparison; prints each table as soon as it is known."""
-    from llmkit.engines.torch.speed import measure
     from llmkit.models.checkpoint import read_checkpoint
     from llmkit.models.speed import cost
 
     begun = time.monotonic()
     os.environ["LLMKIT_HOME"] = str(scratch / "cache")
     size = QUICK if asked.quick else FULL
-    folder = Path(asked.model).resolve() if asked.model else apart(synthetic.model_folder, scratch / "model", layers=size.layers)
+    folder = Path(asked.model).resolve() if asked.model else scratch / "model"
+    machine = apart(comparisons.prepare, folder, scratch, layers=None if asked.model else size.layers)
     checkpoint = read_checkpoint(folder)
-    machine = apart(measure, "cpu")
     bench = Bench(
         size,
         str(folder),

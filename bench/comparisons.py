@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import synthetic
-from bench.peers import Job, missing
+from bench.peers import Job, missing, plain_ctranslate2
 from bench.running import Contender, Measured, alternate, alternate_each, commands
 from llmkit.models import speed
 from llmkit.models.speed import Cost, Speed
@@ -124,6 +124,17 @@ class Result:
     least: Least
     by_tokens: bool = False
     remarks: Sequence[str] = ()
+
+
+def prepare(folder: Path, scratch: Path, *, layers: int | None) -> Speed:
+    """What takes torch and is done once: a model of so many layers where none is given, its form for peers, the machine's speed."""
+    from llmkit.engines.torch.speed import measure
+
+    if layers is not None:
+        synthetic.model_folder(folder, layers=layers)
+    if missing("plain_ctranslate2") is None:
+        plain_ctranslate2.convert(str(folder), plain_ctranslate2.form(scratch))
+    return measure("cpu")
 
 
 def _unknown(_: Measured) -> float | None:
@@ -241,7 +252,7 @@ def start(bench: Bench) -> list[Result]:
         Contender("import torch", command=[sys.executable, "-c", "import torch"]),
     ]
     return [
-        Result(name, *commands(contenders, 1 if bench.quick else 3), _unknown)
+        Result(name, *commands(contenders, 1 if bench.quick else 3, warm=not bench.quick), _unknown)
         for name, contenders in (("start: help", [*pages, least]), ("start: one prompt, built-in model", words))
     ]
 
@@ -273,7 +284,7 @@ def translate(bench: Bench) -> list[Result]:
     lines.write_text("".join(f"{text}\n" for text in sources))
     written = {name: bench.scratch / f"{name.replace(' ', '-')}.fr.txt" for name in _TRANSLATORS}
     contenders = [Contender(name, command=make(model, str(lines), str(written[name]))) for name, make in _TRANSLATORS.items()]
-    measured, failed = commands(contenders, 1, warm=bench.quick)
+    measured, failed = commands(contenders, 1, warm=False)
     remarks = [_bleu(name, written[name], [pair[1] for pair in pairs]) for name in written if pairs and name not in failed]
     return [Result(f"translate {len(sources)} sentences, beam 4", measured, failed, _unknown, remarks=remarks)]
 

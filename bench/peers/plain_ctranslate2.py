@@ -11,33 +11,47 @@ from bench.peers import Done, Job, Work
 NEEDS = ("ctranslate2", "transformers", "tokenizers")
 
 
-def _loaded(job: Job) -> tuple[Any, Any]:
-    import ctranslate2
-    from ctranslate2.converters import TransformersConverter
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(job.folder)
-    place = Path(job.scratch) / f"ctranslate2-{job.options.get('quantize', 'none')}"
+def convert(folder: str, place: Path) -> Path:
+    """Writes the model's form for the library, once. It is for one process: others that want it too have to wait."""
     if not place.exists():
-        TransformersConverter(job.folder).convert(str(place))
+        from ctranslate2.converters import TransformersConverter
+        from transformers import AutoTokenizer
+
+        TransformersConverter(folder).convert(str(place))
         # a tokenizer without an unknown token leaves a null, which the library can't load (4.8.5)
-        config = json.loads((place / "config.json").read_text())
-        filled = {name: tokenizer.eos_token if value is None and name.endswith("_token") else value for name, value in config.items()}
+        config, eos = json.loads((place / "config.json").read_text()), AutoTokenizer.from_pretrained(folder).eos_token
+        filled = {name: eos if value is None and name.endswith("_token") else value for name, value in config.items()}
         (place / "config.json").write_text(json.dumps(filled))
+    return place
+
+
+def form(scratch: str | Path) -> Path:
+    """Where the form of a comparison's model lies."""
+    return Path(scratch) / "ctranslate2"
+
+
+def _loaded(job: Job) -> tuple[Any, dict[str, Any], Any]:
+    """The tokenizer, its special tokens, and the model."""
+    import ctranslate2
+    from tokenizers import Tokenizer
+
+    special = json.loads((Path(job.folder) / "tokenizer_config.json").read_text())
+    tokens = {name: value["content"] if isinstance(value, dict) else value for name, value in special.items() if name.endswith("_token")}
     kind = "int8" if job.options.get("quantize") == "int8" else job.dtype
-    return tokenizer, ctranslate2.Generator(str(place), device="cpu", compute_type=kind)
+    model = ctranslate2.Generator(str(convert(job.folder, form(job.scratch))), device="cpu", compute_type=kind)
+    return Tokenizer.from_file(job.folder + "/tokenizer.json"), tokens, model
 
 
 def generate(job: Job) -> Work:
-    tokenizer, generator = _loaded(job)
+    tokenizer, special, generator = _loaded(job)
 
     def work(job: Job) -> Done:
-        prompts = [tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"]) for text in job.texts]
+        prompts = [encoding.tokens for encoding in tokenizer.encode_batch(job.texts)]
         found = generator.generate_batch(
-            prompts, max_length=job.new_tokens, sampling_topk=1, include_prompt_in_result=False, end_token=[tokenizer.eos_token_id]
+            prompts, max_length=job.new_tokens, sampling_topk=1, include_prompt_in_result=False, end_token=special["eos_token"]
         )
         ids = [result.sequences_ids[0] for result in found]
-        texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        texts = tokenizer.decode_batch(ids)
         tokens = sum(map(min, map(len, ids), job.limits)) if job.limits else sum(map(len, ids))
         return Done(tokens, about={"first": texts[0]})
 
@@ -45,11 +59,11 @@ def generate(job: Job) -> Work:
 
 
 def score(job: Job) -> Work:
-    tokenizer, generator = _loaded(job)
+    tokenizer, special, generator = _loaded(job)
 
     def work(job: Job) -> Done:
-        start = [] if tokenizer.bos_token is None else [tokenizer.bos_token]
-        texts = [[*start, *tokenizer.convert_ids_to_tokens(tokenizer(text, add_special_tokens=False)["input_ids"])] for text in job.texts]
+        start = [special["bos_token"]] if special.get("bos_token") else []
+        texts = [[*start, *encoding.tokens] for encoding in tokenizer.encode_batch(job.texts, add_special_tokens=False)]
         found = generator.score_batch(texts, max_batch_size=2048, batch_type="tokens", max_input_length=0)
         values = [value for result in found for value in result.log_probs]
         return Done(len(values), about={"nats": sum(values)})
