@@ -127,13 +127,16 @@ class Result:
 
 
 def prepare(folder: Path, scratch: Path, *, layers: int | None) -> Speed:
-    """What takes torch and is done once: a model of so many layers where none is given, its form for peers, the machine's speed."""
+    """What takes torch and is done once: a model of so many layers where none is given, its forms for CTranslate2, the machine's speed."""
+    from llmkit.engines.registry import open_engine
     from llmkit.engines.torch.speed import measure
+    from llmkit.models.settings import ModelSettings
 
     if layers is not None:
         synthetic.model_folder(folder, layers=layers)
     if missing("plain_ctranslate2") is None:
         plain_ctranslate2.convert(str(folder), plain_ctranslate2.form(scratch))
+        open_engine(ModelSettings(str(folder), offline=True), engine="ctranslate2")
     return measure("cpu")
 
 
