@@ -89,7 +89,7 @@ class Size:
 
 
 QUICK = Size(rounds=3, layers=4, new_tokens=24, documents=8, words=(40, 200), steps=3, rows=32, sentences=100)
-FULL = Size(rounds=7, layers=12, new_tokens=64, documents=48, words=(40, 1200), steps=8, rows=512, sentences=5000)
+FULL = Size(rounds=5, layers=12, new_tokens=64, documents=12, words=(40, 1200), steps=8, rows=512, sentences=5000)
 
 
 @dataclass(frozen=True)
