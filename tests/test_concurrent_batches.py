@@ -12,7 +12,8 @@ from conftest import read_rows, write_rows
 
 from llmkit.engines.base import Check, never_stop
 from llmkit.engines.openai.pacing import Pool
-from llmkit.errors import LlmkitError, RowsFailedError, TimeUpError, UnavailableError
+from llmkit.engines.turns import Turns
+from llmkit.errors import LlmkitError, OutOfMemoryError, RowsFailedError, TimeUpError, UnavailableError
 from llmkit.jobs.batching import WINDOW_ROWS, Work
 from llmkit.jobs.executor import Answered, Concurrent
 from llmkit.jobs.outcome import Answer, Tally
@@ -149,7 +150,7 @@ def test_what_ends_the_plan_is_raised_when_the_batches_that_are_out_are_back() -
     back: list[int] = []
 
     def walk() -> None:
-        back.extend(batch[0].row.index for batch, _ in Concurrent(task, 2).run(batches()))
+        back.extend(batch[0].row.index for batch, _ in Concurrent(task, 2, Silent()).run(batches()))
 
     with pytest.raises(RowsFailedError):
         walk()
@@ -171,7 +172,7 @@ def test_when_the_time_is_long_up_what_is_still_out_is_dropped_and_the_rest_kept
 
     def walk() -> None:
         works = [[task.prepare(Row(i, None, {"prompt": "a"}))] for i in range(3)]
-        back.extend(batch[0].row.index for batch, _ in Concurrent(Waiting(), 3, stopping).run(works))
+        back.extend(batch[0].row.index for batch, _ in Concurrent(Waiting(), 3, Silent(), check=stopping.late).run(works))
 
     with pytest.raises(TimeUpError, match="max_time"):
         walk()
@@ -196,3 +197,69 @@ def test_a_server_that_rests_gets_no_work() -> None:
     pool.servers[0].unreachable(0.0)
     assert [pool.take(0.1).base for _ in range(5)] == ["b"] * 5
     assert pool.take(60.0).base == "a"
+
+
+class Modeled(Shouting):
+    """A task whose model works on a batch until it has the next one, too; what it does itself, it does alone."""
+
+    def __init__(self, turns: Turns, batches: int) -> None:
+        super().__init__()
+        self.turns = turns
+        self.asked = [threading.Event() for _ in range(batches)]
+
+    def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
+        answers = super().answer(batch)
+        number = batch[0].row.index
+        self.asked[number].set()
+        with self.turns.given():
+            assert number + 1 == len(self.asked) or self.asked[number + 1].wait(60)
+        return answers
+
+    def works(self) -> list[Sequence[Work]]:
+        return [[self.prepare(Row(i, None, {"prompt": "a"}))] for i in range(len(self.asked))]
+
+
+def test_the_next_batch_is_made_ready_while_the_model_answers_one() -> None:
+    turns = Turns()
+    task = Modeled(turns, 20)
+    back = [batch[0].row.index for batch, _ in Concurrent(task, 2, Silent(), turns=turns).run(task.works())]
+    assert sorted(back) == list(range(20))
+    assert task.most_at_once == 1
+
+
+def test_a_model_in_this_process_has_ended_its_work_when_an_error_is_raised() -> None:
+    turns = Turns()
+    task = Modeled(turns, 6)
+    task.fails = {3: UnavailableError("broken")}
+    task.asked[3].set()
+
+    def walk() -> None:
+        for _ in Concurrent(task, 2, Silent(), turns=turns).run(task.works()):
+            pass
+
+    before = threading.active_count()
+    with pytest.raises(UnavailableError, match="broken"):
+        walk()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("room", [1, 3, 5])
+def test_batches_that_memory_has_no_room_for_are_answered_in_smaller_ones(room: int) -> None:
+    class Large(Shouting):
+        def answer(self, batch: Sequence[Work], check: Check = never_stop) -> list[Answer]:
+            if len(batch) > room:
+                raise OutOfMemoryError("no room")
+            return super().answer(batch)
+
+    task = Large()
+    works = [[task.prepare(Row(8 * i + k, None, {"prompt": "a"})) for k in range(8)] for i in range(4)]
+    back = [work.row.index for batch, _ in Concurrent(task, 2, Silent()).run(works) for work in batch]
+    assert sorted(back) == list(range(32))
+
+
+def test_one_row_that_memory_has_no_room_for_ends_the_run() -> None:
+    task = Shouting()
+    task.fails = {5: OutOfMemoryError("no room")}
+    works = [[task.prepare(Row(i, None, {"prompt": "a"}))] for i in range(8)]
+    with pytest.raises(OutOfMemoryError):
+        list(Concurrent(task, 2, Silent()).run(works))

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from llmkit.engines.decoding import Decoding
+from llmkit.engines.turns import Turns
 from llmkit.errors import EngineLimitError, UsageError
 from llmkit.models.settings import ModelSettings
 from llmkit.rows.fields import Prompt
@@ -239,7 +240,7 @@ class TextEngine(Protocol):
 
     token_ids: it is an `Engine`, too. encoder_decoder: prompts and answers are read by different halves. concurrency: calls that
     may run at once, each in a thread of its own: 1 where the model computes in this process. servers: the addresses of those that
-    compute, none for this process.
+    compute, none for this process. turns: of threads that may ask for answers in this process, None where only one may.
     """
 
     name: str
@@ -247,6 +248,7 @@ class TextEngine(Protocol):
     encoder_decoder: bool
     concurrency: int
     servers: tuple[str, ...]
+    turns: Turns | None
 
     @property
     def context(self) -> int | None:

@@ -19,6 +19,7 @@ from llmkit.engines.chat import ChatSettings, render
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import NO_STOPS, Stops, continuation, decode_piece, special_tokens, whole_characters
 from llmkit.engines.truncation import capped, cut_conversation, cut_tokens
+from llmkit.engines.turns import Turns
 from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import InputError, UsageError, counted, one_line
 from llmkit.models.panics import panics
@@ -291,6 +292,7 @@ class CodecEngine(ABC):
     token_ids = True
     concurrency = 1
     servers: tuple[str, ...] = ()
+    turns: Turns | None = None
     _codec: Codec
     chat: ChatSettings
     counters: WorkCounters

@@ -23,15 +23,21 @@ class WorkCounters:
     positions: int = 0
     sources: int = 0
     seconds: float = 0.0
+    _inside: int = 0  # blocks of `timed` that are open, in threads that take turns
+    _since: float = 0.0
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """The time inside the block counts."""
-        begun = time.monotonic()
+        """The time inside the block counts, once where several threads are inside."""
+        if not self._inside:
+            self._since = time.monotonic()
+        self._inside += 1
         try:
             yield
         finally:
-            self.seconds += time.monotonic() - begun
+            self._inside -= 1
+            if not self._inside:
+                self.seconds += time.monotonic() - self._since
 
     def answered(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int] | None], *, reads: bool, beams: int = 1) -> None:
         """Counts one call that answered `prompts` together. reads: prompts went through an encoder."""

@@ -1,17 +1,20 @@
 """Who answers batches: an executor takes them as they are planned and gives them back answered, in any order.
 
-Here, in this process, one after another; or several at once, for a model that computes elsewhere. Planning and journal stay with
-the loop.
+Here, in this process, one after another; or several at once, for a model that computes elsewhere or leaves time for the next. Planning
+and journal stay with the loop.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
 from llmkit.engines.base import Check, never_stop
+from llmkit.engines.turns import Turns
 from llmkit.errors import OutOfMemoryError, StoppedError, TimeUpError
 from llmkit.jobs.batching import Work
 from llmkit.jobs.outcome import Answer
@@ -130,80 +133,115 @@ def growing(batch: Sequence[Work]) -> Iterator[Sequence[Work]]:
 
 
 class Concurrent:
-    """Several batches at once, each in a thread of its own: for a task that waits for an answer from elsewhere.
+    """Several batches at once, each in a thread of its own; smaller ones after memory ran out.
 
-    When the run has to end, the batches that are out may still come back for a while (see `Stopping.late`); then they are dropped.
+    For a task that waits for an answer from elsewhere, or for a model in this process: then with turns. check: given to the task. When
+    the run has to end, the batches that are out may still come back, as long as `check` lets them; then they are dropped.
     """
 
-    def __init__(self, task: Task, batches: int, stopping: Stopping | None = None) -> None:
-        self._task, self._most = task, batches
-        self._check = never_stop if stopping is None else stopping.late
+    def __init__(self, task: Task, batches: int, report: Reporter, *, check: Check = never_stop, turns: Turns | None = None) -> None:
+        self._task, self._out, self._report, self._check, self._turns = task, batches, report, check, turns
+        self._parts: deque[Sequence[Work]] = deque()  # that come before the next batch
+        self._most: int | None = None
 
     def run(self, batches: Iterable[Sequence[Work]]) -> Iterator[Answered]:
         """As `Executor.run`, in the order in which answers come. Raises StoppedError or TimeUpError once all that is out is back."""
-        pending, threads = iter(batches), _Threads(self._task, self._check)
-        more, ended = True, None
+        threads = _Threads(self._task, self._check, self._turns)
+        pending: Iterator[Sequence[Work]] | None = iter(batches)
+        ended: Exception | None = None
         try:
-            while more or threads.out:
-                while more and threads.out < self._most:
-                    try:
-                        batch = next(pending)
-                    except StopIteration:
-                        more = False
-                        break
-                    except Exception as exc:
-                        more, ended = False, exc
-                        break
-                    if not batch:
-                        break
-                    threads.begin(batch)
-                if threads.out:
-                    try:
-                        done = threads.next()
-                    except (StoppedError, TimeUpError) as exc:  # of one that came too late; others may have been in time
-                        more, ended = False, ended or exc
-                        continue
-                    yield done
+            while True:
+                try:
+                    pending = self._fill(threads, pending)
+                except Exception as exc:
+                    pending, ended = None, exc
+                if not threads.out:
+                    break
+                batch, answers = threads.next()
+                if isinstance(answers, OutOfMemoryError) and len(batch) > 1:
+                    self._halve(batch)
+                elif isinstance(answers, StoppedError | TimeUpError):  # of one that came too late; others may have been in time
+                    pending, ended = None, ended or answers
+                    self._parts.clear()
+                elif isinstance(answers, BaseException):
+                    raise answers
+                else:
+                    yield batch, answers
         finally:
             threads.end()
         if ended is not None:
             raise ended
 
+    def _fill(self, threads: _Threads, pending: Iterator[Sequence[Work]] | None) -> Iterator[Sequence[Work]] | None:
+        """Begins batches as long as there is room; what is left to begin, None for nothing. Raises what `pending` raises."""
+        while threads.out < self._out:
+            if not self._parts and pending is not None:
+                with _turn(self._turns):
+                    batch = next(pending, None)
+                if batch is None:
+                    pending = None
+                elif not batch:
+                    return pending
+                else:
+                    self._parts.extend(self._cut(batch))
+            if not self._parts:
+                return pending
+            threads.begin(self._parts.popleft())
+        return pending
+
+    def _cut(self, batch: Sequence[Work]) -> Iterator[Sequence[Work]]:
+        """A batch in parts that memory has room for."""
+        size = min(self._most or len(batch), len(batch))
+        return (batch[start : start + size] for start in range(0, len(batch), size))
+
+    def _halve(self, batch: Sequence[Work]) -> None:
+        self._most = min(self._most or len(batch), len(batch) // 2)
+        self._report.warn(f"out of memory with {len(batch)} rows at once; continuing with {self._most}")
+        self._parts.extendleft(reversed(list(self._cut(batch))))
+
+
+def _turn(turns: Turns | None) -> AbstractContextManager[None]:
+    return nullcontext() if turns is None else turns.taken()
+
 
 class _Threads:
     """Threads that answer batches, started as they are needed. out: batches that are not back.
 
-    They end with the process, whatever they wait for, so that an error or a signal does not wait for an answer.
+    They end with the process, whatever they wait for, so that an error or a signal does not wait for an answer from elsewhere. With
+    turns, the model is in this process, which must not end while it works.
     """
 
-    def __init__(self, task: Task, check: Check) -> None:
-        self._task, self._check, self.out, self._threads = task, check, 0, 0
+    def __init__(self, task: Task, check: Check, turns: Turns | None) -> None:
+        self._task, self._check, self._turns, self.out = task, check, turns, 0
+        self._threads: list[threading.Thread] = []
         self._waiting: queue.SimpleQueue[Sequence[Work] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[Sequence[Work], list[Answer] | BaseException]] = queue.SimpleQueue()
 
     def begin(self, batch: Sequence[Work]) -> None:
         self.out += 1
-        if self._threads < self.out:
-            self._threads += 1
-            threading.Thread(target=self._work, daemon=True).start()
+        if len(self._threads) < self.out:
+            self._threads.append(threading.Thread(target=self._work, daemon=True))
+            self._threads[-1].start()
         self._waiting.put(batch)
 
-    def next(self) -> Answered:
-        """The next batch that is back. Raises what its task raised."""
-        batch, answers = self._done.get()
+    def next(self) -> tuple[Sequence[Work], list[Answer] | BaseException]:
+        """The next batch that is back, with what its task raised in place of answers."""
+        done = self._done.get()
         self.out -= 1
-        if isinstance(answers, BaseException):
-            raise answers
-        return batch, answers
+        return done
 
     def end(self) -> None:
-        for _ in range(self._threads):
+        for _ in self._threads:
             self._waiting.put(None)
+        if self._turns is not None:
+            for thread in self._threads:
+                thread.join()
 
     def _work(self) -> None:
         while (batch := self._waiting.get()) is not None:
             try:
-                answers: list[Answer] | BaseException = self._task.answer(batch, self._check)
+                with _turn(self._turns):
+                    answers: list[Answer] | BaseException = self._task.answer(batch, self._check)
             except BaseException as exc:  # the loop raises it in its own thread
                 answers = exc
             self._done.put((batch, answers))

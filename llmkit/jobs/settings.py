@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from llmkit.engines.base import TextEngine
 from llmkit.engines.elsewhere import Elsewhere
+from llmkit.engines.turns import Turns
 from llmkit.errors import UsageError
 from llmkit.jobs.batching import AUTO_ROWS, WINDOW_ROWS
 from llmkit.jobs.executor import Concurrent, Executor, Here, Task
@@ -21,6 +22,7 @@ class JobSettings:
 
     batch_size: rows per batch, None for automatic; max_time: seconds; max_tokens: of all prompts and answers. concurrency: batches
     that are answered at once. shard: the part of the batches that this run answers, None for all. crew: workers elsewhere who answer.
+    turns: of threads that answer in this process; the next batch is made ready while the model answers one.
     """
 
     batch_size: int | None = None
@@ -32,6 +34,7 @@ class JobSettings:
     concurrency: int = 1
     shard: Shard | None = None
     crew: Crew | None = None
+    turns: Turns | None = None
 
     def __post_init__(self) -> None:
         if self.batch_tokens < 1:
@@ -47,7 +50,7 @@ class JobSettings:
         if isinstance(engine, Elsewhere):
             return replace(self, crew=engine.crew)
         if not engine.servers:
-            return self
+            return replace(self, turns=engine.turns)
         return replace(self, concurrency=engine.concurrency, batch_size=self.batch_size or 1)
 
     @property
@@ -60,4 +63,8 @@ class JobSettings:
         """Who answers the batches where nobody else is named."""
         if self.crew is not None:
             return Workers(self.crew, task, report, stopping)
-        return Here(task, report, stopping) if self.concurrency == 1 else Concurrent(task, self.concurrency, stopping)
+        if self.concurrency > 1:
+            return Concurrent(task, self.concurrency, report, check=stopping.late)
+        if self.turns is None or stopping.limited:  # then a batch may be broken off, and parts of it are tried
+            return Here(task, report, stopping)
+        return Concurrent(task, 2, report, turns=self.turns)

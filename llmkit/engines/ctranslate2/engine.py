@@ -46,6 +46,8 @@ class CTranslate2Engine(CodecEngine):
         self.bos, self.eos = form.bos, frozenset(form.ends)
         self._codec = Codec(form.tokenizer, self.chat, form.context, form.ends, form.bos, self.encoder_decoder, form.start)
         self._runner = Runner(form.files, compute_type(dtype, quantize), threads)
+        # what a larger model takes, Python does not add to
+        self.turns = self._runner.turns if form.files.small else None
         self.counters, self.cost = WorkCounters(), cost(form.checkpoint, dtype=dtype, quantize=quantize, everything=True)
 
     @property

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from llmkit.engines.base import Check, never_stop
+from llmkit.engines.turns import Turns
 from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, counted, one_line
 from llmkit.models.cores import default_threads
@@ -73,13 +74,17 @@ class _Call:
 
 
 class Runner:
-    """The loaded model. compute: a compute type of the library, as 'float32' or 'int8_float32'. threads: None for `default_threads`."""
+    """The loaded model. compute: a compute type of the library, as 'float32' or 'int8_float32'. threads: None for `default_threads`.
+
+    turns: of threads that ask it for answers; the next one's comes while the library works.
+    """
 
     def __init__(self, files: Files, compute: str, threads: int | None = None) -> None:
         self._files, self._compute, self._translates = files, compute, files.translates
         self._tokens = list(files.vocabulary)
         self._ids = {token: number for number, token in enumerate(self._tokens)}
         self._most = threads or default_threads()
+        self.turns = Turns()
         self._loaded: list[tuple[_Cores, Any]] = []
         self._model(self._cores(1))
         weakref.finalize(self, self._loaded.clear)
@@ -133,7 +138,7 @@ class Runner:
 
     def _written(self, call: _Call) -> list[list[int]]:
         """What a call has answered, once it has ended. Raises what its check raised, ModelError or OutOfMemoryError."""
-        with _errors(len(call.part)):
+        with _errors(len(call.part)), self.turns.given():
             results = [one.result() for one in call.results]
         if call.raised:
             raise call.raised[0]

@@ -58,7 +58,7 @@ class OpenAIEngine:
             raise UsageError("`system` needs the server's chat template", hint="remove `chat_template` none")
         if self.chat.template == "none" and self.chat.values:
             raise UsageError("`chat_template_kwargs` needs the server's chat template", hint="remove `chat_template` none")
-        self.concurrency, self.servers = settings.concurrency, bases
+        self.concurrency, self.servers, self.turns = settings.concurrency, bases, None
         self.context: int | None = None
         self._client = Client(bases, key, settings, clock=clock or Clock(), warn=warn)
         self._unknown: set[str] = set()  # optional fields that the server does not know
