@@ -59,12 +59,16 @@ def generate(job: Job) -> Work:
 
 
 def score(job: Job) -> Work:
+    """In windows of the model's context without overlap; each begins with the last token of the one before."""
     tokenizer, special, generator = _loaded(job)
+    config = json.loads((Path(job.folder) / "config.json").read_text())
+    context = config.get("max_position_embeddings") or config["n_positions"]
 
     def work(job: Job) -> Done:
         start = [special["bos_token"]] if special.get("bos_token") else []
         texts = [[*start, *encoding.tokens] for encoding in tokenizer.encode_batch(job.texts, add_special_tokens=False)]
-        found = generator.score_batch(texts, max_batch_size=2048, batch_type="tokens", max_input_length=0)
+        windows = [text[at : at + context + 1] for text in texts for at in range(0, len(text) - 1, context)]
+        found = generator.score_batch(windows, max_batch_size=2048, batch_type="tokens", max_input_length=0)
         values = [value for result in found for value in result.log_probs]
         return Done(len(values), about={"nats": sum(values)})
 
