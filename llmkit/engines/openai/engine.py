@@ -20,6 +20,7 @@ from llmkit.engines.decoding import DEFAULT_NEW_TOKENS, Decoding
 from llmkit.engines.detokenize import find_stop
 from llmkit.engines.openai import ENGINE, protocol
 from llmkit.engines.openai.client import Client, Clock, NoAnswerError
+from llmkit.engines.turns import Turns
 from llmkit.errors import InputError, UnavailableError, UsageError, counted
 from llmkit.models.settings import ModelSettings, ServerSettings, check_base
 from llmkit.rows.fields import Prompt
@@ -58,7 +59,8 @@ class OpenAIEngine:
             raise UsageError("`system` needs the server's chat template", hint="remove `chat_template` none")
         if self.chat.template == "none" and self.chat.values:
             raise UsageError("`chat_template_kwargs` needs the server's chat template", hint="remove `chat_template` none")
-        self.concurrency, self.servers, self.turns = settings.concurrency, bases, None
+        self.concurrency, self.servers = settings.concurrency, bases
+        self.turns: Turns | None = None  # each waits for its own answer
         self.context: int | None = None
         self._client = Client(bases, key, settings, clock=clock or Clock(), warn=warn)
         self._unknown: set[str] = set()  # optional fields that the server does not know
