@@ -120,6 +120,21 @@ def test_log_probabilities_that_are_none_are_an_error_of_the_row(run: Run, tmp_p
         assert "log-probabilities" in asked(run, tmp_path, base, "--logprobs")["error"]
 
 
+def test_texts_are_scored_by_the_log_probabilities_of_a_prompt(run: Run, tmp_path: Path) -> None:
+    def scored(*given: object) -> Answer:
+        choice = {"index": 0, "finish_reason": "length", "text": "c", "prompt_logprobs": list(given)}
+        return sends(200, {"choices": [choice], "usage": {"prompt_tokens": 2, "completion_tokens": 1}})
+
+    arguments = ["evaluate", "perplexity", "-i", write_rows(tmp_path / "in.jsonl", [{"text": "ab"}]), "-m", "openai:tiny", "--json"]
+    b = {"logprob": -0.5, "rank": 2, "decoded_token": "b"}
+    with odd(scored(None, {"7": b})) as base:
+        ran = run(*arguments, "--api-base", base)
+    assert json.loads(ran.out)["scores"]["mean_log_likelihood"] == -0.5
+    for none in ((None, {"7": b, "8": b}), (None,), (None, 7)):  # of two tokens one is the text's, and nothing says which
+        with odd(scored(*none)) as base:
+            assert "no log-probabilities of given texts" in run(*arguments, "--api-base", base).err
+
+
 @pytest.mark.parametrize(
     ("status", "content", "said"),
     [
