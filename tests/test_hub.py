@@ -256,6 +256,32 @@ def test_no_network_and_no_cache_says_so(generate: Generate, tmp_path: Path) -> 
     assert "this run is offline" in offline.err
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HF_ENDPOINT", f"http://user:{TOKEN}@[::bad"), ("HF_ENDPOINT", "http://hub:port"), ("HF_ENDPOINT", "localhost"),
+        ("HF_HUB_ETAG_TIMEOUT", "ten"), ("ALL_PROXY", f"ftp://user:{TOKEN}@127.0.0.1:1"),
+    ],
+)  # fmt: skip
+def test_a_variable_that_the_hubs_client_can_not_use_is_named(generate: Generate, name: str, value: str) -> None:
+    ran = generate(no_proxy="", **{name: value})
+    assert (ran.code, ran.out) == (5, "")
+    assert name in ran.err
+    assert "bug" not in ran.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["generate", "x", "--engine", "torch"], ["models"], ["finetune", "{rows}", "-o", "{rows}.out"], ["generate", "-i", "org/data:test"]],
+    ids=lambda arguments: str(arguments[:2]),
+)
+def test_no_command_takes_a_bad_address_of_the_hub_for_a_bug(process: Process, tmp_path: Path, arguments: list[str]) -> None:
+    (rows := tmp_path / "rows.jsonl").write_text('{"text": "the king"}\n')
+    ran = process(*(each.format(rows=rows) for each in arguments), env={"HF_ENDPOINT": "http://[::bad", "HF_HUB_OFFLINE": "0"})
+    assert (ran.code, ran.out) == (5, ""), ran.err
+    assert "HF_ENDPOINT" in ran.err
+
+
 def test_a_model_with_only_pickles_is_refused_before_it_is_downloaded(generate: Generate, hub: Hub) -> None:
     files = hub.revisions[COMMIT]
     files["pytorch_model.bin"] = files.pop("model.safetensors")

@@ -120,6 +120,21 @@ def test_log_probabilities_that_are_none_are_an_error_of_the_row(run: Run, tmp_p
         assert "log-probabilities" in asked(run, tmp_path, base, "--logprobs")["error"]
 
 
+def test_texts_are_scored_by_the_log_probabilities_of_a_prompt(run: Run, tmp_path: Path) -> None:
+    def scored(*given: object) -> Answer:
+        choice = {"index": 0, "finish_reason": "length", "text": "c", "prompt_logprobs": list(given)}
+        return sends(200, {"choices": [choice], "usage": {"prompt_tokens": 2, "completion_tokens": 1}})
+
+    arguments = ["evaluate", "perplexity", "-i", write_rows(tmp_path / "in.jsonl", [{"text": "ab"}]), "-m", "openai:tiny", "--json"]
+    b = {"logprob": -0.5, "rank": 2, "decoded_token": "b"}
+    with odd(scored(None, {"7": b})) as base:
+        ran = run(*arguments, "--api-base", base)
+    assert json.loads(ran.out)["scores"]["mean_log_likelihood"] == -0.5
+    for none in ((None, {"7": b, "8": b}), (None,), (None, 7)):  # of two tokens one is the text's, and nothing says which
+        with odd(scored(*none)) as base:
+            assert "no log-probabilities of given texts" in run(*arguments, "--api-base", base).err
+
+
 @pytest.mark.parametrize(
     ("status", "content", "said"),
     [
@@ -128,6 +143,7 @@ def test_log_probabilities_that_are_none_are_an_error_of_the_row(run: Run, tmp_p
         (418, None, "status 418"),
         (400, {"error": {"message": "the model `tiny` is `busy`"}}, "status 400: the model 'tiny' is 'busy'"),
         (200, {"error": "overloaded"}, "the error overloaded"),
+        (200, {"error": {"error": {"message": "no GPU"}}}, "the error no GPU"),
         (200, {"choices": [{"index": 0, "message": {"content": "y"}, "error": {"message": "no GPU"}}]}, "the error no GPU"),
         (
             200,
@@ -152,6 +168,13 @@ def test_an_error_without_an_end_is_read_as_far_as_a_message_needs(run: Run, tmp
         error = asked(run, tmp_path, base)["error"]
     assert f"status {status}: xxx" in error
     assert len(error) < 400
+
+
+def test_a_server_without_a_list_of_models_is_asked(run: Run, tmp_path: Path) -> None:
+    for status in (404, 405, 410):
+        (tmp_path / str(status)).mkdir()
+        with odd(sends(200, reply()), models=sends(status, {})) as base:
+            assert asked(run, tmp_path / str(status), base)["text"] == "yes"
 
 
 def test_an_event_or_a_list_of_models_without_an_end_is_given_up(run: Run) -> None:
@@ -209,12 +232,31 @@ def test_a_redirect_inside_a_server_is_followed_with_the_prompt(run: Run, tmp_pa
         assert asked(run, tmp_path, base)["text"] == "yes"
 
 
-def test_a_redirect_that_would_lose_the_prompt_is_told(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [({"Location": "/v2/chat/completions"}, "/v2/chat/completions"), ({"Location": "http://[::bad"}, "[::bad"), ({}, "does not say where")],
+    ids=["as a GET", "no address", "nowhere"],
+)
+def test_a_redirect_that_would_lose_the_prompt_is_told(run: Run, tmp_path: Path, headers: dict[str, str], said: str) -> None:
     rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "x"}])
-    with odd(sends(302, {}, Location="/v2/chat/completions")) as base:
+    with odd(sends(302, {}, **headers)) as base:
         ran = run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", "-m", "openai:tiny", "--api-base", base)
     assert ran.code == 5
-    assert "/v2/chat/completions" in ran.err
+    assert "sends requests on" in ran.err
+    assert said in ran.err
+
+
+@pytest.mark.parametrize("models", [None, sends(307, {}, Location="/v1/models")])
+def test_redirects_in_a_circle_stop_the_run_at_once(run: Run, tmp_path: Path, models: Answer | None) -> None:
+    def circle(handler: BaseHTTPRequestHandler) -> None:
+        send(handler, 308, {}, Location="/v2/chat/completions" if handler.path.startswith("/v1") else "/v1/chat/completions")
+
+    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "x"}])
+    with odd(circle, models=models) as base:
+        ran = run("generate", "-i", rows, "-o", tmp_path / "out.jsonl", "-m", "openai:tiny", "--api-base", base)
+    assert ran.code == 5
+    assert f"{base} sends requests on in a circle" in ran.err
+    assert "trying again" not in ran.err
 
 
 def events(*deltas: dict[str, Any], ended: str | None = "stop") -> Answer:
@@ -225,15 +267,16 @@ def events(*deltas: dict[str, Any], ended: str | None = "stop") -> Answer:
     return stream(data)
 
 
-def stream(data: str) -> Answer:
-    """Events as they are sent."""
+def stream(data: str, *, size: int | None = None) -> Answer:
+    """Events as they are sent. size: in bytes, of which the last may never come."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
         handler.send_header("Content-Type", "text/event-stream")
-        handler.send_header("Content-Length", str(len(data)))
+        handler.send_header("Content-Length", str(len(data.encode()) if size is None else size))
         handler.end_headers()
         handler.wfile.write(data.encode())
+        handler.close_connection = True
 
     return answer
 
@@ -281,6 +324,55 @@ def test_a_stream_is_of_the_one_answer_and_tells_its_error(run: Run) -> None:
         ran = run(*arguments, base)
     assert (ran.code, ran.out) == (5, "ye\n")
     assert "the error no GPU" in ran.err
+
+
+def part(text: str, ended: str | None = None, number: int = 0) -> str:
+    return json.dumps({"choices": [{"index": number, "delta": {"content": text}, "finish_reason": ended}]})
+
+
+YE, S, IN_LINES = f"data: {part('ye')}", f"data: {part('s', 'stop')}", "data: " + part("ye").replace(", ", ",\ndata: ")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        stream(f"{YE}\r\r{S}\r\rdata: [DONE]\r\r"),
+        stream(f"{YE}\r\n\r\n{S}\r\n\r\n"),
+        stream(f"\ufeff{YE}\n\n{S}\n\n"),
+        stream(f": hello\n\nretry: 5\n{YE}\n\n:\n\nid: 7\nevent: message\n{S}\n\n"),
+        stream(f"{YE}\n\n{S}\n\ndata: [DONE]\n\n".replace("data: ", "data:")),
+        stream(f"{IN_LINES}\n\n{S}\n\n"),
+        stream(f"{YE}\n\ndata:\n\n{S}\n\n"),
+        stream(f"{YE}\n{S}\ndata: [DONE]\n"),
+        stream(f"{YE}\n\n{S}"),
+        stream(f"{YE}\n\n{S}\n\n".replace("data:", "Data:")),
+        stream(f"{YE}\n\n{S}\n\n", size=10_000),
+    ],
+    ids=["CR", "CRLF", "BOM", "comments", "no space", "lines", "empty", "close", "no end", "capital", "cut after it"],
+)
+def test_a_stream_is_read_as_its_standard_says(run: Run, answer: Answer) -> None:
+    with odd(answer) as base:
+        ran = run("generate", "Is it?", "-m", "openai:tiny", "--api-base", base, "--max-retries", 0)
+    assert (ran.code, ran.out, ran.err) == (0, "yes\n", "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (stream(f"{YE}\r\r"), "an incomplete stream"),
+        (stream(f"{YE}\n\ndata: {part('no', 'stop', 1)}\n\n"), "an incomplete stream"),
+        (stream(f"{YE}\n\n{S[:20]}"), "no JSON"),
+        (stream(f"{YE}\n\n", size=10_000), "broke"),
+        (stream(f"{YE}\n\nevent: error\ndata: no GPU\n\n"), "the error no GPU"),
+        (stream(f'{YE}\n\nevent: error\ndata: {{"error":\ndata: "no GPU"}}\n\n'), "the error no GPU"),
+    ],
+    ids=["CR", "another choice", "half an event", "cut", "error", "lines"],
+)
+def test_a_stream_that_is_cut_is_no_answer(run: Run, answer: Answer, said: str) -> None:
+    with odd(answer) as base:
+        ran = run("generate", "Is it?", "-m", "openai:tiny", "--api-base", base, "--max-retries", 0)
+    assert (ran.code, ran.out) == (5, "ye\n")
+    assert said in ran.err
 
 
 def test_an_empty_text_beside_reasoning_without_an_end_is_a_failed_row(run: Run, tmp_path: Path) -> None:

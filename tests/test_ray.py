@@ -178,6 +178,8 @@ def test_errors_of_rows_and_of_the_model_are_those_of_one_process(
         (["--workers", "0"], 2, "--workers must be 1 or more"),
         (["--workers", "2", "--ray", "ray://head:10001"], 2, "ray job submit"),
         (["--workers", "2", "--gpus-per-worker", "-1"], 2, "can't be negative"),
+        (["--workers", "2", "--cpus-per-worker", "1.5"], 2, "--cpus-per-worker 1.5: Ray gives parts of one"),
+        (["--workers", "2", "--gpus-per-worker", "0.00001"], 2, "of 0.0001 or more"),
         (["--workers", "2", "-m", "openai:some"], 2, "--concurrency"),
         (["--num-workers", "2", "--ray", "127.0.0.1:1"], 5, "there is no Ray cluster at 127.0.0.1:1"),
     ],

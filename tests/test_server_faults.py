@@ -162,7 +162,10 @@ def test_what_a_server_asks_for_is_read_as_seconds_or_a_date(headers: dict[str, 
     assert retry_after(headers, now=1_000_000.0) == seconds
 
 
-@pytest.mark.parametrize(("status", "word"), [(401, "key"), (403, "refuses"), (404, "model"), (402, "payment")])
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [(401, "key"), (402, "payment"), (403, "refuses"), (404, "model"), (405, "support"), (407, "proxy"), (410, "any more")],
+)
 def test_what_no_request_can_change_stops_the_run_at_once(run: Run, tmp_path: Path, status: int, word: str) -> None:
     rows = many(tmp_path / "in.jsonl", 50)
     with serving(refuse=lambda _: (status, {"message": "no"})) as server:

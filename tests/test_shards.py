@@ -91,6 +91,16 @@ def test_lines_of_an_openai_batch_are_gathered_too(run: Run, tmp_path: Path, job
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
+def test_failed_rows_are_run_again_when_their_shards_are_gathered(run: Run, shards: Path, server: FakeServer, job: list[object]) -> None:
+    refused = run(*job, "-o", shards, "--shard", "1/3", "--retry-failed")
+    assert refused.code == 2
+    assert "gather the shards, then run without --shard" in refused.err
+    assert run("gather", shards).code == 3
+    before, asked = shards.read_bytes(), len(server.bodies)
+    assert run(*job, "-o", shards, "--retry-failed").code == 3  # of rows that can't be read nobody is asked
+    assert (shards.read_bytes(), len(server.bodies)) == (before, asked)
+
+
 def test_a_killed_shard_resumes(tmp_path: Path, server: FakeServer, job: list[object]) -> None:
     server.latency = 0.02
     arguments = [*job, "-o", tmp_path / "out.jsonl", "--concurrency", "2", "--shard"]

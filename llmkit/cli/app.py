@@ -20,6 +20,7 @@ from llmkit.cli.help import Page, shows
 from llmkit.cli.names import COMMANDS, SPELLINGS, module_of, normalize
 from llmkit.errors import LlmkitError, ModelError, OutOfMemoryError, UsageError, one_line
 from llmkit.models.cores import share_cores
+from llmkit.models.libraries import import_failure
 from llmkit.models.panics import is_panic
 from llmkit.version import __version__
 
@@ -133,7 +134,7 @@ def _known(exc: BaseException) -> LlmkitError | None:
         return streams.error(exc) or _bad_name(exc)
     if is_panic(exc):
         return ModelError(f"the model's tokenizer can't be used: {one_line(exc)}", hint="copy or download the model again")
-    return exc if isinstance(exc, LlmkitError) else None
+    return exc if isinstance(exc, LlmkitError) else import_failure(exc)
 
 
 def _bad_name(exc: OSError) -> LlmkitError | None:

@@ -16,6 +16,7 @@ from llmkit.engines.base import EngineKind
 from llmkit.engines.ctranslate2 import limits
 from llmkit.errors import EngineLimitError, OutOfMemoryError, UnavailableError, UsageError, did_you_mean, one_line
 from llmkit.models.devices import may_have_accelerator
+from llmkit.models.libraries import check_hub
 from llmkit.models.reference import check_name
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ def open_engine(
         _check_unopened(settings, decoding, chat, draft)
 
     def opened(kind: EngineKind) -> Engine:
+        if kind is torch.ENGINE:
+            check_hub()
         module, _, name = kind.opener.partition(":")
         tell: dict[str, Callable[[str], None]] = {"report": report, "warn": warn}
         if kind in (torch.ENGINE, ctranslate2.ENGINE):  # those of other packages know the other two

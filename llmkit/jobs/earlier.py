@@ -176,6 +176,8 @@ def failed_run(output: Output, identity: Mapping[str, Any]) -> Finished:
 
     Raises OutputError when there is none, or it belongs to another run, and UsageError for an output that does not hold the errors.
     """
+    if identity.get("shard") is not None:
+        raise UsageError("`retry_failed` is for a whole output, not a `shard` of it", hint="gather the shards, then run without `shard`")
     record = output.read_record()
     if not output.path.exists() or record is None:
         raise OutputError(f"{output.name}: there is no finished run to retry", hint="remove `retry_failed`")

@@ -21,6 +21,8 @@ from llmkit.jobs.worker import Back
 
 #: Workers that may die in a row while they answer a batch; then its rows are error rows.
 DEATHS = 3
+#: The smallest part of a CPU or GPU that Ray gives.
+_LEAST = 0.0001
 #: Seconds between two looks at what should end the run.
 _TICK = 0.5
 
@@ -43,6 +45,8 @@ class WorkerSettings:
         for name, value in (("cpus_per_worker", self.cpus), ("gpus_per_worker", self.gpus)):
             if value is not None and value < 0:
                 raise UsageError(f"`{name}` {value:g}: it can't be negative")
+            if value is not None and (value % 1 if value > 1 else 0 < value < _LEAST):
+                raise UsageError(f"`{name}` {value:g}: Ray gives parts of one, of {_LEAST:g} or more, and whole ones above that")
         if self.address is not None and self.address.startswith("ray://"):
             hint = "on a node of the cluster `ray` auto; from elsewhere: ray job submit -- llmkit ..."
             raise UsageError(f"`ray` {self.address}: that is a client's address, and batches need a node's", hint=hint)

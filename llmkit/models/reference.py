@@ -19,6 +19,7 @@ from llmkit.models import builtin, configuration
 from llmkit.models.checkpoint import Checkpoint, read_checkpoint
 from llmkit.models.gguf.folder import model_folder
 from llmkit.models.gguf.header import ENDING, read_header
+from llmkit.models.libraries import check_hub
 from llmkit.models.settings import network_hint
 from llmkit.models.shelf import file_sha256 as remembered_sha256
 
@@ -30,6 +31,8 @@ _HUB_FILE = re.compile(
 KINDS = "models are builtin:NAME, a folder, a .gguf file, or org/name[@revision] or org/name/file.gguf[@revision] on the hub"
 #: What to do about a name that is neither a folder nor in the hub's cache.
 NOT_HERE = "name a folder that exists, run once with the network, or use a built-in model: 'llmkit models' lists them"
+#: What the hub's client raises for an address that can't be one, by name: its own client of HTTP is imported only when it is needed.
+_BAD_ADDRESS = ("InvalidURL", "UnsupportedProtocol")
 #: What is fetched from the hub: never pickles, never other frameworks' weights.
 _PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "*.py")
 
@@ -154,6 +157,7 @@ def go_offline() -> None:
 
 def cached_models() -> list[tuple[str, str, int]]:
     """Models in the hub's cache: (name, commit, bytes on disk)."""
+    check_hub()
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -187,9 +191,9 @@ def _blob(path: Path) -> str | None:
 
 
 def _file_from_hub(reference: str, match: re.Match[str], *, offline: bool) -> GgufFile:
-    from huggingface_hub import hf_hub_download
-
     with _hub(reference, match["name"], match["revision"], offline=offline):
+        from huggingface_hub import hf_hub_download
+
         path = Path(hf_hub_download(match["name"], match["file"], revision=match["revision"], local_files_only=offline))
     if (expected := _blob(path)) is not None and remembered_sha256(path) != expected:
         raise ModelError(f"{path}: its SHA-256 is not the expected one", hint=f"delete {os.path.realpath(path)} and run again")
@@ -197,10 +201,10 @@ def _file_from_hub(reference: str, match: re.Match[str], *, offline: bool) -> Gg
 
 
 def _from_hub(reference: str, name: str, revision: str | None, *, offline: bool, trust_remote_code: bool) -> Location:
-    from huggingface_hub import snapshot_download
-
     patterns = [p for p in _PATTERNS if trust_remote_code or p != "*.py"]
     with _hub(reference, name, revision, offline=offline):
+        from huggingface_hub import snapshot_download
+
         if not offline:
             _refuse_pickles(name, revision)
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=offline))
@@ -210,6 +214,7 @@ def _from_hub(reference: str, name: str, revision: str | None, *, offline: bool,
 @contextmanager
 def _hub(reference: str, name: str, revision: str | None, *, offline: bool) -> Iterator[None]:
     """What the hub's client raises in the block, as our errors."""
+    check_hub()
     from huggingface_hub import errors as hub
     from huggingface_hub.utils import disable_progress_bars, logging
 
@@ -218,7 +223,7 @@ def _hub(reference: str, name: str, revision: str | None, *, offline: bool) -> I
     if not sys.stderr.isatty():
         disable_progress_bars()
     missing = f"the hub has no model '{name}', or it is private", "check the spelling; for a private model log in: hf auth login"
-    why = "this run is offline" if offline else "the hub can't be reached"
+    why = "this run is offline" if offline else f"the hub{' of HF_ENDPOINT' * ('HF_ENDPOINT' in os.environ)} can't be reached"
     said: dict[type[Exception], tuple[str, str]] = {  # of an error of several kinds, the first that is here counts
         hub.GatedRepoError: (
             f"{name} is gated: its terms must be accepted first",
@@ -244,10 +249,11 @@ def _hub(reference: str, name: str, revision: str | None, *, offline: bool) -> I
     except hub.HFValidationError as exc:
         raise UsageError(f"'{reference}' is not a model's name", hint="builtin:NAME, a folder, or org/name[@revision]") from exc
     except Exception as exc:
-        unusable = isinstance(exc, ImportError | ValueError | FileNotFoundError)  # a proxy, its package, or a certificate
+        # a proxy, its package, a certificate or an address
+        unusable = isinstance(exc, ImportError | ValueError | FileNotFoundError) or type(exc).__name__ in _BAD_ADDRESS
         if not unusable and not isinstance(exc, OSError) and not is_connection_error(exc):
             raise
-        hint = (network_hint() if unusable else None) or "run the same command again"
+        hint = (network_hint("HF_ENDPOINT") if unusable else None) or "run the same command again"
         reason = one_line(exc).replace("`", "'")
         raise UnavailableError(f"{name} could not be downloaded: {type(exc).__name__}: {reason}", hint=hint) from exc
 

@@ -57,9 +57,12 @@ def check_base(base: str, named: str) -> None:
         raise UsageError(f"{named} {base[:200]!r} is not a server's address", hint="for example http://localhost:8000/v1")
 
 
-def network_hint() -> str | None:
-    """The environment's variables about the network, None without any: a client library that can't use one does not name it."""
-    named = sorted(name for name in os.environ if name.upper() in _NETWORK)
+def network_hint(*more: str) -> str | None:
+    """The environment's variables about the network, None without any: a client library that can't use one does not name it.
+
+    more: names of others.
+    """
+    named = sorted(name for name in os.environ if name.upper() in _NETWORK or name in more)
     return f"look at {', '.join(named)}" if named else None
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from llmkit.errors import InputError, LlmkitError, RowError, UnavailableError, UsageError, one_line
+from llmkit.models.libraries import check_hub
 from llmkit.rows.base import Row, TableForm
 from llmkit.rows.json_rows import json_lines, json_list
 from llmkit.rows.tables import parquet, separated
@@ -239,6 +240,7 @@ def _is_hub_dataset(path: str) -> bool:
 def _hub_rows(path: str, offline: bool) -> Iterator[Row]:
     if offline:
         raise UnavailableError(f"{path} is a hub data set, and this run is offline", hint="save it to a file and name that")
+    check_hub()
     import datasets
 
     datasets.disable_progress_bars()

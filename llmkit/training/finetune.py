@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmkit.errors import UsageError, counted, one_line
 from llmkit.jobs.reporter import Reporter, Silent
+from llmkit.models.libraries import check_hub
 from llmkit.rows.samples import PREFERENCE
 from llmkit.training.data import File, TrainingRows, read_data, set_names, sha256
 from llmkit.training.distributed import Processes, from_environment
@@ -142,6 +143,7 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     """
     from dataclasses import replace
 
+    check_hub()
     from llmkit.engines.torch.devices import slow_precision
     from llmkit.engines.torch.loading import locate, prepare
     from llmkit.training.eval_prompts import encode_prompts, read_prompts

@@ -14,6 +14,7 @@ from typing import Any
 from llmkit.errors import InputError, UnavailableError, UsageError, counted, one_line
 from llmkit.files import file_sha256, read_at_most
 from llmkit.jobs.reporter import Reporter, Silent
+from llmkit.models.libraries import check_hub
 from llmkit.models.reference import hub_offline, is_connection_error
 
 #: Records of folders that llmkit wrote: of finetune, and of merge.
@@ -36,6 +37,7 @@ def upload(folder: str, name: str, *, private: bool = False, report: Reporter | 
     private: for a repository that is made; one that is there stays as it is. Raises InputError for a folder that is not a complete
     result of llmkit, UsageError for a name, UnavailableError when the hub can't be reached or refuses.
     """
+    check_hub()
     from huggingface_hub import HfApi
     from huggingface_hub import errors as hub
     from huggingface_hub.utils import disable_progress_bars, logging

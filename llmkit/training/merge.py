@@ -20,6 +20,7 @@ from llmkit.engines.torch.loading import LoadedModel
 from llmkit.errors import GateError, ModelError, OutputError, UsageError
 from llmkit.jobs.reporter import Reporter, Silent
 from llmkit.models.devices import DTYPES
+from llmkit.models.libraries import check_hub
 from llmkit.records import versions
 
 _RECORD = "merge.json"
@@ -198,6 +199,7 @@ def merge_adapter(settings: MergeSettings, output: str, *, overwrite: bool = Fal
 
 def _load(settings: MergeSettings, report: Reporter) -> LoadedModel:
     """Base and adapter in float32. Raises ModelError for a base that is quantized."""
+    check_hub()
     from llmkit.engines.torch.loading import load
     from llmkit.models.adapters import read_adapter_config
     from llmkit.models.reference import resolve

@@ -122,9 +122,15 @@ def _builtin(name: str) -> DoctorLine:
 
 
 def _cache() -> DoctorLine:
-    from huggingface_hub import constants
-
+    from llmkit.errors import UnavailableError
+    from llmkit.models.libraries import check_hub
     from llmkit.models.reference import hub_offline
+
+    try:
+        check_hub()
+    except UnavailableError as exc:
+        return DoctorLine("hub cache", False, exc.message, exc.hint)
+    from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE)
     there = next(p for p in (folder, *folder.parents) if p.exists())

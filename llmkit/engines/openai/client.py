@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import json
 import random
 import threading
 import time
@@ -20,15 +19,20 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from llmkit.engines.base import Check, never_stop
-from llmkit.engines.openai.failures import BrokenAnswerError, Failure, Redactor, RedirectError, failure_of
+from llmkit.engines.openai import reading
+from llmkit.engines.openai.failures import Failure, Redactor, RedirectError, failure_of
 from llmkit.engines.openai.pacing import LONG, Pool, Server
-from llmkit.errors import LlmkitError, UnavailableError, counted, one_line
+from llmkit.errors import LlmkitError, UnavailableError, one_line
 from llmkit.models.settings import ServerSettings, network_hint
 
 T = TypeVar("T")
 
-#: Bytes of an answer, of an event of a streamed one, and of an error; unpacked, where they came compressed.
-_MOST_BYTES, _MOST_EVENT, _MOST_ERROR = 1 << 26, 1 << 22, 1 << 16
+#: Bytes that are read of an error; unpacked, where they came compressed.
+_MOST_ERROR = 1 << 16
+#: Statuses with which a server says that it has no list of its models.
+_NO_LIST = (404, 405, 410)
+#: Redirects of one request; more of them go in a circle.
+_MOST_REDIRECTS = 5
 #: Seconds before a second try at least and at most; each further try waits twice as long, up to the longest.
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
 #: Seconds between two looks at whether the run has to end.
@@ -110,7 +114,7 @@ class Client:
 
         async def once(server: Server) -> T:
             async with self._opened(server, path, body) as response:
-                return read(_parsed(await _bytes(response), response.headers.get("content-type")))
+                return read(await reading.whole(response))
 
         return await self._until_answered(once)
 
@@ -121,7 +125,7 @@ class Client:
         async def once(server: Server) -> None:
             nonlocal begun
             async with self._opened(server, path, body) as response:
-                async for event in _events(response):
+                async for event in reading.events(response):
                     take(event)
                     begun = True
 
@@ -138,9 +142,11 @@ class Client:
         async def once(server: Server) -> dict[str, dict[str, Any]]:
             try:
                 async with self._library[server.base].models.with_streaming_response.list() as response:
-                    return read(_parsed(await _bytes(response), response.headers.get("content-type")))
-            except openai.NotFoundError:
-                return {}
+                    return read(await reading.whole(response))
+            except openai.APIStatusError as exc:
+                if exc.status_code in _NO_LIST:
+                    return {}
+                raise
 
         try:
             return await self._until_answered(once, retries=min(self._settings.retries, len(self.pool.servers) + 1))
@@ -262,10 +268,10 @@ def _library(base: str, key: str | None, settings: ServerSettings) -> Any:
 
     hooks: Any = {"request": [_take_turn], "response": [_stay, shorten]}
     try:
-        reading = openai.DefaultAsyncHttpxClient(event_hooks=hooks, timeout=settings.timeout)
+        connections = openai.DefaultAsyncHttpxClient(event_hooks=hooks, timeout=settings.timeout, max_redirects=_MOST_REDIRECTS)
     except Exception as exc:  # of proxies, of their packages, of certificates
         raise UnavailableError(f"no connection to {base} can be prepared: {Redactor(key)(exc)}", hint=network_hint()) from exc
-    return openai.AsyncOpenAI(api_key=key or "none", base_url=base, max_retries=0, timeout=settings.timeout, http_client=reading)
+    return openai.AsyncOpenAI(api_key=key or "none", base_url=base, max_retries=0, timeout=settings.timeout, http_client=connections)
 
 
 async def _stay(response: Any) -> None:
@@ -275,7 +281,11 @@ async def _stay(response: Any) -> None:
     """
     if not response.has_redirect_location:
         return
-    asked, target = response.request.url, response.request.url.join(response.headers["location"])
+    asked, named = response.request.url, response.headers["location"]
+    try:
+        target = asked.join(named)
+    except Exception:  # of an address that can't be one
+        raise RedirectError(named) from None
     same = (target.scheme, target.host, target.port) == (asked.scheme, asked.host, asked.port)
     secured = target.host == asked.host and (asked.scheme, target.scheme) == ("http", "https") and not (asked.port or target.port)
     keeps = response.request.method == "GET" or response.status_code in (307, 308)
@@ -319,66 +329,3 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     loop.call_soon_threadsafe(loop.stop)
     if threading.current_thread() is not thread:
         thread.join(1.0)
-
-
-async def _bytes(response: Any) -> bytes:
-    parts, size = [], 0
-    async for part in response.iter_bytes():
-        parts.append(part)
-        size += len(part)
-        if size > _MOST_BYTES:
-            raise BrokenAnswerError(f"more than {_MOST_BYTES >> 20} MiB")
-    return b"".join(parts)
-
-
-def _parsed(data: bytes, kind: str | None) -> dict[str, Any]:
-    """The object that an answer is. Raises BrokenAnswerError."""
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError):
-        raise BrokenAnswerError(f"no JSON ({(kind or 'no content type').partition(';')[0]}, {counted(len(data), 'byte')})") from None
-    if not isinstance(content, dict):
-        raise BrokenAnswerError("JSON that is not an object")
-    if isinstance(error := content.get("error"), dict | str) and error:  # a gateway that says it with status 200
-        raise BrokenAnswerError(f"the error {error.get('message') if isinstance(error, dict) else error}")
-    return content
-
-
-async def _events(response: Any) -> AsyncIterator[dict[str, Any]]:
-    """The objects of a stream of server-sent events, up to its [DONE], which not every server sends; the whole of an answer in one piece.
-
-    Raises BrokenAnswerError for a stream that ends before the answer has.
-    """
-    kind = response.headers.get("content-type", "")
-    if kind.startswith("application/json"):
-        yield _parsed(await _bytes(response), kind)
-        return
-    finished, is_error = False, False
-    async for line in _lines(response):
-        name, _, data = line.partition(b":")
-        if name == b"event":
-            is_error = data.strip() == b"error"
-        if name != b"data":
-            continue
-        if data.strip() == b"[DONE]":
-            return
-        event = _parsed(data.strip(), "an event")
-        if is_error:
-            raise BrokenAnswerError(f"the error {event.get('message') or event}")
-        choices = event.get("choices")
-        finished = finished or (isinstance(choices, list) and any(isinstance(c, dict) and c.get("finish_reason") for c in choices))
-        yield event
-    if not finished:
-        raise BrokenAnswerError("an incomplete stream")
-
-
-async def _lines(response: Any) -> AsyncIterator[bytes]:
-    """The lines of an answer as they arrive. Raises BrokenAnswerError for one that does not end."""
-    rest = b""
-    async for part in response.iter_bytes():
-        *lines, rest = (rest + part).split(b"\n")
-        for line in lines:
-            yield line
-        if len(rest) > _MOST_EVENT:
-            raise BrokenAnswerError(f"an event of more than {_MOST_EVENT >> 20} MiB")
-    yield rest

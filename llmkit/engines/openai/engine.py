@@ -65,6 +65,7 @@ class OpenAIEngine:
         self._client = Client(bases, key, settings, clock=clock or Clock(), warn=warn)
         self._unknown: set[str] = set()  # optional fields that the server does not know
         self._limit = protocol.LIMIT
+        self._scores: protocol.Scores | None = None  # how it gives those of given texts, once that is known
         self._said: set[str] = set()
 
     @cached_property
@@ -139,10 +140,10 @@ class OpenAIEngine:
         return answer
 
     def score_answers(self, items: Sequence[tuple[Prompt, str]], *, check: Check = never_stop) -> list[list[TokenScore]]:
-        """As `TextEngine.score_answers`: the server echoes what it is given, with log-probabilities.
+        """As `TextEngine.score_answers`: the server gives the log-probabilities of a text, in one of the forms of `protocol.SCORES`.
 
         An answer begins with the first token after as many as the prompt has by itself, trailing spaces aside, which is the rule
-        of the engines here. Raises UnavailableError for a server that echoes none, InputError for a text that it gives no answer to,
+        of the engines here. Raises UnavailableError for a server that gives none, InputError for a text that it gives no answer to,
         UsageError for a prompt that needs a template.
         """
         befores = []
@@ -155,7 +156,7 @@ class OpenAIEngine:
             wanted = list(dict.fromkeys(before for before in befores if before))
             texts = [(prompt.plain or prompt.text or "") + answer for prompt, answer in items]
             counts, scores = await asyncio.gather(
-                asyncio.gather(*(self._count(text) for text in wanted)), asyncio.gather(*(self._echo(text) for text in texts))
+                asyncio.gather(*(self._count(text) for text in wanted)), asyncio.gather(*(self._given(text) for text in texts))
             )
             return dict(zip(wanted, counts, strict=True)), scores
 
@@ -191,21 +192,27 @@ class OpenAIEngine:
             raise UnavailableError("the server does not count the tokens of a prompt, so it can't score what follows one")
         return tokens
 
-    async def _echo(self, text: str) -> list[tuple[str, float | None]]:
-        """The tokens of a text with their log-probabilities. One new token is asked for, since not every server takes none."""
-
-        def read(content: dict[str, Any]) -> list[tuple[str, float | None]] | None:
-            told = protocol.first_choice(content).get("logprobs")
-            scores = protocol.echoed(told) if isinstance(told, dict) else None
-            prompt, written = protocol.usage(content)
-            kept = None if scores is None else list(scores[: prompt or len(scores) - (written or 1)])
-            return kept if kept and (prompt == 0 or len(kept) == prompt) and len(scores or ()) > (written or 1) else None
-
-        kept = await self._plain(text, {"echo": True, "logprobs": 1}, read)
-        if kept is None:
-            hint = "vLLM and SGLang do; or use the model itself with -m"
-            raise UnavailableError("the server gives no log-probabilities of given texts ('echo' with 'logprobs')", hint=hint)
-        return kept
+    async def _given(self, text: str) -> list[tuple[str, float | None]]:
+        """The tokens of a text with their log-probabilities, in the form that the server has. Raises UnavailableError for none."""
+        forms = protocol.SCORES if self._scores is None else (self._scores,)
+        refusals = []
+        for form in forms:
+            try:
+                kept = await self._plain(text, form.fields, form.read)
+            except NoAnswerError as exc:
+                if exc.status not in (400, 422):
+                    raise
+                refusals.append(exc)
+                continue
+            if kept is not None:
+                self._scores = form
+                return kept
+        if len(refusals) == len(forms):
+            raise refusals[0]  # the text is at fault
+        raise UnavailableError(
+            "the server gives no log-probabilities of given texts ('echo' with 'logprobs', or 'prompt_logprobs')",
+            hint="vLLM and SGLang do; or use the model itself with -m",
+        )
 
     async def _plain(self, text: str, more: Mapping[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
         body = {"model": self._name, "prompt": text, **protocol.fields(Decoding(), 1, 0, chat=False), **more}

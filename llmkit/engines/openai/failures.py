@@ -15,12 +15,16 @@ from llmkit.errors import one_line
 
 #: Statuses of HTTP after which the same request may succeed; besides those of 500 and more.
 _AGAIN = frozenset({408, 409, 425, 429})
+_ADDRESS = "check the model's name and that the address ends with /v1"
 #: ... after which no request will, until someone does something.
 _STOP = {
     401: ("does not accept the key", "set OPENAI_API_KEY to a valid key"),
     402: ("requires a payment", "check the account's plan"),
     403: ("refuses access", "the key, or the account, may not use this model"),
-    404: ("does not have the model, or does not support this kind of request", "check the model's name and that the address ends with /v1"),
+    404: ("does not have the model, or does not support this kind of request", _ADDRESS),
+    405: ("does not support this kind of request", _ADDRESS),
+    407: ("is behind a proxy that wants a password", "look at HTTPS_PROXY and HTTP_PROXY"),
+    410: ("does not have the model any more", "name another one"),
 }
 #: ... with which a gateway says that what is behind it can't be reached.
 _GATEWAY = frozenset({502, 503, 504})
@@ -78,6 +82,10 @@ def failure_of(exc: Exception, base: str, clean: Redactor, now: float) -> Failur
     if isinstance(exc, openai.APIStatusError):
         return _of_status(exc, base, clean, now)
     cause = exc.__cause__ or exc
+    if type(cause).__name__ == "TooManyRedirects":
+        return Failure(
+            "stop", f"{base} sends requests on in a circle", hint="check the address in `api_base`, and the server's own settings"
+        )
     if isinstance(cause, RedirectError):
         what = "nothing was sent there; name that address in `api_base` if it is the server that you mean"
         return Failure("stop", f"{base} sends requests on to {clean(cause)}", hint=what)
@@ -99,6 +107,8 @@ def _of_status(exc: Any, base: str, clean: Redactor, now: float) -> Failure:
         wait = retry_after(exc.response.headers, now)
         busy = status == 429 or (status == 503 and wait is not None)
         return Failure("again", reason, wait=wait, busy=busy, unreachable=status in _GATEWAY and not busy, status=status)
+    if status < 400:
+        return Failure("stop", f"{base} sends requests on, and does not say where (status {status})", hint=_ADDRESS, status=status)
     if status in _STOP:
         what, hint = _STOP[status]
         return Failure("stop", f"{base} {what} (status {status}{': ' + said if said else ''})", hint=hint, status=status)

@@ -7,8 +7,8 @@ Every field that decides an answer is sent, its neutral value too: a server fill
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from llmkit.engines.base import Completion, TokenScore
 from llmkit.engines.decoding import Decoding
@@ -195,3 +195,36 @@ def _logprob(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value <= _ROUNDING:
         raise BrokenAnswerError("log-probabilities that are none")
     return float(value)
+
+
+class Scores(NamedTuple):
+    """A form in which servers give the log-probabilities of a given text. fields: that ask for it. read: an answer; None without them."""
+
+    fields: dict[str, Any]
+    read: Callable[[dict[str, Any]], list[tuple[str, float | None]] | None]
+
+
+def _echoed_text(content: dict[str, Any]) -> list[tuple[str, float | None]] | None:
+    """Those of a text that is echoed before the one new token, which is asked for since not every server takes none."""
+    told = first_choice(content).get("logprobs")
+    scores = echoed(told) if isinstance(told, dict) else None
+    prompt, written = usage(content)
+    kept = None if scores is None else list(scores[: prompt or len(scores) - (written or 1)])
+    return kept if kept and (prompt == 0 or len(kept) == prompt) and len(scores or ()) > (written or 1) else None
+
+
+def _prompt_text(content: dict[str, Any]) -> list[tuple[str, float | None]] | None:
+    """Those of vLLM's own field: for each token of the prompt an object that holds it alone, None for one that nothing stands before."""
+    told = first_choice(content).get("prompt_logprobs")
+    if not isinstance(told, list) or len(told) != (usage(content)[0] or len(told)):
+        return None
+    scores: list[tuple[str, float | None]] = []
+    for each in told:
+        about = next(iter(each.values())) if isinstance(each, dict) and len(each) == 1 else None
+        if each is not None and not isinstance(about, dict):
+            return None
+        scores.append(("", None) if not isinstance(about, dict) else (str(about.get("decoded_token")), _logprob(about.get("logprob"))))
+    return scores or None
+
+
+SCORES = (Scores({"echo": True, "logprobs": 1}, _echoed_text), Scores({"prompt_logprobs": 0}, _prompt_text))
