@@ -268,16 +268,6 @@ class AnswersOut(RowsOut):
 
 
 @dataclass(frozen=True)
-class TextsIn(RowsIn):
-    """The rows or the document to translate."""
-
-    input: Annotated[
-        str | None,
-        option("--input", "-i", help="Rows (.txt .jsonl .csv ...), a document (.md .srt .docx ...), or -.", panel=INPUT, metavar="FILE"),
-    ] = None
-
-
-@dataclass(frozen=True)
 class TranslationsOut(AnswersOut):
     """The file for the translations."""
 
