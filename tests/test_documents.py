@@ -351,9 +351,7 @@ def test_a_document_is_translated_as_a_job(run: Run, tmp_path: Path, name: str, 
         ("arb", '{"hello": "Good morning."}', '{"hello": "Bonjour."}'),
     ],
 )
-def test_the_format_of_a_document_can_be_named(
-    run: Run, process: Process, tmp_path: Path, format: str, source: str, expected: str
-) -> None:
+def test_the_format_of_a_document_can_be_named(run: Run, process: Process, tmp_path: Path, format: str, source: str, expected: str) -> None:
     (tmp_path / "README").write_text(source)
     ran = run("translate", "-i", tmp_path / "README", "--input-format", format, "--to", "fr", "-q")
     assert (ran.code, ran.out, ran.err) == (0, expected, "")
