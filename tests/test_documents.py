@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Process, Run, read_rows
+from conftest import Run, read_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -340,23 +340,6 @@ def test_a_document_is_translated_as_a_job(run: Run, tmp_path: Path, name: str, 
     assert "already complete" in again.err
     printed = run("translate", "-i", path, "--to", "fr", "--num-beams", "1", "-q")
     assert printed.out.replace("\r\n", "\n") == found.replace("\r\n", "\n")
-
-
-@pytest.mark.parametrize(
-    ("format", "source", "expected"),
-    [
-        ("md", "# Good morning\n\n`Thank you.`\n", "# Bonjour\n\n`Thank you.`\n"),
-        ("HTML", "<p>Good <b>morning</b>.</p>\n", "<p><b>Bonjour</b>.</p>\n"),
-        (".srt", "1\n00:00:01,000 --> 00:00:02,000\nGood morning.\n", "1\n00:00:01,000 --> 00:00:02,000\nBonjour.\n"),
-        ("arb", '{"hello": "Good morning."}', '{"hello": "Bonjour."}'),
-    ],
-)
-def test_the_format_of_a_document_can_be_named(run: Run, process: Process, tmp_path: Path, format: str, source: str, expected: str) -> None:
-    (tmp_path / "README").write_text(source)
-    ran = run("translate", "-i", tmp_path / "README", "--input-format", format, "--to", "fr", "-q")
-    assert (ran.code, ran.out, ran.err) == (0, expected, "")
-    if format == "md":  # standard input belongs to a process
-        assert process("translate", "-i", "-", "--input-format", format, "--to", "fr", stdin=source.encode()).out == expected
 
 
 def test_segments_can_be_had_as_rows(run: Run, tmp_path: Path) -> None:

@@ -16,11 +16,10 @@ from llmkit.cli.inputs import NEEDS_FILE, only_with_input
 from llmkit.cli.options import AnswersOut, RowsIn
 from llmkit.cli.parsing import DECODING, INPUT, MODEL, SHOW, count_option, option
 from llmkit.cli.parsing import language as language_name
-from llmkit.errors import UsageError, did_you_mean
+from llmkit.errors import UsageError
 from llmkit.rows import Rows, open_rows
 from llmkit.rows.reading import FORMATS
 from llmkit.translation.documents.formats import BECOMES, BINARY, DECLARED, INSTEAD, holds_rows, is_document, open_document
-from llmkit.translation.documents.formats import FORMATS as DOCUMENTS
 from llmkit.translation.documents.rows import DocumentWriter, document_rows
 
 if TYPE_CHECKING:
@@ -33,42 +32,10 @@ if TYPE_CHECKING:
     from llmkit.translation.languages import Language
 
 _CATALOGS = (".po", ".pot")
-#: Names of formats: of rows (json, too), and of documents.
-_NAMES = ("auto", *FORMATS, *(ending[1:] for ending in DOCUMENTS if ending[1:] not in FORMATS))
 #: Options that do not apply to a list of languages.
 _NOT_LISTED = (
     "num_beams", "max_new_tokens", "length_penalty", "n_best", "scores", "glossary", "json_output", "output_format", "chat_template",
 )  # fmt: skip
-
-
-def _format(text: str) -> str:
-    """A format of rows or of documents, by its usual ending. Raises typer.BadParameter."""
-    name = text.lower().removeprefix(".")
-    if name not in _NAMES and not is_document(f"NAME.{name}"):
-        hint = did_you_mean(name, _NAMES) or "md, html and srt are formats of documents"
-        raise typer.BadParameter(f"'{text}' is not one of auto, {', '.join(FORMATS)}, and no document is named so; {hint}")
-    return name
-
-
-@dataclass(frozen=True)
-class TextsIn(RowsIn):
-    """The rows or the document to translate."""
-
-    input: Annotated[
-        str | None,
-        option("--input", "-i", help="Rows (.txt .jsonl .csv ...), a document (.md .srt .docx ...), or -.", panel=INPUT, metavar="FILE"),
-    ] = None
-    input_format: Annotated[
-        str,
-        option(
-            "--input-format",
-            help=f"Format of rows ({', '.join(FORMATS)}) or of a document (md, html, srt, ...).",
-            panel=INPUT,
-            parser=_format,
-            metavar="NAME",
-            autocompletion=lambda: list(_NAMES),
-        ),
-    ] = "auto"
 
 
 @dataclass(frozen=True)

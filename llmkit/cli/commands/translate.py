@@ -28,7 +28,6 @@ from llmkit.cli.servers import refuse_without_server
 from llmkit.cli.translating import (
     CatalogOptions,
     LanguageOptions,
-    TextsIn,
     TranslationAnswers,
     open_rows_or_document,
     refuse_other_forms,
@@ -70,7 +69,7 @@ def translate(
     text: Annotated[list[str] | None, opt.text_argument("TEXT")] = None,
     languages: LanguageOptions,
     model: opt.ModelOptions = _MODEL,
-    rows_in: TextsIn,
+    rows_in: opt.TextsIn,
     text_field: opt.TextField = None,
     rows_out: opt.TranslationsOut,
     answers: AnswerOptions,
