@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
+
+#: The shell's convention for a process that Ctrl-C ended.
+_INTERRUPTED = 130
+try:
+    import signal
+except (KeyboardInterrupt, RuntimeError):  # RuntimeError: what Python makes of it inside a class
+    os._exit(_INTERRUPTED)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
 
-#: The shell's convention for a process that Ctrl-C ended.
-_INTERRUPTED = 130
 _SHOW_CURSOR = "\x1b[?25h"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -30,6 +31,20 @@ def test_a_signature_is_whole_on_a_narrow_terminal(saved: tuple[Path, Path]) -> 
     assert code == 0
     assert re.search(r"^bleu +nrefs:1\|case:mixed\|eff:no\|tok:13a\|smooth:exp\|version:[\d.]+\r$", shown, re.MULTILINE)
     assert re.search(r"^chrf +nrefs:1\|case:mixed\|eff:yes\|nc:6\|nw:0\|space:no\|version:[\d.]+\r$", shown, re.MULTILINE)
+
+
+def test_a_signature_longer_than_the_terminal_is_broken_between_its_fields(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text("Once upon a time there was a king.\n")
+    command = ("evaluate", "perplexity", "-i", tmp_path / "book.txt", "-q")
+    whole = json.loads(run(*command, "--json").out)["signatures"]
+    for columns in (80, 50):
+        _, shown = on_a_terminal(*command, env=NARROW | {"COLUMNS": str(columns)})
+        lines = re.sub(r"\x1b\[[\d;]*m|\r", "", shown).splitlines()
+        assert all(len(line) <= columns for line in lines)
+        for name, signature in whole.items():
+            first = max(number for number, line in enumerate(lines) if line == name) + 1
+            last = next(number for number in range(first, len(lines)) if not lines[number].endswith("|"))
+            assert "".join(line.strip() for line in lines[first : last + 1]) == signature
 
 
 def test_a_comparison_fits_a_narrow_terminal_and_marks_what_is_significant(run: Run, saved: tuple[Path, Path], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conftest import Process, Run
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_translator import same, translated
@@ -139,3 +140,20 @@ def test_a_paper_in_another_encoding_says_that_it_is_utf_8(tmp_path: Path) -> No
     document, _ = open_document(str(tmp_path / "a.tex"), "fr", "latin-1")
     built = document.build(["Le caf\xe9."]).decode("utf-8")
     assert built == source.replace("latin1", "utf8").replace("The", "Le")
+
+
+@pytest.mark.parametrize(
+    ("format", "source", "expected"),
+    [
+        ("md", "# Good morning\n\n`Thank you.`\n", "# Bonjour\n\n`Thank you.`\n"),
+        ("HTML", "<p>Good <b>morning</b>.</p>\n", "<p><b>Bonjour</b>.</p>\n"),
+        (".srt", "1\n00:00:01,000 --> 00:00:02,000\nGood morning.\n", "1\n00:00:01,000 --> 00:00:02,000\nBonjour.\n"),
+        ("arb", '{"hello": "Good morning."}', '{"hello": "Bonjour."}'),
+    ],
+)
+def test_the_format_of_a_document_can_be_named(run: Run, process: Process, tmp_path: Path, format: str, source: str, expected: str) -> None:
+    (tmp_path / "README").write_text(source)
+    ran = run("translate", "-i", tmp_path / "README", "--input-format", format, "--to", "fr", "-q")
+    assert (ran.code, ran.out, ran.err) == (0, expected, "")
+    if format == "md":  # standard input belongs to a process
+        assert process("translate", "-i", "-", "--input-format", format, "--to", "fr", stdin=source.encode()).out == expected

@@ -130,6 +130,14 @@ def test_an_interrupt_that_a_library_swallows_while_it_is_imported_ends_the_proc
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
+def test_ctrl_c_before_the_first_module_of_ours_ends_quietly(tmp_path: Path) -> None:
+    (tmp_path / "signal.py").write_text("raise KeyboardInterrupt\n")
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "llmkit", "--version"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_nothing_slow_is_imported_before_an_interrupt_is_quiet() -> None:
     code = "import sys, llmkit.__main__; print({'typing', 'dataclasses', 're'} & sys.modules.keys())"
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])

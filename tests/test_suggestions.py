@@ -118,6 +118,12 @@ from llmkit.cli.names import ALIASES, COMMANDS
         ("finetune x --use-dora true", "unexpected argument: true", "remove true"),
         ("run_translation", "no such command 'run_translation'", "use llmkit translate"),
         ("run-batch", "no such command 'run-batch'", "or -i FILE"),
+        ("translate x --tp fr", "no such option --tp", "--to LANGUAGE"),
+        ("translate x --ti fr", "no such option --ti", "did you mean --to?"),
+        ("translate x --top-a 1", "no such option --top-a", "shape sampling (llmkit generate)"),
+        ("evaluate perplexity --stream", "no such option --stream", "the answer to one prompt is always streamed"),
+        ("translate - --input-format md", "--input-format needs --input", "did you mean -i -?"),
+        ("translate -i - --input-format markdwn", "--input-format: 'markdwn' is not one of auto, txt, jsonl", "'llmkit translate --help'"),
         ("chat-completion", "no such command 'chat-completion'", "llmkit generate"),
     ],
 )  # fmt: skip

@@ -263,8 +263,9 @@ def test_two_texts_are_refused(run: Run) -> None:
     assert "quotes" in ran.err
 
 
-def test_waiting_for_standard_input_is_said_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "llmkit", "generate", "-", "--max-new-tokens", "1", "--json", "-q"]
+@pytest.mark.parametrize("words", [("-",), ("-i", "-")], ids=["prompt", "rows"])
+def test_waiting_for_standard_input_is_said_once(tmp_path: Path, words: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "llmkit", "generate", *words, "--max-new-tokens", "1", *(["--json"] if words == ("-",) else []), "-q"]
     said = tmp_path / "stderr"
     with said.open("wb") as stderr, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr) as running:
         assert until(lambda: said.read_bytes() != b"", running)
@@ -273,7 +274,7 @@ def test_waiting_for_standard_input_is_said_once(tmp_path: Path) -> None:
         running.stdin.close()
         running.stdin = None
         answer = running.communicate(timeout=PATIENCE)[0]
-    assert json.loads(answer)["prompt"] == "Once"
+    assert answer.strip() if words == ("-i", "-") else json.loads(answer)["prompt"] == "Once"
     assert said.read_bytes() == b"reading standard input\n"
 
 

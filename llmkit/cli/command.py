@@ -11,6 +11,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Collection, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from typing import Any, TypeVar, get_type_hints
@@ -23,6 +24,7 @@ from llmkit.cli import help as help_pages
 from llmkit.cli.config import misspelled_variables
 from llmkit.cli.help import Page
 from llmkit.cli.parameter_source import TYPED, as_given, is_given, on_command_line, option_name, with_source
+from llmkit.cli.waiting import while_reading
 from llmkit.errors import LlmkitError, UsageError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -31,6 +33,8 @@ _NO_PAGE = Page()
 _PLAIN: dict[Any, Callable[[Any], Any]] = {bool: parsing.yes_or_no, str: str, list[str]: str}
 #: Options that name a file of which a command has one: the rows that are read, where they go, and more options.
 _ONE_FILE = ("input", "output", "config")
+#: Options that name a file of rows or texts, where '-' is standard input.
+_READ = ("input", "data", "train", "predictions", "references")
 #: More than a letter behind one dash: an option with its value, several options, or an option of another tool.
 _ONE_DASH = re.compile(r"-[A-Za-z].")
 
@@ -90,8 +94,10 @@ class Command(TyperCommand):
         """Runs the command. Settings that an error names become options, written as they were given."""
         for name, meant in misspelled_variables(ctx):
             console.Console().warn(f"{name} sets no option", hint=f"did you mean {meant}?")
+        piped = any(value == "-" or (isinstance(value, (list, tuple)) and "-" in value) for value in map(ctx.params.get, _READ))
         try:
-            return super().invoke(ctx)
+            with while_reading(console.Console().notice) if piped else nullcontext():
+                return super().invoke(ctx)
         except LlmkitError as exc:
             exc.message = with_source(ctx, as_given(ctx, console.with_options(exc.message)))
             exc.hint = exc.hint and console.with_options(exc.hint)

@@ -146,7 +146,8 @@ def table(
     """A table on stdout: the answer of commands that list things. right: columns of numbers.
 
     whole: two columns, names and texts that are copied; where the table does not fit the terminal, each text stands below it, on
-    one line behind its name. On a terminal control characters are made visible; off it each row is one line, however long.
+    one line, which is broken only behind a `|` where the terminal is narrower. On a terminal control characters are made visible;
+    off it each row is one line, however long.
     """
     from rich.console import Console as RichConsole
     from rich.table import Table
@@ -170,8 +171,25 @@ def table(
         drawn.add_row(*line)
     RichConsole(file=sys.stdout, width=width, markup=False, highlight=False).print(drawn)
     if below:
-        longest = max(len(name) for name, _ in below)
-        write("\n" + "".join(f"{name:{longest}}  {text}\n" for name, text in below))
+        write("\n" + "".join(_below(below, width)))
+
+
+def _below(texts: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
+    """Names and texts, a line each; where that is too long for one of them, each text in lines of its own that end behind a `|`."""
+    longest = max(len(name) for name, _ in texts)
+    beside = all(longest + 2 + len(text) <= width for _, text in texts)
+    for name, text in texts:
+        if beside:
+            yield f"{name:{longest}}  {text}\n"
+            continue
+        line = "  "
+        yield f"{name}\n"
+        for part in re.findall(r"[^|]+\|?|\|", text):
+            if len(line) + len(part) > width and line.strip():
+                yield f"{line}\n"
+                line = "  "
+            line += part
+        yield f"{line}\n"
 
 
 def _widths(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> list[int]:

@@ -7,7 +7,6 @@ import re
 import select
 import stat
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from llmkit.cli.command import option_names, refuse
 from llmkit.cli.jobs import AnswerJobOptions
 from llmkit.cli.options import AnswersOut, RowFormat
 from llmkit.cli.parameter_source import option_name
+from llmkit.cli.waiting import while_reading
 from llmkit.errors import InputError, OutputError, UsageError
 from llmkit.rows.reading import FORMATS
 from llmkit.rows.text import read_text
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from llmkit.jobs.output import Output, Writer
     from llmkit.jobs.shards import Shard
 
-#: Seconds without input after which a notice says what is waited for.
-_PATIENCE = 1.0
 #: Endings of files with rows.
 _ROWS = tuple(f".{name}{packed}" for name in FORMATS for packed in ("", ".gz"))
 #: Options about rows and their file, which do not apply to one text. `AnswersOut.for_one` decides on a format of the answer.
@@ -46,6 +44,7 @@ def only_with_input(ctx: typer.Context) -> None:
     """Refuses options about many rows where there is one text. Raises UsageError."""
     words = next((ctx.params.get(p.name) for p in ctx.command.params if p.param_type_name == "argument" and p.name), None) or ()
     file = next((word for word in words if is_rows(word)), None)
+    file = "-" if file is None and "-" in words else file
     hint = f"did you mean -i {file}?" if file else "add -i FILE; the answer to one prompt goes to stdout"
     refuse(ctx, ONLY_WITH_INPUT, "needs --input", hint=hint)
     if words and "-" not in words:
@@ -102,13 +101,8 @@ def _read_stdin(encoding: str) -> str:
     """All of standard input; says so when nothing arrives for a while. Raises InputError."""
     if sys.stdin is None or sys.stdin.closed:
         raise InputError("standard input is closed", hint="give the text as an argument")
-    waiting = threading.Timer(_PATIENCE, console.Console().notice, ("reading standard input",))
-    waiting.daemon = True
-    waiting.start()
-    try:
+    with while_reading(console.Console().notice, all_of_it=True):
         return read_text("-", encoding)
-    finally:
-        waiting.cancel()
 
 
 @contextmanager

@@ -30,6 +30,8 @@ from llmkit.cli.parsing import (
     json_object,
     number_option,
     option,
+    text_format,
+    text_formats,
 )
 from llmkit.cli.servers import ServerOptions
 from llmkit.errors import UsageError
@@ -205,6 +207,23 @@ class RowsIn(RowFormat, _Input):
 
 
 @dataclass(frozen=True)
+class TextsIn(RowsIn):
+    """The rows or the document to translate."""
+
+    input: Annotated[
+        str | None,
+        option("--input", "-i", help="Rows (.txt .jsonl .csv ...), a document (.md .srt .docx ...), or -.", panel=INPUT, metavar="FILE"),
+    ] = None
+    input_format: Annotated[
+        str,
+        option(
+            "--input-format", help=f"Format of rows ({', '.join(FORMATS)}) or of a document (md, html, srt, ...).", panel=INPUT,
+            parser=text_format, metavar="NAME", autocompletion=text_formats,
+        ),
+    ] = "auto"  # fmt: skip
+
+
+@dataclass(frozen=True)
 class RowsOut:
     """The file for rows beside a result, which is on standard output."""
 
@@ -265,16 +284,6 @@ class AnswersOut(RowsOut):
         if self.output_format in (None, "auto"):
             return stream_writer("text" if lines and not (several or extra) else "jsonl", answer)
         return stream_writer(str(self.output_format), answer, model)
-
-
-@dataclass(frozen=True)
-class TextsIn(RowsIn):
-    """The rows or the document to translate."""
-
-    input: Annotated[
-        str | None,
-        option("--input", "-i", help="Rows (.txt .jsonl .csv ...), a document (.md .srt .docx ...), or -.", panel=INPUT, metavar="FILE"),
-    ] = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from llmkit.errors import did_you_mean
+from llmkit.rows.reading import FORMATS
 from llmkit.rows.values import from_json
 
 #: Panels of the help page.
@@ -101,6 +102,24 @@ def choice(values: tuple[str, ...], aliases: Mapping[str, str]) -> Callable[[str
         return name
 
     return parse
+
+
+def text_formats() -> list[str]:
+    """Names of the formats of rows (json, too) and of documents."""
+    from llmkit.translation.documents.formats import FORMATS as DOCUMENTS
+
+    return list(dict.fromkeys(["auto", *FORMATS, *(ending[1:] for ending in DOCUMENTS)]))
+
+
+def text_format(text: str) -> str:
+    """A format of rows or of documents, by its usual ending. Raises typer.BadParameter."""
+    from llmkit.translation.documents.formats import is_document
+
+    name, known = text.lower().removeprefix("."), text_formats()
+    if name not in known and not is_document(f"NAME.{name}"):
+        hint = did_you_mean(name, known) or "md, html and srt are formats of documents"
+        raise typer.BadParameter(f"'{text}' is not one of auto, {', '.join(FORMATS)}, and no document is named so; {hint}")
+    return name
 
 
 def _digits(text: str) -> str:

@@ -18,6 +18,7 @@ from llmkit.cli.parsing import DECODING, INPUT, MODEL, SHOW, count_option, optio
 from llmkit.cli.parsing import language as language_name
 from llmkit.errors import UsageError
 from llmkit.rows import Rows, open_rows
+from llmkit.rows.reading import FORMATS
 from llmkit.translation.documents.formats import BECOMES, BINARY, DECLARED, INSTEAD, holds_rows, is_document, open_document
 from llmkit.translation.documents.rows import DocumentWriter, document_rows
 
@@ -161,15 +162,16 @@ def open_rows_or_document(
     Raises InputError or UsageError.
     """
     input = rows_in.input or ""
-    if not is_document(input) or rows_in.input_format != "auto" or holds_rows(input):
+    named = f".{rows_in.input_format}" if rows_in.input_format not in ("auto", *FORMATS) else None
+    if named is None and (not is_document(input) or rows_in.input_format != "auto" or holds_rows(input)):
         refuse(ctx, _ABOUT_CATALOGS, "applies to .po files", hint="remove it")
         if rows_in.input_format == "auto" and (hint := INSTEAD.get(Path(input).suffix.lower())):
             raise UsageError(f"{input}: {Path(input).suffix} documents are not read", hint=hint)
         return open_rows(input, **rows_in.reading, offline=offline), None
-    ending = Path(input).suffix.lower()
+    ending = named or Path(input).suffix.lower()
     _refuse_for_document(ctx, ending, output)
     how = {name: True for name in _ABOUT_CATALOGS if ctx.params[name]} if ending in _CATALOGS else {}
-    document, data = open_document(input, target.tag if target else None, rows_in.encoding, **how)
+    document, data = open_document(input, target.tag if target else None, rows_in.encoding, named, **how)
     if fuzzy := getattr(document, "fuzzy", 0):
         notice(f"entries marked fuzzy, left unchanged: {fuzzy:,}; --retranslate-fuzzy translates them")
     return document_rows(document, data, input), document

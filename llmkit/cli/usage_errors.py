@@ -23,6 +23,8 @@ from llmkit.errors import LlmkitError, UsageError
 
 #: Letters that an option's name must share with what was typed, from 0 to 1, to be meant by it.
 _LIKENESS = 0.75
+#: The same for a name of two letters: one of them.
+_ONE_OF_TWO = 0.5
 #: The same for a name of another tool, which says something else, and for a command that begins with another letter.
 _SLIP = 0.85
 #: The same for a command.
@@ -33,6 +35,8 @@ _OF_A_CONDITION = re.compile(r"[<>=!]{1,2}|[<>=!]{0,2}[+-]?[\d.]+%?")
 _GENERAL = ("run", "test", "model", "models", "cache", "prompt", "sample", "vllm", "hf", "ollama", "llama", "transformers", "torchtune")
 #: A hint that is a sentence about llmkit, not a command of it.
 _SENTENCE = re.compile(r"llmkit has no ")
+#: An option in a hint.
+_OPTION = re.compile(r"--[a-z][a-z-]*[a-z]")
 #: What other tools write behind a flag.
 _YES_NO = ("true", "false")
 #: Dashes that a text editor or a web page makes of a hyphen, as an option begins with it.
@@ -162,7 +166,16 @@ def check_one_dash(ctx: Any, words: Sequence[str]) -> None:
 def _elsewhere_option(ctx: Any, *names: str) -> str | None:
     """What to type here for another tool's option, known by any of `names`; what it means in this command goes first."""
     here = [OPTIONS_OF_COMMAND.get((str(ctx.command.name), name)) for name in names]
-    return next(filter(None, [*here, *(OPTIONS_ELSEWHERE.get(name) for name in names)]), None)
+    hint = next(filter(None, [*here, *(OPTIONS_ELSEWHERE.get(name) for name in names)]), None)
+    return hint and _with_its_command(ctx, hint)
+
+
+def _with_its_command(ctx: Any, hint: str) -> str:
+    """A hint that names options which this command does not have, with a command that has them."""
+    named = [] if "llmkit " in hint else _OPTION.findall(hint)
+    ours = {name for parameter in ctx.command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    others = commands_with(named[0]) if named and not ours.intersection(named) else []
+    return f"{hint} (llmkit {others[0]})" if others else hint
 
 
 def usage_error(exc: typer.TyperException) -> LlmkitError:
@@ -202,13 +215,12 @@ def _instead(ctx: Any, name: str, named: str) -> str | None:
     name = f"--{normalize(bare)}"
     if name[2:] not in ours and (others := commands_with(name)):
         return f"{name} is an option of llmkit {others[0]}"
-    close = (
-        [bare] if bare in meant else [near for near in difflib.get_close_matches(bare, meant, cutoff=_LIKENESS) if _is_meant(bare, near)]
-    )
+    likeness = _LIKENESS if len(bare) > len("to") else _ONE_OF_TWO
+    close = [bare] if bare in meant else [near for near in difflib.get_close_matches(bare, meant, cutoff=likeness) if _is_meant(bare, near)]
     if close:
         return f"did you mean --{meant[close[0]]}?"
     slip = difflib.get_close_matches(bare, OPTIONS_ELSEWHERE, n=1, cutoff=_SLIP)
-    return OPTIONS_ELSEWHERE[slip[0]] if slip else None
+    return _with_its_command(ctx, OPTIONS_ELSEWHERE[slip[0]]) if slip else None
 
 
 def _is_meant(typed: str, ours: str) -> bool:

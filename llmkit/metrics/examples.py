@@ -61,10 +61,11 @@ def read_saved(path: str, others: Sequence[str], *, encoding: str, max_rows: int
     warn: called with what is odd about a line end. Raises InputError for files of different length and empty references, UsageError for
     a file of rows.
     """
-    names = [path, *others]
-    for name in names:
+    files = [path, *others]
+    for name in files:
         check_plain(name)
-    streams = [open_rows(name, format="txt", encoding=encoding, max_rows=max_rows) for name in names]
+    streams = [open_rows(name, format="txt", encoding=encoding, max_rows=max_rows) for name in files]
+    names = [rows.name for rows in streams]
     examples: list[Example] = []
     for number, rows in enumerate(itertools.zip_longest(*streams), 1):
         if None in rows:

@@ -275,7 +275,8 @@ _OF_COMMAND = {
     },
     "translate": {
         "--from LANGUAGE": "-f -s -sl sl",
-        "--to LANGUAGE": "-t -tl tl",
+        "--to LANGUAGE": "-t -tl tl td",
+        "--to LANGUAGE; docs/scale.md tells how several devices share the work": "tp",
         "--from LANGUAGE --to LANGUAGE": "lang-pair language-pair langpair -l",
         "--n-best N": "n",
         "-o FILE names the output": "suffix",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import errno
 import importlib
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -96,23 +97,39 @@ def holds_rows(path: str) -> bool:
         return True
 
 
-def open_document(path: str, target: str | None = None, encoding: str = "utf-8", **how: bool) -> tuple[Document, bytes]:
-    """The document and the bytes of its file. target: the tag of the language it is to be in, for headers that name it.
+def open_document(
+    path: str, target: str | None = None, encoding: str = "utf-8", ending: str | None = None, **how: bool
+) -> tuple[Document, bytes]:
+    """The document and the bytes of its file, or of standard input. target: the tag of its language, for headers that name it.
 
-    encoding: of text files; a byte order mark of UTF-16 wins. What is written is UTF-8. how: what a format's parser knows beside.
-    Raises InputError for a file that can't be read or is not of its format.
+    encoding: of text files; a byte order mark of UTF-16 wins. What is written is UTF-8. ending: the format, where the name does not tell
+    it. how: what a format's parser knows beside. Raises InputError for a file that can't be read or is not of its format.
     """
-    try:
-        data = read_at_most(Path(path), _MOST)
-    except OSError as exc:
-        hint = "split it into several files" if exc.errno == errno.EFBIG else None
-        raise InputError(f"cannot be read: {exc.strerror}", path=path, hint=hint) from exc
-    ending = Path(path).suffix.lower()
+    data = _read(path)
+    if ending is None:
+        ending = Path(path).suffix.lower()
+    else:  # as part of the name it tells a parser which dialect it is
+        path = f"{'standard input' if path == '-' else path} as {ending}"
     if FORMATS.get(ending) == "html" and not data.startswith(_UTF_16) and _utf8(data, path, encoding) != data:
         return _parser(ending)(data, path, target, encoding=encoding), data  # a page declares its encoding, and keeps it
     as_it_is = ending in BINARY or ending in DECLARED or (ending in _OWN_RULES and encoding == "utf-8")
     document: Document = _parser(ending)(data if as_it_is else _utf8(data, path, encoding), path, target, **how)
     return document, data
+
+
+def _read(path: str) -> bytes:
+    """The bytes of a file, or of standard input ('-'). Raises InputError."""
+    if path == "-" and (sys.stdin is None or sys.stdin.closed):
+        raise InputError("standard input is closed", hint="pipe a document in, or name a file with `input`")
+    try:
+        if path != "-":
+            return read_at_most(Path(path), _MOST)
+        if len(data := sys.stdin.buffer.read(_MOST + 1)) > _MOST:
+            raise OSError(errno.EFBIG, f"has more than {_MOST:,} bytes")
+        return data
+    except OSError as exc:
+        hint = "split it into several files" if exc.errno == errno.EFBIG else None
+        raise InputError(f"cannot be read: {exc.strerror}", path="standard input" if path == "-" else path, hint=hint) from exc
 
 
 def _parser(ending: str) -> Any:
