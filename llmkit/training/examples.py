@@ -8,6 +8,7 @@ Knows tokenizers and templates; not tensors or batches.
 
 from __future__ import annotations
 
+import json
 import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -319,10 +320,17 @@ class Encoder:
         if any(message.get(name) for message in messages for name in REASONING) and not any(name in template for name in REASONING[:2]):
             out.append(REASONING[0])
         names = {str(message["name"]) for message in messages if message.get("name") and message["role"] != "tool"}
-        if names:
-            text = self._render(sample, messages, False)
-            out += ["name"] if any(name not in text for name in names) else []
+        others = [message for message in messages if message["role"] not in ("user", "assistant")]
+        text = self._render(sample, messages, False) if names or others else ""
+        out += ["name"] if any(name not in text for name in names) else []
+        out += dict.fromkeys(f"messages with role '{one_line(m['role'], 40)}'" for m in others if not _is_written(m["content"], text))
         return out
+
+
+def _is_written(content: str, text: str) -> bool:
+    """Whether a template wrote a message's content into `text`, perhaps stripped or as JSON."""
+    content = content.strip()
+    return content in text or any(json.dumps(content, ensure_ascii=ascii)[1:-1] in text for ascii in (False, True))
 
 
 @contextmanager
