@@ -249,7 +249,8 @@ def check_rows(rows: Iterable[Row], fields: SampleFields, file_name: str, *, max
         (out.held_out if int(sample.digest[:8], 16) < bound else out.samples).append(sample)
     if len(out.bad) > max_errors:
         raise InputError(
-            _list_errors(out), hint=f"fix them, or skip up to N of them with `max_errors` N; {out.bad[0].hint or ''}".rstrip("; ")
+            f"{len(out.bad):,} of {counted(out.rows, 'row')} can't be used: {listed(out.bad)}",
+            hint=f"fix them, or skip up to N of them with `max_errors` N; {out.bad[0].hint or ''}".rstrip("; "),
         )
     if not (out.samples or out.held_out):
         raise InputError("no usable rows", path=file_name)
@@ -259,10 +260,10 @@ def check_rows(rows: Iterable[Row], fields: SampleFields, file_name: str, *, max
     return out
 
 
-def _list_errors(checked: CheckedRows) -> str:
-    shown = "; ".join(exc.message for exc in checked.bad[:_LISTED])
-    more = f"; and {len(checked.bad) - _LISTED:,} more" if len(checked.bad) > _LISTED else ""
-    return f"{len(checked.bad):,} of {counted(checked.rows, 'row')} can't be used: {shown}{more}"
+def listed(errors: Sequence[RowError]) -> str:
+    """The errors of rows in a line, the first ones of many."""
+    more = f"; and {len(errors) - _LISTED:,} more" if len(errors) > _LISTED else ""
+    return "; ".join(exc.message for exc in errors[:_LISTED]) + more
 
 
 def _alpaca(row: Row, file_name: str) -> dict[str, Any]:
