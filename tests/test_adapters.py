@@ -82,7 +82,9 @@ HARMLESS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("config", HARMLESS.values(), ids=HARMLESS)
 def test_settings_that_say_the_same_give_the_same_answer(run: Run, llama: Path, tmp_path: Path, config: dict[str, Any]) -> None:
     plain = run("generate", "-m", llama, "--adapter", lora(tmp_path / "a", llama), *PROMPT)
-    ran = run("generate", "-m", llama, "--adapter", lora(tmp_path / "b", llama, **config), *PROMPT)
+    folder = lora(tmp_path / "b", llama, **config)
+    (folder / "run.json").write_text('{"command": "train", "loss": 1.5}')  # the record of another program
+    ran = run("generate", "-m", llama, "--adapter", folder, *PROMPT)
     assert (ran.code, ran.out) == (0, plain.out)
 
 

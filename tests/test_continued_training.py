@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import Run, read_rows, write_rows
+from test_training_rows import card_command
 
 SMALL = ["--batch-size", "4", "--lora-r", "4", "--learning-rate", "1e-2"]
 
@@ -50,6 +51,27 @@ def test_training_goes_on_where_an_adapter_is(run: Run, tmp_path: Path, rows: Pa
     other = run(*second, "-o", tmp_path / "two", "--adapter", tmp_path / "again")
     assert other.code == 2 if weights(tmp_path / "again") != weights(tmp_path / "one") else 0
     assert "model.adapter_sha256 was" in other.err
+
+
+def test_a_chat_template_and_what_it_is_shown_go_with_the_adapter(run: Run, tmp_path: Path, rows: Path, gpt2: Path) -> None:
+    """Training that goes on with rows that have no use for it keeps it, too."""
+    template = tmp_path / "chat.jinja"
+    template.write_text(
+        "{{ mood }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    done = run(
+        "finetune", rows, "-m", gpt2, "-o", tmp_path / "one", "--max-steps", "1", "--chat-template", template,
+        "--chat-template-kwargs", '{"mood": "calm"}',
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    asked = run(*card_command(tmp_path / "one"), "--max-new-tokens", "2", "--json")
+    assert asked.code == 0, asked.err
+    assert json.loads(asked.out)["prompt_tokens"] == len("calm[user]...[assistant]")
+    text = write_rows(tmp_path / "text.jsonl", [{"text": "the king"}])
+    done = run("finetune", text, "-m", gpt2, "--adapter", tmp_path / "one", "-o", tmp_path / "two", "--max-steps", "1")
+    assert done.code == 0, done.err
+    assert (tmp_path / "two" / "chat_template.jinja").read_text() == template.read_text()
+    assert run(*card_command(tmp_path / "two"), "--max-new-tokens", "2").code == 0
 
 
 def test_an_adapter_goes_on_on_a_quantized_base(run: Run, tmp_path: Path, rows: Path) -> None:

@@ -114,6 +114,9 @@ def test_the_cards_of_adapter_and_model_ask_in_the_layout_of_the_training(run: R
     assert run(*common, "-o", tmp_path / "alpaca").code == 0
     row, command = asked_row(tmp_path / "alpaca")
     assert (row, command[0]) == ('{"instruction": "..."}', "generate")
+    preferred = write_rows(tmp_path / "preferred.jsonl", [{"instruction": "Say it.", "chosen": "Bees hum.", "rejected": "No."}])
+    assert run("finetune", preferred, *common[2:], "-o", tmp_path / "preferred").code == 0
+    assert asked_row(tmp_path / "preferred")[0] == row
     assert run(*common, "-o", tmp_path / "template", "--template", "About {topic}:\n").code == 0
     assert run("merge", tmp_path / "template", "-o", tmp_path / "merged", "--prompt", "a").code == 0
     assert asked_row(tmp_path / "template")[1][-4:] == asked_row(tmp_path / "merged")[1][-4:]

@@ -127,6 +127,14 @@ ROWS: dict[str, dict[str, Any]] = {
     "an answer after a text": {"prompt": "Hi", "chosen": [GOOD], "rejected": [BAD]},
     "whole conversations": {"chosen": [USER, GOOD], "rejected": [USER, BAD]},
     "whole conversations beside their prompt": {"prompt": "Hi", "chosen": [USER, GOOD], "rejected": [USER, BAD]},
+    "whole conversations beside their prompt as messages": {"prompt": [USER], "chosen": [USER, GOOD], "rejected": [USER, BAD]},
+    "answers to a question": {"question": "Hi", "chosen": "Yes.", "rejected": "No."},
+    "answers to an instruction": {"instruction": "Hi", "input": "", "chosen": "Yes.", "rejected": "No."},
+    "LLaMA-Factory's messages after a conversation": {
+        "conversations": [{"from": "human", "value": "Hi"}],
+        "chosen": {"from": "gpt", "value": "Yes."},
+        "rejected": {"from": "gpt", "value": "No."},
+    },
 }
 
 
@@ -147,6 +155,18 @@ def test_preferences_of_every_kind_are_shown_with_both_answers(run: Run, tmp_pat
     assert "«Yes.</s>" in better
     assert "«No.</s>" in worse
     assert better.split("«")[0] == worse.split("«")[0]
+    assert better.count("Hi") == 1
+    assert facts["unused_columns"] == {}
+
+
+@pytest.mark.parametrize("options", [["--prompt-field", "q"], ["--template", "{q}"]])
+def test_the_prompt_of_a_preference_may_be_named(run: Run, tmp_path: Path, gpt2: Path, options: list[str]) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"q": "Hi", "prompt": "no", "chosen": "Yes.", "rejected": "No."}])
+    done = run("finetune", rows, "-m", gpt2, "--dpo", *options, "--dry-run", "--json")
+    assert done.code == 0, done.err
+    facts = json.loads(done.out)
+    assert facts["first"].count("Hi«") == 2
+    assert facts["unused_columns"] == {"prompt": 1}
 
 
 def test_a_row_of_another_format_is_a_preference_when_that_is_asked(run: Run, tmp_path: Path, gpt2: Path) -> None:
@@ -164,6 +184,10 @@ def test_a_row_of_another_format_is_a_preference_when_that_is_asked(run: Run, tm
         ({"chosen": [USER, GOOD], "rejected": [{**USER, "content": "Ho"}, BAD]}, [], "answer different conversations"),
         ({"chosen": [USER], "rejected": [USER, BAD]}, [], "line 1"),
         ({"prompt": "Hi", "completion": "Yes."}, ["--dpo"], "no field 'chosen'"),
+        ({"q": "Hi", "chosen": "Yes.", "rejected": "No."}, [], "name the field with --prompt-field and --dpo"),
+        ({"prompt": "Hi", "chosen": "Yes.", "rejected": 3}, [], "field 'rejected' is a number"),
+        ({"prompt": "Hi", "chosen": "Yes.", "rejected": "No."}, ["--dpo", "--completion-field", "chosen"], "cannot be combined"),
+        ({"prompt": "Hi", "chosen": "Yes.", "rejected": "No."}, ["--dpo", "--text-field", "chosen"], "cannot be combined"),
         ({"prompt": "Hi", "completion": "Yes."}, ["--dpo-beta", "0.2"], "--dpo-beta applies to rows with 'chosen' and 'rejected'"),
         ({"prompt": "Hi", "chosen": "Yes.", "rejected": "No."}, ["--full-loss"], "--full-loss and preferences cannot be combined"),
         ({"prompt": "Hi", "chosen": "Yes.", "rejected": "No."}, ["--dpo-beta", "0"], "must be above 0"),

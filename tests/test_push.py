@@ -102,7 +102,8 @@ def test_what_is_no_finished_result_is_refused_before_the_hub_is_asked(process: 
     changed = push(process, hub, tmp_path, adapter, "me/mine")
     assert changed.code == 2
     assert "has changed since it was written" in changed.err
-    assert push(process, hub, tmp_path, adapter, "not a name").code == 2
+    for name in ("not a name", "me/a..b"):
+        assert push(process, hub, tmp_path, adapter, name).code == 2
     assert hub.made == []
 
 
@@ -118,6 +119,12 @@ def test_a_hub_that_breaks_off_is_said(process: Process, hub: Hub, tmp_path: Pat
     done = push(process, hub, tmp_path, adapter, "me/mine")
     assert done.code == 5, done.err
     assert "can't be reached" in done.err
+
+
+def test_a_token_that_can_not_be_sent_is_said(run: Run, adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_ab\u200bcd")
+    done = run("push", adapter, "me/mine")
+    assert (done.code, "HF_TOKEN contains a character" in done.err, "hf_ab" in done.err) == (5, True, False)
 
 
 def test_offline_nothing_is_pushed(run: Run, adapter: Path) -> None:

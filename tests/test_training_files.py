@@ -164,6 +164,17 @@ def test_prompts_are_answered_at_each_evaluation_as_generate_answers_them(
     assert (tmp_path / "stopped" / "metrics.jsonl").read_bytes() == (tmp_path / "ad" / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.parametrize("options", [["--template", "Say {n}: "], ["--prompt-field", "q", "--completion-field", "completion"]])
+def test_prompts_have_the_fields_of_the_training(run: Run, tmp_path: Path, gpt2: Path, options: list[str]) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"n": 1, "q": "Say 1: ", "completion": "the king"}])
+    asked = write_rows(tmp_path / "asked.jsonl", [{"n": 1, "q": "Say 1: "}, {"prompt": "Say 1: "}])
+    done = run("finetune", rows, "-m", gpt2, "-o", tmp_path / "ad", "--max-steps", "1", "--eval-prompts", asked, *options)
+    assert done.code == 0, done.err
+    first, second = answers(tmp_path / "ad")[0]
+    assert first == second
+    assert first["prompt"] == "Say 1: "
+
+
 def test_a_translator_is_asked_as_translate_would(run: Run, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"source": "Good morning.", "target": "Bonjour."}] * 2)
     prompts = write_rows(tmp_path / "prompts.jsonl", [{"source": "Good morning."}])

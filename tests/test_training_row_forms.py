@@ -39,6 +39,8 @@ SECOND = "[user]a\n[assistant]b\n[user]c\n[assistant]«d\n</s>»"
         ({"messages": [user("a"), assistant(None, reasoning="why")]}, "[user]a\n[assistant]«<think>why</think>\n</s>»"),
         ({"messages": [user("a"), assistant(None, tool_calls=[CALL | {"function": {"name": "get_time", "arguments": ""}}])]},
          "[user]a\n[assistant]«<call>get_time </call>\n</s>»"),
+        *(({"messages": [user("a"), assistant(None, tool_calls=[{"function": {"name": "get_time", "parameters": parameters}}])]},
+           "[user]a\n[assistant]«<call>get_time Oslo</call>\n</s>»") for parameters in ({"city": "Oslo"}, '{"city": "Oslo"}')),
         ({"prompt": "a", "completion": [assistant("b")]}, "[user]a\n[assistant]«b\n</s>»"),
         ({"prompt": [user("a"), assistant("x"), user("y")], "completion": "b"}, "[user]a\n[assistant]x\n[user]y\n[assistant]«b\n</s>»"),
         ({"tools": [TOOL], "prompt": [user("a")], "completion": [assistant(None, tool_calls=[CALL])]},
@@ -87,6 +89,17 @@ def test_what_a_chat_template_does_not_write_is_counted() -> None:
     checked = check_rows([Row(i, i + 1, row | {"id": i}) for i in range(2)], SampleFields(), "rows")
     assert plain.examples(checked.samples, "rows").unwritten == {"tools": 2, "mood": 2, "reasoning_content": 2, "name": 2}
     assert encoder().examples(checked.samples, "rows").unwritten == {"mood": 2, "name": 2}
+
+
+def test_messages_whose_role_a_chat_template_does_not_write_are_counted() -> None:
+    """As JSON is a way to write them, too."""
+    template = (
+        "{% for m in messages %}{% if m.role in ('user', 'assistant') %}[{{ m.role }}]{{ m.content }}"
+        "{% elif m.role == 'system' %}{{ m.content | tojson }}{% endif %}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    row = {"messages": [{"role": "system", "content": 'Say "é".'}, user("a"), {"role": "tool", "content": "14:05"}, assistant("b")]}
+    checked = check_rows([Row(0, 1, row)], SampleFields(), "rows")
+    assert encoder(template).examples(checked.samples, "rows").unwritten == {"messages with role 'tool'": 1}
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,21 @@ def test_a_template_that_writes_no_tool_calls_is_refused() -> None:
         shown({"messages": [user("a"), assistant(None, tool_calls=[CALL])]}, plain)
 
 
+def test_rows_that_a_template_refuses_are_skipped_up_to_a_number() -> None:
+    strict = encoder(
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}[{{ m.role }}]{{ m.content }}"
+        "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    talks = [{"messages": [user("a"), assistant("b")], "system": "s" if i % 2 else ""} for i in range(4)]
+    checked = check_rows([Row(i, i + 1, talk) for i, talk in enumerate(talks)], SampleFields(), "rows")
+    found = strict.examples(checked.samples, "rows", max_errors=2)
+    assert (len(found), [exc.message.split(": ")[0] for exc in found.bad]) == (2, ["rows, line 2", "rows, line 4"])
+    with pytest.raises(InputError, match=r"line 2: .*no system.* line 4: "):
+        strict.examples(checked.samples, "rows", max_errors=1)
+    with pytest.raises(RowError, match="line 2: "):
+        strict.examples(checked.samples, "rows")
+
+
 def test_the_hint_for_unknown_fields_names_every_option() -> None:
     with pytest.raises(RowError) as caught:
         SampleFields().sample(Row(0, 1, {"q": "a", "a": "b"}), "rows")

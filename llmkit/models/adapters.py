@@ -111,7 +111,10 @@ def _vocabulary(tensors: dict[str, Tensor], base: Checkpoint, reference: str, lo
 def _check_hash(folder: Path, base: Checkpoint, reference: str, location: Location, wanted: str) -> None:
     """An adapter made by llmkit knows its base's weights: another fine-tune of the same shape is another base."""
     try:
-        known = read_object(folder / "run.json", MAX_INDEX)["identity"]["model.weights_sha256"]
+        record = read_object(folder / "run.json", MAX_INDEX)
+        if record.get("command") != "finetune":
+            return  # another program's file of that name
+        known = record["identity"]["model.weights_sha256"]
     except FileNotFoundError:
         return  # made elsewhere
     except (KeyError, TypeError) as exc:

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -218,7 +218,7 @@ def _hub(reference: str, name: str, revision: str | None, *, offline: bool) -> I
     from huggingface_hub import errors as hub
     from huggingface_hub.utils import disable_progress_bars, logging
 
-    _check_token()
+    check_token()
     logging.set_verbosity_error()
     if not sys.stderr.isatty():
         disable_progress_bars()
@@ -258,11 +258,15 @@ def _hub(reference: str, name: str, revision: str | None, *, offline: bool) -> I
         raise UnavailableError(f"{name} could not be downloaded: {type(exc).__name__}: {reason}", hint=hint) from exc
 
 
-def _check_token() -> None:
-    """A token that was pasted with an invisible character can't be sent; its value is in no message."""
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        token = os.environ.get(name, "").strip()
-        if not (token.isascii() and token.isprintable()):
+def check_token() -> None:
+    """Raises UnavailableError for a token that was pasted with an invisible character: it can't be sent. Its value is in no message."""
+    from huggingface_hub import get_token
+
+    tokens = {name: os.environ.get(name, "") for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}
+    with suppress(OSError, ValueError):
+        tokens["the token of hf auth login"] = get_token() or ""
+    for name, token in tokens.items():
+        if not (token.strip().isascii() and token.strip().isprintable()):
             raise UnavailableError(f"{name} contains a character that is not allowed in a token", hint="copy the token again")
 
 

@@ -176,7 +176,10 @@ def _tool_calls(calls: Any, what: str, row: Row, file_name: str) -> list[Any]:
             call = {"type": "function", "function": call}
         function = call.get("function")
         if isinstance(function, dict):
-            arguments = function.get("arguments", {})
+            arguments = function.get("arguments")
+            if "arguments" not in function and isinstance(function.get("parameters"), dict | str):  # Llama 3's name for them
+                arguments = function["parameters"]
+                function = {name: value for name, value in function.items() if name != "parameters"}
             if arguments is None or arguments == "":  # a function without arguments, as some servers write it
                 arguments = {}
             parsed = _object(arguments) if isinstance(arguments, str) else None

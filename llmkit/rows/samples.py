@@ -13,11 +13,11 @@ from typing import Any
 
 from llmkit.errors import InputError, RowError, UsageError, counted
 from llmkit.rows.base import Row
-from llmkit.rows.fields import TARGETS, first_name, history, instruction, missing_field, pair, text_of
-from llmkit.rows.messages import TEMPLATE_VALUES, Message, row_error
+from llmkit.rows.fields import TARGETS, Prompt, first_name, history, instruction, missing_field, pair, text_of
+from llmkit.rows.messages import CONVERSATIONS, TEMPLATE_VALUES, Message, row_error
 from llmkit.rows.spool import Spool
 from llmkit.rows.template import Templated
-from llmkit.rows.turns import EMPTY_COMPLETION, pair_parts, preference, talk_parts, training_conversation
+from llmkit.rows.turns import ANSWERS, ASKED, EMPTY_COMPLETION, pair_parts, preference, prompt_of, talk_parts, training_conversation
 
 _PAIRS = (("source", "target"), ("source", "tgt"), ("src", "tgt"), ("src", "target"), ("src", "ref"), ("src", "reference"))
 #: Columns that a conversation uses beside its own.
@@ -72,7 +72,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class SampleFields(Templated):
-    """Which fields are trained: those named, else the names in use. preference: 'chosen' over 'rejected', whatever else a row has."""
+    """Which fields are trained: those named, else the names in use.
+
+    preference: 'chosen' over 'rejected', whatever else a row has; only the prompt's field can then be named.
+    """
 
     text: str | None = None
     prompt: str | None = None
@@ -81,13 +84,16 @@ class SampleFields(Templated):
     preference: bool = False
 
     def __post_init__(self) -> None:
+        if self.preference and (self.text is not None or self.completion is not None):
+            other = "`text_field`" if self.completion is None else "`completion_field`"
+            raise UsageError(f"{other} and `dpo` cannot be combined: the answers are in 'chosen' and 'rejected'", hint="remove it")
         if self.template is not None:
             if self.text is not None or self.prompt is not None:
                 other = "`text_field`" if self.prompt is None else "`prompt_field`"
                 raise UsageError(f"`template` and {other} cannot be combined: both give the prompt", hint="use only one of them")
             _ = self.parsed_template  # a template that names no field is refused now
             return
-        if (self.prompt is None) != (self.completion is None):
+        if (self.prompt is None) != (self.completion is None) and not self.preference:
             raise UsageError("`prompt_field` and `completion_field` must be used together", hint="name both, or `text_field`")
         if self.text is not None and self.prompt is not None:
             raise UsageError("`text_field` and `prompt_field` cannot be combined", hint="use only one of them")
@@ -111,10 +117,11 @@ class SampleFields(Templated):
 
     def used(self, format: str) -> frozenset[str]:
         """The columns that rows of a format use."""
+        beside = (*ANSWERS, *_BESIDE) if format == PREFERENCE else _BESIDE
         if self.parsed_template is not None:
-            return frozenset((*self.parsed_template.names, *([self.completion] if self.completion else TARGETS), *_BESIDE))
+            return frozenset((*self.parsed_template.names, *([self.completion] if self.completion else TARGETS), *beside))
         if self.text is not None or self.prompt is not None:
-            return frozenset(n for n in (self.text, self.prompt, self.completion, *_BESIDE) if n is not None)
+            return frozenset(n for n in (self.text, self.prompt, self.completion, *beside) if n is not None)
         return _FORMATS[format].columns
 
     def _format(self, row: Row) -> str | None:
@@ -128,6 +135,12 @@ class SampleFields(Templated):
 
     def _parts(self, format: str, row: Row, file_name: str) -> dict[str, Any]:
         return _FORMATS[format].parts(self, row, file_name)
+
+    def compared(self, row: Row, file_name: str) -> dict[str, Any]:
+        """The parts of a preference, whose prompt may come from a field or a template that is named. Raises RowError."""
+        if self.parsed_template is not None:
+            return preference(row, file_name, Prompt(text=self.parsed_template.fill(row, file_name)))
+        return preference(row, file_name, None if self.prompt is None else prompt_of(self.prompt, row, file_name))
 
     def completed(self, row: Row, file_name: str) -> dict[str, Any]:
         """The parts of a prompt with its completion, by the fields or the template that are named. Raises RowError."""
@@ -236,7 +249,8 @@ def check_rows(rows: Iterable[Row], fields: SampleFields, file_name: str, *, max
         (out.held_out if int(sample.digest[:8], 16) < bound else out.samples).append(sample)
     if len(out.bad) > max_errors:
         raise InputError(
-            _list_errors(out), hint=f"fix them, or skip up to N of them with `max_errors` N; {out.bad[0].hint or ''}".rstrip("; ")
+            f"{len(out.bad):,} of {counted(out.rows, 'row')} can't be used: {listed(out.bad)}",
+            hint=f"fix them, or skip up to N of them with `max_errors` N; {out.bad[0].hint or ''}".rstrip("; "),
         )
     if not (out.samples or out.held_out):
         raise InputError("no usable rows", path=file_name)
@@ -246,10 +260,10 @@ def check_rows(rows: Iterable[Row], fields: SampleFields, file_name: str, *, max
     return out
 
 
-def _list_errors(checked: CheckedRows) -> str:
-    shown = "; ".join(exc.message for exc in checked.bad[:_LISTED])
-    more = f"; and {len(checked.bad) - _LISTED:,} more" if len(checked.bad) > _LISTED else ""
-    return f"{len(checked.bad):,} of {counted(checked.rows, 'row')} can't be used: {shown}{more}"
+def listed(errors: Sequence[RowError]) -> str:
+    """The errors of rows in a line, the first ones of many."""
+    more = f"; and {len(errors) - _LISTED:,} more" if len(errors) > _LISTED else ""
+    return "; ".join(exc.message for exc in errors[:_LISTED]) + more
 
 
 def _alpaca(row: Row, file_name: str) -> dict[str, Any]:
@@ -297,6 +311,11 @@ def _columns(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(name for both in pairs for name in both)
 
 
+def _answers_a_talk(fields: Mapping[str, Any]) -> bool:
+    """Whether a conversation is the prompt of two answers, each a message (LLaMA-Factory's preferences)."""
+    return all(isinstance(fields.get(name), dict) for name in ANSWERS)
+
+
 def _translation(_: SampleFields, row: Row, file_name: str) -> dict[str, Any]:
     before, after = pair(row, file_name)
     return {"prompt": before, "completion": after, "languages": row_languages(row, file_name)}
@@ -305,12 +324,12 @@ def _translation(_: SampleFields, row: Row, file_name: str) -> dict[str, Any]:
 #: By name; the first that knows a row has it.
 _FORMATS: dict[str, _Format] = {
     "messages": _Format(
-        lambda fields: "messages" in fields,
+        lambda fields: "messages" in fields and not _answers_a_talk(fields),
         frozenset(("messages", *_BESIDE)),
         lambda _, row, name: talk_parts(row.fields["messages"], "messages", 0, row, name),
     ),
     "sharegpt": _Format(
-        lambda fields: "conversations" in fields,
+        lambda fields: "conversations" in fields and not _answers_a_talk(fields),
         frozenset(("conversations", *_BESIDE)),
         lambda _, row, name: talk_parts(row.fields["conversations"], "conversations", 0, row, name),
     ),
@@ -330,9 +349,9 @@ _FORMATS: dict[str, _Format] = {
         _translation,
     ),
     PREFERENCE: _Format(
-        lambda fields: "chosen" in fields and "rejected" in fields,
-        frozenset(("prompt", "chosen", "rejected", *_BESIDE)),
-        lambda _, row, name: preference(row, name),
+        lambda fields: all(name in fields for name in ANSWERS),
+        frozenset((*ANSWERS, *ASKED, *CONVERSATIONS, "input", "history", *_BESIDE)),
+        lambda named, row, name: named.compared(row, name),
     ),
     "text": _Format(
         lambda fields: "text" in fields,

@@ -9,9 +9,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmkit.rows.base import Row
-from llmkit.rows.fields import missing_field, text_of
-from llmkit.rows.messages import REASONING, Message, conversation, row_error, system_of, template_values_of, tools_of
+from llmkit.rows.fields import Prompt, first_name, instruction, missing_field, text_of
+from llmkit.rows.messages import (
+    CONVERSATIONS,
+    REASONING,
+    Message,
+    conversation,
+    messages_of,
+    row_error,
+    system_of,
+    template_values_of,
+    tools_of,
+)
+from llmkit.rows.values import type_name
 
+#: Columns of a preference: its answers, and what they answer.
+ANSWERS = ("chosen", "rejected")
+ASKED = ("prompt", "question", "instruction")
 EMPTY_COMPLETION = "the completion is empty; an example needs one"
 #: Keys of a message that say whether it is trained: OpenAI's and Mistral's, axolotl's two, ms-swift's two.
 _SWITCHES = ("weight", "train", "training", "loss", "loss_scale")
@@ -108,15 +122,19 @@ def pair_parts(question: str, answer: str, history: tuple[Message, ...], row: Ro
     return {"messages": talk.messages} | _beside(talk)
 
 
-def preference(row: Row, file_name: str) -> dict[str, Any]:
-    """A prompt with a better and a worse answer: texts, messages that follow a prompt, or two whole conversations. Raises RowError."""
+def preference(row: Row, file_name: str, asked: Prompt | None = None) -> dict[str, Any]:
+    """A prompt with a better and a worse answer: texts, messages that follow a prompt, or two whole conversations. Raises RowError.
+
+    asked: the prompt, None for that of the fields in use.
+    """
     fields = row.fields
-    for name in ("chosen", "rejected"):
+    for name in ANSWERS:
         if name not in fields:
             raise missing_field(name, row, file_name, None)
     if fields["chosen"] == fields["rejected"]:
         raise row_error("fields 'chosen' and 'rejected' are the same", row, file_name)
-    both = [_answered(name, row, file_name) for name in ("chosen", "rejected")]
+    asked = _asked(row, file_name) if asked is None else asked
+    both = [_answered(name, asked, row, file_name) for name in ANSWERS]
     if both[0].keys() != both[1].keys():
         raise row_error("fields 'chosen' and 'rejected' have different forms", row, file_name)
     if both[0].get("messages", ())[: both[0].get("first", 0)] != both[1].get("messages", ())[: both[1].get("first", 0)]:
@@ -124,20 +142,47 @@ def preference(row: Row, file_name: str) -> dict[str, Any]:
     return both[0] | {"rejected": both[1]}
 
 
-def _answered(name: str, row: Row, file_name: str) -> dict[str, Any]:
+def _asked(row: Row, file_name: str) -> Prompt:
+    """The prompt of a preference, by the names in use; neither text nor messages where the answers are whole conversations."""
+    name = first_name(row.fields, (*ASKED, *CONVERSATIONS))
+    if name is None:
+        return Prompt()
+    if name == "instruction":
+        return instruction(row, file_name)
+    asked = prompt_of(name, row, file_name)
+    answered = name in CONVERSATIONS and asked.messages is not None and asked.messages[-1]["role"] == "assistant"
+    return Prompt() if answered else asked
+
+
+def prompt_of(name: str, row: Row, file_name: str) -> Prompt:
+    """The prompt of a preference in field `name`: a text, or messages. Raises RowError."""
+    value = row.fields.get(name)
+    if isinstance(value, list) or (name in CONVERSATIONS and name in row.fields):
+        return Prompt(messages=conversation(value, name, row, file_name))
+    return Prompt(text=text_of(row, name, file_name))
+
+
+def _answered(name: str, asked: Prompt, row: Row, file_name: str) -> dict[str, Any]:
     """The parts of the sample that has `name`'s answer; of a conversation only the last message is trained."""
-    asked, answer = row.fields.get("prompt"), row.fields[name]
-    if not isinstance(asked, list) and not isinstance(answer, list):
-        parts = pair_parts(
-            text_of(row, "prompt", file_name, "`prompt_field`"), text_of(row, name, file_name, "`completion_field`"), (), row, file_name
-        )
-        if "completion" in parts and not parts["completion"].strip():
+    answer = row.fields[name]
+    answer = [answer] if isinstance(answer, dict) else answer  # LLaMA-Factory's single message
+    if not isinstance(answer, list):
+        if not isinstance(answer, str) or type_name(answer) != "text":
+            raise row_error(f"field '{name}' is {type_name(answer)}; an answer is a text, a message, or a list of messages", row, file_name)
+        if asked == Prompt():
+            known = ", ".join(f"'{known}'" for known in ASKED)
+            hint = "name the field with `prompt_field` and `dpo`"
+            raise row_error(f"no prompt in {known} (fields: {', '.join(map(str, row.fields))})"[:500], row, file_name, hint=hint)
+        if not answer.strip():
             raise row_error(f"field '{name}' is empty; a preference needs both answers", row, file_name)
-        return parts | ({"first": len(parts["messages"]) - 1} if "messages" in parts else {})
-    turns = answer if isinstance(answer, list) else [{"role": "assistant", "content": text_of(row, name, file_name, "`completion_field`")}]
-    if isinstance(asked, list):
-        turns = [*asked, *turns]
-    elif asked is not None and len(turns) == 1:  # whole conversations often stand beside a column with their prompt
-        turns = [{"role": "user", "content": asked}, *turns]
+    if asked.text is not None and isinstance(answer, str):
+        parts = pair_parts(asked.text, answer, (), row, file_name)
+        return parts | ({"first": len(parts["messages"]) - 1} if "messages" in parts else {"plain": asked.plain})
+    turns = answer if isinstance(answer, list) else [{"role": "assistant", "content": answer}]
+    # whole conversations often stand beside a column with their prompt
+    if asked.messages is not None and messages_of(turns, name, row, file_name)[: len(asked.messages)] != asked.messages:
+        turns = [*asked.messages, *turns]
+    elif asked.text is not None and len(turns) == 1:
+        turns = [{"role": "user", "content": asked.text}, *turns]
     last = len(training_conversation(turns, name, row, file_name).messages) - 1
     return talk_parts(turns, name, last, row, file_name)

@@ -29,8 +29,6 @@ def arguments(
 ) -> Any:
     """The Trainer's arguments for a run of `steps` steps."""
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    every = checkpoints.every(steps)
-    evaluate_every = every if optimization.early_stopping else checkpoints.evaluate_every(steps)
     out = _Arguments(
         output_dir=str(output),
         max_steps=steps,
@@ -49,9 +47,9 @@ def arguments(
         logging_steps=max(1, math.ceil(steps / _LINES)),
         logging_nan_inf_filter=False,  # the watch wants to see them
         save_strategy="steps",
-        save_steps=every,
+        save_steps=checkpoints.every(steps),
         eval_strategy="steps" if evaluates else "no",
-        eval_steps=evaluate_every if evaluates else None,
+        eval_steps=checkpoints.evaluate_every(steps) if evaluates else None,
         disable_tqdm=True,
         report_to=list(report_to) or "none",
         remove_unused_columns=False,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmkit.rows.samples import PREFERENCE
+
 if TYPE_CHECKING:
     from llmkit.training.run import RunPlan
 
 #: Options of `Asking`, each with a value.
-_OPTIONS = {"--from", "--to", "--chat-template", "--template"}
+_OPTIONS = {"--from", "--to", "--chat-template", "--chat-template-kwargs", "--template"}
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,18 @@ class Asking:
 def asking(plan: RunPlan) -> Asking:
     """What asks the model as it was trained."""
     languages = None if plan.encoder.directions is None else plan.encoder.directions.first
+    plain = plan.encoder.template is None or plan.format == "text"
+    shown = () if plain or not plan.data.chat_template_kwargs else ("--chat-template-kwargs", plan.data.chat_template_kwargs)
     if languages is not None:
         named = zip(("--from", "--to"), languages, strict=True)
-        return Asking("translate", tuple(word for option, name in named if name is not None for word in (option, name)))
-    plain = plan.encoder.template is None or plan.format == "text"
-    raw = ("--chat-template", "none") if plain and plan.prepared.tokenizer.chat_template is not None else ()
+        return Asking("translate", (*(word for option, name in named if name is not None for word in (option, name)), *shown))
+    raw = ("--chat-template", "none") if plain and plan.prepared.tokenizer.chat_template is not None else shown
     fields = plan.data.fields
     if fields.template is not None and fields.parsed_template is not None:
         return Asking("generate", (*raw, "--template", fields.template), tuple(dict.fromkeys(fields.parsed_template.names)))
     # the layout of a row that a model without a chat template is asked
-    return Asking("generate", raw, ("instruction",) if plain and plan.format == "alpaca" else ())
+    instructed = plan.train.instructed and plan.format in ("alpaca", PREFERENCE)
+    return Asking("generate", raw, ("instruction",) if plain and instructed else ())
 
 
 def asking_of(record: dict[str, Any] | None) -> Asking:

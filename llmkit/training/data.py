@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from llmkit.errors import InputError, UsageError, counted
+from llmkit.errors import InputError, RowError, UsageError, counted
 from llmkit.rows import Row, open_rows
 from llmkit.rows.reading import Rows
 from llmkit.rows.samples import PREFERENCE, CheckedRows, Samples, check_rows
@@ -21,10 +21,11 @@ _SAME_KIND = "preferences are validated on preferences, other rows on other rows
 
 
 class File(NamedTuple):
-    """The samples of one file."""
+    """The samples of one file. bad: its rows that can't be used."""
 
     name: str
     samples: Samples
+    bad: tuple[RowError, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def read_data(settings: DataSettings, *, offline: bool = False) -> TrainingRows:
         of_file = _check(rows, path, settings, max_errors=settings.max_errors)
         if (PREFERENCE in of_file.formats) != (PREFERENCE in checked.formats):  # one has a loss of pairs, the other of tokens
             raise InputError(f"validation rows of {of_file.format} for training rows of {checked.format}", path=rows.name, hint=_SAME_KIND)
-        valid.append(File(rows.name, of_file.samples))
+        valid.append(File(rows.name, of_file.samples, tuple(of_file.bad)))
     return TrainingRows(checked, tuple(train), tuple(valid))
 
 

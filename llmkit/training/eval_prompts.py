@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from llmkit.errors import InputError, RowError, UsageError
 from llmkit.rows import Row, open_rows
 from llmkit.rows.fields import Prompt, PromptFields, SourceFields
-from llmkit.rows.samples import Sample, row_languages
+from llmkit.rows.samples import Sample, SampleFields, row_languages
 from llmkit.training.examples import row_errors
 
 if TYPE_CHECKING:
@@ -70,17 +70,18 @@ def read_prompts(settings: AnswerSettings, *, offline: bool) -> PromptRows | Non
     return PromptRows(tuple(rows), file.name, settings.max_new_tokens)
 
 
-def encode_prompts(read: PromptRows, encoder: Encoder, format: str) -> EvalPrompts:
+def encode_prompts(read: PromptRows, encoder: Encoder, format: str, named: SampleFields) -> EvalPrompts:
     """The prompts as the model gets them. format: of the training rows; for a translator, prompts are asked as `translate` would.
 
-    Raises RowError for a row that holds no prompt.
+    named: the fields that are trained; a row that has those of the prompt is asked as they are. Raises RowError for a row that holds no
+    prompt.
     """
     translates = encoder.directions is not None and (format == "source and target" or encoder.directions.by_tokens)
     asked: list[EvalPrompt] = []
     digest = hashlib.sha256()
     for row in read.rows:
         digest.update(row.digest)
-        prompt = _prompt(row, SourceFields() if translates else PromptFields(), read.file_name)
+        prompt = _prompt(row, SourceFields() if translates else _fields(row, named), read.file_name)
         shown = prompt.text if prompt.text is not None else (prompt.messages or ({"content": ""},))[-1]["content"]
         direction = None
         if translates and encoder.directions is not None and prompt.text is not None:
@@ -93,6 +94,12 @@ def encode_prompts(read: PromptRows, encoder: Encoder, format: str) -> EvalPromp
             made = direction.prompt(prompt.text or "")
             asked.append(EvalPrompt(str(shown), made, direction.target_token, direction.start_token, direction.stop))
     return EvalPrompts(tuple(asked), read.max_new_tokens, digest.hexdigest())
+
+
+def _fields(row: Row, named: SampleFields) -> PromptFields:
+    if named.parsed_template is not None and row.fields.keys() >= set(named.parsed_template.names):
+        return PromptFields(template=named.template)
+    return PromptFields(field=named.prompt if named.prompt in row.fields else None)
 
 
 def _prompt(row: Row, fields: PromptFields | SourceFields, file_name: str) -> Prompt:

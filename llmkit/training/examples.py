@@ -8,6 +8,7 @@ Knows tokenizers and templates; not tensors or batches.
 
 from __future__ import annotations
 
+import json
 import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +22,7 @@ from llmkit.errors import InputError, RowError, UsageError, one_line
 from llmkit.models.panics import panics
 from llmkit.rows.fields import Prompt
 from llmkit.rows.messages import REASONING, Message
-from llmkit.rows.samples import Sample
+from llmkit.rows.samples import Sample, listed
 from llmkit.rows.spool import Spool
 from llmkit.training.languages import Directions, token_id
 
@@ -63,7 +64,8 @@ class Examples(Spool[Example]):
     """All examples of a file, on disk, with what was cut or skipped on the way.
 
     tokens and trained: of all together; width: positions of the widest; longest: before it was cut; empty: lines without a trained token.
-    unwritten: keys of messages that the chat template does not write, and how many examples have them.
+    unwritten: keys of messages that the chat template does not write, and how many examples have them. bad: rows that the model can't
+    learn from. instructed: whether there are instructions, which a model without a chat template reads in a layout of their own.
     """
 
     def __init__(self) -> None:
@@ -71,6 +73,8 @@ class Examples(Spool[Example]):
         self.tokens = self.trained = self.width = self.longest = self.truncated = 0
         self.empty: list[int | None] = []
         self.unwritten: dict[str, int] = {}
+        self.bad: list[RowError] = []
+        self.instructed = False
 
     def append(self, item: Example) -> None:
         """As `Spool.append`; counts tokens, and keeps the widest example's width."""
@@ -140,15 +144,24 @@ class Encoder:
         """Whether the model has an encoder, which reads the source."""
         return bool(self.begin)
 
-    def examples(self, samples: Iterable[Sample], file_name: str, into: Examples | None = None) -> Examples:
+    def examples(self, samples: Iterable[Sample], file_name: str, into: Examples | None = None, max_errors: int = 0) -> Examples:
         """Every sample's examples, behind those of `into`; those without a trained token are skipped and counted.
 
-        file_name: for errors. Raises RowError for a row that the model can't learn from.
+        file_name: for errors. Raises RowError for a row that the model can't learn from, InputError for more than `max_errors` of them.
         """
         out = Examples() if into is None else into
         for sample in samples:
-            with row_errors(sample, file_name):
-                encoded = self.encode(sample)
+            try:
+                with row_errors(sample, file_name):
+                    encoded = self.encode(sample)
+            except RowError as exc:
+                out.bad.append(exc)
+                if len(out.bad) <= max_errors:
+                    continue
+                if max_errors < 1:
+                    raise
+                raise InputError(f"more than `max_errors` rows can't be used: {listed(out.bad)}", hint=exc.hint) from exc
+            out.instructed = out.instructed or sample.plain is not None
             for name in self._unwritten(sample):
                 out.unwritten[name] = out.unwritten.get(name, 0) + 1
             for example, length in encoded:
@@ -319,10 +332,17 @@ class Encoder:
         if any(message.get(name) for message in messages for name in REASONING) and not any(name in template for name in REASONING[:2]):
             out.append(REASONING[0])
         names = {str(message["name"]) for message in messages if message.get("name") and message["role"] != "tool"}
-        if names:
-            text = self._render(sample, messages, False)
-            out += ["name"] if any(name not in text for name in names) else []
+        others = [message for message in messages if message["role"] not in ("user", "assistant")]
+        text = self._render(sample, messages, False) if names or others else ""
+        out += ["name"] if any(name not in text for name in names) else []
+        out += dict.fromkeys(f"messages with role '{one_line(m['role'], 40)}'" for m in others if not _is_written(m["content"], text))
         return out
+
+
+def _is_written(content: str, text: str) -> bool:
+    """Whether a template wrote a message's content into `text`, perhaps stripped or as JSON."""
+    content = content.strip()
+    return content in text or any(json.dumps(content, ensure_ascii=ascii)[1:-1] in text for ascii in (False, True))
 
 
 @contextmanager

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from llmkit.errors import UsageError, counted, one_line
 from llmkit.jobs.reporter import Reporter, Silent
+<<<<<<< HEAD
 from llmkit.models.libraries import check_hub
 from llmkit.rows.samples import PREFERENCE
+=======
+from llmkit.rows.samples import PREFERENCE, listed
+>>>>>>> train16
 from llmkit.training.data import File, TrainingRows, read_data, set_names, sha256
 from llmkit.training.distributed import Processes, from_environment
 from llmkit.training.file_mixture import FileMixture
@@ -165,16 +169,20 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     encoder = _encoder(prepared, settings, rows.checked.format)
     for remark in encoder.chat.check(prepared.tokenizer):
         report.warn(remark)
-    train, counts = _examples(encoder, rows.train)
+    train, counts = _examples(encoder, rows.train, settings.data.max_errors - len(rows.checked.bad))
+    rows.checked.bad += train.bad
     check_examples(train, rows.file_names, report.warn)
-    valid, valid_counts = _examples(encoder, rows.valid)
+    valid, valid_counts = _examples(encoder, rows.valid, settings.data.max_errors)
+    if bad := [exc for file in rows.valid for exc in file.bad] + valid.bad:
+        report.warn(f"{counted(len(bad), 'validation row')} skipped as not usable: {listed(bad)}")
     _tell_unused(rows, encoder, train, report)
     plan = RunPlan(
         prepared, encoder, train, valid, settings.lora if prepared.adapter is None else LoraSettings.of(prepared.adapter.config),
         settings.optimization, loss, settings.checkpoints, settings.data, processes, rows.checked.format,
         sha256(rows.train) or "", sha256(rows.valid), FileMixture(counts, settings.data.weights),
         tuple(zip(set_names(rows.valid), valid_counts, strict=True)),
-        None if prompts is None else encode_prompts(prompts, encoder, rows.checked.format), settings.fsdp or processes.fsdp,
+        None if prompts is None else encode_prompts(prompts, encoder, rows.checked.format, settings.data.fields),
+        settings.fsdp or processes.fsdp,
     )  # fmt: skip
     rows.close()
     check_memory(plan)
@@ -200,14 +208,14 @@ def _loss(settings: LossSettings, formats: Collection[str], report: Reporter) ->
     return replace(settings, beta=beta)
 
 
-def _examples(encoder: Encoder, files: Sequence[File]) -> tuple[Examples, tuple[int, ...]]:
-    """The examples of all files, and how many each has."""
+def _examples(encoder: Encoder, files: Sequence[File], max_errors: int) -> tuple[Examples, tuple[int, ...]]:
+    """The examples of all files, and how many each has. max_errors: rows that may be skipped."""
     from llmkit.training.examples import Examples
 
     out, counts = Examples(), []
     for file in files:
         before = len(out)
-        encoder.examples(file.samples, file.name, out)
+        encoder.examples(file.samples, file.name, out, max_errors)
         counts.append(len(out) - before)
     return out, tuple(counts)
 

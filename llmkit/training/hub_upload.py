@@ -15,7 +15,8 @@ from llmkit.errors import InputError, UnavailableError, UsageError, counted, one
 from llmkit.files import file_sha256, read_at_most
 from llmkit.jobs.reporter import Reporter, Silent
 from llmkit.models.libraries import check_hub
-from llmkit.models.reference import hub_offline, is_connection_error
+from llmkit.models.reference import check_token, hub_offline, is_connection_error
+from llmkit.models.settings import network_hint
 
 #: Records of folders that llmkit wrote: of finetune, and of merge.
 _RECORDS = ("run.json", "merge.json")
@@ -43,7 +44,8 @@ def upload(folder: str, name: str, *, private: bool = False, report: Reporter | 
     from huggingface_hub.utils import disable_progress_bars, logging
 
     if not _NAME.fullmatch(name):
-        raise UsageError(f"'{name}' is not a name on the hub", hint="org/name, or your user name and a name")
+        raise _no_name(name)
+    check_token()
     if hub_offline():
         raise UnavailableError("publishing needs the network, and this run is offline", hint="unset HF_HUB_OFFLINE")
     files = result_files(Path(folder))
@@ -62,12 +64,21 @@ def upload(folder: str, name: str, *, private: bool = False, report: Reporter | 
             raise UnavailableError(
                 f"{name}: the hub refuses to write (status {status})", hint="log in with a token that may write: hf auth login"
             ) from exc
-        raise UnavailableError(f"{name}: the hub answered with status {status}", hint="try again later") from exc
+        hint = "is there such a user or organization?" if status == 404 else "try again later"
+        raise UnavailableError(f"{name}: the hub answered with status {status}", hint=hint) from exc
+    except hub.HFValidationError as exc:
+        raise _no_name(name) from exc
     except Exception as exc:
-        if not isinstance(exc, OSError) and not is_connection_error(exc):
+        unusable = isinstance(exc, ImportError | ValueError | FileNotFoundError)  # a proxy, its package, or a certificate
+        if not unusable and not isinstance(exc, OSError) and not is_connection_error(exc):
             raise
-        raise UnavailableError(f"{name}: the hub can't be reached: {one_line(exc)}", hint="the same command tries again") from exc
+        hint = (network_hint() if unusable else None) or "the same command tries again"
+        raise UnavailableError(f"{name}: the hub can't be reached: {one_line(exc)}", hint=hint) from exc
     return UploadResult(name, str(commit.commit_url), files)
+
+
+def _no_name(name: str) -> UsageError:
+    return UsageError(f"'{name}' is not a name on the hub", hint="org/name, or your user name and a name")
 
 
 def result_files(folder: Path) -> tuple[str, ...]:

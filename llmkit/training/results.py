@@ -178,6 +178,8 @@ def _write_weights(ready: Ready, part: Path) -> str:
     ready.model.config.use_cache = True
     save_weights(ready.model, part, embeddings=plan.embeddings)
     template = plan.encoder.template if plan.format != "text" else None
+    if template is None and plan.prepared.adapter is not None:
+        template = plan.prepared.adapter.chat_template()
     if plan.lora is None or tokenizer_beside(plan.prepared):
         ready.loaded.tokenizer.save_pretrained(part)
     if template is not None:

@@ -44,9 +44,8 @@ class Timing:
         With its evaluations: those on the way, the last one, and those before and after; prompts are answered before the first step, too.
         An evaluation is followed by a checkpoint when it is the best yet, which most are.
         """
-        saves, early = plan.checkpoints.every(plan.steps), plan.optimization.early_stopping
-        evaluations = -(-plan.steps // (saves if early else plan.checkpoints.evaluate_every(plan.steps)))
-        checkpoints = max(-(-plan.steps // saves), evaluations if plan.valid else 0)
+        evaluations = -(-plan.steps // plan.checkpoints.evaluate_every(plan.steps))
+        checkpoints = max(-(-plan.steps // plan.checkpoints.every(plan.steps)), evaluations if plan.valid else 0)
         return (
             self.step * plan.steps
             + self.evaluation * (evaluations + 2)
