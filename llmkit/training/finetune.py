@@ -14,12 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from llmkit.errors import UsageError, counted, one_line
 from llmkit.jobs.reporter import Reporter, Silent
-<<<<<<< HEAD
 from llmkit.models.libraries import check_hub
-from llmkit.rows.samples import PREFERENCE
-=======
 from llmkit.rows.samples import PREFERENCE, listed
->>>>>>> train16
 from llmkit.training.data import File, TrainingRows, read_data, set_names, sha256
 from llmkit.training.distributed import Processes, from_environment
 from llmkit.training.file_mixture import FileMixture
