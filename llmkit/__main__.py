@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -24,6 +25,7 @@ def main() -> NoReturn:
     """Runs the command line and exits with the code of the contract."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job ignores it
         signal.signal(signal.SIGINT, _on_interrupt)
+    gc.disable()  # nothing that is imported is garbage; see `llmkit.cli.command`
     from llmkit.cli.app import main as run
 
     run()

@@ -5,11 +5,13 @@ Nothing else happens here.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import typer
@@ -76,7 +78,20 @@ def _root(
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits with the code of the contract."""
-    sys.exit(run(argv))
+    codes: list[int] = []
+    atexit.register(_leave, os.getpid(), codes)  # the first to be registered is the last to be called
+    codes.append(run(argv))
+    sys.exit(codes[0])
+
+
+def _leave(process: int, codes: Sequence[int]) -> None:
+    """Ends the process, unless it is a fork, once libraries have cleaned up: taking the interpreter apart takes as long as a few words."""
+    if not codes or os.getpid() != process:
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # closed; what stands in it has been tried before
+            stream.flush()
+    os._exit(codes[0])
 
 
 def run(argv: Sequence[str] | None = None) -> int:

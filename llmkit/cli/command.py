@@ -6,6 +6,7 @@ command's function the groups. `llmkit.cli.usage_errors` says what is wrong with
 
 from __future__ import annotations
 
+import gc
 import inspect
 import re
 import shlex
@@ -92,6 +93,9 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command. Settings that an error names become options, written as they were given."""
+        if not gc.isenabled():  # by the program; what is imported so far stays, and need not be looked at again
+            gc.freeze()
+            gc.enable()
         for name, meant in misspelled_variables(ctx):
             console.Console().warn(f"{name} sets no option", hint=f"did you mean {meant}?")
         piped = any(value == "-" or (isinstance(value, (list, tuple)) and "-" in value) for value in map(ctx.params.get, _READ))
