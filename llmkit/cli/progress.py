@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmkit.errors import counted
 from llmkit.jobs.reporter import Progress
-from llmkit.rows import Total
+
+if TYPE_CHECKING:
+    from llmkit.rows import Total
 
 #: Off a terminal, progress is at most one plain line in this many seconds.
 PLAIN_PROGRESS_SECONDS = 30.0

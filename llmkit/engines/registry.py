@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from llmkit.engines import ctranslate2, openai, torch
@@ -31,6 +30,8 @@ _BUILT_IN = (torch.ENGINE, ctranslate2.ENGINE, openai.ENGINE)
 
 def engines() -> dict[str, EngineKind]:
     """Every engine by its name. Raises UnavailableError for an entry point that can't be loaded or takes a name twice."""
+    from importlib.metadata import entry_points  # not at the top: see `llmkit.models.devices`
+
     out = {kind.name: kind for kind in _BUILT_IN}
     for entry in entry_points(group=GROUP):
         try:

@@ -6,11 +6,10 @@ before anything is loaded.
 
 from __future__ import annotations
 
-import importlib.metadata
+import os
 import platform
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from llmkit.errors import UsageError
 
@@ -19,6 +18,9 @@ DTYPES = ("float32", "bfloat16", "float16")
 #: Short names of precisions, as other tools have them.
 DTYPE_ALIASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 QUANTIZATIONS = ("none", "int8", "int4")
+#: What Linux has for accelerators: of NVIDIA, of Windows, of AMD, and of any graphics, Intel's too.
+_GRAPHICS = "/dev/dri"
+_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", _GRAPHICS)
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,14 @@ def may_have_accelerator() -> bool:
     """Whether torch, which is not asked (its import takes seconds), might find more than a CPU here."""
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
+    there = [name for name in _DEVICES if os.path.exists(name)]
+    if sys.platform != "win32" and not there:
+        return False
+    import importlib.metadata  # not at the top: it takes as long as the model's first words
+
     build = importlib.metadata.version("torch").partition("+")[2]
     if build == "cpu":
         return False
     if sys.platform == "win32":
         return build.startswith(("cu", "xpu"))
-    return build.startswith("xpu") or any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
+    return build.startswith("xpu") or there != [_GRAPHICS]

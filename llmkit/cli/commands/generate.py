@@ -29,7 +29,6 @@ from llmkit.engines.decoding import Decoding
 from llmkit.engines.utilization import measured
 from llmkit.errors import LlmkitError, ModelError, UsageError, counted
 from llmkit.jobs.outcome import answer_field
-from llmkit.rows import Rows, open_rows
 from llmkit.rows.fields import Prompt, PromptFields
 from llmkit.tasks.generate import Answering, answer_of
 
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from llmkit.jobs.workers import WorkerSettings
     from llmkit.models.generation_defaults import GenerationDefaults
     from llmkit.models.settings import ModelSettings
+    from llmkit.rows import Rows
 
 app = typer.Typer(add_completion=False)
 
@@ -99,6 +99,8 @@ def generate(
         refuse(ctx, NEEDS_FILE, "needs --output", hint="remove it, or add -o FILE")
     settings, decoding = job.job, call.decoding
     fields = PromptFields(template, prompt_field, continue_last=continue_last)
+    from llmkit.rows import open_rows
+
     rows = open_rows(input, **rows_in.reading, text_field="prompt", offline=model.offline)
     several, extra = decoding.num_samples > 1, "logprobs" if decoding.logprobs else None
     answer = answer_field(output_field, several=several)

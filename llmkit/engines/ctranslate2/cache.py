@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import version
 
 from llmkit import files
 from llmkit.models.adapters import Adapter
@@ -22,6 +21,8 @@ def key(checkpoint: Checkpoint, adapter: Adapter | None) -> str:
 
     The precision to compute in is no part of it: one form serves all.
     """
+    from importlib.metadata import version  # not at the top: see `llmkit.models.devices`
+
     digest = hashlib.sha256()
     parts = [
         str(SHELF.form),

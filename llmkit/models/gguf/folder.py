@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from llmkit import files
@@ -59,6 +58,8 @@ def _key(path: Path) -> str:
 
 
 def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # not at the top: see `llmkit.models.devices`
+
     try:
         return version(name)
     except PackageNotFoundError:
