@@ -100,6 +100,7 @@ def generate(
     settings, decoding = job.job, call.decoding
     fields = PromptFields(template, prompt_field, continue_last=continue_last)
     rows = open_rows(input, **rows_in.reading, text_field="prompt", offline=model.offline)
+    rows_out.check_ids(rows)
     several, extra = decoding.num_samples > 1, "logprobs" if decoding.logprobs else None
     answer = answer_field(output_field, several=several)
     write: Writer | None
