@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import math
-import re
 import subprocess
 import sys
 import threading
@@ -334,23 +333,6 @@ def test_a_run_through_the_other_endpoint_does_not_continue_an_output(run: Run, 
     refused = run("generate", "-i", rows, "-o", out, *at, "--chat-template", "none")
     assert refused.code == 2
     assert "endpoint" in refused.err
-
-
-def test_lines_of_an_openai_batch_can_be_written(run: Run, tmp_path: Path, at: list[object]) -> None:
-    rows = write_rows(tmp_path / "in.jsonl", [{"custom_id": "a-1", "prompt": "one"}, {"prompt": 5}, {"id": 9, "prompt": "two"}])
-    out = tmp_path / "out.jsonl"
-    assert run("generate", "-i", rows, "-o", out, *at, "--output-format", "openai-batch").code == 3
-    first, failed, third = read_rows(out)
-    assert (first["custom_id"], failed["custom_id"], third["custom_id"]) == ("a-1", "2", "9")
-    body = first["response"]["body"]
-    assert first["response"]["status_code"] == 200
-    assert body["choices"][0]["message"] == {"role": "assistant", "content": said(asked("one"), seed(0))}
-    assert body["choices"][0]["finish_reason"] == "stop"
-    assert body["usage"] == {"prompt_tokens": 2, "completion_tokens": 8, "total_tokens": 10}
-    assert body["model"] == "openai:tiny"
-    assert first["error"] is None
-    assert failed["response"] is None
-    assert re.search("text expected", failed["error"]["message"])
 
 
 @pytest.mark.parametrize("in_flight", [1, 2])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import Run, write_rows
 
+from llmkit.engines.chat import ChatSettings, render, whole_conversation
 from llmkit.errors import RowError, UsageError
 from llmkit.rows import open_rows
 from llmkit.rows.fields import DocumentFields, PromptFields, SourceFields, row_id
@@ -226,7 +228,6 @@ TEMPLATE = (
 def rendered(tmp_path: Path, fields: PromptFields, one: Row) -> str:
     from transformers import AutoTokenizer
 
-    from llmkit.engines.chat import ChatSettings, render
     from llmkit.models.builtin import folder
 
     (tmp_path / "t.jinja").write_text(TEMPLATE)
@@ -261,7 +262,6 @@ def test_a_rows_system_column_and_tools_reach_the_template(tmp_path: Path, one: 
 
 
 def test_a_system_column_is_asked_as_it_is_trained_and_counts_more_than_the_runs_own() -> None:
-    from llmkit.engines.chat import ChatSettings, whole_conversation
 
     one = {"prompt": "Name a fruit.", "system": "Be brief."}
     trained = SampleFields().sample(row(**one, completion="Fig."), "r.jsonl").messages
@@ -302,7 +302,11 @@ def test_a_batch_request_is_its_bodys_conversation() -> None:
 
 
 def test_a_batch_request_for_a_completion_is_its_text() -> None:
-    assert PromptFields().prompt(row(custom_id="1", body={"prompt": "Once"}), "r.jsonl").text == "Once"
+    """As it is: a chat template would make a question of it."""
+    prompt = PromptFields().prompt(row(custom_id="1", body={"prompt": "Once"}), "r.jsonl")
+    assert prompt.text == "Once"
+    tokenizer = SimpleNamespace(chat_template="<user>{{ messages[0].content }}<end>", special_tokens_map={})
+    assert render(prompt, tokenizer, ChatSettings()) == ("Once", True)
 
 
 def test_a_batch_request_without_a_prompt_says_what_it_holds() -> None:

@@ -235,6 +235,19 @@ def test_the_work_of_a_server_that_fails_goes_to_the_others(tmp_path: Path) -> N
     assert [row["text"] for row in read_rows(tmp_path / "out.jsonl")] == expected(30)
 
 
+@pytest.mark.parametrize("fault", ["500", "half json", "cut before"])
+def test_a_row_that_failed_at_a_server_goes_to_another(tmp_path: Path, fault: str) -> None:
+    """A server whose engine has died answers at once, so that it has the fewest requests in flight, and would get each of them."""
+    waits = Waits()
+    with serving(lambda _: fault) as broken, serving(latency=0.02) as working:
+        engine = engine_at([broken, working], waits, retries=1, concurrency=4)
+        tally = answer_file(engine, many(tmp_path / "in.jsonl", 30), tmp_path / "out.jsonl")
+        assert (tally.failed, working.answered) == (0, 30)
+        assert len(broken.bodies) <= 30
+    assert waits.waits == []
+    assert [row["text"] for row in read_rows(tmp_path / "out.jsonl")] == expected(30)
+
+
 def test_a_stream_that_breaks_off_is_an_error(run: Run) -> None:
     with serving(lambda _: "cut inside") as server:
         ran = run("generate", "x", "-m", "openai:tiny", "--api-base", server.base, "--max-retries", "0")

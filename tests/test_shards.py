@@ -131,11 +131,12 @@ def test_a_missing_shard_is_named(run: Run, shards: Path) -> None:
     assert not shards.exists()
 
 
-def test_a_shard_beyond_the_last_is_named(run: Run, shards: Path) -> None:
-    shards.with_name("out.jsonl.shard-4-of-3").touch()
+@pytest.mark.parametrize("name", ["shard-4-of-3", "shard-02-of-3", "shard-2-of-03", "shard-0-of-3"])
+def test_a_shard_that_no_run_writes_is_named(run: Run, shards: Path, name: str) -> None:
+    shutil.copy(f"{shards}.shard-2-of-3", f"{shards}.{name}")
     ran = run("gather", shards)
     assert ran.code == 2
-    assert "out.jsonl.shard-4-of-3" in ran.err
+    assert f"out.jsonl.{name}" in ran.err
     assert not shards.exists()
 
 

@@ -36,7 +36,7 @@ from llmkit.cli.parsing import (
 from llmkit.cli.servers import ServerOptions
 from llmkit.errors import UsageError
 from llmkit.models.builtin import DEFAULT
-from llmkit.rows.reading import FORMATS
+from llmkit.rows.reading import FORMATS, Rows
 
 if TYPE_CHECKING:
     from llmkit.engines.chat import ChatSettings
@@ -269,6 +269,13 @@ class AnswersOut(RowsOut):
         if named is None or FORMAT_NAMES.get(named) == ending:
             return None
         return writer_of(Path(path), answer, named, model)
+
+    def check_ids(self, rows: Rows) -> None:
+        """Has rows refused whose answers could not be told apart."""
+        from llmkit.jobs.openai_batch import NAME, DistinctIds
+
+        if self.output_format == NAME:
+            rows.watch(DistinctIds(rows.name))
 
     def stream(self, model: str, answer: str, *, lines: bool, several: bool, extra: str | None) -> Writer:
         """What makes the bytes of rows on standard output: as text where they were lines of text, else as JSON lines.

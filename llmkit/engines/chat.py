@@ -76,6 +76,13 @@ class ChatSettings:
         return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest() if source else None
 
 
+def is_chat(prompt: Prompt, settings: ChatSettings) -> bool:
+    """Whether a chat template applies to a prompt where there is one. Raises InputError for a text to be continued beside `system`."""
+    if prompt.bare and settings.system is not None:
+        raise InputError("a request for a plain completion has no place for `system`", hint="remove it, or ask with 'messages'")
+    return not prompt.bare
+
+
 def whole_conversation(prompt: Prompt, settings: ChatSettings) -> list[Message]:
     """The messages that a chat model is asked: a row's own system message counts more than that of the settings."""
     messages = list(prompt.messages) if prompt.messages is not None else [{"role": "user", "content": prompt.text or ""}]
@@ -92,7 +99,7 @@ def render(prompt: Prompt, tokenizer: Any, settings: ChatSettings, *, ask: bool 
     ask: end a conversation with the generation prompt, after which the model answers.
     Raises UsageError for messages without a template, ModelError for a template that fails or does not end.
     """
-    source = settings.source(tokenizer)
+    source = settings.source(tokenizer) if is_chat(prompt, settings) else None
     if source is None:
         if prompt.messages is not None or settings.system is not None:
             what = "`system`" if prompt.messages is None else "the prompt is a conversation, which"

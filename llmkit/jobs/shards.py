@@ -24,7 +24,7 @@ from llmkit.records import differences, read_record, run_record
 from llmkit.rows.base import form_of
 from llmkit.rows.values import MAX_DEPTH, from_json, to_json
 
-_NAME = re.compile(r"\.shard-([1-9]\d*)-of-([1-9]\d*)")
+_NAME = re.compile(r"\.shard-(\d{1,9})-of-(\d{1,9})")
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,8 @@ def _complete_set(path: Path) -> list[Path]:
     if len(sizes) > 1:
         kinds = " and ".join(f"{path.name}.shard-*-of-{size}" for size in sizes)
         raise InputError(f"shards of {len(sizes)} different plans overlap: {kinds}", path=path, hint="remove those of other runs")
-    if foreign := [match[0] for match in there if int(match[1]) > sizes[0]]:
+    numbers = {str(number) for number in range(1, sizes[0] + 1)}
+    if foreign := [match[0] for match in there if match[1] not in numbers or match[2] != str(sizes[0])]:
         message = f"no run writes a shard of that name: {_join_first(foreign)}"
         raise InputError(message, path=path, hint="remove it, or give it its old name")
     names = [Path(Shard(number, sizes[0]).path(str(path))) for number in range(1, sizes[0] + 1)]

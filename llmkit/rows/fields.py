@@ -75,6 +75,7 @@ class Prompt:
     tools and template_values: what else the chat template is shown. system: a message before the conversation; a model without a
     template reads none. continue_last: the last message is the model's own, to be continued.
     unused: settings of a batch request that are not applied, and columns that mean something else beside this prompt.
+    bare: the text is continued as it is, also by a model with a chat template.
     """
 
     text: str | None = None
@@ -87,6 +88,7 @@ class Prompt:
     unused: tuple[str, ...] = ()
     template_values: dict[str, Any] | None = None
     system: str | None = None
+    bare: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class PromptFields(Templated):
         if not isinstance(body.get("prompt"), str):
             there = ", ".join(str(n)[:60] for n in list(body)[:12]) or "none"
             raise row_error(f"the batch request has no 'messages' or text 'prompt' in its body (fields: {there})", row, file_name)
-        return Prompt(text=body["prompt"], unused=unused)
+        return Prompt(text=body["prompt"], unused=unused, bare=True)
 
 
 def _conversation_prompt(value: Any, name: str, row: Row, fields: dict[str, Any], file_name: str, continue_last: bool = False) -> Prompt:

@@ -60,12 +60,15 @@ class Rows:
     complete: bool = field(default=False, init=False)
     _rows_hash: Any = field(default_factory=hashlib.sha256, init=False, repr=False)
     _line: int | None = field(default=None, init=False, repr=False)
+    _look: Callable[[Row], None] | None = field(default=None, init=False, repr=False)
 
     def __iter__(self) -> Iterator[Row]:
         for row in self._stream if self.max_rows is None else itertools.islice(self._stream, self.max_rows - self.count):
             self.count += 1
             self._rows_hash.update(row.digest)
             self._line = row.line
+            if self._look is not None:
+                self._look(row)
             yield row
         self.ended, self.complete = True, self.max_rows is None
 
@@ -75,6 +78,10 @@ class Rows:
         first = list(itertools.islice(self._stream, count))
         self._stream = itertools.chain(first, self._stream)
         return first
+
+    def watch(self, look: Callable[[Row], None]) -> None:
+        """Shows each row to `look`, which may raise, so none can be skipped. Before it is walked."""
+        self.by_line, self._look = "", look
 
     def place(self) -> Place | None:
         """Where the stream stands, for `skip` of a later run; None where that can't skip."""

@@ -102,6 +102,7 @@ def generate(
     from llmkit.rows import open_rows
 
     rows = open_rows(input, **rows_in.reading, text_field="prompt", offline=model.offline)
+    rows_out.check_ids(rows)
     several, extra = decoding.num_samples > 1, "logprobs" if decoding.logprobs else None
     answer = answer_field(output_field, several=several)
     write: Writer | None

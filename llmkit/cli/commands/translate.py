@@ -91,6 +91,7 @@ def translate(
     rows = document = None
     if input is not None:
         rows, document = open_rows_or_document(ctx, rows_in, rows_out.output, offline=model.offline, target=target, notice=out.notice)
+        rows_out.check_ids(rows)
     options = several.options(rows_out.output_field, document, source, target)
     route = RouteSettings(
         source, target, languages.detect, pivot, options, answers.num_beams, length_penalty, answers.max_new_tokens,

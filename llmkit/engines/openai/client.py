@@ -12,7 +12,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -168,9 +168,10 @@ class Client:
     ) -> T:
         before = self.pool.answers
         most = self._settings.retries if retries is None else retries
+        failed: set[str] = set()  # the servers that it failed at, until it has failed at all
         async with self._room:
             for tries in range(most + 1):
-                server = self.pool.take(self._clock.now())
+                server = self.pool.take(self._clock.now(), failed)
                 answer, failure = await self._try(server, once)
                 if failure is None:
                     return answer  # type: ignore[return-value]
@@ -185,7 +186,8 @@ class Client:
                 if server.base not in self._warned:
                     self._warned.add(server.base)
                     self._warn(f"{one_line(failure.reason)}; trying again")
-                await self._wait(failure, tries)
+                failed = failed | {server.base} if len(failed) + 1 < len(self.pool.servers) else set()
+                await self._wait(failure, tries, failed)
         raise AssertionError("unreachable")
 
     async def _try(self, server: Server, once: Callable[[Server], Awaitable[T]]) -> tuple[T | None, Failure | None]:
@@ -231,8 +233,11 @@ class Client:
         if failure.status is not None and not failure.unreachable:
             self.pool.answers += 1
 
-    async def _wait(self, failure: Failure, tries: int) -> None:
-        """Waits before the next try: as long as the server asks, twice as long each time, spread by chance."""
+    async def _wait(self, failure: Failure, tries: int, failed: Container[str]) -> None:
+        """Waits before the next try: as long as the server asks, twice as long each time, spread by chance.
+
+        failed: the servers that are not asked next.
+        """
         asked = failure.wait or 0.0
         if asked >= LONG and self.pool.has_ready(self._clock.now()):
             return  # the server that asks for it rests
@@ -241,7 +246,8 @@ class Client:
                 f"{failure.reason}; it asks to wait {asked / 3600:.1f} hours", hint="run the same command again then"
             )
             raise self._ended
-        if failure.unreachable and self.pool.has_ready(self._clock.now()):
+        others = failed if failure.wait is None and not failure.busy else ()
+        if (failure.unreachable or others) and self.pool.has_ready(self._clock.now(), others):
             return  # another server takes it now
         share = self._clock.share()
         backoff = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0**tries) * (0.5 + share / 2)

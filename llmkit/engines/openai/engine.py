@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from llmkit.engines.base import Check, Completion, ModelFacts, ModelIdentity, Notify, Request, TokenScore, never_stop, notify_nobody
-from llmkit.engines.chat import ChatSettings, whole_conversation
+from llmkit.engines.chat import ChatSettings, is_chat, whole_conversation
 from llmkit.engines.decoding import DEFAULT_NEW_TOKENS, Decoding
 from llmkit.engines.detokenize import find_stop
 from llmkit.engines.openai import ENGINE, protocol
@@ -105,6 +105,7 @@ class OpenAIEngine:
             raise UsageError("the prompt is a conversation, which needs the server's chat template", hint="remove `chat_template` none")
         if prompt.messages is None and not prompt.text:
             raise InputError("the prompt is empty", hint="give it some text")
+        is_chat(prompt, self.chat)
         return ServerRequest((), decoding.max_new_tokens or DEFAULT_NEW_TOKENS, number, prompt=prompt)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = never_stop) -> list[list[Completion]]:
@@ -121,8 +122,8 @@ class OpenAIEngine:
 
     def stream(self, request: Request, decoding: Decoding, write: Callable[[str], None]) -> Completion:
         """As `TextEngine.stream`. Raises UnavailableError when it breaks off; warns of an end that is none of a model's."""
-        shown, streamed = _Shown(decoding.stop, write), protocol.Streamed(chat=self._chats)
         path, body = self._body(request, decoding, 0)
+        shown, streamed = _Shown(decoding.stop, write), protocol.Streamed(chat=path == protocol.CHAT)
 
         async def ask(sent: Mapping[str, Any]) -> None:
             await self._client.stream(path, sent, lambda event: shown.add(streamed.add(event)))
@@ -173,7 +174,7 @@ class OpenAIEngine:
         path, body = self._body(request, decoding, sample)
 
         async def ask(sent: Mapping[str, Any]) -> Completion:
-            return await self._client.ask(path, sent, lambda content: protocol.completion_of(content, decoding, chat=self._chats))
+            return await self._client.ask(path, sent, lambda content: protocol.completion_of(content, decoding, chat=path == protocol.CHAT))
 
         try:
             answer = await self._learning(ask, body)
@@ -227,8 +228,9 @@ class OpenAIEngine:
         if not isinstance(request, ServerRequest):
             raise TypeError("a request of another engine")
         prompt, seed = request.prompt, protocol.seed_of(decoding, request.number, sample)
-        said = protocol.fields(decoding, request.max_new_tokens, seed, chat=self._chats)
-        if not self._chats:
+        chats = self._chats and is_chat(prompt, self.chat)
+        said = protocol.fields(decoding, request.max_new_tokens, seed, chat=chats)
+        if not chats:
             return protocol.TEXT, {"model": self._name, "prompt": prompt.plain or prompt.text, **said}
         messages = whole_conversation(prompt, self.chat)
         tools = {"tools": list(prompt.tools)} if prompt.tools else {}

@@ -5,6 +5,7 @@ Knows addresses and times; not requests.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 #: Requests per second after the first refusal. The rate doubles in so many seconds until the next one.
@@ -120,12 +121,15 @@ class Pool:
         self.servers = [Server(base) for base in bases]
         self.answers = 0
 
-    def take(self, now: float) -> Server:
-        """The server for the next request: one that does not rest, with the fewest in flight."""
-        server = min(self.servers, key=lambda each: (max(each.rests_until, now), each.out))
+    def take(self, now: float, failed: Container[str] = ()) -> Server:
+        """The server for the next request: one that does not rest, with the fewest in flight; rather none of those it `failed` at.
+
+        A server that is broken fails at once, and so would have the fewest.
+        """
+        server = min(self.servers, key=lambda each: (max(each.rests_until, now), each.base in failed, each.out))
         server.out += 1
         return server
 
-    def has_ready(self, now: float) -> bool:
-        """Whether a server does not rest."""
-        return any(server.rests_until <= now for server in self.servers)
+    def has_ready(self, now: float, failed: Container[str] = ()) -> bool:
+        """Whether a server does not rest that is none of those that `failed`."""
+        return any(server.rests_until <= now and server.base not in failed for server in self.servers)
