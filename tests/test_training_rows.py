@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Run, byte_tokenizer, write_rows
+from transformers import AutoTokenizer
 
 from llmkit.engines.base import ModelFacts
 from llmkit.engines.chat import ChatSettings
@@ -236,6 +237,7 @@ def test_the_chat_template_of_the_training_goes_with_the_adapter_into_the_merged
     trained = run("finetune", rows, "-m", gpt2, "-o", tmp_path / "ad", "--chat-template", tmp_path / "chat.jinja", "--max-steps", "1")
     assert trained.code == 0, trained.err
     assert (tmp_path / "ad" / "chat_template.jinja").read_text() == TEMPLATE
+    assert AutoTokenizer.from_pretrained(tmp_path / "ad").chat_template == TEMPLATE  # transformers finds it, too
     assert run("merge", tmp_path / "ad", "-o", tmp_path / "merged", "--prompt", "a").code == 0
     assert (tmp_path / "merged" / "chat_template.jinja").read_text() == TEMPLATE
     for model in (["-m", gpt2, "--adapter", tmp_path / "ad"], ["-m", tmp_path / "merged"]):

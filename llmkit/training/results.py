@@ -173,14 +173,15 @@ def kept_step(plan: RunPlan, last: Saved) -> int:
 
 
 def _write_weights(ready: Ready, part: Path) -> str:
-    """The adapter's (or model's) files with the chat template of the training; the weights' SHA-256."""
+    """The adapter's (or model's) files with the chat template of the training and its tokenizer; the weights' SHA-256."""
     plan = ready.plan
     ready.model.config.use_cache = True
     save_weights(ready.model, part, embeddings=plan.embeddings)
     template = plan.encoder.template if plan.format != "text" else None
     if template is None and plan.prepared.adapter is not None:
         template = plan.prepared.adapter.chat_template()
-    if plan.lora is None or tokenizer_beside(plan.prepared):
+    # transformers finds a template only through the tokenizer beside it
+    if plan.lora is None or template is not None or tokenizer_beside(plan.prepared):
         ready.loaded.tokenizer.save_pretrained(part)
     if template is not None:
         (part / "chat_template.jinja").write_text(template, encoding="utf-8")
