@@ -58,6 +58,10 @@ def test_no_heavy_library_is_imported_for_it() -> None:
     assert json.loads(done.stdout) == []
 
 
+def test_the_page_names_the_shell_only(run: Run) -> None:
+    assert run("completion", "--help").out.splitlines()[0] == "Usage: llmkit completion [OPTIONS] SHELL"
+
+
 def test_an_unknown_shell_is_refused(run: Run) -> None:
     ran = run("completion", "bahs")
     assert ran.code == 2

@@ -40,6 +40,13 @@ def test_each_example_is_told_and_listed(folder: Path) -> None:
         assert os.access(script, os.X_OK)
 
 
+@pytest.mark.parametrize("script", ["summarize/summarize.sh", "translate/translate.sh", "scaling/law.sh"])
+def test_a_script_without_its_folder_says_how_to_call_it(example: Example, script: str) -> None:
+    ran = example(script)
+    assert ran.returncode != 0
+    assert f"usage: {Path(script).name} FOLDER" in ran.stderr
+
+
 def test_beam_search_falls_back_to_the_built_in_model_without_a_network(example: Example, run: Run, tmp_path: Path) -> None:
     done = example("gpt2/beam-search.sh", "Once upon a time", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
     assert done.returncode == 0

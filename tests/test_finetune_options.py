@@ -35,6 +35,15 @@ def test_from_and_to_give_the_rows_the_prompt_of_translate(run: Run, pairs: Path
     assert asked.endswith("« Bonjour.</s>»")
 
 
+@pytest.mark.parametrize(("variable", "value"), [("LLMKIT_TO", "fr"), ("LLMKIT_FROM", "en"), ("LLMKIT_DPO_BETA", "0.3")])
+def test_variables_for_other_rows_are_passed_over(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    rows = write_rows(tmp_path / "text.jsonl", [{"text": "Hello."}])
+    monkeypatch.setenv(variable, value)
+    assert first(run, rows, "-m", STORIES) == "<s>«Hello.</s>»"
+
+
 def test_languages_for_rows_without_a_source_and_a_target_are_refused(run: Run, tmp_path: Path, pairs: Path) -> None:
     rows = write_rows(tmp_path / "text.jsonl", [{"text": "Hello."}])
     done = run("finetune", rows, "-m", STORIES, "--to", "fr", "--dry-run")

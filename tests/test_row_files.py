@@ -44,6 +44,7 @@ def test_a_json_file_with_one_object_is_refused(tmp_path: Path) -> None:
     assert "is one JSON object, not a list of objects" in error.message
     assert error.hint is not None
     assert "[ ]" in error.hint
+    assert "messages by `input_format` arb" in error.hint
 
 
 def test_a_json_file_with_an_object_around_the_list_is_refused_by_the_field(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ from llmkit.cli.names import ALIASES, COMMANDS
         ("finetune x --train.epoch 2", "no such option --train.epoch", "did you mean --epochs?"),
         ("finetune x --mask-prompt", "no such option --mask-prompt", "--full-loss"),
         ("generate x --iters 3", "no such option --iters", "--max-steps is an option of llmkit finetune"),
+        ("generate x --src_lang en", "no such option --src_lang", "--from is an option of llmkit finetune and translate"),
         ("translate x --top-p 1", "no such option --top-p", "--top-p is an option of llmkit generate"),
         ("generate x --api-type y", "no such option --api-type", "--api-base URL names a server"),
         ("generate x --count", "no such option --count", "the number of tokens"),

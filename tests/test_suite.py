@@ -116,6 +116,8 @@ def test_a_sets_output_is_a_job_of_its_own(run: Run, suite: Path) -> None:
         ("exact_match,chrf", "exact_mach", "did you mean 'exact_match'"),
         ("measure = \"choice\"", "measure = \"choise\"", "did you mean 'choice'"),
         ("measure = \"choice\"", "", "no measure"),
+        ("measure = \"choice\"", "mesure = \"choice\"", "did you mean 'measure' by 'mesure'?"),
+        ("model = ", "measure = \"score\"\nmodel = ", "each [sets.NAME] has its own measure"),
         ("context = 64", "context = \"many\"", "sets.books"),
         ("quiz.jsonl", "nowhere.jsonl", "nowhere.jsonl"),
         ("\"ref.txt\"", "\"no-refs.txt\"", "no-refs.txt"),
@@ -214,6 +216,7 @@ def test_numbers_that_cannot_be_compared_are_still_shown(run: Run, tmp_path: Pat
     ran = run("evaluate", "run", "s.toml", "--baseline", "base.json", "--report", "new.json")
     assert ran.code == 2
     assert "differs from the row" in ran.err
+    assert "of set 'a' of this run" in ran.err
     assert all(f"{name}.exact_match" in ran.out for name in "ab")
     assert json.loads(Path("new.json").read_text())["scores"] == {"a.exact_match": 100.0, "b.exact_match": 100.0}
 

@@ -4,7 +4,7 @@
 #   examples/scaling/law.sh FOLDER [TEXTS.jsonl]
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-folder=$1
+folder=${1:?usage: law.sh FOLDER [TEXTS.jsonl]}
 texts=${2:-$here/../finetune/shakespeare.jsonl}
 widths=${WIDTHS:-16 48 128}
 mkdir -p "$folder"

@@ -3,8 +3,8 @@
 #
 #   examples/summarize/summarize.sh FOLDER OUTPUT.jsonl
 set -euo pipefail
-folder=$1
-output=$2
+folder=${1:?usage: summarize.sh FOLDER OUTPUT.jsonl}
+output=${2:?usage: summarize.sh FOLDER OUTPUT.jsonl}
 
 # The rows are built by Python's json, so that quotes and line ends in a text can't break a row.
 python3 - "$folder" > "$output.rows.jsonl" <<'PYTHON'

@@ -4,7 +4,7 @@
 #   examples/translate/translate.sh FOLDER
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-out=$1
+out=${1:?usage: translate.sh FOLDER}
 to=${TO:-fr}
 mkdir -p "$out"
 

@@ -85,7 +85,7 @@ def _usage(command: Any) -> Iterator[str]:
     if getattr(command, "listed", None):
         yield "COMMAND"
     for parameter in command.params:
-        if parameter.param_type_name == "argument":
+        if parameter.param_type_name == "argument" and not getattr(parameter, "hidden", False):
             yield str(parameter.metavar or parameter.name.upper())
 
 

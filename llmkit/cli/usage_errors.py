@@ -214,7 +214,7 @@ def _instead(ctx: Any, name: str, named: str) -> str | None:
         return hint
     name = f"--{normalize(bare)}"
     if name[2:] not in ours and (others := commands_with(name)):
-        return f"{name} is an option of llmkit {others[0]}"
+        return f"{name} is an option of llmkit {' and '.join(others if len(others) < 3 else (others[0], 'others'))}"
     likeness = _LIKENESS if len(bare) > len("to") else _ONE_OF_TWO
     close = [bare] if bare in meant else [near for near in difflib.get_close_matches(bare, meant, cutoff=likeness) if _is_meant(bare, near)]
     if close:

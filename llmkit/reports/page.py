@@ -25,7 +25,7 @@ h1, h2 { line-height: 1.25; overflow-wrap: anywhere } h1 { font-size: 1.5rem }
 h2 { font-size: 1.2rem; margin-top: 2.2rem } h3 { font-size: 1rem }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .35rem .7rem; border-bottom: 1px solid var(--line); overflow-wrap: anywhere }
-th { color: var(--soft); font-weight: 600 } th.n, td.n { text-align: right }
+th { color: var(--soft); font-weight: 600; overflow-wrap: break-word } th.n, td.n { text-align: right }
 td.n { white-space: nowrap; font-variant-numeric: tabular-nums }
 td.way, td.name, td.verdict { white-space: nowrap } code span { display: inline-block }
 td.id { min-width: 3.2rem; max-width: 9rem } code { font-size: .8rem; overflow-wrap: anywhere }

@@ -78,7 +78,9 @@ def _one_value(row: Row, name: str) -> InputError:
     around = next((n for n, v in row.fields.items() if isinstance(v, list) and v and all(isinstance(i, dict) for i in v)), None)
     if around is None:
         return InputError(
-            "is one JSON object, not a list of objects", path=name, hint="put it in [ ], or `input_format` jsonl for one object per line"
+            "is one JSON object, not a list of objects",
+            path=name,
+            hint="put it in [ ], or `input_format` jsonl for one object per line; translate reads messages by `input_format` arb",
         )
     held = counted(len(row.fields[around]), "object")
     return InputError(

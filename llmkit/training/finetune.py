@@ -149,7 +149,7 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     from llmkit.training.eval_prompts import encode_prompts, read_prompts
     from llmkit.training.refusals import check, ignored
 
-    loss = _loss(settings.loss, rows.checked.formats, report)
+    loss = _loss(settings, rows.checked.formats, report)
     located = locate(settings.model, report.notice)
     check(settings, located, rows, processes)
     if (unused := ignored(settings, rows)) is not None:
@@ -185,23 +185,24 @@ def make_plan(settings: FinetuneSettings, rows: TrainingRows, processes: Process
     return plan
 
 
-def _loss(settings: LossSettings, formats: Collection[str], report: Reporter) -> LossSettings:
+def _loss(settings: FinetuneSettings, formats: Collection[str], report: Reporter) -> LossSettings:
     """The settings with DPO's beta where the rows are preferences. Raises UsageError for what does not go with the rows."""
     from dataclasses import replace
 
+    loss = settings.loss
     if PREFERENCE not in formats:
-        if settings.beta is not None:
+        if loss.beta is not None and "dpo_beta" not in settings.shared:
             raise UsageError("`dpo_beta` applies to rows with 'chosen' and 'rejected'", hint="remove it")
-        return settings
+        return replace(loss, beta=None)
     if len(formats) > 1:
         raise UsageError(
             f"preference rows cannot be combined with rows of {', '.join(f for f in formats if f != PREFERENCE)}", hint="use two runs"
         )
-    if settings.full_loss:
+    if loss.full_loss:
         raise UsageError("`full_loss` and preferences cannot be combined", hint="remove it")
-    beta = BETA if settings.beta is None else settings.beta
+    beta = BETA if loss.beta is None else loss.beta
     report.notice(f"preferences are trained with DPO, beta {beta:g}")
-    return replace(settings, beta=beta)
+    return replace(loss, beta=beta)
 
 
 def _examples(encoder: Encoder, files: Sequence[File], max_errors: int) -> tuple[Examples, tuple[int, ...]]:
@@ -227,7 +228,7 @@ def _encoder(prepared: Prepared, settings: FinetuneSettings, format: str) -> Enc
     chat = settings.data.chat
     known = directions(prepared, chat, settings.data.languages)
     if not known.by_tokens:
-        check_languages(settings.data.languages, format)
+        check_languages(settings, format)
     return Encoder(prepared.tokenizer, chat, asked or min(context or 2048, 2048), begin, settings.loss.full_loss, known)
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from llmkit.engines.torch.loading import context_of
 from llmkit.errors import UsageError, counted
 from llmkit.training.file_mixture import FileMixture
-from llmkit.training.settings import LanguageSettings
 from llmkit.translation.families import TOLD_BY_TOKENS
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def check(settings: FinetuneSettings, located: Located, rows: TrainingRows, proc
     if asked is not None and context is not None and asked > context:
         raise UsageError(f"`max_length` {asked}: the model reads at most {counted(context, 'token')} at once")
     if located.checkpoint.model_type not in TOLD_BY_TOKENS:
-        check_languages(settings.data.languages, rows.checked.format)
+        check_languages(settings, rows.checked.format)
 
 
 def ignored(settings: FinetuneSettings, rows: TrainingRows) -> str | None:
@@ -46,9 +45,11 @@ def ignored(settings: FinetuneSettings, rows: TrainingRows) -> str | None:
     return f"`chat_template` {chat.template} has no effect: it is for prompts and conversations, and these rows are text"
 
 
-def check_languages(languages: LanguageSettings, format: str) -> None:
+def check_languages(settings: FinetuneSettings, format: str) -> None:
     """Raises UsageError for languages of rows that have none. Not for a model that is told languages whatever it writes."""
-    if languages != LanguageSettings() and format != "source and target":
+    languages = {"from": settings.data.languages.source, "to": settings.data.languages.target}
+    asked = any(language is not None and name not in settings.shared for name, language in languages.items())
+    if asked and format != "source and target":
         raise UsageError(f"`from` and `to` apply to rows with a source and a target; these rows are {format}", hint="remove them")
 
 

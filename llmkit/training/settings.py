@@ -267,6 +267,7 @@ class FinetuneSettings:
 
     lora: None trains all weights. Where `model` names an adapter, training goes on with that one, whose own settings then count.
     fsdp: the frozen weights are sharded over the run's processes (see `llmkit.training.sharding`).
+    shared: options (`to`, `dpo_beta`) that were set for many commands; rows that one does not apply to are trained without it.
     """
 
     data: DataSettings
@@ -277,6 +278,7 @@ class FinetuneSettings:
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     answers: AnswerSettings = field(default_factory=AnswerSettings)
     fsdp: bool = False
+    shared: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.optimization.early_stopping is not None and not self.data.valid_files and not self.data.valid_share:

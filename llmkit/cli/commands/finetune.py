@@ -16,6 +16,7 @@ from llmkit.cli import console
 from llmkit.cli import options as opt
 from llmkit.cli.command import add, option_names, options_set_by_user, refuse
 from llmkit.cli.help import Page
+from llmkit.cli.parameter_source import on_command_line
 from llmkit.cli.training import DataOptions, LoraOptions, OptimizationOptions, TrainingRunOptions
 from llmkit.errors import UsageError
 from llmkit.training.distributed import from_environment
@@ -29,6 +30,8 @@ app = typer.Typer(add_completion=False)
 _ONLY_LORA = ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "target_parameters", "rslora", "dora")
 #: Options that do not change what is trained.
 _NOT_THE_RUNS = ("data", "output", "overwrite", "restart", "max_time", "dry_run", "json_output")
+#: Options that apply to some rows only, by their parameter.
+_OF_SOME_ROWS = {"from": "source_language", "to": "target_language", "dpo_beta": "dpo_beta"}
 #: Options of a run that writes.
 _ONLY_RUN = ("output", "overwrite", "restart", "extend", "max_time", "report_to")
 #: What the search for a learning rate does not do: it has steps and rates of its own, and neither validates nor saves.
@@ -87,6 +90,7 @@ def finetune(
         ),
         lora=lora.settings, optimization=optimization.settings(full=full), loss=rows_in.loss, checkpoints=run.checkpoints,
         answers=run.answers, fsdp=optimization.fsdp,
+        shared=tuple(name for name, parameter in _OF_SOME_ROWS.items() if not on_command_line(ctx, parameter)),
     )  # fmt: skip
     out = display.console if from_environment().writes else console.Console(True, display.verbose)
     if run.dry_run:

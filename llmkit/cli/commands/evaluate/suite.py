@@ -216,7 +216,8 @@ def _sets(ctx: typer.Context, path: str, model: str | None, *, quiet: bool) -> I
     for key in content:
         if not any(_option(command, key) for command in commands.values()):
             known = [parameter.opts[0].lstrip("-") for command in commands.values() for parameter in command.params]
-            raise UsageError(f"{path}: unknown option '{key}'", hint=did_you_mean(normalize(key), ["sets", *known]))
+            hint = "each [sets.NAME] has its own measure" if key == "measure" else did_you_mean(normalize(key), ["sets", *known])
+            raise UsageError(f"{path}: unknown option '{key}'", hint=hint)
     shared = content | ({"model": model} if model else {})
     for name, table in tables.items():
         where = f"{path}, sets.{name}"
@@ -224,7 +225,9 @@ def _sets(ctx: typer.Context, path: str, model: str | None, *, quiet: bool) -> I
         if measure not in MEASURES:
             what = "no measure" if measure is None else f"unknown measure '{measure}'"
             hint = f"measure = one of {', '.join(MEASURES)}"
-            raise UsageError(f"{where}: {what}", hint=did_you_mean(str(measure), MEASURES, default=hint))
+            near = [key for key in table if did_you_mean(normalize(key), ["measure"], cutoff=0.75)] if measure is None else []
+            hint = f"did you mean 'measure' by '{near[0]}'?" if near else did_you_mean(str(measure), MEASURES, default=hint)
+            raise UsageError(f"{where}: {what}", hint=hint)
         check_once(table, where)
         own = {key: value for key, value in table.items() if key != "measure" and not (model and key == "model")}
         yield _parsed(ctx, _Set(name, measure, where, None, []), commands[measure], own, shared, quiet=quiet)
@@ -337,6 +340,8 @@ class _Against:
         if name not in self.baseline.parts:
             out.notice(f"{name}: not in {self.name}, so it is not compared")
             return []
-        compared = comparisons(self.baseline.parts[name], result, f"{self.name}: {name}", f"this run's {name}", test=self.test)
+        compared = comparisons(
+            self.baseline.parts[name], result, f"set '{name}' of {self.name}", f"set '{name}' of this run", test=self.test
+        )
         reporting.say_uncompared(result, out)
         return [regression_gate(comparison, regression(self.bound) if self.bound else None) for comparison in compared]
