@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+import servers
 from forking import forking_llmkit
 from hypothesis import settings
 
@@ -361,3 +362,16 @@ def texts_of(folder: Path, words: Sequence[str]) -> Path:
 @pytest.fixture
 def texts(tmp_path: Path, words: list[str]) -> Path:
     return texts_of(tmp_path, words)
+
+
+@pytest.fixture
+def server() -> Iterator[servers.FakeServer]:
+    """A server of the OpenAI protocol, in this process."""
+    with servers.serving() as running:
+        yield running
+
+
+@pytest.fixture
+def at(server: servers.FakeServer) -> list[object]:
+    """The options that name its model."""
+    return ["-m", "openai:tiny", "--api-base", server.base]

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Run, read_rows, write_rows
-from servers import FakeServer, prompt_of, said, serving
+from servers import FakeServer, prompt_of, said
 
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.openai.protocol import seed_of
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture
-def at(server: FakeServer) -> list[object]:
-    return ["-m", "openai:tiny", "--api-base", server.base]
 
 
 def seed(number: int) -> int:

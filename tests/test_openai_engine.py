@@ -8,7 +8,6 @@ import math
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,17 +19,6 @@ from llmkit.engines.openai.protocol import OPTIONAL, seed_of
 from llmkit.engines.registry import open_engine
 from llmkit.models.settings import ModelSettings, ServerSettings
 from llmkit.rows.fields import Prompt
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture
-def at(server: FakeServer) -> list[object]:
-    return ["-m", "openai:tiny", "--api-base", server.base]
 
 
 def asked(text: str) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Run, finish, kill, start, until, write_rows
-from servers import FakeServer, serving
+from servers import FakeServer
 
 from llmkit.errors import UsageError
 from llmkit.jobs.batching import WINDOW_ROWS, Work, batches
@@ -18,12 +17,6 @@ from llmkit.jobs.shards import Shard, parse_shard
 from llmkit.rows import Row
 
 ROWS = 70
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with serving() as running:
-        yield running
 
 
 @pytest.fixture
