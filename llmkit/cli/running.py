@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from llmkit.cli.session import Session
     from llmkit.engines.base import Engine, TextEngine
     from llmkit.engines.decoding import Decoding
+    from llmkit.engines.registry import Model
     from llmkit.jobs.outcome import Tally
     from llmkit.jobs.output import Output
-    from llmkit.jobs.worker import Model
     from llmkit.jobs.workers import WorkerSettings
     from llmkit.models.settings import ModelSettings
     from llmkit.rows import Rows

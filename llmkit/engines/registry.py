@@ -8,24 +8,35 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmkit.engines import ctranslate2, openai, torch
 from llmkit.engines.base import EngineKind
+from llmkit.engines.chat import ChatSettings
 from llmkit.engines.ctranslate2 import limits
 from llmkit.errors import EngineLimitError, OutOfMemoryError, UnavailableError, UsageError, did_you_mean, one_line
 from llmkit.models.devices import may_have_accelerator
 from llmkit.models.libraries import check_hub
-from llmkit.models.reference import check_name
 
 if TYPE_CHECKING:
     from llmkit.engines.base import Engine
-    from llmkit.engines.chat import ChatSettings
     from llmkit.engines.decoding import Decoding
     from llmkit.models.settings import ModelSettings
 
 GROUP = "llmkit.engines"
 _BUILT_IN = (torch.ENGINE, ctranslate2.ENGINE, openai.ENGINE)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model to load: what `open_engine` is told."""
+
+    settings: ModelSettings
+    engine: str = "auto"
+    decoding: Decoding | None = None
+    chat: ChatSettings = field(default_factory=ChatSettings)
+    draft: str | None = None
 
 
 def engines() -> dict[str, EngineKind]:
@@ -87,6 +98,8 @@ def _light(settings: ModelSettings, decoding: Decoding | None) -> tuple[EngineKi
 
 def _check_unopened(settings: ModelSettings, decoding: Decoding | None, chat: ChatSettings | None, draft: str | None) -> None:
     """Raises what is wrong with names, a template or a constraint before a library is imported."""
+    from llmkit.models.reference import check_name  # not at the top: a built-in model needs none of it
+
     for reference in (settings.reference, draft):
         if reference is not None:
             check_name(reference)

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmkit.engines.elsewhere import Elsewhere, elsewhere
+from llmkit.engines.registry import Model
 from llmkit.errors import LlmkitError, UnavailableError, UsageError, counted, one_line
 from llmkit.jobs.cluster import Shares, connected, library
 from llmkit.jobs.executor import Task
 from llmkit.jobs.reporter import Reporter
-from llmkit.jobs.worker import Back, Failed, Model, Opened, Worker, light, task_bytes
+from llmkit.jobs.worker import Back, Failed, Opened, Worker, light, task_bytes
 from llmkit.jobs.workers import Arrived, Died, Parcel, WorkerSettings
 from llmkit.records import differences
 from llmkit.version import __version__

@@ -11,11 +11,10 @@ import os
 import pickle
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from llmkit.engines.chat import ChatSettings
 from llmkit.engines.elsewhere import Description, describe
 from llmkit.errors import LlmkitError
 from llmkit.jobs.batching import Work
@@ -26,19 +25,7 @@ from llmkit.version import __version__
 
 if TYPE_CHECKING:
     from llmkit.engines.base import TextEngine
-    from llmkit.engines.decoding import Decoding
-    from llmkit.models.settings import ModelSettings
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model to load: what `llmkit.engines.registry.open_engine` is told."""
-
-    settings: ModelSettings
-    engine: str = "auto"
-    decoding: Decoding | None = None
-    chat: ChatSettings = field(default_factory=ChatSettings)
-    draft: str | None = None
+    from llmkit.engines.registry import Model
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 
 from llmkit.engines.base import Engine
 from llmkit.engines.decoding import Decoding
+from llmkit.engines.registry import Model
 from llmkit.errors import UsageError
-from llmkit.jobs.worker import Model
 from llmkit.models.reference import reads_all
 from llmkit.rows import Rows
 from llmkit.rows.fields import SourceFields

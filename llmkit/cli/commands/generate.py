@@ -131,7 +131,7 @@ class Call:
 
     def open(self, workers: WorkerSettings | None = None) -> AbstractContextManager[list[Engine]]:
         """The engine of the model, here or in workers, open until the end of the block. Raises what `models_open` raises."""
-        from llmkit.jobs.worker import Model
+        from llmkit.engines.registry import Model
 
         model = Model(self.model, self.engine_name, self.decoding, self.chat, self.decoding.draft_model)
         return models_open([model], workers, self.out)

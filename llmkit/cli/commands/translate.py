@@ -124,7 +124,7 @@ class _Call:
 
     def open(self, workers: WorkerSettings | None = None) -> AbstractContextManager[list[Engine]]:
         """The engines of the models, here or in workers, open until the end of the block. Raises what `models_open` raises."""
-        from llmkit.jobs.worker import Model
+        from llmkit.engines.registry import Model
         from llmkit.tasks.route import models_of
 
         models = models_of(Model(self.model.settings, self.model.engine, chat=self.chat), self.route)

@@ -86,7 +86,7 @@ def convert(settings: ModelSettings, folder: Path, report: Callable[[str], None]
     del model, loaded
     gc.collect()
     vocabulary = tuple(map(str, range(about["tokens"])))
-    files = Files(lambda: (str(folder), None), vocabulary, about["encoder_decoder"], about["context"])
+    files = Files(folder, vocabulary, about["encoder_decoder"], about["context"])
     try:
         about["compared"] = probes.compare(Runner(files, "float32", settings.threads))
     except ModelError as exc:

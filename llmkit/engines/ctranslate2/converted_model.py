@@ -15,11 +15,7 @@ from llmkit.engines.ctranslate2.model import Files
 from llmkit.engines.tokenizer_file import TokenizerFile
 from llmkit.models import builtin
 from llmkit.models.checkpoint import Checkpoint, read_checkpoint
-from llmkit.models.shelf import CacheEntry
 from llmkit.models.small_files import read_object
-
-#: A model below it (in bytes of float32) answers one text on one core as fast as on all.
-_SMALL = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ def packaged(name: str) -> ConvertedModel:
     context = int(config["max_position_embeddings"])
     return ConvertedModel(
         files=Files(
-            lambda: ("builtin", builtin.converted(name)), tuple(sorted(ids, key=ids.__getitem__)), translates,
+            builtin.converted(name), tuple(sorted(ids, key=ids.__getitem__)), translates,
             None if translates else context, small=True,
         ),
         tokenizer=tokenizer,
@@ -89,42 +85,6 @@ def packaged(name: str) -> ConvertedModel:
             weights_sha256=builtin.CHECKSUMS[name],
             tokenizer_sha256=tokenizer_sha256(tokenizer),
             device="cpu",
-        ),
-        checkpoint=checkpoint,
-    )  # fmt: skip
-
-
-def cached(entry: CacheEntry, checkpoint: Checkpoint, reference: str, revision: str | None, adapter: str | None) -> ConvertedModel:
-    """A converted model, under the names by which it was asked for. checkpoint: what it was made of. Raises ModelError."""
-    known = entry.manifest["model"]
-    tokenizer = TokenizerFile(entry.folder)
-    vocabulary = tuple(map(str, range(known["tokens"])))
-    context, translates = known["context"], known["encoder_decoder"]
-    return ConvertedModel(
-        files=Files(
-            lambda: (str(entry.folder), None), vocabulary, translates, None if translates else context,
-            small=4 * known["parameters"] < _SMALL,
-        ),
-        tokenizer=tokenizer,
-        model_type=known["model_type"],
-        context=context,
-        ends=tuple(known["ends"]),
-        bos=known["bos"],
-        start=known["start"],
-        first=known["first"],
-        configured_bos=known["configured_bos"],
-        languages=tuple(known["languages"]),
-        task_prefixes=tuple(known["task_prefixes"]),
-        about=ModelIdentity(
-            engine="",
-            model=reference,
-            revision=revision,
-            parameters=known["parameters"],
-            weights_sha256=known["weights_sha256"],
-            tokenizer_sha256=tokenizer_sha256(tokenizer),
-            device="cpu",
-            adapter=adapter,
-            adapter_sha256=known["adapter_sha256"],
         ),
         checkpoint=checkpoint,
     )  # fmt: skip

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmkit.engines.ctranslate2.library import library
 from llmkit.models.devices import DTYPES
 
 if TYPE_CHECKING:
@@ -43,9 +44,7 @@ def worth_converting(reference: str) -> bool:
 
 def precisions() -> list[str]:
     """The precisions that the library has kernels for on this processor."""
-    import ctranslate2
-
-    return sorted(set(DTYPES) & ctranslate2.get_supported_compute_types("cpu"))
+    return sorted(set(DTYPES) & library().get_supported_compute_types("cpu"))
 
 
 def decoding_reason(decoding: Decoding) -> str | None:

@@ -15,9 +15,11 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmkit.engines.base import Check, never_stop
+from llmkit.engines.ctranslate2.library import library
 from llmkit.engines.turns import Turns
 from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, counted, one_line
@@ -38,13 +40,13 @@ _LOOK_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Files:
-    """Where the library finds a model: a folder, or (for those of the package) the content of files by their names.
+    """The folder where the library finds a model.
 
     vocabulary: its name of each token, by id. translates: it reads a text with one half and writes with the other. context:
     positions that prompt and answer share, None where they are no limit. small: it is as fast on one core as on all.
     """
 
-    read: Callable[[], tuple[str, Mapping[str, bytes] | None]]
+    folder: Path
     vocabulary: Sequence[str]
     translates: bool
     context: int | None = None
@@ -234,14 +236,11 @@ class Runner:
         """
         if not self._loaded or self._loaded[0][0] < cores or (alone and self._loaded[0][0].calls > 1):
             kind = _library("Translator" if self._translates else "Generator")
-            path, content = self._files.read()
             self._loaded.clear()
             with _errors(1):
-                # where there is content, the path is shown in errors alone: what was checked is what is loaded
                 model = kind(
-                    path, device="cpu", compute_type=self._compute, inter_threads=cores.calls, intra_threads=cores.each,
-                    files=None if content is None else dict(content),
-                )  # fmt: skip
+                    str(self._files.folder), device="cpu", compute_type=self._compute, inter_threads=cores.calls, intra_threads=cores.each
+                )
             self._loaded.append((cores, model))
         return self._loaded[0]
 
@@ -263,10 +262,8 @@ def _stopping(check: Check, raised: list[BaseException]) -> Callable[[Any], bool
 def _library(name: str) -> Any:
     """A class of the library. Raises UnavailableError where it can't be loaded."""
     try:
-        import ctranslate2
-
         # without what it is compiled from, the library imports and has no such class
-        return getattr(ctranslate2, name)
+        return getattr(library(), name)
     except (ImportError, AttributeError) as exc:
         raise UnavailableError(f"CTranslate2 can't be loaded: {one_line(exc)}", hint="install it again, or `engine` torch") from exc
 

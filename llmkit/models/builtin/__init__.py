@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from llmkit.errors import ModelError, UnavailableError, UsageError, did_you_mean
+from llmkit.files import file_sha256
 
 #: Name → SHA-256 of its model.safetensors.
 CHECKSUMS: dict[str, str] = {
@@ -57,19 +57,18 @@ def folder(name: str) -> Path:
     return path
 
 
-def converted(name: str) -> dict[str, bytes]:
-    """The files of a built-in model's CTranslate2 form by their names: what was checked is what is loaded.
+def converted(name: str) -> Path:
+    """The folder of a built-in model's CTranslate2 form, once its files have been checked.
 
     Raises UsageError for an unknown name, ModelError for a file whose content is not the package's, UnavailableError for one that can't
     be read.
     """
     home = folder(name) / "ctranslate2"
-    out = {}
     for file, expected in CONVERTED[name].items():
         try:
-            out[file] = (home / file).read_bytes()
+            actual = file_sha256(home / file)
         except OSError as exc:
             raise UnavailableError(f"{home / file}: cannot be read: {exc.strerror or exc}", hint="install llmkit again") from exc
-        if hashlib.sha256(out[file]).hexdigest() != expected:
+        if actual != expected:
             raise ModelError(f"{home / file}: its content does not have the SHA-256 it should", hint="install llmkit again")
-    return out
+    return home

@@ -67,9 +67,9 @@ class Answers:
     def to(self, target: Target) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The answered rows, and what is known of the model. Raises RowsFailedError for a row that could not be answered."""
         from llmkit.cli.running import model_identity, models_open, summarize
+        from llmkit.engines.registry import Model
         from llmkit.engines.utilization import measured
         from llmkit.jobs.run import RunName, answer_rows
-        from llmkit.jobs.worker import Model
         from llmkit.tasks.generate import Answering
 
         self._decoding(1)  # refused before the model is loaded

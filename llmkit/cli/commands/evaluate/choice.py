@@ -68,8 +68,8 @@ def choice(
     if output is None:
         refuse(ctx, NEEDS_OUTPUT, "needs --output", hint="remove it, or add -o FILE")
     cache.check()
+    from llmkit.engines.registry import Model
     from llmkit.jobs.run import RunName, answer_rows
-    from llmkit.jobs.worker import Model
     from llmkit.metrics.perplexity import Windows
     from llmkit.rows.fields import PromptFields
     from llmkit.tasks.choose import DEFAULT_TEMPLATE, ChoiceFields, Choosing, TextChoosing

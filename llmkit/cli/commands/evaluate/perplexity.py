@@ -105,8 +105,8 @@ def perplexity(
     files = [open_rows(path, **reading) for path in inputs]
     if not any(rows.plain for rows in files):
         refuse(ctx, ("by_line",), "applies to plain text, and the input has rows", hint="remove it")
+    from llmkit.engines.registry import Model
     from llmkit.jobs.run import RunName, answer_rows
-    from llmkit.jobs.worker import Model
     from llmkit.tasks.perplexity import Measurement, windows_of
 
     settings = job.settings(max_errors=max_errors)
