@@ -5,20 +5,20 @@ Knows names, defaults and help; what combinations mean is the business of `Decod
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llmkit.cli.options import LengthPenalty, MaxNewTokens, MinP, Seed, Stop, Temperature, TopK, TopP
-from llmkit.cli.parsing import DECODING, choice_option, count_option, number_option, option
+from llmkit.cli.parsing import DECODING, choice_option, count_option, group, number_option, option
 
 if TYPE_CHECKING:
     from llmkit.engines.decoding import Decoding
     from llmkit.models.generation_defaults import GenerationDefaults
 
 
-@dataclass(frozen=True)
+@group
 class AnswerOptions:
     """What can be chosen about the answers of a model whose kind decides the number of beams."""
 
@@ -29,7 +29,7 @@ class AnswerOptions:
     max_new_tokens: MaxNewTokens = None
 
 
-@dataclass(frozen=True)
+@group
 class DecodingOptions:
     """How an answer is chosen, token by token."""
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from llmkit.cli.parsing import RUN, batch_size, count_option, duration, number_option, option, rows_a_batch, seconds, shard
+from llmkit.cli.parsing import RUN, batch_size, count_option, duration, group, number_option, option, rows_a_batch, seconds, shard
 from llmkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 MaxErrors = Annotated[int | None, count_option("--max-errors", help="Stop when more than N rows have failed.", panel=RUN)]
 
 
-@dataclass(frozen=True)
+@group
 class RunOptions:
     """When a long run stops, and whether it continues."""
 
@@ -32,7 +31,7 @@ class RunOptions:
         return seconds(self.max_time)
 
 
-@dataclass(frozen=True)
+@group
 class WorkerOptions:
     """How many processes run the model, and where."""
 
@@ -61,7 +60,7 @@ class WorkerOptions:
         return WorkerSettings(self.workers, self.ray, self.cpus_per_worker, self.gpus_per_worker)
 
 
-@dataclass(frozen=True)
+@group
 class JobOptions(WorkerOptions, RunOptions):
     """How rows are batched, and when a job stops."""
 
@@ -85,7 +84,7 @@ class JobOptions(WorkerOptions, RunOptions):
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@group
 class AnswerJobOptions(JobOptions):
     """How rows are batched, when a job stops, and what happens to rows that failed."""
 

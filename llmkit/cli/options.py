@@ -7,7 +7,6 @@ and help; what an option does is the business of the settings that a group build
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +26,7 @@ from llmkit.cli.parsing import (
     encoding,
     engine,
     field_option,
+    group,
     json_object,
     number_option,
     option,
@@ -86,14 +86,14 @@ def text_argument(name: str) -> Any:
     )
 
 
-@dataclass(frozen=True)
+@group
 class Reference:
     """Which model, of those whose weights are here or on a hub."""
 
     model: Annotated[str, option("--model", "-m", help=f"{_WEIGHTS}.", panel=MODEL, metavar="REF")] = DEFAULT
 
 
-@dataclass(frozen=True)
+@group
 class Trust:
     """Whether Python code that comes with a model may run."""
 
@@ -102,14 +102,14 @@ class Trust:
     )
 
 
-@dataclass(frozen=True)
+@group
 class Access(Trust):
     """What a reference may reach: the network, and code that comes with a model."""
 
     offline: Annotated[bool, option("--offline", help="Use no network (also HF_HUB_OFFLINE=1).", panel=MODEL)] = False
 
 
-@dataclass(frozen=True)
+@group
 class Precision:
     """Where a model computes, and how exactly."""
 
@@ -131,7 +131,7 @@ class Precision:
     threads: Annotated[int | None, count_option("--threads", help="Threads on a CPU. [default: all cores]", panel=MODEL)] = None
 
 
-@dataclass(frozen=True)
+@group
 class EngineName:
     """Which engine runs the model."""
 
@@ -140,7 +140,7 @@ class EngineName:
     )
 
 
-@dataclass(frozen=True)
+@group
 class Placement(Access, Precision, ServerOptions, EngineName):
     """How a model is opened, whichever it is."""
 
@@ -161,7 +161,7 @@ class Placement(Access, Precision, ServerOptions, EngineName):
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@group
 class ModelOptions(Placement, Reference):
     """Which model, where and how exactly."""
 
@@ -173,7 +173,7 @@ class ModelOptions(Placement, Reference):
         return self.settings_of(self.model)
 
 
-@dataclass(frozen=True)
+@group
 class RowFormat:
     """How rows are read, and how many."""
 
@@ -196,17 +196,17 @@ _ROWS = "Rows: .txt .jsonl .json .csv .tsv .parquet (also .gz), org/name:split, 
 Inputs = Annotated[list[str] | None, option("--input", "-i", help=f"{_ROWS} (repeatable).", panel=INPUT, metavar="FILE")]
 
 
-@dataclass(frozen=True)
+@group
 class _Input:
     input: Annotated[str | None, option("--input", "-i", help=f"{_ROWS}.", panel=INPUT, metavar="FILE")] = None
 
 
-@dataclass(frozen=True)
+@group
 class RowsIn(RowFormat, _Input):
     """The rows that a command reads."""
 
 
-@dataclass(frozen=True)
+@group
 class TextsIn(RowsIn):
     """The rows or the document to translate."""
 
@@ -223,7 +223,7 @@ class TextsIn(RowsIn):
     ] = "auto"  # fmt: skip
 
 
-@dataclass(frozen=True)
+@group
 class RowsOut:
     """The file for rows beside a result, which is on standard output."""
 
@@ -231,7 +231,7 @@ class RowsOut:
     overwrite: Overwrite = False
 
 
-@dataclass(frozen=True)
+@group
 class AnswersOut(RowsOut):
     """The file for the answers, and their field."""
 
@@ -293,7 +293,7 @@ class AnswersOut(RowsOut):
         return stream_writer(str(self.output_format), answer, model)
 
 
-@dataclass(frozen=True)
+@group
 class TranslationsOut(AnswersOut):
     """The file for the translations."""
 
@@ -308,7 +308,7 @@ class TranslationsOut(AnswersOut):
     )
 
 
-@dataclass(frozen=True)
+@group
 class TemplateOptions:
     """Which chat template messages go through, and what it is shown beside them."""
 
@@ -326,12 +326,12 @@ class TemplateOptions:
         return None
 
 
-@dataclass(frozen=True)
+@group
 class _System:
     system: Annotated[str | None, option("--system", "-s", help="System message for a chat model.", panel=DECODING, metavar="TEXT")] = None
 
 
-@dataclass(frozen=True)
+@group
 class ChatOptions(TemplateOptions, _System):
     """How a prompt becomes a conversation: by a template, with the system message before it."""
 
@@ -339,14 +339,14 @@ class ChatOptions(TemplateOptions, _System):
         return self.system
 
 
-@dataclass(frozen=True)
+@group
 class Debug:
     """Whether errors show their traceback."""
 
     debug: DebugFlag = False
 
 
-@dataclass(frozen=True)
+@group
 class Quiet(Debug):
     """Whether notices are shown."""
 
@@ -358,14 +358,14 @@ class Quiet(Debug):
         return console.Console(self.quiet)
 
 
-@dataclass(frozen=True)
+@group
 class Json:
     """Whether the result is one JSON object."""
 
     json_output: JsonFlag = False
 
 
-@dataclass(frozen=True)
+@group
 class Display(Quiet, Json):
     """What a person sees, and options from a file."""
 
@@ -388,11 +388,11 @@ class Display(Quiet, Json):
         return console.Console(self.quiet, self.verbose)
 
 
-@dataclass(frozen=True)
+@group
 class JsonDebug(Debug, Json):
     """For commands that print a table or JSON and say nothing else."""
 
 
-@dataclass(frozen=True)
+@group
 class JsonQuiet(Quiet, Json):
     """For commands that print a result and a few notices."""

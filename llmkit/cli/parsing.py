@@ -9,13 +9,16 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar, dataclass_transform
 
 import typer
 
 from llmkit.errors import did_you_mean
 from llmkit.rows.reading import FORMATS
 from llmkit.rows.values import from_json
+
+_T = TypeVar("_T")
 
 #: Panels of the help page.
 MODEL, INPUT, DECODING, SCORING, RUN, SHOW = "Model", "Input and output", "Decoding", "Scoring", "Run", "Display"
@@ -29,6 +32,12 @@ _LIBRARIES = {"pytorch": "torch", "transformers": "torch", "hf": "torch", "ct2":
 _SCALES = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _TRUE, _FALSE = {"1", "true", "yes", "on", "t", "y"}, {"0", "false", "no", "off", "f", "n"}
+
+
+@dataclass_transform(frozen_default=True)
+def group(cls: type[_T]) -> type[_T]:
+    """Makes a class a group of options: a frozen dataclass without what nobody asks of one, since each method takes time at start."""
+    return dataclass(frozen=True, eq=False, repr=False)(cls)
 
 
 def option(*names: str, help: str, panel: str, callback: Callable[..., Any] | None = None, **more: Any) -> Any:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmkit.cli import options as opt
 from llmkit.cli.parameter_source import on_command_line
-from llmkit.cli.parsing import INPUT, LIST, RUN, SCORING, SHOW, choice_option, count_option, field_option, number_option, option
+from llmkit.cli.parsing import INPUT, LIST, RUN, SCORING, SHOW, choice_option, count_option, field_option, group, number_option, option
 from llmkit.errors import UsageError, counted
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ MaxRegression = Annotated[
 Report = Annotated[list[str] | None, option("--report", help="Also write .json, .md, .xml (JUnit) or .html.", panel=SHOW, metavar="FILE")]
 
 
-@dataclass(frozen=True)
+@group
 class GateOptions:
     """What a result must keep, and where it is also written."""
 
@@ -84,7 +84,7 @@ class GateOptions:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@group
 class CacheOptions:
     """Whether answers and scores are kept for later runs."""
 
@@ -121,7 +121,7 @@ class CacheOptions:
             store.trim()
 
 
-@dataclass(frozen=True)
+@group
 class SavedOutputs:
     """Outputs that were saved earlier, and their references, in plain files."""
 
@@ -135,7 +135,7 @@ class SavedOutputs:
     ] = None
 
 
-@dataclass(frozen=True)
+@group
 class ScoreFields:
     """Fields of the rows that hold prediction, reference and source."""
 
@@ -144,7 +144,7 @@ class ScoreFields:
     source_field: Annotated[str | None, field_option("--source-field", help="The field that the model answers.", panel=INPUT)] = None
 
 
-@dataclass(frozen=True)
+@group
 class MetricOptions:
     """Which metrics, and their parameters under sacrebleu's names."""
 
@@ -220,7 +220,7 @@ def refuse_unread(ctx: typer.Context, metrics: Sequence[str]) -> None:
             refuse(ctx, (name,), f"applies to {wanted}, not to {', '.join(metrics)}", hint="remove it, or change --metrics")
 
 
-@dataclass(frozen=True)
+@group
 class SamplingOptions:
     """Sampled answers, and how many of them each row gets."""
 
@@ -248,7 +248,7 @@ class SamplingOptions:
         return filters | {"temperature": self.temperature, "seed": self.seed, "num_samples": self.repeat}
 
 
-@dataclass(frozen=True)
+@group
 class PairedOptions:
     """sacrebleu's paired tests of several saved outputs."""
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llmkit.cli.command import refuse
-from llmkit.cli.parsing import MODEL, count_option, duration, option, seconds
+from llmkit.cli.parsing import MODEL, count_option, duration, group, option, seconds
 
 if TYPE_CHECKING:
     from llmkit.models.settings import ServerSettings
@@ -20,7 +19,7 @@ ApiBase = Annotated[
 ]
 
 
-@dataclass(frozen=True)
+@group
 class ServerOptions:
     """How the servers of an openai:NAME are asked."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +19,7 @@ from llmkit.cli.parsing import (
     count_option,
     field_option,
     fraction,
+    group,
     number_option,
     option,
     share,
@@ -39,7 +39,7 @@ from llmkit.training.settings import (
 )
 
 
-@dataclass(frozen=True)
+@group
 class DataOptions(RowFormat):
     """The rows of a fine-tuning run, and what of them is trained."""
 
@@ -104,7 +104,7 @@ class DataOptions(RowFormat):
         return LossSettings(self.max_length, self.full_loss, self.packing, self.dpo_beta)
 
 
-@dataclass(frozen=True)
+@group
 class LoraOptions:
     """Which weights an adapter changes, and with how many parameters."""
 
@@ -159,7 +159,7 @@ def names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
-@dataclass(frozen=True)
+@group
 class OptimizationOptions:
     """How long and how fast a run trains."""
 
@@ -217,7 +217,7 @@ class OptimizationOptions:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@group
 class TrainingRunOptions(RunOptions):
     """When a training run saves, evaluates and stops."""
 

@@ -14,7 +14,7 @@ import typer
 from llmkit.cli.command import option_names, refuse
 from llmkit.cli.inputs import NEEDS_FILE, only_with_input
 from llmkit.cli.options import AnswersOut, RowsIn
-from llmkit.cli.parsing import DECODING, INPUT, MODEL, SHOW, count_option, option
+from llmkit.cli.parsing import DECODING, INPUT, MODEL, SHOW, count_option, group, option
 from llmkit.cli.parsing import language as language_name
 from llmkit.errors import UsageError
 from llmkit.rows import Rows, open_rows
@@ -38,7 +38,7 @@ _NOT_LISTED = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@group
 class LanguageOptions:
     """From which language, through which, into which."""
 
@@ -120,7 +120,7 @@ class TranslationAnswers:
         return rows_out.stream(model, answer, lines=rows.plain, several=several, extra=extra)
 
 
-@dataclass(frozen=True)
+@group
 class CatalogOptions:
     """What happens to the fuzzy entries of a gettext catalog."""
 
