@@ -262,7 +262,7 @@ def test_the_engine_refuses_by_itself_what_it_would_answer_otherwise(stories: En
     "arguments", [["generate", "Once upon a time", "--max-new-tokens", "5"], ["translate", "Good morning", "--to", "fr"]]
 )
 def test_the_first_word_needs_neither_torch_nor_transformers(arguments: list[str]) -> None:
-    heavy = ("torch", "transformers", "datasets", "huggingface_hub", "numpy", "yaml", "rich", "pandas", "pyarrow", "psutil")
+    heavy = ("torch", "transformers", "datasets", "huggingface_hub", "numpy", "yaml", "rich", "pandas", "pyarrow", "psutil", "ssl")
     code = f"""
 import sys
 from llmkit.cli.app import run

@@ -29,8 +29,8 @@ def test_what_a_batch_keeps_follows_from_two_short_texts(request: pytest.Fixture
     settings = LoraSettings(r=4, alpha=8.0)
     model: Any = with_adapter(loaded, settings, targets(loaded, settings), quantized=False, seed=0)
     collate = Collator(0, False, name == "t5")
-    measured = kept(model, None, collate)
     rows, width = 3, 70
+    measured = kept(model, None, collate, rows)
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     sizes: dict[int, int] = {}
     alive = []

