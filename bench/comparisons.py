@@ -39,6 +39,18 @@ from llmkit.models.builtin import folder
 job = Job(str(folder("stories")), ["Once upon a time"], new_tokens=40)
 sys.stdout.write(generate(job)(job).about["first"])
 """
+ONE_LINE = """
+import sys
+import ctranslate2
+from tokenizers import Tokenizer
+folder = sys.argv[1]
+tokenizer = Tokenizer.from_file(folder + "/tokenizer.json")
+model = ctranslate2.Generator(folder + "/ctranslate2", compute_type="float32", intra_threads=1)
+tokens = tokenizer.encode("Once upon a time").tokens
+(found,) = model.generate_batch([tokens], max_length=40, sampling_topk=1, include_prompt_in_result=False)
+print(tokenizer.decode(found.sequences_ids[0]))
+del model
+"""
 TRANSLATE = """
 import sys
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -244,20 +256,38 @@ def load(bench: Bench) -> list[Result]:
 
 
 def start(bench: Bench) -> list[Result]:
-    """Whole processes: help against the imports that it needs; one prompt against the bare script and torch's import."""
+    """Whole processes: help against the imports that it needs; one line against torch's import, on torch against the bare script."""
+    from llmkit.models.builtin import folder
+
     llmkit = [sys.executable, "-m", "llmkit"]
     least = Contender("import typer, rich", command=[sys.executable, "-c", "import typer, rich"])
     pages = [Contender(f"llmkit {page}", command=[*llmkit, page]) for page in ("--help", "--version")]
     prompt = ["generate", "Once upon a time", "--max-new-tokens", "40", "-q", "--offline"]
     words = [
         Contender("llmkit generate", command=[*llmkit, *prompt]),
-        Contender("bare transformers script", command=[sys.executable, "-c", BARE]),
+        Contender("llmkit translate", command=[*llmkit, "translate", "Good morning", "--to", "fr", "-q", "--offline"]),
+        Contender("CTranslate2 script", command=[sys.executable, "-c", ONE_LINE, str(folder("stories"))]),
         Contender("import torch", command=[sys.executable, "-c", "import torch"]),
     ]
-    return [
-        Result(name, *commands(contenders, 1 if bench.quick else 3, warm=not bench.quick), _unknown)
-        for name, contenders in (("start: help", [*pages, least]), ("start: one prompt, built-in model", words))
+    heavy = [
+        Contender("llmkit generate --engine torch", command=[*llmkit, *prompt, "--engine", "torch"]),
+        Contender("bare transformers script", command=[sys.executable, "-c", BARE]),
     ]
+    return [
+        _processes(name, contenders, rounds, warm=not bench.quick)
+        for name, contenders, rounds in (
+            ("start: help", [*pages, least], 1 if bench.quick else 3),
+            ("start: one line, built-in models", words, 1 if bench.quick else 9),
+            ("start: one line on torch", heavy, 1 if bench.quick else 3),
+        )
+    ]
+
+
+def _processes(name: str, contenders: Sequence[Contender], rounds: int, *, warm: bool) -> Result:
+    measured, failed = commands(contenders, rounds, warm=warm)
+    last = measured[-1].about["processor"] if measured else 0
+    each = ", ".join(f"{m.name} {m.about['processor']:.3f} s ({m.about['processor'] / last:.2f} ×)" for m in measured)
+    return Result(name, measured, failed, _unknown, remarks=[f"Processor time of {name}: {each}"])
 
 
 def job(bench: Bench) -> list[Result]:

@@ -88,7 +88,8 @@ def _rows(code: str, counts: Sequence[int], scratch: Path) -> list[Point]:
         path = scratch / f"{count}.jsonl"
         with path.open("w") as file:
             file.writelines(f'{{"id": {number}, "prompt": "row number {number} of a long file"}}\n' for number in range(count))
-        points.append((float(count), *process([sys.executable, "-c", code, str(path), f"{path}.out.jsonl"], environment())))
+        done = process([sys.executable, "-c", code, str(path), f"{path}.out.jsonl"], environment())
+        points.append((float(count), done.seconds, done.peak))
     return points
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from bench.peers import Job
 
@@ -40,7 +40,10 @@ class Contender:
 
 @dataclass(frozen=True)
 class Measured:
-    """seconds: of each round. tokens: of one round, 0 where none are counted. peak: most resident memory of the process, in bytes."""
+    """seconds: of each round. tokens: of one round, 0 where none are counted. peak: most resident memory of the process, in bytes.
+
+    about: what else is known; of a command `processor`, the median of its processor time in seconds.
+    """
 
     name: str
     seconds: list[float]
@@ -157,19 +160,26 @@ def commands(
 ) -> tuple[list[Measured], dict[str, str]]:
     """Each contender's command `rounds` times, in turn, and those that failed, with why. warm: one round more, which does not count."""
     seconds: dict[str, list[float]] = {c.name: [] for c in contenders}
+    processor: dict[str, list[float]] = {c.name: [] for c in contenders}
     peaks = dict.fromkeys(seconds, 0)
     failed: dict[str, str] = {}
     for number in range(0 if warm else 1, rounds + 1):
         for contender in (c for c in contenders if c.name not in failed):
             try:
-                elapsed, peak = process(contender.command, environment(env))
+                done = process(contender.command, environment(env))
             except FailedError as exc:
                 failed[contender.name] = str(exc)
                 continue
             if number:
-                seconds[contender.name].append(elapsed)
-                peaks[contender.name] = max(peaks[contender.name], peak)
-    return [Measured(name, each, 0, peaks[name], {}) for name, each in seconds.items() if name not in failed], failed
+                seconds[contender.name].append(done.seconds)
+                processor[contender.name].append(done.processor)
+                peaks[contender.name] = max(peaks[contender.name], done.peak)
+    found = [
+        Measured(name, each, 0, peaks[name], {"processor": statistics.median(processor[name])})
+        for name, each in seconds.items()
+        if name not in failed
+    ]
+    return found, failed
 
 
 def apart(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
@@ -178,8 +188,16 @@ def apart(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
         return pool.submit(function, *arguments, **named).result()
 
 
-def process(command: Sequence[str], env: Mapping[str, str]) -> tuple[float, int]:
-    """Seconds of wall clock and the peak of resident memory of a command. Raises FailedError."""
+class Process(NamedTuple):
+    """What a command took: seconds of wall clock and of processor time, and the most resident memory in bytes."""
+
+    seconds: float
+    processor: float
+    peak: int
+
+
+def process(command: Sequence[str], env: Mapping[str, str]) -> Process:
+    """Runs a command. Raises FailedError."""
     begun = time.perf_counter()
     running = subprocess.Popen(
         command, env=dict(env), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -191,4 +209,4 @@ def process(command: Sequence[str], env: Mapping[str, str]) -> tuple[float, int]
     running.returncode = os.waitstatus_to_exitcode(status)
     if running.returncode:
         raise FailedError(f"ended with {running.returncode}: {said.decode()[-1500:]}")
-    return elapsed, usage.ru_maxrss * 1024
+    return Process(elapsed, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)

@@ -232,7 +232,7 @@ def _limited(rate: int, burst: int, scratch: Path, *, seconds: int) -> dict[str,
 
 def _run(code: str, *arguments: object) -> tuple[list[float], int]:
     """What the code tells, and the peak memory of its process. The last argument is its output."""
-    _, peak = process([sys.executable, "-c", _JOB + code, *map(str, arguments)], environment())
+    peak = process([sys.executable, "-c", _JOB + code, *map(str, arguments)], environment()).peak
     return json.loads(Path(f"{arguments[-1]}.seconds").read_text()), peak
 
 
