@@ -16,6 +16,7 @@ from llmkit.engines.base import EngineKind
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.ctranslate2 import limits
 from llmkit.errors import EngineLimitError, OutOfMemoryError, UnavailableError, UsageError, did_you_mean, one_line
+from llmkit.models import builtin
 from llmkit.models.devices import may_have_accelerator
 from llmkit.models.libraries import check_hub
 
@@ -98,10 +99,12 @@ def _light(settings: ModelSettings, decoding: Decoding | None) -> tuple[EngineKi
 
 def _check_unopened(settings: ModelSettings, decoding: Decoding | None, chat: ChatSettings | None, draft: str | None) -> None:
     """Raises what is wrong with names, a template or a constraint before a library is imported."""
-    from llmkit.models.reference import check_name  # not at the top: a built-in model needs none of it
+    for reference in filter(None, (settings.reference, draft)):
+        if reference.startswith("builtin:"):
+            builtin.folder(reference.removeprefix("builtin:"))
+        else:
+            from llmkit.models.reference import check_name  # not at the top: it takes time, and a built-in model needs none of it
 
-    for reference in (settings.reference, draft):
-        if reference is not None:
             check_name(reference)
     if chat is not None:
         chat.source(None)

@@ -60,9 +60,9 @@ def locate(
 
     Raises UsageError for an invalid name, ModelError or UnavailableError for a model that is damaged or not available.
     """
-    check_name(reference)
     if reference.startswith("builtin:"):
         return Location(reference, builtin.folder(reference.removeprefix("builtin:")))
+    check_name(reference)
     path = Path(reference).expanduser()
     if os.path.isdir(path):
         return Location(reference, path.resolve())
@@ -73,17 +73,15 @@ def locate(
 
 
 def check_name(reference: str) -> None:
-    """Raises what `locate` raises for a name that no model on this machine has and none on a hub can have."""
+    """Raises what `locate` raises for a name that no model on this machine has and none on a hub can have; not for built-in ones."""
     path = Path(reference).expanduser()
-    if reference.startswith("builtin:"):
-        builtin.folder(reference.removeprefix("builtin:"))
-    elif os.path.isdir(path) or _names_gguf(reference):
+    if os.path.isdir(path) or _names_gguf(reference):
         return
-    elif os.path.isfile(path):
+    if os.path.isfile(path):
         raise ModelError(f"{reference} is a file; a model is a folder or a .gguf file", hint="name the folder that holds config.json")
-    elif reference.startswith("openai:"):
+    if reference.startswith("openai:"):
         raise UsageError(f"{reference} is a model on a server, and this needs a model's weights", hint=KINDS)
-    elif _HUB_NAME.fullmatch(reference) is None or reference.startswith((".", "/", "~")) or ".." in reference:
+    if _HUB_NAME.fullmatch(reference) is None or reference.startswith((".", "/", "~")) or ".." in reference:
         raise UnavailableError(
             f"there is no model folder '{reference if len(reference) < 200 else reference[:200] + '...'}'",
             hint=KINDS,
