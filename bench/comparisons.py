@@ -273,13 +273,11 @@ def start(bench: Bench) -> list[Result]:
         Contender("llmkit generate --engine torch", command=[*llmkit, *prompt, "--engine", "torch"]),
         Contender("bare transformers script", command=[sys.executable, "-c", BARE]),
     ]
+    compared = [("start: help", [*pages, least], 3), ("start: one line, built-in models", words, 9)]
+    if not bench.quick:
+        compared.append(("start: one line on torch", heavy, 3))
     return [
-        _processes(name, contenders, rounds, warm=not bench.quick)
-        for name, contenders, rounds in (
-            ("start: help", [*pages, least], 1 if bench.quick else 3),
-            ("start: one line, built-in models", words, 1 if bench.quick else 9),
-            ("start: one line on torch", heavy, 1 if bench.quick else 3),
-        )
+        _processes(name, contenders, 1 if bench.quick else rounds, warm=not bench.quick) for name, contenders, rounds in compared
     ]
 
 

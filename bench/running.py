@@ -24,7 +24,7 @@ from bench.peers import Job
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
 #: Seconds between turns: threads of OpenMP turn on the spot for 0.2 s after their work (KMP_BLOCKTIME), on the next one's cores.
-SETTLE = 0.3
+SETTLE = 0.22
 
 
 @dataclass(frozen=True)
