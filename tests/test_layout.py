@@ -43,7 +43,18 @@ HEAVY = {
 MAY_IMPORT_HEAVY = {
     *(
         f"engines/torch/{name}.py"
-        for name in ("engine", "batch", "divergence", "onednn", "rounds", "scoring", "shared_contexts", "sampling", "constraints")
+        for name in (
+            "activations",
+            "engine",
+            "batch",
+            "divergence",
+            "onednn",
+            "rounds",
+            "scoring",
+            "shared_contexts",
+            "sampling",
+            "constraints",
+        )
     ),
     *(f"training/{name}.py" for name in ("arguments", "batches", "footprint", "loss", "preference", "trainer")),
     *(

@@ -15,6 +15,7 @@ from llmkit.engines.chat import ChatSettings
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.torch.engine import TorchEngine
 from llmkit.engines.torch.loading import load
+from llmkit.engines.torch.onednn import Gain
 from llmkit.models.settings import ModelSettings
 from llmkit.rows.fields import Prompt
 
@@ -87,3 +88,19 @@ def test_a_row_of_nan_is_told_after_others_have_left(tmp_path: Path, ragged: lis
         model.model.get_input_embeddings().weight[token] = float("nan")
     rows[1] = replace(rows[1], tokens=(*rows[1].tokens[:-1], token))
     assert [answers[0].finish_reason == "error" for answers in model.generate(rows, decoding)] == [n == 1 for n in range(6)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_streamed_answer_is_the_same_before_and_after_the_weights_are_laid_out(family: str, tmp_path: Path, ragged: list[str]) -> None:
+    model = engine(build(family, FAMILIES[family], tmp_path / family, "LMHeadModel" if family == "GPT2" else "ForCausalLM"))
+    decoding = Decoding(max_new_tokens=20)
+    (request,) = requests(model, ragged[:1], decoding)
+    before = model.stream(request, decoding, lambda _: None)
+    ((batched,),) = model.generate([request], decoding)
+    assert model.stream(request, decoding, lambda _: None) == before == batched
+
+
+def test_no_layout_is_tried_for_an_answer_that_reads_little(gpt2: Path) -> None:
+    gain = Gain(load(ModelSettings(str(gpt2))).model)
+    assert not gain.pays_off(1000)
+    assert "_measured" not in vars(gain)

@@ -20,14 +20,13 @@ from llmkit.engines.chat import ChatSettings
 from llmkit.engines.codec import Codec, CodecEngine, bos_remark
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import NO_STOPS, TextStream
-from llmkit.engines.torch import abilities
+from llmkit.engines.torch import abilities, onednn
 from llmkit.engines.torch.batch import Streamer, decoding_config, own_settings, parts, running
 from llmkit.engines.torch.constraints import Constraint
 from llmkit.engines.torch.device_map import devices_of
 from llmkit.engines.torch.divergence import compare
 from llmkit.engines.torch.generation_config import clean, end_tokens
 from llmkit.engines.torch.loading import LoadedModel, load, model_facts, tokenizer_sha256
-from llmkit.engines.torch.onednn import use_onednn
 from llmkit.engines.torch.rounds import Batch, Ended, Written, cache_of, in_rounds, read_prefix
 from llmkit.engines.torch.sampling import Checked, NanGuard, RowLimits, StopsHere, chain
 from llmkit.engines.torch.scoring import Scorer
@@ -42,7 +41,7 @@ class TorchEngine(CodecEngine):
 
     owns_model: nobody else uses the models, so their weights may be given up for a faster layout as it is made. If not,
     they stay as they are, and the layout takes memory beside them. lay_out: False leaves the layout out. It is made for the first
-    batch (of one row, too, so that what a batch answers depends on it alone); one answer that is streamed is faster without it.
+    batch (of one row, too, so that what a batch answers depends on it alone), or for an answer that is streamed, if that pays off.
     """
 
     name = "torch"
@@ -89,6 +88,10 @@ class TorchEngine(CodecEngine):
         loaded = _fast(self.loaded, owned=self._owns_model)
         same = self.draft is self.loaded
         self._use(loaded, loaded if same else _fast(self.draft, owned=self._owns_model) if self.draft is not None else None)
+
+    @cached_property
+    def _gain(self) -> onednn.Gain:
+        return onednn.Gain(self.model)
 
     @cached_property
     def _scorer(self) -> Scorer:
@@ -152,6 +155,8 @@ class TorchEngine(CodecEngine):
         """As `TextEngine.stream`. Raises ValueError for beams or several samples."""
         if decoding.num_beams > 1 or decoding.num_samples > 1:
             raise ValueError("beam search and several samples cannot be streamed")
+        if self._plain and self._owns_model and self._gain.pays_off(request.max_new_tokens):
+            self._lay_out()
         stops = self._codec.stops(decoding)
         text = TextStream(self.tokenizer, self._codec.text_before(request), stops)
         streamer = Streamer(text, write, self.eos | stops.tokens)
@@ -338,4 +343,4 @@ def _fast(loaded: LoadedModel, *, owned: bool) -> LoadedModel:
     if loaded.device_map is not None:  # accelerate moves the weights of its layers
         return loaded
     keep = loaded.checkpoint.is_encoder_decoder
-    return replace(loaded, model=use_onednn(loaded.model, keep=keep, owned=owned))
+    return replace(loaded, model=onednn.use_onednn(loaded.model, keep=keep, owned=owned))

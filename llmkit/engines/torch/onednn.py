@@ -7,6 +7,10 @@ oneDNN writes its kernels for the processor it runs on. `python -m bench --only 
 from __future__ import annotations
 
 import copy
+import itertools
+import time
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +18,11 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from llmkit.private_parts import available
+
+#: Bytes of weights that are tried: more than most caches hold, and laid out within a tenth of a second. How often both are timed.
+_TRIED, _TRIES = 1 << 26, 5
+#: Bytes read by an answer below which no layout is worth trying: a third of a second.
+_MATTERS = 8_000_000_000
 
 
 class _OneDnn(nn.Module):  # type: ignore[misc]
@@ -60,9 +69,7 @@ def use_onednn(model: Any, *, keep: bool, owned: bool) -> Any:
     owned: nobody else uses `model`, so it is changed in place and each weight is freed as its new layout is made. If not owned,
     `model` stays as it is, and what is returned shares with it all weights that have no new layout.
     """
-    if model.device.type != "cpu" or not torch.backends.mkldnn.is_available() or not available("onednn"):
-        return model
-    if not any(_is_plain(module) for module in model.modules()):
+    if not _usable(model):
         return model
     if not owned:
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
@@ -84,6 +91,53 @@ def use_onednn(model: Any, *, keep: bool, owned: bool) -> Any:
         kind = WeightedOneDnnLinear if id(layer.weight) in tied else OneDnnLinear
         model.set_submodule(name, kind(layer, _laid_out(layer, scratch)))
     return model
+
+
+class Gain:
+    """Whether steps of one row pay off laying the weights out. It depends on the processor, and on who made the BLAS of this torch.
+
+    It is measured on some of the layers when it is first asked about an answer long enough that it may matter.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._steps = 0
+        last = model.get_output_embeddings()
+        self._layers = [module for module in model.modules() if _is_plain(module) and module is not last] if _usable(model) else []
+
+    def pays_off(self, steps: int) -> bool:
+        """Whether so many steps, with those of answers before, take longer with plain weights than laying out the others and using them."""
+        self._steps += steps
+        if self._steps * sum(layer.weight.nbytes for layer in self._layers) < _MATTERS:
+            return False
+        making, saved = self._measured
+        return self._steps * saved > making
+
+    @cached_property
+    def _measured(self) -> tuple[float, float]:
+        """Seconds that laying some layers out takes, and that it saves them in a step."""
+        sizes = itertools.accumulate(layer.weight.nbytes for layer in self._layers)
+        layers = [layer for layer, size in zip(self._layers, sizes, strict=True) if size - layer.weight.nbytes < _TRIED]
+        scratch: dict[tuple[int, ...], torch.Tensor] = {}
+        with torch.inference_mode():
+            begun = time.perf_counter()
+            laid_out = [OneDnnLinear(layer, _laid_out(layer, scratch)) for layer in layers]
+            making = time.perf_counter() - begun
+            rows = [torch.ones(1, 1, layer.in_features) for layer in laid_out]
+            times = [(_seconds(layers, rows), _seconds(laid_out, rows)) for _ in range(_TRIES)]
+        return making, min(plain for plain, _ in times) - min(other for _, other in times)
+
+
+def _seconds(layers: Sequence[nn.Module], rows: Sequence[torch.Tensor]) -> float:
+    begun = time.perf_counter()
+    for layer, row in zip(layers, rows, strict=True):
+        layer(row)
+    return time.perf_counter() - begun
+
+
+def _usable(model: Any) -> bool:
+    if model.device.type != "cpu" or not torch.backends.mkldnn.is_available() or not available("onednn"):
+        return False
+    return any(_is_plain(module) for module in model.modules())
 
 
 def _is_plain(module: nn.Module) -> bool:
