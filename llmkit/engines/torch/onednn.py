@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from llmkit.private_parts import available
 
 #: Bytes of weights that are tried: more than most caches hold, and laid out within a tenth of a second. How often both are timed.
-_TRIED, _TRIES = 1 << 26, 5
+_TRIED, _TRIES = 1 << 26, 8
 #: Bytes read by an answer below which no layout is worth trying: a third of a second.
 _MATTERS = 8_000_000_000
 
