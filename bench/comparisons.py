@@ -276,9 +276,7 @@ def start(bench: Bench) -> list[Result]:
     compared = [("start: help", [*pages, least], 3), ("start: one line, built-in models", words, 9)]
     if not bench.quick:
         compared.append(("start: one line on torch", heavy, 3))
-    return [
-        _processes(name, contenders, 1 if bench.quick else rounds, warm=not bench.quick) for name, contenders, rounds in compared
-    ]
+    return [_processes(name, contenders, 1 if bench.quick else rounds, warm=not bench.quick) for name, contenders, rounds in compared]
 
 
 def _processes(name: str, contenders: Sequence[Contender], rounds: int, *, warm: bool) -> Result:

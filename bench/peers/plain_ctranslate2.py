@@ -59,17 +59,21 @@ def generate(job: Job) -> Work:
 
 
 def score(job: Job) -> Work:
-    """In windows of the model's context without overlap; each begins with the last token of the one before."""
+    """In windows of the model's context, each token once: the last window begins before what is left of its text, as those of others do."""
     tokenizer, special, generator = _loaded(job)
     config = json.loads((Path(job.folder) / "config.json").read_text())
     context = config.get("max_position_embeddings") or config["n_positions"]
 
     def work(job: Job) -> Done:
         start = [special["bos_token"]] if special.get("bos_token") else []
-        texts = [[*start, *encoding.tokens] for encoding in tokenizer.encode_batch(job.texts, add_special_tokens=False)]
-        windows = [text[at : at + context + 1] for text in texts for at in range(0, len(text) - 1, context)]
+        windows, new = [], []
+        for encoding in tokenizer.encode_batch(job.texts, add_special_tokens=False):
+            text = [*start, *encoding.tokens]
+            ends = [*range(context, len(text) - 1, context), len(text) - 1]
+            windows += [text[max(0, end - context) : end + 1] for end in ends]
+            new += [end - before for before, end in zip([0, *ends], ends, strict=False)]
         found = generator.score_batch(windows, max_batch_size=2048, batch_type="tokens", max_input_length=0)
-        values = [value for result in found for value in result.log_probs]
+        values = [value for result, count in zip(found, new, strict=True) for value in result.log_probs[-count:]]
         return Done(len(values), about={"nats": sum(values)})
 
     return work
