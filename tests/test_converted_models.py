@@ -39,6 +39,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen2": ("Qwen2", GROUPED),
     "Qwen3": ("Qwen3", GROUPED | {"head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}),
     "Gemma": ("Gemma", GROUPED | {"head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}),
+    "Gemma 3": ("Gemma3Text", GROUPED | {"head_dim": 16, "sliding_window": 512, "query_pre_attn_scalar": 64}),
     "Phi-3": ("Phi3", GROUPED | {"sliding_window": None}),
     "GPT-NeoX": ("GPTNeoX", CAUSAL["GPTNeoX"]),
     "OPT": ("OPT", CAUSAL["OPT"]),
@@ -67,6 +68,8 @@ def made(name: str, folder: Path) -> Path:
     import transformers
 
     kind, settings = FAMILIES[name]
+    if kind == "Gemma3Text":
+        return build(kind, settings, folder, "ForCausalLM")
     endings = ("ForConditionalGeneration", "ForCausalLM", "LMHeadModel")
     return build(kind, settings, folder, next(ending for ending in endings if hasattr(transformers, f"{kind}{ending}")))
 
@@ -203,6 +206,21 @@ def test_two_processes_convert_one_model_once(gpt2: Path) -> None:
     assert both[0].out == both[1].out
     assert sum("is converted" in ran.err for ran in both) == 1
     assert len(cache.SHELF.listed()) == 1
+
+
+def test_a_text_beyond_the_window_of_gemma_3_is_answered_as_on_torch_and_scored_there(run: Run, tmp_path: Path) -> None:
+    settings = FAMILIES["Gemma 3"][1] | {"sliding_window": 40, "max_position_embeddings": 256, "num_hidden_layers": 6}
+    folder = build("Gemma3Text", settings, tmp_path / "model", "ForCausalLM")
+    texts = ["the king had a small house by the sea " * n for n in (1, 2, 3, 5)]
+    torch, light = (open_engine(ModelSettings(str(folder)), engine=name) for name in ("torch", "ctranslate2"))
+    for decoding in (Decoding(max_new_tokens=50), Decoding(max_new_tokens=20, num_beams=4)):
+        assert answers(light, texts, decoding) == answers(torch, texts, decoding)
+    pairs = [(Prompt(text="the king"), " by the sea")]
+    assert [t.logprob for t in light.score_answers(pairs)[0]] == pytest.approx([t.logprob for t in torch.score_answers(pairs)[0]], abs=1e-4)
+    with pytest.raises(EngineLimitError, match="no text of more than 40 tokens, the sliding window"):
+        light.score_answers([(Prompt(text=texts[2]), " by the sea")])
+    ran = run("generate", texts[0], "-m", folder, "--engine", "ctranslate2", "--logprobs", "--json")
+    assert (ran.code, ran.err.splitlines()[-1]) == (2, "hint: --engine torch")
 
 
 def test_an_adapter_is_merged_into_the_form(run: Run, llama: Path, tmp_path: Path) -> None:

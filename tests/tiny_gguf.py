@@ -101,6 +101,7 @@ def of_model(path: Path, architecture: str, model: Any, metadata: Mapping[str, A
     names = gguf.get_tensor_name_map(by_name[architecture], config.num_hidden_layers)
     for name, values in model.state_dict().items():
         own = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        assert own is not None, name
         writer.add_tensor(own, values.numpy() + (architecture == "nemotron" and "norm.weight" in own))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

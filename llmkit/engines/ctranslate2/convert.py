@@ -18,10 +18,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from llmkit.engines.ctranslate2.families import LOADERS
+from llmkit.engines.ctranslate2.families import LOADERS, window
 from llmkit.engines.ctranslate2.model import Files, Runner
 from llmkit.engines.tokenizer_file import TokenizerFile, settings_of
 from llmkit.errors import EngineLimitError, ModelError, OutOfMemoryError, one_line
+from llmkit.models import configuration
 from llmkit.models.panics import panics
 from llmkit.models.settings import ModelSettings
 
@@ -118,6 +119,7 @@ def _about(loaded: Any) -> dict[str, Any]:
         "encoder_decoder": translates,
         "tokens": int(model.get_output_embeddings().weight.shape[0]),
         "context": loaded.context,
+        "window": window(configuration.text(checkpoint.config)),
         "ends": list(ends),
         "bos": tokenizer.bos_token_id,
         "configured_bos": getattr(model.config, "bos_token_id", None),
@@ -173,6 +175,8 @@ def _write(model: Any, about: dict[str, Any], folder: Path) -> None:
     rope = getattr(model.config, "rope_parameters", None) or {}
     if rope.get("rope_type") == "llama3":
         _add_scaling(spec, rope)
+    if (scalar := getattr(model.config, "query_pre_attn_scalar", None)) is not None:  # which the loaders take for the width of a head
+        _scale_queries(spec, scalar**-0.5)
     names = list(map(str, range(about["tokens"])))
     end = str(about["ends"][0])
     if about["encoder_decoder"]:
@@ -226,13 +230,22 @@ def _adapt(model: Any, about: dict[str, Any]) -> None:
 
 
 def _add_scaling(spec: Any, rope: dict[str, Any]) -> None:
-    """What the loader of Llama leaves out of the positions of Llama 3.1, and the library reads."""
+    """What the loaders leave out of the positions of Llama 3.1, of which some know nothing, and the library reads."""
     import numpy as np
 
     for layer in spec.decoder.layer:
         known = vars(layer.self_attention)  # the class takes no new attribute
         known["rotary_scaling_factor"] = np.float32(rope["factor"])
+        known["rotary_low_freq_factor"] = np.float32(rope["low_freq_factor"])
+        known["rotary_high_freq_factor"] = np.float32(rope["high_freq_factor"])
         known["original_max_position_embeddings"] = np.int32(rope["original_max_position_embeddings"])
+
+
+def _scale_queries(spec: Any, factor: float) -> None:
+    import numpy as np
+
+    for layer in spec.decoder.layer:
+        layer.self_attention.queries_scale = np.float32(factor)
 
 
 def _epsilon(model: Any) -> float | None:
@@ -278,7 +291,7 @@ class _Probes:
     def __init__(self, model: Any, about: dict[str, Any]) -> None:
         self._model, self._about = model, about
         draw = random.Random(0)  # noqa: S311 - no secret
-        context = (about["context"] or _LONG + 1) - 1
+        context = (about["window"] or about["context"] or _LONG + 1) - 1
         plain = [token for token in range(about["tokens"]) if token not in about["special"]]
         sizes = [n for n in (min(_LONG, context), _SHORT, 2) if n <= context]
         self._ids = [[draw.choice(plain) for _ in range(size)] for size in sizes]

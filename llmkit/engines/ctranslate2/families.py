@@ -45,6 +45,8 @@ _REFUSED: dict[str, str] = {
 }
 #: Scalings of rotary positions that the library computes as transformers does (4.8.5): the others change with the text's length.
 _ROPE = ("default", "linear", "llama3")
+#: Families of which it answers as torch does beyond their windows, and scores no longer text.
+_WINDOWS = ("gemma3_text",)
 #: Settings of generation that would have to be in force at each step, and that its kernels apply in another way.
 _GENERATION = ("suppress_tokens", "begin_suppress_tokens")
 
@@ -57,15 +59,21 @@ def reason(config: Mapping[str, Any], generation: Mapping[str, Any]) -> str | No
     text = configuration.text(dict(config))
     if "quantization_config" in config or "quantization_config" in text:
         return "the weights are already quantized"
-    if text.get("sliding_window") and text.get("use_sliding_window", True) and kind != "gemma3_text":
-        context = text.get("max_position_embeddings")
-        if not isinstance(context, int) or context > text["sliding_window"]:
-            return "the model uses sliding-window attention"
+    if kind not in _WINDOWS and window(text) is not None:
+        return "the model uses sliding-window attention"
     if (scaling := _scaling(text)) not in _ROPE:
         return f"it does not support the RoPE scaling '{scaling}'"
     if any(value for source in (config, generation) for name in _GENERATION if (value := source.get(name))):
         return "the model suppresses tokens"
     return None
+
+
+def window(text: Mapping[str, Any]) -> int | None:
+    """The sliding window of a text model's attention; None where it has none, or one that no text is longer than."""
+    size, context = text.get("sliding_window"), text.get("max_position_embeddings")
+    if not size or not text.get("use_sliding_window", True) or (isinstance(context, int) and context <= size):
+        return None
+    return int(size)
 
 
 def _scaling(text: Mapping[str, Any]) -> str:
