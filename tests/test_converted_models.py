@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import PATIENCE, Copy, Run, finish, read_rows, start, write_rows
 from test_adapters import lora
-from test_architectures import BART, CAUSAL, GROUPED, build
+from test_architectures import BART, CAUSAL, GROUPED, SMALL, build
 
 from llmkit.engines.base import Engine
 from llmkit.engines.ctranslate2 import cache
@@ -40,6 +40,22 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen3": ("Qwen3", GROUPED | {"head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}),
     "Gemma": ("Gemma", GROUPED | {"head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}),
     "Gemma 3": ("Gemma3Text", GROUPED | {"head_dim": 16, "sliding_window": 512, "query_pre_attn_scalar": 64}),
+    "Gemma 3 with scaled positions": (
+        "Gemma3Text",
+        GROUPED
+        | {"head_dim": 16, "sliding_window": 512, "layer_types": ["sliding_attention", "full_attention"]}
+        | {
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0},
+                "full_attention": {"rope_type": "linear", "rope_theta": 50000.0, "factor": 8.0},
+            }
+        },
+    ),
+    "Gemma 3 that sees": (
+        "Gemma3",
+        {"text_config": GROUPED | {"head_dim": 16, "sliding_window": 512, "vocab_size": 267}, "mm_tokens_per_image": 4}
+        | {"vision_config": SMALL | {"image_size": 28, "patch_size": 14, "num_hidden_layers": 1}},
+    ),
     "Phi-3": ("Phi3", GROUPED | {"sliding_window": None}),
     "GPT-NeoX": ("GPTNeoX", CAUSAL["GPTNeoX"]),
     "OPT": ("OPT", CAUSAL["OPT"]),
@@ -61,7 +77,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "UMT5": ("UMT5", T5),
 }
 #: Those that CI runs; the others are of the same making.
-SHORT = ["GPT-2", "Llama", "Qwen3", "Phi-3", "GPT-NeoX", "Falcon", "MPT", "Marian", "M2M100", "T5"]
+SHORT = ["GPT-2", "Llama", "Qwen3", "Gemma 3 with scaled positions", "Phi-3", "GPT-NeoX", "Falcon", "MPT", "Marian", "M2M100", "T5"]
 
 
 def made(name: str, folder: Path) -> Path:
@@ -234,6 +250,15 @@ def test_an_adapter_is_merged_into_the_form(run: Run, llama: Path, tmp_path: Pat
         assert (ran.code, ran.out) == (0, expected.out)
         seen.add(ran.out)
     assert len(seen | {plain}) == 3
+
+
+def test_a_window_that_config_json_leaves_to_its_class_is_one(run: Run, tmp_path: Path) -> None:
+    folder = build("Mistral", GROUPED | {"max_position_embeddings": 8192}, tmp_path / "model", "ForCausalLM")
+    config = json.loads((folder / "config.json").read_text())
+    del config["sliding_window"]  # 4,096 of MistralConfig
+    (folder / "config.json").write_text(json.dumps(config))
+    ran = run("generate", "the king", "-m", folder, "--engine", "ctranslate2", "--max-new-tokens", "2")
+    assert (ran.code, "the model uses sliding-window attention" in ran.err) == (2, True)
 
 
 @pytest.mark.parametrize(
