@@ -224,21 +224,6 @@ def test_two_processes_convert_one_model_once(gpt2: Path) -> None:
     assert len(cache.SHELF.listed()) == 1
 
 
-def test_a_text_beyond_the_window_of_gemma_3_is_answered_as_on_torch_and_scored_there(run: Run, tmp_path: Path) -> None:
-    settings = FAMILIES["Gemma 3"][1] | {"sliding_window": 40, "max_position_embeddings": 256, "num_hidden_layers": 6}
-    folder = build("Gemma3Text", settings, tmp_path / "model", "ForCausalLM")
-    texts = ["the king had a small house by the sea " * n for n in (1, 2, 3, 5)]
-    torch, light = (open_engine(ModelSettings(str(folder)), engine=name) for name in ("torch", "ctranslate2"))
-    for decoding in (Decoding(max_new_tokens=50), Decoding(max_new_tokens=20, num_beams=4)):
-        assert answers(light, texts, decoding) == answers(torch, texts, decoding)
-    pairs = [(Prompt(text="the king"), " by the sea")]
-    assert [t.logprob for t in light.score_answers(pairs)[0]] == pytest.approx([t.logprob for t in torch.score_answers(pairs)[0]], abs=1e-4)
-    with pytest.raises(EngineLimitError, match="no text of more than 40 tokens, the sliding window"):
-        light.score_answers([(Prompt(text=texts[2]), " by the sea")])
-    ran = run("generate", texts[0], "-m", folder, "--engine", "ctranslate2", "--logprobs", "--json")
-    assert (ran.code, ran.err.splitlines()[-1]) == (2, "hint: --engine torch")
-
-
 def test_an_adapter_is_merged_into_the_form(run: Run, llama: Path, tmp_path: Path) -> None:
     arguments = ("generate", "the king", "-m", llama, "--max-new-tokens", "12", "--chat-template", "none", "-q")
     plain = run(*arguments, "--engine", "ctranslate2").out
@@ -267,10 +252,11 @@ def test_a_window_that_config_json_leaves_to_its_class_is_one(run: Run, tmp_path
         ("Gemma2", CAUSAL["Gemma2"], "does not cap scores as Gemma 2 does"),
         ("Mamba", CAUSAL["Mamba"], "the architecture 'mamba'"),
         ("Mistral", GROUPED | {"sliding_window": 16}, "sliding-window attention"),
+        ("Gemma3Text", GROUPED | {"head_dim": 16, "sliding_window": 64}, "sliding-window attention"),
         ("Llama", GROUPED | {"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0}}, "RoPE scaling 'yarn'"),
         ("GPT2", GPT | {"scale_attn_by_inverse_layer_idx": True}, "differ"),
     ],
-    ids=["a family whose scores are capped", "another family", "a sliding window", "positions", "found by comparing"],
+    ids=["a family whose scores are capped", "another family", "a sliding window", "local layers", "positions", "found by comparing"],
 )
 def test_a_model_that_it_does_not_run_as_torch_does_is_refused(
     run: Run, tmp_path: Path, kind: str, settings: dict[str, Any], why: str

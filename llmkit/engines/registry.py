@@ -126,8 +126,6 @@ def open_engine(
         if kind in (torch.ENGINE, ctranslate2.ENGINE):  # those of other packages know the other two
             tell["notice"] = notice
         made: Engine = getattr(importlib.import_module(module), name)(settings, chat=chat, draft=draft, **tell)
-        if kind is ctranslate2.ENGINE and decoding is not None:
-            made.check(decoding)  # type: ignore[attr-defined]
         return made
 
     if engine == "auto" and chosen is ctranslate2.ENGINE:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llmkit.engines.ctranslate2.families import GEMMA3, WINDOWED, window
+from llmkit.engines.ctranslate2.families import WINDOWED, windowed
 from llmkit.engines.ctranslate2.model import Files, Runner
 from llmkit.engines.ctranslate2.specification import write
 from llmkit.engines.tokenizer_file import TokenizerFile, settings_of
@@ -108,8 +108,7 @@ def _about(loaded: Any) -> dict[str, Any]:
         raise EngineLimitError("the model has no end-of-sequence token")
     if config.suppress_tokens or config.begin_suppress_tokens or _bans(config):
         raise EngineLimitError("the model suppresses tokens")
-    size = window(model.config.get_text_config().to_dict())  # which a class has where config.json names none
-    if size is not None and checkpoint.model_type not in GEMMA3:
+    if windowed(model.config.get_text_config().to_dict()):  # of its class, where config.json names none
         raise EngineLimitError(WINDOWED)
     facts = model_facts(loaded.location, checkpoint, tokenizer, ChatSettings())
     translates = checkpoint.is_encoder_decoder
@@ -121,7 +120,6 @@ def _about(loaded: Any) -> dict[str, Any]:
         "encoder_decoder": translates,
         "tokens": int(model.get_output_embeddings().weight.shape[0]),
         "context": loaded.context,
-        "window": size,
         "ends": list(ends),
         "bos": tokenizer.bos_token_id,
         "configured_bos": getattr(model.config, "bos_token_id", None),
@@ -174,7 +172,7 @@ class _Probes:
     def __init__(self, model: Any, about: dict[str, Any]) -> None:
         self._model, self._about = model, about
         draw = random.Random(0)  # noqa: S311 - no secret
-        context = (about["window"] or about["context"] or _LONG + 1) - 1
+        context = (about["context"] or _LONG + 1) - 1
         plain = [token for token in range(about["tokens"]) if token not in about["special"]]
         sizes = [n for n in (min(_LONG, context), _SHORT, 2) if n <= context]
         self._ids = [[draw.choice(plain) for _ in range(size)] for size in sizes]

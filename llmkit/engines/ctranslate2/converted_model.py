@@ -28,7 +28,7 @@ class ConvertedModel:
 
     first: the token that every answer begins with by the model's own configuration. configured_bos: that of the configuration,
     which the tokenizer's may differ from. about: what its answers are compared by, but for precision and chat template.
-    checkpoint: the weights before they got this form. window: the longest text that is scored, None without a limit of its own.
+    checkpoint: the weights before they got this form.
     """
 
     files: Files
@@ -44,7 +44,6 @@ class ConvertedModel:
     task_prefixes: tuple[str, ...]
     about: ModelIdentity
     checkpoint: Checkpoint
-    window: int | None = None
 
     def facts(self, chat: ChatSettings) -> ModelFacts:
         """As `TextEngine.facts`; `chat` decides whether the model counts as one with a template."""
@@ -128,7 +127,6 @@ def cached(entry: CacheEntry, checkpoint: Checkpoint, reference: str, revision: 
             adapter_sha256=known["adapter_sha256"],
         ),
         checkpoint=checkpoint,
-        window=known["window"],
     )  # fmt: skip
 
 

@@ -80,7 +80,7 @@ class CTranslate2Engine(CodecEngine):
 
     def generate(self, requests: Sequence[Request], decoding: Decoding, *, check: Check = never_stop) -> list[list[Completion]]:
         """As `TextEngine.generate`, one answer a request. Raises EngineLimitError where answers would not be torch's."""
-        self.check(decoding)
+        _check(decoding)
         limits = [request.max_new_tokens for request in requests]
         prompts = [request.tokens for request in requests]
         ends = [*self._form.ends, *self._codec.stops(decoding).tokens]
@@ -93,7 +93,7 @@ class CTranslate2Engine(CodecEngine):
 
     def stream(self, request: Request, decoding: Decoding, write: Callable[[str], None]) -> Completion:
         """As `TextEngine.stream`. Raises EngineLimitError as `generate`, and ValueError for beams or several samples."""
-        self.check(decoding)
+        _check(decoding)
         if decoding.num_beams > 1 or decoding.num_samples > 1:
             raise ValueError("beam search and several samples cannot be streamed")
         stops = self._codec.stops(decoding)
@@ -118,24 +118,10 @@ class CTranslate2Engine(CodecEngine):
     ) -> list[list[float]]:
         """As `Engine.score`. The library scores every token from the second on; those before `begin` are dropped."""
         read = sources if self.encoder_decoder else None
-        if self._form.window is not None and max(map(len, sequences), default=0) > self._form.window:
-            raise _limit(self._unscored)
         with self.counters.timed():
             scores = self._runner.score(sequences, read, self._form.ends[0])
         self.counters.scored(sequences, read)
         return [values[first - 1 :] for values, first in zip(scores, begin, strict=True)]
-
-    def check(self, decoding: Decoding) -> None:
-        """No answer at all where it would not be torch's. Raises EngineLimitError."""
-        ENGINE.check_decoding(decoding)
-        if (why := decoding_reason(decoding)) is not None:
-            raise _limit(why)
-        if decoding.logprobs and self._form.window is not None:
-            raise _limit(self._unscored)
-
-    @property
-    def _unscored(self) -> str:
-        return f"it scores no text of more than {self._form.window} tokens, the sliding window of the model"
 
     def _first(self, decoding: Decoding) -> int | None:
         """The token that answers have to begin with."""
@@ -147,5 +133,8 @@ def compute_type(dtype: str, quantize: str) -> str:
     return f"int8_{dtype}" if quantize == "int8" else dtype
 
 
-def _limit(why: str) -> EngineLimitError:
-    return EngineLimitError(f"the engine {ENGINE.name} can't do this: {why}", hint="`engine` torch")
+def _check(decoding: Decoding) -> None:
+    """No answer at all where it would not be torch's. Raises EngineLimitError."""
+    ENGINE.check_decoding(decoding)
+    if (why := decoding_reason(decoding)) is not None:
+        raise EngineLimitError(f"the engine {ENGINE.name} can't do this: {why}", hint="`engine` torch")
