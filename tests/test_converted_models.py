@@ -14,11 +14,13 @@ from conftest import PATIENCE, Copy, Run, finish, read_rows, start, write_rows
 from test_adapters import lora
 from test_architectures import BART, CAUSAL, GROUPED, SMALL, build
 
+from llmkit.cli.doctor_lines import known_speed
 from llmkit.engines.base import Engine
 from llmkit.engines.ctranslate2 import cache
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.registry import choose, open_engine
 from llmkit.errors import EngineLimitError
+from llmkit.models import speed
 from llmkit.models.settings import ModelSettings
 from llmkit.models.shelf import remove
 from llmkit.rows.fields import Prompt
@@ -212,6 +214,20 @@ def test_a_damaged_form_is_noticed_and_made_again(run: Run, gpt2: Path) -> None:
     assert (ran.code, ran.out) == (0, whole)
     assert "model.bin has changed since it was written" in ran.err
     assert "model.bin" not in run(*arguments).err
+    manifest = entry.folder / "llmkit-converted.json"
+    whole_manifest = json.loads(manifest.read_text())
+    odd = whole_manifest["model"] | {"ends": 5}
+    damages: list[dict[str, Any]] = [{"model": {}}, {"model": odd}, {"refused": "no"}, {"files": {}, "model": {}}]
+    for damage in damages:
+        manifest.write_text(json.dumps(whole_manifest | damage))
+        speed.remember({"cpu": speed.Speed(1e10, {"float32": 1e11})})
+        assert any(line.name == "--quantize int8" for line in known_speed())
+        ran = run(*arguments, "--quantize", "int8")
+        if damage.get("files") == {}:  # whose the other files are is not known any more
+            assert (ran.code, "holds files that llmkit did not write" in ran.err) == (5, True)
+        else:
+            assert (ran.code, "is converted for CTranslate2, once" in ran.err) == (0, True)
+    manifest.write_text(json.dumps(whole_manifest))
 
 
 @pytest.mark.usefixtures("no_forms")
