@@ -61,7 +61,7 @@ def build(name: str, settings: dict[str, Any], folder: Path, kind: str) -> Path:
     if kind == "ForConditionalGeneration" or name == "Marian":
         special |= {"decoder_start_token_id": 257, "forced_bos_token_id": None, "forced_eos_token_id": None}
     config = getattr(transformers, f"{name}Config")(**settings, **special)
-    model = "MarianMTModel" if name == "Marian" else f"{name}{kind}"
+    model = "MarianMTModel" if name == "Marian" else f"{name.removesuffix('Text')}{kind}"
     seeded(lambda: getattr(transformers, model)(config), folder)
     tokenizer.save_pretrained(folder)
     return folder

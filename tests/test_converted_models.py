@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 from conftest import PATIENCE, Copy, Run, finish, read_rows, start, write_rows
 from test_adapters import lora
-from test_architectures import BART, CAUSAL, GROUPED, build
+from test_architectures import BART, CAUSAL, GROUPED, SMALL, build
 
+from llmkit.cli.doctor_lines import known_speed
 from llmkit.engines.base import Engine
 from llmkit.engines.ctranslate2 import cache
 from llmkit.engines.decoding import Decoding
 from llmkit.engines.registry import choose, open_engine
 from llmkit.errors import EngineLimitError
+from llmkit.models import speed
 from llmkit.models.settings import ModelSettings
 from llmkit.models.shelf import remove
 from llmkit.rows.fields import Prompt
@@ -39,6 +41,23 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen2": ("Qwen2", GROUPED),
     "Qwen3": ("Qwen3", GROUPED | {"head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}),
     "Gemma": ("Gemma", GROUPED | {"head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}),
+    "Gemma 3": ("Gemma3Text", GROUPED | {"head_dim": 16, "sliding_window": 512, "query_pre_attn_scalar": 64}),
+    "Gemma 3 with scaled positions": (
+        "Gemma3Text",
+        GROUPED
+        | {"head_dim": 16, "sliding_window": 512, "layer_types": ["sliding_attention", "full_attention"]}
+        | {
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0},
+                "full_attention": {"rope_type": "linear", "rope_theta": 50000.0, "factor": 8.0},
+            }
+        },
+    ),
+    "Gemma 3 that sees": (
+        "Gemma3",
+        {"text_config": GROUPED | {"head_dim": 16, "sliding_window": 512, "vocab_size": 267}, "mm_tokens_per_image": 4}
+        | {"vision_config": SMALL | {"image_size": 28, "patch_size": 14, "num_hidden_layers": 1}},
+    ),
     "Phi-3": ("Phi3", GROUPED | {"sliding_window": None}),
     "GPT-NeoX": ("GPTNeoX", CAUSAL["GPTNeoX"]),
     "OPT": ("OPT", CAUSAL["OPT"]),
@@ -60,13 +79,15 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "UMT5": ("UMT5", T5),
 }
 #: Those that CI runs; the others are of the same making.
-SHORT = ["GPT-2", "Llama", "Qwen3", "Phi-3", "GPT-NeoX", "Falcon", "MPT", "Marian", "M2M100", "T5"]
+SHORT = ["GPT-2", "Llama", "Qwen3", "Gemma 3 with scaled positions", "Phi-3", "GPT-NeoX", "Falcon", "MPT", "Marian", "M2M100", "T5"]
 
 
 def made(name: str, folder: Path) -> Path:
     import transformers
 
     kind, settings = FAMILIES[name]
+    if kind == "Gemma3Text":
+        return build(kind, settings, folder, "ForCausalLM")
     endings = ("ForConditionalGeneration", "ForCausalLM", "LMHeadModel")
     return build(kind, settings, folder, next(ending for ending in endings if hasattr(transformers, f"{kind}{ending}")))
 
@@ -193,6 +214,20 @@ def test_a_damaged_form_is_noticed_and_made_again(run: Run, gpt2: Path) -> None:
     assert (ran.code, ran.out) == (0, whole)
     assert "model.bin has changed since it was written" in ran.err
     assert "model.bin" not in run(*arguments).err
+    manifest = entry.folder / "llmkit-converted.json"
+    whole_manifest = json.loads(manifest.read_text())
+    odd = whole_manifest["model"] | {"ends": 5}
+    damages: list[dict[str, Any]] = [{"model": {}}, {"model": odd}, {"refused": "no"}, {"files": {}, "model": {}}]
+    for damage in damages:
+        manifest.write_text(json.dumps(whole_manifest | damage))
+        speed.remember({"cpu": speed.Speed(1e10, {"float32": 1e11})})
+        assert any(line.name == "--quantize int8" for line in known_speed())
+        ran = run(*arguments, "--quantize", "int8")
+        if damage.get("files") == {}:  # whose the other files are is not known any more
+            assert (ran.code, "holds files that llmkit did not write" in ran.err) == (5, True)
+        else:
+            assert (ran.code, "is converted for CTranslate2, once" in ran.err) == (0, True)
+    manifest.write_text(json.dumps(whole_manifest))
 
 
 @pytest.mark.usefixtures("no_forms")
@@ -218,16 +253,26 @@ def test_an_adapter_is_merged_into_the_form(run: Run, llama: Path, tmp_path: Pat
     assert len(seen | {plain}) == 3
 
 
+def test_a_window_that_config_json_leaves_to_its_class_is_one(run: Run, tmp_path: Path) -> None:
+    folder = build("Mistral", GROUPED | {"max_position_embeddings": 8192}, tmp_path / "model", "ForCausalLM")
+    config = json.loads((folder / "config.json").read_text())
+    del config["sliding_window"]  # 4,096 of MistralConfig
+    (folder / "config.json").write_text(json.dumps(config))
+    ran = run("generate", "the king", "-m", folder, "--engine", "ctranslate2", "--max-new-tokens", "2")
+    assert (ran.code, "the model uses sliding-window attention" in ran.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("kind", "settings", "why"),
     [
         ("Gemma2", CAUSAL["Gemma2"], "does not cap scores as Gemma 2 does"),
         ("Mamba", CAUSAL["Mamba"], "the architecture 'mamba'"),
         ("Mistral", GROUPED | {"sliding_window": 16}, "sliding-window attention"),
+        ("Gemma3Text", GROUPED | {"head_dim": 16, "sliding_window": 64}, "sliding-window attention"),
         ("Llama", GROUPED | {"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0}}, "RoPE scaling 'yarn'"),
         ("GPT2", GPT | {"scale_attn_by_inverse_layer_idx": True}, "differ"),
     ],
-    ids=["a family whose scores are capped", "another family", "a sliding window", "positions", "found by comparing"],
+    ids=["a family whose scores are capped", "another family", "a sliding window", "local layers", "positions", "found by comparing"],
 )
 def test_a_model_that_it_does_not_run_as_torch_does_is_refused(
     run: Run, tmp_path: Path, kind: str, settings: dict[str, Any], why: str

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Run, read_rows, write_rows
-from tiny_gguf import CONTEXT, GROUPS, HEADS, LAYERS, TURN, WIDE, WIDTH, vocabulary, write
+from tiny_gguf import CONTEXT, EOS, GROUPS, HEADS, LAYERS, TURN, WIDE, WIDTH, of_model, vocabulary, write
 
+from llmkit.engines.registry import open_engine
+from llmkit.errors import ModelError
 from llmkit.models.gguf.folder import SHELF
+from llmkit.models.gguf.header import read_header
+from llmkit.models.gguf.metadata import complete
 from llmkit.models.reference import resolve
+from llmkit.models.settings import ModelSettings
 from llmkit.models.shelf import remove
 
 PROMPTS = ["the king", "In a house by the sea", "7 of 9"]
@@ -145,7 +151,14 @@ def test_positions_that_are_scaled_evenly_are_read(tmp_path: Path) -> None:
         ({"llama.block_count": 2_000_000_000}, {}, "2000000000 layers"),
         ({"llama.block_count": LAYERS + 1}, {}, "not those of a llama model"),
         ({"llama.embedding_length": 2 * WIDTH}, {}, f"its embedding_length is {2 * WIDTH}"),
-        ({"llama.feed_forward_length": 2 * WIDE}, {}, "does not read this GGUF file"),
+        ({"llama.feed_forward_length": 2 * WIDE}, {}, f"has the shape [{WIDTH}, {WIDE}], and [{WIDTH}, {2 * WIDE}] by"),
+        ({"llama.rope.dimension_count": WIDTH // HEADS // 2, "llama.attention.key_length": WIDTH // HEADS}, {}, "positions of 8 of 16"),
+        ({"llama.rope.freq_base": float("nan")}, {}, "'rope.freq_base' is nan"),
+        ({"llama.rope.freq_base": 0.0}, {}, "'rope.freq_base' is 0.0"),
+        ({"llama.attention.layer_norm_rms_epsilon": -1.0}, {}, "'attention.layer_norm_rms_epsilon' is -1.0"),
+        ({"llama.context_length": 0}, {}, "'context_length' is 0"),
+        ({"llama.logit_scale": 0.25}, {}, "has logit_scale 0.25"),
+        ({}, {"output.weight": np.full((len(vocabulary()), WIDTH), np.nan, np.float32)}, "'lm_head.weight' hold NaN"),
         ({"tokenizer.ggml.model": "unheard-of"}, {}, "does not read this GGUF file"),
     ],
 )
@@ -156,6 +169,66 @@ def test_what_would_answer_otherwise_is_refused(run: Run, tmp_path: Path, more: 
     assert said in ran.err
     assert "tiny.gguf" in ran.err
     assert not any(entry.manifest["reference"] == str(path) for entry in SHELF.listed())
+
+
+SIZES = {
+    "hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": HEADS, "num_key_value_heads": GROUPS, "intermediate_size": 96,
+    "max_position_embeddings": 128, "vocab_size": len(vocabulary()), "bos_token_id": None, "eos_token_id": EOS, "pad_token_id": None,
+}  # fmt: skip
+#: Architectures, and settings of a model of which transformers leaves its own in their place when it reads a file.
+SETTINGS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "starcoder2": (
+        "Starcoder2",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 77000.0}},
+        {"attention.layer_norm_epsilon": 1e-5, "rope.freq_base": 77000.0},
+    ),
+    "stablelm": (
+        "StableLm",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 77000.0, "partial_rotary_factor": 0.5}, "layer_norm_eps": 1e-2},
+        {"attention.layer_norm_epsilon": 1e-2, "rope.freq_base": 77000.0, "rope.dimension_count": 8},
+    ),
+    "phi3": (
+        "Phi3",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}, "sliding_window": 8},
+        {"attention.layer_norm_rms_epsilon": 1e-5, "rope.dimension_count": 8, "attention.sliding_window": 8},
+    ),
+    "nemotron": (
+        "Nemotron",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25}, "norm_eps": 1e-2},
+        {"attention.layer_norm_epsilon": 1e-2, "rope.dimension_count": 4},
+    ),
+    "qwen3": (
+        "Qwen3",
+        {"head_dim": 32, "rms_norm_eps": 1e-2},
+        {"attention.layer_norm_rms_epsilon": 1e-2, "attention.key_length": 32, "attention.value_length": 32},
+    ),
+}
+
+
+@pytest.mark.parametrize("architecture", SETTINGS)
+def test_what_a_file_says_of_its_model_is_in_force(architecture: str, tmp_path: Path) -> None:
+    import torch
+    import transformers
+
+    name, settings, metadata = SETTINGS[architecture]
+    torch.manual_seed(1)
+    made = getattr(transformers, f"{name}ForCausalLM")(getattr(transformers, f"{name}Config")(**SIZES | settings)).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(8 if parameter.ndim > 1 else 1)
+    loaded: Any = open_engine(ModelSettings(str(of_model(tmp_path / "tiny.gguf", architecture, made, metadata))), engine="torch")
+    ids = torch.arange(40)[None] * 7 % 250
+    with torch.no_grad():
+        difference = made(ids).logits - loaded.model(ids).logits
+    assert difference.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("missing", ["context_length", "attention.layer_norm_rms_epsilon"])
+def test_a_file_that_does_not_say_what_answers_hang_on_is_refused(missing: str, tmp_path: Path) -> None:
+    header = read_header(write(tmp_path / "tiny.gguf"))
+    silent = {name: value for name, value in header.metadata.items() if name != f"llama.{missing}"}
+    with pytest.raises(ModelError, match=f"says nothing of 'llama.{missing}'"):
+        complete(replace(header, metadata=silent), {})
 
 
 def test_an_adapter_is_trained_on_a_file_and_merged_into_it(run: Run, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import greedy_log_probs
+from test_architectures import GROUPED, build
 
 from llmkit.engines.base import Request
 from llmkit.engines.chat import ChatSettings
@@ -146,3 +147,21 @@ def test_a_stream_shows_its_text_as_it_grows(ragged: list[str]) -> None:
     answer = engine.stream(request, decoding, pieces.append)
     assert "".join(pieces) == answer.text == engine.generate([request], decoding)[0][0].text
     assert len([piece for piece in pieces if piece]) > 10
+
+
+def test_a_long_neighbor_does_not_change_how_positions_are_scaled(tmp_path: Path) -> None:
+    """LongRoPE, of Phi-3 with a context of 128,000: a text beyond the first context has other positions."""
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 64}
+    rope |= {"short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+    settings = GROUPED | {"max_position_embeddings": 256, "original_max_position_embeddings": 64, "sliding_window": None}
+    folder = build("Phi3", settings | {"rope_parameters": rope}, tmp_path / "model", "ForCausalLM")
+    engine = TorchEngine(load(ModelSettings(str(folder))), chat=ChatSettings("none"))
+    prompts = [[(7 * i * i + n) % 250 for i in range(n)] for n in (20, 100, 30, 55, 63, 150, 9)]
+    decoding = Decoding(max_new_tokens=10)
+    requests = [Request(tuple(prompt), 10, number) for number, prompt in enumerate(prompts)]
+    assert engine.generate(requests, decoding) == [engine.generate([request], decoding)[0] for request in requests]
+    sequences = [*prompts, [*prompts[1], 5], [*prompts[1], 6], [*prompts[3], 7], [*prompts[3], 8]]
+    begin = [1] * len(prompts) + [100, 100, 55, 55]
+    alone = [engine.score([sequence], [first])[0] for sequence, first in zip(sequences, begin, strict=True)]
+    for together, expected in zip(engine.score(sequences, begin), alone, strict=True):
+        assert together == pytest.approx(expected, abs=1e-4)

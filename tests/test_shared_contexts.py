@@ -40,3 +40,16 @@ def test_what_is_shared_is_not_computed_again(tmp_path: Path) -> None:
     engine.score([context + choice for choice in choices], [len(context)] * 3)
     # the context but its last token is read once, not three times
     assert engine.counters.positions == sum(len(context) + len(choice) for choice in choices) - 2 * (len(context) - 1)
+
+
+@pytest.mark.parametrize("kind", ["GPT2", "OPT", "Qwen2"])
+def test_short_answers_to_a_context_of_all_positions_are_scored_beside_long_ones_to_a_short_context(kind: str, tmp_path: Path) -> None:
+    settings = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128} if kind == "GPT2" else CAUSAL[kind]
+    folder = build(kind, settings, tmp_path / "model", "LMHeadModel" if kind == "GPT2" else "ForCausalLM")
+    engine = open_engine(ModelSettings(str(folder)), engine="torch")
+    short, long = list(range(40)), list(range(100, 226))
+    sequences = [[*context, *answer] for context, answer in ((short, range(60)), (short, [1]), (long, [2]), (long, [3, 4]))]
+    begin = [40, 40, 126, 126]
+    alone = [engine.score([sequence], [first])[0] for sequence, first in zip(sequences, begin, strict=True)]
+    for together, expected in zip(engine.score(sequences, begin), alone, strict=True):
+        assert together == pytest.approx(expected, abs=1e-4)

@@ -75,3 +75,36 @@ def shapes(tokens: int) -> dict[str, tuple[int, ...]]:
     }  # fmt: skip
     named: dict[str, tuple[int, ...]] = {"token_embd.weight": (tokens, WIDTH), "output_norm.weight": (WIDTH,)}
     return named | {f"blk.{i}.{name}.weight": shape for i in range(LAYERS) for name, shape in layer.items()}
+
+
+def of_model(path: Path, architecture: str, model: Any, metadata: Mapping[str, Any]) -> Path:
+    """A causal model of transformers as llama.cpp would write it, where that takes each tensor as it is (but for Nemotron's norms).
+
+    metadata: what the file says beside sizes, without the architecture's name.
+    """
+    import gguf
+
+    config, writer = model.config, gguf.GGUFWriter(path, architecture)
+    sizes: dict[str, Any] = {
+        "context_length": config.max_position_embeddings, "embedding_length": config.hidden_size,
+        "block_count": config.num_hidden_layers, "feed_forward_length": config.intermediate_size,
+        "attention.head_count": config.num_attention_heads, "attention.head_count_kv": config.num_key_value_heads,
+    }  # fmt: skip
+    for name, value in (sizes | dict(metadata)).items():
+        (writer.add_float32 if isinstance(value, float) else writer.add_uint32)(f"{architecture}.{name}", value)
+    writer.add_string("tokenizer.ggml.model", "gpt2")
+    writer.add_uint32("tokenizer.ggml.eos_token_id", EOS)
+    writer.add_token_list(tokens := vocabulary())
+    writer.add_token_types([1] * BOS + [3] * (len(tokens) - BOS))
+    writer.add_token_merges(["h e"])
+    by_name = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+    names = gguf.get_tensor_name_map(by_name[architecture], config.num_hidden_layers)
+    for name, values in model.state_dict().items():
+        own = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        assert own is not None, name
+        writer.add_tensor(own, values.numpy() + (architecture == "nemotron" and "norm.weight" in own))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -97,8 +97,8 @@ def _int8(measured: Speed) -> DoctorLine:
     from llmkit.engines.ctranslate2 import cache
 
     arithmetic = f"a quarter of the memory, so a model of a billion weights reaches at most {measured.bandwidth / 1e9:.1f} tokens/s"
-    models = [entry.manifest["model"]["int8"] for entry in cache.SHELF.listed() if isinstance(entry.manifest.get("model"), dict)]
-    pairs = [(each["speed"], each["nats"]) for each in models if isinstance(each, dict) and {"speed", "nats"} <= each.keys()]
+    models = [entry.manifest["model"]["int8"] for entry in cache.SHELF.listed() if cache.SHELF.is_own(entry) and "model" in entry.manifest]
+    pairs = [(each["speed"], each["nats"]) for each in models]
     if not pairs:
         return DoctorLine("--quantize int8", True, f"{arithmetic}; the first conversion of a model measures its speed and its error")
     gain, cost = (statistics.median(column) for column in zip(*pairs, strict=True))

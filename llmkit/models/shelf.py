@@ -76,6 +76,10 @@ class Shelf:
         entries = [entry for path in folders if (entry := self._read(path, any_form=True)) is not None]
         return sorted(entries, key=lambda entry: -entry.bytes)
 
+    def is_own(self, entry: CacheEntry) -> bool:
+        """Whether the manifest is of this form and as it was written."""
+        return entry.manifest.get("form") == self.form and entry.manifest.get("sha256") == _own_sha256(entry.manifest)
+
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """An empty folder to write into, for one process at a time; another one waits. See `commit`. Raises OSError."""
@@ -103,6 +107,7 @@ class Shelf:
                 raise FileExistsError(errno.EEXIST, f"{path} holds files that llmkit did not write")
         hashes = {path.name: files.file_sha256(path) for path in sorted(part.iterdir())}
         manifest = {"form": self.form, **facts, "files": hashes}
+        manifest["sha256"] = _own_sha256(manifest)
         (part / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", errors="surrogatepass")
         files.replace_folder(part, path)
         return CacheEntry(path, manifest)
@@ -123,7 +128,8 @@ class Shelf:
         listed = manifest.get("files")
         if not isinstance(listed, dict) or not all(isinstance(v, str) and Path(n).name == n for n, v in listed.items()):
             return None
-        return CacheEntry(folder, manifest) if any_form or manifest.get("form") == self.form else None
+        entry = CacheEntry(folder, manifest)
+        return entry if any_form or self.is_own(entry) else None
 
 
 def remove(entry: CacheEntry) -> int:
@@ -134,6 +140,12 @@ def remove(entry: CacheEntry) -> int:
         with suppress(OSError):  # not empty: something of the user's lies there
             entry.folder.rmdir()
     return freed
+
+
+def _own_sha256(manifest: dict[str, Any]) -> str:
+    """Of all else that a manifest says, by which one that has changed is told from one that was written."""
+    rest = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def remembered_sha256(paths: Sequence[Path]) -> str | None:

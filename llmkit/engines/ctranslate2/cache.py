@@ -10,7 +10,7 @@ from llmkit.models.checkpoint import Checkpoint
 from llmkit.models.shelf import Shelf, remember_sha256, remembered_sha256
 from llmkit.models.view import TEMPLATE, VOCABULARIES
 
-SHELF = Shelf("ctranslate2", form=1)
+SHELF = Shelf("ctranslate2", form=2)
 #: What beside the weights decides ids, answers and limits.
 _SMALL = ("config.json", "generation_config.json", "tokenizer_config.json", "adapter_config.json", "README.md", TEMPLATE, *VOCABULARIES)
 _TEMPLATES = "additional_chat_templates"

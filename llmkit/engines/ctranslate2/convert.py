@@ -1,7 +1,7 @@
 """A model of transformers becomes a form that CTranslate2 runs, once, and is held against torch before it counts.
 
-The one place of this engine where torch is imported. Weights are read by torch's own loading (checked folders, safetensors only,
-no code of a model's own); the library's loaders say which weight goes where. All else that its converter would read or decide
+Weights are read by torch's own loading (checked folders, safetensors only, no code of a model's own); the library's loaders say
+which weight goes where (specification.py). All else that its converter would read or decide
 (vocabulary, special tokens, the hub) is ours. Knows torch models; not the cache's folders or how answers are decoded.
 """
 
@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from llmkit.engines.ctranslate2.families import LOADERS
+from llmkit.engines.ctranslate2.families import WINDOWED, windowed
 from llmkit.engines.ctranslate2.model import Files, Runner
+from llmkit.engines.ctranslate2.specification import write
 from llmkit.engines.tokenizer_file import TokenizerFile, settings_of
 from llmkit.errors import EngineLimitError, ModelError, OutOfMemoryError, one_line
 from llmkit.models.panics import panics
@@ -69,7 +69,7 @@ def convert(settings: ModelSettings, folder: Path, report: Callable[[str], None]
         model = model.merge_and_unload(safe_merge=True)
     try:
         with torch.no_grad():
-            _write(model, about, folder)
+            write(model, about, folder)
     except struct.error as exc:
         raise EngineLimitError("a matrix of the model has more than 4 GiB") from exc
     except (
@@ -108,6 +108,8 @@ def _about(loaded: Any) -> dict[str, Any]:
         raise EngineLimitError("the model has no end-of-sequence token")
     if config.suppress_tokens or config.begin_suppress_tokens or _bans(config):
         raise EngineLimitError("the model suppresses tokens")
+    if windowed(model.config.get_text_config().to_dict()):  # of its class, where config.json names none
+        raise EngineLimitError(WINDOWED)
     facts = model_facts(loaded.location, checkpoint, tokenizer, ChatSettings())
     translates = checkpoint.is_encoder_decoder
     start = getattr(model.generation_config, "decoder_start_token_id", None)
@@ -162,114 +164,6 @@ def _write_tokenizer(tokenizer: Any, folder: Path) -> None:
                     )
                 if not same:
                     raise EngineLimitError("its tokenizer does more than tokenizer.json describes")
-
-
-def _write(model: Any, about: dict[str, Any], folder: Path) -> None:
-    """model.bin, its configuration and a vocabulary of numbers: token 17 is '17', so that a text can't name a token by accident."""
-    from ctranslate2.converters import transformers as loaders
-
-    _adapt(model, about)
-    spec = getattr(loaders, _loader(about["model_type"], model.config))().get_model_spec(model)
-    rope = getattr(model.config, "rope_parameters", None) or {}
-    if rope.get("rope_type") == "llama3":
-        _add_scaling(spec, rope)
-    names = list(map(str, range(about["tokens"])))
-    end = str(about["ends"][0])
-    if about["encoder_decoder"]:
-        spec.register_source_vocabulary(names)
-        spec.register_target_vocabulary(names)
-        spec.config.decoder_start_token = str(about["start"])
-    else:
-        spec.register_vocabulary(names)
-    spec.config.eos_token = spec.config.unk_token = end
-    spec.config.bos_token = end if about["bos"] is None else str(about["bos"])
-    if (epsilon := _epsilon(model)) is not None:
-        spec.config.add_attribute("layer_norm_epsilon", epsilon)
-    spec.validate()
-    _compact(spec)
-    spec.save(str(folder))
-
-
-def _loader(kind: str, config: Any) -> str:
-    """The name of the loader; that of Mistral is Llama's for heads of any size."""
-    own_heads = kind == "llama" and config.head_dim * config.num_attention_heads != config.hidden_size
-    return LOADERS["mistral" if own_heads else kind]
-
-
-def _adapt(model: Any, about: dict[str, Any]) -> None:
-    """Settings under the names where the loaders of 4.8.5 look for what transformers 5 keeps under others."""
-    config, rope = model.config, getattr(model.config, "rope_parameters", None) or {}
-    if rope.get("rope_type") == "default":
-        config.rope_parameters, config.rope_theta = None, rope["rope_theta"]
-    if "partial_rotary_factor" in rope:
-        config.rotary_pct = rope["partial_rotary_factor"]
-    if getattr(config, "sliding_window", 0) is None:
-        config.sliding_window = 0
-    if getattr(config, "new_decoder_architecture", False):
-        config.multi_query = False  # where transformers ignores it
-    if about["model_type"] == "gpt_neox":
-        model.embed_out = model.get_output_embeddings()
-    if about["model_type"] == "phi3":  # whose attention no longer holds its rotary positions; long ones are refused before
-        for layer in model.get_decoder().layers:
-            layer.self_attn.rotary_emb = SimpleNamespace(long_factor=None, short_factor=None)
-    if about["model_type"] in ("t5", "mt5", "umt5"):  # which are tied by now in any case; asked is whether their scores are scaled
-        config.tie_word_embeddings = getattr(config, "scale_decoder_outputs", False)
-    elif about["encoder_decoder"]:
-        encoder = model.get_encoder()
-        config.normalize_before = getattr(encoder, "layer_norm", None) is not None
-        config.normalize_embedding = getattr(encoder, "layernorm_embedding", None) is not None
-    if about["model_type"] == "m2m_100":  # whose positions begin behind the id of padding, wherever that is
-        for half in (model.get_encoder(), model.get_decoder()):
-            positions = half.embed_positions
-            positions.offset = positions.padding_idx + 1
-            positions.make_weights(about["context"] + positions.offset, positions.embedding_dim, positions.padding_idx)
-
-
-def _add_scaling(spec: Any, rope: dict[str, Any]) -> None:
-    """What the loader of Llama leaves out of the positions of Llama 3.1, and the library reads."""
-    import numpy as np
-
-    for layer in spec.decoder.layer:
-        known = vars(layer.self_attention)  # the class takes no new attribute
-        known["rotary_scaling_factor"] = np.float32(rope["factor"])
-        known["original_max_position_embeddings"] = np.int32(rope["original_max_position_embeddings"])
-
-
-def _epsilon(model: Any) -> float | None:
-    """What the model's normalizations add to a variance; None for a model without any."""
-    values = set()
-    for module in model.modules():
-        if type(module).__name__.endswith("Norm"):
-            values |= {value for name in ("eps", "variance_epsilon") if isinstance(value := getattr(module, name, None), float)}
-    if len(values) > 1:
-        raise EngineLimitError("the model's normalization layers have different epsilons")
-    return values.pop() if values else None
-
-
-def _compact(spec: Any) -> None:
-    """Writes a tensor that occurs twice once, and one whose numbers are 16-bit numbers as such: none of them changes."""
-    import torch
-    from ctranslate2.specs.model_spec import PyTorchVariable, visit_spec
-
-    seen: dict[tuple[Any, ...], str] = {}
-
-    def visit(layer: Any, name: str, value: Any) -> None:
-        if not isinstance(value, PyTorchVariable) or value.is_scalar():
-            return
-        tensor, attribute = value.tensor, name.rpartition("/")[2]
-        place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-        if place in seen:
-            setattr(layer, attribute, seen[place])
-            return
-        seen[place] = name
-        if tensor.dtype != torch.float32:
-            return
-        for kind in ("bfloat16", "float16"):
-            if torch.equal(tensor.to(getattr(torch, kind)).float(), tensor):
-                setattr(layer, attribute, PyTorchVariable(tensor).to(kind))
-                return
-
-    visit_spec(spec, visit)
 
 
 class _Probes:

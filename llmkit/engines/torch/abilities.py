@@ -36,6 +36,16 @@ def takes_positions(model: Any) -> bool:
     return "position_ids" in _arguments(model)
 
 
+def same_positions(model: Any) -> int | None:
+    """Tokens up to which a row's positions are its own: beyond, the longest row of a batch decides how those of all are scaled.
+
+    None for models whose positions do not hang on lengths, as all but those with LongRoPE (Phi-3 with a context of 128,000).
+    """
+    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [each for each in (rope, *rope.values()) if isinstance(each, dict) and each.get("rope_type") == "longrope"]
+    return min((int(each["original_max_position_embeddings"]) for each in kinds), default=None)
+
+
 def last_scores(model: Any) -> dict[str, int]:
     """What has the model compute scores for the last position only, where it can."""
     return {"logits_to_keep": 1} if "logits_to_keep" in _arguments(model) else {}

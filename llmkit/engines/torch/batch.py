@@ -30,17 +30,24 @@ _MOST_LENGTH_PENALTY = 2.0
 
 
 def parts(
-    rows: Sequence[Request], decoding: Decoding, context: int | None, *, shared_context: bool, alone: bool = False
+    rows: Sequence[Request],
+    decoding: Decoding,
+    context: int | None,
+    *,
+    shared_context: bool,
+    alone: bool = False,
+    together: int | None = None,
 ) -> list[list[int]]:
     """Which rows run together (none where each has to run `alone`).
 
     A row that has ended is padded until the others have, which must stay inside the context.
 
-    context: positions of the model; shared_context: prompt and answer share them.
+    context: positions of the model; shared_context: prompt and answer share them. together: tokens beyond which a row runs alone.
     """
     if alone:
         return [[row] for row in range(len(rows))]
-    left, out = sorted(range(len(rows)), key=lambda i: -rows[i].max_new_tokens), []
+    out = [[i] for i, row in enumerate(rows) if together is not None and len(row.tokens) + row.max_new_tokens > together]
+    left = sorted(set(range(len(rows))) - {i for (i,) in out}, key=lambda i: (-rows[i].max_new_tokens, i))
     # with a large penalty, transformers' score of an impossible beam (-1e9) no longer is the lowest once it is divided
     apart = decoding.num_beams > 1 and decoding.length_penalty > _MOST_LENGTH_PENALTY
     while left:

@@ -200,7 +200,8 @@ class TorchEngine(CodecEngine):
         """As `_run`, in as few calls as there must be so that each row's answer is the one that it gets alone."""
         each = 1 if decoding.samples else decoding.num_samples
         out: dict[int, list[list[int] | None]] = {}
-        for part in parts(rows, decoding, self.context, shared_context=not self.encoder_decoder, alone=self._runs_alone):
+        alone, together = self._runs_alone, abilities.same_positions(self.model)
+        for part in parts(rows, decoding, self.context, shared_context=not self.encoder_decoder, alone=alone, together=together):
             outputs = self._run([rows[i] for i in part], [numbers[i] for i in part], decoding, check)
             out |= {row: outputs[place * each : (place + 1) * each] for place, row in enumerate(part)}
         return [ids for row in range(len(rows)) for ids in out[row]]

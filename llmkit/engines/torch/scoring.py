@@ -6,6 +6,7 @@ the asked positions alone and a piece at a time, where the model's last step is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from llmkit.engines.torch import shared_contexts
+from llmkit.engines.torch import abilities, shared_contexts
 from llmkit.engines.torch.shared_contexts import SharedContext
 from llmkit.errors import ModelError
 
@@ -32,6 +33,7 @@ class Scorer:
     def __init__(self, model: Any, *, pad: int, encoder_decoder: bool) -> None:
         self.model, self.pad, self.encoder_decoder = model, pad, encoder_decoder
         self.device = next(p.device for p in model.parameters() if not p.is_meta)
+        self._together = abilities.same_positions(model)
         self._head: Head | None = None
         self._tried = False
 
@@ -66,7 +68,12 @@ class Scorer:
         return not self.encoder_decoder and shared_contexts.usable(self.model)
 
     def _contexts(self, sequences: Sequence[Sequence[int]], begin: Sequence[int]) -> list[SharedContext]:
-        return shared_contexts.find(sequences, begin) if self._goes_on else []
+        found = shared_contexts.find(sequences, begin) if self._goes_on else []
+        return [context for context in found if all(self._mixes(sequences[i]) for i in context.members)]
+
+    def _mixes(self, sequence: Sequence[int]) -> bool:
+        """Whether a sequence may run beside others."""
+        return self._together is None or len(sequence) <= self._together
 
     def _going_on(self, contexts: Sequence[SharedContext], sequences: Sequence[Sequence[int]], begin: Sequence[int]) -> list[float]:
         """The scores of all asked tokens of the contexts' members, one after another; each begins right behind its context."""
@@ -90,16 +97,16 @@ class Scorer:
         return {i: [next(values) for _ in range(len(sequences[i]) - begin[i])] for i in members}
 
     def parts(self, sequences: Sequence[Sequence[int]]) -> list[range]:
-        """Consecutive sequences that are run together: all of them but on a CPU."""
+        """Consecutive sequences that are run together: on a CPU some of them, elsewhere all that may."""
         if not sequences:
             return []
-        if self.device.type != "cpu":
-            return [range(len(sequences))]
+        most = _CPU_POSITIONS if self.device.type == "cpu" else math.inf
         parts: list[range] = []
         begin = longest = 0
         for i, sequence in enumerate(sequences):
             longest = max(longest, len(sequence))
-            if i > begin and longest * (i + 1 - begin) > _CPU_POSITIONS:
+            mixed = self._mixes(sequences[begin]) and self._mixes(sequence)
+            if i > begin and (not mixed or longest * (i + 1 - begin) > most):
                 parts.append(range(begin, i))
                 begin, longest = i, len(sequence)
         return [*parts, range(begin, len(sequences))]

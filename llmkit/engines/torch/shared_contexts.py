@@ -77,7 +77,8 @@ def states(
     cache.batch_select_indices(places)  # layers may lie on several devices
     rest, own = padded([sequences[i][len(context.tokens) : -1] for context in contexts for i in context.members])
     lengths = torch.tensor([len(contexts[place].tokens) for place in places.tolist()], device=rest.device)
-    positions = lengths[:, None] + torch.arange(rest.shape[1], device=rest.device)
+    # padding has its row's last position: behind a long context there may be none for it
+    positions = lengths[:, None] + own.cumsum(1) - 1
     both = torch.cat([mask[places.to(mask.device)], own], dim=1)
     output: torch.Tensor = model(input_ids=rest, attention_mask=both, position_ids=positions, cache=cache, use_cache=True).logits
     return output

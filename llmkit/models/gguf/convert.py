@@ -17,7 +17,7 @@ from typing import Any
 from llmkit.errors import LlmkitError, ModelError, OutOfMemoryError, counted, one_line
 from llmkit.models import configuration
 from llmkit.models.checkpoint import Checkpoint, read_checkpoint
-from llmkit.models.gguf import rope
+from llmkit.models.gguf import metadata, rope
 from llmkit.models.gguf.header import GgufHeader
 from llmkit.models.panics import panics
 from llmkit.models.view import View
@@ -65,6 +65,7 @@ def _write_config(header: GgufHeader, view: View, part: Path) -> None:
 
     config: dict[str, Any] = configuration.clean(AutoConfig.from_pretrained(view.folder, gguf_file=_FILE).to_dict())
     config.pop("_model_name_or_path", None)  # a title, not a place
+    metadata.complete(header, config)
     scaled = rope.scaling(header, config.get("rope_parameters"))
     if scaled is not None:
         config["rope_parameters"] |= scaled
@@ -104,19 +105,24 @@ def _write_weights(view: View, part: Path, reference: str) -> None:
         quantization_config=GgufConfig(dequantize=True),
         local_files_only=True,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,
     )
+    for name, there, wanted in sorted(info["mismatched_keys"]):
+        raise ModelError(f"{reference}: '{name}' has the shape {list(there)}, and {list(wanted)} by the file's metadata")
     if info["missing_keys"] or info["unexpected_keys"]:
         name = next(iter(sorted([*info["missing_keys"], *info["unexpected_keys"]])))
         raise ModelError(f"{reference}: its tensors are not those of a {config.model_type} model, such as {name[:200]}")
-    _narrow(model)
+    _narrow(model, reference)
     model.save_pretrained(part)
 
 
-def _narrow(model: Any) -> None:
-    """Keeps each weight in half as many bytes where that loses nothing: those of an F16 or BF16 file."""
+def _narrow(model: Any, reference: str) -> None:
+    """Keeps each weight in half as many bytes where that loses nothing: those of an F16 or BF16 file. Raises ModelError for NaN."""
     import torch
 
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter.sum(dtype=torch.float32)):
+            raise ModelError(f"{reference}: the weights '{name}' hold NaN or infinite values", hint="copy or download the file again")
         for dtype in (torch.float16, torch.bfloat16):
             small = parameter.data.to(dtype)
             if torch.equal(small.to(torch.float32), parameter.data):

@@ -16,7 +16,7 @@ from llmkit.models import memory
 from llmkit.models.gguf.header import GgufHeader, read_header
 from llmkit.models.shelf import CacheEntry, Shelf, file_sha256
 
-SHELF = Shelf("gguf", form=1)
+SHELF = Shelf("gguf", form=2)
 
 
 def model_folder(path: Path, reference: str, tell: Callable[[str], None]) -> Path:
