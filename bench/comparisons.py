@@ -206,11 +206,11 @@ def score(bench: Bench) -> list[Result]:
         Contender("lm-evaluation-harness", "lm_eval_harness", {"batch": 8}), _TRANSFORMERS, _CT2,
     ]  # fmt: skip
 
-    def least(measured: Measured) -> float | None:
-        rate = bench.machine.rates.get("float32")
-        return None if bench.cost is None or rate is None else bench.cost.position * measured.tokens / rate
-
-    found = _run(bench, "score documents", "score", job, contenders, least)
+    found = _run(bench, "score documents", "score", job, contenders, _unknown)
+    rate, read = bench.machine.rates.get("float32"), [m.about["positions"] for m in found.measured if "positions" in m.about]
+    if bench.cost is not None and rate is not None and read:  # all have the same windows, whose last ones read tokens again
+        seconds = bench.cost.position * read[0] / rate
+        found = replace(found, least=lambda _: seconds)
     if bench.double:
         wide = Job(**{**vars(job), "dtype": "float64"})
         exact = _run(bench, "score documents in double precision", "score", wide, [_TRANSFORMERS], _unknown)

@@ -51,10 +51,11 @@ def score(job: Job) -> Work:
     def work(job: Job) -> Done:
         from llmkit.engines.base import Pair
 
-        start = [] if engine.bos is None else [engine.bos]
+        start, before = [] if engine.bos is None else [engine.bos], engine.counters.positions
         pairs = [Pair([*start, *engine.encode(text)], 1) for text in job.texts]
         scored = [value for each in score_pairs(engine, windows, pairs, batch_tokens=16_384) for value in each]
-        return Done(sum(tokens for _, tokens in scored), about={"nats": sum(value for value, _ in scored)})
+        about = {"nats": sum(value for value, _ in scored), "positions": engine.counters.positions - before}
+        return Done(sum(tokens for _, tokens in scored), about=about)
 
     return work
 
