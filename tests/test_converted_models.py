@@ -177,6 +177,16 @@ def test_perplexity_and_choices_are_torchs_under_the_same_signature(run: Run, gp
         assert found[1]["signatures"] == found[0]["signatures"]
 
 
+def test_what_a_killed_conversion_left_is_cleared_and_one_that_goes_on_is_not(run: Run) -> None:
+    code = "import os; from llmkit.engines.ctranslate2.cache import SHELF; part = SHELF.writing('dead').__enter__()"
+    code += "; (part / 'model.bin').write_bytes(bytes(3_000_000)); os._exit(9)"
+    subprocess.run([sys.executable, "-c", code], check=False, timeout=PATIENCE)
+    with cache.SHELF.writing("alive") as part:
+        assert run("models", "clear").code == 0
+        assert part.is_dir()
+    assert not part.with_name(".dead.llmkit-part").exists()
+
+
 @pytest.mark.usefixtures("no_forms")
 def test_a_model_is_converted_once_listed_and_cleared(run: Run, llama: Path, copy_of: Copy) -> None:
     model = copy_of(llama)

@@ -104,6 +104,7 @@ from llmkit.cli.names import ALIASES, COMMANDS
         ("vllm", "no such command 'vllm'", "-m openai:NAME"), ("vllm-serve", "no such command 'vllm-serve'", "llmkit has no server"),
         ("distill", "no such command 'distill'", "llmkit finetune"),
         ("evaluate bleu what", "unexpected argument: what", "'llmkit evaluate bleu --help'"),
+        ("merge a -o b --format gguf", "no such option --format", "writes no GGUF"),
         ("generate x -ngl=99", "no such option -ngl", "several devices"), ("generate x -md d.gguf", "no such option -md", "--draft-model"),
         ("generate x -st", "no such option -st", "one command is one answer"), ("generate x -sys be", "no such option -sys", "--system"),
         ("generate x -n=3", "-n=3: a value follows -n without '='", "-n 3"),

@@ -84,7 +84,7 @@ class Shelf:
     def writing(self, name: str) -> Iterator[Path]:
         """An empty folder to write into, for one process at a time; another one waits. See `commit`. Raises OSError."""
         path = self._root / name
-        part = files.companion(path, "llmkit-part", hidden=True)
+        part = files.part_of(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.locked(path, f"the converted form {path}", wait=True):
             shutil.rmtree(part, ignore_errors=True)  # of a process that died
@@ -111,6 +111,16 @@ class Shelf:
         (part / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", errors="surrogatepass")
         files.replace_folder(part, path)
         return CacheEntry(path, manifest)
+
+    def clear_unfinished(self) -> int:
+        """Removes what processes that died left of folders which they were writing. Returns the bytes freed. Raises OSError."""
+        freed = 0
+        for path in self._root.glob(".*.llmkit-part"):
+            name = self._root / path.name[1:].removesuffix(".llmkit-part")
+            with suppress(OutputError), files.locked(name, f"the converted form {name}"):  # one that is being written is locked
+                freed += sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+                shutil.rmtree(path)
+        return freed
 
     def free_bytes(self) -> int:
         """What the disk has room for."""

@@ -85,6 +85,8 @@ def clear(
         raise UsageError(f"no model is converted under the name '{reference}'", hint="'llmkit models' lists those that are")
     models = sum(entry.refused is None for entry in entries)
     freed = sum(remove(entry) for entry in entries)
+    if reference is None:
+        freed += sum(kind.clear_unfinished() for kind in _CONVERTED)
     if display.json_output:
         console.write(json.dumps({"removed": models, "bytes": freed}) + "\n")
     else:

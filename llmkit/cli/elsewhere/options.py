@@ -328,7 +328,7 @@ _OF_COMMAND = {
         "llmkit generate -n N writes N programs per row": "n-samples",
     },
     "merge": {
-        "llmkit writes no GGUF; docs/finetune.md tells how llama.cpp makes it": "gguf",
+        "llmkit writes no GGUF; docs/finetune.md tells how llama.cpp makes it": "gguf format outtype",
         "the adapter is the argument: llmkit merge ADAPTER -o FOLDER": "adapter adapter-path lora-model-dir lora lora-path",
     },
 }
