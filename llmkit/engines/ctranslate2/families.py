@@ -74,9 +74,9 @@ def reason(config: Mapping[str, Any], generation: Mapping[str, Any]) -> str | No
 
 
 def windowed(text: Mapping[str, Any]) -> bool:
-    """Whether the attention of a text model has a sliding window that a text can be longer than."""
+    """Whether the attention of a text model has a sliding window that a text can be longer than. Raises TypeError for no number."""
     size, context = text.get("sliding_window"), text.get("max_position_embeddings")
-    if not isinstance(size, int) or size <= 0 or not text.get("use_sliding_window", True):
+    if not size or size < 0 or not text.get("use_sliding_window", True):
         return False
     return not isinstance(context, int) or context > size
 
