@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from test_architectures import CAUSAL, GROUPED, build
 from llmkit.engines.base import Request
 from llmkit.engines.chat import ChatSettings
 from llmkit.engines.decoding import Decoding
+from llmkit.engines.torch import onednn
 from llmkit.engines.torch.engine import TorchEngine
 from llmkit.engines.torch.loading import load
 from llmkit.engines.torch.onednn import Gain
@@ -104,3 +107,15 @@ def test_no_layout_is_tried_for_an_answer_that_reads_little(gpt2: Path) -> None:
     gain = Gain(load(ModelSettings(str(gpt2))).model)
     assert not gain.pays_off(1000)
     assert "_measured" not in vars(gain)
+
+
+def test_plain_weights_leave_memory_when_others_are_laid_out(gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "_MATTERS", 0)  # so that a tiny model is measured, too
+    model = TorchEngine(load(ModelSettings(str(gpt2))), chat=ChatSettings("none"), owns_model=True)
+    weight = weakref.ref(next(module.weight for module in model.model.modules() if onednn._is_plain(module)))
+    decoding = Decoding(max_new_tokens=5)
+    (request,) = requests(model, ["once"], decoding)
+    model.stream(request, decoding, lambda _: None)
+    model.generate([request], decoding)
+    gc.collect()
+    assert weight() is None

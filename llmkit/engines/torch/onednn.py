@@ -100,14 +100,13 @@ class Gain:
     """
 
     def __init__(self, model: Any) -> None:
-        self._steps = 0
-        last = model.get_output_embeddings()
-        self._layers = [module for module in model.modules() if _is_plain(module) and module is not last] if _usable(model) else []
+        self._steps, self._model = 0, model
+        self._bytes = sum(layer.weight.nbytes for layer in self._layers()) if _usable(model) else 0
 
     def pays_off(self, steps: int) -> bool:
         """Whether so many steps, with those of answers before, take longer with plain weights than laying out the others and using them."""
         self._steps += steps
-        if self._steps * sum(layer.weight.nbytes for layer in self._layers) < _MATTERS:
+        if self._steps * self._bytes < _MATTERS:
             return False
         making, saved = self._measured
         return self._steps * saved > making
@@ -115,8 +114,9 @@ class Gain:
     @cached_property
     def _measured(self) -> tuple[float, float]:
         """Seconds that laying some layers out takes, and that it saves them in a step."""
-        sizes = itertools.accumulate(layer.weight.nbytes for layer in self._layers)
-        layers = [layer for layer, size in zip(self._layers, sizes, strict=True) if size - layer.weight.nbytes < _TRIED]
+        every = self._layers()
+        sizes = itertools.accumulate(layer.weight.nbytes for layer in every)
+        layers = [layer for layer, size in zip(every, sizes, strict=True) if size - layer.weight.nbytes < _TRIED]
         scratch: dict[tuple[int, ...], torch.Tensor] = {}
         with torch.inference_mode():
             begun = time.perf_counter()
@@ -125,6 +125,11 @@ class Gain:
             rows = [torch.ones(1, 1, layer.in_features) for layer in laid_out]
             times = [(_seconds(layers, rows), _seconds(laid_out, rows)) for _ in range(_TRIES)]
         return making, min(plain for plain, _ in times) - min(other for _, other in times)
+
+    def _layers(self) -> list[Any]:
+        """Found anew each time: to hold them would keep their weights in memory beside the layout."""
+        last = self._model.get_output_embeddings()
+        return [module for module in self._model.modules() if _is_plain(module) and module is not last]
 
 
 def _seconds(layers: Sequence[nn.Module], rows: Sequence[torch.Tensor]) -> float:
