@@ -346,6 +346,26 @@ except KeyboardInterrupt:
         assert (done.returncode, done.stdout, done.stderr) == (0, "stopped\n", "")
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a process's threads are files on Linux alone")
+def test_the_thread_that_loads_a_model_keeps_no_helpers_beside_those_that_run_it() -> None:
+    # with more threads than cores, OpenMP lets none of them wait for another on the spot
+    code = f"""
+import os
+import numpy
+from llmkit.engines.decoding import Decoding
+from llmkit.engines.registry import open_engine
+from llmkit.models.settings import ModelSettings
+from llmkit.rows.fields import Prompt
+before = len(os.listdir("/proc/self/task"))
+engine = open_engine(ModelSettings({STORIES!r}, threads=3), engine="ctranslate2")
+decoding = Decoding(max_new_tokens=40)
+engine.generate([engine.make_request(Prompt(text=text), decoding) for text in ("Once upon a time", "One day")], decoding)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE)
+    assert done.stdout == "3\n"
+
+
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     package = Path(llmkit.__file__).parent
     copy = tmp_path / "llmkit"

@@ -25,8 +25,9 @@ from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, counted, one_line
 from llmkit.models.cores import default_threads
 
-#: Rows of one call, and of one that runs beside others: with fewer, each step costs more than its rows.
-_ROWS, _FEW_ROWS = 32, 8
+#: Rows of one call, and of one that runs beside others: with fewer, each step costs more than its rows, the more where it reads
+#: weights of 16 or 32 bits that fit no cache.
+_ROWS, _FEW_ROWS, _FEW_ROWS_OF_FLOATS = 32, 8, 16
 #: Calls at once of a model whose weights fit no cache: each reads all of them.
 _CALLS = 4
 #: Tokens of one call that scores: the logits of all are in memory at once.
@@ -226,7 +227,9 @@ class Runner:
         """How the cores are best used for so many prompts."""
         if rows == 1 and self._files.small:
             return _Cores(1, 1)
-        calls = max(1, min(self._most if self._files.small else min(self._most, _CALLS), rows // _FEW_ROWS))
+        small = self._files.small
+        few = _FEW_ROWS if small or self._compute.startswith("int8") else _FEW_ROWS_OF_FLOATS
+        calls = max(1, min(self._most if small else min(self._most, _CALLS), rows // few))
         return _Cores(calls, self._most // calls)
 
     def _model(self, cores: _Cores, *, alone: bool = False) -> tuple[_Cores, Any]:
@@ -237,10 +240,9 @@ class Runner:
         if not self._loaded or self._loaded[0][0] < cores or (alone and self._loaded[0][0].calls > 1):
             kind = _library("Translator" if self._translates else "Generator")
             self._loaded.clear()
+            use = {"compute_type": self._compute, "inter_threads": cores.calls, "intra_threads": cores.each}
             with _errors(1):
-                model = kind(
-                    str(self._files.folder), device="cpu", compute_type=self._compute, inter_threads=cores.calls, intra_threads=cores.each
-                )
+                model = _in_passing_thread(lambda: kind(str(self._files.folder), device="cpu", **use))
             self._loaded.append((cores, model))
         return self._loaded[0]
 
@@ -257,6 +259,29 @@ def _stopping(check: Check, raised: list[BaseException]) -> Callable[[Any], bool
         return bool(raised)
 
     return each
+
+
+def _in_passing_thread(load: Callable[[], Any]) -> Any:
+    """What `load` returns or raises, called in a thread that ends with it.
+
+    The thread that loads a model keeps helpers of its own for as long as it lives, and GNU's OpenMP lets no thread wait for another on
+    the spot while there are more than cores: on 2 cores float32 then has half the speed, and int8 a sixth (docs/speed.md).
+    """
+    loaded: list[Any] = []
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            loaded.append(load())
+        except BaseException as exc:  # raised in the thread that waits
+            raised.append(exc)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
+    return loaded[0]
 
 
 def _library(name: str) -> Any:
