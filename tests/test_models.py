@@ -342,7 +342,7 @@ def test_threads_follow_omp_num_threads_up_to_the_cores(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("theirs", "spins"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
     ids=["by default", "as the user says", "by the user's policy"],
 )
 def test_threads_that_wait_give_their_core_to_other_programs(
