@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import string
+
+import langcodes
 import pytest
 from conftest import Run
 from transformers.models.m2m_100.tokenization_m2m_100 import FAIRSEQ_LANGUAGE_CODES as FAIRSEQ
@@ -12,7 +15,7 @@ from llmkit.errors import UsageError
 from llmkit.translation.checks import problems
 from llmkit.translation.families import Family, family
 from llmkit.translation.glossary import Glossary
-from llmkit.translation.languages import detect, language
+from llmkit.translation.languages import PLAIN, detect, language
 
 
 def facts(
@@ -128,3 +131,10 @@ def test_text_without_letters_is_no_work_for_a_model(run: Run) -> None:
     for text in ("😀🌷", "102", "12 / 7"):
         done = run("translate", text, "--to", "fr")
         assert (done.code, done.out) == (0, f"{text}\n")
+
+
+def test_the_plain_codes_are_those_that_langcodes_leaves_as_they_are() -> None:
+    codes = [a + b for a in string.ascii_lowercase for b in string.ascii_lowercase]
+    valid = [code for code in codes if langcodes.get(code).is_valid()]
+    tags = {code: langcodes.standardize_tag(langcodes.get(code).simplify_script(), macro=False) for code in valid}
+    assert {code for code, tag in tags.items() if tag == code == langcodes.standardize_tag(code, macro=True)} == PLAIN

@@ -44,6 +44,8 @@ class Language:
     @property
     def region(self) -> str | None:
         """'BR' of 'pt-BR'."""
+        if self.tag in PLAIN:
+            return None
         import langcodes
 
         return langcodes.get(self.tag).territory
@@ -54,9 +56,18 @@ class Language:
 
     def related(self, other: Language) -> bool:
         """Whether one is what the other usually means: Standard Arabic for Arabic, Norwegian Bokmål for Norwegian."""
-        return _macro(self.primary) == _macro(other.primary) and _same_script(self.script, other.script)
+        return self == other or (_macro(self.primary) == _macro(other.primary) and _same_script(self.script, other.script))
 
 
+#: Languages whose code is their tag as it is, and no member of another: known without langcodes, whose tables take long to read.
+_CODES = """
+    aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo es et eu fa ff fi fj
+    fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky
+    la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru
+    rw sa sc sd se sg si sk sl sm sn so sq sr ss st su sv sw ta te tg th ti tk tn to tr ts tt ty ug uk ur uz ve vi vo wa wo xh yi yo za zh
+    zu
+"""
+PLAIN = frozenset(_CODES.split())
 #: Scripts that include others (ISO 15924).
 _INCLUDED = {"Hang": "Kore", "Hira": "Jpan", "Kana": "Jpan"}
 #: Members of macrolanguages (ISO 639-3) that langcodes does not put together.
@@ -69,9 +80,11 @@ def _same_script(one: str, other: str) -> bool:
 
 
 def _macro(primary: str) -> str:
-    import langcodes
+    macro = primary
+    if primary not in PLAIN:
+        import langcodes
 
-    macro = langcodes.standardize_tag(primary, macro=True).split("-")[0]
+        macro = langcodes.standardize_tag(primary, macro=True).split("-")[0]
     return _MACRO.get(macro, macro)
 
 
@@ -108,14 +121,16 @@ _SCRIPTS = (
 
 def language(text: str, option: str = "`to`") -> Language:
     """The language that `text` names: in English, in itself, or by a code. Raises UsageError with "did you mean"."""
-    import langcodes
-
     wanted, default = text.strip(), "a name (French), or a code (fr, fra, pt-BR, zho_Hant)"
     if not wanted:  # no name is looked for: their tables take as long to read as a model
         raise UsageError(f"{option} (empty): no language is known by that name", hint=default)
     if token := re.fullmatch(r"__(\w+)__|<2(\w+)>|>>(\w+)<<", wanted):
         wanted = next(part for part in token.groups() if part)
     code = wanted.replace("_", "-")
+    if code in PLAIN:
+        return Language(code)
+    import langcodes
+
     near = None
     try:
         if wanted in _SHORT_NAMES:
