@@ -225,9 +225,9 @@ class Runner:
 
     def _cores(self, rows: int) -> _Cores:
         """How the cores are best used for so many prompts."""
-        if rows == 1 and self._files.small:
-            return _Cores(1, 1)
         small = self._files.small
+        if rows == 1 and small:
+            return _Cores(1, 1)
         few = _FEW_ROWS if small or self._compute.startswith("int8") else _FEW_ROWS_OF_FLOATS
         calls = max(1, min(self._most if small else min(self._most, _CALLS), rows // few))
         return _Cores(calls, self._most // calls)
@@ -265,7 +265,7 @@ def _in_passing_thread(load: Callable[[], Any]) -> Any:
     """What `load` returns or raises, called in a thread that ends with it.
 
     The thread that loads a model keeps helpers of its own for as long as it lives, and GNU's OpenMP lets no thread wait for another on
-    the spot while there are more than cores: on 2 cores float32 then has half the speed, and int8 a sixth (docs/speed.md).
+    the spot while there are more than cores: on 2 cores float32 then has half the speed, and int8 a fifth (docs/speed.md).
     """
     loaded: list[Any] = []
     raised: list[BaseException] = []
