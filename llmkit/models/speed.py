@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 from llmkit import files
 from llmkit.errors import LlmkitError, OutputError, counted
-from llmkit.models import memory
+from llmkit.models import memory, processor
 from llmkit.models.checkpoint import Checkpoint
 from llmkit.models.cores import available_cores
 from llmkit.models.small_files import read_object
@@ -140,16 +139,7 @@ def _place() -> Path:
 
 def _machine() -> str:
     """The processor's name, and the cores that this process may use: another number of them has another speed."""
-    return f"{_processor()[:100]}, {counted(available_cores(), 'core')}"
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            known = dict(line.split(":", 1) for line in file.read(8192).splitlines() if ":" in line)
-        return " ".join({key.strip(): value for key, value in known.items()}["model name"].split())
-    except (OSError, KeyError):  # not Linux, or not this kind of processor
-        return platform.processor() or platform.machine()
+    return f"{processor.name()[:100]}, {counted(available_cores(), 'core')}"
 
 
 def _weights(checkpoint: Checkpoint, *, encoder: bool) -> int:

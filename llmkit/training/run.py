@@ -180,6 +180,7 @@ def check_memory(plan: RunPlan) -> None:
 
 def build(plan: RunPlan) -> Ready:
     """Reads the weights and puts the adapter on. Raises ModelError, UsageError, InputError, UnavailableError or OutOfMemoryError."""
+    from llmkit.engines.torch import wide_products
     from llmkit.training.adapter import keep_differentiable, trainable
     from llmkit.training.batches import Collator
     from llmkit.training.eval_answers import check_prompts
@@ -193,6 +194,8 @@ def build(plan: RunPlan) -> Ready:
     model, reach = _with_trained_parts(plan, loaded)
     if plan.preference:
         without_dropout(model)
+    if wide_products.pays_off() and not plan.fsdp:
+        wide_products.use_wide_products(model)
     model.config.use_cache = False
     collate = Collator(plan.pad, packed, plan.encoder.encoder_decoder)
     head = _head(plan, model, collate)

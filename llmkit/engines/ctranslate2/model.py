@@ -24,10 +24,11 @@ from llmkit.engines.turns import Turns
 from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, counted, one_line
 from llmkit.models.cores import default_threads
+from llmkit.models.processor import made_by_intel
 
 #: Rows of one call, and of one that runs beside others: with fewer, each step costs more than its rows, the more where it reads
-#: weights of 16 or 32 bits that fit no cache.
-_ROWS, _FEW_ROWS, _FEW_ROWS_OF_FLOATS = 32, 8, 16
+#: weights of 16 or 32 bits that fit no cache, and multiplies them by MKL, which divides a few rows well.
+_ROWS, _FEW_ROWS, _FEW_ROWS_OF_MKL = 32, 8, 16
 #: Calls at once of a model whose weights fit no cache: each reads all of them.
 _CALLS = 4
 #: Tokens of one call that scores: the logits of all are in memory at once.
@@ -228,7 +229,8 @@ class Runner:
         small = self._files.small
         if rows == 1 and small:
             return _Cores(1, 1)
-        few = _FEW_ROWS if small or self._compute.startswith("int8") else _FEW_ROWS_OF_FLOATS
+        mkl = made_by_intel() and not self._compute.startswith("int8")  # the library takes oneDNN on other processors
+        few = _FEW_ROWS_OF_MKL if mkl and not small else _FEW_ROWS
         calls = max(1, min(self._most if small else min(self._most, _CALLS), rows // few))
         return _Cores(calls, self._most // calls)
 
