@@ -54,6 +54,7 @@ MAY_IMPORT_HEAVY = {
             "shared_contexts",
             "sampling",
             "constraints",
+            "wide_products",
         )
     ),
     *(f"training/{name}.py" for name in ("arguments", "batches", "footprint", "loss", "preference", "trainer")),

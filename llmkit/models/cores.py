@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 #: How often a thread looks whether the others are ready before it gives its core away: a tenth of a millisecond, in which the next
 #: operation of a model on a quiet machine has begun. With a third of it torch is half as fast where waking a thread takes long.
@@ -35,6 +40,30 @@ def share_cores() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+
+
+def in_passing_thread(work: Callable[[], T]) -> T:
+    """What `work` returns or raises, called in a thread that ends with it.
+
+    A thread that loads a model of CTranslate2 or computes with torch keeps helpers of its own for as long as it lives, and GNU's OpenMP
+    lets no thread wait for another on the spot while there are more than cores. On 2 cores CTranslate2 then has half the speed in
+    float32, and a fifth in int8 (docs/speed.md).
+    """
+    returned: list[T] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            returned.append(work())
+        except BaseException as exc:  # raised in the thread that waits
+            raised.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
+    return returned[0]
 
 
 def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:

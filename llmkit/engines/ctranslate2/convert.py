@@ -22,6 +22,7 @@ from llmkit.engines.ctranslate2.model import Files, Runner
 from llmkit.engines.ctranslate2.specification import write
 from llmkit.engines.tokenizer_file import TokenizerFile, settings_of
 from llmkit.errors import EngineLimitError, ModelError, OutOfMemoryError, one_line
+from llmkit.models.cores import in_passing_thread
 from llmkit.models.panics import panics
 from llmkit.models.settings import ModelSettings
 
@@ -53,6 +54,20 @@ def convert(settings: ModelSettings, folder: Path, report: Callable[[str], None]
 
     Raises EngineLimitError for a model that the library does not run as torch does, OutOfMemoryError, and what torch's loading raises.
     """
+    # what this process answers afterwards should not run beside torch's threads
+    about, probes = in_passing_thread(lambda: _written(settings, folder, report))
+    vocabulary = tuple(map(str, range(about["tokens"])))
+    files = Files(folder, vocabulary, about["encoder_decoder"], about["context"])
+    try:
+        about["compared"] = probes.compare(Runner(files, "float32", settings.threads))
+    except ModelError as exc:
+        raise EngineLimitError(exc.message) from exc
+    about["int8"] = probes.measure(files, settings.threads)
+    return about
+
+
+def _written(settings: ModelSettings, folder: Path, report: Callable[[str], None]) -> tuple[dict[str, Any], _Probes]:
+    """What the manifest has to know of the model, and what torch says of it. Writes its form, and holds no torch model any more."""
     import torch
 
     from llmkit.engines.torch.batch import running
@@ -85,14 +100,7 @@ def convert(settings: ModelSettings, folder: Path, report: Callable[[str], None]
         raise EngineLimitError(f"its converter refuses the model: {one_line(exc)}") from exc
     del model, loaded
     gc.collect()
-    vocabulary = tuple(map(str, range(about["tokens"])))
-    files = Files(folder, vocabulary, about["encoder_decoder"], about["context"])
-    try:
-        about["compared"] = probes.compare(Runner(files, "float32", settings.threads))
-    except ModelError as exc:
-        raise EngineLimitError(exc.message) from exc
-    about["int8"] = probes.measure(files, settings.threads)
-    return about
+    return about, probes
 
 
 def _about(loaded: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from llmkit.engines.ctranslate2.library import library
 from llmkit.engines.turns import Turns
 from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, counted, one_line
-from llmkit.models.cores import default_threads
+from llmkit.models.cores import default_threads, in_passing_thread
 from llmkit.models.processor import made_by_intel
 
 #: Rows of one call, and of one that runs beside others: with fewer, each step costs more than its rows, the more where it reads
@@ -244,7 +244,7 @@ class Runner:
             self._loaded.clear()
             use = {"compute_type": self._compute, "inter_threads": cores.calls, "intra_threads": cores.each}
             with _errors(1):
-                model = _in_passing_thread(lambda: kind(str(self._files.folder), device="cpu", **use))
+                model = in_passing_thread(lambda: kind(str(self._files.folder), device="cpu", **use))
             self._loaded.append((cores, model))
         return self._loaded[0]
 
@@ -261,29 +261,6 @@ def _stopping(check: Check, raised: list[BaseException]) -> Callable[[Any], bool
         return bool(raised)
 
     return each
-
-
-def _in_passing_thread(load: Callable[[], Any]) -> Any:
-    """What `load` returns or raises, called in a thread that ends with it.
-
-    The thread that loads a model keeps helpers of its own for as long as it lives, and GNU's OpenMP lets no thread wait for another on
-    the spot while there are more than cores: on 2 cores float32 then has half the speed, and int8 a fifth (docs/speed.md).
-    """
-    loaded: list[Any] = []
-    raised: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            loaded.append(load())
-        except BaseException as exc:  # raised in the thread that waits
-            raised.append(exc)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    if raised:
-        raise raised[0]
-    return loaded[0]
 
 
 def _library(name: str) -> Any:

@@ -17,8 +17,8 @@ from transformers.pytorch_utils import Conv1D
 from llmkit.models.processor import made_by_intel
 from llmkit.private_parts import available
 
-#: Rows from which a product is faster, and the least size of a weight's smaller side: an adapter's matrices are below it.
-_ROWS, _SIDE = 8, 64
+#: Rows from which a product is faster, and the least size of a weight's smaller side.
+_ROWS, _SIDE = 8, 8
 
 
 def pays_off() -> bool:
@@ -89,9 +89,16 @@ class _Product(torch.autograd.Function):  # type: ignore[misc]
         rows = gradient.reshape(-1, gradient.shape[-1])
         return (
             _multiplied(gradient, weight.t()) if of_states else None,
-            _multiplied(rows.t(), states.reshape(-1, states.shape[-1]).t()) if of_weight else None,
+            _of_weight(rows, states.reshape(-1, states.shape[-1])) if of_weight else None,
             rows.sum(0) if of_bias else None,
         )
+
+
+def _of_weight(gradient: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    """The gradient of a weight [out, in], from rows [..., out] and [..., in]. Few rows times many columns is the faster way round."""
+    if gradient.shape[1] > states.shape[1]:
+        return _multiplied(states.t(), gradient.t()).t()
+    return _multiplied(gradient.t(), states.t())
 
 
 def _multiplied(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
