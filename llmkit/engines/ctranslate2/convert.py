@@ -82,6 +82,7 @@ def _written(settings: ModelSettings, folder: Path, report: Callable[[str], None
         probes = _Probes(model, about)
     if loaded.adapter is not None:
         model = model.merge_and_unload(safe_merge=True)
+    gc.freeze()  # the loaders look for garbage behind each layer, among all that is imported: a third of the time
     try:
         with torch.no_grad():
             write(model, about, folder)
@@ -98,6 +99,8 @@ def _written(settings: ModelSettings, folder: Path, report: Callable[[str], None
         if is_out_of_memory(exc):
             raise OutOfMemoryError(f"out of memory while {settings.reference} was converted", hint="`engine` torch") from exc
         raise EngineLimitError(f"its converter refuses the model: {one_line(exc)}") from exc
+    finally:
+        gc.unfreeze()
     del model, loaded
     gc.collect()
     return about, probes
