@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, Copy, Run, finish, read_rows, start, write_rows
+from conftest import PATIENCE, Copy, Process, Run, finish, read_rows, start, write_rows
 from test_adapters import lora
 from test_architectures import BART, CAUSAL, GROUPED, SMALL, build
 
@@ -261,6 +261,19 @@ def test_an_adapter_is_merged_into_the_form(run: Run, llama: Path, tmp_path: Pat
         assert (ran.code, ran.out) == (0, expected.out)
         seen.add(ran.out)
     assert len(seen | {plain}) == 3
+
+
+def test_an_adapter_with_a_last_matrix_of_its_own_is_merged_without_a_librarys_remark(process: Process, tmp_path: Path) -> None:
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    base = build("Llama", GROUPED | {"tie_word_embeddings": True}, tmp_path / "model", "ForCausalLM")
+    settings = peft.LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["lm_head"], task_type="CAUSAL_LM")
+    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), settings).save_pretrained(tmp_path / "adapter")
+    arguments = ("generate", "the king", "-m", base, "--adapter", tmp_path / "adapter", "--max-new-tokens", "8")
+    done = process(*arguments, "--engine", "ctranslate2")
+    assert done.code == 0
+    assert [line for line in done.err.splitlines() if "is converted for CTranslate2" not in line] == []
 
 
 def test_a_window_that_config_json_leaves_to_its_class_is_one(run: Run, tmp_path: Path) -> None:

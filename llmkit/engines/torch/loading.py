@@ -246,6 +246,8 @@ def _set_up_libraries() -> None:
     from transformers.utils import logging
 
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate)\.")
+    # what an adapter with a last matrix of its own is for
+    warnings.filterwarnings("ignore", category=UserWarning, message="Input and output embeddings are no longer tied after merging")
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 
