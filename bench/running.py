@@ -67,7 +67,7 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 class Worker:
-    """A peer's process. It gets ready (imports, loads, does its job once) while others do; `ready` waits for it."""
+    """A peer's process. `ready` waits until it has imported, loaded and done its job once."""
 
     def __init__(self, contender: Contender, task: str, jobs: Sequence[Job]) -> None:
         self.name, self._log = contender.name, Path(jobs[0].scratch) / f"{contender.name.replace(' ', '-')}-{task}.log"
@@ -120,15 +120,14 @@ def alternate_each(
     workers: dict[str, Worker] = {}
     failed: dict[str, str] = {}
     try:
-        for c in contenders:
+        for c in contenders:  # one after another: llmkit measures which kernels are faster, which others' work would spoil
             own = [replace(job, folder=c.folder or job.folder, options={**job.options, **c.options}) for job in jobs]
             workers[c.name] = Worker(c, task, own)
-        for name, worker in list(workers.items()):
             try:
-                worker.ready()
+                workers[c.name].ready()
             except FailedError as exc:
-                failed[name] = str(exc)
-                del workers[name]
+                failed[c.name] = str(exc)
+                del workers[c.name]
         return [(_rounds(workers, number, rounds, failed), dict(failed)) for number in range(len(jobs))]
     finally:
         for worker in workers.values():
