@@ -65,11 +65,12 @@ def _lines(kind: str, measured: Speed) -> Iterator[DoctorLine]:
     yield DoctorLine(f"speed of {kind}", True, f"reads {measured.bandwidth / 1e9:,.1f} GB/s; multiplies matrices at {rates}")
     engine, dtype = ("ctranslate2", "float32") if kind == "cpu" else ("torch", _fastest(measured))
     size = {"float32": 4, "bfloat16": 2, "float16": 2}[dtype]
+    many = "; for files of prompts, torch is often faster on processors with AVX-512 (docs/speed.md)" if kind == "cpu" else ""
     yield DoctorLine(
         f"answers on {kind}",
         True,
         f"{engine} in {dtype} is fastest for one prompt: each token reads all weights once, so a model of a billion weights "
-        f"reaches at most {measured.bandwidth / size / 1e9:.1f} tokens/s",
+        f"reaches at most {measured.bandwidth / size / 1e9:.1f} tokens/s{many}",
     )
     yield DoctorLine(f"scores on {kind}", True, _products(measured))
     if kind == "cpu":
