@@ -54,6 +54,7 @@ MAY_IMPORT_HEAVY = {
             "shared_contexts",
             "sampling",
             "constraints",
+            "products",
             "wide_products",
         )
     ),

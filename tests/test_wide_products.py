@@ -12,18 +12,18 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from llmkit.engines.torch.loading import load
+from llmkit.engines.torch.products import is_available
 from llmkit.engines.torch.wide_products import WideConv1D, WideLinear, pays_off, use_wide_products
 from llmkit.jobs.reporter import Silent
 from llmkit.models import processor
 from llmkit.models.settings import ModelSettings
-from llmkit.private_parts import available
 from llmkit.training.data import read_data
 from llmkit.training.distributed import Processes
 from llmkit.training.finetune import make_plan
 from llmkit.training.run import build
 from llmkit.training.settings import DataSettings, FinetuneSettings
 
-pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available() or not available("onednn"), reason="this torch has no oneDNN")
+pytestmark = pytest.mark.skipif(not is_available(), reason="this torch has no oneDNN")
 #: The last matrix is as wide as a vocabulary, the first as an adapter's.
 SHAPES = [(96, 16), (16, 96), (96, 160), (8, 700)]
 

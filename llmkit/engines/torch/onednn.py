@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from llmkit.private_parts import available
+from llmkit.engines.torch import products
 
 #: Bytes of weights that are tried: more than most caches hold, and laid out within a tenth of a second. How often both are timed.
 _TRIED, _TRIES = 1 << 26, 8
@@ -36,8 +36,7 @@ class _OneDnn(nn.Module):  # type: ignore[misc]
         self.register_parameter("bias", layer.bias)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(states, self.laid_out, self.bias, "none", [], "")
-        return product
+        return products.product(states, self.laid_out, self.bias)
 
 
 class OneDnnLinear(_OneDnn):
@@ -140,7 +139,7 @@ def _seconds(layers: Sequence[nn.Module], rows: Sequence[torch.Tensor]) -> float
 
 
 def _usable(model: Any) -> bool:
-    if model.device.type != "cpu" or not torch.backends.mkldnn.is_available() or not available("onednn"):
+    if model.device.type != "cpu" or not products.is_available():
         return False
     return any(_is_plain(module) for module in model.modules())
 
@@ -161,5 +160,4 @@ def _laid_out(layer: Any, scratch: dict[tuple[int, ...], torch.Tensor]) -> torch
             if shape not in scratch:
                 scratch[shape] = torch.empty(shape)
             weight = scratch[shape].copy_(weight.T)
-        laid_out: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-    return laid_out
+        return products.laid_out(weight)

@@ -11,7 +11,6 @@ from llmkit.engines.torch.devices import free_bytes, is_out_of_memory, slow_prec
 from llmkit.errors import OutOfMemoryError
 from llmkit.models.devices import DTYPES, Device
 from llmkit.models.speed import Speed
-from llmkit.private_parts import available
 
 if TYPE_CHECKING:
     import torch
@@ -55,15 +54,17 @@ def _rate(device: str, dtype: str) -> float | None:
     """Floating-point operations per second of matrix products; None for a precision that the device does not have."""
     import torch
 
+    from llmkit.engines.torch import products
+
     slow = slow_precision(Device(device, dtype, "")) is not None
     size = _SMALL_SIZE if slow else _SIZE if device == "cpu" else _BIG_SIZE
     try:
         a = torch.ones(size, size, device=device, dtype=getattr(torch, dtype))
         seconds = _seconds(lambda: torch.mm(a, a))
-        if device == "cpu" and dtype == "float32" and torch.backends.mkldnn.is_available() and available("onednn"):
+        if device == "cpu" and dtype == "float32" and products.is_available():
             # the engine multiplies so where it computes many tokens, which on some processors is twice as fast
-            laid_out = torch.ops.mkldnn._reorder_linear_weight(a, None)
-            seconds = min(seconds, _seconds(lambda: torch.ops.mkldnn._linear_pointwise(a, laid_out, None, "none", [], "")))
+            laid_out = products.laid_out(a)
+            seconds = min(seconds, _seconds(lambda: products.product(a, laid_out)))
         return 2 * size**3 / seconds
     except (RuntimeError, TypeError) as exc:
         if is_out_of_memory(exc):

@@ -14,8 +14,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
+from llmkit.engines.torch.products import is_available, product
 from llmkit.models.processor import made_by_intel
-from llmkit.private_parts import available
 
 #: Rows from which a product is faster, and the least size of a weight's smaller side.
 _ROWS, _SIDE = 8, 8
@@ -23,8 +23,8 @@ _ROWS, _SIDE = 8, 8
 
 def pays_off() -> bool:
     """Whether oneDNN multiplies float32 matrices faster than torch's own products do on this processor."""
-    there = torch.backends.mkldnn.is_available() and available("onednn")
-    return there and torch.backends.mkl.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512" and not made_by_intel()
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512" and not made_by_intel()
+    return wide and torch.backends.mkl.is_available() and is_available()
 
 
 def use_wide_products(model: Any) -> None:
@@ -47,7 +47,7 @@ class WideLinear(nn.Linear):  # type: ignore[misc]
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """states: [..., in_features]. Returns [..., out_features]."""
-        return _product(states, self.weight, self.bias)
+        return _linear(states, self.weight, self.bias)
 
 
 class WideConv1D(Conv1D):  # type: ignore[misc]
@@ -60,17 +60,17 @@ class WideConv1D(Conv1D):  # type: ignore[misc]
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """states: [..., in]. Returns [..., out]."""
-        return _product(states, self.weight.t(), self.bias)
+        return _linear(states, self.weight.t(), self.bias)
 
 
 _WIDE: dict[type[nn.Module], Any] = {nn.Linear: WideLinear, Conv1D: WideConv1D}
 
 
-def _product(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+def _linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     if states.numel() // states.shape[-1] < _ROWS:
         return nn.functional.linear(states, weight, bias)
-    product: torch.Tensor = _Product.apply(states, weight, bias)
-    return product
+    result: torch.Tensor = _Product.apply(states, weight, bias)
+    return result
 
 
 class _Product(torch.autograd.Function):  # type: ignore[misc]
@@ -79,7 +79,7 @@ class _Product(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.save_for_backward(states if ctx.needs_input_grad[1] else None, weight)
-        return _multiplied(states, weight, bias)
+        return product(states, weight, bias)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
@@ -88,7 +88,7 @@ class _Product(torch.autograd.Function):  # type: ignore[misc]
         of_states, of_weight, of_bias = ctx.needs_input_grad
         rows = gradient.reshape(-1, gradient.shape[-1])
         return (
-            _multiplied(gradient, weight.t()) if of_states else None,
+            product(gradient, weight.t()) if of_states else None,
             _of_weight(rows, states.reshape(-1, states.shape[-1])) if of_weight else None,
             rows.sum(0) if of_bias else None,
         )
@@ -97,11 +97,5 @@ class _Product(torch.autograd.Function):  # type: ignore[misc]
 def _of_weight(gradient: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     """The gradient of a weight [out, in], from rows [..., out] and [..., in]. Few rows times many columns is the faster way round."""
     if gradient.shape[1] > states.shape[1]:
-        return _multiplied(states.t(), gradient.t()).t()
-    return _multiplied(gradient.t(), states.t())
-
-
-def _multiplied(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """rows [..., in] times the transpose of weight [out, in], which may be a transposed view."""
-    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-    return product
+        return product(states.t(), gradient.t()).t()
+    return product(gradient.t(), states.t())
