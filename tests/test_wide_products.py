@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +119,8 @@ def test_a_processor_of_intel_says_so_in_its_name() -> None:
     assert processor.name()
     if "Intel" in processor.name() or "AMD" in processor.name():
         assert processor.made_by_intel() == ("Intel" in processor.name())
+
+
+@pytest.mark.skipif(sys.platform != "linux" or "ATEN_CPU_CAPABILITY" in os.environ, reason="the system does not tell, or torch is told")
+def test_a_processor_of_wide_vectors_is_known_without_torch() -> None:
+    assert processor.has_avx512() == torch.backends.cpu.get_cpu_capability().startswith("AVX512")

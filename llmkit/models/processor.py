@@ -24,6 +24,14 @@ def made_by_intel() -> bool:
         return _INTEL in platform.processor()  # as Windows tells it
 
 
+def has_avx512() -> bool:
+    """Whether it has vector units of 512 bits; False where the system does not tell."""
+    try:
+        return "avx512f" in _told("flags").split()
+    except (OSError, KeyError):
+        return False
+
+
 def _told(what: str) -> str:
     """What Linux tells of the first core. Raises OSError or KeyError where it does not."""
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:

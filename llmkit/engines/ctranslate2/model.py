@@ -24,7 +24,7 @@ from llmkit.engines.turns import Turns
 from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, counted, one_line
 from llmkit.models.cores import default_threads, in_passing_thread
-from llmkit.models.processor import made_by_intel
+from llmkit.models.processor import has_avx512, made_by_intel
 
 #: Rows of one call, and of one that runs beside others: with fewer, each step costs more than its rows, the more where it reads
 #: weights of 16 or 32 bits that fit no cache, and multiplies them by MKL, which divides a few rows well.
@@ -229,8 +229,7 @@ class Runner:
         small = self._files.small
         if rows == 1 and small:
             return _Cores(1, 1)
-        mkl = made_by_intel() and not self._compute.startswith("int8")  # the library takes oneDNN on other processors
-        few = _FEW_ROWS_OF_MKL if mkl and not small else _FEW_ROWS
+        few = _FEW_ROWS if small or self._compute.startswith("int8") else _few_rows()
         calls = max(1, min(self._most if small else min(self._most, _CALLS), rows // few))
         return _Cores(calls, self._most // calls)
 
@@ -247,6 +246,13 @@ class Runner:
                 model = in_passing_thread(lambda: kind(str(self._files.folder), device="cpu", **use))
             self._loaded.append((cores, model))
         return self._loaded[0]
+
+
+def _few_rows() -> int:
+    """Rows of weights of 16 or 32 bits that pay off a call beside others."""
+    if not has_avx512():
+        return _ROWS  # 8 rows take as long as 16
+    return _FEW_ROWS_OF_MKL if made_by_intel() else _FEW_ROWS  # the library takes oneDNN on other processors
 
 
 def _stopping(check: Check, raised: list[BaseException]) -> Callable[[Any], bool]:
