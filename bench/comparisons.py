@@ -207,9 +207,9 @@ def score(bench: Bench) -> list[Result]:
     ]  # fmt: skip
 
     found = _run(bench, "score documents", "score", job, contenders, _unknown)
-    rate, read = bench.machine.rates.get("float32"), [m.about["positions"] for m in found.measured if "positions" in m.about]
-    if bench.cost is not None and rate is not None and read:  # all have the same windows, whose last ones read tokens again
-        seconds = bench.cost.position * read[0] / rate
+    rate, operations = bench.machine.rates.get("float32"), [m.about["operations"] for m in found.measured if "operations" in m.about]
+    if rate is not None and operations:
+        seconds = operations[0] / rate
         found = replace(found, least=lambda _: seconds)
     if bench.double:
         wide = Job(**{**vars(job), "dtype": "float64"})

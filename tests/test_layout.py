@@ -47,6 +47,7 @@ MAY_IMPORT_HEAVY = {
             "activations",
             "engine",
             "batch",
+            "caches",
             "divergence",
             "onednn",
             "rounds",

@@ -40,6 +40,7 @@ def test_what_is_shared_is_not_computed_again(tmp_path: Path) -> None:
     engine.score([context + choice for choice in choices], [len(context)] * 3)
     # the context but its last token is read once, not three times
     assert engine.counters.positions == sum(len(context) + len(choice) for choice in choices) - 2 * (len(context) - 1)
+    assert engine.counters.pairs == sum(range(1, 101)) + sum(sum(range(101, 101 + len(choice))) for choice in choices)
 
 
 @pytest.mark.parametrize("kind", ["GPT2", "OPT", "Qwen2"])

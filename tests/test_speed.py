@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import STORIES, Run
+from conftest import STORIES, Run, read_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmkit.engines.utilization import WorkCounters
 from llmkit.models import speed
 from llmkit.models.builtin import folder
 from llmkit.models.checkpoint import Checkpoint, read_checkpoint
@@ -106,6 +107,39 @@ def test_a_limit_is_the_slower_of_memory_and_arithmetic(steps: int, positions: i
     assert speed.limit(cost, twice, steps=steps, positions=positions).seconds <= found.seconds
 
 
+def test_a_token_looks_at_itself_and_all_before_it(stories: Checkpoint) -> None:
+    found, config = speed.cost(stories, dtype="float32", attends=True), stories.config
+    assert found is not None
+    # the scores and the sum of the values: a product and a sum each for every number of a query
+    assert found.pair == 4 * config["num_hidden_layers"] * config["hidden_size"]
+    least = speed.limit(found, MACHINE, steps=0, positions=10, pairs=55)
+    assert least.seconds == pytest.approx((10 * found.position + 55 * found.pair) / MACHINE.rates["float32"])
+
+
+def test_attention_of_unknown_reach_is_not_counted(stories: Checkpoint) -> None:
+    found, translator = speed.cost(stories, dtype="float32"), speed.cost(read_checkpoint(folder("en-fr")), dtype="float32", attends=True)
+    assert found is not None
+    assert translator is not None
+    assert found.pair == translator.pair == 0
+
+
+@given(prompts=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=1, max_size=4), beams=st.integers(1, 3))
+def test_each_token_that_is_read_is_paired_with_those_it_looks_at(prompts: list[tuple[int, int]], beams: int) -> None:
+    counters = WorkCounters()
+    counters.answered([[0] * size for size, _ in prompts], [[0] * length for _, length in prompts], reads=False, beams=beams)
+    read = [(place, 1) for size, _ in prompts for place in range(1, size + 1)]
+    read += [(place, beams) for size, length in prompts for place in range(size + 1, size + length)]
+    assert counters.pairs == sum(place * times for place, times in read)
+
+
+def test_a_beginning_that_is_read_once_is_counted_once() -> None:
+    counters = WorkCounters()
+    counters.scored([[0] * 9, [0] * 7, [0] * 5], None, [4, 4])
+    # the last token of each is scored and not read
+    assert counters.pairs == sum(range(1, 9)) + 5 + 6
+    assert counters.positions == 9 + 3 + 1
+
+
 def test_full_training_takes_six_operations_a_weight_and_a_frozen_weight_four() -> None:
     assert speed.training_operations(1000, 1000, 7) == 6 * 1000 * 7
     assert speed.training_operations(1000, 0, 7) == 4 * 1000 * 7
@@ -145,12 +179,18 @@ def test_verbose_tells_the_tokens_per_second_of_one_prompt(run: Run, home: Path)
     assert "of this machine's limit (memory bandwidth)" in ran.err
 
 
-def test_scores_are_held_against_the_rate_of_matrix_products(run: Run, home: Path, tmp_path: Path) -> None:
+def test_scores_are_held_against_the_rate_of_matrix_products(run: Run, home: Path, tmp_path: Path, stories: Checkpoint) -> None:
     texts, out = tmp_path / "t.txt", tmp_path / "o.jsonl"
     texts.write_text("The king lived by the sea.\n")
     speed.remember({"cpu": MACHINE})
     assert run("evaluate", "perplexity", "-i", texts, "-o", out).code == 0
-    assert json.loads(Path(f"{out}.run.json").read_text())["result"]["limit"]["by"] == "arithmetic"
+    limit = json.loads(Path(f"{out}.run.json").read_text())["result"]["limit"]
+    assert limit["by"] == "arithmetic"
+    cost, tokens = speed.cost(stories, dtype="float32", attends=True), read_rows(out)[0]["tokens"]
+    assert cost is not None
+    # the beginning of the text, which is not scored, is read; the end token may be scored, and is not
+    most = (cost.position * (tokens + 1) + cost.pair * (tokens + 1) * tokens / 2) / MACHINE.rates["float32"]
+    assert 0.9 * most < limit["share"] * limit["model_seconds"] <= 1.1 * most
 
 
 def test_training_is_held_against_the_rate_of_matrix_products(run: Run, home: Path, tmp_path: Path) -> None:

@@ -51,10 +51,13 @@ def score(job: Job) -> Work:
     def work(job: Job) -> Done:
         from llmkit.engines.base import Pair
 
-        start, before = [] if engine.bos is None else [engine.bos], engine.counters.positions
+        start, before = [] if engine.bos is None else [engine.bos], replace(engine.counters)
         pairs = [Pair([*start, *engine.encode(text)], 1) for text in job.texts]
         scored = [value for each in score_pairs(engine, windows, pairs, batch_tokens=16_384) for value in each]
-        about = {"nats": sum(value for value, _ in scored), "positions": engine.counters.positions - before}
+        about = {"nats": sum(value for value, _ in scored)}
+        if engine.cost is not None:  # all have the same windows, whose last ones read tokens again
+            positions, pairs = engine.counters.positions - before.positions, engine.counters.pairs - before.pairs
+            about["operations"] = engine.cost.position * positions + engine.cost.pair * pairs
         return Done(sum(tokens for _, tokens in scored), about=about)
 
     return work

@@ -16,12 +16,14 @@ from llmkit.models.speed import Cost
 class WorkCounters:
     """Counted since an engine was opened. steps: of decoding, each of which reads all weights, for however many rows.
 
-    positions and sources: tokens that went through decoder and encoder, padding left out. seconds: in the model.
+    positions and sources: tokens that went through decoder and encoder, padding left out. pairs: of a token and one that it looks at,
+    itself or one before it, in models without an encoder. seconds: in the model.
     """
 
     steps: int = 0
     positions: int = 0
     sources: int = 0
+    pairs: int = 0
     seconds: float = 0.0
     _inside: int = 0  # blocks of `timed` that are open, in threads that take turns
     _since: float = 0.0
@@ -48,11 +50,23 @@ class WorkCounters:
             self.sources += sum(map(len, prompts))
         else:
             self.positions += sum(map(len, prompts))
+            each = len(lengths) // max(1, len(prompts))
+            for i, prompt in enumerate(prompts):
+                read = max(lengths[i * each : (i + 1) * each], default=1) - 1  # the last token is not
+                before = _pairs(len(prompt))
+                self.pairs += before + beams * (_pairs(len(prompt) + max(0, read)) - before)
 
-    def scored(self, sequences: Sequence[Sequence[int]], sources: Sequence[Sequence[int]] | None, spared: int = 0) -> None:
-        """Counts sequences that were scored. spared: positions of them that were not computed again."""
-        self.positions += sum(map(len, sequences)) - spared
+    def scored(self, sequences: Sequence[Sequence[int]], sources: Sequence[Sequence[int]] | None, spared: Sequence[int] = ()) -> None:
+        """Counts sequences that were scored. spared: lengths of their beginnings that were not computed again."""
+        self.positions += sum(map(len, sequences)) - sum(spared)
         self.sources += sum(map(len, sources or ()))
+        if sources is None:
+            self.pairs += sum(_pairs(len(sequence) - 1) for sequence in sequences) - sum(map(_pairs, spared))
+
+
+def _pairs(tokens: int) -> int:
+    """Pairs of so many tokens, each with itself and with those before it."""
+    return tokens * (tokens + 1) // 2
 
 
 def measured(engine: Any) -> dict[str, Any]:
@@ -70,7 +84,7 @@ def measured(engine: Any) -> dict[str, Any]:
         return {}
     if (known := speed.remembered(engine.identity.device or "cpu")) is None:
         return {}
-    least = speed.limit(cost, known, steps=counters.steps, positions=counters.positions, sources=counters.sources)
+    least = speed.limit(cost, known, steps=counters.steps, positions=counters.positions, sources=counters.sources, pairs=counters.pairs)
     if not least.seconds:
         return {}
     rate = None if cost.dtype is None else known.rates.get(cost.dtype)

@@ -120,12 +120,19 @@ def matrices(checkpoint: Checkpoint, *, experts: bool = True) -> list[tuple[int,
     return [(t.shape[0], t.shape[1]) for name, t in checkpoint.tensors.items() if len(t.shape) == 2 and not any(k in name for k in kept)]
 
 
+def queries(checkpoint: Checkpoint) -> int:
+    """Numbers in the queries of a token, those of all layers and heads."""
+    shape = _shape(checkpoint)
+    return shape.layers * shape.query
+
+
 @dataclass(frozen=True)
 class _Shape:
-    """Sizes of a model that decide its memory."""
+    """Sizes of a model that decide its memory. query and key_value: of all heads of a layer."""
 
     hidden: int
     layers: int
+    query: int
     key_value: int
     wide: int
     vocabulary: int
@@ -139,6 +146,7 @@ def _shape(checkpoint: Checkpoint) -> _Shape:
     return _Shape(
         hidden,
         _first(text, "num_hidden_layers", "n_layer", "num_layers", "decoder_layers", "n_layers", default=24),
+        heads * head_size,
         _first(text, "num_key_value_heads", default=heads) * head_size,
         _first(text, "intermediate_size", "decoder_ffn_dim", "d_ff", "n_inner", default=4 * hidden),
         _first(text, "vocab_size", default=50_000),

@@ -2,8 +2,10 @@
 
 The roofline model (Williams, Waterman & Patterson 2009): work takes at least its bytes / memory bandwidth, and at least its
 floating-point operations / rate of matrix products. A step of decoding reads every weight once, for one row or for many; a forward
-pass is 2 operations per weight and token (Kaplan et al. 2020, section 2.1). The key-value cache, attention over it and
-activations are left out, so a limit is never too slow. Knows numbers and one small file; not engines, and it imports no torch.
+pass is 2 operations per weight and token, and attention 4 per number of a query and token that it looks at (Kaplan et al. 2020,
+section 2.1, with the products that a causal mask leaves over). The key-value cache, activations, and attention within windows and
+in encoder-decoders are left out, so a limit is never too slow. Knows numbers and one small file; not engines, and it imports no
+torch.
 """
 
 from __future__ import annotations
@@ -49,13 +51,15 @@ class Speed:
 class Cost:
     """What a model reads and multiplies. step: bytes a step of decoding; position and source: operations a token of decoder and encoder.
 
-    dtype: what it multiplies in; None for weights in fewer bits, whose rate is not measured.
+    dtype: what it multiplies in; None for weights in fewer bits, whose rate is not measured. pair: operations a pair of tokens, one of
+    which looks at the other; 0 where that is not known.
     """
 
     step: float
     position: float
     source: float
     dtype: str | None
+    pair: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,11 @@ class Limit:
     by: str
 
 
-def cost(checkpoint: Checkpoint, *, dtype: str, quantize: str = "none", everything: bool = False) -> Cost | None:
+def cost(checkpoint: Checkpoint, *, dtype: str, quantize: str = "none", everything: bool = False, attends: bool = False) -> Cost | None:
     """What the model of a checkpoint costs; None for a mixture of experts, of which each token reads others.
 
-    everything: embeddings and last layer are quantized, too (as CTranslate2 does it).
+    everything: embeddings and last layer are quantized, too (as CTranslate2 does it). attends: in each layer a token looks at all
+    before it.
     """
     config = checkpoint.config.get("text_config", checkpoint.config)
     if any(isinstance(config.get(name), int) and config[name] > 1 for name in _EXPERTS):
@@ -79,14 +84,18 @@ def cost(checkpoint: Checkpoint, *, dtype: str, quantize: str = "none", everythi
     size: float = memory.bytes_of(dtype)
     if quantize != "none":
         size = 1 if everything else size * memory.weight_bytes(checkpoint, quantize, int(size)) / (checkpoint.parameters * size)
-    return Cost(decoder * size, 2 * decoder, 2 * source, dtype if quantize == "none" else None)
+    pair = 4 * memory.queries(checkpoint) if attends and not checkpoint.is_encoder_decoder else 0
+    return Cost(decoder * size, 2 * decoder, 2 * source, dtype if quantize == "none" else None, pair)
 
 
-def limit(cost: Cost, speed: Speed, *, steps: int, positions: int, sources: int = 0) -> Limit:
-    """The least seconds of `steps` steps of decoding in which `positions` tokens (and `sources` of an encoder) were computed."""
+def limit(cost: Cost, speed: Speed, *, steps: int, positions: int, sources: int = 0, pairs: int = 0) -> Limit:
+    """The least seconds of `steps` steps of decoding in which `positions` tokens (and `sources` of an encoder) were computed.
+
+    pairs: of a token of these and one that it looks at, which may be itself.
+    """
     by_memory = cost.step * steps / speed.bandwidth
     rate = None if cost.dtype is None else speed.rates.get(cost.dtype)
-    by_arithmetic = 0.0 if rate is None else (cost.position * positions + cost.source * sources) / rate
+    by_arithmetic = 0.0 if rate is None else (cost.position * positions + cost.source * sources + cost.pair * pairs) / rate
     return Limit(max(by_memory, by_arithmetic), "memory" if by_memory >= by_arithmetic else "arithmetic")
 
 

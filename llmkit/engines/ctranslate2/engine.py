@@ -48,7 +48,8 @@ class CTranslate2Engine(CodecEngine):
         self._runner = Runner(form.files, compute_type(dtype, quantize), threads)
         # what a larger model takes, Python does not add to
         self.turns = self._runner.turns if form.files.small else None
-        self.counters, self.cost = WorkCounters(), cost(form.checkpoint, dtype=dtype, quantize=quantize, everything=True)
+        self.counters = WorkCounters()
+        self.cost = cost(form.checkpoint, dtype=dtype, quantize=quantize, everything=True, attends=True)
 
     @property
     def context(self) -> int | None:

@@ -22,12 +22,13 @@ from llmkit.engines.decoding import Decoding
 from llmkit.engines.detokenize import NO_STOPS, TextStream
 from llmkit.engines.torch import abilities, onednn
 from llmkit.engines.torch.batch import Streamer, decoding_config, own_settings, parts, running
+from llmkit.engines.torch.caches import cache_of
 from llmkit.engines.torch.constraints import Constraint
 from llmkit.engines.torch.device_map import devices_of
 from llmkit.engines.torch.divergence import compare
 from llmkit.engines.torch.generation_config import clean, end_tokens
 from llmkit.engines.torch.loading import LoadedModel, load, model_facts, tokenizer_sha256
-from llmkit.engines.torch.rounds import Batch, Ended, Written, cache_of, in_rounds, read_prefix
+from llmkit.engines.torch.rounds import Batch, Ended, Written, in_rounds, read_prefix
 from llmkit.engines.torch.sampling import Checked, NanGuard, RowLimits, StopsHere, chain
 from llmkit.engines.torch.scoring import Scorer
 from llmkit.engines.utilization import WorkCounters
@@ -73,7 +74,9 @@ class TorchEngine(CodecEngine):
         self._runs_alone = not self.encoder_decoder and abilities.runs_alone(self.model)
         self.counters = WorkCounters()
         # a draft model's work is not counted
-        self.cost = cost(loaded.checkpoint, dtype=loaded.device.dtype, quantize=loaded.quantize) if draft is None else None
+        with running(loaded.location.reference, 1, loaded.look_at):
+            attends = abilities.takes_cache(self.model) and cache_of(self.model) is not None
+        self.cost = cost(loaded.checkpoint, dtype=loaded.device.dtype, quantize=loaded.quantize, attends=attends) if draft is None else None
 
     def _use(self, loaded: LoadedModel, draft: LoadedModel | None) -> None:
         self.loaded, self.draft, self.model = loaded, draft, loaded.model
@@ -218,15 +221,17 @@ class TorchEngine(CodecEngine):
         abilities.check(self.model, decoding)
         ids, mask, padding = self._padded([row.tokens for row in rows], left=not self.encoder_decoder)
         batch = Batch(rows, numbers, ids, mask, padding, 1 if self.encoder_decoder else ids.shape[1])
-        cache = cache_of(self.model) if streamer is None and self._may_leave(rows, decoding) else None
         refusals = abilities.refusals(self.model, decoding)
         known = running(self.loaded.location.reference, len(rows), self.loaded.look_at)
         with known, refusals, torch.inference_mode(), own_settings(self._configs), self.counters.timed():
+            cache = cache_of(self.model) if self._may_leave(decoding) else None
             if cache is not None:
-                if abilities.takes_positions(self.model) and not self._reads_prompts(decoding):
+                if len(rows) > 1 and abilities.takes_positions(self.model) and not self._reads_prompts(decoding):
                     batch = read_prefix(self.model, batch, cache, self.pad, **abilities.last_scores(self.model))
                 most = max(batch.limits)
-                written = in_rounds(batch, cache, lambda part, state: self._generate(part, decoding, check, cache=state, most=most))
+                written = in_rounds(
+                    batch, cache, lambda part, state: self._generate(part, decoding, check, streamer=streamer, cache=state, most=most)
+                )
             else:
                 written = [self._generate(batch, decoding, check, streamer=streamer)[0]]
         output = [ids[batch.prompt_length :] for each in written for ids in each.output.tolist()]
@@ -235,12 +240,12 @@ class TorchEngine(CodecEngine):
         each = len(output) // len(rows)
         return [None if broken[i // each] else ids[: rows[i // each].max_new_tokens] for i, ids in enumerate(output)]
 
-    def _may_leave(self, rows: Sequence[Request], decoding: Decoding) -> bool:
+    def _may_leave(self, decoding: Decoding) -> bool:
         """Whether rows of a batch can leave it as they end: what transformers does at an answer's beginning must not be done again."""
         own = self._configs[0][1]
         first = own.forced_bos_token_id is None and not own.begin_suppress_tokens
         alone = self.encoder_decoder or decoding.num_beams > 1 or decoding.speculates
-        return len(rows) > 1 and first and not alone and abilities.takes_cache(self.model)
+        return first and not alone and abilities.takes_cache(self.model)
 
     def _reads_prompts(self, decoding: Decoding) -> bool:
         """Whether something beside the model reads the prompts, and would take padding in them for text."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache, StoppingCriteria
-from transformers.cache_utils import DynamicLayer
 
 from llmkit.engines.base import Request
 
@@ -78,13 +77,6 @@ class Ended(StoppingCriteria):  # type: ignore[misc]
         self.rows |= now
         over = int(self.rows.sum()) >= self.enough
         return (torch.ones_like(now) if over else now).to(input_ids.device)
-
-
-def cache_of(model: Any) -> DynamicCache | None:
-    """A cache whose rows can be taken out by themselves; None for a model that keeps another kind of state."""
-    cache = DynamicCache(config=model.config)
-    plain = bool(cache.layers) and all(type(layer) is DynamicLayer for layer in cache.layers)
-    return cache if plain else None
 
 
 def read_prefix(model: Any, batch: Batch, cache: DynamicCache, pad: int, **more: Any) -> Batch:

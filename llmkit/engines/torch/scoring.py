@@ -23,6 +23,8 @@ from llmkit.errors import ModelError
 _CPU_PIECE, _PIECE = 1 << 22, 1 << 26
 #: Positions that a CPU runs through the model at once: more only leave its caches.
 _CPU_POSITIONS = 1024
+#: ... and as many as it multiplies about as fast as more, so that none is added which brings more than this share of padding.
+_CPU_ENOUGH, _PADDING = 192, 1 / 32
 #: ... and an accelerator, where the sequences go on from a context: the caches of all are held.
 _POSITIONS = 1 << 14
 
@@ -58,8 +60,8 @@ class Scorer:
                 out |= self._by_sequence(members, sequences, begin, flat)
         return [out[i] for i in range(len(sequences))]
 
-    def spared(self, sequences: Sequence[Sequence[int]], begin: Sequence[int]) -> int:
-        """Positions of what `score` is given that it does not compute again."""
+    def spared(self, sequences: Sequence[Sequence[int]], begin: Sequence[int]) -> list[int]:
+        """Lengths of the beginnings of what `score` is given that it does not compute again."""
         return shared_contexts.spared(self._contexts(sequences, begin))
 
     @cached_property
@@ -102,13 +104,14 @@ class Scorer:
             return []
         most = _CPU_POSITIONS if self.device.type == "cpu" else math.inf
         parts: list[range] = []
-        begin = longest = 0
+        begin = longest = tokens = 0
         for i, sequence in enumerate(sequences):
-            longest = max(longest, len(sequence))
-            mixed = self._mixes(sequences[begin]) and self._mixes(sequence)
-            if i > begin and (not mixed or longest * (i + 1 - begin) > most):
+            before, longest, tokens = longest * (i - begin), max(longest, len(sequence)), tokens + len(sequence)
+            mixed, positions = self._mixes(sequences[begin]) and self._mixes(sequence), longest * (i + 1 - begin)
+            padded = before >= _CPU_ENOUGH and positions - tokens > _PADDING * positions and most < math.inf
+            if i > begin and (not mixed or padded or positions > most):
                 parts.append(range(begin, i))
-                begin, longest = i, len(sequence)
+                begin, longest, tokens = i, len(sequence), len(sequence)
         return [*parts, range(begin, len(sequences))]
 
     def _flat(self, sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None) -> list[float]:

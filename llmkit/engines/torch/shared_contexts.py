@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from llmkit.engines.torch import abilities
-from llmkit.engines.torch.rounds import cache_of
+from llmkit.engines.torch.caches import cache_of
 
 #: Tokens that sequences must share for it to be worth another call of the model.
 _WORTH = 32
@@ -84,9 +84,9 @@ def states(
     return output
 
 
-def spared(contexts: Sequence[SharedContext]) -> int:
-    """Tokens that are not read again, beside those that the contexts of one call share."""
-    return sum(len(context.tokens) * (len(context.members) - 1) for context in contexts)
+def spared(contexts: Sequence[SharedContext]) -> list[int]:
+    """Lengths of what is not read again, each as often as it is not, beside what the contexts of one call share."""
+    return [len(context.tokens) for context in contexts for _ in context.members[1:]]
 
 
 def _common(contexts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
