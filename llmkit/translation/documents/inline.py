@@ -138,6 +138,8 @@ def parser() -> MarkdownIt:
     terms_plugin(md)
     dollarmath_plugin(md, allow_space=False, allow_digits=False, double_inline=True)
     md.core.ruler.enableOnly(["normalize", "block"])
+    # the words of an image are read by `pieces_of`: with images in images, reading them here as well takes time in the cube of the depth
+    md.inline.parse = lambda content, md, env, tokens: tokens  # type: ignore[method-assign]
     md.inline.ruler.before("text", "opaque", _opaque)
     md.inline.ruler.disable("footnote_ref")  # `opaque` reads them all; this one looks to the end of the text from each `[^`
     md.inline.ruler2.disable("fragments_join")
@@ -167,12 +169,16 @@ def _opaque(state: StateInline, silent: bool) -> bool:
 def _watched(name: str, rule: Callable[[StateInline, bool], bool], watch: _Watch) -> Callable[[StateInline, bool], bool]:
     """The rule, telling `watch` what it has read."""
 
+    labeled = name in ("link", "image")
+
     def run(state: StateInline, silent: bool) -> bool:
-        if name in ("link", "image") and watch.last_bracket(state) <= state.pos:
+        if labeled and watch.last_bracket(state) <= state.pos:
             return False  # it would look for the end of a label
+        if silent or state is not watch.state:
+            return rule(state, silent)
         begin, count, pending = state.pos, len(state.tokens), bool(state.pending)
         done = rule(state, silent)
-        if done and not silent and state is watch.state:
+        if done:
             _note(name, state, begin, state.tokens[count + pending :], watch)
         return done
 
