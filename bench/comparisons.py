@@ -182,14 +182,16 @@ def _decoding(bench: Bench, steps: int) -> Least:
 
 
 def decode(bench: Bench) -> list[Result]:
-    """Tokens per second of greedy answers: to one prompt, to 16 ragged ones, and to 16 and 32 whose answers are ragged, too."""
+    """Tokens per second of greedy answers: to one prompt, to 16 ragged ones, to 8 of very unlike lengths, and to ragged answers."""
     new, least = bench.size.new_tokens, _decoding(bench, bench.size.new_tokens)
 
-    def job(count: int, *, ragged: bool = False) -> Job:
+    def job(count: int, *, words: tuple[int, int] = (4, 48), ragged: bool = False) -> Job:
         limits = [max(1, new * (number % 8 + 1) // 8) for number in range(count)] if ragged else []
-        return Job(bench.folder, synthetic.texts(count, (4, 48)), new_tokens=new, limits=limits, scratch=str(bench.scratch))
+        return Job(bench.folder, synthetic.texts(count, words), new_tokens=new, limits=limits, scratch=str(bench.scratch))
 
     jobs = {"decode, one prompt": job(1), "decode, 16 ragged prompts": job(16)}
+    if not bench.quick:
+        jobs["decode, 8 prompts of 20 to 300 words"] = job(8, words=(20, 300))
     out = _run_each(bench, jobs, "generate", (_OURS, _OURS_TORCH, _TRANSFORMERS, _CT2, _OURS_INT8, _CT2_INT8), least)
     if not bench.quick:
         jobs = {f"decode, {count} ragged prompts and answers": job(count, ragged=True) for count in (16, 32)}

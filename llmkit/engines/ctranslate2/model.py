@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from llmkit.engines.base import Check, never_stop
 from llmkit.engines.ctranslate2.library import library
+from llmkit.engines.ctranslate2.parts import parts
 from llmkit.engines.turns import Turns
 from llmkit.engines.utilization import WorkCounters
 from llmkit.errors import ModelError, OutOfMemoryError, UnavailableError, counted, one_line
@@ -118,7 +119,7 @@ class Runner:
         most = min(_ROWS, max(_FEW_ROWS, math.ceil(len(prompts) / calls)))
         with counters.timed():
             try:
-                for part in _parts(prompts, limits, most, same_limit=beams > 1, context=self._files.context):
+                for part in parts(prompts, limits, most, same_limit=beams > 1, encoded=self._translates, context=self._files.context):
                     check()
                     if len(running) == calls:
                         finish()
@@ -276,31 +277,6 @@ def _library(name: str) -> Any:
         return getattr(library(), name)
     except (ImportError, AttributeError) as exc:
         raise UnavailableError(f"CTranslate2 can't be loaded: {one_line(exc)}", hint="install it again, or `engine` torch") from exc
-
-
-def _parts(
-    prompts: Sequence[Sequence[int]], limits: Sequence[int], most: int, *, same_limit: bool, context: int | None = None
-) -> Iterator[list[int]]:
-    """Which prompts run together, at most so many: of like length, and with one limit where it decides more than where an answer ends.
-
-    A row goes on until all of its part have ended, which must stay inside the context. Beside a prompt of one token the library
-    gives the others back with their prompts (4.8.5), so those have calls of their own.
-    """
-
-    def apart(part: list[int], other: int) -> bool:
-        one, limit = part[0], max(limits[i] for i in (*part, other))
-        if context is not None and any(len(prompts[i]) + limit > context for i in (*part, other) if limits[i] != limit):
-            return True
-        return (len(prompts[one]) == 1) != (len(prompts[other]) == 1) or (same_limit and limits[one] != limits[other])
-
-    part: list[int] = []
-    for i in sorted(range(len(prompts)), key=lambda i: (limits[i] if same_limit else 0, len(prompts[i]))):
-        if part and (len(part) == most or apart(part, i)):
-            yield part
-            part = []
-        part.append(i)
-    if part:
-        yield part
 
 
 @contextlib.contextmanager

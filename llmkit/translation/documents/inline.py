@@ -139,7 +139,7 @@ def parser() -> MarkdownIt:
     dollarmath_plugin(md, allow_space=False, allow_digits=False, double_inline=True)
     md.core.ruler.enableOnly(["normalize", "block"])
     # the words of an image are read by `pieces_of`: with images in images, reading them here as well takes time in the cube of the depth
-    md.inline.parse = lambda content, md, env, tokens: tokens  # type: ignore[method-assign]
+    md.inline.parse = lambda src, md, env, tokens: tokens  # type: ignore[method-assign]
     md.inline.ruler.before("text", "opaque", _opaque)
     md.inline.ruler.disable("footnote_ref")  # `opaque` reads them all; this one looks to the end of the text from each `[^`
     md.inline.ruler2.disable("fragments_join")
