@@ -52,6 +52,7 @@ MAY_IMPORT_HEAVY = {
             "onednn",
             "rounds",
             "scoring",
+            "side_by_side",
             "shared_contexts",
             "sampling",
             "constraints",

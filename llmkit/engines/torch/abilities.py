@@ -41,9 +41,24 @@ def same_positions(model: Any) -> int | None:
 
     None for models whose positions do not hang on lengths, as all but those with LongRoPE (Phi-3 with a context of 128,000).
     """
-    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
-    kinds = [each for each in (rope, *rope.values()) if isinstance(each, dict) and each.get("rope_type") == "longrope"]
+    kinds = [each for each in _positions(model) if each.get("rope_type") == "longrope"]
     return min((int(each["original_max_position_embeddings"]) for each in kinds), default=None)
+
+
+def keeps_nothing(model: Any) -> bool:
+    """Whether calls of the model may run at once in several threads, since none leaves anything in the model that another one reads.
+
+    Not so: code of strangers, layers that libraries move or divide as they are called, positions that are scaled anew for each length.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    plain = type(base).__module__.startswith("transformers.") and getattr(base, "hf_device_map", None) is None
+    return plain and not any(each.get("rope_type") in ("dynamic", "longrope") for each in _positions(model))
+
+
+def _positions(model: Any) -> list[dict[str, Any]]:
+    """How a model's rotary positions are computed, of each kind of its layers."""
+    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    return [each for each in (rope, *rope.values()) if isinstance(each, dict)]
 
 
 def last_scores(model: Any) -> dict[str, int]:

@@ -7,9 +7,10 @@ the asked positions alone and a piece at a time, where the model's last step is 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from llmkit.engines.torch import abilities, shared_contexts
 from llmkit.engines.torch.shared_contexts import SharedContext
+from llmkit.engines.torch.side_by_side import calls, side_by_side
 from llmkit.errors import ModelError
 
 #: float32 scores over the vocabulary held at once: what a CPU's caches like, and what keeps an accelerator busy.
@@ -36,6 +38,7 @@ class Scorer:
         self.model, self.pad, self.encoder_decoder = model, pad, encoder_decoder
         self.device = next(p.device for p in model.parameters() if not p.is_meta)
         self._together = abilities.same_positions(model)
+        self._in_threads = self.device.type == "cpu" and abilities.keeps_nothing(model)
         self._head: Head | None = None
         self._tried = False
 
@@ -52,13 +55,26 @@ class Scorer:
             for some in shared_contexts.together(contexts, sequences, _CPU_POSITIONS if self.device.type == "cpu" else _POSITIONS):
                 members = [i for context in some for i in context.members]
                 out |= self._by_sequence(members, sequences, begin, self._going_on(some, sequences, begin))
-            rest = [i for i in range(len(sequences)) if i not in out]
-            for part in self.parts([sequences[i] for i in rest]):
-                members = [rest[i] for i in part]
-                chosen, first = [sequences[i] for i in members], [begin[i] for i in members]
-                flat = self._flat(chosen, first, [sources[i] for i in members] if sources else None)
-                out |= self._by_sequence(members, sequences, begin, flat)
+        rest = [i for i in range(len(sequences)) if i not in out]
+        parts = [[rest[i] for i in part] for part in self.parts([sequences[i] for i in rest])]
+        works = [partial(self._some, members, sequences, begin, sources) for members in parts]
+        if len(works) > 1 and self._in_threads:
+            with torch.inference_mode():
+                self._plain_head(self._padded([sequences[parts[0][0]]])[0], [sources[parts[0][0]]] if sources else None)
+            scores = side_by_side(works, [len(members) * max(len(sequences[i]) for i in members) for members in parts])
+        else:
+            scores = [work() for work in works]
+        for members, flat in zip(parts, scores, strict=True):
+            out |= self._by_sequence(members, sequences, begin, flat)
         return [out[i] for i in range(len(sequences))]
+
+    def _some(
+        self, members: Sequence[int], sequences: Sequence[Sequence[int]], begin: Sequence[int], sources: Sequence[Sequence[int]] | None
+    ) -> list[float]:
+        """The scores of all asked tokens of some sequences, which are run together."""
+        read = None if sources is None else [sources[i] for i in members]
+        with torch.inference_mode():
+            return self._flat([sequences[i] for i in members], [begin[i] for i in members], read)
 
     def spared(self, sequences: Sequence[Sequence[int]], begin: Sequence[int]) -> list[int]:
         """Lengths of the beginnings of what `score` is given that it does not compute again."""
@@ -103,6 +119,8 @@ class Scorer:
         if not sequences:
             return []
         most = _CPU_POSITIONS if self.device.type == "cpu" else math.inf
+        if self._in_threads and (each := calls()) > 1:
+            most = min(most, max(_CPU_ENOUGH, math.ceil(sum(map(len, sequences)) / each)))
         parts: list[range] = []
         begin = longest = tokens = 0
         for i, sequence in enumerate(sequences):
@@ -185,6 +203,7 @@ class Head:
         self.matrix = matrix
         self.bias: torch.Tensor | None = getattr(self.model, "final_logits_bias", None)
         self.width: int = next(matrix.parameters()).shape[0]
+        self._here, self._lock, self._inside = threading.local(), threading.Lock(), 0
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """hidden: [..., width of the model]. Returns scores, [..., vocabulary]."""
@@ -193,19 +212,34 @@ class Head:
 
     @contextmanager
     def left_out(self) -> Iterator[None]:
-        """Inside the block the model gives what the matrix would read."""
-        own = self.matrix.__dict__.get("forward")  # another library may have put one on the instance
-        self.matrix.forward = lambda hidden: hidden
-        if self.bias is not None:
-            self.model.final_logits_bias = torch.zeros_like(self.bias[..., :1])
+        """Inside the block the model gives in this thread what the matrix would read. Several threads may be inside one."""
+        with self._lock:
+            if not self._inside:
+                self._take_out()
+            self._inside += 1
+        self._here.out = True
         try:
             yield
         finally:
-            del self.matrix.forward
-            if own is not None:
-                self.matrix.forward = own
-            if self.bias is not None:
-                self.model.final_logits_bias = self.bias
+            self._here.out = False
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._put_back()
+
+    def _take_out(self) -> None:
+        self._own = self.matrix.__dict__.get("forward")  # another library may have put one on the instance
+        forward = self.matrix.forward
+        self.matrix.forward = lambda hidden: hidden if getattr(self._here, "out", False) else forward(hidden)
+        if self.bias is not None:
+            self.model.final_logits_bias = torch.zeros_like(self.bias[..., :1])
+
+    def _put_back(self) -> None:
+        del self.matrix.forward
+        if self._own is not None:
+            self.matrix.forward = self._own
+        if self.bias is not None:
+            self.model.final_logits_bias = self.bias
 
 
 def piece(vocabulary: int, device: torch.device) -> int:
