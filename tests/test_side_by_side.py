@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -89,12 +90,31 @@ def test_a_model_that_scales_its_positions_for_each_length_runs_one_call_at_a_ti
     assert not abilities.keeps_nothing(LlamaForCausalLM(LlamaConfig(**small, rope_parameters=rope | factors)))
 
 
-def test_code_of_strangers_runs_one_call_at_a_time() -> None:
+def test_code_and_layers_of_others_run_one_call_at_a_time() -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     class Own(GPT2LMHeadModel):  # type: ignore[misc]
         pass
 
+    class Layer(torch.nn.Linear):  # type: ignore[misc]
+        pass
+
     config = GPT2Config(vocab_size=16, n_embd=8, n_layer=1, n_head=2)
-    assert abilities.keeps_nothing(GPT2LMHeadModel(config))
+    model = GPT2LMHeadModel(config)
+    assert abilities.keeps_nothing(model)
     assert not abilities.keeps_nothing(Own(config))
+    model.lm_head = Layer(8, 16)
+    assert not abilities.keeps_nothing(model)
+
+
+@pytest.mark.parametrize("quantize", ["none", "int8"])
+def test_quantized_layers_keep_their_outliers_to_themselves(quantize: Literal["none", "int8"], gpt2: Path) -> None:
+    model = load(ModelSettings(str(gpt2), device="cpu", quantize=quantize)).model
+    assert abilities.keeps_nothing(model) == (quantize == "none")
+
+
+def test_an_adapter_changes_nothing(gpt2: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = load(ModelSettings(str(gpt2), device="cpu")).model
+    assert abilities.keeps_nothing(get_peft_model(model, LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True)))

@@ -18,6 +18,8 @@ from llmkit.private_parts import require
 _IGNORE_THE_MASK = ("rwkv", "recurrent_gemma")
 #: Names of a cache (the second before release 5.24), and of a state that no beam search can reorder.
 _CACHES, _OWN_STATE = {"cache", "past_key_values"}, {"state"}
+#: Where layers come from whose calls leave nothing in them.
+_STATELESS = ("torch.nn.modules.", "transformers.", "peft.", "llmkit.")
 
 
 def runs_alone(model: Any) -> bool:
@@ -48,11 +50,13 @@ def same_positions(model: Any) -> int | None:
 def keeps_nothing(model: Any) -> bool:
     """Whether calls of the model may run at once in several threads, since none leaves anything in the model that another one reads.
 
-    Not so: code of strangers, layers that libraries move or divide as they are called, positions that are scaled anew for each length.
+    Not so: code of strangers; layers of other libraries, such as bitsandbytes, which note outliers in the layer; layers that are moved or
+    divided as they are called; positions that are scaled anew for each length.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    plain = type(base).__module__.startswith("transformers.") and getattr(base, "hf_device_map", None) is None
-    return plain and not any(each.get("rope_type") in ("dynamic", "longrope") for each in _positions(model))
+    known = all(type(module).__module__.startswith(_STATELESS) for module in base.modules())
+    scaled = any(each.get("rope_type") in ("dynamic", "longrope") for each in _positions(base))
+    return known and not scaled and getattr(base, "hf_device_map", None) is None
 
 
 def _positions(model: Any) -> list[dict[str, Any]]:
