@@ -46,7 +46,12 @@ def test_calls_share_the_threads_and_leave_them_as_they_were(threads: int) -> No
 
 def test_a_work_that_would_end_long_after_the_others_has_all_threads_first(threads: int) -> None:
     seen = side_by_side([torch.get_num_threads] * 3, [10, 1000, 10])
-    assert seen == ([threads // calls(), threads, threads // calls()] if calls() > 1 else [threads] * 3)
+    assert seen == [threads // calls(3), threads, threads // calls(3)]
+
+
+@pytest.mark.parametrize("threads", [4], indirect=True)
+def test_two_works_have_half_of_the_threads_each(threads: int) -> None:
+    assert side_by_side([torch.get_num_threads] * 2, [1, 1]) == [2, 2]
 
 
 def test_what_a_work_raises_is_raised_once_no_other_runs(threads: int) -> None:

@@ -17,10 +17,10 @@ _CALLS = 4
 _FEW = 16
 
 
-def calls() -> int:
-    """How many calls of this process's threads of torch may run at once, with as many threads each."""
+def calls(works: int = _CALLS) -> int:
+    """How many calls run at once where there are so many to make: each with as many of torch's threads, and no thread is left over."""
     threads = torch.get_num_threads()
-    return max(number for number in range(1, _CALLS + 1) if threads % number == 0)
+    return max(number for number in range(1, _CALLS + 1) if number == 1 or (number <= works and threads % number == 0))
 
 
 def side_by_side(works: Sequence[Callable[[], T]], sizes: Sequence[int]) -> list[T]:
@@ -28,8 +28,8 @@ def side_by_side(works: Sequence[Callable[[], T]], sizes: Sequence[int]) -> list
 
     sizes: how much there is to compute. Which work has which cores hangs on nothing else.
     """
-    count = calls()
-    if count == 1 or len(works) < 2:
+    count = calls(len(works))
+    if count == 1:
         return [work() for work in works]
     order = sorted(range(len(works)), key=lambda number: -sizes[number])
     alone = _alone([sizes[number] for number in order], count)
