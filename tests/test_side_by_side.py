@@ -72,6 +72,11 @@ def test_what_a_work_raises_is_raised_once_no_other_runs(threads: int) -> None:
 
 
 @pytest.mark.parametrize("threads", [2], indirect=True)
+def test_the_end_of_a_program_waits_for_no_call(threads: int) -> None:
+    assert side_by_side([lambda: threading.current_thread().daemon] * 4, [1] * 4) == [True] * 4
+
+
+@pytest.mark.parametrize("threads", [2], indirect=True)
 def test_scores_of_ragged_rows_are_those_of_one_thread(threads: int, gpt2: Path) -> None:
     model = load(ModelSettings(str(gpt2), device="cpu")).model
     rows = [[1 + (i * j) % 90 for j in range(8 + 11 * i)] for i in range(12)]

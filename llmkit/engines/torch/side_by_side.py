@@ -74,7 +74,8 @@ def _at_once(works: Mapping[int, Callable[[], T]], count: int) -> dict[int, T]:
             except BaseException as exc:  # raised in the thread that waits
                 raised.append(exc)
 
-    team = [threading.Thread(target=run) for _ in range(count)]
+    # Ctrl-C ends a program at once: as daemons, threads are not waited for, which may be in a call of many seconds
+    team = [threading.Thread(target=run, daemon=True) for _ in range(count)]
     for member in team:
         member.start()
     ready.wait()
