@@ -100,7 +100,7 @@ class Size:
     sentences: int
 
 
-QUICK = Size(rounds=3, layers=4, new_tokens=24, documents=8, words=(40, 200), steps=3, rows=32, sentences=100)
+QUICK = Size(rounds=3, layers=3, new_tokens=16, documents=8, words=(40, 200), steps=3, rows=32, sentences=40)
 FULL = Size(rounds=5, layers=12, new_tokens=64, documents=12, words=(40, 1200), steps=8, rows=512, sentences=5000)
 
 
@@ -165,7 +165,7 @@ def _run_each(bench: Bench, jobs: Mapping[str, Job], task: str, contenders: Sequ
     """Jobs by their names, which differ in their texts alone."""
     skipped = {c.name: f"{package} is not installed" for c in contenders if (package := missing(c.peer)) is not None}
     there = [c for c in contenders if c.name not in skipped]
-    found = alternate_each(there, task, list(jobs.values()), 1 if task == "train" else bench.size.rounds)
+    found = alternate_each(there, task, list(jobs.values()), 1 if task == "train" else bench.size.rounds, fork=bench.quick)
     return [Result(name, measured, skipped | failed, least) for name, (measured, failed) in zip(jobs, found, strict=True)]
 
 

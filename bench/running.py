@@ -6,7 +6,8 @@ Knows processes and clocks; not what is measured.
 
 from __future__ import annotations
 
-import json
+import contextlib
+import functools
 import multiprocessing
 import os
 import statistics
@@ -15,11 +16,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from bench.peers import Job
+from bench import worker
+from bench.peers import ON_TORCH, SETTINGS, Job, imports
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
@@ -61,50 +63,62 @@ class FailedError(Exception):
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """No network, no warnings of tokenizers about forks, and this repository's packages."""
+    """That of a command: with the peers' settings, and this repository's packages."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": path, **(more or {})}
+    return {**os.environ, **SETTINGS, "PYTHONPATH": path, **(more or {})}
 
 
 class Worker:
-    """A peer's process. `ready` waits until it has imported, loaded and done its job once."""
+    """A peer's process, which imports at once. `imported` waits for that; `ready` has it load and do its job once.
 
-    def __init__(self, contender: Contender, task: str, jobs: Sequence[Job]) -> None:
+    fork: one on torch begins as a copy of a server that has imported it.
+    """
+
+    def __init__(self, contender: Contender, task: str, jobs: Sequence[Job], *, fork: bool) -> None:
         self.name, self._log = contender.name, Path(jobs[0].scratch) / f"{contender.name.replace(' ', '-')}-{task}.log"
-        command = [sys.executable, "-m", "bench.worker", contender.peer, task]
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment(), cwd=ROOT
-            )
-        self._tell(json.dumps([asdict(job) for job in jobs]))
+        fork = fork and ON_TORCH in imports(contender.peer, task, jobs[0].options)
+        context = _on_torch() if fork else multiprocessing.get_context("spawn")
+        self._told, its = context.Pipe()
+        self._process = context.Process(target=worker.main, args=(its, self._log, contender.peer, task, jobs))
+        self._process.start()
+        its.close()  # so that its end is the last one
+
+    def imported(self) -> None:
+        self._answer()
 
     def ready(self) -> None:
+        self._tell(0)
         self._answer()
 
     def once(self, number: int) -> dict[str, Any]:
         """Does the job of this number."""
-        self._tell(str(number))
-        return self._answer()
+        self._tell(number)
+        return dict(self._answer())
 
     def close(self) -> None:
+        self._told.close()
+        self._process.join(5)
         self._process.kill()
-        self._process.communicate()
+        self._process.join()
 
-    def _tell(self, line: str) -> None:
-        assert self._process.stdin is not None
+    def _tell(self, what: int) -> None:
+        with contextlib.suppress(OSError):  # it has ended; its log says why
+            self._told.send(what)
+
+    def _answer(self) -> Any:
         try:
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has ended; its log says why
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        answer = self._process.stdout.readline()
-        if not answer:
+            return self._told.recv()
+        except (EOFError, OSError):
             self.close()
-            raise FailedError(f"{self.name}: {self._log.read_text()[-1500:]}")
-        return dict(json.loads(answer))
+            raise FailedError(f"{self.name}: {self._log.read_text()[-1500:]}") from None
+
+
+@functools.cache
+def _on_torch() -> Any:
+    """How to start what imports ON_TORCH: the first time, a server is started that does it."""
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    context.set_forkserver_preload([ON_TORCH])
+    return context
 
 
 def alternate(contenders: Sequence[Contender], task: str, job: Job, rounds: int) -> tuple[list[Measured], dict[str, str]]:
@@ -114,34 +128,40 @@ def alternate(contenders: Sequence[Contender], task: str, job: Job, rounds: int)
 
 
 def alternate_each(
-    contenders: Sequence[Contender], task: str, jobs: Sequence[Job], rounds: int
+    contenders: Sequence[Contender], task: str, jobs: Sequence[Job], rounds: int, *, fork: bool = False
 ) -> list[tuple[list[Measured], dict[str, str]]]:
-    """As `alternate`, of several jobs on the same model, one after another on the same workers."""
+    """As `alternate`, of several jobs on the same model, one after another on the same workers.
+
+    fork: what is on torch imports it once for all. Their memory then lacks the pages of its files that they do not touch themselves.
+    """
     workers: dict[str, Worker] = {}
     failed: dict[str, str] = {}
     try:
-        for c in contenders:  # one after another: llmkit measures which kernels are faster, which others' work would spoil
+        for c in contenders:
             own = [replace(job, folder=c.folder or job.folder, options={**job.options, **c.options}) for job in jobs]
-            workers[c.name] = Worker(c, task, own)
-            try:
-                workers[c.name].ready()
-            except FailedError as exc:
-                failed[c.name] = str(exc)
-                del workers[c.name]
+            workers[c.name] = Worker(c, task, own, fork=fork)
+        # they import side by side, and load one after another: llmkit measures which kernels are faster, which others' work would spoil
+        for get_ready in (Worker.imported, Worker.ready):
+            for name, each in list(workers.items()):
+                try:
+                    get_ready(each)
+                except FailedError as exc:
+                    failed[name] = str(exc)
+                    del workers[name]
         return [(_rounds(workers, number, rounds, failed), dict(failed)) for number in range(len(jobs))]
     finally:
-        for worker in workers.values():
-            worker.close()
+        for each in workers.values():
+            each.close()
 
 
 def _rounds(workers: dict[str, Worker], number: int, rounds: int, failed: dict[str, str]) -> list[Measured]:
     """What each worker measured of a job; one that fails is taken out, and why is put into `failed`."""
     found: dict[str, list[dict[str, Any]]] = {}
     for _ in range(rounds):
-        for name, worker in list(workers.items()):
+        for name, each in list(workers.items()):
             time.sleep(SETTLE)
             try:
-                found.setdefault(name, []).append(worker.once(number))
+                found.setdefault(name, []).append(each.once(number))
             except FailedError as exc:
                 failed[name] = str(exc)
                 del workers[name]
@@ -182,8 +202,11 @@ def commands(
 
 
 def apart(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
-    """What a function gives in a process of its own: this one stays small, for a command's peak of memory begins with its parent's."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    """What a function on torch gives in a process of its own.
+
+    This one stays small: a command's peak of memory begins with its parent's.
+    """
+    with ProcessPoolExecutor(1, mp_context=_on_torch()) as pool:
         return pool.submit(function, *arguments, **named).result()
 
 

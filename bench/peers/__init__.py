@@ -1,8 +1,8 @@
 """Who is compared: one module per peer.
 
-A module has NEEDS (the packages without which it is skipped) and TASKS: functions from a `Job` to a function that does this job, or
-another one like it with other texts, from texts to texts or numbers, and says what it did. What a user pays once (imports, loading,
-converting) is done before.
+A module has NEEDS (the packages without which it is skipped), IMPORTS (the modules that take long to import) and TASKS: functions from
+a `Job` to a function that does this job, or another one like it with other texts, from texts to texts or numbers, and says what it did.
+What a user pays once (imports, loading, converting) is done before.
 A new peer is a module here, and a `Contender` in each comparison of `bench/comparisons.py` that it takes part in.
 """
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +44,23 @@ class Done:
 
 
 Work = Callable[[Job], Done]
+
+
+#: The module that peers on torch import first.
+ON_TORCH = "bench.on_torch"
+#: No network, and no warnings of tokenizers about forks.
+SETTINGS = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def settings() -> None:
+    """Puts SETTINGS into this process's environment."""
+    os.environ.update(SETTINGS)
+
+
+def imports(peer: str, task: str, options: Mapping[str, Any]) -> Sequence[str]:
+    """The modules that a peer imports for a task. Where its IMPORTS are a mapping, they depend on the engine, or else on the task."""
+    names = importlib.import_module(f"bench.peers.{peer}").IMPORTS
+    return tuple(names.get(options.get("engine", task), ()) if isinstance(names, Mapping) else names)
 
 
 def missing(peer: str) -> str | None:

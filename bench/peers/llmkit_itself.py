@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.peers import Done, Job, Work
+from bench.peers import ON_TORCH, Done, Job, Work
 
 NEEDS = ()
+_TORCH = (ON_TORCH, "llmkit.engines.torch.engine")
+#: The command sets how threads wait before it imports torch, so training does not begin with ON_TORCH.
+IMPORTS = {"torch": _TORCH, "load": _TORCH, "train": ("llmkit.cli.app", "llmkit.training.trainer", "peft")}
 
 
 def _engine(job: Job, decoding: Any = None) -> Any:

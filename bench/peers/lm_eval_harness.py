@@ -5,9 +5,10 @@ Told to add no BOS of its own: by default a tokenizer that adds one gives each d
 
 from __future__ import annotations
 
-from bench.peers import Done, Job, Work
+from bench.peers import ON_TORCH, Done, Job, Work
 
 NEEDS = ("lm_eval",)
+IMPORTS = (ON_TORCH, "lm_eval.models.huggingface")
 
 
 def score(job: Job) -> Work:

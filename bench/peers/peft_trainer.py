@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.peers import Done, Job, Work
+from bench.peers import ON_TORCH, Done, Job, Work
 
 NEEDS = ("peft", "transformers", "datasets", "accelerate")
+IMPORTS = (ON_TORCH, "datasets", "peft", "transformers.trainer")
 TARGETS: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
 
 

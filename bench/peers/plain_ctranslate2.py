@@ -9,6 +9,7 @@ from typing import Any
 from bench.peers import Done, Job, Work
 
 NEEDS = ("ctranslate2", "transformers", "tokenizers")
+IMPORTS = ("ctranslate2", "tokenizers")
 
 
 def convert(folder: str, place: Path) -> Path:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.peers import Done, Job, Work
+from bench.peers import ON_TORCH, Done, Job, Work
 
 NEEDS = ("transformers", "torch")
+IMPORTS = (ON_TORCH,)
 
 
 def _loaded(job: Job, *, seq2seq: bool = False) -> tuple[Any, Any]:

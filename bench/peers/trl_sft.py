@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.peers import Done, Job, Work
+from bench.peers import ON_TORCH, Done, Job, Work
 from bench.peers.peft_trainer import clock, counting, lora
 
 NEEDS = ("trl", "peft", "transformers", "datasets")
+IMPORTS = (ON_TORCH, "datasets", "peft", "trl.trainer.sft_trainer")
 
 
 def train(job: Job) -> Work:
