@@ -48,6 +48,9 @@ def is_written_in(text: str, target: Language, source: Language | None) -> bool:
         return False
     import py3langid
 
-    ranks = [(Language(str(label)), float(score)) for label, score in py3langid.rank(text[:1000])]
-    there = next((score for lang, score in ranks if lang.related(source)), None)
-    return there is not None and ranks[0][0].related(target) and ranks[0][1] - there > _MARGIN
+    ranks = py3langid.rank(text[:1000])
+    label, best = ranks[0]
+    if not Language(str(label)).related(target):
+        return False
+    there = next((float(score) for label, score in ranks if Language(str(label)).related(source)), None)
+    return there is not None and float(best) - there > _MARGIN
