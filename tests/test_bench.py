@@ -46,11 +46,12 @@ def test_a_peer_that_is_not_installed_is_named_and_skipped(monkeypatch: pytest.M
     assert "| scores | the harness | skipped: no_such_package is not installed |" in module("tables").table([found])
 
 
-def test_peers_take_turns_and_give_the_same_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fork", [False, True], ids=["each imports", "torch is imported once"])
+def test_peers_take_turns_and_give_the_same_text(tmp_path: Path, fork: bool) -> None:
     running, peers = module("running"), module("peers")
     job = peers.Job(str(folder("stories")), ["Once upon a time"], new_tokens=8, scratch=str(tmp_path))
     contenders = [running.Contender("ours", "llmkit_itself", folder="builtin:stories"), running.Contender("theirs", "plain_transformers")]
-    found, failed = running.alternate(contenders, "generate", job, 2)
+    ((found, failed),) = running.alternate_each(contenders, "generate", [job], 2, fork=fork)
     assert failed == {}
     assert [(m.name, len(m.seconds), m.tokens) for m in found] == [("ours", 2, 8), ("theirs", 2, 8)]
     assert found[0].about["first"] == found[1].about["first"] != ""
