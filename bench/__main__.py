@@ -40,6 +40,9 @@ def main() -> None:
     parser.add_argument("--combinations", default="", help="estimates: combinations whose line contains this")
     parser.add_argument("--out", type=Path, default=Path("bench-results"))
     asked = parser.parse_args()
+    for path in filter(None, (asked.model, asked.texts, asked.pairs)):
+        if not Path(path).exists():
+            parser.error(f"{path} does not exist")
     asked.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         if asked.what == "growth":
